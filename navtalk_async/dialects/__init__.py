@@ -1,0 +1,1 @@
+"""How each API speaks: questions into requests, answers into values; pure, with no `await`."""

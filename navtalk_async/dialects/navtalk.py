@@ -1,0 +1,235 @@
+"""How NavTalk's chat record API speaks (source: its reference, "Chat Record Query API")."""
+
+from datetime import UTC, date, datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from navtalk_async.dialects.dialect import api_error, loads, patiently, whole_surrogates
+from navtalk_async.models import KeyPlace, Message, MessageType, Page, Record, Request, Response, Session
+
+__all__ = ["MESSAGES_A_PAGE", "SESSIONS_A_PAGE", "NavTalk", "seconds_text"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+
+SESSIONS_A_PAGE = 100
+MESSAGES_A_PAGE = 200
+"""The most rows a page may hold (source: "Query Parameters"); more is never asked for, since whether a
+server then gives fewer or refuses is not documented."""
+
+When = datetime | date | str
+
+
+class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A session as NavTalk writes it. Any other field makes the row be read `patiently`."""
+
+    started: str | None = msgspec.field(name="startTime")
+    ended: str | None = msgspec.field(name="endTime")
+    video_url: str | None = msgspec.field(name="videoUrl")
+    title: str | None = msgspec.field(default=None, name="·title")
+
+
+class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A message as NavTalk writes it. Any other field makes the row be read `patiently`."""
+
+    type: MessageType | str | None = msgspec.field(name="messageType")
+    created: str | None = msgspec.field(name="createdAt")
+
+
+class Envelope(msgspec.Struct, Generic[T]):
+    data: T
+    code: int = 200
+    message: str | None = None
+
+
+class Rows(msgspec.Struct, Generic[T]):
+    data: list[T]
+    next_cursor: str | None = msgspec.field(default=None, name="nextCursor")
+
+
+class Refusal(msgspec.Struct):
+    code: int | None = None
+    message: str | None = None
+
+
+SESSIONS = msgspec.json.Decoder(Envelope[Rows[NavTalkSession]])
+SESSION = msgspec.json.Decoder(Envelope[NavTalkSession])
+MESSAGES = msgspec.json.Decoder(Envelope[Rows[NavTalkMessage]])
+NOT_TO_THE_LETTER = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class NavTalk:
+    """The dialect of `transfer.navtalk.ai`."""
+
+    api = "navtalk"
+    default_base_url = "https://transfer.navtalk.ai/api/chat"
+    key_place = KeyPlace("query", "apikey")
+    key_variable = "NAVTALK_API_KEY"
+
+    def root(self, base_url: str) -> str:
+        """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""
+        return base_url.rstrip("/").removesuffix("/api/chat")
+
+    def list_sessions(
+        self,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Request:
+        return Request(path="/api/chat/sessions").having(
+            **span(start_time, end_time),
+            status=None if status is None else str(int(status)),
+            limit=page_size(limit, most=SESSIONS_A_PAGE),
+            cursor=cursor,
+        )
+
+    def get_session(self, session_id: str) -> Request:
+        return Request(path=f"/api/chat/sessions/{uuid(session_id)}")
+
+    def list_messages(
+        self,
+        session_id: str,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        role: int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Request:
+        return Request(path="/api/chat/messages").having(
+            sessionId=uuid(session_id),
+            **span(start_time, end_time),
+            role=None if role is None else str(int(role)),
+            limit=page_size(limit, most=MESSAGES_A_PAGE),
+            cursor=cursor,
+        )
+
+    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
+        return read_page(request, response, SESSIONS, NavTalkSession)
+
+    def read_messages(self, request: Request, response: Response) -> Page[Message]:
+        return read_page(request, response, MESSAGES, NavTalkMessage)
+
+    def read_session(self, request: Request, response: Response) -> Session:
+        answer = to_the_letter(response, SESSION)
+        return answer.data if answer else patiently(NavTalkSession, data_of(response, msgspec.Raw))
+
+
+def read_page(
+    request: Request, response: Response, decoder: msgspec.json.Decoder[Envelope[Rows[R]]], kind: type[R]
+) -> Page[Any]:
+    """A page of *kind*: at full speed where it is as documented, row by row where it is not."""
+    answer = to_the_letter(response, decoder)
+    if answer:
+        return Page(answer.data.data, after(request, answer.data.next_cursor))
+    rows = data_of(response, Rows[msgspec.Raw])
+    return Page([patiently(kind, row) for row in rows.data], after(request, rows.next_cursor))
+
+
+def to_the_letter(response: Response, decoder: msgspec.json.Decoder[Envelope[T]]) -> Envelope[T] | None:
+    """The answer, if it is a success and exactly of the documented shape."""
+    if response.status != 200:
+        return None
+    try:
+        answer = decoder.decode(response.body)
+    except NOT_TO_THE_LETTER:
+        return None
+    return answer if answer.code == 200 else None
+
+
+def after(request: Request, cursor: str | None) -> Request | None:
+    """The question for the page after *request*'s: with all its filters again, since whether a cursor
+    remembers them is not documented. A null, empty or missing cursor ends the list ("Usage Guide", 5).
+    """
+    return request.having(cursor=cursor) if cursor else None
+
+
+def data_of(response: Response, kind: Any) -> Any:
+    """What the envelope holds, as *kind*.
+
+    Whether a failure is told by the HTTP status or by the envelope's `code` is not documented; both are
+    believed.
+    """
+    body = whole_surrogates(response.body)
+    if response.status != 200:
+        refusal = why(body)
+        raise api_error(response, code=refusal.code, message=refusal.message)
+    answer = loads(body, Refusal)
+    if answer.code not in (200, None):
+        raise api_error(response, code=answer.code, message=answer.message)
+    return loads(body, Envelope[kind]).data
+
+
+def why(body: bytes) -> Refusal:
+    """What the *body* of a refusal says; the reference shows none, and it may not be JSON."""
+    try:
+        return msgspec.json.decode(body, type=Refusal)
+    except NOT_TO_THE_LETTER:
+        return Refusal()
+
+
+def page_size(limit: int | None, *, most: int) -> str:
+    """*limit*, or *most*: the fewest requests for a walk.
+
+    Raises:
+        ValueError: *limit* is below 1 or above *most*.
+    """
+    if limit is None:
+        return str(most)
+    if not 1 <= limit <= most:
+        raise ValueError(f"limit={limit!r} is not from 1 to {most}, the most the API gives in a page.")
+    return str(limit)
+
+
+def uuid(text: str | UUID) -> str:
+    """*text*, which must be a UUID; nothing else can be a part of a path or a query unharmed.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return str(UUID(str(text)))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a session id: NavTalk's are UUIDs.") from None
+
+
+def span(start: When | None, end: When | None) -> dict[str, str | None]:
+    """The two time filters; whether the API takes them as inclusive is not documented."""
+    begins = None if start is None else seconds_text(start)
+    ends = None if end is None else seconds_text(end)
+    if begins is not None and ends is not None and ends < begins:
+        raise ValueError(f"The end, {ends}, lies before the start, {begins}.")
+    return {"startTime": begins, "endTime": ends}
+
+
+SECONDS = "%Y-%m-%d %H:%M:%S"
+
+
+def seconds_text(moment: When) -> str:
+    """*moment* as `yyyy-MM-dd HH:mm:ss` in UTC; a date is its first second.
+
+    Raises:
+        ValueError: a naive datetime, which could mean any zone, or a text of another form.
+    """
+    if isinstance(moment, str):
+        return _checked(moment)
+    if not isinstance(moment, datetime):
+        return f"{moment.isoformat()} 00:00:00"
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"{moment!r} has no time zone and could mean any: "
+            f"give it tzinfo=timezone.utc, or write '{moment:{SECONDS}}' if you mean UTC."
+        )
+    return f"{moment.astimezone(UTC):{SECONDS}}"
+
+
+def _checked(text: str) -> str:
+    try:
+        return f"{datetime.strptime(text, SECONDS).replace(tzinfo=UTC):{SECONDS}}"
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time: write it as 2025-11-12 18:20:38 (UTC).") from None

@@ -1,0 +1,140 @@
+"""Many at once, bounded: one function over a stream of items, its results back as they come or in order."""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+__all__ = ["FanOut", "Order"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Order = Literal["done", "listed"]
+
+WINDOW = {"done": 2, "listed": 4}
+"""How many items may be under way or waiting to be taken, in multiples of *at_once*. In listed order a slow
+first item holds back all others, so more of them may wait."""
+
+
+class FanOut(Generic[T, R]):
+    """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time.
+
+    What comes out of the `async with` is iterated for the results: as they are done, or in the order of the
+    items. *batches* is read ahead by as many items as run at once. A slow reader slows the work, so memory
+    holds a number of items that depends on *at_once* alone. Leaving the `async with` stops the rest.
+
+    An error of *work* is raised where its result would have come; one of *batches*, after all results of
+    the items before it. Neither is ever wrapped in a group, and neither cancels the reader's own awaits.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[T], Awaitable[R]],
+        batches: AsyncIterable[Sequence[T]],
+        *,
+        at_once: int,
+        order: Order = "done",
+    ) -> None:
+        if at_once < 1:
+            raise ValueError(f"at_once={at_once} does nothing; the least is 1.")
+        if order not in WINDOW:
+            raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
+        self._work = work
+        self._batches = batches
+        self._at_once = at_once
+        self._listed = order == "listed"
+        self._room = asyncio.Semaphore(at_once * WINDOW[order])
+        self._todo: asyncio.Queue[T | _End] = asyncio.Queue(maxsize=at_once)
+        self._results: dict[int, R | _Error] = {}
+        self._taken_up = self._finished = self._handed_over = 0
+        self._workers = at_once
+        self._listing_error: Exception | None = None
+        self._changed = asyncio.Event()
+        self._group: TaskGroup | None = None
+
+    def __repr__(self) -> str:
+        doing = self._taken_up - self._finished
+        return f"<FanOut [{doing} under way, {len(self._results)} done, {self._handed_over} handed over]>"
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise RuntimeError("A fan-out runs once; make another for another run.")
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._feed)
+        for _ in range(self._at_once):
+            self._group.start_soon(self._labour)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+            # The body's own error is not told to the group, which would wrap it: it passes us by.
+            await self._group.__aexit__(None, None, None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        while self._handed_over not in self._results:
+            if not self._workers:
+                raise self._listing_error or StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        result = self._results.pop(self._handed_over)
+        self._handed_over += 1
+        self._room.release()
+        if isinstance(result, _Error):
+            raise result.error
+        return result
+
+    async def _feed(self) -> None:
+        try:
+            async for batch in self._batches:
+                for item in batch:
+                    await self._todo.put(item)
+        except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
+            self._listing_error = error
+        await self._todo.put(END)
+
+    async def _labour(self) -> None:
+        while True:
+            await self._room.acquire()
+            item = await self._todo.get()
+            if isinstance(item, _End):
+                self._todo.put_nowait(END)
+                break
+            number = self._taken_up
+            self._taken_up += 1
+            result = await self._result_of(item)
+            self._results[number if self._listed else self._finished] = result
+            self._finished += 1
+            self._changed.set()
+        self._workers -= 1
+        self._changed.set()
+
+    async def _result_of(self, item: T) -> "R | _Error":
+        try:
+            return await self._work(item)
+        except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
+            return _Error(error)
+
+
+class _Error:
+    """What stands in for a result that did not come."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _End:
+    """What stands behind the last item."""
+
+
+END = _End()

@@ -1,0 +1,222 @@
+"""What travels: sessions, messages and the pages they come in, all frozen values.
+
+A record is decoded straight from the API's JSON into a struct. Two things are put off until somebody
+asks, because an export of a million messages never asks for most of them: times stay the API's own text
+until `start_time` or `created_at` is read, and the JSON object itself (`raw`) is written again from the
+struct, unless it held something the struct cannot hold; then its bytes are kept.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, Generic, Self, TypeVar
+
+import msgspec
+
+__all__ = [
+    "KeyPlace",
+    "Message",
+    "MessageType",
+    "Page",
+    "Record",
+    "Request",
+    "Response",
+    "Role",
+    "Session",
+    "SessionStatus",
+    "Transcript",
+    "as_utc",
+    "as_word",
+    "sort_out",
+]
+
+T = TypeVar("T")
+
+
+class OpenEnum(IntEnum):
+    """An enum that keeps a number it does not know: `Role(7)` is `7`, and still a `Role`."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        # A new member would have to be remembered for ever, and a server may send any number of them:
+        # an unknown one is made afresh, and equals its number.
+        if type(value) is not int:
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_ = str(value)
+        unknown._value_ = value
+        return unknown
+
+    @property
+    def known(self) -> bool:
+        """Whether the API's reference names this number."""
+        return self._value_ in type(self)._value2member_map_
+
+    @property
+    def word(self) -> str | int:
+        """The member's name in lower case; an unknown number stays a number."""
+        return self._name_.lower() if self.known else self._value_
+
+
+class SessionStatus(OpenEnum):
+    """How far a session has come (source: NavTalk reference, "List Chat Sessions")."""
+
+    ACTIVE = 0
+    COMPLETED = 1
+    FAILED = 2
+
+
+class Role(OpenEnum):
+    """Who said a message (source: NavTalk reference, "Message Fields")."""
+
+    USER = 0
+    ASSISTANT = 1
+
+
+class MessageType(OpenEnum):
+    """What kind of thing a message holds (source: NavTalk reference, "Message Fields")."""
+
+    TEXT = 0
+
+
+def as_word(value: OpenEnum | str | None) -> str | int | None:
+    """*value* as it is written in files: a word where one is known."""
+    return value.word if isinstance(value, OpenEnum) else value
+
+
+def as_utc(text: str) -> datetime:
+    """The aware UTC datetime that an API's *text* means; one without a zone is UTC.
+
+    Raises:
+        ValueError: *text* is no time.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a session and a message have in common: an id, and the JSON object they came as."""
+
+    id: str
+    kept: bytes | None = msgspec.field(default=None, name="·kept")
+
+    @property
+    def raw(self) -> bytes:
+        """The API's JSON object, unknown fields and all, as UTF-8."""
+        return self.kept if self.kept is not None else msgspec.json.encode(self)
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the API's object holds beyond our attributes, by the API's names."""
+        return {} if self.kept is None else sort_out(type(self), msgspec.json.decode(self.kept))[1]
+
+
+def sort_out(kind: type[Record], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The *fields* of an API's object that *kind* has attributes for, by attribute, and all the others.
+
+    A value that its attribute cannot hold is among the others, and the attribute is None.
+    """
+    values: dict[str, Any] = {}
+    others = dict(fields)
+    for field in msgspec.structs.fields(kind):
+        if field.name == "kept":
+            continue
+        found = others.pop(field.encode_name, None)
+        try:
+            values[field.name] = msgspec.convert(found, field.type)
+        except msgspec.ValidationError:
+            values[field.name] = None
+            others[field.encode_name] = found
+    return values, others
+
+
+class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One conversation, without its messages."""
+
+    status: SessionStatus | str | None
+    started: str | None
+    """The begin as the API wrote it; `start_time` is the moment it means."""
+    ended: str | None
+    video_url: str | None = None
+    title: str | None = None
+
+    @property
+    def start_time(self) -> datetime | None:
+        """When it began, aware and UTC; None where the API gave none."""
+        return None if self.started is None else as_utc(self.started)
+
+    @property
+    def end_time(self) -> datetime | None:
+        """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
+        return None if self.ended is None else as_utc(self.ended)
+
+
+class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One thing said in a session."""
+
+    role: Role | str | None
+    type: MessageType | str | None
+    content: str | None
+    created: str | None
+    """The time as the API wrote it; `created_at` is the moment it means."""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was said, aware and UTC; None where the API gave no time."""
+        return None if self.created is None else as_utc(self.created)
+
+
+class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+    """A session and all it says; or, with `on_error="yield"`, the error that kept its messages away."""
+
+    session: Session
+    messages: list[Message] = []
+    error: Exception | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to the API, as a value that can be written down, compared and asked again later.
+
+    It never holds a key: where the key goes is the dialect's to say, and only the wire puts it there.
+    """
+
+    path: str
+    params: dict[str, str] = {}
+    method: str = "GET"
+    body: bytes | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether asking twice does no more than asking once (RFC 9110, section 9.2.2)."""
+        return self.method == "GET"
+
+    def having(self, **params: str | None) -> Self:
+        """The same question with other parameters; None takes one away."""
+        merged = {name: value for name, value in {**self.params, **params}.items() if value is not None}
+        return msgspec.structs.replace(self, params=merged)
+
+
+class KeyPlace(msgspec.Struct, frozen=True):
+    """Where an API wants its key: the place, never the key."""
+
+    where: str
+    """`query` or `header`."""
+    name: str
+    prefix: str = ""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole answer, read to its end before anything of it is believed."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Looked up without regard to case."""
+    body: bytes
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Some rows of a list, and the question that brings the following ones."""
+
+    items: list[T]
+    next: Request | None = None
+    """None on the last page."""

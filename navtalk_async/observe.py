@@ -1,0 +1,79 @@
+"""What is happening: events for whoever wants to watch, with secrets removed."""
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+from urllib.parse import quote, quote_plus
+
+import msgspec
+
+__all__ = ["Answered", "Event", "Failed", "Observer", "Stats", "Waiting", "announce", "scrub"]
+
+logger = logging.getLogger("navtalk_async")
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """A question was answered, and the answer understood."""
+
+    path: str
+    attempts: int
+    seconds: float
+    """From sending the last attempt to having its answer decoded."""
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """An attempt came to nothing; another may follow."""
+
+    path: str
+    attempt: int
+    error: str
+    """The error's class and message."""
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """Nothing is sent for a while."""
+
+    seconds: float
+    reason: str
+
+
+Event = Answered | Failed | Waiting
+
+
+class Observer(Protocol):
+    """Any callable of one event; it is called in the event loop, so it should be quick."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take notice of *event*."""
+
+
+class Stats(msgspec.Struct):
+    """What a client has done so far; counts since it was made."""
+
+    requests: int = 0
+    """Attempts sent, the failed ones included."""
+    retries: int = 0
+    """Attempts beyond each call's first."""
+    answers: int = 0
+    in_flight: int = 0
+    waited_seconds: float = 0.0
+    """Time that calls spent in pauses the server asked for, or between attempts; added up over calls."""
+
+
+def announce(observer: Observer | None, event: Event) -> None:
+    """Tell *observer* and the log; an observer that raises is logged, and never breaks a call."""
+    logger.debug("%r", event)
+    if observer is None:
+        return
+    try:
+        observer(event)
+    except Exception:
+        logger.exception("The on_event callback raised; the call goes on.")
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """*text* with every secret replaced, also where it stands quoted as in a URL."""
+    for secret in secrets:
+        for form in {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}:
+            text = text.replace(form, "[key]") if form else text
+    return text

@@ -1,0 +1,140 @@
+"""Ask many sessions at once: the listing, and each session's messages while it still goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
+from datetime import date, datetime
+from typing import Literal, TypeVar
+
+from navtalk_async.client import NavTalkClient
+from navtalk_async.errors import ClientClosed, NavTalkError
+from navtalk_async.fanout import FanOut, Order
+from navtalk_async.models import Message, Page, Request, Role, Session, SessionStatus, Transcript
+from navtalk_async.paging import Ask, Listing
+from navtalk_async.wire.limits import Concurrency, checked_concurrency
+
+__all__ = ["SessionPool", "Slots", "messages_of"]
+
+T = TypeVar("T")
+
+When = datetime | date | str
+
+AUTO = 32
+"""How many at once is `auto`: enough to hide 50 ms of latency, and few enough for a small server."""
+
+
+class Slots:
+    """At most so many requests at once, whoever makes them: a semaphore around every page."""
+
+    def __init__(self, at_once: int) -> None:
+        self._semaphore = asyncio.Semaphore(at_once)
+
+    def bound(self, ask: Ask[T]) -> Ask[T]:
+        """*ask*, waiting for a free slot first."""
+
+        async def ask_in_a_slot(request: Request) -> Page[T]:
+            async with self._semaphore:
+                return await ask(request)
+
+        return ask_in_a_slot
+
+
+class SessionPool:
+    """Lists sessions and fetches their messages, many at once.
+
+        async with SessionPool(nt, concurrency=32).transcripts(start_time=since) as transcripts:
+            async for transcript in transcripts:
+                print(transcript.session.id, len(transcript.messages))
+
+    Arguments:
+        client: what to ask with; its own limits hold too.
+        concurrency: the most requests in flight at once, those of the listing included; `"auto"` is 32,
+            or what the client's own limit leaves of them while the server refuses.
+        listing: `"serial"` walks the list page by page; `"auto"` leaves the choice to the pool, which so
+            far walks page by page as well.
+    """
+
+    def __init__(
+        self,
+        client: NavTalkClient,
+        *,
+        concurrency: Concurrency = "auto",
+        listing: Literal["auto", "serial"] = "auto",
+    ) -> None:
+        concurrency = checked_concurrency(concurrency)
+        if listing not in ("auto", "serial"):
+            raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
+        self._client = client
+        self._concurrency = AUTO if concurrency == "auto" else concurrency
+
+    def __repr__(self) -> str:
+        return f"<SessionPool of {self._concurrency} on {self._client!r}>"
+
+    def transcripts(
+        self,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: SessionStatus | int | None = None,
+        role: Role | int | None = None,
+        order: Order = "done",
+        on_error: Literal["raise", "yield"] = "raise",
+    ) -> FanOut[Session, Transcript]:
+        """Every session with its messages; an `async with` around an `async for`.
+
+        The first messages are asked for as soon as the first page of sessions has come. Memory holds a few
+        transcripts for each request at once, however many sessions there are; a slow reader slows the
+        fetching; leaving early, by `break` or by an error, stops the rest.
+
+        Arguments:
+            start_time, end_time, status: as for `sessions.list`.
+            role: only messages of this role.
+            order: `"done"` as they are complete, `"listed"` in the order of the listing.
+            on_error: `"raise"` raises the error of a session in its place; `"yield"` yields a transcript
+                with that `error` and goes on. An error of the listing itself is always raised, after the
+                transcripts of all sessions that were listed.
+        """
+        if on_error not in ("raise", "yield"):
+            raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
+        slots = Slots(self._concurrency)
+        listing = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+
+        async def fetch(session: Session) -> Transcript:
+            messages = self._client.messages.list(session.id, role=role)
+            try:
+                return Transcript(session=session, messages=await messages_of(messages.via(slots.bound)))
+            except ClientClosed:
+                raise
+            except NavTalkError as error:
+                if on_error == "raise":
+                    raise
+                return Transcript(session=session, error=error)
+
+        pages = _items(listing.via(slots.bound))
+        return FanOut(fetch, pages, at_once=self._concurrency, order=order)
+
+    def sessions(
+        self,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: SessionStatus | int | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Session]]:
+        """The listing alone; an `async with` around an `async for`, in listed order."""
+        listing = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        return aclosing(listing.__aiter__())
+
+
+async def messages_of(listing: Listing[Message]) -> list[Message]:
+    """All of *listing*."""
+    messages: list[Message] = []
+    async with aclosing(listing.pages()) as pages:
+        async for page in pages:
+            messages += page.items
+    return messages
+
+
+async def _items(listing: Listing[Session]) -> AsyncIterator[list[Session]]:
+    async with aclosing(listing.pages()) as pages:
+        async for page in pages:
+            yield page.items

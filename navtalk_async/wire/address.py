@@ -1,0 +1,82 @@
+"""Where a request goes, and how the key gets into it: the last thing that happens before it leaves."""
+
+import ipaddress
+from urllib.parse import quote, urlsplit
+
+from navtalk_async.errors import NavTalkError
+from navtalk_async.models import KeyPlace, Request
+from navtalk_async.observe import scrub
+
+__all__ = ["address", "checked_key", "checked_root", "without_secret"]
+
+
+def checked_root(root: str) -> str:
+    """*root* without a slash at its end.
+
+    Raises:
+        ValueError: it is no URL that a key may be sent to: no https (plain http may go to this machine
+            alone), or with a user, a query or a fragment in it.
+    """
+    parts = urlsplit(root)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"The base URL {_shown(root)!r} is not one: write https://host.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(
+            f"The base URL {_shown(root)!r} holds more than a host and a path; the key goes elsewhere."
+        )
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"The base URL {_shown(root)!r} would send the key in the clear: write https.")
+    return root.rstrip("/")
+
+
+def _shown(root: str) -> str:
+    # Somebody may have put the key in here, of all places.
+    return root.partition("?")[0].rpartition("@")[2]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine, whatever its name server says."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def checked_key(key: str) -> str:
+    """*key* without the white space around it.
+
+    Raises:
+        ValueError: it is empty, or holds what no key holds; the message does not show it.
+    """
+    key = key.strip()
+    if not key:
+        raise ValueError("The API key is empty.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("The API key holds characters that no key has; was more than the key copied?")
+    return key
+
+
+def address(root: str, request: Request, key: str, place: KeyPlace) -> tuple[str, dict[str, str] | None]:
+    """The whole URL and the headers of *request*, with the key in its place."""
+    parts = [f"{name}={quote(value, safe='')}" for name, value in request.params.items()]
+    headers = None
+    if place.where == "query":
+        parts.append(f"{place.name}={quote(key, safe='')}")
+    else:
+        headers = {place.name: place.prefix + key}
+    return f"{root}{request.path}?{'&'.join(parts)}", headers
+
+
+def without_secret(error: NavTalkError, key: str) -> NavTalkError:
+    """*error* as it may be shown: servers quote the key, and the URL with it, in what they answer.
+
+    Its traceback and context go too, since their frames hold the answer itself.
+    """
+    error.args = tuple(scrub(part, [key]) if isinstance(part, str) else part for part in error.args)
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, scrub(value, [key]))
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)

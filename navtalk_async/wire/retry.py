@@ -1,0 +1,91 @@
+"""When to try again, and how long to wait first: judgement only, on values."""
+
+import msgspec
+
+from navtalk_async.errors import (
+    ApiError,
+    AttemptTimeout,
+    BrokenBody,
+    ConnectFailed,
+    DecodeFailed,
+    Disconnected,
+    NavTalkError,
+    RateLimited,
+    ServerError,
+)
+from navtalk_async.models import Request
+
+__all__ = ["Retry", "backoff", "pause_after", "too_much", "worth_repeating"]
+
+PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
+"""What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
+
+NEVER_ARRIVED = (ConnectFailed, RateLimited)
+"""What proves that the server did nothing with the question, so that even a POST may be sent again."""
+
+WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
+"""What a wrong base URL looks like."""
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """How stubborn to be. With the defaults a call that keeps failing gives up after some 13 seconds."""
+
+    attempts: int = 8
+    """The most attempts for a call. 429 answers are waited out and do not count. One answer in ten being
+    bad, eight attempts leave one call in a hundred million unanswered."""
+    attempts_at_first: int = 4
+    """The most for a server that has never yet answered well, where the failure looks like a wrong base
+    URL: nobody should wait long to be told of a typing error."""
+    base_seconds: float = 0.25
+    cap_seconds: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.attempts_at_first < 1:
+            raise ValueError("A call needs at least one attempt.")
+        if not 0 <= self.base_seconds <= self.cap_seconds:
+            raise ValueError("base_seconds is not from 0 to cap_seconds.")
+
+
+def worth_repeating(
+    retry: Retry, request: Request, error: NavTalkError, *, attempt: int, known_server: bool
+) -> bool:
+    """Whether to ask again after *attempt* attempts that count, the last of which ended in *error*."""
+    if not isinstance(error, NEVER_ARRIVED if not request.repeatable else (*PASSING, RateLimited)):
+        return False
+    if isinstance(error, RateLimited):
+        return True
+    at_most = retry.attempts
+    if not known_server and isinstance(error, WRONG_ADDRESS):
+        at_most = min(at_most, retry.attempts_at_first)
+    return attempt < at_most
+
+
+def backoff(retry: Retry, attempt: int, chance: float) -> float:
+    """The seconds to wait after *attempt* failed attempts; *chance* is from 0 to 1.
+
+    Full jitter: clients that failed together do not come back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+    exponent = min(attempt - 1, 30)
+    return chance * min(retry.cap_seconds, retry.base_seconds * 2.0**exponent)
+
+
+def too_much(error: NavTalkError) -> bool:
+    """Whether the server refused for being asked too much, by anybody: then nobody should ask for a while."""
+    return isinstance(error, RateLimited) or (
+        isinstance(error, ServerError) and error.retry_after is not None
+    )
+
+
+def pause_after(error: NavTalkError, strikes: int, chance: float) -> float:
+    """The seconds for which nobody should ask, after *strikes* refusals in a row (from 1).
+
+    A server that names no time gets half a second, doubled with every refusal up to half a minute.
+    """
+    doubled = 2.0 ** min(strikes - 1, 10)
+    asked = error.retry_after if isinstance(error, ApiError) else None
+    if asked is None:
+        return min(30.0, 0.5 * doubled) * (0.75 + 0.5 * chance)
+    # A little more than was asked, since all who were told the same second would be there in it; and more
+    # each time, since a server that says 0 and refuses again means something else.
+    return asked + chance * min(30.0, 0.1 * doubled)

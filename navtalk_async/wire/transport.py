@@ -1,0 +1,135 @@
+"""One attempt over aiohttp: bytes out, a whole answer or an error value in. The only client code that
+imports aiohttp.
+
+Two rules keep the key in. aiohttp's own errors carry the URL, and NavTalk's key stands in it: they are
+turned into ours here, by kind, keeping nothing of theirs. And errors are *returned*, not raised: the frame
+that holds the URL has ended before anybody raises, so no traceback, even one with local variables, shows it.
+"""
+
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from navtalk_async.errors import (
+    AttemptTimeout,
+    BodyTooLarge,
+    BrokenBody,
+    ConnectFailed,
+    Disconnected,
+    TransportError,
+)
+from navtalk_async.models import Request, Response
+
+__all__ = ["AiohttpTransport", "Transport"]
+
+USER_AGENT = "navtalk-async (https://pypi.org/project/navtalk-async/)"
+CONNECT_SECONDS = 10.0
+
+
+class Transport(Protocol):
+    """What carries requests, in one event loop."""
+
+    async def exchange(
+        self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
+    ) -> Response | TransportError:
+        """Send *request* to *url*, which may hold a key, and read the whole answer within *seconds*."""
+        ...
+
+    async def close(self) -> None:
+        """End every connection, also those in use."""
+        ...
+
+
+class AiohttpTransport(Transport):
+    """A connection pool of aiohttp. The gate bounds how many requests there are, so the pool does not."""
+
+    def __init__(self, *, body_limit: int, trust_env: bool) -> None:
+        self._body_limit = body_limit
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            # A load balancer's cookie would pin all our traffic to one machine behind it.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            trust_env=trust_env,
+        )
+
+    async def exchange(
+        self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
+    ) -> Response | TransportError:
+        """See `Transport.exchange`."""
+        try:
+            answer = await self._session.request(
+                request.method,
+                # Encoded already: yarl would turn a quoted slash in a cursor into a slash.
+                URL(url, encoded=True),
+                data=request.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._within(seconds),
+            )
+            body = await self._whole_body(answer)
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            return _ours(failure, request.path, seconds)
+        if body is None:
+            return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
+        return Response(status=answer.status, headers=answer.headers, body=body)
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+        await self._session.close()
+
+    def _within(self, seconds: float) -> aiohttp.ClientTimeout:
+        # Nearly every attempt may take the same time: its timeout object is made once.
+        if seconds != self._timeout.total:
+            self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        return self._timeout
+
+    async def _whole_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+        """The body, inflated; None if it is larger than we hold. A bomb is noticed as it goes off."""
+        length = answer.content_length
+        if length is not None and length <= self._body_limit and "Content-Encoding" not in answer.headers:
+            return await answer.read()
+        parts, size = [], 0
+        try:
+            async for part in answer.content.iter_any():
+                parts.append(part)
+                size += len(part)
+                if size > self._body_limit:
+                    return None
+            return b"".join(parts)
+        finally:
+            # After a body read to its end this is nothing; after any other, it ends the connection.
+            answer.close()
+
+
+def _ours(failure: Exception, path: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
+    """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
+    match failure:
+        case aiohttp.ConnectionTimeoutError():
+            return ConnectFailed(f"No connection for {path} within {CONNECT_SECONDS:g} s.")
+        case TimeoutError():
+            return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return ConnectFailed(f"No secure connection for {path}: the server's certificate is not trusted.")
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectFailed(f"No connection for {path}: the host's name is not known.")
+        case aiohttp.ClientConnectorError():
+            return ConnectFailed(f"No connection for {path}: {_reason(failure)}.")
+        case aiohttp.ClientPayloadError():
+            return BrokenBody(f"The answer of {path} was cut off.")
+        case aiohttp.ClientConnectionError() | ConnectionError():
+            return Disconnected(f"The connection ended before {path} was answered.")
+        case aiohttp.ClientResponseError():
+            return BrokenBody(f"The answer of {path} is not HTTP.")
+        case _:
+            return BrokenBody(f"The answer of {path} could not be read ({type(failure).__name__}).")
+
+
+def _reason(failure: aiohttp.ClientConnectorError) -> str:
+    match failure.os_error:
+        case ConnectionRefusedError():
+            return "nothing listens there"
+        case _:
+            return failure.os_error.strerror or type(failure.os_error).__name__

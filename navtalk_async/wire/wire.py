@@ -1,0 +1,235 @@
+"""A request in, an answer out that was understood, however many attempts that takes."""
+
+import asyncio
+import inspect
+import math
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError, RateLimited
+from navtalk_async.models import KeyPlace, Request, Response
+from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce
+from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
+from navtalk_async.wire.limits import Concurrency, Gate, checked_concurrency, checked_rate
+from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
+from navtalk_async.wire.transport import AiohttpTransport, Transport
+
+__all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
+
+T = TypeVar("T")
+
+Key = str | Callable[[], str | Awaitable[str]]
+Read = Callable[[Request, Response], T]
+
+BODY_LIMIT = 128 * 1024 * 1024
+"""Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb."""
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a call may take, and how stubborn it is."""
+
+    timeout: float | None = 300.0
+    """Seconds for the whole call: its turn, every attempt and every pause. None: no end."""
+    attempt_timeout: float = 60.0
+    """Seconds for one attempt, its connection included."""
+    retry: Retry = Retry()
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout={self.timeout} leaves no time to ask; it is in seconds.")
+        if not self.attempt_timeout > 0:
+            raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
+
+    def seconds(self, now: float, deadline: float | None) -> float:
+        """The seconds that an attempt beginning *now* may take."""
+        return self.attempt_timeout if deadline is None else min(self.attempt_timeout, deadline - now)
+
+
+@dataclass(slots=True)
+class Line:
+    """What one event loop has of a wire."""
+
+    transport: Transport
+    gate: Gate
+    closed: bool = False
+
+    async def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.gate.close()
+            await self.transport.close()
+
+
+class Failure(NamedTuple):
+    """An attempt that came to nothing."""
+
+    error: NavTalkError
+    counted: int
+    """How many attempts have counted so far."""
+    sent_at: float
+
+
+class Wire:
+    """All traffic of a client, over however many event loops: one gate and one connection pool for each."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        key: Key,
+        key_place: KeyPlace,
+        concurrency: Concurrency = "auto",
+        rate: float | None = None,
+        body_limit: int = BODY_LIMIT,
+        trust_env: bool = False,
+        observer: Observer | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self._root = checked_root(root)
+        self._key = checked_key(key) if isinstance(key, str) else key
+        self._key_place = key_place
+        self._concurrency = checked_concurrency(concurrency)
+        self._rate = checked_rate(rate)
+        self._body_limit = body_limit
+        self._trust_env = trust_env
+        self._observer = observer
+        self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._known_server = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Wire to {self._root}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
+
+    async def ask(self, request: Request, read: Read[T], patience: Patience) -> T:
+        """What *read* makes of the answer to *request*.
+
+        Raises:
+            NavTalkError: any of them but a `StoreError`; when *patience* is at its end, the last one.
+        """
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop) or await self._open(loop)
+        deadline = None if patience.timeout is None else loop.time() + patience.timeout
+        attempts = counted = 0
+        while True:
+            await line.gate.enter(deadline, first=attempts > 0)
+            sent_at = loop.time()
+            attempts += 1
+            try:
+                outcome = await self._attempt(line, request, read, patience.seconds(sent_at, deadline))
+            finally:
+                line.gate.leave()
+            if not isinstance(outcome, NavTalkError):
+                self._well_answered(line, request, attempts, loop.time() - sent_at)
+                return outcome
+            counted += not isinstance(outcome, RateLimited)
+            self._failed(line, request, outcome, attempts)
+            known = self._known_server
+            if not worth_repeating(patience.retry, request, outcome, attempt=counted, known_server=known):
+                raise outcome
+            failed = Failure(outcome, counted, sent_at)
+            await self._pause(line, failed, patience.retry, deadline)
+            self.stats.retries += 1
+
+    async def aclose(self) -> None:
+        """End every connection in every loop; calls on their way raise `ClientClosed`. It may be called
+        from any task of any loop, and again.
+        """
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, line in list(self._lines.items()):
+            if loop is here:
+                await line.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(line.close(), loop))
+        keeper = self._keepers.pop(here, None)
+        self._lines.clear()
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Line:
+        if self._closed:
+            raise ClientClosed("The client is closed.")
+        transport = AiohttpTransport(body_limit=self._body_limit, trust_env=self._trust_env)
+        line = Line(transport, Gate(self._concurrency, self._rate))
+        self._lines[loop] = line
+        self._keepers[loop] = self._keep(loop, line)
+        await anext(self._keepers[loop])
+        return line
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, line: Line) -> AsyncGenerator[None, None]:
+        """Close *line* when its *loop* ends, if nobody has before.
+
+        A loop that ends well closes the asynchronous generators that began in it (`asyncio.run` and
+        `shutdown_asyncgens`). This one waits for that, so that a client may be used in one `asyncio.run`
+        after the other without leaving connections behind.
+        """
+        try:
+            yield
+        finally:
+            await line.close()
+            if self._lines.get(loop) is line:
+                del self._lines[loop]
+                self._keepers.pop(loop, None)
+
+    async def _attempt(self, line: Line, request: Request, read: Read[T], seconds: float) -> T | NavTalkError:
+        """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
+        key = self._key if isinstance(self._key, str) else await _fetched(self._key)
+        url, headers = address(self._root, request, key, self._key_place)
+        self.stats.requests += 1
+        self.stats.in_flight += 1
+        try:
+            response = await line.transport.exchange(request, url, headers, seconds)
+        finally:
+            self.stats.in_flight -= 1
+        if isinstance(response, NavTalkError):
+            return response
+        try:
+            return read(request, response)
+        except NavTalkError as refusal:
+            return without_secret(refusal, key)
+
+    def _well_answered(self, line: Line, request: Request, attempts: int, seconds: float) -> None:
+        line.gate.answered()
+        self._known_server = True
+        self.stats.answers += 1
+        announce(self._observer, Answered(request.path, attempts, seconds))
+
+    def _failed(self, line: Line, request: Request, error: NavTalkError, attempts: int) -> None:
+        error.attempts = attempts
+        announce(self._observer, Failed(request.path, attempts, f"{type(error).__name__}: {error.args[0]}"))
+        if line.closed:
+            raise ClientClosed("The client was closed while this call was on its way.", attempts=attempts)
+
+    async def _pause(self, line: Line, failure: Failure, retry: Retry, deadline: float | None) -> None:
+        """Wait before the next attempt: everybody, if the server has too much to do; else this call alone."""
+        error = failure.error
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        shared = too_much(error)
+        if shared:
+            seconds = pause_after(error, line.gate.refused(asked_at=failure.sent_at), chance)
+            if line.gate.pause(seconds):
+                announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}"))
+        else:
+            seconds = backoff(retry, failure.counted, chance)
+        left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+        if seconds > left:
+            raise DeadlineExceeded(
+                f"The next attempt would begin in {seconds:.3g} s, and this call has {left:.3g} s.",
+                attempts=error.attempts,
+            ) from error
+        self.stats.waited_seconds += seconds
+        if not shared:
+            await line.gate.rest(seconds)
+
+
+async def _fetched(key: Callable[[], str | Awaitable[str]]) -> str:
+    found = key()
+    return checked_key(await found if inspect.isawaitable(found) else found)
