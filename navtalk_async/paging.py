@@ -52,14 +52,14 @@ class Listing(Generic[T]):
     """
 
     def __init__(self, ask: Ask[T], request: Request) -> None:
-        self._ask = ask
+        self.ask = ask
         self.request = request
 
     def __repr__(self) -> str:
         return f"<Listing {self.request.path} {self.request.params}>"
 
     def __await__(self) -> Generator[Any, None, Page[T]]:
-        return self._ask(self.request).__await__()
+        return self.ask(self.request).__await__()
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
         async with aclosing(self.pages()) as pages:
@@ -69,12 +69,12 @@ class Listing(Generic[T]):
 
     def pages(self, start: Request | None = None) -> AsyncGenerator[Page[T], None]:
         """Every page from the first on, or from *start*, which is some earlier page's `next`."""
-        return walk(self._ask, start or self.request)
+        return walk(self.ask, start or self.request)
 
     def resume(self, start: Request) -> "Listing[T]":
         """The rest of this list from *start* on, which is some earlier page's `next`."""
-        return Listing(self._ask, start)
+        return Listing(self.ask, start)
 
     def via(self, wrap: Callable[[Ask[T]], Ask[T]]) -> "Listing[T]":
         """The same list, every page of it asked for through *wrap*."""
-        return Listing(wrap(self._ask), self.request)
+        return Listing(wrap(self.ask), self.request)

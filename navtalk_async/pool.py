@@ -13,7 +13,7 @@ from navtalk_async.models import Message, Page, Request, Role, Session, SessionS
 from navtalk_async.paging import Ask, Listing
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
-__all__ = ["SessionPool", "Slots", "messages_of"]
+__all__ = ["SessionPool", "Slots", "at_once", "messages_of"]
 
 T = TypeVar("T")
 
@@ -21,6 +21,12 @@ When = datetime | date | str
 
 AUTO = 32
 """How many at once is `auto`: enough to hide 50 ms of latency, and few enough for a small server."""
+
+
+def at_once(concurrency: Concurrency) -> int:
+    """How many at once *concurrency* means; a ValueError if it is neither `auto` nor at least 1."""
+    concurrency = checked_concurrency(concurrency)
+    return AUTO if concurrency == "auto" else concurrency
 
 
 class Slots:
@@ -61,11 +67,10 @@ class SessionPool:
         concurrency: Concurrency = "auto",
         listing: Literal["auto", "serial"] = "auto",
     ) -> None:
-        concurrency = checked_concurrency(concurrency)
         if listing not in ("auto", "serial"):
             raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
         self._client = client
-        self._concurrency = AUTO if concurrency == "auto" else concurrency
+        self._concurrency = at_once(concurrency)
 
     def __repr__(self) -> str:
         return f"<SessionPool of {self._concurrency} on {self._client!r}>"

@@ -1,4 +1,4 @@
-"""The sandbox keeps its word: it plays the documented API, every unknown, and every fault, and counts it all."""
+"""The sandbox plays the documented API, both answers to every unknown, and every fault, and counts it all."""
 
 import asyncio
 import gzip
@@ -66,8 +66,8 @@ SAMPLE_MESSAGES = {
                 "id": "70c27301-dede-11f0-92bc-000e1eed4a72",
                 "role": 1,
                 "messageType": 0,
-                "content": "It sounds like you're trying to convey something-could you clarify or share a bit "
-                "more about what you need help with? I'm here to help.",
+                "content": "It sounds like you're trying to convey something-could you clarify or share "
+                "a bit more about what you need help with? I'm here to help.",
                 "createdAt": "2025-11-12 18:20:45",
             },
             {
@@ -163,25 +163,25 @@ async def test_documented_walk_ends_with_an_empty_page_or_with_null():
         ("session", {}, 404),
     ],
 )
-@pytest.mark.parametrize("errors", ["status", "body", "both", "bare"])
-async def test_refusals_are_told_by_status_or_by_body(path, params, code, errors):
+@pytest.mark.parametrize("errors", ["status", "body", "both"])
+async def test_refusals_are_told_by_status_or_by_body_or_now_so_now_so(path, params, code, errors):
     async with Sandbox(World.documented(), answers=Answers(errors=errors)) as box:
-        if errors == "bare":
-            async with (
-                talk() as http,
-                http.get(
-                    f"{box.navtalk_url}/{path}",
-                    params={"apikey": "k"} | {k: v for k, v in params.items() if v and k != "key"},
-                ) as response,
-            ):
-                assert response.content_type in {"text/plain", "application/json"}
-            return
-        status, body = await get(box, path, **params)
-        assert body["code"] == code
-        assert body["data"] is None
-        assert status == (200 if errors in {"body", "both"} else code)
-        status, _ = await get(box, path, **params)
-        assert status == (200 if errors == "body" else code)
+        told = [await get(box, path, **params) for _ in range(2)]
+    assert [(body["code"], body["data"]) for _, body in told] == [(code, None)] * 2
+    by = {"status": [code, code], "body": [200, 200], "both": [200, code]}
+    assert [status for status, _ in told] == by[errors]
+
+
+async def test_bare_refusals_are_no_json():
+    async with Sandbox(World.documented(), answers=Answers(errors="bare")) as box:
+        head, body = await raw(box, "sessions?apikey=")
+    assert "400" in head.splitlines()[0]
+    assert body == b"Invalid API key"
+
+
+async def test_only_get_is_answered():
+    async with Sandbox(World.documented()) as box, talk() as http:
+        assert (await http.post(f"{box.navtalk_url}/sessions?apikey=k")).status == 405
 
 
 async def test_keys_can_be_rotated_and_can_open_different_worlds():
@@ -292,7 +292,7 @@ def test_same_seed_makes_the_same_world(sessions, seed, unknown):
 
 def test_seed_zero_makes_the_world_it_always_made():
     text = json.dumps(everything(World(200)), sort_keys=True)
-    assert (len(text), zlib.crc32(text.encode())) == (0, 0)
+    assert (len(text), zlib.crc32(text.encode())) == (777_399, 2_951_751_204)
 
 
 def test_world_is_clustered_and_long_tailed_and_its_ids_tell_nothing_of_time():
@@ -402,7 +402,7 @@ def test_faults_are_read_from_a_line():
     "line", ["500", "=0.1", "flood=0.1", "500=often", "500=2", "500=-1%", "500=60%,reset=60%"]
 )
 def test_nonsense_in_a_line_of_faults_is_refused(line):
-    with pytest.raises(ValueError, match="fault|figure|chance"):
+    with pytest.raises(ValueError, match=r"fault|figure|chance"):
         Faults.parse(line)
 
 
@@ -618,11 +618,12 @@ async def test_requests_over_capacity_are_turned_away():
 
 
 async def test_requests_over_the_rate_are_told_to_come_again():
-    async with Sandbox(World.documented(), rate=3) as box:
-        answers = [await raw(box) for _ in range(5)]
-        heads = [head for head, _ in answers if " 429 " in head]
-        assert len(heads) == 2
-        assert all("Retry-After: 1" in head for head in heads)
+    async with Sandbox(World.documented(), rate=0) as box:
+        head, _ = await raw(box)
+        assert " 429 " in head
+        assert "Retry-After: 1" in head
+        box.rate = 1_000
+        assert (await get(box, "sessions"))[0] == 200
 
 
 @given(st.lists(st.floats(0, 5), max_size=80).map(sorted), st.integers(1, 10))

@@ -47,6 +47,8 @@ class Dialect(Protocol):
     key_place: KeyPlace
     key_variable: str
     """The environment variable that holds the key."""
+    record_kinds: tuple[type[Session], type[Message]]
+    """The structs that its sessions and messages are read into; they refuse fields they do not know."""
 
     def root(self, base_url: str) -> str:
         """*base_url* without what the paths of requests begin with."""

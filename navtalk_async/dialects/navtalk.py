@@ -67,6 +67,7 @@ class NavTalk:
     default_base_url = "https://transfer.navtalk.ai/api/chat"
     key_place = KeyPlace("query", "apikey")
     key_variable = "NAVTALK_API_KEY"
+    record_kinds: tuple[type[Session], type[Message]] = (NavTalkSession, NavTalkMessage)
 
     def root(self, base_url: str) -> str:
         """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""

@@ -1,0 +1,72 @@
+"""What the sandbox served: the figures by which a client is judged from the other side of the wire."""
+
+from collections import Counter, deque
+from typing import Any
+
+from .exchange import Asked
+
+_LOGGED = 10_000
+_SECRET = "apikey"  # noqa: S105 - the name of the parameter that is left out
+
+
+class Counts:
+    """How much was asked and answered since the start, or since `reset`."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at nought again; requests in flight stay in flight."""
+        self.total = 0
+        """Requests that arrived, answered or not."""
+        self.by_kind: Counter[str] = Counter()
+        """Requests by endpoint: sessions, session, messages, other."""
+        self.by_status: Counter[int] = Counter()
+        """Answers by HTTP status; a connection reset or dropped has none."""
+        self.faults: Counter[str] = Counter()
+        """Faults that happened, by kind."""
+        self.messages_by_session: Counter[str] = Counter()
+        """Requests for messages, by session id."""
+        self.connections = 0
+        """Connections that were opened."""
+        self.peak_in_flight = self.in_flight
+        """The most requests that were in flight at once."""
+        self.recent: deque[tuple[str, dict[str, str]]] = deque(maxlen=_LOGGED)
+        """The latest requests, each its kind and parameters, without the key."""
+
+    @property
+    def session_gets(self) -> int:
+        """How often a single session was asked for."""
+        return self.by_kind["session"]
+
+    def arrived(self, asked: Asked) -> None:
+        """A request came in."""
+        self.total += 1
+        self.by_kind[asked.kind or "other"] += 1
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        if asked.kind == "messages":
+            self.messages_by_session[asked.query.get("sessionId", "")] += 1
+        params = {name: value for name, value in asked.query.items() if name != _SECRET}
+        if asked.kind == "session":
+            params["sessionId"] = asked.path.rpartition("/")[2]
+        self.recent.append((asked.kind or "other", params))
+
+    def left(self) -> None:
+        """A request was answered, or given up."""
+        self.in_flight -= 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures as JSON can carry them, without the recent requests."""
+        return {
+            "total": self.total,
+            "by_kind": dict(self.by_kind),
+            "by_status": {str(status): count for status, count in self.by_status.items()},
+            "faults": dict(self.faults),
+            "messages_by_session": dict(self.messages_by_session),
+            "session_gets": self.session_gets,
+            "connections": self.connections,
+            "in_flight": self.in_flight,
+            "peak_in_flight": self.peak_in_flight,
+        }

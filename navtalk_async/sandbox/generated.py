@@ -1,0 +1,136 @@
+"""What a seed makes: sessions clustered in time, and the messages of each, the same on every machine.
+
+Only ``Random.random`` is drawn from, whose sequence Python promises to keep; and the messages of a session
+depend on nothing but the seed and the session's number, so they need not be held.
+"""
+
+from bisect import bisect
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import accumulate
+from math import sqrt
+from random import Random
+from typing import NamedTuple
+
+from .table import Row
+from .texts import long_text, text
+
+FIRST_DAY = datetime(2025, 11, 1)  # noqa: DTZ001 - the API's times are UTC and carry no zone
+DAYS = 35
+MOST_MESSAGES = 1_000
+
+# An odd multiplier is a bijection on 32 bits: ids look shuffled, and never meet.
+_SHUFFLE = 2_654_435_761
+_LOW = 0xFFFF_FFFF
+
+
+class Birth(NamedTuple):
+    """What must be known of a generated session to make its messages again at any time."""
+
+    number: int
+    start: int
+    seconds: int
+    messages: int
+
+
+def stamp(seconds: int) -> str:
+    """The API's ``yyyy-MM-dd HH:mm:ss``, *seconds* after the first day began."""
+    return (FIRST_DAY + timedelta(seconds=seconds)).isoformat(" ")
+
+
+def session_id(number: int) -> str:
+    """A UUIDv1 stamped on 2025-12-22, weeks after any session: id order tells nothing of time."""
+    return f"{number * _SHUFFLE & _LOW:08x}-dede-11f0-92bc-000e1eed4a72"
+
+
+def message_id(session: int, number: int) -> str:
+    """The id of a session's message: unique in the whole world, and in no order."""
+    low = (number * _SHUFFLE + session * 40_503) & _LOW
+    return (
+        f"{low:08x}-{0xE000 + (session >> 14) & 0xFFFF:04x}-11f0-{0x8000 | session & 0x3FFF:04x}-000e1eed4a72"
+    )
+
+
+def long_tailed(mean: float) -> Callable[[float], int]:
+    """How many messages a session has, from a number in [0, 1): many have few, a few have very many."""
+    # A Lomax distribution with shape 2, whose mean is its scale.
+    return lambda dice: min(MOST_MESSAGES, int(mean * (1 / sqrt(1 - dice) - 1) + 0.5))
+
+
+def starts(rng: Random, count: int) -> list[int]:
+    """When *count* sessions begin, in seconds since the first day: busy days, idle days, bursts and ties."""
+    weights = [0.0 if rng.random() < 0.2 else 0.2 + 4 * _cube(rng.random()) for _ in range(DAYS)]
+    weights[0] += 0.3
+    reach = list(accumulate(weights))
+    bursts = [[8 * 3600 + int(rng.random() * 12 * 3600) for _ in range(3)] for _ in range(DAYS)]
+    found: list[int] = []
+    for _ in range(count):
+        dice = rng.random()
+        if found and dice < 0.06:
+            found.append(found[-1])
+            continue
+        day = min(bisect(reach, rng.random() * reach[-1]), DAYS - 1)
+        within = rng.random()
+        if dice < 0.6:
+            second = bursts[day][int(rng.random() * 3)] + int(within * 1800)
+        else:
+            second = int(within * 86_400)
+        found.append(day * 86_400 + second)
+    return sorted(found)
+
+
+def sessions(
+    count: int, seed: int, messages: Callable[[int, float], int], *, unknown: bool
+) -> Iterator[tuple[Row, Birth]]:
+    """Each session's row and birth, in order of time; *messages* says how many a session has."""
+    rng = Random(seed)  # noqa: S311 - made-up data, not secrets
+    for number, start in enumerate(starts(rng, count)):
+        dice, pace = rng.random(), rng.random()
+        many = messages(number, rng.random())
+        birth = Birth(number, start, 4 + int(many * (0.4 + 4 * pace)), many)
+        yield _session(birth, dice, unknown=unknown), birth
+
+
+def _cube(dice: float) -> float:
+    # Products are exact to the last bit on every machine, which ** need not be.
+    return dice * dice * dice
+
+
+def _session(birth: Birth, dice: float, *, unknown: bool) -> Row:
+    name = session_id(birth.number)
+    status = 1 if dice < 0.9 else 2 if dice < 0.97 else 0
+    row: Row = {
+        "id": name,
+        "status": status,
+        "startTime": stamp(birth.start),
+        "endTime": stamp(birth.start + birth.seconds) if status else None,
+        "videoUrl": f"https://cdn.navtalk.example/video/{name}.mp4?w=1&h=2" if dice < 0.25 else None,
+    }
+    if unknown:
+        if birth.number % 11 == 5:
+            row["status"] = 7
+        row["language"] = ("en", "zh-CN", None)[birth.number % 3]
+        row["device"] = {"os": "Plan 9", "screen": [1920, 1080], "tags": {"a": [{"b": None}], "ü": 1.5}}
+    return row
+
+
+def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]:
+    """The messages of one session, in the order they were said; *long* makes the last one a megabyte."""
+    rng = Random(f"{seed}/{birth.number}")  # noqa: S311 - made-up data, not secrets
+    rows: list[Row] = []
+    for number in range(birth.messages):
+        row: Row = {
+            "id": message_id(birth.number, number),
+            "role": number % 2,
+            "messageType": 0,
+            "content": text(rng),
+            "createdAt": stamp(birth.start + number * birth.seconds // birth.messages),
+        }
+        if unknown:
+            row["sentiment"] = {"score": rng.random(), "labels": ["calm", "كتب"], "by": None}
+            if number % 7 == 3:
+                row["role"] = row["messageType"] = 7
+        rows.append(row)
+    if long and rows:
+        rows[-1]["content"] = long_text(rng)
+    return rows

@@ -1,0 +1,268 @@
+"""The sandbox itself: a local HTTP server that speaks the APIs, and goes wrong when told to."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+from aiohttp import web
+
+from . import navtalk
+from .answers import Answers
+from .counts import Counts
+from .exchange import Answered, Api, Asked
+from .faults import Faults, check
+from .limits import Window
+from .reply import composed, perform, too_many, unavailable, whole
+from .stunts import Stunt
+from .world import World
+
+_DESK: Final = "/_sandbox/"
+_BACKLOG: Final = 1024
+# Closing aborts every connection, so handlers end at once; this only bounds what we did not think of.
+_CLOSING_SECONDS: Final = 1.0
+
+
+class Sandbox:
+    """A NavTalk of your own on loopback: deterministic data, both answers to every unknown, faults on demand.
+
+    ``async with Sandbox(sessions=500) as box:`` serves a `World` at `box.navtalk_url` until the block is
+    left. `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second,
+    then 429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that
+    is not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens;
+    the key ``expired`` is always answered 403. *gzip* compresses for those who accept it. The same *seed*
+    makes the same data and the same faults. Closing ends every connection at once, and waits for no request;
+    opened again, a Sandbox has the address it had.
+    """
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        sessions: int = 500,
+        seed: int = 0,
+        latency: float = 0.0,
+        faults: Faults | None = None,
+        answers: Answers | None = None,
+        keys: Mapping[str, World] | Collection[str] | None = None,
+        rate: int | None = None,
+        capacity: int | None = None,
+        gzip: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.world = World(sessions, seed) if world is None else world
+        self.latency = latency
+        self.faults = faults or Faults()
+        self.answers = answers or Answers()
+        self.keys = keys
+        self.rate = rate
+        self.capacity = capacity
+        self.gzip = gzip
+        self.host = host
+        self.port = port
+        self.counts = Counts()
+        self._apis: tuple[Api, ...] = (navtalk,)
+        self._rng = Random(seed)  # noqa: S311 - dice for faults
+        self._script: list[_Planned] = []
+        self._window = Window()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._open = asyncio.Event()
+        self._open.set()
+        self._door: _Door | None = None
+        self._listening: socket.socket | None = None
+        self._runner: web.ServerRunner | None = None
+
+    def __repr__(self) -> str:
+        state = self.url if self._runner else "closed"
+        return f"<Sandbox {state} [{self.counts.total} requests, {self.counts.in_flight} in flight]>"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, e.g. ``http://127.0.0.1:40123``."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def navtalk_url(self) -> str:
+        """The base URL of the NavTalk API, as its reference writes it: with ``/api/chat`` at the end."""
+        return self.url + navtalk.BASE
+
+    async def __aenter__(self) -> Self:
+        self._door = _Door(self._serve, self.counts)
+        self._runner = web.ServerRunner(self._door, shutdown_timeout=_CLOSING_SECONDS)
+        self._listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
+        self.port = self._listening.getsockname()[1]
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listening, backlog=_BACKLOG).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        door, runner = self._door, self._runner
+        self._door = self._runner = None
+        if door is not None and runner is not None:
+            await self._stop_listening()
+            for site in runner.sites:
+                await site.stop()
+            door.shut()
+            await runner.cleanup()
+        for count, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(RuntimeError(f"the sandbox closed before {count} requests arrived"))
+        self._waiting.clear()
+
+    async def _stop_listening(self) -> None:
+        """Let no one in any more, and let those in who stand in the door.
+
+        asyncio (3.11) breaks, and leaks a socket, when its server closes between accepting a connection and
+        making its transport. So accepting ends first, and what was accepted gets two turns of the loop.
+        """
+        if self._listening is not None:
+            with suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_reader(self._listening)
+            for _ in range(2):
+                await asyncio.sleep(0)
+            self._listening = None
+
+    def fail_next(self, kind: str, times: int = 1, path: str = "") -> None:
+        """Let *kind* of fault befall the next *times* requests whose path or query contains *path*.
+
+        Planned faults come before random ones, in the order they were planned; one that makes no sense for a
+        request (a page fault where no page is asked for) waits for one where it does.
+        """
+        self._script.append(_Planned(check(kind), times, path))
+
+    def hold(self) -> Awaitable[None]:
+        """Stop answering: requests arrive and hang until `release`. Done at once; awaiting it is optional."""
+        self._open.clear()
+        return _Done()
+
+    def release(self) -> Awaitable[None]:
+        """Answer again, first the requests that hang. Done at once; awaiting it is optional."""
+        self._open.set()
+        return _Done()
+
+    async def arrived(self, count: int) -> None:
+        """Return as soon as *count* requests have arrived in total, answered or not."""
+        if self.counts.total < count:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append((count, waiter))
+            await waiter
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith(_DESK):
+            return self._at_the_desk(request)
+        asked, api = self._understood(request)
+        self._note(asked)
+        try:
+            refused = self._overload(asked, api)
+            fault = None if refused else self._fault(asked, api)
+            await self._open.wait()
+            if self.latency:
+                await asyncio.sleep(self.latency)
+            answered = refused or await composed(asked, api, self, fault, self.faults)
+            return await self._reply(request, answered)
+        finally:
+            self.counts.left()
+
+    def _understood(self, request: web.BaseRequest) -> tuple[Asked, Api]:
+        path = request.path
+        address = self.url + request.raw_path
+        asked = Asked(request.method, path, request.query, address, number=self.counts.total)
+        for api in self._apis:
+            asked.kind = api.kind(path)
+            if asked.kind:
+                return asked, api
+        return asked, self._apis[0]
+
+    def _note(self, asked: Asked) -> None:
+        self.counts.arrived(asked)
+        if self._waiting:
+            for count, waiter in self._waiting:
+                if count <= self.counts.total and not waiter.done():
+                    waiter.set_result(None)
+            self._waiting = [entry for entry in self._waiting if not entry[1].done()]
+
+    def _overload(self, asked: Asked, api: Api) -> Answered | None:
+        if self.capacity is not None and self.counts.in_flight > self.capacity:
+            return unavailable(asked, api)
+        if self.rate is not None and not self._window.allows(asyncio.get_running_loop().time(), self.rate):
+            return too_many(asked, api, "1")
+        return None
+
+    def _fault(self, asked: Asked, api: Api) -> str | None:
+        fault = self._planned(asked, api) if self._script else None
+        if fault is None:
+            fault = self.faults.choose(self._rng.random(), lambda kind: api.can_play(kind, asked))
+        if fault is not None:
+            self.counts.faults[fault] += 1
+        return fault
+
+    def _planned(self, asked: Asked, api: Api) -> str | None:
+        for plan in self._script:
+            if plan.path in asked.url and api.can_play(plan.kind, asked):
+                plan.times -= 1
+                if not plan.times:
+                    self._script.remove(plan)
+                return plan.kind
+        return None
+
+    async def _reply(self, request: web.BaseRequest, answered: Answered | Stunt) -> web.StreamResponse:
+        if answered.status:
+            self.counts.by_status[answered.status] += 1
+        if isinstance(answered, Stunt):
+            return await perform(request, answered)
+        return whole(request, answered, gzip=self.gzip)
+
+    def _at_the_desk(self, request: web.BaseRequest) -> web.Response:
+        """What a benchmark in another process asks: the counts, and to begin them again."""
+        match request.method, request.path.removeprefix(_DESK):
+            case "GET", "counts":
+                return web.Response(
+                    body=msgspec.json.encode(self.counts.as_dict()), content_type="application/json"
+                )
+            case "POST", "reset":
+                self.counts.reset()
+                return web.Response(status=204)
+        return web.Response(status=404)
+
+
+class _Door(web.Server):
+    """aiohttp's server, counting connections, and able to close them all at once."""
+
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], counts: Counts
+    ) -> None:
+        # Cancelling the handler when its client leaves keeps counts.in_flight true.
+        super().__init__(handler, handler_cancellation=True, access_log=None)
+        self._counts = counts
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._counts.connections += 1
+        super().connection_made(handler, transport)
+
+    def shut(self) -> None:
+        for connection in self.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+@dataclass(slots=True)
+class _Planned:
+    kind: str
+    times: int
+    path: str
+
+
+class _Done:
+    """What is done already, and may be awaited all the same."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield

@@ -1,0 +1,211 @@
+"""What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from itertools import count
+from typing import Any, Self
+
+from . import generated, samples
+from .table import Row, Table
+
+_REMEMBERED = 256  # generated sessions whose messages stay at hand: more than any client has in flight
+_FIELDS = {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}
+
+
+class World:
+    """Sessions and messages made from a seed: the same arguments give the same data, everywhere and always.
+
+    *sessions* is how many there are; they begin on 2025-11-01 and are clustered over five weeks. Message
+    counts are long-tailed, 0 to 1,000, about *mean_messages* on average; *messages* fixes them instead, with
+    a number or a function of the session's position. *long_messages* makes that many messages a megabyte
+    long, and *unknown_fields* adds fields, and numbers for status, role and type, that the API's reference
+    does not know.
+
+    Rows are plain dicts exactly as the API's JSON. What is read from a World is a copy; to change it, call
+    `add_session`, `change_session`, `remove_session` and `add_message`, at any time, also while it is served.
+    """
+
+    def __init__(
+        self,
+        sessions: int = 500,
+        seed: int = 0,
+        *,
+        mean_messages: float = 10.0,
+        messages: int | Callable[[int], int] | None = None,
+        long_messages: int = 0,
+        unknown_fields: bool = False,
+    ) -> None:
+        self.seed = seed
+        self._unknown = unknown_fields
+        made = list(
+            generated.sessions(sessions, seed, _how_many(messages, mean_messages), unknown=unknown_fields)
+        )
+        self._births = {row["id"]: birth for row, birth in made}
+        self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
+        self._by_id = {row["id"]: row for row, _ in made}
+        self._table = Table("startTime", self._by_id.values())
+        self._total = sum(birth.messages for _, birth in made)
+        self._changed: dict[str, Table] = {}
+        self._recent: OrderedDict[str, Table] = OrderedDict()
+        self._fresh = count(sessions)
+
+    def __repr__(self) -> str:
+        return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
+
+    @classmethod
+    def documented(cls) -> Self:
+        """The world of the API's reference page: its three sessions, and the three messages of the first."""
+        world = cls(sessions=0)
+        for row in samples.SESSIONS:
+            world._enter(dict(row))
+        for row in samples.MESSAGES:
+            world._say(samples.SESSIONS[0]["id"], dict(row))
+        return world
+
+    @property
+    def sessions(self) -> list[Row]:
+        """Every session, by start time and then by id."""
+        return [dict(row) for row in self._table.rows]
+
+    @property
+    def total_messages(self) -> int:
+        """How many messages all sessions have together."""
+        return self._total
+
+    def session(self, session_id: str) -> Row:
+        """One session; `KeyError` when there is none of that id."""
+        return dict(self._by_id[session_id])
+
+    def messages(self, session_id: str) -> list[Row]:
+        """A session's messages, by time and then by id; `KeyError` when there is no such session."""
+        return [dict(row) for row in self.message_table(session_id).rows]
+
+    def add_session(
+        self,
+        start_time: str | datetime | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the API's own name for it
+        status: int = 1,
+        **fields: Any,
+    ) -> Row:
+        """A new session, without messages; by default it starts, and ends, when the latest one started.
+
+        Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
+        """
+        latest = self._table.rows[-1]["startTime"] if len(self._table) else generated.stamp(0)
+        start = _time(start_time or latest)
+        row = {
+            "id": id or self._new_id(),
+            "status": status,
+            "startTime": start,
+            "endTime": start if status else None,
+            "videoUrl": None,
+        }
+        if row["id"] in self._by_id:
+            raise ValueError(f"the world has a session {row['id']} already")
+        return dict(self._enter(row | _named(fields)))
+
+    def change_session(self, session_id: str, **fields: Any) -> Row:
+        """The session with *fields* changed, e.g. ``status=1, endTime="2025-11-12 18:20:50"``."""
+        old = self._by_id[session_id]
+        self._table.discard(old)
+        return dict(self._enter(old | _named(fields)))
+
+    def remove_session(self, session_id: str) -> None:
+        """The session and its messages vanish: from now on it is answered 404."""
+        self._total -= len(self.message_table(session_id))
+        self._table.discard(self._by_id.pop(session_id))
+        for kept in (self._births, self._changed, self._recent):
+            kept.pop(session_id, None)
+
+    def add_message(
+        self,
+        session_id: str,
+        content: str = "Hello",
+        *,
+        role: int = 0,
+        created_at: str | datetime | None = None,
+        message_type: int = 0,
+        id: str | None = None,  # noqa: A002 - the API's own name for it
+        **fields: Any,
+    ) -> Row:
+        """One more message in a session; by default it is said when the session's last one was."""
+        said = self.message_table(session_id)
+        latest = said.rows[-1]["createdAt"] if len(said) else self._by_id[session_id]["startTime"]
+        row: Row = {
+            "id": id or self._new_id(),
+            "role": role,
+            "messageType": message_type,
+            "content": content,
+            "createdAt": _time(created_at or latest),
+        }
+        return dict(self._say(session_id, row | fields))
+
+    @property
+    def session_table(self) -> Table:
+        """The sessions as they are kept, for an API to page through: not to be changed."""
+        return self._table
+
+    def session_row(self, session_id: str) -> Row | None:
+        """The session as it is kept, or None: not to be changed."""
+        return self._by_id.get(session_id)
+
+    def message_table(self, session_id: str) -> Table:
+        """A session's messages as they are kept, for an API to page through: not to be changed."""
+        if session_id in self._changed:
+            return self._changed[session_id]
+        if session_id in self._recent:
+            self._recent.move_to_end(session_id)
+            return self._recent[session_id]
+        table = Table("createdAt", self._born(session_id))
+        self._recent[session_id] = table
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        return table
+
+    def _born(self, session_id: str) -> list[Row]:
+        birth = self._births.get(session_id)
+        if birth is None:
+            raise KeyError(session_id)
+        return generated.messages(birth, self.seed, unknown=self._unknown, long=birth.number in self._long)
+
+    def _enter(self, row: Row) -> Row:
+        if row["id"] not in self._births:
+            self._changed.setdefault(row["id"], Table("createdAt"))
+        self._by_id[row["id"]] = row
+        self._table.put(row)
+        return row
+
+    def _say(self, session_id: str, row: Row) -> Row:
+        table = self._changed[session_id] = self.message_table(session_id)
+        self._recent.pop(session_id, None)
+        table.put(row)
+        self._total += 1
+        return row
+
+    def _new_id(self) -> str:
+        return generated.session_id(next(self._fresh))
+
+
+def _how_many(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
+    if messages is None:
+        tail = generated.long_tailed(mean)
+        return lambda _, dice: tail(dice)
+    if callable(messages):
+        return lambda number, _: messages(number)
+    return lambda _number, _dice: messages
+
+
+def _spread(numbers: list[int], wanted: int) -> frozenset[int]:
+    if not wanted:
+        return frozenset()
+    return frozenset(numbers[:: max(1, len(numbers) // wanted)][:wanted])
+
+
+def _named(fields: Row) -> Row:
+    return {_FIELDS.get(name, name): _time(value) for name, value in fields.items()}
+
+
+def _time(value: Any) -> Any:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value

@@ -1,0 +1,324 @@
+"""A store in one SQLite file: the embedded default.
+
+One connection writes, in a thread of its own; readers have theirs. WAL lets both work at once, and
+`synchronous=FULL` makes a commit outlast the power. WAL needs a local disk.
+"""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from navtalk_async.errors import StoreError, StoreMismatch
+from navtalk_async.models import Message, Request, Session
+from navtalk_async.store.sqlite_file import connect, hold, in_our_words, prepare
+from navtalk_async.store.store import (
+    Counts,
+    Journalled,
+    MessageRow,
+    SessionRow,
+    Standing,
+    StoredTranscript,
+    journalled,
+    message_row,
+    now_text,
+    session_row,
+)
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+SESSIONS_A_READ = 25
+
+PUT_SESSION = f"""
+INSERT INTO sessions VALUES ({", ".join("?" * len(SessionRow._fields))})
+ON CONFLICT (project, id) DO UPDATE SET
+    status = excluded.status, start_time = excluded.start_time, end_time = excluded.end_time,
+    title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
+    content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
+"""
+
+PUT_MESSAGE = f"""
+INSERT INTO messages VALUES ({", ".join("?" * len(MessageRow._fields))})
+ON CONFLICT (project, id) DO UPDATE SET
+    session_id = excluded.session_id, position = excluded.position, role = excluded.role,
+    type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+WHERE (raw, position, session_id) IS NOT (excluded.raw, excluded.position, excluded.session_id)
+"""
+
+
+class SqliteStore:
+    """A store in the file *path*, made if it is not there; an `async with` that holds it alone.
+
+    Raises:
+        StoreLocked: another process writes to it.
+        StoreBroken: the file is damaged, or is no archive.
+        StoreMismatch: it was written by a newer version.
+        StoreError: it cannot be opened there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._limiter = anyio.CapacityLimiter(1)
+        self._db: sqlite3.Connection | None = None
+        self._lock: sqlite3.Connection | None = None
+        self._apis: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self.path}>"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._run(self._open)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
+
+    async def close(self) -> None:
+        """Let go of the file, and of the right to write to it."""
+        await self._run(self._close)
+
+    async def claim(self, project: str, *, api: str, scope: str, retry_failed: bool = False) -> Standing:
+        """See `Store.claim`."""
+        self._apis[project] = api
+        return await self._run(self._claim, project, api, scope, retry_failed)
+
+    async def journal(
+        self, project: str, sessions: Sequence[Session], following: Request | None
+    ) -> Journalled:
+        """See `Store.journal`."""
+        return await self._run(self._journal, project, sessions, following)
+
+    async def keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
+        """See `Store.keep`."""
+        await self._run(self._keep, project, finished)
+
+    async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
+        """See `Store.fail`."""
+        rows = [(project, *failure) for failure in failures]
+        await self._run(
+            self._write,
+            """INSERT INTO sync_pending VALUES (?, ?, ?, ?) ON CONFLICT (project, session_id)
+            DO UPDATE SET reason = excluded.reason, attempts = attempts + excluded.attempts""",
+            rows,
+        )
+
+    async def vanish(self, project: str, session_id: str) -> None:
+        """See `Store.vanish`."""
+        await self._run(self._vanish, project, session_id)
+
+    async def counts(self, project: str) -> Counts:
+        """See `Store.counts`."""
+        return await self._run(self._counts, project)
+
+    async def failures(self, project: str) -> list[tuple[str, str, int]]:
+        """See `Store.failures`."""
+        return await self._run(
+            self._all,
+            "SELECT session_id, reason, attempts FROM sync_pending "
+            "WHERE project = ? AND reason IS NOT NULL ORDER BY session_id",
+            (project,),
+        )
+
+    async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
+        """See `Store.transcripts`."""
+        limiter = anyio.CapacityLimiter(1)
+
+        async def run(work: Callable[[], T]) -> T:
+            return await anyio.to_thread.run_sync(in_our_words, work, self.path, limiter=limiter)
+
+        reader = await run(lambda: connect(self.path))
+        try:
+            sessions = await run(partial(_sessions, reader, project))
+            while rows := await run(lambda: sessions.fetchmany(SESSIONS_A_READ)):
+                yield await run(partial(_with_messages, reader, project, rows))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run(reader.close)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await anyio.to_thread.run_sync(
+            in_our_words, partial(work, *arguments), self.path, limiter=self._limiter
+        )
+
+    # What follows runs in the store's thread, one at a time.
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(self.path.with_name(self.path.name + ".lock"))
+        self._db = connect(self.path)
+        prepare(self._db, self.path)
+
+    def _close(self) -> None:
+        for connection in (self._db, self._lock):
+            if connection is not None:
+                connection.close()
+        self._db = self._lock = None
+
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreError(f"{self.path} is not open; use it in an `async with`.")
+        return self._db
+
+    def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
+        return self._writer.execute(query, values).fetchall()
+
+    def _write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self._writer as db:
+            db.executemany(statement, rows)
+
+    def _claim(self, project: str, api: str, scope: str, retry_failed: bool) -> Standing:  # noqa: FBT001
+        with self._writer as db:
+            db.execute(
+                "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
+                (project, api, scope),
+            )
+            if retry_failed:
+                db.execute(
+                    "UPDATE sync_pending SET reason = NULL, attempts = 0 WHERE project = ?", (project,)
+                )
+        [(begun_api, begun_scope, following, reached, watermark)] = self._all(
+            "SELECT api, scope, next, reached, watermark FROM sync_projects WHERE project = ?", (project,)
+        )
+        _same(self.path, project, "API", begun_api, api)
+        _same(self.path, project, "filters", begun_scope, scope)
+        states = self._all("SELECT session_id, reason FROM sync_pending WHERE project = ?", (project,))
+        known = self._all(
+            """SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL
+            ORDER BY start_time DESC LIMIT 3""",
+            (project,),
+        )
+        return Standing(
+            next=None if following is None else msgspec.json.decode(following, type=Request),
+            reached=reached,
+            watermark=watermark,
+            pending=[session_id for session_id, reason in states if reason is None],
+            failed=sum(reason is not None for _, reason in states),
+            known=[session_id for (session_id,) in known],
+        )
+
+    def _journal(self, project: str, sessions: Sequence[Session], following: Request | None) -> Journalled:
+        now = now_text()
+        with self._writer as db:
+            page = self._judge(project, sessions)
+            rows = [
+                session_row(project, self._apis[project], s, now) for s in (*page.inserted, *page.changed)
+            ]
+            db.executemany(PUT_SESSION, rows)
+            db.executemany(
+                """INSERT INTO sync_pending (project, session_id) VALUES (?, ?)
+                ON CONFLICT (project, session_id) DO UPDATE SET reason = NULL, attempts = 0""",
+                [(project, session_id) for session_id in page.to_fetch],
+            )
+            reached = max((s.started for s in sessions if s.started is not None), default=None)
+            db.execute(
+                "UPDATE sync_projects SET next = ?, reached = COALESCE(?, reached) WHERE project = ?",
+                (None if following is None else msgspec.json.encode(following).decode(), reached, project),
+            )
+            if following is None:
+                db.execute(
+                    """UPDATE sync_projects SET watermark = MAX(COALESCE(watermark, ''), reached)
+                    WHERE project = ? AND reached IS NOT NULL""",
+                    (project,),
+                )
+        return page
+
+    def _judge(self, project: str, sessions: Sequence[Session]) -> Journalled:
+        ids = [session.id for session in sessions]
+        marks = ", ".join("?" * len(ids))
+        hashes = self._all(
+            f"""SELECT id, content_hash FROM sessions
+            WHERE project = ? AND deleted_at IS NULL AND id IN ({marks})""",
+            (project, *ids),
+        )
+        states = self._all(
+            f"SELECT session_id, reason FROM sync_pending WHERE project = ? AND session_id IN ({marks})",
+            (project, *ids),
+        )
+        return journalled(
+            sessions,
+            hashes=dict(hashes),
+            pending={session_id for session_id, reason in states if reason is None},
+            failed={session_id for session_id, reason in states if reason is not None},
+        )
+
+    def _keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
+        with self._writer as db:
+            db.executemany(
+                PUT_MESSAGE,
+                [
+                    message_row(project, session_id, position, message)
+                    for session_id, messages in finished
+                    for position, message in enumerate(messages)
+                ],
+            )
+            db.executemany(
+                "DELETE FROM sync_pending WHERE project = ? AND session_id = ?",
+                [(project, session_id) for session_id, _ in finished],
+            )
+
+    def _vanish(self, project: str, session_id: str) -> None:
+        with self._writer as db:
+            db.execute(
+                "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL",
+                (now_text(), project, session_id),
+            )
+            db.execute("DELETE FROM sync_pending WHERE project = ? AND session_id = ?", (project, session_id))
+
+    def _counts(self, project: str) -> Counts:
+        [(sessions, messages, pending, failed)] = self._all(
+            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?1),
+                      (SELECT COUNT(*) FROM messages WHERE project = ?1),
+                      (SELECT COUNT(*) FROM sync_pending WHERE project = ?1 AND reason IS NULL),
+                      (SELECT COUNT(*) FROM sync_pending WHERE project = ?1 AND reason IS NOT NULL)""",
+            (project,),
+        )
+        return Counts(sessions=sessions, messages=messages, pending=pending, failed=failed)
+
+
+def _same(path: Path, project: str, what: str, begun: str, asked: str) -> None:
+    if begun != asked:
+        raise StoreMismatch(
+            f"The project {project!r} in {path} was begun with other {what}: {begun}, and not {asked}. "
+            "Use the same, or another --project, or another place."
+        )
+
+
+def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:
+    reader.execute("BEGIN")
+    return reader.execute(
+        f"SELECT {', '.join(SessionRow._fields)} FROM sessions WHERE project = ? ORDER BY start_time, id",
+        (project,),
+    )
+
+
+def _with_messages(
+    reader: sqlite3.Connection, project: str, rows: list[tuple[Any, ...]]
+) -> list[StoredTranscript]:
+    sessions = [SessionRow(*row) for row in rows]
+    marks = ", ".join("?" * len(sessions))
+    found = reader.execute(
+        f"SELECT {', '.join(MessageRow._fields)} FROM messages WHERE project = ? "
+        f"AND session_id IN ({marks}) ORDER BY session_id, position",
+        (project, *(session.id for session in sessions)),
+    )
+    messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
+    by_session = {session_id: list(group) for session_id, group in messages}
+    return [StoredTranscript(session, by_session.get(session.id, [])) for session in sessions]

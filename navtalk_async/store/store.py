@@ -1,0 +1,234 @@
+"""The promise of a store, and the rows and judgements that all stores share.
+
+Data and progress are written in the same transaction, so whatever instant a process dies at, the store
+holds what was finished and knows what was not.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from navtalk_async.models import Message, Request, Session, SessionStatus, as_utc, as_word
+
+__all__ = [
+    "Counts",
+    "Journalled",
+    "MessageRow",
+    "SessionRow",
+    "Standing",
+    "Store",
+    "StoredTranscript",
+    "is_final",
+    "iso",
+    "journalled",
+    "message_row",
+    "session_row",
+]
+
+
+class SessionRow(NamedTuple):
+    """A row of the table `sessions`; times are ISO 8601 with a `Z`, status is a word or an unknown number."""
+
+    project: str
+    id: str
+    api: str
+    status: str | int | None
+    start_time: str | None
+    end_time: str | None
+    title: str | None
+    video_url: str | None
+    raw: str
+    content_hash: str
+    first_seen_at: str
+    last_changed_at: str
+    deleted_at: str | None = None
+
+
+class MessageRow(NamedTuple):
+    """A row of the table `messages`; *position* is its place in the API's order, from 0."""
+
+    project: str
+    id: str
+    session_id: str
+    position: int
+    role: str | int | None
+    type: str | int | None
+    content: str | None
+    created_at: str | None
+    raw: str
+
+
+class StoredTranscript(NamedTuple):
+    """A session as it is kept, with its messages in order."""
+
+    session: SessionRow
+    messages: list[MessageRow]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a project has come."""
+
+    next: Request | None = None
+    """Where an interrupted listing goes on; None where the last one came to its end."""
+    reached: str | None = None
+    """The begin of the last session that the present listing gave, as the API wrote it."""
+    watermark: str | None = None
+    """The latest begin of any session in listings that came to their end, as the API wrote it."""
+    pending: list[str] = []
+    """Sessions that are journalled, and whose messages are not kept yet."""
+    failed: int = 0
+    known: list[str] = []
+    """A few sessions that are surely in this project."""
+
+
+class Journalled(NamedTuple):
+    """What a page of a listing amounts to."""
+
+    inserted: list[Session]
+    changed: list[Session]
+    same: list[Session]
+    to_fetch: list[str]
+    """The ids whose messages are to be asked for."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a project holds."""
+
+    sessions: int
+    messages: int
+    pending: int
+    failed: int
+
+
+class Store(Protocol):
+    """Where sessions and messages are kept. It is used by one task that lists and one that writes.
+
+    Every method raises `StoreError`, with a sentence for the user, where the database does not work.
+    """
+
+    async def claim(self, project: str, *, api: str, scope: str, retry_failed: bool = False) -> Standing:
+        """Say what is about to be synced, and learn how far it has come.
+
+        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again.
+
+        Raises:
+            StoreMismatch: the project was begun with another API or other filters.
+        """
+        ...
+
+    async def journal(
+        self, project: str, sessions: Sequence[Session], following: Request | None
+    ) -> Journalled:
+        """Keep a page of sessions, those to fetch as pending, and where the listing goes on, all at once."""
+        ...
+
+    async def keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
+        """Keep the messages of some sessions, which are then pending no more."""
+        ...
+
+    async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
+        """Record the id, the reason and the attempts of sessions that cannot be had."""
+        ...
+
+    async def vanish(self, project: str, session_id: str) -> None:
+        """Record that a session is gone; what was kept of it stays."""
+        ...
+
+    async def counts(self, project: str) -> Counts:
+        """How much there is."""
+        ...
+
+    async def failures(self, project: str) -> list[tuple[str, str, int]]:
+        """The id, the reason and the attempts of every failed session."""
+        ...
+
+    def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
+        """Everything, some sessions at a time, in the order of (start_time, id), from one moment's view."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+
+def is_final(session: Session) -> bool:
+    """Whether nothing more is expected of *session*."""
+    return session.status is not SessionStatus.ACTIVE and session.ended is not None
+
+
+def content_hash(raw: bytes) -> str:
+    """What two equal JSON objects of a session share."""
+    return blake2b(raw, digest_size=16).hexdigest()
+
+
+def journalled(
+    sessions: Sequence[Session], *, hashes: dict[str, str], pending: set[str], failed: set[str]
+) -> Journalled:
+    """Judge a page: *hashes* are those of the sessions that are kept already, by id; *pending* are being
+    fetched anyway, and *failed* are left alone until they change or somebody asks for them.
+    """
+    found = Journalled([], [], [], [])
+    for session in {session.id: session for session in sessions}.values():
+        kept = hashes.get(session.id)
+        news = kept != content_hash(session.raw)
+        (found.inserted if kept is None else found.changed if news else found.same).append(session)
+        wanted = news or not (is_final(session) or session.id in failed)
+        if wanted and session.id not in pending:
+            found.to_fetch.append(session.id)
+    return found
+
+
+def now_text() -> str:
+    """This moment, as a store writes it."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def iso(text: str | None) -> str | None:
+    """An API's time as ISO 8601 in UTC with a `Z`; None for what is no time (its row's `raw` keeps it)."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if len(text) == 19 and moment.tzinfo is None:  # yyyy-MM-dd HH:mm:ss, which nearly all are
+        return f"{text[:10]}T{text[11:]}Z"
+    return as_utc(text).isoformat().replace("+00:00", "Z")
+
+
+def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
+    """*session* as it is kept."""
+    raw = session.raw
+    return SessionRow(
+        project,
+        session.id,
+        api,
+        as_word(session.status),
+        iso(session.started),
+        iso(session.ended),
+        session.title,
+        session.video_url,
+        raw.decode(),
+        content_hash(raw),
+        now,
+        now,
+    )
+
+
+def message_row(project: str, session_id: str, position: int, message: Message) -> MessageRow:
+    """*message* as it is kept."""
+    kind = message.type
+    return MessageRow(
+        project,
+        message.id,
+        session_id,
+        position,
+        as_word(message.role),
+        int(kind) if isinstance(kind, int) else kind,
+        message.content,
+        iso(message.created),
+        message.raw.decode(),
+    )
