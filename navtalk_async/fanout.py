@@ -1,7 +1,8 @@
 """Many at once, bounded: one function over a stream of items, its results back as they come or in order."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
 
@@ -34,7 +35,7 @@ class FanOut(Generic[T, R]):
     def __init__(
         self,
         work: Callable[[T], Awaitable[R]],
-        batches: AsyncIterable[Sequence[T]],
+        batches: AsyncGenerator[Sequence[T], None],
         *,
         at_once: int,
         order: Order = "done",
@@ -96,9 +97,10 @@ class FanOut(Generic[T, R]):
 
     async def _feed(self) -> None:
         try:
-            async for batch in self._batches:
-                for item in batch:
-                    await self._todo.put(item)
+            async with aclosing(self._batches) as batches:
+                async for batch in batches:
+                    for item in batch:
+                        await self._todo.put(item)
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
             self._listing_error = error
         await self._todo.put(END)

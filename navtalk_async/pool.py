@@ -1,7 +1,7 @@
 """Ask many sessions at once: the listing, and each session's messages while it still goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date, datetime
 from typing import Literal, TypeVar
@@ -139,7 +139,7 @@ async def messages_of(listing: Listing[Message]) -> list[Message]:
     return messages
 
 
-async def _items(listing: Listing[Session]) -> AsyncIterator[list[Session]]:
+async def _items(listing: Listing[Session]) -> AsyncGenerator[list[Session], None]:
     async with aclosing(listing.pages()) as pages:
         async for page in pages:
             yield page.items

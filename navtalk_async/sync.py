@@ -225,11 +225,13 @@ class _Run:
                 yield page
 
     def _listing_from(self, moment: datetime | None) -> Request:
-        start = _moment(self._scope.start)
-        if moment is not None and (start is None or moment > start):
-            start = moment
+        start, end = _moment(self._scope.start), _moment(self._scope.end)
+        moments = [each for each in (start, moment) if each is not None]
         listing = self._client.sessions.list(
-            start_time=start, end_time=self._scope.end, status=self._scope.status
+            # A server that ignores the end may have taken us beyond it.
+            start_time=min([max(moments), *([end] if end else [])]) if moments else None,
+            end_time=end,
+            status=self._scope.status,
         )
         return listing.request
 

@@ -38,17 +38,21 @@ def stamp(seconds: int) -> str:
     return (FIRST_DAY + timedelta(seconds=seconds)).isoformat(" ")
 
 
-def session_id(number: int) -> str:
+def session_id(number: int, seed: int) -> str:
     """A UUIDv1 stamped on 2025-12-22, weeks after any session: id order tells nothing of time."""
-    return f"{number * _SHUFFLE & _LOW:08x}-dede-11f0-92bc-000e1eed4a72"
+    return f"{number * _SHUFFLE & _LOW:08x}-dede-11f0-92bc-{_node(seed)}"
 
 
-def message_id(session: int, number: int) -> str:
+def message_id(session: int, number: int, seed: int) -> str:
     """The id of a session's message: unique in the whole world, and in no order."""
     low = (number * _SHUFFLE + session * 40_503) & _LOW
-    return (
-        f"{low:08x}-{0xE000 + (session >> 14) & 0xFFFF:04x}-11f0-{0x8000 | session & 0x3FFF:04x}-000e1eed4a72"
-    )
+    high = 0xE000 + (session >> 14) & 0xFFFF
+    return f"{low:08x}-{high:04x}-11f0-{0x8000 | session & 0x3FFF:04x}-{_node(seed)}"
+
+
+def _node(seed: int) -> str:
+    # Worlds of different seeds are different projects, and no id of one is an id of another.
+    return f"{(0x000E_1EED_4A72 + seed) & 0xFFFF_FFFF_FFFF:012x}"
 
 
 def long_tailed(mean: float) -> Callable[[float], int]:
@@ -88,7 +92,7 @@ def sessions(
         dice, pace = rng.random(), rng.random()
         many = messages(number, rng.random())
         birth = Birth(number, start, 4 + int(many * (0.4 + 4 * pace)), many)
-        yield _session(birth, dice, unknown=unknown), birth
+        yield _session(birth, dice, session_id(number, seed), unknown=unknown), birth
 
 
 def _cube(dice: float) -> float:
@@ -96,8 +100,7 @@ def _cube(dice: float) -> float:
     return dice * dice * dice
 
 
-def _session(birth: Birth, dice: float, *, unknown: bool) -> Row:
-    name = session_id(birth.number)
+def _session(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
     status = 1 if dice < 0.9 else 2 if dice < 0.97 else 0
     row: Row = {
         "id": name,
@@ -120,7 +123,7 @@ def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]
     rows: list[Row] = []
     for number in range(birth.messages):
         row: Row = {
-            "id": message_id(birth.number, number),
+            "id": message_id(birth.number, number, seed),
             "role": number % 2,
             "messageType": 0,
             "content": text(rng),

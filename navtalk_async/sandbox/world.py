@@ -185,7 +185,7 @@ class World:
         return row
 
     def _new_id(self) -> str:
-        return generated.session_id(next(self._fresh))
+        return generated.session_id(next(self._fresh), self.seed)
 
 
 def _how_many(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:

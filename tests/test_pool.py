@@ -1,0 +1,170 @@
+"""Many sessions at once, against the sandbox."""
+
+import asyncio
+import gc
+
+import pytest
+
+from navtalk_async import NavTalkClient, Retry, SessionPool, SessionStatus
+from navtalk_async.errors import ClientClosed, ServerError
+from navtalk_async.sandbox import Answers, Faults, Sandbox, World
+
+QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
+ONCE = Retry(attempts=1, attempts_at_first=1)
+
+
+def client_of(box, **options):
+    return NavTalkClient("k", base_url=box.navtalk_url, **{"retry": QUICK, **options})
+
+
+def truth(world):
+    return [
+        (session["id"], [(each["id"], each["content"]) for each in world.messages(session["id"])])
+        for session in world.sessions
+    ]
+
+
+def seen(transcript):
+    return transcript.session.id, [(each.id, each.content) for each in transcript.messages]
+
+
+@pytest.mark.parametrize("cursor_on_last_page", [True, False])
+@pytest.mark.parametrize("max_page", [None, 7])
+async def test_every_session_comes_once_with_all_its_messages(cursor_on_last_page, max_page):
+    answers = Answers(cursor_on_last_page=cursor_on_last_page, max_page=max_page)
+    async with Sandbox(sessions=150, answers=answers) as box, client_of(box) as nt:
+        async with SessionPool(nt).transcripts() as transcripts:
+            got = [seen(transcript) async for transcript in transcripts]
+    assert sorted(got) == sorted(truth(box.world))
+
+
+async def test_in_listed_order_transcripts_come_as_the_api_lists_them():
+    async with Sandbox(sessions=150) as box, client_of(box) as nt:
+        async with SessionPool(nt, concurrency=8).transcripts(order="listed") as transcripts:
+            got = [seen(transcript) async for transcript in transcripts]
+    assert got == truth(box.world)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+async def test_the_server_never_sees_more_requests_at_once_than_the_pool_may_make(concurrency):
+    async with Sandbox(sessions=120, latency=0.002) as box, client_of(box) as nt:
+        async with SessionPool(nt, concurrency=concurrency).transcripts() as transcripts:
+            count = len([None async for _ in transcripts])
+        assert count == 120
+        assert box.counts.peak_in_flight <= concurrency
+
+
+async def test_messages_are_asked_for_before_the_listing_has_ended():
+    async with Sandbox(sessions=300) as box, client_of(box) as nt:
+        async with SessionPool(nt, concurrency=4).transcripts() as transcripts:
+            await anext(transcripts)
+            assert box.counts.by_kind["sessions"] <= 2
+            assert box.counts.by_kind["messages"] >= 1
+
+
+async def test_the_filters_reach_the_listing_and_the_messages():
+    async with Sandbox(sessions=150) as box, client_of(box) as nt:
+        pool = SessionPool(nt)
+        start = box.world.sessions[50]["startTime"]
+        async with pool.transcripts(start_time=start, status=SessionStatus.COMPLETED, role=1) as transcripts:
+            got = {t.session.id: {m.role for m in t.messages} async for t in transcripts}
+    wanted = {s["id"] for s in box.world.sessions if s["startTime"] >= start and s["status"] == 1}
+    assert set(got) == wanted
+    assert set().union(*got.values()) == {1}
+
+
+async def test_the_listing_alone_comes_in_order():
+    async with Sandbox(sessions=250) as box, client_of(box) as nt:
+        async with SessionPool(nt).sessions() as sessions:
+            assert [session.id async for session in sessions] == [s["id"] for s in box.world.sessions]
+
+
+async def test_a_bad_session_is_yielded_with_its_error_and_the_others_with_their_messages():
+    async with Sandbox(World(40, messages=3)) as box, client_of(box, retry=ONCE) as nt:
+        bad = box.world.sessions[7]["id"]
+        box.fail_next("500", times=1, path=bad)
+        async with SessionPool(nt).transcripts(on_error="yield") as transcripts:
+            got = {t.session.id: t async for t in transcripts}
+    assert len(got) == 40
+    assert isinstance(got[bad].error, ServerError)
+    assert [len(t.messages) for t in got.values() if t.error is None] == [3] * 39
+
+
+async def test_a_bad_session_raises_its_own_error_ungrouped():
+    async with Sandbox(World(40, messages=3)) as box, client_of(box, retry=ONCE) as nt:
+        box.fail_next("500", path=box.world.sessions[7]["id"])
+        with pytest.raises(ServerError):
+            async with SessionPool(nt).transcripts() as transcripts:
+                async for _ in transcripts:
+                    pass
+
+
+async def test_a_listing_that_fails_is_raised_after_what_it_had_listed_was_delivered():
+    async with Sandbox(World(250, messages=1)) as box, client_of(box, retry=ONCE) as nt:
+        delivered = 0
+        with pytest.raises(ServerError):
+            async with SessionPool(nt).transcripts(on_error="yield") as transcripts:
+                async for _ in transcripts:
+                    if not delivered:
+                        box.fail_next("500", path="/sessions")
+                    delivered += 1
+    assert delivered in (100, 200)
+
+
+async def test_one_answer_in_ten_being_bad_costs_nothing_but_time():
+    async with Sandbox(sessions=150, faults=Faults.parse("10%")) as box, client_of(box) as nt:
+        async with SessionPool(nt).transcripts() as transcripts:
+            got = [seen(transcript) async for transcript in transcripts]
+    assert sorted(got) == sorted(truth(box.world))
+    assert sum(box.counts.faults.values()) > 5
+
+
+async def test_leaving_early_stops_the_requests_and_leaves_no_task():
+    async with Sandbox(sessions=300) as box, client_of(box) as nt:
+        before = asyncio.all_tasks()
+        async with SessionPool(nt, concurrency=4).transcripts() as transcripts:
+            async for _ in transcripts:
+                break
+        assert {t for t in asyncio.all_tasks() - before if "FanOut" in repr(t)} == set()
+        asked = box.counts.total
+        assert asked < 100
+        await nt.sessions.list(limit=1)
+        assert box.counts.total <= asked + 1 + 4
+
+
+async def test_a_client_closed_by_another_task_ends_the_pool_with_that_error():
+    noise = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+    async with Sandbox(sessions=100) as box, client_of(box) as nt:
+        await box.hold()
+        arrived = asyncio.ensure_future(box.arrived(1))
+
+        async def close():
+            await arrived
+            await nt.aclose()
+
+        closing = asyncio.create_task(close())
+        with pytest.raises(ClientClosed):
+            async with SessionPool(nt).transcripts() as transcripts:
+                async for _ in transcripts:
+                    pass
+        await closing
+        box.release()
+    gc.collect()
+    assert noise == []
+
+
+@pytest.mark.parametrize(
+    "bad", [{"concurrency": 0}, {"concurrency": "many"}, {"concurrency": True}, {"listing": "fast"}]
+)
+async def test_what_cannot_be_right_is_refused_before_any_request(bad):
+    async with Sandbox(sessions=1) as box, client_of(box) as nt:
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            SessionPool(nt, **bad)
+        assert box.counts.total == 0
+
+
+async def test_an_unknown_answer_to_errors_is_refused():
+    async with Sandbox(sessions=1) as box, client_of(box) as nt:
+        with pytest.raises(ValueError, match="on_error"):
+            SessionPool(nt).transcripts(on_error="ignore")
