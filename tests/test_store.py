@@ -19,9 +19,9 @@ LATER = Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "10
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=[SqliteStore])
 async def store(request, tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with request.param(tmp_path / "archive.db") as store:
         await store.claim("default", api="navtalk", scope="{}")
         yield store
 
