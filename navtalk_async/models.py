@@ -9,7 +9,7 @@ struct, unless it held something the struct cannot hold; then its bytes are kept
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -91,24 +91,34 @@ def as_utc(text: str) -> datetime:
         ValueError: *text* is no time.
     """
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is outside of the years that there are in UTC.") from None
+
+
+# Only we set it. No text is both longer than one byte and shorter, and null is no text either: a server that
+# should send a field of this name does not get past the decoder, and its row is read patiently.
+Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
     id: str
-    kept: bytes | None = msgspec.field(default=None, name="·kept")
+    kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
 
     @property
     def raw(self) -> bytes:
         """The API's JSON object, unknown fields and all, as UTF-8."""
-        return self.kept if self.kept is not None else msgspec.json.encode(self)
+        return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
 
     @property
     def extra(self) -> dict[str, Any]:
         """What the API's object holds beyond our attributes, by the API's names."""
-        return {} if self.kept is None else sort_out(type(self), msgspec.json.decode(self.kept))[1]
+        if self.kept is msgspec.UNSET:
+            return {}
+        return sort_out(type(self), msgspec.json.decode(self.kept))[1]
 
 
 def sort_out(kind: type[Record], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -184,6 +194,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     method: str = "GET"
     body: bytes | None = None
+
+    def __post_init__(self) -> None:
+        # Written behind `https://host`, a path like `.example.com/` or `@example.com/` would change the host.
+        if not self.path.startswith("/"):
+            raise ValueError(f"The path {self.path!r} does not begin with a slash.")
 
     @property
     def repeatable(self) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import Page, Request
 
@@ -67,9 +69,13 @@ class Listing(Generic[T]):
                 for item in page.items:
                     yield item
 
-    def pages(self, start: Request | None = None) -> AsyncGenerator[Page[T], None]:
-        """Every page from the first on, or from *start*, which is some earlier page's `next`."""
-        return walk(self.ask, start or self.request)
+    def pages(
+        self, start: Request | msgspec.UnsetType | None = msgspec.UNSET
+    ) -> AsyncGenerator[Page[T], None]:
+        """Every page from the first on, or from *start*, which is some earlier page's `next`: after the last
+        page, where that is None, there is nothing left.
+        """
+        return walk(self.ask, self.request if start is msgspec.UNSET else start)
 
     def resume(self, start: Request) -> "Listing[T]":
         """The rest of this list from *start* on, which is some earlier page's `next`."""

@@ -1,7 +1,7 @@
 """Ask many sessions at once: the listing, and each session's messages while it still goes on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date, datetime
 from typing import Literal, TypeVar
@@ -9,12 +9,13 @@ from typing import Literal, TypeVar
 from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.fanout import FanOut, Order
-from navtalk_async.models import Message, Page, Request, Role, Session, SessionStatus, Transcript
-from navtalk_async.paging import Ask, Listing
+from navtalk_async.models import Message, Role, Session, SessionStatus, Transcript
+from navtalk_async.paging import Listing
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
 __all__ = ["SessionPool", "Slots", "at_once", "messages_of"]
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 When = datetime | date | str
@@ -30,17 +31,17 @@ def at_once(concurrency: Concurrency) -> int:
 
 
 class Slots:
-    """At most so many requests at once, whoever makes them: a semaphore around every page."""
+    """At most so many requests at once, whoever makes them: a semaphore around every one."""
 
     def __init__(self, at_once: int) -> None:
         self._semaphore = asyncio.Semaphore(at_once)
 
-    def bound(self, ask: Ask[T]) -> Ask[T]:
+    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
         """*ask*, waiting for a free slot first."""
 
-        async def ask_in_a_slot(request: Request) -> Page[T]:
+        async def ask_in_a_slot(question: Q) -> T:
             async with self._semaphore:
-                return await ask(request)
+                return await ask(question)
 
         return ask_in_a_slot
 

@@ -44,6 +44,10 @@ OF_THE_RUN = (AccessDenied, ClientClosed, ConnectFailed, DeadlineExceeded, Redir
 """Errors that the next session would meet as well; all others may be that one session's."""
 
 
+A_FEW = 8
+"""How many sessions must fail in a row, at the least, before it is the server that is blamed."""
+
+
 class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which sessions and messages are wanted. A project in a store has one scope for good."""
 
@@ -152,9 +156,12 @@ class _Run:
         self._project = project
         self._scope = scope
         self._at_once = at_once
-        self._slots = Slots(at_once)
         self._progress = progress
-        self._doubtful: list[tuple[str, NavTalkError]] = []
+        slots = Slots(at_once)
+        self._ask_in_a_slot = slots.bound
+        self._get_session = slots.bound(client.sessions.get)
+        self._failures: dict[str, NavTalkError] = {}
+        self._failures_in_a_row = 0
         self._commits = GroupCommit(self._keep)
 
     async def run(self, overlap: timedelta, *, retry_failed: bool) -> Progress:
@@ -165,18 +172,20 @@ class _Run:
         self._progress.resumed = standing.next is not None or bool(standing.pending)
         await self._check_key(standing)
         async with self._commits:
-            ids = self._ids(standing, overlap)
-            async with FanOut(self._fetch, ids, at_once=self._at_once) as fetched:
-                async for _ in fetched:
-                    pass
-        await self._believe_failures()
+            await self._fetch_all(self._ids(standing, overlap))
+            await self._second_chance()
         return self._progress
+
+    async def _fetch_all(self, ids: AsyncGenerator[Sequence[str], None]) -> None:
+        async with FanOut(self._fetch, ids, at_once=self._at_once) as fetched:
+            async for _ in fetched:
+                pass
 
     async def _check_key(self, standing: Standing) -> None:
         """Make sure that the key belongs to the project: sessions that are surely in it can be seen."""
         for session_id in standing.known:
             try:
-                await self._client.sessions.get(session_id)
+                await self._get_session(session_id)
             except NotFound:
                 continue
             return
@@ -205,11 +214,11 @@ class _Run:
 
     async def _pages(self, standing: Standing, overlap: timedelta) -> AsyncGenerator[Page[Session], None]:
         if self._scope.sessions:
-            yield Page([await self._client.sessions.get(each) for each in self._scope.sessions])
+            yield Page([await self._get_session(each) for each in self._scope.sessions])
             return
         self._progress.ends_at = _moment(self._scope.end) or datetime.now(UTC)
         self._progress.began_at = _moment(self._scope.start)
-        ask = self._slots.bound(self._client.sessions.list().ask)
+        ask = self._ask_in_a_slot(self._client.sessions.list().ask)
         first = standing.next or self._listing_from(_earlier(standing.watermark, overlap))
         try:
             page = await ask(first)
@@ -247,35 +256,57 @@ class _Run:
     async def _fetch(self, session_id: str) -> None:
         listing = self._client.messages.list(session_id, role=self._scope.role)
         try:
-            messages = await messages_of(listing.via(self._slots.bound))
+            messages = await messages_of(listing.via(self._ask_in_a_slot))
         except OF_THE_RUN:
             raise
         except NavTalkError as error:
             await self._weigh(session_id, error)
             return
         await self._commits.add((session_id, messages))
+        self._failures_in_a_row = 0
         self._progress.done += 1
         self._progress.open -= 1
         self._progress.messages += len(messages)
-        await self._believe_failures()
 
     async def _weigh(self, session_id: str, error: NavTalkError) -> None:
-        """Find out whether *error* is this session's alone.
+        """Find out whether *error* is this session's alone, and remember it if so.
 
-        It is believed to be when another session succeeds after it. If as many fail in a row as run at
-        once, the server is in trouble, and nobody should be told that those sessions cannot be had.
+        If more fail in a row than run at once, the server is in trouble: the run ends, and nobody is told
+        that those sessions cannot be had.
         """
         if isinstance(error, BadRequest):
-            await self._client.sessions.list(limit=1)  # with a key that is refused, this raises
+            await self._prove_the_server_well()
         if isinstance(error, NotFound) and await self._is_gone(session_id):
             return
-        self._doubtful.append((session_id, error))
-        if len(self._doubtful) >= max(self._at_once, 8):
+        self._failures[session_id] = error
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= max(self._at_once, A_FEW):
             raise error
+
+    async def _second_chance(self) -> None:
+        """Try once more what failed; what fails again, while the server lists well, has failed for good."""
+        first, self._failures = self._failures, {}
+        if not first:
+            return
+        self._failures_in_a_row = -len(first)
+        await self._fetch_all(_once(list(first)))
+        await self._prove_the_server_well()
+        rows = [
+            (each, f"{type(error).__name__}: {error.args[0]}", error.attempts + first[each].attempts)
+            for each, error in self._failures.items()
+        ]
+        await self._store.fail(self._project, rows)
+        self._progress.failed += len(rows)
+        self._progress.open -= len(rows)
+
+    async def _prove_the_server_well(self) -> None:
+        """Raise what a listing raises, with a key that is refused, for one."""
+        listing = self._client.sessions.list(limit=1)
+        await self._ask_in_a_slot(listing.ask)(listing.request)
 
     async def _is_gone(self, session_id: str) -> bool:
         try:
-            await self._client.sessions.get(session_id)
+            await self._get_session(session_id)
         except NotFound:
             await self._store.vanish(self._project, session_id)
             self._progress.vanished += 1
@@ -283,19 +314,12 @@ class _Run:
             return True
         return False
 
-    async def _believe_failures(self) -> None:
-        if self._doubtful:
-            failures, self._doubtful = self._doubtful, []
-            rows = [
-                (session_id, f"{type(error).__name__}: {error}", error.attempts)
-                for session_id, error in failures
-            ]
-            await self._store.fail(self._project, rows)
-            self._progress.failed += len(failures)
-            self._progress.open -= len(failures)
-
     async def _keep(self, finished: Sequence[tuple[str, list[Message]]]) -> None:
         await self._store.keep(self._project, finished)
+
+
+async def _once(ids: list[str]) -> AsyncGenerator[list[str], None]:
+    yield ids
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -137,22 +137,29 @@ async def test_an_old_cursor_that_is_refused_costs_nothing_but_a_page(path):
 async def test_a_session_that_keeps_failing_is_recorded_and_the_rest_goes_on(path):
     async with Sandbox(World(60, messages=2)) as box:
         bad = box.world.sessions[5]["id"]
-        box.fail_next("500", times=8, path=bad)
+        box.fail_next("500", times=16, path=bad)
         report = await synced(box, path)
         assert (report.done, report.failed) == (59, 1)
         async with opened(path) as store:
             [(session, reason, attempts)] = await store.failures("default")
-        assert (session, attempts) == (bad, 8)
+        assert (session, attempts) == (bad, 16)
         assert reason.startswith("ServerError")
+
+
+async def test_a_session_that_failed_while_the_server_was_ill_is_had_in_the_end(path):
+    async with Sandbox(World(60, messages=2)) as box:
+        box.fail_next("500", times=8, path=box.world.sessions[5]["id"])
+        assert (await synced(box, path)).failed == 0
+        assert await kept(path) == truth(box.world)
 
 
 async def test_a_failed_session_is_left_alone_until_somebody_asks_for_it(path):
     async with Sandbox(World(60, messages=2)) as box:
         bad = box.world.sessions[5]["id"]
-        box.fail_next("500", times=8, path=bad)
+        box.fail_next("500", times=16, path=bad)
         await synced(box, path)
         assert (await synced(box, path)).failed == 1
-        assert box.counts.messages_by_session[bad] == 8
+        assert box.counts.messages_by_session[bad] == 16
         report = await synced(box, path, retry_failed=True)
         assert (report.failed, report.done) == (
             0,
@@ -199,7 +206,7 @@ async def test_a_session_that_vanishes_after_it_was_listed_is_marked_and_is_no_f
 
 async def test_messages_that_are_not_found_of_a_session_that_is_are_a_failure(path):
     async with Sandbox(World(30, messages=2)) as box:
-        box.fail_next("404", path=f"sessionId={box.world.sessions[4]['id']}")
+        box.fail_next("404", times=2, path=f"sessionId={box.world.sessions[4]['id']}")
         report = await synced(box, path)
         assert (report.failed, report.vanished) == (1, 0)
 
