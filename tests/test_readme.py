@@ -1,0 +1,76 @@
+"""The README is true: every block of it runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+CI = Path(__file__).parent.parent.joinpath(".ci", "run").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+TRANSCRIPTS = [block for language, block in BLOCKS if language == "console"]
+
+
+def run(*command, folder):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("block", [each for each in PYTHON if "asyncio.run" in each])
+def test_a_python_block_runs_as_it_stands(block, tmp_path):
+    ended = run(sys.executable, "-W", "error", "-c", block, folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout
+
+
+def test_the_block_for_your_tests_passes(tmp_path):
+    [block] = [each for each in PYTHON if "conftest.py" in each]
+    _, conftest, yours = re.split(r"# \w+\.py\n", block)
+    (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
+    (tmp_path / "test_yours.py").write_text(yours, encoding="utf-8")
+    ended = run(sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", folder=tmp_path)
+    assert ended.returncode == 0, ended.stdout
+    assert "1 passed" in ended.stdout
+
+
+def steps(transcript):
+    """The commands of a transcript, each with what it printed."""
+    for part in transcript.split("$ ")[1:]:
+        command, _, printed = part.partition("\n")
+        yield command, printed
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS)
+def test_a_transcript_shows_what_the_commands_print(transcript, tmp_path):
+    for command, printed in steps(transcript):
+        ended = run("sh", "-c", f"{command} 2>&1", folder=tmp_path)
+        assert ended.returncode == 0, ended.stdout
+        # How long it took is the one thing that may differ.
+        assert re.sub(r"in [\d.]+ s", "in 0 s", ended.stdout) == re.sub(r"in [\d.]+ s", "in 0 s", printed)
+
+
+def test_the_shell_blocks_are_the_two_commands_that_ci_runs():
+    shell = [block for language, block in BLOCKS if language == "shell"]
+    named = re.findall(r"<!-- (command: \w+) -->\n```shell\n", README)
+    assert len(shell) == len(named) == 2
+    assert all(f"readme '{name}'" in CI for name in named)
+
+
+def test_every_command_appears(tmp_path):
+    ended = run("navtalk", "--help", folder=tmp_path)
+    commands = re.findall(r"^  ([a-z]+)  ", ended.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        assert re.search(rf"`navtalk {command}\b|`{command} ", README), command
