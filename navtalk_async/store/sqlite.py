@@ -284,11 +284,11 @@ class SqliteStore:
 
     def _counts(self, project: str) -> Counts:
         [(sessions, messages, pending, failed)] = self._all(
-            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?1),
-                      (SELECT COUNT(*) FROM messages WHERE project = ?1),
-                      (SELECT COUNT(*) FROM sync_pending WHERE project = ?1 AND reason IS NULL),
-                      (SELECT COUNT(*) FROM sync_pending WHERE project = ?1 AND reason IS NOT NULL)""",
-            (project,),
+            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
+                      (SELECT COUNT(*) FROM messages WHERE project = ?),
+                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NULL),
+                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NOT NULL)""",
+            (project,) * 4,
         )
         return Counts(sessions=sessions, messages=messages, pending=pending, failed=failed)
 

@@ -45,8 +45,12 @@ CREATE TABLE sync_pending (
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to *path* that may be used from any thread, by one at a time."""
     db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
