@@ -1,0 +1,1 @@
+"""Benchmarks: one question a file, each beside the plain way of doing the same."""
