@@ -1,6 +1,7 @@
 """Many at once, bounded: one function over a stream of items, its results back as they come or in order."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Generic, Literal, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-__all__ = ["FanOut", "Order"]
+__all__ = ["READ_AHEAD", "WINDOW", "FanOut", "Order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,13 +21,17 @@ WINDOW = {"done": 2, "listed": 4}
 """How many items may be under way or waiting to be taken, in multiples of *at_once*. In listed order a slow
 first item holds back all others, so more of them may wait."""
 
+READ_AHEAD = 2
+"""With how many items left to take up the next batch is asked for, in multiples of *at_once*: a batch may take
+twice as long as an item does before anybody idles."""
+
 
 class FanOut(Generic[T, R]):
     """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time.
 
     What comes out of the `async with` is iterated for the results: as they are done, or in the order of the
-    items. *batches* is read ahead by as many items as run at once. A slow reader slows the work, so memory
-    holds a number of items that depends on *at_once* alone. Leaving the `async with` stops the rest.
+    items. *batches* is read ahead by one batch. A slow reader slows the work, so memory holds a number of
+    items that depends on *at_once* and the size of a batch alone. Leaving the `async with` stops the rest.
 
     An error of *work* is raised where its result would have come; one of *batches*, after all results of
     the items before it. Neither is ever wrapped in a group, and neither cancels the reader's own awaits.
@@ -47,14 +52,16 @@ class FanOut(Generic[T, R]):
         self._work = work
         self._batches = batches
         self._at_once = at_once
+        self._window = at_once * WINDOW[order]
         self._listed = order == "listed"
-        self._room = asyncio.Semaphore(at_once * WINDOW[order])
-        self._todo: asyncio.Queue[T | _End] = asyncio.Queue(maxsize=at_once)
+        self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
         self._taken_up = self._finished = self._handed_over = 0
-        self._workers = at_once
+        self._all_listed = False
         self._listing_error: Exception | None = None
-        self._changed = asyncio.Event()
+        self._feeder = _Bell()
+        self._workers = _Bell()
+        self._readers = _Bell()
         self._group: TaskGroup | None = None
 
     def __repr__(self) -> str:
@@ -84,13 +91,12 @@ class FanOut(Generic[T, R]):
 
     async def __anext__(self) -> R:
         while self._handed_over not in self._results:
-            if not self._workers:
+            if self._all_listed and not self._todo and self._finished == self._taken_up:
                 raise self._listing_error or StopAsyncIteration
-            self._changed.clear()
-            await self._changed.wait()
+            await self._readers.wait()
         result = self._results.pop(self._handed_over)
         self._handed_over += 1
-        self._room.release()
+        self._workers.ring(1)
         if isinstance(result, _Error):
             raise result.error
         return result
@@ -99,27 +105,29 @@ class FanOut(Generic[T, R]):
         try:
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
-                    for item in batch:
-                        await self._todo.put(item)
+                    self._todo.extend(batch)
+                    self._workers.ring(len(batch))
+                    while len(self._todo) > self._at_once * READ_AHEAD:
+                        await self._feeder.wait()
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
             self._listing_error = error
-        await self._todo.put(END)
+        self._all_listed = True
+        self._workers.ring()
+        self._readers.ring()
 
     async def _labour(self) -> None:
-        while True:
-            await self._room.acquire()
-            item = await self._todo.get()
-            if isinstance(item, _End):
-                self._todo.put_nowait(END)
-                break
+        while self._todo or not self._all_listed:
+            if not self._todo or self._taken_up - self._handed_over >= self._window:
+                await self._workers.wait()
+                continue
+            item = self._todo.popleft()
             number = self._taken_up
             self._taken_up += 1
+            self._feeder.ring()
             result = await self._result_of(item)
             self._results[number if self._listed else self._finished] = result
             self._finished += 1
-            self._changed.set()
-        self._workers -= 1
-        self._changed.set()
+            self._readers.ring()
 
     async def _result_of(self, item: T) -> "R | _Error":
         try:
@@ -135,8 +143,25 @@ class _Error:
         self.error = error
 
 
-class _End:
-    """What stands behind the last item."""
+class _Bell:
+    """Wakes those who wait for something to have changed; each looks for itself whether it has.
 
+    An `asyncio.Condition` without its lock, which nobody here needs, since nobody here awaits in between.
+    """
 
-END = _End()
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Return at the next ring."""
+        rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(rung)
+        await rung
+
+    def ring(self, at_most: int | None = None) -> None:
+        """Wake *at_most* so many of those who wait, the first ones first; all, if it is not given."""
+        while self._waiting and at_most != 0:
+            rung = self._waiting.popleft()
+            if not rung.done():
+                rung.set_result(None)
+                at_most = None if at_most is None else at_most - 1

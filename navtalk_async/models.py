@@ -27,6 +27,7 @@ __all__ = [
     "Transcript",
     "as_utc",
     "as_word",
+    "given",
     "sort_out",
 ]
 
@@ -207,8 +208,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     def having(self, **params: str | None) -> Self:
         """The same question with other parameters; None takes one away."""
-        merged = {name: value for name, value in {**self.params, **params}.items() if value is not None}
-        return msgspec.structs.replace(self, params=merged)
+        return msgspec.structs.replace(self, params=given(**{**self.params, **params}))
+
+
+def given(**params: str | None) -> dict[str, str]:
+    """*params* without those that are None."""
+    return {name: value for name, value in params.items() if value is not None}
 
 
 class KeyPlace(msgspec.Struct, frozen=True):

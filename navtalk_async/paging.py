@@ -9,7 +9,7 @@ import msgspec
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import Page, Request
 
-__all__ = ["EMPTY_PAGES_IN_A_ROW", "Listing", "walk"]
+__all__ = ["EMPTY_PAGES_IN_A_ROW", "Listing", "walk", "whole"]
 
 T = TypeVar("T")
 
@@ -22,28 +22,67 @@ One or two come from servers that filter after they have paged; who stops at the
 behind it."""
 
 
+class Trail:
+    """Where a walk has been, and so whether it may go on.
+
+    A circle of any length is found by remembering one request, moved on to the present one whenever the
+    number of steps since has doubled (Brent 1980): two requests in memory, however long the list.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._here = self._landmark = request
+        self._steps = 0
+        self._reach = 1
+        self._empty = 0
+
+    def after(self, page: Page[Any]) -> Request | None:
+        """The question that follows on *page*, which answered the one before; None at the end.
+
+        Raises:
+            RepeatedPage: the pages lead in a circle, or go on without rows.
+        """
+        if page.next is None:
+            return None
+        self._empty = 0 if page.items else self._empty + 1
+        if page.next in (self._here, self._landmark):
+            raise RepeatedPage(f"{page.next.path} leads back to a page it has already given.")
+        if self._empty >= EMPTY_PAGES_IN_A_ROW:
+            raise RepeatedPage(
+                f"{page.next.path} gave {self._empty} empty pages in a row, each promising more."
+            )
+        self._here = page.next
+        self._steps += 1
+        if self._steps == self._reach:
+            self._landmark, self._steps, self._reach = page.next, 0, self._reach * 2
+        return page.next
+
+
 async def walk(ask: Ask[T], request: Request | None) -> AsyncGenerator[Page[T], None]:
     """Yield the page that *request* asks for, and every page after it.
 
     Raises:
-        RepeatedPage: the pages lead in a circle, or go on without rows.
+        RepeatedPage: see `Trail`; the rows before were given.
     """
-    # A circle of any length is found by remembering one request, moved on to the present one whenever the
-    # number of steps since has doubled (Brent 1980): two requests in memory, however long the list.
-    landmark, steps, reach = request, 0, 1
-    empty = 0
-    while request is not None:
+    trail = None if request is None else Trail(request)
+    while request is not None and trail is not None:
         page = await ask(request)
-        empty = 0 if page.items else empty + 1
-        if page.next is not None and page.next in (request, landmark):
-            raise RepeatedPage(f"{request.path} leads back to a page it has already given.")
-        if page.next is not None and empty >= EMPTY_PAGES_IN_A_ROW:
-            raise RepeatedPage(f"{request.path} gave {empty} empty pages in a row, each promising more.")
         yield page
-        request = page.next
-        steps += 1
-        if steps == reach:
-            landmark, steps, reach = request, 0, reach * 2
+        request = trail.after(page)
+
+
+async def whole(ask: Ask[T], request: Request) -> list[T]:
+    """All rows from the page that *request* asks for to the end of its list.
+
+    Raises:
+        RepeatedPage: see `Trail`.
+    """
+    trail = Trail(request)
+    page = await ask(request)
+    items = page.items
+    while (following := trail.after(page)) is not None:
+        page = await ask(following)
+        items = [*items, *page.items]
+    return items
 
 
 class Listing(Generic[T]):
@@ -80,7 +119,3 @@ class Listing(Generic[T]):
     def resume(self, start: Request) -> "Listing[T]":
         """The rest of this list from *start* on, which is some earlier page's `next`."""
         return Listing(self.ask, start)
-
-    def via(self, wrap: Callable[[Ask[T]], Ask[T]]) -> "Listing[T]":
-        """The same list, every page of it asked for through *wrap*."""
-        return Listing(wrap(self.ask), self.request)

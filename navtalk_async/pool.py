@@ -9,11 +9,11 @@ from typing import Literal, TypeVar
 from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.fanout import FanOut, Order
-from navtalk_async.models import Message, Role, Session, SessionStatus, Transcript
-from navtalk_async.paging import Listing
+from navtalk_async.models import Page, Role, Session, SessionStatus, Transcript
+from navtalk_async.paging import walk, whole
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
-__all__ = ["SessionPool", "Slots", "at_once", "messages_of"]
+__all__ = ["SessionPool", "Slots", "at_once"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -102,13 +102,14 @@ class SessionPool:
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        slots = Slots(self._concurrency)
-        listing = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        client, bound = self._client, Slots(self._concurrency).bound
+        listing = client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        ask = bound(client.messages.page)
 
         async def fetch(session: Session) -> Transcript:
-            messages = self._client.messages.list(session.id, role=role)
+            request = client.dialect.list_messages(session.id, role=role)
             try:
-                return Transcript(session=session, messages=await messages_of(messages.via(slots.bound)))
+                return Transcript(session=session, messages=await whole(ask, request))
             except ClientClosed:
                 raise
             except NavTalkError as error:
@@ -116,7 +117,7 @@ class SessionPool:
                     raise
                 return Transcript(session=session, error=error)
 
-        pages = _items(listing.via(slots.bound))
+        pages = _items(walk(bound(listing.ask), listing.request))
         return FanOut(fetch, pages, at_once=self._concurrency, order=order)
 
     def sessions(
@@ -131,16 +132,7 @@ class SessionPool:
         return aclosing(listing.__aiter__())
 
 
-async def messages_of(listing: Listing[Message]) -> list[Message]:
-    """All of *listing*."""
-    messages: list[Message] = []
-    async with aclosing(listing.pages()) as pages:
-        async for page in pages:
-            messages += page.items
-    return messages
-
-
-async def _items(listing: Listing[Session]) -> AsyncGenerator[list[Session], None]:
-    async with aclosing(listing.pages()) as pages:
+async def _items(pages: AsyncGenerator[Page[Session], None]) -> AsyncGenerator[list[Session], None]:
+    async with aclosing(pages):
         async for page in pages:
             yield page.items

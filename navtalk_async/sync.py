@@ -28,8 +28,8 @@ from navtalk_async.errors import (
 )
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Page, Request, Session, as_utc
-from navtalk_async.paging import walk
-from navtalk_async.pool import Slots, at_once, messages_of
+from navtalk_async.paging import walk, whole
+from navtalk_async.pool import Slots, at_once
 from navtalk_async.store.commits import GroupCommit
 from navtalk_async.store.store import Standing, Store
 from navtalk_async.wire.limits import Concurrency
@@ -158,8 +158,9 @@ class _Run:
         self._at_once = at_once
         self._progress = progress
         slots = Slots(at_once)
-        self._ask_in_a_slot = slots.bound
+        self._list_sessions = slots.bound(client.sessions.page)
         self._get_session = slots.bound(client.sessions.get)
+        self._list_messages = slots.bound(client.messages.page)
         self._failures: dict[str, NavTalkError] = {}
         self._failures_in_a_row = 0
         self._commits = GroupCommit(self._keep)
@@ -218,7 +219,7 @@ class _Run:
             return
         self._progress.ends_at = _moment(self._scope.end) or datetime.now(UTC)
         self._progress.began_at = _moment(self._scope.start)
-        ask = self._ask_in_a_slot(self._client.sessions.list().ask)
+        ask = self._list_sessions
         first = standing.next or self._listing_from(_earlier(standing.watermark, overlap))
         try:
             page = await ask(first)
@@ -236,13 +237,12 @@ class _Run:
     def _listing_from(self, moment: datetime | None) -> Request:
         start, end = _moment(self._scope.start), _moment(self._scope.end)
         moments = [each for each in (start, moment) if each is not None]
-        listing = self._client.sessions.list(
+        return self._client.dialect.list_sessions(
             # A server that ignores the end may have taken us beyond it.
             start_time=min([max(moments), *([end] if end else [])]) if moments else None,
             end_time=end,
             status=self._scope.status,
         )
-        return listing.request
 
     def _listed(self, page: Page[Session]) -> None:
         self._progress.listed += len(page.items)
@@ -254,9 +254,9 @@ class _Run:
     # A session.
 
     async def _fetch(self, session_id: str) -> None:
-        listing = self._client.messages.list(session_id, role=self._scope.role)
+        request = self._client.dialect.list_messages(session_id, role=self._scope.role)
         try:
-            messages = await messages_of(listing.via(self._ask_in_a_slot))
+            messages = await whole(self._list_messages, request)
         except OF_THE_RUN:
             raise
         except NavTalkError as error:
@@ -301,8 +301,7 @@ class _Run:
 
     async def _prove_the_server_well(self) -> None:
         """Raise what a listing raises, with a key that is refused, for one."""
-        listing = self._client.sessions.list(limit=1)
-        await self._ask_in_a_slot(listing.ask)(listing.request)
+        await self._list_sessions(self._client.dialect.list_sessions(limit=1))
 
     async def _is_gone(self, session_id: str) -> bool:
         try:
