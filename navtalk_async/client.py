@@ -1,7 +1,7 @@
 """Ask: a client for each API, with the resources and calls of that API."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import date, datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,6 +14,7 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Page, Request, Response, Role, Session, SessionStatus
 from navtalk_async.observe import Observer, Stats
 from navtalk_async.paging import Listing
+from navtalk_async.wire.address import checked_key
 from navtalk_async.wire.limits import Concurrency
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Wire
@@ -70,11 +71,12 @@ class NavTalkClient:
         on_event: Observer | None = None,
     ) -> None:
         self.dialect: Dialect = NavTalk()
+        key = _given_key(key, self.dialect.key_variable)
         base_url = base_url or os.environ.get("NAVTALK_BASE_URL") or self.dialect.default_base_url
         self._patience = Patience(timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry())
         self._wire = Wire(
             root=self.dialect.root(base_url),
-            key=_given_key(key, self.dialect.key_variable),
+            key=key,
             key_place=self.dialect.key_place,
             concurrency=concurrency,
             rate=rate,
@@ -89,7 +91,8 @@ class NavTalkClient:
         self.messages = Messages(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} on {self._wire!r}>"
+        # One that could not be made has no wire; and is shown, in a report of why.
+        return f"<{type(self).__name__} on {vars(self).get('_wire')!r}>"
 
     def __reduce__(self) -> str:
         return self._wire.__reduce__()
@@ -131,16 +134,16 @@ class NavTalkClient:
         """What has been done so far, as a copy."""
         return msgspec.structs.replace(self._wire.stats)
 
-    async def ask(self, request: Request, read: Callable[[Request, Response], T]) -> T:
+    def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
-        return await self._wire.ask(request, read, self._patience)
+        return self._wire.ask(request, read, self._patience)
 
 
 def _given_key(key: Key | None, variable: str) -> Key:
     key = key if key is not None else os.environ.get(variable)
     if key is None:
         raise ValueError(f"No API key: pass one, or set {variable} in the environment.")
-    return key
+    return checked_key(key) if isinstance(key, str) else key
 
 
 class Sessions:
@@ -174,7 +177,7 @@ class Sessions:
         request = self._client.dialect.list_sessions(
             start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
         )
-        return Listing(self._page, request)
+        return Listing(self.page, request)
 
     async def get(self, session_id: str | UUID) -> Session:
         """One session (`GET /api/chat/sessions/{sessionId}`).
@@ -186,8 +189,9 @@ class Sessions:
         dialect = self._client.dialect
         return await self._client.ask(dialect.get_session(str(session_id)), dialect.read_session)
 
-    async def _page(self, request: Request) -> Page[Session]:
-        return await self._client.ask(request, self._client.dialect.read_sessions)
+    def page(self, request: Request) -> Awaitable[Page[Session]]:
+        """The page that *request* asks for, which some earlier page had as its `next`."""
+        return self._client.ask(request, self._client.dialect.read_sessions)
 
 
 class Messages:
@@ -221,7 +225,8 @@ class Messages:
         request = self._client.dialect.list_messages(
             str(session_id), start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor
         )
-        return Listing(self._page, request)
+        return Listing(self.page, request)
 
-    async def _page(self, request: Request) -> Page[Message]:
-        return await self._client.ask(request, self._client.dialect.read_messages)
+    def page(self, request: Request) -> Awaitable[Page[Message]]:
+        """The page that *request* asks for, which some earlier page had as its `next`."""
+        return self._client.ask(request, self._client.dialect.read_messages)

@@ -22,8 +22,8 @@ WINDOW = {"done": 2, "listed": 4}
 first item holds back all others, so more of them may wait."""
 
 READ_AHEAD = 2
-"""With how many items left to take up the next batch is asked for, in multiples of *at_once*: a batch may take
-twice as long as an item does before anybody idles."""
+"""With how many items left the next batch is asked for, in multiples of *at_once*: a batch may take twice as
+long as an item does before anybody idles."""
 
 
 class FanOut(Generic[T, R]):

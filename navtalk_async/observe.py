@@ -1,13 +1,14 @@
 """What is happening: events for whoever wants to watch, with secrets removed."""
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import Protocol
 from urllib.parse import quote, quote_plus
 
 import msgspec
 
-__all__ = ["Answered", "Event", "Failed", "Observer", "Stats", "Waiting", "announce", "scrub"]
+__all__ = ["Answered", "Event", "Failed", "Observer", "Stats", "Waiting", "announce", "is_watched", "scrub"]
 
 logger = logging.getLogger("navtalk_async")
 
@@ -71,9 +72,22 @@ def announce(observer: Observer | None, event: Event) -> None:
         logger.exception("The on_event callback raised; the call goes on.")
 
 
+def is_watched(observer: Observer | None) -> bool:
+    """Whether anybody would notice an event: the frequent ones need not even be made."""
+    return observer is not None or logger.isEnabledFor(logging.DEBUG)
+
+
+LEAST_UNMISTAKABLE = 8
+"""Characters from which on a secret is a secret wherever it stands. A shorter one, as only tests have, would
+be found inside of words."""
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """*text* with every secret replaced, also where it stands quoted as in a URL."""
-    for secret in secrets:
+    for secret in filter(None, secrets):
         for form in {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}:
-            text = text.replace(form, "[key]") if form else text
+            if len(form) >= LEAST_UNMISTAKABLE:
+                text = text.replace(form, "[key]")
+            else:
+                text = re.sub(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", "[key]", text)
     return text

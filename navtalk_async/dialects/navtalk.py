@@ -1,5 +1,6 @@
 """How NavTalk's chat record API speaks (source: its reference, "Chat Record Query API")."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -7,7 +8,17 @@ from uuid import UUID
 import msgspec
 
 from navtalk_async.dialects.dialect import api_error, loads, patiently, whole_surrogates
-from navtalk_async.models import KeyPlace, Message, MessageType, Page, Record, Request, Response, Session
+from navtalk_async.models import (
+    KeyPlace,
+    Message,
+    MessageType,
+    Page,
+    Record,
+    Request,
+    Response,
+    Session,
+    given,
+)
 
 __all__ = ["MESSAGES_A_PAGE", "SESSIONS_A_PAGE", "NavTalk", "seconds_text"]
 
@@ -40,7 +51,7 @@ class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknow
 
 class Envelope(msgspec.Struct, Generic[T]):
     data: T
-    code: int = 200
+    code: int | None = 200
     message: str | None = None
 
 
@@ -71,7 +82,7 @@ class NavTalk:
 
     def root(self, base_url: str) -> str:
         """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""
-        return base_url.rstrip("/").removesuffix("/api/chat")
+        return base_url.strip().rstrip("/").removesuffix("/api/chat")
 
     def list_sessions(
         self,
@@ -82,11 +93,14 @@ class NavTalk:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Request:
-        return Request(path="/api/chat/sessions").having(
-            **span(start_time, end_time),
-            status=None if status is None else str(int(status)),
-            limit=page_size(limit, most=SESSIONS_A_PAGE),
-            cursor=cursor,
+        return Request(
+            path="/api/chat/sessions",
+            params=given(
+                **span(start_time, end_time),
+                status=None if status is None else str(int(status)),
+                limit=page_size(limit, most=SESSIONS_A_PAGE),
+                cursor=cursor,
+            ),
         )
 
     def get_session(self, session_id: str) -> Request:
@@ -102,12 +116,15 @@ class NavTalk:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Request:
-        return Request(path="/api/chat/messages").having(
-            sessionId=uuid(session_id),
-            **span(start_time, end_time),
-            role=None if role is None else str(int(role)),
-            limit=page_size(limit, most=MESSAGES_A_PAGE),
-            cursor=cursor,
+        return Request(
+            path="/api/chat/messages",
+            params=given(
+                sessionId=uuid(session_id),
+                **span(start_time, end_time),
+                role=None if role is None else str(int(role)),
+                limit=page_size(limit, most=MESSAGES_A_PAGE),
+                cursor=cursor,
+            ),
         )
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
@@ -187,12 +204,18 @@ def page_size(limit: int | None, *, most: int) -> str:
     return str(limit)
 
 
+UUID_FORM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+"""Matches the form that nearly every id comes in, which then need not be taken apart and put together."""
+
+
 def uuid(text: str | UUID) -> str:
     """*text*, which must be a UUID; nothing else can be a part of a path or a query unharmed.
 
     Raises:
         ValueError: it is none.
     """
+    if isinstance(text, str) and UUID_FORM(text):
+        return text
     try:
         return str(UUID(str(text)))
     except ValueError:
@@ -201,6 +224,8 @@ def uuid(text: str | UUID) -> str:
 
 def span(start: When | None, end: When | None) -> dict[str, str | None]:
     """The two time filters; whether the API takes them as inclusive is not documented."""
+    if start is None and end is None:
+        return {}
     begins = None if start is None else seconds_text(start)
     ends = None if end is None else seconds_text(end)
     if begins is not None and ends is not None and ends < begins:
@@ -226,11 +251,19 @@ def seconds_text(moment: When) -> str:
             f"{moment!r} has no time zone and could mean any: "
             f"give it tzinfo=timezone.utc, or write '{moment:{SECONDS}}' if you mean UTC."
         )
-    return f"{moment.astimezone(UTC):{SECONDS}}"
+    try:
+        return _written(moment.astimezone(UTC))
+    except OverflowError:
+        raise ValueError(f"{moment!r} is outside of the years that there are in UTC.") from None
+
+
+def _written(moment: datetime) -> str:
+    # Not by strftime: its %Y gives the year 1 one digit on Linux, and four elsewhere.
+    return moment.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def _checked(text: str) -> str:
     try:
-        return f"{datetime.strptime(text, SECONDS).replace(tzinfo=UTC):{SECONDS}}"
+        return _written(datetime.strptime(text, SECONDS).replace(tzinfo=UTC))
     except ValueError:
         raise ValueError(f"{text!r} is not a time: write it as 2025-11-12 18:20:38 (UTC).") from None

@@ -1,13 +1,14 @@
 """Where a request goes, and how the key gets into it: the last thing that happens before it leaves."""
 
 import ipaddress
-from urllib.parse import quote, urlsplit
+import re
+from urllib.parse import SplitResult, quote, urlsplit
 
 from navtalk_async.errors import NavTalkError
 from navtalk_async.models import KeyPlace, Request
 from navtalk_async.observe import scrub
 
-__all__ = ["address", "checked_key", "checked_root", "without_secret"]
+__all__ = ["Secret", "address", "checked_key", "checked_root", "without_secret"]
 
 
 def checked_root(root: str) -> str:
@@ -18,6 +19,8 @@ def checked_root(root: str) -> str:
             alone), or with a user, a query or a fragment in it.
     """
     parts = urlsplit(root)
+    if not root.isprintable() or " " in root or not _has_fair_port(parts):
+        raise ValueError(f"The base URL {_shown(root)!r} holds what no URL holds: write https://host.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"The base URL {_shown(root)!r} is not one: write https://host.")
     if parts.username is not None or parts.query or parts.fragment:
@@ -27,6 +30,13 @@ def checked_root(root: str) -> str:
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(f"The base URL {_shown(root)!r} would send the key in the clear: write https.")
     return root.rstrip("/")
+
+
+def _has_fair_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _shown(root: str) -> str:
@@ -44,13 +54,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def checked_key(key: str) -> str:
+class Secret(str):
+    """A key, for those who may have it; a `repr`, as in a report of local variables, does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[key]'"
+
+
+def checked_key(key: str) -> Secret:
     """*key* without the white space around it.
 
     Raises:
         ValueError: it is empty, or holds what no key holds; the message does not show it.
     """
-    key = key.strip()
+    # Under its own name, so that a traceback from here has no other.
+    key = Secret(key.strip())
     if not key:
         raise ValueError("The API key is empty.")
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -60,13 +80,22 @@ def checked_key(key: str) -> str:
 
 def address(root: str, request: Request, key: str, place: KeyPlace) -> tuple[str, dict[str, str] | None]:
     """The whole URL and the headers of *request*, with the key in its place."""
-    parts = [f"{name}={quote(value, safe='')}" for name, value in request.params.items()]
+    parts = [f"{name}={quoted(value)}" for name, value in request.params.items()]
     headers = None
     if place.where == "query":
-        parts.append(f"{place.name}={quote(key, safe='')}")
+        parts.append(f"{place.name}={quoted(key)}")
     else:
         headers = {place.name: place.prefix + key}
     return f"{root}{request.path}?{'&'.join(parts)}", headers
+
+
+UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
+"""Matches what stays as it is in a URL (RFC 3986, section 2.3): ids, numbers, and most keys."""
+
+
+def quoted(text: str) -> str:
+    """*text* as it stands in a query."""
+    return text if UNRESERVED(text) else quote(text, safe="")
 
 
 def without_secret(error: NavTalkError, key: str) -> NavTalkError:

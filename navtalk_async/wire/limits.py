@@ -24,6 +24,8 @@ BURST_SECONDS = 0.05
 """How far requests may run ahead of the rate. Timers fire late; without this, every late one would be
 throughput lost for good."""
 
+SPENT = "The time for this call was spent waiting for its turn."
+
 
 def checked_concurrency(concurrency: Concurrency) -> Concurrency:
     """*concurrency*, if it is `auto` or at least 1; else a ValueError."""
@@ -87,6 +89,13 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate [{self.in_flight} in flight, {len(self._waiting)} waiting] {self.limit!r}>"
 
+    def entered(self, now: float) -> bool:
+        """Let a request through at once, and count it, if nothing holds it back; who enters must `leave`."""
+        if self._closed or self._waiting or self.in_flight >= self.limit.now or self._opens_at() > now:
+            return False
+        self._count_in(now)
+        return True
+
     async def enter(self, deadline: float | None = None, *, first: bool = False) -> None:
         """Wait until a request may leave, and count it; whoever enters must `leave`.
 
@@ -100,16 +109,18 @@ class Gate:
         now = asyncio.get_running_loop().time()
         if self._closed:
             raise ClientClosed("The client is closed.")
-        opens_at = self._opens_at()
-        if not self._waiting and self.in_flight < self.limit.now and opens_at <= now:
-            self._count_in(now)
-            return
-        if deadline is not None and opens_at > deadline:
-            raise DeadlineExceeded(
-                f"The server wants nothing asked for {opens_at - now:.0f} s more, and this call has "
-                f"{deadline - now:.3g} s."
-            )
-        await self._wait_turn(deadline, first=first)
+        if not self.entered(now):
+            opens_at = self._opens_at()
+            if deadline is not None and opens_at > deadline:
+                raise DeadlineExceeded(
+                    f"The server wants nothing asked for {opens_at - now:.0f} s more, and this call has "
+                    f"{deadline - now:.3g} s."
+                )
+            await self._wait_turn(deadline, first=first)
+        # A busy loop wakes us late.
+        if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+            self.leave()
+            raise DeadlineExceeded(SPENT)
 
     def leave(self) -> None:
         """The request that entered is over."""
@@ -220,4 +231,4 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 def _expire(future: asyncio.Future[None]) -> None:
     if not future.done():
-        future.set_exception(DeadlineExceeded("The time for this call was spent waiting for its turn."))
+        future.set_exception(DeadlineExceeded(SPENT))

@@ -4,8 +4,10 @@ imports aiohttp.
 Two rules keep the key in. aiohttp's own errors carry the URL, and NavTalk's key stands in it: they are
 turned into ours here, by kind, keeping nothing of theirs. And errors are *returned*, not raised: the frame
 that holds the URL has ended before anybody raises, so no traceback, even one with local variables, shows it.
+That a call was cancelled is told in the same way: what reports a timeout of the caller's shows its cause.
 """
 
+import asyncio
 from typing import Protocol
 
 import aiohttp
@@ -32,7 +34,7 @@ class Transport(Protocol):
 
     async def exchange(
         self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
-    ) -> Response | TransportError:
+    ) -> Response | TransportError | asyncio.CancelledError:
         """Send *request* to *url*, which may hold a key, and read the whole answer within *seconds*."""
         ...
 
@@ -57,7 +59,7 @@ class AiohttpTransport(Transport):
 
     async def exchange(
         self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
-    ) -> Response | TransportError:
+    ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
         try:
             answer = await self._session.request(
@@ -70,6 +72,11 @@ class AiohttpTransport(Transport):
                 timeout=self._within(seconds),
             )
             body = await self._whole_body(answer)
+        except asyncio.CancelledError as leaving:
+            if self._session.closed and not _is_cancelled():
+                return Disconnected(f"The connection was closed before {request.path} was answered.")
+            leaving.__context__ = leaving.__cause__ = None
+            return leaving.with_traceback(None)
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
             return _ours(failure, request.path, seconds)
         if body is None:
@@ -104,6 +111,14 @@ class AiohttpTransport(Transport):
             answer.close()
 
 
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task. aiohttp, when closed while it looks up a host's name, cancels the
+    look-up, and what waits for it gets a CancelledError that nobody has sent.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _ours(failure: Exception, path: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
     """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
     match failure:
@@ -111,8 +126,10 @@ def _ours(failure: Exception, path: str, seconds: float) -> TransportError:  # n
             return ConnectFailed(f"No connection for {path} within {CONNECT_SECONDS:g} s.")
         case TimeoutError():
             return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+        case aiohttp.ClientConnectorCertificateError():
             return ConnectFailed(f"No secure connection for {path}: the server's certificate is not trusted.")
+        case aiohttp.ClientConnectorSSLError():
+            return ConnectFailed(f"No secure connection for {path}: what listens there does not speak https.")
         case aiohttp.ClientConnectorDNSError():
             return ConnectFailed(f"No connection for {path}: the host's name is not known.")
         case aiohttp.ClientConnectorError():

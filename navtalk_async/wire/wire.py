@@ -12,7 +12,7 @@ import msgspec
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError, RateLimited
 from navtalk_async.models import KeyPlace, Request, Response
-from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce
+from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
 from navtalk_async.wire.limits import Concurrency, Gate, checked_concurrency, checked_rate
 from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
@@ -46,7 +46,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
     def seconds(self, now: float, deadline: float | None) -> float:
         """The seconds that an attempt beginning *now* may take."""
-        return self.attempt_timeout if deadline is None else min(self.attempt_timeout, deadline - now)
+        if deadline is None:
+            return self.attempt_timeout
+        # The clock goes on after the gate has looked; and to aiohttp, nought or less is no timeout at all.
+        return min(self.attempt_timeout, max(deadline - now, 0.001))
 
 
 @dataclass(slots=True)
@@ -103,7 +106,8 @@ class Wire:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Wire to {self._root}>"
+        # One that could not be made has no root; and is shown, in a report of why.
+        return f"<Wire to {vars(self).get('_root')}>"
 
     def __reduce__(self) -> str:
         raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
@@ -116,16 +120,20 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop) or await self._open(loop)
-        deadline = None if patience.timeout is None else loop.time() + patience.timeout
+        sent_at = loop.time()
+        deadline = None if patience.timeout is None else sent_at + patience.timeout
         attempts = counted = 0
         while True:
-            await line.gate.enter(deadline, first=attempts > 0)
-            sent_at = loop.time()
+            if attempts or not line.gate.entered(sent_at):
+                await _counting(attempts, line.gate.enter(deadline, first=attempts > 0))
+                sent_at = loop.time()
             attempts += 1
             try:
                 outcome = await self._attempt(line, request, read, patience.seconds(sent_at, deadline))
             finally:
                 line.gate.leave()
+            if isinstance(outcome, asyncio.CancelledError):
+                raise outcome
             if not isinstance(outcome, NavTalkError):
                 self._well_answered(line, request, attempts, loop.time() - sent_at)
                 return outcome
@@ -179,7 +187,9 @@ class Wire:
                 del self._lines[loop]
                 self._keepers.pop(loop, None)
 
-    async def _attempt(self, line: Line, request: Request, read: Read[T], seconds: float) -> T | NavTalkError:
+    async def _attempt(
+        self, line: Line, request: Request, read: Read[T], seconds: float
+    ) -> T | NavTalkError | asyncio.CancelledError:
         """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
         key = self._key if isinstance(self._key, str) else await _fetched(self._key)
         url, headers = address(self._root, request, key, self._key_place)
@@ -189,7 +199,7 @@ class Wire:
             response = await line.transport.exchange(request, url, headers, seconds)
         finally:
             self.stats.in_flight -= 1
-        if isinstance(response, NavTalkError):
+        if isinstance(response, (NavTalkError, asyncio.CancelledError)):
             return response
         try:
             return read(request, response)
@@ -200,7 +210,8 @@ class Wire:
         line.gate.answered()
         self._known_server = True
         self.stats.answers += 1
-        announce(self._observer, Answered(request.path, attempts, seconds))
+        if is_watched(self._observer):
+            announce(self._observer, Answered(request.path, attempts, seconds))
 
     def _failed(self, line: Line, request: Request, error: NavTalkError, attempts: int) -> None:
         error.attempts = attempts
@@ -227,9 +238,22 @@ class Wire:
             ) from error
         self.stats.waited_seconds += seconds
         if not shared:
-            await line.gate.rest(seconds)
+            await _counting(error.attempts, line.gate.rest(seconds))
+
+
+async def _counting(attempts: int, wait: Awaitable[None]) -> None:
+    """Wait; an error that ends the wait counts the *attempts* that were made before it."""
+    try:
+        await wait
+    except NavTalkError as error:
+        error.attempts = attempts
+        raise
 
 
 async def _fetched(key: Callable[[], str | Awaitable[str]]) -> str:
-    found = key()
-    return checked_key(await found if inspect.isawaitable(found) else found)
+    # No name here holds the key: a traceback of a bad one begins in this frame.
+    return checked_key(await _awaited(key()))
+
+
+async def _awaited(found: str | Awaitable[str]) -> str:
+    return await found if inspect.isawaitable(found) else found

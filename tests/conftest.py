@@ -1,0 +1,85 @@
+"""The sandbox's fixtures, and what tests of the wire need beside it: a server that says what it is told."""
+
+import asyncio
+import gc
+import warnings
+from contextlib import asynccontextmanager
+
+import pytest
+
+pytest_plugins = ["navtalk_async.testing"]
+
+
+class Scripted:
+    """A server of one answer: every request's head is kept, and answered with the same bytes."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.heads = []
+        self.url = ""
+
+    async def serve(self, reader, writer):
+        try:
+            while True:
+                self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                writer.write(self.answer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+def http(body=b"", status=200, *headers):
+    lines = [f"HTTP/1.1 {status} So", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+@pytest.fixture
+def scripted():
+    """`async with scripted(body, status, *header_lines) as server:` a raw server with `url` and `heads`."""
+
+    @asynccontextmanager
+    async def serve(body=b"", status=200, *headers):
+        box = Scripted(http(body, status, *headers))
+        server = await asyncio.start_server(box.serve, "127.0.0.1", 0)
+        box.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield box
+        finally:
+            server.close()
+
+    return serve
+
+
+@pytest.fixture
+def quiet_loop():
+    """`async with quiet_loop():` nothing is told to the loop's exception handler, and no task is left."""
+
+    @asynccontextmanager
+    async def watch():
+        noise = []
+        loop = asyncio.get_running_loop()
+        before = asyncio.all_tasks()
+        loop.set_exception_handler(lambda _, context: noise.append(context))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield
+            for _ in range(20):
+                await asyncio.sleep(0)
+            gc.collect()
+            await asyncio.sleep(0)
+        assert [str(warning.message) for warning in warned] == []
+        assert noise == []
+        assert asyncio.all_tasks() == before
+
+    return watch
+
+
+@pytest.fixture
+def until():
+    """`await until(condition)`: turns of the loop, until *condition* holds."""
+
+    async def turn(condition):
+        while not condition():  # noqa: ASYNC110 - nothing tells us of it, and no time need pass
+            await asyncio.sleep(0)
+
+    return turn

@@ -1,0 +1,594 @@
+"""A dialect asks as the reference says, understands what it shows, and gets by with what it leaves open."""
+
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from navtalk_async.dialects.dialect import retry_after, whole_surrogates
+from navtalk_async.dialects.navtalk import NavTalk, seconds_text
+from navtalk_async.errors import (
+    AccessDenied,
+    ApiError,
+    BadRequest,
+    Conflict,
+    DecodeFailed,
+    NavTalkError,
+    NotFound,
+    NotJson,
+    RateLimited,
+    Redirected,
+    ServerError,
+    WrongShape,
+)
+from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
+
+NAVTALK = NavTalk()
+ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
+
+# The reference's own answers.
+SESSIONS_ANSWER = b"""{
+  "code": 200,
+  "message": "SUCCESS",
+  "data": {
+    "data": [
+      {
+        "id": "709b712f-dede-11f0-92bc-000e1eed4a72",
+        "status": 1,
+        "startTime": "2025-11-12 18:20:38",
+        "endTime": "2025-11-12 18:20:50",
+        "videoUrl": null
+      },
+      {
+        "id": "709c1924-dede-11f0-92bc-000e1eed4a72",
+        "status": 1,
+        "startTime": "2025-11-12 23:17:42",
+        "endTime": "2025-11-12 23:17:48",
+        "videoUrl": null
+      }
+    ],
+    "nextCursor": "MjAyNS0xMS0xNFQwNzo0NDo0Mnw3MDljMTlhMS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
+  }
+}"""
+SESSION_ANSWER = b"""{
+  "code": 200,
+  "message": "SUCCESS",
+  "data": {
+    "id": "709b712f-dede-11f0-92bc-000e1eed4a72",
+    "status": 1,
+    "startTime": "2025-11-12 18:20:38",
+    "endTime": "2025-11-12 18:20:50",
+    "videoUrl": null
+  }
+}"""
+MESSAGES_ANSWER = b"""{
+  "code": 200,
+  "message": "SUCCESS",
+  "data": {
+    "data": [
+      {
+        "id": "70c27233-dede-11f0-92bc-000e1eed4a72",
+        "role": 0,
+        "messageType": 0,
+        "content": "zaiganma",
+        "createdAt": "2025-11-12 18:20:43"
+      },
+      {
+        "id": "70c27301-dede-11f0-92bc-000e1eed4a72",
+        "role": 1,
+        "messageType": 0,
+        "content": "It sounds like you're trying to convey something.",
+        "createdAt": "2025-11-12 18:20:45"
+      }
+    ],
+    "nextCursor": "MjAyNS0xMS0xMlQxODoyMDo0NXw3MGMyNzNkYS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
+  }
+}"""
+CURSOR = "MjAyNS0xMS0xNFQwNzo0NDo0Mnw3MDljMTlhMS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
+MESSAGE = json.loads(MESSAGES_ANSWER)["data"]["data"][0]
+SESSION = json.loads(SESSION_ANSWER)["data"]
+
+
+def answer(body, status=200, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status=status, headers=headers, body=body)
+
+
+def enveloped(data, code=200):
+    return {"code": code, "message": "SUCCESS", "data": data}
+
+
+def sessions(body, status=200, **headers):
+    return NAVTALK.read_sessions(NAVTALK.list_sessions(), answer(body, status, **headers))
+
+
+def session(body, status=200):
+    return NAVTALK.read_session(NAVTALK.get_session(ID), answer(body, status))
+
+
+def messages(body, status=200):
+    return NAVTALK.read_messages(NAVTALK.list_messages(ID), answer(body, status))
+
+
+def page_of(*rows, cursor=None):
+    return enveloped({"data": list(rows), "nextCursor": cursor})
+
+
+READERS = pytest.mark.parametrize("read", [sessions, session, messages])
+
+
+# What the reference shows ---------------------------------------------------------------------------------
+
+
+def test_the_documented_sessions_are_read_field_for_field():
+    page = sessions(SESSIONS_ANSWER)
+    first, _ = page.items
+    assert (first.id, first.status, first.video_url, first.title) == (ID, SessionStatus.COMPLETED, None, None)
+    assert first.start_time == datetime(2025, 11, 12, 18, 20, 38, tzinfo=UTC)
+    assert first.end_time == datetime(2025, 11, 12, 18, 20, 50, tzinfo=UTC)
+    assert page.next == NAVTALK.list_sessions(cursor=CURSOR)
+
+
+def test_the_documented_session_is_read_field_for_field():
+    assert session(SESSION_ANSWER) == sessions(SESSIONS_ANSWER).items[0]
+
+
+def test_the_documented_messages_are_read_field_for_field():
+    first, second = messages(MESSAGES_ANSWER).items
+    assert (first.id, first.role, first.type) == (MESSAGE["id"], Role.USER, MessageType.TEXT)
+    assert (second.role, first.content) == (Role.ASSISTANT, "zaiganma")
+    assert first.created_at == datetime(2025, 11, 12, 18, 20, 43, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("read", "body"), [(sessions, SESSIONS_ANSWER), (messages, MESSAGES_ANSWER)])
+def test_the_documented_rows_are_written_again_without_loss(read, body):
+    assert [json.loads(row.raw) for row in read(body).items] == json.loads(body)["data"]["data"]
+
+
+def test_the_questions_are_the_documented_ones():
+    listing = NAVTALK.list_sessions(
+        start_time="2025-11-12 00:00:00",
+        end_time="2025-11-21 23:59:59",
+        status=SessionStatus.COMPLETED,
+        limit=20,
+    )
+    assert (listing.method, listing.path) == ("GET", "/api/chat/sessions")
+    assert listing.params == {
+        "startTime": "2025-11-12 00:00:00",
+        "endTime": "2025-11-21 23:59:59",
+        "status": "1",
+        "limit": "20",
+    }
+    assert NAVTALK.get_session(ID).path == f"/api/chat/sessions/{ID}"
+    said = NAVTALK.list_messages(ID, role=Role.USER, limit=50, cursor="c")
+    assert (said.path, said.params) == (
+        "/api/chat/messages",
+        {"sessionId": ID, "role": "0", "limit": "50", "cursor": "c"},
+    )
+
+
+def test_the_key_goes_into_the_query():
+    assert NAVTALK.key_place == KeyPlace("query", "apikey")
+
+
+def test_without_a_limit_the_most_is_asked_for():
+    assert NAVTALK.list_sessions().params == {"limit": "100"}
+    assert NAVTALK.list_messages(ID).params == {"sessionId": ID, "limit": "200"}
+
+
+@pytest.mark.parametrize("end", ["/api/chat", "", "/", "/api/chat/", "/api/chat\n"])
+def test_the_base_url_may_end_in_api_chat_or_not(end):
+    assert NAVTALK.root(f"https://transfer.navtalk.ai{end}") == "https://transfer.navtalk.ai"
+
+
+@pytest.mark.parametrize("end", [{"nextCursor": None}, {"nextCursor": ""}, {}])
+def test_a_null_empty_or_missing_cursor_is_the_end(end):
+    assert sessions(enveloped({"data": [SESSION], **end})).next is None
+
+
+def test_an_empty_page_may_have_a_cursor():
+    page = sessions(page_of(cursor="c"))
+    assert (page.items, page.next) == ([], NAVTALK.list_sessions(cursor="c"))
+
+
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        "start_time": st.datetimes(max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),
+        "end_time": st.datetimes(min_value=datetime(2101, 1, 1), timezones=st.just(UTC)),
+        "limit": st.integers(1, 100),
+    },
+)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(filters, st.none() | st.integers(), st.lists(texts.filter(bool), min_size=1, max_size=3))
+def test_every_filter_is_sent_again_with_each_cursor(given_filters, status, cursors):
+    request = first = NAVTALK.list_sessions(**given_filters, status=status)
+    for cursor in cursors:
+        request = NAVTALK.read_sessions(request, answer(page_of(cursor=cursor))).next
+        assert request.params == first.params | {"cursor": cursor}
+
+
+def test_messages_keep_their_session_and_role_with_each_cursor():
+    request = NAVTALK.list_messages(ID, role=1)
+    following = NAVTALK.read_messages(request, answer(page_of(MESSAGE, cursor="c"))).next
+    assert following == NAVTALK.list_messages(ID, role=1, cursor="c")
+
+
+# Refusals -------------------------------------------------------------------------------------------------
+
+TABLE = [
+    (400, BadRequest),
+    (401, AccessDenied),
+    (403, AccessDenied),
+    (404, NotFound),
+    (409, Conflict),
+    (422, BadRequest),
+    (418, BadRequest),
+    (429, RateLimited),
+    (500, ServerError),
+    (502, ServerError),
+    (503, ServerError),
+    (599, ServerError),
+]
+
+
+@READERS
+@pytest.mark.parametrize(("code", "kind"), TABLE)
+@pytest.mark.parametrize("way", ["status", "body", "both"])
+def test_a_refusal_is_believed_by_status_and_by_code(read, code, kind, way):
+    status = 200 if way == "body" else code
+    body = b"no json" if way == "status" else {"code": code, "message": "Because", "data": None}
+    with pytest.raises(ApiError) as caught:
+        read(body, status)
+    assert type(caught.value) is kind
+    assert caught.value.status == status
+    assert caught.value.code == (None if way == "status" else code)
+    assert str(code) in str(caught.value)
+    assert way == "status" or "Because" in str(caught.value)
+
+
+@READERS
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Bad Gateway",
+        b"<html>",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b'{"code":"x"}',
+        b"[" * 100_000,
+        b'{"message":7}',
+    ],
+)
+def test_a_refusal_that_is_no_json_is_still_the_refusal(read, body):
+    with pytest.raises(ServerError, match="500"):
+        read(body, 500)
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), [(400, 404, NotFound), (500, 200, ServerError)])
+def test_where_status_and_code_differ_the_more_precise_wins(status, code, kind):
+    with pytest.raises(kind) as caught:
+        sessions({"code": code, "message": "m"}, status)
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize("code", [200, 400, 500])
+def test_a_gateways_429_outranks_the_body(code):
+    with pytest.raises(RateLimited):
+        sessions({"code": code}, 429)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_that_names_the_place_without_its_query(status):
+    with pytest.raises(Redirected, match=r"https://elsewhere\.example/x") as caught:
+        sessions(b"", status, Location="https://elsewhere.example/x?apikey=secret")
+    assert "secret" not in str(caught.value)
+
+
+@READERS
+@pytest.mark.parametrize("status", [100, 201, 204, 206])
+def test_a_success_of_another_kind_is_no_answer(read, status):
+    with pytest.raises(ApiError) as caught:
+        read(SESSIONS_ANSWER, status)
+    assert caught.value.status == status
+
+
+def test_a_refusal_carries_how_long_to_wait():
+    with pytest.raises(RateLimited) as caught:
+        sessions(b"", 429, Retry_After="7")
+    assert caught.value.retry_after == 7
+
+
+@READERS
+@given(body=st.binary(max_size=200), status=st.integers(100, 599))
+@settings(deadline=None, max_examples=100)
+def test_whatever_comes_is_an_answer_or_one_of_our_errors(read, body, status):
+    with pytest.raises(NavTalkError):
+        read(body, status)
+        raise NavTalkError
+
+
+# Retry-After ----------------------------------------------------------------------------------------------
+
+NOON = "Fri, 21 Nov 2025 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("2", 2.0),
+        (" 1.5 ", 1.5),
+        ("-3", 0.0),
+        ("Fri, 21 Nov 2025 12:00:30 GMT", 30.0),
+        ("Fri, 21 Nov 2025 13:00:30 +0100", 30.0),
+        ("Friday, 21-Nov-25 12:00:30 GMT", 30.0),
+        ("Fri Nov 21 12:00:30 2025", 30.0),
+        ("Fri, 21 Nov 2025 11:00:00 GMT", 0.0),
+        ("Fri, 21 Nov 99999999999999999999 10:00:00 GMT", None),
+        ("Fri, 21 Nov 2025 10:00:00 +9999999999999999", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_or_nonsense(value, seconds):
+    assert retry_after({"Retry-After": value, "Date": NOON}) == seconds
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": NOON}, {"Retry-After": NOON, "Date": "today"}])
+def test_a_wait_that_cannot_be_told_is_none(headers):
+    assert retry_after(headers) is None
+
+
+dates = st.builds(
+    "{}, {} {} {} {}:{}:{} {}".format,
+    st.sampled_from(["Fri", "Noday", ""]),
+    st.integers(-1, 40),
+    st.sampled_from(["Nov", "Not", "11"]),
+    st.integers(-1, 10**25),
+    *[st.integers(-1, 70)] * 3,
+    st.sampled_from(["GMT", "+9999", "-99999999999999", "X", "", "+2400"]),
+)
+
+
+@given(st.text() | dates | st.floats().map(str), st.text() | dates | st.just(NOON))
+@settings(deadline=None, max_examples=300)
+def test_no_retry_after_is_negative_endless_or_an_error(value, today):
+    seconds = retry_after({"Retry-After": value, "Date": today})
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+# Bad arguments --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [NAVTALK.get_session, NAVTALK.list_messages])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "..",
+        ".",
+        "a/b",
+        "%2e%2e",
+        f"{ID}/..",
+        f"{ID}?x=1",
+        "709b712f",
+        f"{ID} ",
+        f"../{ID}",
+        "\0",
+        None,
+        7,
+    ],
+)
+def test_an_id_that_is_no_uuid_is_refused(ask, bad):
+    with pytest.raises(ValueError, match="is not a session id"):
+        ask(bad)
+
+
+@given(st.text())
+def test_no_text_gets_into_a_path_but_a_uuid(text):
+    try:
+        path = NAVTALK.get_session(text).path
+    except ValueError:
+        return
+    assert path == f"/api/chat/sessions/{UUID(text)}"
+
+
+@given(st.uuids())
+def test_any_uuid_is_an_id(made):
+    assert NAVTALK.get_session(str(made)) == NAVTALK.get_session(made)
+    assert NAVTALK.get_session(made).path == f"/api/chat/sessions/{made}"
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 101, 10**9])
+def test_a_limit_of_sessions_out_of_range_is_refused(limit):
+    with pytest.raises(ValueError, match="is not from 1 to 100"):
+        NAVTALK.list_sessions(limit=limit)
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 201])
+def test_a_limit_of_messages_out_of_range_is_refused(limit):
+    with pytest.raises(ValueError, match="is not from 1 to 200"):
+        NAVTALK.list_messages(ID, limit=limit)
+
+
+ASKING_WITH_TIMES = pytest.mark.parametrize(
+    "ask", [NAVTALK.list_sessions, lambda **given_times: NAVTALK.list_messages(ID, **given_times)]
+)
+
+
+@ASKING_WITH_TIMES
+@pytest.mark.parametrize("name", ["start_time", "end_time"])
+def test_a_naive_datetime_is_refused_with_what_to_write(ask, name):
+    with pytest.raises(ValueError, match=r"tzinfo=timezone\.utc, or write '2025-11-12 18:20:38'"):
+        ask(**{name: datetime(2025, 11, 12, 18, 20, 38)})
+
+
+@ASKING_WITH_TIMES
+def test_an_end_before_the_start_is_refused(ask):
+    with pytest.raises(ValueError, match="lies before the start"):
+        ask(start_time="2025-11-12 00:00:01", end_time="2025-11-12 00:00:00")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "yesterday", "2025-11-12", "2025-11-12T18:20:38", "2025-11-12 18:20:38Z", "2025-02-30 00:00:00"],
+)
+def test_a_text_of_another_form_is_refused_with_what_to_write(bad):
+    with pytest.raises(ValueError, match="write it as 2025-11-12 18:20:38"):
+        seconds_text(bad)
+
+
+@given(st.datetimes(timezones=st.timezones() | st.just(timezone(timedelta(hours=23)))))
+def test_any_aware_datetime_is_written_as_documented_or_refused(moment):
+    try:
+        text = seconds_text(moment)
+    except ValueError:
+        assert not 2 < moment.year < 9998
+        return
+    assert len(text) == len("2025-11-12 18:20:38")
+    assert datetime.fromisoformat(text).replace(tzinfo=UTC) == moment.astimezone(UTC).replace(microsecond=0)
+    assert seconds_text(text) == text
+
+
+@given(st.dates())
+def test_a_date_is_its_first_second(day):
+    assert seconds_text(day) == f"{day} 00:00:00"
+
+
+def test_the_first_and_the_last_second_of_all_can_be_asked_for():
+    NAVTALK.list_sessions(
+        start_time=datetime.min.replace(tzinfo=UTC), end_time=datetime.max.replace(tzinfo=UTC)
+    )
+    NAVTALK.list_sessions(start_time=date.min, end_time=date.max)
+
+
+# What rows may hold ---------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_comes_through(content):
+    [message] = messages(page_of(MESSAGE | {"content": content})).items
+    assert message.content == content
+    assert json.loads(message.raw)["content"] == content
+
+
+# As JavaScript and Java cut strings: some of these halves meet their other half, most do not.
+units = st.lists(st.sampled_from('a\\"/\ud83d\ude00\ud83dx\ude00\udfff\ud800u é\n'), max_size=8).map("".join)
+
+
+@given(units, units)
+@settings(deadline=None)
+def test_halves_of_surrogate_pairs_cost_a_character_and_no_page(content, name):
+    whole = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    page = messages(json.dumps(page_of(MESSAGE, MESSAGE | {"content": content, "id": f"x{name}"})).encode())
+    assert page.items[0].content == "zaiganma"
+    assert page.items[1].content.count("�") >= whole.count("�")
+    assert page.items[1].content.encode().decode().replace("�", "") == whole.replace("�", "")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_body_without_halves_is_left_as_it_is(text):
+    for body in (json.dumps(text).encode(), json.dumps(text, ensure_ascii=False).encode()):
+        assert json.loads(whole_surrogates(body)) == text
+
+
+def test_a_megabyte_of_content_comes_through():
+    content = "\0é😀\\" * 250_000
+    assert messages(page_of(MESSAGE | {"content": content})).items[0].content == content
+
+
+@pytest.mark.parametrize(
+    ("field", "odd", "becomes"),
+    [
+        ("role", 7, Role(7)),
+        ("role", "user", "user"),
+        ("role", None, None),
+        ("role", 1.5, None),
+        ("role", True, None),
+        ("role", [1], None),
+        ("content", None, None),
+        ("content", 42, None),
+        ("content", {"text": "hi"}, None),
+        ("messageType", 3, MessageType(3)),
+        ("createdAt", 1763000000, None),
+    ],
+)
+def test_one_odd_value_loses_neither_the_row_nor_the_page(field, odd, becomes):
+    attribute = {"messageType": "type", "createdAt": "created"}.get(field, field)
+    plain, strange = messages(page_of(MESSAGE, MESSAGE | {field: odd, "new": [1, None]})).items
+    assert plain.extra == {}
+    assert getattr(strange, attribute) == becomes
+    assert json.loads(strange.raw) == MESSAGE | {field: odd, "new": [1, None]}
+    assert strange.extra == {"new": [1, None]} | ({field: odd} if becomes is None and odd is not None else {})
+
+
+@pytest.mark.parametrize("field", [name for name in MESSAGE if name != "id"])
+def test_a_missing_field_is_none(field):
+    [row] = messages(page_of({name: value for name, value in MESSAGE.items() if name != field})).items
+    assert json.loads(row.raw) == {name: value for name, value in MESSAGE.items() if name != field}
+
+
+@pytest.mark.parametrize("row", [{}, {"id": None}, {"id": ""}, {"id": 7}, [], "row"])
+def test_a_row_that_cannot_be_told_from_others_is_of_the_wrong_shape(row):
+    with pytest.raises(WrongShape):
+        sessions(page_of(SESSION, row))
+
+
+def test_deep_nesting_is_an_error_of_ours():
+    deep = b'{"code":200,"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(WrongShape, match="nested too deeply"):
+        sessions(deep)
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", NotJson),
+        (b"<!DOCTYPE html><html>", NotJson),
+        (b"\xff\xfe\x00", NotJson),
+        (SESSIONS_ANSWER[:80], NotJson),
+        (b"null", WrongShape),
+        (b"[]", WrongShape),
+        (b"{}", WrongShape),
+        (b'{"code":200}', WrongShape),
+        (b'{"code":200,"data":null}', WrongShape),
+        (b'{"code":200,"data":"none"}', WrongShape),
+        (b'{"code":200,"data":{"data":{"0":1}}}', WrongShape),
+        (b'{"items":[],"total":0}', WrongShape),
+    ],
+)
+def test_what_is_not_as_the_reference_says_is_named(read, body, kind):
+    with pytest.raises(DecodeFailed) as caught:
+        read(body)
+    assert type(caught.value) is kind
+
+
+def test_an_html_page_is_called_one():
+    with pytest.raises(NotJson, match="It is an HTML page"):
+        sessions(b"\n <html><body>Back soon</body></html>")
+
+
+@pytest.mark.parametrize(
+    "envelope", [{"code": None}, {}, {"message": None}, {"traceId": "x", "success": True}]
+)
+def test_an_envelope_may_hold_more_or_less(envelope):
+    assert sessions({**envelope, "data": {"data": [SESSION]}}).items[0].id == ID
+
+
+def test_a_body_is_decoded_once_where_it_is_as_documented():
+    [row] = messages(page_of(MESSAGE)).items
+    assert row.kept is msgspec.UNSET

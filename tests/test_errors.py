@@ -1,0 +1,145 @@
+"""Errors are one tree of plain values, which say what to do next and survive any journey."""
+
+import copy
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from navtalk_async import errors
+from navtalk_async.errors import (
+    ApiError,
+    BrokenBody,
+    DeadlineExceeded,
+    NavTalkError,
+    RateLimited,
+    ServerError,
+    StoreError,
+)
+
+CLASSES = [getattr(errors, name) for name in errors.__all__]
+# What these say differs so much that each message brings its own next step.
+WITHOUT_A_STEP = {"NavTalkError", "ApiError", "StoreError", "StoreMismatch", "StoreBroken"}
+
+
+def made(kind):
+    if issubclass(kind, ApiError):
+        return kind("It said no.", status=418, code=7, retry_after=1.5, attempts=3)
+    return kind("It went wrong.", attempts=3)
+
+
+def same(one, other):
+    return type(one) is type(other) and one.args == other.args and vars(one) == vars(other)
+
+
+def drawn_tree():
+    """The tree of the docstring, as (child, parent)."""
+    parents = {-1: "NavTalkError"}
+    for line in errors.__doc__.splitlines():
+        found = re.match(r"    ((?:│   |    )*)(?:├── |└── )(\w+)", line)
+        if found:
+            depth = len(found[1]) // 4
+            parents[depth] = found[2]
+            yield found[2], parents[depth - 1]
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is():
+    assert dict(drawn_tree()) == {
+        kind.__name__: kind.__bases__[0].__name__ for kind in CLASSES if kind is not NavTalkError
+    }
+
+
+def test_every_error_class_is_public():
+    defined = {
+        name
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, Exception)
+    }
+    assert defined == set(errors.__all__)
+
+
+def test_the_names_are_in_order():
+    assert sorted(errors.__all__) == errors.__all__
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_tells_what_it_is_for(kind):
+    assert kind.__doc__.strip()
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_comes_out_of_a_pickle_as_it_went_in(kind, protocol):
+    error = made(kind)
+    assert same(pickle.loads(pickle.dumps(error, protocol)), error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_every_error_can_be_copied_with_all_it_knows(kind, duplicate):
+    error = made(kind)
+    assert same(duplicate(error), error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_copy_reads_like_the_original(kind):
+    error = made(kind)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_error_says_what_happened_how_often_and_what_to_do_next(kind):
+    error = made(kind)
+    expected = [error.args[0], "(after 3 attempts)", kind.next_step]
+    assert str(error) == " ".join(filter(None, expected))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind.__name__ not in WITHOUT_A_STEP])
+def test_every_error_has_a_next_step_that_is_a_sentence(kind):
+    assert kind.next_step[0].isupper()
+    assert kind.next_step.endswith(".")
+
+
+def test_a_single_attempt_is_not_worth_mentioning():
+    assert "attempt" not in str(BrokenBody("Cut.", attempts=1))
+
+
+def test_an_exceeded_deadline_is_a_timeout_error_too():
+    with pytest.raises(TimeoutError):
+        raise DeadlineExceeded("Too late.", attempts=2)
+
+
+def test_an_exceeded_deadline_keeps_its_attempts_and_its_words():
+    error = DeadlineExceeded("Too late.", attempts=2)
+    assert (error.args, error.attempts, error.errno) == (("Too late.",), 2, None)
+
+
+facts = st.fixed_dictionaries(
+    {
+        "status": st.integers(100, 599),
+        "code": st.none() | st.integers(),
+        "retry_after": st.none() | st.floats(0, 1e9),
+        "attempts": st.integers(0, 100),
+    }
+)
+
+
+@given(st.sampled_from([kind for kind in CLASSES if issubclass(kind, ApiError)]), st.text(), facts)
+def test_an_api_error_has_the_facts_as_attributes(kind, message, known):
+    error = kind(message, **known)
+    assert vars(error) == known | {"message": message}
+    assert same(pickle.loads(pickle.dumps(error)), error)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_a_caller_notes_on_an_error_travels_with_it(kind):
+    error = made(kind)
+    error.add_note("while exporting")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while exporting"]
+
+
+def test_families_do_not_overlap():
+    assert not issubclass(RateLimited, ServerError)
+    assert not issubclass(StoreError, ApiError)

@@ -1,0 +1,439 @@
+"""The gate never lets in too many, too fast, or out of turn, whoever comes, waits, leaves or is cancelled."""
+
+import asyncio
+from dataclasses import dataclass
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.wire.limits import (
+    AUTO_AT_MOST,
+    BURST_SECONDS,
+    Gate,
+    Limit,
+    checked_concurrency,
+    checked_rate,
+)
+
+TINY = 1e-6
+
+
+class VirtualTime(asyncio.SelectorEventLoop):
+    """A loop whose time jumps to the next timer; where nothing can happen any more, it says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready:
+            if not self._scheduled:
+                raise RuntimeError("Everybody waits, and for nothing.")
+            self.now = max(self.now, self._scheduled[0]._when)
+        super()._run_once()
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        return runner.run(main)
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+async def quiet():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Caller:
+    """One who comes after some time, stays a while, and may be cancelled or out of time before."""
+
+    comes: float
+    stays: float
+    cancelled_after: float | None = None
+    patience: float | None = None
+    came_as: int = -1
+    let_in: float | None = None
+    ended: str = ""
+
+    async def call(self, gate, log):
+        await asyncio.sleep(self.comes)
+        deadline = None if self.patience is None else now() + self.patience
+        self.came_as = log.came
+        log.came += 1
+        try:
+            await gate.enter(deadline)
+        except DeadlineExceeded:
+            assert now() <= deadline + TINY
+            self.ended = "late"
+            return
+        self.let_in = now()
+        assert deadline is None or self.let_in < deadline
+        log.entered.append(self)
+        log.inside += 1
+        log.peak = max(log.peak, log.inside)
+        try:
+            await asyncio.sleep(self.stays)
+        finally:
+            log.inside -= 1
+            gate.leave()
+        self.ended = "done"
+
+
+class Log:
+    def __init__(self):
+        self.came = self.inside = self.peak = 0
+        self.entered = []
+
+
+async def play(gate, callers, pauses=()):
+    log = Log()
+    loop = asyncio.get_running_loop()
+    tasks = []
+    for caller in callers:
+        task = asyncio.create_task(caller.call(gate, log))
+        tasks.append(task)
+        if caller.cancelled_after is not None:
+            loop.call_later(caller.cancelled_after, task.cancel)
+    for at, seconds in pauses:
+        loop.call_later(at, gate.pause, seconds)
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+    return log
+
+
+moments = st.integers(0, 40).map(lambda n: n / 8)
+callers = st.lists(
+    st.builds(
+        Caller,
+        comes=moments,
+        stays=moments,
+        cancelled_after=st.none() | moments,
+        patience=st.none() | moments.filter(bool),
+    ),
+    min_size=1,
+    max_size=25,
+)
+rates = st.none() | st.sampled_from([0.5, 2.0, 7.0, 100.0])
+pauses = st.lists(st.tuples(moments, moments), max_size=3)
+
+
+@given(callers, st.integers(1, 5), rates, pauses)
+@settings(deadline=None, max_examples=80)
+def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, stops):
+    gate = Gate(at_once, rate)
+    log = run(play(gate, crowd, stops))
+    assert log.peak <= at_once
+    assert gate.in_flight == log.inside == 0
+    # Who is let in runs one turn of the loop later; at the very same moment, a newcomer may be seen first.
+    for one, other in combinations(sorted(log.entered, key=lambda caller: caller.came_as), 2):
+        assert one.let_in <= other.let_in
+    for caller in crowd:
+        assert caller.ended or caller.cancelled_after is not None
+    if rate is not None:
+        for (i, one), (j, other) in combinations(enumerate(log.entered), 2):
+            assert j - i <= rate * (other.let_in - one.let_in + BURST_SECONDS) + 1 + TINY
+    for at, seconds in stops:
+        for caller in log.entered:
+            assert not 1000 + at < caller.let_in < 1000 + at + seconds - TINY
+
+
+@given(st.integers(1, 5), rates, st.integers(1, 30))
+@settings(deadline=None, max_examples=50)
+def test_nobody_waits_longer_than_the_rules_demand(at_once, rate, count):
+    gate = Gate(at_once, rate)
+    log = run(play(gate, [Caller(comes=0, stays=1) for _ in range(count)]))
+    by_room = (count - 1) // at_once
+    by_rate = 0 if rate is None else (count - 1) / rate
+    assert log.entered[-1].let_in - 1000 <= max(by_room, by_rate) + by_room * BURST_SECONDS + (
+        at_once if rate else 0
+    )
+
+
+def test_a_gate_with_room_lets_in_at_once():
+    async def main():
+        gate = Gate(2)
+        await gate.enter()
+        await gate.enter()
+        assert now() == 1000
+        assert repr(gate) == "<Gate [2 in flight, 0 waiting] <Limit 2 of 2>>"
+
+    run(main())
+
+
+def test_who_was_let_in_before_goes_before_those_who_wait():
+    async def main():
+        gate, order = Gate(1), []
+
+        async def call(name, *, first=False):
+            await gate.enter(first=first)
+            order.append(name)
+            gate.leave()
+
+        await gate.enter()
+        tasks = [asyncio.create_task(call("a")), asyncio.create_task(call("b"))]
+        await quiet()
+        tasks.append(asyncio.create_task(call("again", first=True)))
+        await quiet()
+        gate.leave()
+        await asyncio.gather(*tasks)
+        return order
+
+    assert run(main()) == ["again", "a", "b"]
+
+
+def test_a_pause_ends_by_itself_when_the_one_who_met_the_429_is_cancelled():
+    async def main():
+        gate = Gate(4)
+
+        async def met_a_429():
+            await gate.enter()
+            gate.leave()
+            gate.pause(5)
+            await gate.enter(first=True)
+
+        async def other():
+            await gate.enter()
+            return now()
+
+        unlucky = asyncio.create_task(met_a_429())
+        await quiet()
+        others = [asyncio.create_task(other()) for _ in range(4)]
+        await quiet()
+        unlucky.cancel()
+        return await asyncio.gather(*others)
+
+    assert run(main()) == [1005.0] * 4
+
+
+@given(st.lists(st.tuples(moments, moments), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=50)
+def test_the_longest_of_several_pauses_holds(stops):
+    async def main():
+        gate = Gate(1)
+        for _, seconds in stops:
+            gate.pause(seconds)
+        await gate.enter()
+        return now() - 1000
+
+    assert run(main()) == pytest.approx(max(seconds for _, seconds in stops))
+
+
+def test_a_shorter_pause_is_no_news():
+    async def main():
+        gate = Gate(1)
+        return gate.pause(2), gate.pause(1), gate.pause(3)
+
+    assert run(main()) == (True, False, True)
+
+
+def test_a_call_that_cannot_outlast_the_pause_is_told_at_once():
+    async def main():
+        gate = Gate(1)
+        gate.pause(3600)
+        with pytest.raises(
+            DeadlineExceeded, match=r"nothing asked for 3600 s more, and this call has 0\.5 s"
+        ):
+            await gate.enter(now() + 0.5)
+        return now()
+
+    assert run(main()) == 1000
+
+
+def test_a_call_whose_time_is_over_is_not_let_in_even_where_there_is_room():
+    async def main():
+        gate = Gate(1)
+        for deadline in (now(), now() - 1):
+            with pytest.raises(DeadlineExceeded):
+                await gate.enter(deadline)
+        assert gate.in_flight == 0
+
+    run(main())
+
+
+def test_a_turn_that_comes_when_a_busy_loop_has_slept_past_the_deadline_is_given_back():
+    async def main():
+        gate, loop = Gate(1), asyncio.get_running_loop()
+        await gate.enter()
+        late = asyncio.create_task(gate.enter(now() + 1))
+        next_one = asyncio.create_task(gate.enter())
+        await quiet()
+        gate.leave()
+        loop.now += 5  # what blocked the loop for five seconds
+        with pytest.raises(DeadlineExceeded):
+            await late
+        await next_one
+        assert gate.in_flight == 1
+
+    run(main())
+
+
+def test_closing_wakes_everyone_with_client_closed():
+    async def main():
+        gate = Gate(1)
+        await gate.enter()
+        waiting = [
+            *(asyncio.create_task(gate.enter()) for _ in range(5)),
+            asyncio.create_task(gate.enter(now() + 9)),
+            *(asyncio.create_task(gate.rest(100)) for _ in range(3)),
+        ]
+        await quiet()
+        gate.close()
+        gate.close()
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [ClientClosed] * 9
+        assert now() == 1000
+
+    run(main())
+
+
+def test_a_closed_gate_lets_nobody_in_and_nobody_rest():
+    async def main():
+        gate = Gate(1)
+        gate.close()
+        for wait in (gate.enter(), gate.enter(now() + 1), gate.rest(1)):
+            with pytest.raises(ClientClosed):
+                await wait
+
+    run(main())
+
+
+def test_closing_a_paused_gate_wakes_those_behind_the_pause():
+    async def main():
+        gate = Gate(3)
+        gate.pause(100)
+        waiting = [asyncio.create_task(gate.enter()) for _ in range(3)]
+        await quiet()
+        gate.close()
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [ClientClosed] * 3
+
+    run(main())
+
+
+def test_who_is_let_in_and_cancelled_in_the_same_moment_gives_the_place_away():
+    async def main():
+        gate = Gate(1)
+        await gate.enter()
+        unlucky = asyncio.create_task(gate.enter())
+        next_one = asyncio.create_task(gate.enter())
+        await quiet()
+        gate.leave()
+        unlucky.cancel()
+        await next_one
+        assert unlucky.cancelled()
+        assert gate.in_flight == 1
+
+    run(main())
+
+
+def test_a_rest_can_be_cancelled():
+    async def main():
+        gate = Gate(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await gate.rest(100)
+        assert now() == 1001
+        await gate.rest(2)
+        assert now() == 1003
+
+    run(main())
+
+
+def test_a_late_timer_does_not_cost_throughput():
+    async def main():
+        gate, loop = Gate(50, 100.0), asyncio.get_running_loop()
+        for _ in range(1000):
+            await gate.enter()
+            gate.leave()
+            loop.now += 0.004  # everything takes a little
+        return 1000 / (now() - 1000)
+
+    assert 95 < run(main()) <= 101
+
+
+# The limit that learns ------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40) | st.just("auto"), st.lists(st.booleans(), max_size=400))
+@settings(deadline=None)
+def test_a_limit_stays_between_one_and_its_most(concurrency, coped):
+    limit = Limit(concurrency)
+    for well in coped:
+        limit.answered() if well else limit.refused()
+        assert 1 <= limit.now <= limit.most
+
+
+@given(st.integers(1, 40), st.lists(st.booleans(), max_size=100))
+def test_a_fixed_limit_does_not_learn(concurrency, coped):
+    limit = Limit(concurrency)
+    for well in coped:
+        limit.answered() if well else limit.refused()
+    assert limit.now == concurrency
+
+
+def test_auto_halves_when_refused_and_comes_back_one_by_one():
+    limit = Limit("auto")
+    assert limit.now == AUTO_AT_MOST
+    limit.refused()
+    assert limit.now == AUTO_AT_MOST // 2
+    for _ in range(limit.now):
+        limit.answered()
+    assert limit.now == AUTO_AT_MOST // 2 + 1
+
+
+def test_a_volley_of_refusals_counts_once():
+    async def main():
+        gate = Gate("auto")
+        asked_at = now()
+        await asyncio.sleep(1)
+        assert [gate.refused(asked_at=asked_at) for _ in range(50)] == [1] * 50
+        assert gate.limit.now == AUTO_AT_MOST // 2
+        await asyncio.sleep(1)
+        assert gate.refused(asked_at=now()) == 2
+        gate.answered()
+        await asyncio.sleep(1)
+        assert gate.refused(asked_at=now()) == 1
+
+    run(main())
+
+
+def test_fewer_at_once_does_not_shut_the_gate():
+    async def main():
+        gate = Gate("auto")
+        for _ in range(20):
+            gate.refused(asked_at=now())
+            await asyncio.sleep(1)
+        assert gate.limit.now == 1
+        log = await play(gate, [Caller(comes=0, stays=1) for _ in range(5)])
+        assert log.peak == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "many", None, 1.5, True])
+def test_a_concurrency_that_is_neither_auto_nor_a_number_is_refused(wrong):
+    with pytest.raises(ValueError, match="concurrency="):
+        checked_concurrency(wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan")])
+def test_a_rate_that_lets_nothing_through_is_refused(wrong):
+    with pytest.raises(ValueError, match="rate="):
+        checked_rate(wrong)
+
+
+@pytest.mark.parametrize("right", [1, 64, "auto"])
+def test_a_concurrency_of_one_or_more_or_auto_is_taken(right):
+    assert checked_concurrency(right) == right

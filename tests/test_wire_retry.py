@@ -1,0 +1,158 @@
+"""Whether and when to ask again is judged by plain functions of values."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from navtalk_async import errors
+from navtalk_async.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    BrokenBody,
+    ConnectFailed,
+    Disconnected,
+    NotFound,
+    NotJson,
+    RateLimited,
+    ServerError,
+    StoreError,
+    WrongShape,
+)
+from navtalk_async.models import Request
+from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
+
+GET = Request(path="/x")
+POST = Request(path="/x", method="POST")
+EVERY = [kind for name in errors.__all__ if not issubclass(kind := getattr(errors, name), StoreError)]
+PASSING = [
+    "ServerError",
+    "Disconnected",
+    "BrokenBody",
+    "AttemptTimeout",
+    "ConnectFailed",
+    "NotJson",
+    "WrongShape",
+]
+
+kinds = st.sampled_from(EVERY)
+chances = st.floats(0, 1, exclude_max=True)
+retries = st.builds(
+    Retry,
+    attempts=st.integers(1, 20),
+    attempts_at_first=st.integers(1, 20),
+    base_seconds=st.floats(0, 1),
+    cap_seconds=st.floats(1, 60),
+)
+
+
+def attempts_until_it_gives_up(retry, request, error, *, known_server):
+    attempt = 1
+    while worth_repeating(retry, request, error, attempt=attempt, known_server=known_server):
+        attempt += 1
+        if attempt > 1000:
+            return float("inf")
+    return attempt
+
+
+@given(retries, kinds, st.sampled_from([GET, POST]), st.booleans())
+def test_there_are_never_more_attempts_than_allowed_but_for_429(retry, kind, request_, known_server):
+    made = attempts_until_it_gives_up(retry, request_, kind("m"), known_server=known_server)
+    if kind is RateLimited:
+        assert made == float("inf")
+    else:
+        assert 1 <= made <= retry.attempts
+
+
+@given(retries, kinds, st.integers(1, 100), st.booleans())
+def test_a_post_is_sent_again_only_if_it_never_arrived(retry, kind, attempt, known_server):
+    if worth_repeating(retry, POST, kind("m"), attempt=attempt, known_server=known_server):
+        assert kind in {ConnectFailed, RateLimited}
+
+
+@given(retries, st.integers(1, 10**6), st.sampled_from([GET, POST]), st.booleans())
+def test_a_429_never_uses_up_attempts(retry, attempt, request_, known_server):
+    assert worth_repeating(retry, request_, RateLimited("m"), attempt=attempt, known_server=known_server)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_only_what_may_pass_is_asked_again(kind):
+    again = worth_repeating(Retry(attempts=2), GET, kind("m"), attempt=1, known_server=True)
+    assert again == (kind.__name__ in {*PASSING, "DecodeFailed", "RateLimited"})
+
+
+@pytest.mark.parametrize("kind", [BadRequest, NotFound, BodyTooLarge, errors.Redirected, errors.ClientClosed])
+def test_what_will_not_change_is_not_asked_again(kind):
+    assert not worth_repeating(Retry(), GET, kind("m"), attempt=1, known_server=True)
+
+
+@pytest.mark.parametrize("kind", [ConnectFailed, NotJson, WrongShape])
+def test_what_looks_like_a_wrong_address_is_given_up_sooner_by_a_server_never_met(kind):
+    retry = Retry(attempts=8, attempts_at_first=3)
+    assert attempts_until_it_gives_up(retry, GET, kind("m"), known_server=False) == 3
+    assert attempts_until_it_gives_up(retry, GET, kind("m"), known_server=True) == 8
+
+
+@pytest.mark.parametrize("kind", [ServerError, Disconnected, BrokenBody])
+def test_what_does_not_look_like_a_wrong_address_is_not_given_up_sooner(kind):
+    retry = Retry(attempts=8, attempts_at_first=3)
+    assert attempts_until_it_gives_up(retry, GET, kind("m"), known_server=False) == 8
+
+
+@given(retries, st.integers(1, 10**9), chances)
+def test_a_backoff_is_between_nought_and_its_cap(retry, attempt, chance):
+    assert 0 <= backoff(retry, attempt, chance) <= retry.cap_seconds
+
+
+@given(retries, st.integers(1, 60), chances)
+def test_a_backoff_may_double_with_every_attempt_and_no_faster(retry, attempt, chance):
+    assert (
+        backoff(retry, attempt, 1.0) <= backoff(retry, attempt + 1, 1.0) <= 2 * backoff(retry, attempt, 1.0)
+    )
+    assert backoff(retry, attempt, chance) == pytest.approx(chance * backoff(retry, attempt, 1.0))
+
+
+def test_with_the_defaults_a_call_gives_up_after_some_thirteen_seconds():
+    waits = [backoff(Retry(), attempt, 0.5) for attempt in range(1, Retry().attempts)]
+    assert 11 < sum(waits) < 15
+
+
+@given(st.floats(0, 1e6), st.integers(1, 1000), chances)
+def test_a_pause_is_never_shorter_than_the_server_asks(asked, strikes, chance):
+    for kind in (RateLimited, ServerError):
+        pause = pause_after(kind("m", retry_after=asked), strikes, chance)
+        assert asked <= pause <= asked + 30
+
+
+@given(st.integers(1, 1000), chances)
+def test_a_pause_nobody_asked_for_is_bounded(strikes, chance):
+    assert 0.375 <= pause_after(RateLimited("m"), strikes, chance) <= 37.5
+
+
+@given(st.integers(1, 100), st.none() | st.just(0.0))
+def test_pauses_do_not_get_shorter_with_more_refusals(strikes, asked):
+    error = RateLimited("m", retry_after=asked)
+    assert pause_after(error, strikes, 0.5) <= pause_after(error, strikes + 1, 0.5)
+
+
+def test_who_was_told_the_same_second_does_not_come_back_together():
+    error = RateLimited("m", retry_after=1)
+    assert pause_after(error, 1, 0.1) != pause_after(error, 1, 0.9)
+
+
+@given(kinds, st.none() | st.floats(0, 100))
+def test_everybody_pauses_for_a_429_and_for_a_5xx_that_says_how_long(kind, retry_after):
+    error = kind("m", retry_after=retry_after) if issubclass(kind, ApiError) else kind("m")
+    assert too_much(error) == (kind is RateLimited or (kind is ServerError and retry_after is not None))
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"attempts": -1}, {"attempts_at_first": 0}])
+def test_a_call_needs_an_attempt(wrong):
+    with pytest.raises(ValueError, match="at least one attempt"):
+        Retry(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"base_seconds": -1}, {"base_seconds": 9}, {"cap_seconds": float("nan")}])
+def test_waits_have_to_make_sense(wrong):
+    with pytest.raises(ValueError, match="base_seconds is not from 0"):
+        Retry(**wrong)
