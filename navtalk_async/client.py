@@ -132,7 +132,7 @@ class NavTalkClient:
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
-        return msgspec.structs.replace(self._wire.stats)
+        return self._wire.stats()
 
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""

@@ -124,16 +124,14 @@ class FanOut(Generic[T, R]):
             number = self._taken_up
             self._taken_up += 1
             self._feeder.ring()
-            result = await self._result_of(item)
+            result: R | _Error
+            try:
+                result = await self._work(item)
+            except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
+                result = _Error(error)
             self._results[number if self._listed else self._finished] = result
             self._finished += 1
             self._readers.ring()
-
-    async def _result_of(self, item: T) -> "R | _Error":
-        try:
-            return await self._work(item)
-        except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
-            return _Error(error)
 
 
 class _Error:

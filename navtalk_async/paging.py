@@ -76,12 +76,13 @@ async def whole(ask: Ask[T], request: Request) -> list[T]:
     Raises:
         RepeatedPage: see `Trail`.
     """
-    trail = Trail(request)
     page = await ask(request)
-    items = page.items
+    if page.next is None:
+        return page.items
+    trail, items = Trail(request), [*page.items]
     while (following := trail.after(page)) is not None:
         page = await ask(following)
-        items = [*items, *page.items]
+        items += page.items
     return items
 
 

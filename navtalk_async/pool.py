@@ -1,6 +1,7 @@
 """Ask many sessions at once: the listing, and each session's messages while it still goes on."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date, datetime
@@ -31,19 +32,49 @@ def at_once(concurrency: Concurrency) -> int:
 
 
 class Slots:
-    """At most so many requests at once, whoever makes them: a semaphore around every one."""
+    """At most so many requests at once, whoever makes them, first come first served.
+
+    A semaphore around every page. `asyncio.Semaphore` is one as well; with a listing beside the workers there
+    is always somebody waiting, and then a turn costs twice as much there as one that is simply handed on.
+    """
 
     def __init__(self, at_once: int) -> None:
-        self._semaphore = asyncio.Semaphore(at_once)
+        self._free = at_once
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
         """*ask*, waiting for a free slot first."""
 
         async def ask_in_a_slot(question: Q) -> T:
-            async with self._semaphore:
+            if self._free:
+                self._free -= 1
+            else:
+                await self._turn()
+            try:
                 return await ask(question)
+            finally:
+                self._hand_on()
 
         return ask_in_a_slot
+
+    async def _turn(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Given a slot and cancelled in the same moment: it goes to the next.
+            if not turn.cancelled():
+                self._hand_on()
+            raise
+
+    def _hand_on(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 class SessionPool:

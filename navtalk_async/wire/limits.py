@@ -7,6 +7,7 @@ ends by itself, so no task that is cancelled meanwhile can leave the gate shut.
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Literal
 
@@ -79,6 +80,8 @@ class Gate:
         self._interval = 0.0 if rate is None else 1.0 / rate
         self._next_at = 0.0
         self._paused_until = 0.0
+        self._opens_at = 0.0
+        """Before then nobody is let through: the later of what the pause and the rate say; when closed, never."""
         self._refused_at = float("-inf")
         self._strikes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -91,7 +94,7 @@ class Gate:
 
     def entered(self, now: float) -> bool:
         """Let a request through at once, and count it, if nothing holds it back; who enters must `leave`."""
-        if self._closed or self._waiting or self.in_flight >= self.limit.now or self._opens_at() > now:
+        if self._waiting or self.in_flight >= self.limit.now or now < self._opens_at:
             return False
         self._count_in(now)
         return True
@@ -110,10 +113,9 @@ class Gate:
         if self._closed:
             raise ClientClosed("The client is closed.")
         if not self.entered(now):
-            opens_at = self._opens_at()
-            if deadline is not None and opens_at > deadline:
+            if deadline is not None and self._opens_at > deadline:
                 raise DeadlineExceeded(
-                    f"The server wants nothing asked for {opens_at - now:.0f} s more, and this call has "
+                    f"The server wants nothing asked for {self._opens_at - now:.0f} s more, and this call has "
                     f"{deadline - now:.3g} s."
                 )
             await self._wait_turn(deadline, first=first)
@@ -150,6 +152,7 @@ class Gate:
         until = asyncio.get_running_loop().time() + seconds
         longer = until > self._paused_until
         self._paused_until = max(self._paused_until, until)
+        self._opens_at = max(self._opens_at, self._paused_until)
         return longer
 
     async def rest(self, seconds: float) -> None:
@@ -169,6 +172,7 @@ class Gate:
     def close(self) -> None:
         """Turn everybody away, those who wait as well."""
         self._closed = True
+        self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
         for future in (*self._waiting, *self._resting):
@@ -176,13 +180,11 @@ class Gate:
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
         self._waiting.clear()
 
-    def _opens_at(self) -> float:
-        return max(self._paused_until, self._next_at - BURST_SECONDS)
-
     def _count_in(self, now: float) -> None:
         self.in_flight += 1
         if self._interval:
             self._next_at = max(now, self._next_at) + self._interval
+            self._opens_at = max(self._paused_until, self._next_at - BURST_SECONDS)
 
     async def _wait_turn(self, deadline: float | None, *, first: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -211,9 +213,8 @@ class Gate:
             if self._waiting[0].done():
                 self._waiting.popleft()
                 continue
-            opens_at = self._opens_at()
-            if opens_at > now:
-                self._look_again(loop, opens_at)
+            if self._opens_at > now:
+                self._look_again(loop, self._opens_at)
                 return
             self._count_in(now)
             self._waiting.popleft().set_result(None)

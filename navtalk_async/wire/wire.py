@@ -91,7 +91,7 @@ class Wire:
         trust_env: bool = False,
         observer: Observer | None = None,
     ) -> None:
-        self.stats = Stats()
+        self._stats = Stats()
         self._root = checked_root(root)
         self._key = checked_key(key) if isinstance(key, str) else key
         self._key_place = key_place
@@ -132,11 +132,11 @@ class Wire:
                 outcome = await self._attempt(line, request, read, patience.seconds(sent_at, deadline))
             finally:
                 line.gate.leave()
-            if isinstance(outcome, asyncio.CancelledError):
-                raise outcome
-            if not isinstance(outcome, NavTalkError):
-                self._well_answered(line, request, attempts, loop.time() - sent_at)
+            if not isinstance(outcome, BaseException):
+                self._well_answered(line, request, attempts, sent_at)
                 return outcome
+            if not isinstance(outcome, NavTalkError):
+                raise outcome
             counted += not isinstance(outcome, RateLimited)
             self._failed(line, request, outcome, attempts)
             known = self._known_server
@@ -144,7 +144,12 @@ class Wire:
                 raise outcome
             failed = Failure(outcome, counted, sent_at)
             await self._pause(line, failed, patience.retry, deadline)
-            self.stats.retries += 1
+            self._stats.retries += 1
+
+    def stats(self) -> Stats:
+        """What has been done so far, as a copy."""
+        in_flight = sum(line.gate.in_flight for line in self._lines.values())
+        return msgspec.structs.replace(self._stats, in_flight=in_flight)
 
     async def aclose(self) -> None:
         """End every connection in every loop; calls on their way raise `ClientClosed`. It may be called
@@ -193,24 +198,21 @@ class Wire:
         """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
         key = self._key if isinstance(self._key, str) else await _fetched(self._key)
         url, headers = address(self._root, request, key, self._key_place)
-        self.stats.requests += 1
-        self.stats.in_flight += 1
-        try:
-            response = await line.transport.exchange(request, url, headers, seconds)
-        finally:
-            self.stats.in_flight -= 1
-        if isinstance(response, (NavTalkError, asyncio.CancelledError)):
+        self._stats.requests += 1
+        response = await line.transport.exchange(request, url, headers, seconds)
+        if not isinstance(response, Response):
             return response
         try:
             return read(request, response)
         except NavTalkError as refusal:
             return without_secret(refusal, key)
 
-    def _well_answered(self, line: Line, request: Request, attempts: int, seconds: float) -> None:
+    def _well_answered(self, line: Line, request: Request, attempts: int, sent_at: float) -> None:
         line.gate.answered()
         self._known_server = True
-        self.stats.answers += 1
+        self._stats.answers += 1
         if is_watched(self._observer):
+            seconds = asyncio.get_running_loop().time() - sent_at
             announce(self._observer, Answered(request.path, attempts, seconds))
 
     def _failed(self, line: Line, request: Request, error: NavTalkError, attempts: int) -> None:
@@ -236,7 +238,7 @@ class Wire:
                 f"The next attempt would begin in {seconds:.3g} s, and this call has {left:.3g} s.",
                 attempts=error.attempts,
             ) from error
-        self.stats.waited_seconds += seconds
+        self._stats.waited_seconds += seconds
         if not shared:
             await _counting(error.attempts, line.gate.rest(seconds))
 

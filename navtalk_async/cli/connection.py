@@ -1,0 +1,171 @@
+"""How to reach the API: what every command that talks to it may be told, and the client made of that."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from navtalk_async.cli.key import given_key
+from navtalk_async.cli.options import as_at_once, with_options
+from navtalk_async.cli.talk import Talk, TalkHandler
+from navtalk_async.client import NavTalkClient
+from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.observe import Observer
+from navtalk_async.wire.limits import Concurrency
+
+__all__ = ["Connection", "ProgressMode", "Shell", "as_usage_error", "talks_to_api"]
+
+APIS = {"navtalk": NavTalkClient}
+
+SANDBOX_SESSIONS = 600
+
+ProgressMode = Literal["auto", "bar", "plain", "json", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A client yet to be made."""
+
+    api: str
+    key: str = field(repr=False)
+    base_url: str | None
+    sandbox: bool
+    concurrency: Concurrency
+    rate: float | None
+    timeout: float
+
+    @asynccontextmanager
+    async def client(self, on_event: Observer | None) -> AsyncGenerator[NavTalkClient, None]:
+        """The client; and the server too, where it is the sandbox.
+
+        Raises:
+            click.UsageError: something that cannot be right; before anything is sent.
+        """
+        async with AsyncExitStack() as stack:
+            base_url = await stack.enter_async_context(_sandbox()) if self.sandbox else self.base_url
+            with as_usage_error():
+                client = APIS[self.api](
+                    self.key,
+                    base_url=base_url,
+                    concurrency=self.concurrency,
+                    rate=self.rate,
+                    on_event=on_event,
+                    timeout=self.timeout,
+                )
+            yield await stack.enter_async_context(client)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """What all commands that talk to an API are told alike."""
+
+    connection: Connection
+    talk: Talk
+    progress: ProgressMode
+    as_json: bool
+
+
+@asynccontextmanager
+async def _sandbox() -> AsyncGenerator[str, None]:
+    from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few commands need
+
+    async with Sandbox(sessions=SANDBOX_SESSIONS) as box:
+        yield box.navtalk_url
+
+
+@contextmanager
+def as_usage_error() -> Iterator[None]:
+    """Where our own checks of arguments refuse one, its words were the user's."""
+    try:
+        yield
+    except ValueError as refusal:
+        raise click.UsageError(str(refusal)) from None
+
+
+CONNECTION_OPTIONS = with_options(
+    click.option("--api", type=click.Choice(list(APIS)), default="navtalk", help="Which API to ask."),
+    click.option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL]"),
+    click.option("--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network."),
+    click.option(
+        "--api-key-file",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="Read the key from a file. [env: NAVTALK_API_KEY]",
+    ),
+    click.option("--api-key-command", metavar="CMD", help="Run a command (no shell) that prints the key."),
+    click.option(
+        "--concurrency", type=as_at_once, metavar="auto|N", default="auto", help="The most requests at once."
+    ),
+    click.option("--rate", type=float, metavar="N", help="The most requests a second."),
+    click.option(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        default=300.0,
+        help="For a call with all its retries [300].",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+        default="auto",
+        help="How to tell on stderr what is going on.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout."),
+    click.option("-v", "--verbose", count=True, help="Tell of failures and waits; -vv of every request."),
+)
+
+
+def talks_to_api(command: Callable[..., int]) -> Callable[..., int]:
+    """*command* with the options of the connection; it gets the `Shell` made of them."""
+
+    @wraps(command)
+    def connected(
+        *,
+        api: str,
+        base_url: str | None,
+        sandbox: bool,
+        api_key_file: Path | None,
+        api_key_command: str | None,
+        concurrency: Concurrency,
+        rate: float | None,
+        timeout: float,
+        progress: ProgressMode,
+        as_json: bool,
+        verbose: int,
+        **others: Any,
+    ) -> int:
+        if sandbox and (base_url or api_key_file or api_key_command):
+            raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
+        key = "sandbox" if sandbox else given_key(NavTalk.key_variable, api_key_file, api_key_command)
+        talk = Talk(as_json=progress == "json", secrets=[] if sandbox else [key])
+        _listen(verbose, talk)
+        if progress == "auto":
+            # Log lines would tear a bar to pieces.
+            progress = "bar" if talk.is_terminal and not verbose else "plain"
+        connection = Connection(
+            api=api,
+            key=key,
+            base_url=base_url,
+            sandbox=sandbox,
+            concurrency=concurrency,
+            rate=rate,
+            timeout=timeout,
+        )
+        shell = Shell(connection=connection, talk=talk, progress=progress, as_json=as_json)
+        return command(shell=shell, **others)
+
+    return CONNECTION_OPTIONS(connected)
+
+
+def _listen(verbose: int, talk: Talk) -> None:
+    """Show our own log. Those of the libraries below stay silent: they would tell whole URLs, key and all."""
+    if verbose:
+        logger = logging.getLogger("navtalk_async")
+        logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+        logger.propagate = False
+        logger.handlers = [TalkHandler(talk)]

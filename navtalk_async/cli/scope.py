@@ -1,0 +1,90 @@
+"""Which sessions and messages are wanted, as the command line says it."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+import click
+import msgspec
+
+from navtalk_async.cli.connection import as_usage_error
+from navtalk_async.cli.options import LISTING, as_role, as_status, as_time, with_options
+from navtalk_async.client import NavTalkClient
+from navtalk_async.dialects.navtalk import seconds_text
+from navtalk_async.models import Role, SessionStatus, as_word
+from navtalk_async.store.store import iso
+from navtalk_async.sync import Scope
+
+__all__ = ["check_scope", "in_words", "takes_scope"]
+
+SCOPE_OPTIONS = with_options(
+    click.option(
+        "--start",
+        type=as_time,
+        metavar="TIME",
+        help="Sessions that began then or later (UTC, or with an offset).",
+    ),
+    click.option(
+        "--end", type=as_time, metavar="TIME", help="Sessions until then; a date means its first second."
+    ),
+    click.option(
+        "--status", type=as_status, metavar="active|completed|failed", help="Sessions of this status."
+    ),
+    click.option("--role", type=as_role, metavar="user|assistant", help="Messages of this role."),
+    click.option(
+        "--session", "ids", type=click.UUID, metavar="ID", multiple=True, help="This session; repeatable."
+    ),
+    LISTING,
+)
+
+
+def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
+    """*command* with the filters as options; it gets the `Scope` made of them."""
+
+    @wraps(command)
+    def scoped(
+        *,
+        start: datetime | None,
+        end: datetime | None,
+        status: int | None,
+        role: int | None,
+        ids: tuple[UUID, ...],
+        **others: Any,
+    ) -> int:
+        if ids and (start is not None or end is not None or status is not None):
+            raise click.UsageError("--session says exactly which; leave out --start, --end and --status.")
+        scope = Scope(
+            start=None if start is None else seconds_text(start),
+            end=None if end is None else seconds_text(end),
+            status=status,
+            role=role,
+            # The same sessions in another order are the same scope.
+            sessions=tuple(sorted({str(each) for each in ids})),
+        )
+        return command(scope=scope, **others)
+
+    return SCOPE_OPTIONS(scoped)
+
+
+def check_scope(client: NavTalkClient, scope: Scope) -> None:
+    """Let *client* refuse what makes no sense, before anything is sent or any file is made.
+
+    Raises:
+        click.UsageError: with the reason.
+    """
+    with as_usage_error():
+        client.sessions.list(start_time=scope.start, end_time=scope.end, status=scope.status)
+
+
+def in_words(scope: Scope) -> dict[str, Any]:
+    """*scope* as the manifest tells it: what is filtered by, in the words of our files."""
+    told = msgspec.to_builtins(scope)
+    for name in told.keys() & {"start", "end"}:
+        told[name] = iso(told[name])
+    if scope.status is not None:
+        told["status"] = as_word(SessionStatus(scope.status))
+    if scope.role is not None:
+        told["role"] = as_word(Role(scope.role))
+    return dict(told)

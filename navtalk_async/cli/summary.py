@@ -1,0 +1,118 @@
+"""What came of a run: for programs as one object, for people as a few sentences."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from navtalk_async.cli.talk import counted
+from navtalk_async.export.files import WrittenFile
+from navtalk_async.export.manifest import Failure
+from navtalk_async.observe import Stats
+from navtalk_async.store.store import Counts
+from navtalk_async.sync import Progress
+
+__all__ = ["Kept", "Run", "Summary", "sentences"]
+
+FAILURES_TOLD = 5
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run did."""
+
+    resumed: bool
+    listed: int
+    inserted: int
+    changed: int
+    same: int
+    vanished: int
+    done: int
+    messages: int
+    requests: int
+    retries: int
+    seconds: float
+
+    @classmethod
+    def of(cls, progress: Progress, stats: Stats, seconds: float) -> "Run":
+        """The run that has come to *progress*."""
+        told = {name: getattr(progress, name) for name in cls.__struct_fields__ if hasattr(progress, name)}
+        return cls(**told, requests=stats.requests, retries=stats.retries, seconds=round(seconds, 3))
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the archive holds of the project."""
+
+    sessions: int
+    messages: int
+    pending: int
+    failed: Sequence[Failure]
+
+    @classmethod
+    def of(cls, counts: Counts, failures: Sequence[tuple[str, str, int]]) -> "Kept":
+        """What these figures of a store say."""
+        failed = [Failure(id=each, reason=reason, attempts=tries) for each, reason, tries in failures]
+        return cls(sessions=counts.sessions, messages=counts.messages, pending=counts.pending, failed=failed)
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--json` prints at the end."""
+
+    command: str
+    exit_code: int
+    complete: bool
+    """Whether every session that was listed is kept, with all its messages."""
+    project: str
+    store: str
+    run: Run
+    kept: Kept | None = None
+    """None where an error ended the run."""
+    folder: str | None = None
+    files: Sequence[WrittenFile] = ()
+    error: str | None = None
+
+
+def sentences(summary: Summary) -> list[str]:
+    """*summary* for people, a paragraph each."""
+    run, kept = summary.run, summary.kept
+    if kept is None:
+        return []
+    news = f"{run.inserted:,} new, {run.changed:,} changed, {run.same:,} same"
+    held = f"{counted(kept.sessions, 'session')} with {counted(kept.messages, 'message')}"
+    told = [f"{held} are in {summary.store} ({news})."]
+    told += [
+        f"{summary.folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}."
+        for each in summary.files
+    ]
+    if summary.files:
+        told.append(
+            f"{summary.folder}/manifest.json vouches for {'it' if len(summary.files) == 1 else 'them'}."
+        )
+    told.append(
+        f"{counted(run.messages, 'message')} of {counted(run.done, 'session')} fetched with "
+        f"{counted(run.requests, 'request')}, {counted(run.retries, 'retry', 'retries')}, "
+        f"in {run.seconds:.1f} s."
+    )
+    return told + failed_sentences(kept.failed)
+
+
+def failed_sentences(failed: Sequence[Failure]) -> list[str]:
+    """Which sessions are missing, and what to do about it."""
+    if not failed:
+        return []
+    told = [f"Session {each.id} failed: {each.reason}" for each in failed[:FAILURES_TOLD]]
+    more = len(failed) - FAILURES_TOLD
+    if more > 0:
+        told.append(f"So did {more:,} more; --json lists them all.")
+    told.append(
+        f"The messages of {counted(len(failed), 'session')} are missing; "
+        "the same command with --retry-failed tries them again."
+    )
+    return told
+
+
+def size(count: float) -> str:
+    """*count* bytes, readably."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

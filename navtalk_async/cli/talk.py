@@ -1,0 +1,100 @@
+"""What is said to people, or to their programs, on stderr; stdout is for data alone."""
+
+import logging
+import sys
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from navtalk_async.observe import scrub
+
+__all__ = ["Talk", "TalkHandler", "counted", "visible"]
+
+JOINERS = "\u200c\u200d"
+"""Invisible, but emoji and half the scripts of India and Iran are spelt with them."""
+
+NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: str) -> str:
+    """*text* in one line that does nothing to a terminal: what cannot be seen is written as in Python.
+
+    That goes for control characters, which can rewrite what stands on the screen, and for those that turn
+    the direction of the text around.
+    """
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if letter in NAMED:
+        return NAMED[letter]
+    if letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs":
+        return letter
+    return letter.encode("unicode_escape").decode()
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """*count* of something, by its name for *one* and, where an s will not do, for *more*."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+class Talk:
+    """What goes to stderr: sentences, or with *as_json* an object a line.
+
+    A reader who has gone away is no reason to stop the work. *secrets* are never shown; nothing should
+    hold them anyway, and this is the second lock.
+    """
+
+    def __init__(self, *, as_json: bool = False, secrets: Sequence[str] = ()) -> None:
+        self._as_json = as_json
+        self._secrets = secrets
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person is looking."""
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """One paragraph."""
+        if self._as_json:
+            self.tell("note", text=self.scrubbed(text))
+        else:
+            self._write(f"navtalk: {visible(self.scrubbed(text))}\n")
+
+    def fail(self, text: str, code: int, *, trace: str = "") -> None:
+        """Say why the run ends with the exit *code*; *trace* is for our bugs only."""
+        if self._as_json:
+            facts = {"trace": self.scrubbed(trace)} if trace else {}
+            self.tell("error", text=self.scrubbed(text), exit_code=int(code), **facts)
+        else:
+            self._write(f"{self.scrubbed(trace)}navtalk: {visible(self.scrubbed(text))}\n")
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """One object, for programs."""
+        self._write(msgspec.json.encode({"event": event, **facts}).decode() + "\n")
+
+    def scrubbed(self, text: str) -> str:
+        """*text* without the secrets."""
+        return scrub(text, self._secrets)
+
+    def _write(self, text: str) -> None:
+        # Our reader may have gone, or whoever started us may have closed it from the start.
+        with suppress(OSError, AttributeError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+class TalkHandler(logging.Handler):
+    """Our log, as a part of the talk."""
+
+    def __init__(self, talk: Talk) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        for line in self.format(record).splitlines():
+            self._talk.say(f"{record.levelname.lower()}: {line}")
