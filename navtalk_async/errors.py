@@ -24,6 +24,7 @@
     └── StoreError              the archive on disk cannot be used
         ├── StoreLocked           another run is using it
         ├── StoreMismatch         it holds another project, API or filter, or a newer schema
+        ├── StoreUnreachable      it cannot be where it was asked for
         └── StoreBroken           the file is damaged, or is no store
 
 Every error says whose fault it is, what happened and what to do next, pickles, and counts the `attempts`
@@ -54,6 +55,7 @@ __all__ = [
     "StoreError",
     "StoreLocked",
     "StoreMismatch",
+    "StoreUnreachable",
     "TransportError",
     "WrongShape",
 ]
@@ -71,9 +73,10 @@ class NavTalkError(Exception):
         """How often the server was asked before this was raised; 0 where it was not asked."""
 
     def __str__(self) -> str:
-        tried = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
-        step = f" {self.next_step}" if self.next_step else ""
-        return f"{self.args[0]}{tried}{step}"
+        told = str(self.args[0])
+        if self.attempts > 1:
+            told = f"{told.removesuffix('.')}, after {self.attempts} attempts."
+        return f"{told} {self.next_step}".rstrip()
 
 
 class ApiError(NavTalkError):
@@ -205,7 +208,9 @@ class ClientClosed(NavTalkError):
 
 
 class StoreError(NavTalkError):
-    """The archive cannot be used as it is."""
+    """The archive cannot be used just now: the disk is full, perhaps. What was kept is safe."""
+
+    next_step = "Run the same command again when that is mended; what was kept is safe."
 
 
 class StoreLocked(StoreError):
@@ -217,6 +222,16 @@ class StoreLocked(StoreError):
 class StoreMismatch(StoreError):
     """The archive holds another project, API or filter than was asked for, or a newer schema."""
 
+    next_step = ""
+
+
+class StoreUnreachable(StoreError):
+    """The archive cannot be where it was asked for: something is in the way, or we may not write there."""
+
+    next_step = "Choose another place, or make way for it there."
+
 
 class StoreBroken(StoreError):
     """The archive is damaged, or is not one."""
+
+    next_step = "Choose another place, or put back a good copy."

@@ -154,12 +154,12 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def start_time(self) -> datetime | None:
         """When it began, aware and UTC; None where the API gave none."""
-        return None if self.started is None else as_utc(self.started)
+        return as_utc(self.started) if self.started else None
 
     @property
     def end_time(self) -> datetime | None:
         """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
-        return None if self.ended is None else as_utc(self.ended)
+        return as_utc(self.ended) if self.ended else None
 
 
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -174,7 +174,7 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def created_at(self) -> datetime | None:
         """When it was said, aware and UTC; None where the API gave no time."""
-        return None if self.created is None else as_utc(self.created)
+        return as_utc(self.created) if self.created else None
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,6 +87,8 @@ class Progress(msgspec.Struct, kw_only=True):
     """The begin of the last session listed."""
     ends_at: datetime | None = None
     """The last moment of the time range: the scope's end, or when the run began."""
+    all_listed: bool = False
+    """Whether the listing has come to its end; `done` and `open` together are then all there is."""
     resumed: bool = False
     """Whether the run went on with what an earlier one had left."""
 
@@ -211,6 +213,7 @@ class _Run:
                 self._progress.changed += len(found.changed)
                 self._progress.same += len(found.same)
                 self._progress.open += len(found.to_fetch)
+                self._progress.all_listed = page.next is None
                 yield found.to_fetch
 
     async def _pages(self, standing: Standing, overlap: timedelta) -> AsyncGenerator[Page[Session], None]:

@@ -54,6 +54,7 @@ CODES = {
     "StoreError": 5,
     "StoreLocked": 11,
     "StoreMismatch": 2,
+    "StoreUnreachable": 2,
     "TransportError": 5,
     "WrongShape": 5,
 }

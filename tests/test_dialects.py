@@ -403,13 +403,19 @@ def test_no_text_gets_into_a_path_but_a_uuid(text):
         path = NAVTALK.get_session(text).path
     except ValueError:
         return
-    assert path == f"/api/chat/sessions/{UUID(text)}"
+    assert path == f"/api/chat/sessions/{text}"
+    assert UUID(text)
 
 
 @given(st.uuids())
 def test_any_uuid_is_an_id(made):
     assert NAVTALK.get_session(str(made)) == NAVTALK.get_session(made)
     assert NAVTALK.get_session(made).path == f"/api/chat/sessions/{made}"
+
+
+@pytest.mark.parametrize("form", [str.upper, lambda text: text.replace("-", "")])
+def test_an_id_is_asked_for_in_the_form_it_was_given_in(form):
+    assert NAVTALK.list_messages(form(ID)).params["sessionId"] == form(ID)
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 101, 10**9])

@@ -20,9 +20,7 @@ from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError
 from navtalk_async.export.export import write_files
 from navtalk_async.export.files import WrittenFile
-from navtalk_async.models import Request, Session
 from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.store.store import Journalled
 from navtalk_async.sync import Scope
 from navtalk_async.sync import sync as bring_up_to_date
 
@@ -103,22 +101,6 @@ def sync(*, shell: Shell, scope: Scope, project: str, retry_failed: bool, store:
     return Task(shell, "sync", store, scope, project).run(retry_failed=retry_failed)
 
 
-class WatchedStore(SqliteStore):
-    """A store that tells *watch* when the listing has come to its end."""
-
-    def __init__(self, path: Path, watch: Watch) -> None:
-        super().__init__(path)
-        self._watch = watch
-
-    async def journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None
-    ) -> Journalled:
-        """See `Store.journal`."""
-        found = await super().journal(project, sessions, following)
-        self._watch.all_listed = following is None
-        return found
-
-
 class Task:
     """One run of `export` or `sync`."""
 
@@ -141,7 +123,7 @@ class Task:
             watch.stats = client.stats
             check_scope(client, self._scope)
             try:
-                async with WatchedStore(self._path, watch) as store:
+                async with SqliteStore(self._path) as store:
                     what = f"Bringing {self._path} up to date"
                     async with reporting(watch, self._shell.talk, self._shell.progress, what=what):
                         await self._fetch(client, store, retry_failed=retry_failed)

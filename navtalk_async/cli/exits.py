@@ -11,6 +11,7 @@ from navtalk_async.errors import (
     StoreBroken,
     StoreLocked,
     StoreMismatch,
+    StoreUnreachable,
 )
 
 __all__ = ["Exit", "exit_code"]
@@ -40,6 +41,7 @@ CODES: dict[type[BaseException], Exit] = {
     Redirected: Exit.USAGE,
     StoreBroken: Exit.USAGE,
     StoreMismatch: Exit.USAGE,
+    StoreUnreachable: Exit.USAGE,
     StoreLocked: Exit.LOCKED,
     NavTalkError: Exit.TRY_LATER,
     # The reader of our output has had enough, as in `navtalk sessions | head`.

@@ -30,7 +30,6 @@ class Watch:
 
     def __init__(self) -> None:
         self.progress = Progress()
-        self.all_listed = False
         self.stats: Callable[[], Stats] = Stats
         self._trouble = Trouble()
         self._pace = Pace()
@@ -50,7 +49,7 @@ class Watch:
             seconds=now - self._began,
             pace=self._pace(now, stats.requests),
             trouble=self._trouble.seen(now),
-            all_listed=self.all_listed,
+            all_listed=self.progress.all_listed,
         )
 
 

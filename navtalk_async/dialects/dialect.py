@@ -90,11 +90,11 @@ ERRORS: dict[int, type[ApiError]] = {
 }
 
 
-def api_error(response: Response, *, code: int | None = None, message: str | None = None) -> ApiError:
+def api_error(response: Response, *, code: int | None = None, message: object = None) -> ApiError:
     """The error that *response* stands for, by its status and its envelope's *code*."""
     number = _decisive(response.status, code)
     kind = ERRORS.get(number) or _by_hundred(number)
-    text = message or "no reason given"
+    text = str(message or "no reason given")
     if kind is Redirected:
         target = response.headers.get("Location", "an unnamed place").partition("?")[0]
         text = f"it wants us to go to {target}"

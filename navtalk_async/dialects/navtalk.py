@@ -52,7 +52,6 @@ class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknow
 class Envelope(msgspec.Struct, Generic[T]):
     data: T
     code: int | None = 200
-    message: str | None = None
 
 
 class Rows(msgspec.Struct, Generic[T]):
@@ -62,7 +61,7 @@ class Rows(msgspec.Struct, Generic[T]):
 
 class Refusal(msgspec.Struct):
     code: int | None = None
-    message: str | None = None
+    message: Any = None
 
 
 SESSIONS = msgspec.json.Decoder(Envelope[Rows[NavTalkSession]])
@@ -204,22 +203,18 @@ def page_size(limit: int | None, *, most: int) -> str:
     return str(limit)
 
 
-UUID_FORM = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-"""Matches the form that nearly every id comes in, which then need not be taken apart and put together."""
+UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}").fullmatch
 
 
 def uuid(text: str | UUID) -> str:
-    """*text*, which must be a UUID; nothing else can be a part of a path or a query unharmed.
+    """*text* as it is, which must be a UUID; nothing else can be a part of a path or a query unharmed.
 
     Raises:
         ValueError: it is none.
     """
-    if isinstance(text, str) and UUID_FORM(text):
-        return text
-    try:
-        return str(UUID(str(text)))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a session id: NavTalk's are UUIDs.") from None
+    if not UUID_FORM(str(text)):
+        raise ValueError(f"{text!r} is not a session id: NavTalk's are UUIDs.")
+    return str(text)
 
 
 def span(start: When | None, end: When | None) -> dict[str, str | None]:

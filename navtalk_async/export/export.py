@@ -1,5 +1,6 @@
 """Hand a store on: the files of each format, then the manifest."""
 
+import errno
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 from anyio import to_thread
 
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import StoreError
+from navtalk_async.errors import StoreError, StoreUnreachable
 from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.jsonl import write_jsonl
 from navtalk_async.export.manifest import Failure, Manifest, write_manifest
@@ -23,6 +24,8 @@ Write = Callable[[Store, str, tuple[type[Session], type[Message]], Path], Awaita
 
 FORMATS: dict[str, Write] = {"jsonl": write_jsonl}
 """How each format is written, by its name."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 async def write_files(
@@ -40,7 +43,8 @@ async def write_files(
 
     Raises:
         ValueError: a format that is none of `FORMATS`.
-        StoreError: the store cannot be read, or the folder not be written to.
+        StoreError: the store cannot be read, or the disk is full.
+        StoreUnreachable: the folder cannot be made, or not be written to.
     """
     unknown = [each for each in formats if each not in FORMATS]
     if unknown:
@@ -68,5 +72,6 @@ async def write_files(
         )
         await write_manifest(manifest, folder)
     except OSError as failure:
-        raise StoreError(f"{folder} cannot be written to: {failure.strerror or failure}.") from failure
+        kind = StoreError if failure.errno in FULL else StoreUnreachable
+        raise kind(f"{folder} cannot be written to: {failure.strerror or failure}.") from failure
     return manifest

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
 __all__ = ["SCHEMA_VERSION", "connect", "hold", "in_our_words", "prepare"]
 
@@ -92,16 +92,13 @@ def in_our_words(work: Callable[[], T], path: Path) -> T:
     try:
         return work()
     except sqlite3.OperationalError as failure:
-        raise StoreError(f"{path} cannot be used: {failure}. {_advice(str(failure))}") from failure
+        kind = StoreUnreachable if _is_shut_out(str(failure)) else StoreError
+        raise kind(f"{path} cannot be used: {failure}.") from failure
     except sqlite3.DatabaseError as failure:
         raise StoreBroken(f"{path} is damaged, or is no archive: {failure}.") from failure
     except OSError as failure:
-        raise StoreError(f"{path} cannot be used: {failure.strerror or failure}.") from failure
+        raise StoreUnreachable(f"{path} cannot be used: {failure.strerror or failure}.") from failure
 
 
-def _advice(failure: str) -> str:
-    if "full" in failure:
-        return "Make room on the disk and run the same command again; nothing is lost."
-    if "readonly" in failure or "unable to open" in failure:
-        return "Check that the folder exists and may be written to."
-    return "Run the same command again."
+def _is_shut_out(failure: str) -> bool:
+    return "readonly" in failure or "unable to open" in failure

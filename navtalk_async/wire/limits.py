@@ -81,7 +81,7 @@ class Gate:
         self._next_at = 0.0
         self._paused_until = 0.0
         self._opens_at = 0.0
-        """Before then nobody is let through: the later of what the pause and the rate say; when closed, never."""
+        """Until then nobody is let through: the later of what pause and rate say; when closed, for ever."""
         self._refused_at = float("-inf")
         self._strikes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -114,9 +114,9 @@ class Gate:
             raise ClientClosed("The client is closed.")
         if not self.entered(now):
             if deadline is not None and self._opens_at > deadline:
+                wait, left = self._opens_at - now, deadline - now
                 raise DeadlineExceeded(
-                    f"The server wants nothing asked for {self._opens_at - now:.0f} s more, and this call has "
-                    f"{deadline - now:.3g} s."
+                    f"The server wants nothing asked for {wait:.0f} s more, and this call has {left:.3g} s."
                 )
             await self._wait_turn(deadline, first=first)
         # A busy loop wakes us late.

@@ -15,7 +15,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request
 
-__all__ = ["Retry", "backoff", "pause_after", "too_much", "worth_repeating"]
+__all__ = ["LONGEST_PAUSE", "Retry", "backoff", "pause_after", "too_much", "worth_repeating"]
 
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
 """What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
@@ -25,6 +25,10 @@ NEVER_ARRIVED = (ConnectFailed, RateLimited)
 
 WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
 """What a wrong base URL looks like."""
+
+
+LONGEST_PAUSE = 3600.0
+"""Seconds for which a server is believed that it wants nothing asked; after them, one request finds out."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,4 +92,4 @@ def pause_after(error: NavTalkError, strikes: int, chance: float) -> float:
         return min(30.0, 0.5 * doubled) * (0.75 + 0.5 * chance)
     # A little more than was asked, since all who were told the same second would be there in it; and more
     # each time, since a server that says 0 and refuses again means something else.
-    return asked + chance * min(30.0, 0.1 * doubled)
+    return min(asked, LONGEST_PAUSE) + chance * min(30.0, 0.1 * doubled)

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError, RateLimited
+from navtalk_async.errors import AttemptTimeout, ClientClosed, DeadlineExceeded, NavTalkError, RateLimited
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
@@ -196,7 +196,10 @@ class Wire:
         self, line: Line, request: Request, read: Read[T], seconds: float
     ) -> T | NavTalkError | asyncio.CancelledError:
         """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
-        key = self._key if isinstance(self._key, str) else await _fetched(self._key)
+        try:
+            key = self._key if isinstance(self._key, str) else await _fetched(self._key, seconds)
+        except TimeoutError:
+            return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
         url, headers = address(self._root, request, key, self._key_place)
         self._stats.requests += 1
         response = await line.transport.exchange(request, url, headers, seconds)
@@ -252,9 +255,10 @@ async def _counting(attempts: int, wait: Awaitable[None]) -> None:
         raise
 
 
-async def _fetched(key: Callable[[], str | Awaitable[str]]) -> str:
+async def _fetched(key: Callable[[], str | Awaitable[str]], seconds: float) -> str:
     # No name here holds the key: a traceback of a bad one begins in this frame.
-    return checked_key(await _awaited(key()))
+    async with asyncio.timeout(seconds):
+        return checked_key(await _awaited(key()))
 
 
 async def _awaited(found: str | Awaitable[str]) -> str:
