@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -339,7 +340,7 @@ async def test_an_export_that_goes_wrong_half_way_keeps_what_it_has_and_says_so(
 async def test_a_server_that_is_not_there_can_be_tried_later():
     done = await navtalk("sessions", env={"NAVTALK_BASE_URL": "http://127.0.0.1:1"})
     assert done.code == 5
-    assert done.err.startswith("navtalk: No connection for /api/chat/sessions: nothing listens there")
+    assert re.match(r"navtalk: No connection to http://127.0.0.1:\d+: nothing listens there", done.err)
 
 
 @pytest.mark.parametrize("style", [(), ("--json", "--progress", "json")])
@@ -379,7 +380,7 @@ async def test_an_archive_of_something_else_is_refused(tmp_path):
             navtalk("sync", broken, box=box),
             navtalk("export", broken / "out", box=box),
         )
-        assert [filters.code, damaged.code, beneath.code] == [2, 2, 5]
+        assert [filters.code, damaged.code, beneath.code] == [2, 2, 2]
         box.keys = {KEY: World(5, seed=0), "second": World(0)}
         theirs = await navtalk("sync", other, "--role", "user", box=box, env={"NAVTALK_API_KEY": "second"})
         assert theirs.code == 2

@@ -78,7 +78,7 @@ class AiohttpTransport(Transport):
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
-            return _ours(failure, request.path, seconds)
+            return _ours(failure, request.path, "/".join(url.split("/", 3)[:3]), seconds)
         if body is None:
             return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
         return Response(status=answer.status, headers=answer.headers, body=body)
@@ -119,21 +119,21 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _ours(failure: Exception, path: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
+def _ours(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
     """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
     match failure:
         case aiohttp.ConnectionTimeoutError():
-            return ConnectFailed(f"No connection for {path} within {CONNECT_SECONDS:g} s.")
+            return ConnectFailed(f"No connection to {host} within {CONNECT_SECONDS:g} s.")
         case TimeoutError():
             return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
         case aiohttp.ClientConnectorCertificateError():
-            return ConnectFailed(f"No secure connection for {path}: the server's certificate is not trusted.")
+            return ConnectFailed(f"No secure connection to {host}: the server's certificate is not trusted.")
         case aiohttp.ClientConnectorSSLError():
-            return ConnectFailed(f"No secure connection for {path}: what listens there does not speak https.")
+            return ConnectFailed(f"No secure connection to {host}: what listens there does not speak https.")
         case aiohttp.ClientConnectorDNSError():
-            return ConnectFailed(f"No connection for {path}: the host's name is not known.")
+            return ConnectFailed(f"No connection to {host}: the host's name is not known.")
         case aiohttp.ClientConnectorError():
-            return ConnectFailed(f"No connection for {path}: {_reason(failure)}.")
+            return ConnectFailed(f"No connection to {host}: {_reason(failure)}.")
         case aiohttp.ClientPayloadError():
             return BrokenBody(f"The answer of {path} was cut off.")
         case aiohttp.ClientConnectionError() | ConnectionError():
