@@ -110,9 +110,10 @@ def results(costs: dict[tuple[str, str], list[float]], first: str) -> list[Resul
 
 def run(question: Question, contender: str, variant: str, address: str, size: int) -> dict[str, float]:
     """The figures of one run, once the server agrees with it."""
-    before = server.served(address) if question.served else 0
+    counted = question.served and question.unit == "request"
+    before = server.served(address) if counted else 0
     figures = json.loads(output_of(command(question, contender, variant, address, size)).stdout)
-    if question.served:
+    if counted:
         asked, units = server.served(address) - before, figures["units"] + question.warm_up_units
         if asked != units:
             raise RunFailed(f"{contender} says {units} requests, the server {asked}.")

@@ -27,7 +27,7 @@ class Question:
     """Which of the meter's figures is compared."""
     bar: float
     served: bool
-    """Whether contenders need the server; then its count of requests is compared with theirs."""
+    """Whether contenders need the server; where the unit is a request, its count is compared with theirs."""
     size: int
     quick_size: int
     warm_up_units: int
