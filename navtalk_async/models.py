@@ -27,7 +27,6 @@ __all__ = [
     "Transcript",
     "as_utc",
     "as_word",
-    "given",
     "sort_out",
 ]
 
@@ -208,12 +207,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     def having(self, **params: str | None) -> Self:
         """The same question with other parameters; None takes one away."""
-        return msgspec.structs.replace(self, params=given(**{**self.params, **params}))
-
-
-def given(**params: str | None) -> dict[str, str]:
-    """*params* without those that are None."""
-    return {name: value for name, value in params.items() if value is not None}
+        merged = {**self.params, **params}
+        kept = {name: value for name, value in merged.items() if value is not None}
+        return msgspec.structs.replace(self, params=kept)
 
 
 class KeyPlace(msgspec.Struct, frozen=True):

@@ -23,16 +23,16 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 @given(st.dictionaries(names, texts), keys)
 def test_every_parameter_and_the_key_arrive_as_they_were_given(params, key):
-    url, headers = address("https://host", Request(path="/x", params=params), key, QUERY)
-    assert urlsplit(url)[:3] == ("https", "host", "/x")
-    assert dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)) == params | {"apikey": key}
+    url, headers = address(urlsplit("https://host/base"), Request(path="/x", params=params), key, QUERY)
+    assert url[:3] == ("https", "host", "/base/x")
+    assert dict(parse_qsl(url.query, keep_blank_values=True)) == params | {"apikey": key}
     assert headers is None
 
 
 @given(keys)
 def test_a_key_for_a_header_is_not_in_the_url(key):
-    url, headers = address("https://host", Request(path="/x", params={"a": "b"}), key, BEARER)
-    assert url == "https://host/x?a=b"
+    url, headers = address(urlsplit("https://host/base"), Request(path="/x", params={"a": "b"}), key, BEARER)
+    assert url.geturl() == "https://host/base/x?a=b"
     assert headers == {"Authorization": f"Bearer {key}"}
 
 

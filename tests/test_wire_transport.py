@@ -140,7 +140,7 @@ async def test_what_is_not_http_is_a_broken_body(scripted):
     ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
 )
 def test_each_error_of_aiohttp_has_its_class(failure, kind):
-    error = _ours(failure, "/x", 1.0)
+    error = _ours(failure, "/x", "https://host", 1.0)
     assert type(error) is kind
     assert (error.__cause__, error.__context__) == (None, None)
 

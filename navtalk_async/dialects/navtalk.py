@@ -17,7 +17,6 @@ from navtalk_async.models import (
     Request,
     Response,
     Session,
-    given,
 )
 
 __all__ = ["MESSAGES_A_PAGE", "SESSIONS_A_PAGE", "NavTalk", "seconds_text"]
@@ -92,15 +91,13 @@ class NavTalk:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Request:
-        return Request(
-            path="/api/chat/sessions",
-            params=given(
-                **span(start_time, end_time),
-                status=None if status is None else str(int(status)),
-                limit=page_size(limit, most=SESSIONS_A_PAGE),
-                cursor=cursor,
-            ),
-        )
+        params = span(start_time, end_time)
+        if status is not None:
+            params["status"] = str(int(status))
+        params["limit"] = page_size(limit, most=SESSIONS_A_PAGE)
+        if cursor is not None:
+            params["cursor"] = cursor
+        return Request(path="/api/chat/sessions", params=params)
 
     def get_session(self, session_id: str) -> Request:
         return Request(path=f"/api/chat/sessions/{uuid(session_id)}")
@@ -115,16 +112,14 @@ class NavTalk:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Request:
-        return Request(
-            path="/api/chat/messages",
-            params=given(
-                sessionId=uuid(session_id),
-                **span(start_time, end_time),
-                role=None if role is None else str(int(role)),
-                limit=page_size(limit, most=MESSAGES_A_PAGE),
-                cursor=cursor,
-            ),
-        )
+        params = span(start_time, end_time)
+        params["sessionId"] = uuid(session_id)
+        if role is not None:
+            params["role"] = str(int(role))
+        params["limit"] = page_size(limit, most=MESSAGES_A_PAGE)
+        if cursor is not None:
+            params["cursor"] = cursor
+        return Request(path="/api/chat/messages", params=params)
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         return read_page(request, response, SESSIONS, NavTalkSession)
@@ -217,15 +212,16 @@ def uuid(text: str | UUID) -> str:
     return str(text)
 
 
-def span(start: When | None, end: When | None) -> dict[str, str | None]:
+def span(start: When | None, end: When | None) -> dict[str, str]:
     """The two time filters; whether the API takes them as inclusive is not documented."""
-    if start is None and end is None:
-        return {}
-    begins = None if start is None else seconds_text(start)
-    ends = None if end is None else seconds_text(end)
-    if begins is not None and ends is not None and ends < begins:
-        raise ValueError(f"The end, {ends}, lies before the start, {begins}.")
-    return {"startTime": begins, "endTime": ends}
+    times: dict[str, str] = {}
+    if start is not None:
+        times["startTime"] = seconds_text(start)
+    if end is not None:
+        times["endTime"] = seconds_text(end)
+        if times["endTime"] < times.get("startTime", ""):
+            raise ValueError(f"The end, {times['endTime']}, lies before the start, {times['startTime']}.")
+    return times
 
 
 SECONDS = "%Y-%m-%d %H:%M:%S"

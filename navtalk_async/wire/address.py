@@ -78,15 +78,17 @@ def checked_key(key: str) -> Secret:
     return key
 
 
-def address(root: str, request: Request, key: str, place: KeyPlace) -> tuple[str, dict[str, str] | None]:
-    """The whole URL and the headers of *request*, with the key in its place."""
+def address(
+    root: SplitResult, request: Request, key: str, place: KeyPlace
+) -> tuple[SplitResult, dict[str, str] | None]:
+    """The whole URL, in its parts, and the headers of *request*, with the key in its place."""
     parts = [f"{name}={quoted(value)}" for name, value in request.params.items()]
     headers = None
     if place.where == "query":
         parts.append(f"{place.name}={quoted(key)}")
     else:
         headers = {place.name: place.prefix + key}
-    return f"{root}{request.path}?{'&'.join(parts)}", headers
+    return SplitResult(root.scheme, root.netloc, root.path + request.path, "&".join(parts), ""), headers
 
 
 UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch

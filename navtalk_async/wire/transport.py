@@ -9,6 +9,7 @@ That a call was cancelled is told in the same way: what reports a timeout of the
 
 import asyncio
 from typing import Protocol
+from urllib.parse import SplitResult
 
 import aiohttp
 from yarl import URL
@@ -33,7 +34,7 @@ class Transport(Protocol):
     """What carries requests, in one event loop."""
 
     async def exchange(
-        self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """Send *request* to *url*, which may hold a key, and read the whole answer within *seconds*."""
         ...
@@ -58,13 +59,14 @@ class AiohttpTransport(Transport):
         )
 
     async def exchange(
-        self, request: Request, url: str, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
         try:
             answer = await self._session.request(
                 request.method,
-                # Encoded already: yarl would turn a quoted slash in a cursor into a slash.
+                # Encoded already: yarl would turn a quoted slash in a cursor into a slash. And in its parts,
+                # so that yarl need not take it apart.
                 URL(url, encoded=True),
                 data=request.body,
                 headers=headers,
@@ -78,7 +80,7 @@ class AiohttpTransport(Transport):
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
-            return _ours(failure, request.path, "/".join(url.split("/", 3)[:3]), seconds)
+            return _ours(failure, request.path, f"{url.scheme}://{url.netloc}", seconds)
         if body is None:
             return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
         return Response(status=answer.status, headers=answer.headers, body=body)

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -93,6 +94,7 @@ class Wire:
     ) -> None:
         self._stats = Stats()
         self._root = checked_root(root)
+        self._base = urlsplit(self._root)
         self._key = checked_key(key) if isinstance(key, str) else key
         self._key_place = key_place
         self._concurrency = checked_concurrency(concurrency)
@@ -200,7 +202,7 @@ class Wire:
             key = self._key if isinstance(self._key, str) else await _fetched(self._key, seconds)
         except TimeoutError:
             return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
-        url, headers = address(self._root, request, key, self._key_place)
+        url, headers = address(self._base, request, key, self._key_place)
         self._stats.requests += 1
         response = await line.transport.exchange(request, url, headers, seconds)
         if not isinstance(response, Response):
