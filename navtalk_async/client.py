@@ -187,7 +187,9 @@ class Sessions:
             NotFound: there is none of this id in the key's project.
         """
         dialect = self._client.dialect
-        return await self._client.ask(dialect.get_session(str(session_id)), dialect.read_session)
+        return await self._client.ask(
+            dialect.get_session(dialect.checked_id(session_id)), dialect.read_session
+        )
 
     def page(self, request: Request) -> Awaitable[Page[Session]]:
         """The page that *request* asks for, which some earlier page had as its `next`."""
@@ -222,8 +224,14 @@ class Messages:
             ValueError: an id that is no UUID, a naive datetime, a limit out of range; before anything is
                 sent.
         """
-        request = self._client.dialect.list_messages(
-            str(session_id), start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor
+        dialect = self._client.dialect
+        request = dialect.list_messages(
+            dialect.checked_id(session_id),
+            start_time=start_time,
+            end_time=end_time,
+            role=role,
+            limit=limit,
+            cursor=cursor,
         )
         return Listing(self.page, request)
 

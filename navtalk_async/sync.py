@@ -7,7 +7,7 @@ kept. So whatever a run is killed by, the next one continues, and asks again for
 that were under way.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -161,7 +161,7 @@ class _Run:
         self._progress = progress
         slots = Slots(at_once)
         self._list_sessions = slots.bound(client.sessions.page)
-        self._get_session = slots.bound(client.sessions.get)
+        self._get_session = slots.bound(self._get)
         self._list_messages = slots.bound(client.messages.page)
         self._failures: dict[str, NavTalkError] = {}
         self._failures_in_a_row = 0
@@ -218,7 +218,8 @@ class _Run:
 
     async def _pages(self, standing: Standing, overlap: timedelta) -> AsyncGenerator[Page[Session], None]:
         if self._scope.sessions:
-            yield Page([await self._get_session(each) for each in self._scope.sessions])
+            ids = [self._client.dialect.checked_id(each) for each in self._scope.sessions]
+            yield Page([await self._get_session(each) for each in ids])
             return
         self._progress.ends_at = _moment(self._scope.end) or datetime.now(UTC)
         self._progress.began_at = _moment(self._scope.start)
@@ -305,6 +306,10 @@ class _Run:
     async def _prove_the_server_well(self) -> None:
         """Raise what a listing raises, with a key that is refused, for one."""
         await self._list_sessions(self._client.dialect.list_sessions(limit=1))
+
+    def _get(self, session_id: str) -> Awaitable[Session]:
+        dialect = self._client.dialect
+        return self._client.ask(dialect.get_session(session_id), dialect.read_session)
 
     async def _is_gone(self, session_id: str) -> bool:
         try:

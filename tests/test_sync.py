@@ -275,6 +275,15 @@ async def test_named_sessions_are_fetched_without_a_listing(path):
         assert box.counts.by_kind["sessions"] == 0
 
 
+async def test_ids_that_the_api_gives_are_taken_as_they_are(path):
+    async with Sandbox(World(5, messages=2), answers=Answers(cursor_on_last_page=False)) as box:
+        odd = box.world.add_session(start_time=box.world.sessions[-1]["startTime"], id="no uuid, ü & 100%")
+        box.world.add_message(odd["id"], content="all the same")
+        await synced(box, path)
+        await synced(box, path)
+        assert await kept(path) == truth(box.world)
+
+
 async def test_the_server_never_sees_more_at_once_than_the_run_may_ask(path):
     async with Sandbox(World(120), latency=0.002) as box:
         await synced(box, path, concurrency=3)

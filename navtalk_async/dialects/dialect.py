@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -54,16 +55,20 @@ class Dialect(Protocol):
         """*base_url* without what the paths of requests begin with."""
         ...
 
+    def checked_id(self, session_id: str | UUID) -> str:
+        """*session_id*, if it can be one; else a ValueError that says what one looks like."""
+        ...
+
     def list_sessions(self, *args: Any, **filters: Any) -> Request:
         """The question for a first page of sessions."""
         ...
 
     def get_session(self, session_id: str) -> Request:
-        """The question for one session."""
+        """The question for one session, by an id that is checked or comes from the API itself."""
         ...
 
     def list_messages(self, session_id: str, *args: Any, **filters: Any) -> Request:
-        """The question for a first page of a session's messages."""
+        """The question for a first page of a session's messages, by an id as for `get_session`."""
         ...
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:

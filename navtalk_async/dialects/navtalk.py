@@ -3,11 +3,13 @@
 import re
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
 from navtalk_async.dialects.dialect import api_error, loads, patiently, whole_surrogates
+from navtalk_async.errors import WrongShape
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -28,6 +30,8 @@ SESSIONS_A_PAGE = 100
 MESSAGES_A_PAGE = 200
 """The most rows a page may hold (source: "Query Parameters"); more is never asked for, since whether a
 server then gives fewer or refuses is not documented."""
+
+UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}").fullmatch
 
 When = datetime | date | str
 
@@ -82,6 +86,11 @@ class NavTalk:
         """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""
         return base_url.strip().rstrip("/").removesuffix("/api/chat")
 
+    def checked_id(self, session_id: str | UUID) -> str:
+        if not UUID_FORM(str(session_id)):
+            raise ValueError(f"{session_id!r} is not a session id: NavTalk's are UUIDs.")
+        return str(session_id)
+
     def list_sessions(
         self,
         *,
@@ -100,7 +109,10 @@ class NavTalk:
         return Request(path="/api/chat/sessions", params=params)
 
     def get_session(self, session_id: str) -> Request:
-        return Request(path=f"/api/chat/sessions/{uuid(session_id)}")
+        # The API itself may give an id that is no UUID; it stays a single part of the path all the same.
+        if session_id in ("", ".", ".."):
+            raise WrongShape(f"{session_id!r} is no id.")
+        return Request(path=f"/api/chat/sessions/{quote(session_id, safe='')}")
 
     def list_messages(
         self,
@@ -113,7 +125,7 @@ class NavTalk:
         cursor: str | None = None,
     ) -> Request:
         params = span(start_time, end_time)
-        params["sessionId"] = uuid(session_id)
+        params["sessionId"] = session_id
         if role is not None:
             params["role"] = str(int(role))
         params["limit"] = page_size(limit, most=MESSAGES_A_PAGE)
@@ -196,20 +208,6 @@ def page_size(limit: int | None, *, most: int) -> str:
     if not 1 <= limit <= most:
         raise ValueError(f"limit={limit!r} is not from 1 to {most}, the most the API gives in a page.")
     return str(limit)
-
-
-UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}").fullmatch
-
-
-def uuid(text: str | UUID) -> str:
-    """*text* as it is, which must be a UUID; nothing else can be a part of a path or a query unharmed.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not UUID_FORM(str(text)):
-        raise ValueError(f"{text!r} is not a session id: NavTalk's are UUIDs.")
-    return str(text)
 
 
 def span(start: When | None, end: When | None) -> dict[str, str]:
