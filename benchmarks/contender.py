@@ -6,11 +6,13 @@ import gc
 import importlib
 import json
 import os
+import re
 import resource
 import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,8 +48,17 @@ class Meter:
             "units": self.units,
             "cpu_seconds": self._cpu,
             "wall_seconds": self._wall,
-            "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "peak_kib": _peak_kib(),
         }
+
+
+def _peak_kib() -> int:
+    # Linux counts the parent's memory at the time of the fork into ru_maxrss; VmHWM begins with the program.
+    status = Path("/proc/self/status")
+    if status.exists():
+        [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return int(peak)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _cpu_seconds() -> float:
