@@ -19,7 +19,6 @@ from navtalk_async.errors import (
     BadRequest,
     ClientClosed,
     ConnectFailed,
-    DeadlineExceeded,
     NavTalkError,
     NotFound,
     Redirected,
@@ -40,7 +39,7 @@ OVERLAP = timedelta(hours=24)
 """How far behind the latest known session the next listing begins: rows may be filled in late, and a
 session changes after it was listed."""
 
-OF_THE_RUN = (AccessDenied, ClientClosed, ConnectFailed, DeadlineExceeded, Redirected, StoreError)
+OF_THE_RUN = (AccessDenied, ClientClosed, ConnectFailed, Redirected, StoreError)
 """Errors that the next session would meet as well; all others may be that one session's."""
 
 

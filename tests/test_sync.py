@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.errors import AccessDenied, BadRequest, ConnectFailed, ServerError, StoreMismatch
+from navtalk_async.errors import (
+    AccessDenied,
+    BadRequest,
+    ConnectFailed,
+    DeadlineExceeded,
+    ServerError,
+    StoreMismatch,
+)
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.sync import Progress, Scope, sync
@@ -151,6 +158,22 @@ async def test_a_session_that_failed_while_the_server_was_ill_is_had_in_the_end(
         box.fail_next("500", times=8, path=box.world.sessions[5]["id"])
         assert (await synced(box, path)).failed == 0
         assert await kept(path) == truth(box.world)
+
+
+async def test_a_session_that_is_never_answered_in_time_is_a_failure_of_its_own(path):
+    async with Sandbox(World(20, messages=2)) as box:
+        box.fail_next("hang", times=10, path=box.world.sessions[5]["id"])
+        report = await synced(box, path, client={"timeout": 0.4})
+        assert (report.done, report.failed) == (19, 1)
+
+
+async def test_a_pause_that_no_call_can_wait_for_ends_the_run_and_blames_no_session(path):
+    async with Sandbox(World(60, messages=2), faults=Faults(retry_after=3600)) as box:
+        box.fail_next("429", path="/messages")
+        with pytest.raises(DeadlineExceeded):
+            await synced(box, path)
+        async with opened(path) as store:
+            assert (await store.counts("default")).failed == 0
 
 
 async def test_a_failed_session_is_left_alone_until_somebody_asks_for_it(path):
