@@ -116,7 +116,7 @@ class AccessDenied(ApiError):
 class NotFound(ApiError):
     """404: there is no such thing, or it belongs to another project."""
 
-    next_step = "Check the id, and that the key belongs to its project."
+    next_step = "Check the id, that the key belongs to its project, and the base URL."
 
 
 class Conflict(ApiError):

@@ -27,6 +27,7 @@ __all__ = [
     "Transcript",
     "as_utc",
     "as_word",
+    "moment_of",
     "sort_out",
 ]
 
@@ -102,6 +103,14 @@ def as_utc(text: str) -> datetime:
 Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
 
 
+def moment_of(text: str | None) -> datetime | None:
+    """The moment that *text* means; None if there is none, or it is no time."""
+    try:
+        return as_utc(text) if text else None
+    except ValueError:
+        return None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
@@ -132,6 +141,8 @@ def sort_out(kind: type[Record], fields: dict[str, Any]) -> tuple[dict[str, Any]
         if field.name == "kept":
             continue
         found = others.pop(field.encode_name, None)
+        if isinstance(found, float) and found.is_integer():
+            found = int(found)
         try:
             values[field.name] = msgspec.convert(found, field.type)
         except msgspec.ValidationError:
@@ -153,12 +164,12 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def start_time(self) -> datetime | None:
         """When it began, aware and UTC; None where the API gave none."""
-        return as_utc(self.started) if self.started else None
+        return moment_of(self.started)
 
     @property
     def end_time(self) -> datetime | None:
         """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
-        return as_utc(self.ended) if self.ended else None
+        return moment_of(self.ended)
 
 
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -173,7 +184,7 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def created_at(self) -> datetime | None:
         """When it was said, aware and UTC; None where the API gave no time."""
-        return as_utc(self.created) if self.created else None
+        return moment_of(self.created)
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,11 +113,17 @@ async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
 async def test_failed_sessions_are_told_and_the_files_are_not_called_complete(tmp_path):
     async with SqliteStore(tmp_path / "archive.db") as store:
         await store.claim("default", api="navtalk", scope="{}")
+        await store.journal("default", [], None, now="2026-01-01 00:00:00")
         await store.fail("default", [("some-id", "ServerError: 500", 8)])
         manifest = await write_files(store, tmp_path, dialect=NavTalk())
     assert not manifest.complete
     [failure] = manifest.failed
     assert (failure.id, failure.reason, failure.attempts) == ("some-id", "ServerError: 500", 8)
+
+
+async def test_what_was_never_listed_to_its_end_is_not_called_complete(tmp_path):
+    async with SqliteStore(tmp_path / "archive.db") as store:
+        assert not (await write_files(store, tmp_path, dialect=NavTalk())).complete
 
 
 async def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -174,6 +175,86 @@ async def test_a_pause_that_no_call_can_wait_for_ends_the_run_and_blames_no_sess
             await synced(box, path)
         async with opened(path) as store:
             assert (await store.counts("default")).failed == 0
+
+
+async def test_many_bad_sessions_beside_each_other_are_recorded_and_the_rest_goes_on(path):
+    async with Sandbox(World(150, messages=2)) as box:
+        bad = [session["id"] for session in box.world.sessions[20:45]]
+        for each in bad:
+            box.fail_next("500", times=100, path=f"messages?sessionId={each}")
+        report = await synced(box, path, client={"retry": Retry(attempts=2, base_seconds=0.001)})
+        assert (report.done, report.failed) == (125, 25)
+
+
+async def test_a_first_page_of_bad_sessions_does_not_keep_the_good_ones_behind_it_away(path):
+    async with Sandbox(World(120, messages=2)) as box:
+        for session in box.world.sessions[:40]:
+            box.fail_next("404", times=100, path=f"messages?sessionId={session['id']}")
+        report = await synced(box, path)
+        assert (report.done, report.failed) == (80, 40)
+
+
+async def test_a_session_dated_in_the_future_hides_none_that_comes_after_it(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        box.world.add_session(start_time="2999-01-01 00:00:00")
+        await synced(box, path)
+        new = box.world.add_session(start_time="2026-01-01 00:00:00")
+        report = await synced(box, path, overlap=timedelta(days=365 * 30))
+        assert report.inserted == 1
+        assert new["id"] in {session["id"] for session, _ in await kept(path)}
+
+
+async def test_a_session_that_is_not_there_costs_no_other_that_is_named(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        ids = (
+            box.world.sessions[0]["id"],
+            "00000000-0000-1000-8000-000000000000",
+            box.world.sessions[9]["id"],
+        )
+        report = await synced(box, path, scope=Scope(sessions=ids))
+        assert (report.done, report.failed) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [Scope(start="12.11.2025"), Scope(sessions=("nope",)), Scope(start="2025-02-01", end="2025-01-01")],
+)
+async def test_a_scope_that_cannot_be_right_is_refused_and_binds_nothing(path, scope):
+    async with Sandbox(World(5)) as box:
+        with pytest.raises(ValueError, match=r"time|session id"):
+            await synced(box, path, scope=scope)
+        assert box.counts.total == 0
+        await synced(box, path)
+
+
+@pytest.mark.parametrize("kind", ["404", "500", "html"])
+async def test_a_stored_cursor_that_is_refused_in_any_way_is_replaced_by_the_time(path, kind):
+    async with Sandbox(World(320, messages=1)) as box:
+        run = asyncio.create_task(synced(box, path))
+        await box.arrived(150)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        box.fail_next(kind, times=8, path="sessions?limit=100&cursor=")
+        await synced(box, path)
+        assert await kept(path) == truth(box.world)
+
+
+async def test_one_known_session_that_cannot_be_had_does_not_keep_the_run_away(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        await synced(box, path)
+        box.fail_next("500", times=8, path=f"/sessions/{box.world.sessions[-1]['id']}")
+        await synced(box, path)
+
+
+async def test_nothing_is_new_where_a_neighbour_on_the_page_is_written_otherwise(path):
+    async with Sandbox(World(30, messages=1)) as box:
+        odd = box.world.sessions[0]["id"]
+        box.world.change_session(odd, someField={"a": [1, 2.5]})
+        await synced(box, path)
+        box.world.remove_session(odd)
+        report = await synced(box, path, overlap=timedelta(days=90))
+        assert (report.inserted, report.changed) == (0, 0)
 
 
 async def test_a_failed_session_is_left_alone_until_somebody_asks_for_it(path):

@@ -91,6 +91,8 @@ ERRORS: dict[int, type[ApiError]] = {
     404: NotFound,
     409: Conflict,
     422: BadRequest,
+    408: ServerError,
+    425: ServerError,
     429: RateLimited,
 }
 
@@ -99,12 +101,12 @@ def api_error(response: Response, *, code: int | None = None, message: object = 
     """The error that *response* stands for, by its status and its envelope's *code*."""
     number = _decisive(response.status, code)
     kind = ERRORS.get(number) or _by_hundred(number)
-    text = str(message or "no reason given")
+    text = str(message or "no reason given")[:500].rstrip(".")
     if kind is Redirected:
         target = response.headers.get("Location", "an unnamed place").partition("?")[0]
         text = f"it wants us to go to {target}"
     return kind(
-        f"The server answered {number}: {text}.".replace("..", "."),
+        f"The server answered {number}: {text}.",
         status=response.status,
         code=code,
         retry_after=retry_after(response.headers),
@@ -119,7 +121,7 @@ def _decisive(status: int, code: int | None) -> int:
 
 
 def _by_hundred(number: int) -> type[ApiError]:
-    kinds: dict[int, type[ApiError]] = {3: Redirected, 4: BadRequest, 5: ServerError}
+    kinds: dict[int, type[ApiError]] = {3: Redirected, 5: ServerError}
     return kinds.get(number // 100, ApiError)
 
 
@@ -178,10 +180,21 @@ def patiently(kind: type[R], row: msgspec.Raw) -> R:
     Raises:
         WrongShape: it is no object, or has no id; without one it could not be told from another row.
     """
-    values, _ = sort_out(kind, loads(bytes(row), dict[str, Any]))
+    fields = loads(bytes(row), dict[str, Any])
+    values, _ = sort_out(kind, fields)
     if not isinstance(values["id"], str) or not values["id"]:
         raise WrongShape("The answer holds a row without an id.")
-    return kind(**values, kept=bytes(row))
+    return kind(**values, kept=evenly(fields, row))
+
+
+def evenly(fields: dict[str, Any], row: msgspec.Raw) -> bytes:
+    """*row* as a row that fits to the letter would be written, so that both compare equal; a number that
+    nothing else can write stays as it is.
+    """
+    try:
+        return msgspec.json.encode(fields)
+    except (OverflowError, ValueError):
+        return bytes(row)
 
 
 ESCAPE = re.compile(

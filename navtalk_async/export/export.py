@@ -51,6 +51,8 @@ async def write_files(
         raise ValueError(f"{unknown[0]!r} is no format; choose from {', '.join(FORMATS)}.")
     try:
         await to_thread.run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
+        # An earlier manifest must not vouch for files that it has not seen.
+        await to_thread.run_sync(partial((folder / "manifest.json").unlink, missing_ok=True))
         files = [
             written
             for each in formats
@@ -59,7 +61,7 @@ async def write_files(
         counts = await store.counts(project)
         failures = await store.failures(project)
         manifest = Manifest(
-            complete=not counts.pending and not counts.failed,
+            complete=counts.listed and not counts.pending and not counts.failed,
             api=dialect.api,
             project=project,
             filters=filters or {},

@@ -1,6 +1,7 @@
 """`transcripts.jsonl`: a session a line, with its messages inside."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,10 @@ async def write_jsonl(
     def lines(transcripts: Sequence[StoredTranscript]) -> bytes:
         return encoder.encode_lines([transcript_fields(each, kinds) for each in transcripts])
 
-    async with WholeFile(folder / "transcripts.jsonl") as file:
-        async for transcripts in store.transcripts(project):
+    async with (
+        WholeFile(folder / "transcripts.jsonl") as file,
+        aclosing(store.transcripts(project)) as blocks,
+    ):
+        async for transcripts in blocks:
             await file.write(partial(lines, transcripts), rows=len(transcripts))
     return [file.written()]

@@ -5,20 +5,18 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.models import Message, Request, Session
-from navtalk_async.store.sqlite_file import connect, hold, in_our_words, prepare
+from navtalk_async.store.sqlite_file import Turns, connect, hold, prepare
 from navtalk_async.store.store import (
     Counts,
     Journalled,
@@ -26,6 +24,7 @@ from navtalk_async.store.store import (
     SessionRow,
     Standing,
     StoredTranscript,
+    Wanted,
     journalled,
     message_row,
     now_text,
@@ -33,8 +32,6 @@ from navtalk_async.store.store import (
 )
 
 __all__ = ["SqliteStore"]
-
-T = TypeVar("T")
 
 SESSIONS_A_READ = 25
 
@@ -67,7 +64,7 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._limiter = anyio.CapacityLimiter(1)
+        self._run = Turns(self.path)
         self._db: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
         self._apis: dict[str, str] = {}
@@ -100,12 +97,12 @@ class SqliteStore:
         return await self._run(self._claim, project, api, scope, retry_failed)
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None
+        self, project: str, sessions: Sequence[Session], following: Request | None, *, now: str
     ) -> Journalled:
         """See `Store.journal`."""
-        return await self._run(self._journal, project, sessions, following)
+        return await self._run(self._journal, project, sessions, following, now)
 
-    async def keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
+    async def keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
         """See `Store.keep`."""
         await self._run(self._keep, project, finished)
 
@@ -114,7 +111,8 @@ class SqliteStore:
         rows = [(project, *failure) for failure in failures]
         await self._run(
             self._write,
-            """INSERT INTO sync_pending VALUES (?, ?, ?, ?) ON CONFLICT (project, session_id)
+            """INSERT INTO sync_pending (project, session_id, reason, attempts) VALUES (?, ?, ?, ?)
+            ON CONFLICT (project, session_id)
             DO UPDATE SET reason = excluded.reason, attempts = attempts + excluded.attempts""",
             rows,
         )
@@ -138,30 +136,22 @@ class SqliteStore:
 
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Store.transcripts`."""
-        limiter = anyio.CapacityLimiter(1)
-
-        async def run(work: Callable[[], T]) -> T:
-            return await anyio.to_thread.run_sync(in_our_words, work, self.path, limiter=limiter)
-
-        reader = await run(lambda: connect(self.path))
+        run = Turns(self.path)
+        reader = await run(connect, self.path)
         try:
-            sessions = await run(partial(_sessions, reader, project))
-            while rows := await run(lambda: sessions.fetchmany(SESSIONS_A_READ)):
-                yield await run(partial(_with_messages, reader, project, rows))
+            sessions = await run(_sessions, reader, project)
+            while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
+                yield await run(_with_messages, reader, project, rows)
         finally:
             with anyio.CancelScope(shield=True):
                 await run(reader.close)
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await anyio.to_thread.run_sync(
-            in_our_words, partial(work, *arguments), self.path, limiter=self._limiter
-        )
 
     # What follows runs in the store's thread, one at a time.
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(self.path.with_name(self.path.name + ".lock"))
+        real = self.path.resolve()
+        self._lock = hold(real.with_name(real.name + ".lock"))
         self._db = connect(self.path)
         prepare(self._db, self.path)
 
@@ -186,35 +176,49 @@ class SqliteStore:
 
     def _claim(self, project: str, api: str, scope: str, retry_failed: bool) -> Standing:  # noqa: FBT001
         with self._writer as db:
+            # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
+            db.execute(
+                """DELETE FROM sync_projects WHERE project = :project AND next IS NULL AND listings = 0
+                AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = :project)""",
+                {"project": project},
+            )
             db.execute(
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 (project, api, scope),
             )
-            if retry_failed:
-                db.execute(
-                    "UPDATE sync_pending SET reason = NULL, attempts = 0 WHERE project = ?", (project,)
-                )
         [(begun_api, begun_scope, following, reached, watermark)] = self._all(
             "SELECT api, scope, next, reached, watermark FROM sync_projects WHERE project = ?", (project,)
         )
         _same(self.path, project, "API", begun_api, api)
         _same(self.path, project, "filters", begun_scope, scope)
-        states = self._all("SELECT session_id, reason FROM sync_pending WHERE project = ?", (project,))
-        known = self._all(
-            """SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL
-            ORDER BY start_time DESC LIMIT 3""",
-            (project,),
+        if retry_failed:
+            self._write("UPDATE sync_pending SET reason = NULL, attempts = 0 WHERE project = ?", [(project,)])
+        states = self._all(
+            "SELECT session_id, content_hash, reason FROM sync_pending WHERE project = ?", (project,)
         )
         return Standing(
             next=None if following is None else msgspec.json.decode(following, type=Request),
             reached=reached,
             watermark=watermark,
-            pending=[session_id for session_id, reason in states if reason is None],
-            failed=sum(reason is not None for _, reason in states),
-            known=[session_id for (session_id,) in known],
+            pending=[Wanted(session_id, of) for session_id, of, reason in states if reason is None],
+            failed=sum(reason is not None for _, _, reason in states),
+            known=self._known(project),
         )
 
-    def _journal(self, project: str, sessions: Sequence[Session], following: Request | None) -> Journalled:
+    def _known(self, project: str) -> list[str]:
+        """The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
+        found = [
+            self._all(
+                f"SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL ORDER BY {order} LIMIT 1",
+                (project,),
+            )
+            for order in ("start_time DESC", "start_time", "id")
+        ]
+        return list(dict.fromkeys(session_id for rows in found for (session_id,) in rows))
+
+    def _journal(
+        self, project: str, sessions: Sequence[Session], following: Request | None, began: str
+    ) -> Journalled:
         now = now_text()
         with self._writer as db:
             page = self._judge(project, sessions)
@@ -223,9 +227,10 @@ class SqliteStore:
             ]
             db.executemany(PUT_SESSION, rows)
             db.executemany(
-                """INSERT INTO sync_pending (project, session_id) VALUES (?, ?)
-                ON CONFLICT (project, session_id) DO UPDATE SET reason = NULL, attempts = 0""",
-                [(project, session_id) for session_id in page.to_fetch],
+                """INSERT INTO sync_pending (project, session_id, content_hash) VALUES (?, ?, ?)
+                ON CONFLICT (project, session_id) DO UPDATE
+                SET content_hash = excluded.content_hash, reason = NULL, attempts = 0""",
+                [(project, *wanted) for wanted in page.to_fetch],
             )
             reached = max((s.started for s in sessions if s.started is not None), default=None)
             db.execute(
@@ -233,10 +238,11 @@ class SqliteStore:
                 (None if following is None else msgspec.json.encode(following).decode(), reached, project),
             )
             if following is None:
+                db.execute("UPDATE sync_projects SET listings = listings + 1 WHERE project = ?", (project,))
                 db.execute(
-                    """UPDATE sync_projects SET watermark = MAX(COALESCE(watermark, ''), reached)
+                    """UPDATE sync_projects SET watermark = MAX(COALESCE(watermark, ''), MIN(reached, ?))
                     WHERE project = ? AND reached IS NOT NULL""",
-                    (project,),
+                    (began, project),
                 )
         return page
 
@@ -259,19 +265,19 @@ class SqliteStore:
             failed={session_id for session_id, reason in states if reason is not None},
         )
 
-    def _keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
+    def _keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
         with self._writer as db:
             db.executemany(
                 PUT_MESSAGE,
                 [
-                    message_row(project, session_id, position, message)
-                    for session_id, messages in finished
+                    message_row(project, wanted.id, position, message)
+                    for wanted, messages in finished
                     for position, message in enumerate(messages)
                 ],
             )
             db.executemany(
-                "DELETE FROM sync_pending WHERE project = ? AND session_id = ?",
-                [(project, session_id) for session_id, _ in finished],
+                "DELETE FROM sync_pending WHERE project = ? AND session_id = ? AND content_hash IS ?",
+                [(project, *wanted) for wanted, _ in finished],
             )
 
     def _vanish(self, project: str, session_id: str) -> None:
@@ -283,14 +289,18 @@ class SqliteStore:
             db.execute("DELETE FROM sync_pending WHERE project = ? AND session_id = ?", (project, session_id))
 
     def _counts(self, project: str) -> Counts:
-        [(sessions, messages, pending, failed)] = self._all(
+        [(sessions, messages, pending, failed, listed)] = self._all(
             """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
                       (SELECT COUNT(*) FROM messages WHERE project = ?),
                       (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NULL),
-                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NOT NULL)""",
-            (project,) * 4,
+                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NOT NULL),
+                      EXISTS (SELECT 1 FROM sync_projects
+                              WHERE project = ? AND next IS NULL AND listings > 0)""",
+            (project,) * 5,
         )
-        return Counts(sessions=sessions, messages=messages, pending=pending, failed=failed)
+        return Counts(
+            sessions=sessions, messages=messages, pending=pending, failed=failed, listed=bool(listed)
+        )
 
 
 def _same(path: Path, project: str, what: str, begun: str, asked: str) -> None:

@@ -2,12 +2,16 @@
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
-__all__ = ["SCHEMA_VERSION", "connect", "hold", "in_our_words", "prepare"]
+__all__ = ["SCHEMA_VERSION", "Turns", "connect", "hold", "in_our_words", "prepare"]
 
 T = TypeVar("T")
 
@@ -31,15 +35,36 @@ CREATE TABLE messages (
 CREATE INDEX messages_in_order ON messages (project, session_id, position);
 CREATE TABLE sync_projects (
     project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
-    next TEXT, reached TEXT, watermark TEXT
+    next TEXT, reached TEXT, watermark TEXT, listings INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE sync_pending (
-    project TEXT NOT NULL, session_id TEXT NOT NULL,
+    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
     reason TEXT, attempts INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (project, session_id)
 );
 """
 """`sync_pending` holds the sessions whose messages are not kept; those with a *reason* have failed."""
+
+
+class Turns:
+    """Runs work in other threads, one piece after the other, and says in our words what fails.
+
+    The lock is needed beside the limiter: a task that is cancelled from outside leaves its thread at work,
+    and two threads in one connection crash the interpreter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._limiter = CapacityLimiter(1)
+        self._lock = Lock()
+
+    async def __call__(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What *work* gives."""
+        return await to_thread.run_sync(self._alone, partial(work, *arguments), limiter=self._limiter)
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            return in_our_words(work, self._path)
 
 
 def connect(path: Path) -> sqlite3.Connection:

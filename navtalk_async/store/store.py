@@ -21,6 +21,7 @@ __all__ = [
     "Standing",
     "Store",
     "StoredTranscript",
+    "Wanted",
     "is_final",
     "iso",
     "journalled",
@@ -68,6 +69,13 @@ class StoredTranscript(NamedTuple):
     messages: list[MessageRow]
 
 
+class Wanted(NamedTuple):
+    """A session whose messages are to be asked for, in the state that the listing gave it."""
+
+    id: str
+    content_hash: str
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How far a project has come."""
 
@@ -77,7 +85,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """The begin of the last session that the present listing gave, as the API wrote it."""
     watermark: str | None = None
     """The latest begin of any session in listings that came to their end, as the API wrote it."""
-    pending: list[str] = []
+    pending: list[Wanted] = []
     """Sessions that are journalled, and whose messages are not kept yet."""
     failed: int = 0
     known: list[str] = []
@@ -90,8 +98,8 @@ class Journalled(NamedTuple):
     inserted: list[Session]
     changed: list[Session]
     same: list[Session]
-    to_fetch: list[str]
-    """The ids whose messages are to be asked for."""
+    to_fetch: list[Wanted]
+    """The sessions whose messages are to be asked for."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,10 +109,12 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     pending: int
     failed: int
+    listed: bool
+    """Whether a listing has come to its end, and no later one has been broken off."""
 
 
 class Store(Protocol):
-    """Where sessions and messages are kept. It is used by one task that lists and one that writes.
+    """Where sessions and messages are kept. Any task may call it; it does one thing after the other.
 
     Every method raises `StoreError`, with a sentence for the user, where the database does not work.
     """
@@ -120,13 +130,16 @@ class Store(Protocol):
         ...
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None
+        self, project: str, sessions: Sequence[Session], following: Request | None, *, now: str
     ) -> Journalled:
-        """Keep a page of sessions, those to fetch as pending, and where the listing goes on, all at once."""
+        """Keep a page of sessions, those to fetch as pending, and where the listing goes on, all at once.
+
+        *now* is when the run began, in the API's form: a session dated later does not move the watermark.
+        """
         ...
 
-    async def keep(self, project: str, finished: Sequence[tuple[str, list[Message]]]) -> None:
-        """Keep the messages of some sessions, which are then pending no more."""
+    async def keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
+        """Keep the messages of some sessions, which are pending no more unless they have changed since."""
         ...
 
     async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
@@ -160,8 +173,9 @@ def is_final(session: Session) -> bool:
 
 
 def content_hash(raw: bytes) -> str:
-    """What two equal JSON objects of a session share."""
-    return blake2b(raw, digest_size=16).hexdigest()
+    """What two equal JSON objects of a session share, however they are written."""
+    canonical = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")
+    return blake2b(canonical, digest_size=16).hexdigest()
 
 
 def journalled(
@@ -172,12 +186,13 @@ def journalled(
     """
     found = Journalled([], [], [], [])
     for session in {session.id: session for session in sessions}.values():
-        kept = hashes.get(session.id)
-        news = kept != content_hash(session.raw)
+        kept, new = hashes.get(session.id), content_hash(session.raw)
+        news = kept != new
         (found.inserted if kept is None else found.changed if news else found.same).append(session)
         wanted = news or not (is_final(session) or session.id in failed)
-        if wanted and session.id not in pending:
-            found.to_fetch.append(session.id)
+        # One that changed while it was being fetched may have said more since: it is fetched again.
+        if wanted and (session.id not in pending or (news and kept is not None)):
+            found.to_fetch.append(Wanted(session.id, new))
     return found
 
 
@@ -191,12 +206,15 @@ def iso(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = as_utc(text)
     except ValueError:
         return None
-    if len(text) == 19 and moment.tzinfo is None:  # yyyy-MM-dd HH:mm:ss, which nearly all are
-        return f"{text[:10]}T{text[11:]}Z"
-    return as_utc(text).isoformat().replace("+00:00", "Z")
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def storable(value: str | int | None) -> str | int | None:
+    """*value*, as text where it is a number that no database holds."""
+    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
 
 
 def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
@@ -206,7 +224,7 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
         project,
         session.id,
         api,
-        as_word(session.status),
+        storable(as_word(session.status)),
         iso(session.started),
         iso(session.ended),
         session.title,
@@ -226,8 +244,8 @@ def message_row(project: str, session_id: str, position: int, message: Message) 
         message.id,
         session_id,
         position,
-        as_word(message.role),
-        int(kind) if isinstance(kind, int) else kind,
+        storable(as_word(message.role)),
+        storable(int(kind) if isinstance(kind, int) else kind),
         message.content,
         iso(message.created),
         message.raw.decode(),
