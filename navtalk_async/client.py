@@ -11,6 +11,7 @@ import msgspec
 
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.errors import BodyTooLarge
 from navtalk_async.models import Message, Page, Request, Response, Role, Session, SessionStatus
 from navtalk_async.observe import Observer, Stats
 from navtalk_async.paging import Listing
@@ -42,9 +43,9 @@ class NavTalkClient:
             keys that change. Default: the environment's `NAVTALK_API_KEY`.
         base_url: with or without `/api/chat` at its end. Default: the environment's `NAVTALK_BASE_URL`,
             or else NavTalk's own. It must be https, except on this machine.
-        concurrency: the most requests in flight at once, of everything this client does; `"auto"` begins
-            with 128 and asks less while the server refuses.
-        rate: the most requests a second; None for no such limit.
+        concurrency: the most requests in flight at once, of everything this client does in one event loop;
+            `"auto"` begins with 128 and asks less while the server refuses.
+        rate: the most requests a second, in one event loop; None for no such limit.
         timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.
         attempt_timeout: seconds for a single attempt.
         retry: how often to try again, and how patiently.
@@ -72,7 +73,8 @@ class NavTalkClient:
     ) -> None:
         self.dialect: Dialect = NavTalk()
         key = _given_key(key, self.dialect.key_variable)
-        base_url = base_url or os.environ.get("NAVTALK_BASE_URL") or self.dialect.default_base_url
+        if base_url is None:
+            base_url = os.environ.get("NAVTALK_BASE_URL") or self.dialect.default_base_url
         self._patience = Patience(timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry())
         self._wire = Wire(
             root=self.dialect.root(base_url),
@@ -191,9 +193,17 @@ class Sessions:
             dialect.get_session(dialect.checked_id(session_id)), dialect.read_session
         )
 
-    def page(self, request: Request) -> Awaitable[Page[Session]]:
-        """The page that *request* asks for, which some earlier page had as its `next`."""
-        return self._client.ask(request, self._client.dialect.read_sessions)
+    async def page(self, request: Request) -> Page[Session]:
+        """The page that *request* asks for, which some earlier page had as its `next`; with fewer rows, if
+        its rows are so long that they do not fit into memory together.
+        """
+        dialect = self._client.dialect
+        try:
+            return await self._client.ask(request, dialect.read_sessions)
+        except BodyTooLarge:
+            if (smaller := dialect.smaller(request)) is None:
+                raise
+        return await self.page(smaller)
 
 
 class Messages:
@@ -235,6 +245,12 @@ class Messages:
         )
         return Listing(self.page, request)
 
-    def page(self, request: Request) -> Awaitable[Page[Message]]:
-        """The page that *request* asks for, which some earlier page had as its `next`."""
-        return self._client.ask(request, self._client.dialect.read_messages)
+    async def page(self, request: Request) -> Page[Message]:
+        """The page that *request* asks for; see `Sessions.page`."""
+        dialect = self._client.dialect
+        try:
+            return await self._client.ask(request, dialect.read_messages)
+        except BodyTooLarge:
+            if (smaller := dialect.smaller(request)) is None:
+                raise
+        return await self.page(smaller)

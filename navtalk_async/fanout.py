@@ -62,6 +62,8 @@ class FanOut(Generic[T, R]):
         self._feeder = _Bell()
         self._workers = _Bell()
         self._readers = _Bell()
+        self._hired = 0
+        self._left = False
         self._group: TaskGroup | None = None
 
     def __repr__(self) -> str:
@@ -73,15 +75,14 @@ class FanOut(Generic[T, R]):
             raise RuntimeError("A fan-out runs once; make another for another run.")
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
-        self._group.start_soon(self._feed)
-        for _ in range(self._at_once):
-            self._group.start_soon(self._labour)
+        self._group.start_soon(self._feed, self._group)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._group is not None:
+            self._left = True
             self._group.cancel_scope.cancel()
             # The body's own error is not told to the group, which would wrap it: it passes us by.
             await self._group.__aexit__(None, None, None)
@@ -90,6 +91,8 @@ class FanOut(Generic[T, R]):
         return self
 
     async def __anext__(self) -> R:
+        if self._group is None or self._left:
+            raise RuntimeError("Results come only within the `async with` of what gives them.")
         while self._handed_over not in self._results:
             if self._all_listed and not self._todo and self._finished == self._taken_up:
                 raise self._listing_error or StopAsyncIteration
@@ -101,12 +104,13 @@ class FanOut(Generic[T, R]):
             raise result.error
         return result
 
-    async def _feed(self) -> None:
+    async def _feed(self, group: TaskGroup) -> None:
         try:
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
                     self._todo.extend(batch)
                     self._workers.ring(len(batch))
+                    self._hire(group, len(batch))
                     while len(self._todo) > self._at_once * READ_AHEAD:
                         await self._feeder.wait()
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
@@ -114,6 +118,12 @@ class FanOut(Generic[T, R]):
         self._all_listed = True
         self._workers.ring()
         self._readers.ring()
+
+    def _hire(self, group: TaskGroup, at_most: int) -> None:
+        # As many as there is work for: a million at once, asked for three items, are three.
+        for _ in range(min(at_most, self._at_once - self._hired)):
+            group.start_soon(self._labour)
+            self._hired += 1
 
     async def _labour(self) -> None:
         while self._todo or not self._all_listed:

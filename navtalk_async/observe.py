@@ -1,10 +1,10 @@
 """What is happening: events for whoever wants to watch, with secrets removed."""
 
+import html
 import logging
 import re
 from collections.abc import Iterable
 from typing import Protocol
-from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -83,11 +83,20 @@ be found inside of words."""
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced, also where it stands quoted as in a URL."""
+    """*text* with every secret replaced, also where it stands quoted, as in a URL or in HTML."""
     for secret in filter(None, secrets):
-        for form in {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}:
-            if len(form) >= LEAST_UNMISTAKABLE:
-                text = text.replace(form, "[key]")
-            else:
-                text = re.sub(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", "[key]", text)
+        form = "".join(map(_any_form, secret))
+        if len(secret) < LEAST_UNMISTAKABLE:
+            form = rf"(?<![^\W_]){form}(?![^\W_])"
+        text = re.sub(form, "[key]", text)
     return text
+
+
+def _any_form(character: str) -> str:
+    """A pattern for *character* as it is, percent-encoded in either case, and as an entity."""
+    if character.isalnum():
+        return character
+    number = ord(character)
+    entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
+    quoted = [f"(?i:%{number:02x})", *(f"(?i:{re.escape(each)})" for each in sorted(entities))]
+    return f"(?:{'|'.join([*quoted, re.escape(character)])})"

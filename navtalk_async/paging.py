@@ -86,6 +86,10 @@ async def whole(ask: Ask[T], request: Request) -> list[T]:
     return items
 
 
+async def _nothing(_: Request) -> Page[Any]:
+    return Page([])
+
+
 class Listing(Generic[T]):
     """A list on the server, not yet asked for.
 
@@ -117,6 +121,6 @@ class Listing(Generic[T]):
         """
         return walk(self.ask, self.request if start is msgspec.UNSET else start)
 
-    def resume(self, start: Request) -> "Listing[T]":
-        """The rest of this list from *start* on, which is some earlier page's `next`."""
-        return Listing(self.ask, start)
+    def resume(self, start: Request | None) -> "Listing[T]":
+        """The rest of this list from *start* on, an earlier page's `next`; after the last one, nothing."""
+        return Listing(self.ask if start is not None else _nothing, start or self.request)

@@ -619,3 +619,12 @@ async def test_the_version_is_told():
     done = await navtalk("--version")
     assert done.code == 0
     assert done.out.startswith("navtalk 0.")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_a_command_whose_streams_are_closed_does_its_work(closed, tmp_path):
+    async with Sandbox(World(5, messages=1)) as box:
+        command = f"{shlex.quote(sys.executable)} -m navtalk_async.cli export {tmp_path} --base-url {box.url} {closed}"
+        process = await asyncio.create_subprocess_shell(command, env={**os.environ, "NAVTALK_API_KEY": "k"})
+        assert await process.wait() == 0
+    assert (tmp_path / "manifest.json").exists()

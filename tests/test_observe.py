@@ -72,3 +72,10 @@ def test_every_occurrence_of_every_secret_is_replaced():
 @pytest.mark.parametrize("secrets", [[], [""]])
 def test_no_secret_changes_nothing(secrets):
     assert scrub("as it is", secrets) == "as it is"
+
+
+@pytest.mark.parametrize(
+    "echo", ["CANARY-a%2bb%2fc", "CANARY-a%2Bb/c", "CANARY-a&#43;b&#x2f;c", "CANARY-a+b/c"]
+)
+def test_a_secret_is_found_in_whatever_way_a_server_quotes_it(echo):
+    assert scrub(f"key {echo} is wrong", ["CANARY-a+b/c"]) == "key [key] is wrong"

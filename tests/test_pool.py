@@ -119,6 +119,28 @@ async def test_one_answer_in_ten_being_bad_costs_nothing_but_time():
     assert sum(box.counts.faults.values()) > 5
 
 
+async def test_messages_too_long_to_come_together_come_in_smaller_pages():
+    async with Sandbox(World(3, messages=0)) as box, client_of(box, body_limit=2**20) as nt:
+        for number in range(30):
+            box.world.add_message(box.world.sessions[1]["id"], content=f"{number} " + "long " * 20_000)
+        async with SessionPool(nt).transcripts(order="listed") as transcripts:
+            got = [seen(transcript) async for transcript in transcripts]
+    assert got == truth(box.world)
+
+
+async def test_transcripts_are_refused_outside_of_their_async_with():
+    async with Sandbox(sessions=3) as box, client_of(box) as nt:
+        transcripts = SessionPool(nt).transcripts()
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(transcripts)
+
+
+async def test_a_million_at_once_asked_for_three_sessions_are_three():
+    async with Sandbox(World(3, messages=1)) as box, client_of(box) as nt:
+        async with SessionPool(nt, concurrency=1_000_000).transcripts() as transcripts:
+            assert len([each async for each in transcripts]) == 3
+
+
 async def test_leaving_early_stops_the_requests_and_leaves_no_task():
     async with Sandbox(sessions=300) as box, client_of(box) as nt:
         before = asyncio.all_tasks()

@@ -1,13 +1,27 @@
 """The whole job, from a shell."""
 
+import os
 import sys
 from importlib.util import find_spec
 
 __all__ = ["main"]
 
 
+def fill_closed_descriptors() -> None:
+    """Open the null device on what our parent has closed of 0, 1 and 2, as cron may.
+
+    The next file or socket would get that number; libuv ends the process when it finds one of its own there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main() -> None:
     """The command `navtalk`."""
+    fill_closed_descriptors()
     missing = [name for name in ("click", "rich") if find_spec(name) is None]
     if missing:
         sys.stderr.write(

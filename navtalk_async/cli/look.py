@@ -5,12 +5,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 import click
 
 from navtalk_async.cli.connection import Shell, as_usage_error, talks_to_api
-from navtalk_async.cli.options import LISTING, as_role, as_status, as_time, examples
+from navtalk_async.cli.options import LISTING, as_role, as_session_id, as_status, as_time, examples
 from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import details_text, put, put_json, tab_separated, transcript_text
@@ -28,7 +27,7 @@ Fields = dict[str, Any]
 SESSION_COLUMNS = ("id", "status", "start_time", "end_time", "video_url")
 MESSAGE_COLUMNS = ("position", "id", "created_at", "role", "type", "content")
 
-IDENTIFIED = click.argument("session_id", metavar="ID", type=click.UUID)
+IDENTIFIED = click.argument("session_id", metavar="ID", type=as_session_id)
 START = click.option(
     "--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset)."
 )
@@ -64,7 +63,7 @@ def sessions(*, shell: Shell, start: datetime | None, end: datetime | None, stat
 @click.command()
 @IDENTIFIED
 @talks_to_api
-def session(*, shell: Shell, session_id: UUID) -> int:
+def session(*, shell: Shell, session_id: str) -> int:
     """Show one session, without its messages."""
 
     async def look(client: NavTalkClient) -> None:
@@ -81,7 +80,7 @@ def session(*, shell: Shell, session_id: UUID) -> int:
 @click.option("--role", type=as_role, metavar="user|assistant", help="Only what this role said.")
 @talks_to_api
 def messages(
-    *, shell: Shell, session_id: UUID, start: datetime | None, end: datetime | None, role: int | None
+    *, shell: Shell, session_id: str, start: datetime | None, end: datetime | None, role: int | None
 ) -> int:
     """List what was said in one session."""
 
@@ -97,7 +96,7 @@ def messages(
 @click.command()
 @IDENTIFIED
 @talks_to_api
-def transcript(*, shell: Shell, session_id: UUID) -> int:
+def transcript(*, shell: Shell, session_id: str) -> int:
     """Show one session and all that was said in it.
 
     With --json it is an object as in transcripts.jsonl.
@@ -160,6 +159,6 @@ def _session_fields(client: NavTalkClient, session: Session) -> Fields:
     return {name: value for name, value in fields.items() if name not in ("project", "deleted_at")}
 
 
-def _message_fields(client: NavTalkClient, session_id: UUID, number: int, message: Message) -> Fields:
+def _message_fields(client: NavTalkClient, session_id: str, number: int, message: Message) -> Fields:
     row = message_row("", str(session_id), number, message)
     return message_fields(row, client.dialect.record_kinds[1])

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.export.export import FORMATS
 from navtalk_async.models import OpenEnum, Role, SessionStatus, as_utc
 from navtalk_async.wire.limits import Concurrency
@@ -16,6 +17,7 @@ __all__ = [
     "as_formats",
     "as_role",
     "as_seconds",
+    "as_session_id",
     "as_status",
     "as_time",
     "examples",
@@ -88,6 +90,14 @@ def as_at_once(text: str) -> Concurrency:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise click.BadParameter(f"{text!r} is neither auto nor a number from 1.")
     return int(text)
+
+
+def as_session_id(text: str) -> str:
+    """The id of a session, as it was given: servers may tell upper from lower case."""
+    try:
+        return NavTalk().checked_id(text)
+    except ValueError as refusal:
+        raise click.BadParameter(str(refusal)) from None
 
 
 def as_seconds(text: str) -> float:

@@ -109,6 +109,8 @@ def waits_told(talk: Talk, mode: ProgressMode) -> Observer:
 
 def log(event: Event) -> None:
     """What goes wrong, for `-v`; the client itself logs all events for `-vv`."""
+    if logger.isEnabledFor(logging.DEBUG):
+        return
     match event:
         case Failed():
             logger.info("%s, attempt %d: %s", event.path, event.attempt, event.error)

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
 from typing import Any
-from uuid import UUID
 
 import click
 import msgspec
 
 from navtalk_async.cli.connection import as_usage_error
-from navtalk_async.cli.options import LISTING, as_role, as_status, as_time, with_options
+from navtalk_async.cli.options import LISTING, as_role, as_session_id, as_status, as_time, with_options
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import seconds_text
 from navtalk_async.models import Role, SessionStatus, as_word
@@ -34,7 +33,7 @@ SCOPE_OPTIONS = with_options(
     ),
     click.option("--role", type=as_role, metavar="user|assistant", help="Messages of this role."),
     click.option(
-        "--session", "ids", type=click.UUID, metavar="ID", multiple=True, help="This session; repeatable."
+        "--session", "ids", type=as_session_id, metavar="ID", multiple=True, help="This session; repeatable."
     ),
     LISTING,
 )
@@ -50,7 +49,7 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
         end: datetime | None,
         status: int | None,
         role: int | None,
-        ids: tuple[UUID, ...],
+        ids: tuple[str, ...],
         **others: Any,
     ) -> int:
         if ids and (start is not None or end is not None or status is not None):

@@ -71,6 +71,10 @@ class Dialect(Protocol):
         """The question for a first page of a session's messages, by an id as for `get_session`."""
         ...
 
+    def smaller(self, request: Request) -> Request | None:
+        """The same question for a page of half as many rows; None where there is no smaller one."""
+        ...
+
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         """A page of sessions, out of the answer to *request*."""
         ...

@@ -102,7 +102,7 @@ class NavTalk:
     ) -> Request:
         params = span(start_time, end_time)
         if status is not None:
-            params["status"] = str(int(status))
+            params["status"] = number("status", status)
         params["limit"] = page_size(limit, most=SESSIONS_A_PAGE)
         if cursor is not None:
             params["cursor"] = cursor
@@ -127,11 +127,15 @@ class NavTalk:
         params = span(start_time, end_time)
         params["sessionId"] = session_id
         if role is not None:
-            params["role"] = str(int(role))
+            params["role"] = number("role", role)
         params["limit"] = page_size(limit, most=MESSAGES_A_PAGE)
         if cursor is not None:
             params["cursor"] = cursor
         return Request(path="/api/chat/messages", params=params)
+
+    def smaller(self, request: Request) -> Request | None:
+        rows = int(request.params.get("limit", "1")) // 2
+        return request.having(limit=str(rows)) if rows else None
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         return read_page(request, response, SESSIONS, NavTalkSession)
@@ -197,6 +201,13 @@ def why(body: bytes) -> Refusal:
         return Refusal()
 
 
+def number(name: str, value: int) -> str:
+    """*value* as the API takes it; a ValueError if it is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value!r} is not a number; use {name.title()} or `SessionStatus`.")
+    return str(int(value))
+
+
 def page_size(limit: int | None, *, most: int) -> str:
     """*limit*, or *most*: the fewest requests for a walk.
 
@@ -205,7 +216,7 @@ def page_size(limit: int | None, *, most: int) -> str:
     """
     if limit is None:
         return str(most)
-    if not 1 <= limit <= most:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
         raise ValueError(f"limit={limit!r} is not from 1 to {most}, the most the API gives in a page.")
     return str(limit)
 
@@ -233,6 +244,8 @@ def seconds_text(moment: When) -> str:
     """
     if isinstance(moment, str):
         return _checked(moment)
+    if not isinstance(moment, date):
+        raise ValueError(f"{moment!r} is no time: give an aware datetime, a date, or 2025-11-12 18:20:38.")
     if not isinstance(moment, datetime):
         return f"{moment.isoformat()} 00:00:00"
     if moment.tzinfo is None:

@@ -70,6 +70,8 @@ def checked_key(key: str) -> Secret:
         ValueError: it is empty, or holds what no key holds; the message does not show it.
     """
     # Under its own name, so that a traceback from here has no other.
+    if not isinstance(key, str):
+        raise ValueError(f"The API key is a {type(key).__name__}, and not a text.")
     key = Secret(key.strip())
     if not key:
         raise ValueError("The API key is empty.")

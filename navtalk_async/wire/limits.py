@@ -114,9 +114,10 @@ class Gate:
             raise ClientClosed("The client is closed.")
         if not self.entered(now):
             if deadline is not None and self._opens_at > deadline:
-                wait, left = self._opens_at - now, deadline - now
+                wait, left = min(self._opens_at - now, 1e9), max(deadline - now, 0.0)
+                whose = "The server wants" if self._paused_until > deadline else "The rate allows"
                 raise DeadlineExceeded(
-                    f"The server wants nothing asked for {wait:.0f} s more, and this call has {left:.3g} s."
+                    f"{whose} nothing asked for {wait:.0f} s more, and this call has {left:.1f} s left."
                 )
             await self._wait_turn(deadline, first=first)
         # A busy loop wakes us late.

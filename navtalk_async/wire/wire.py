@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import math
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -11,7 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from navtalk_async.errors import AttemptTimeout, ClientClosed, DeadlineExceeded, NavTalkError, RateLimited
+from navtalk_async.errors import (
+    AttemptTimeout,
+    ClientClosed,
+    DeadlineExceeded,
+    NavTalkError,
+    RateLimited,
+    TransportError,
+)
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
@@ -25,6 +33,12 @@ T = TypeVar("T")
 
 Key = str | Callable[[], str | Awaitable[str]]
 Read = Callable[[Request, Response], T]
+
+LEAST_SECONDS = 0.001
+"""To aiohttp, a timeout of nought is none."""
+
+CLOSING_SECONDS = 2.0
+"""How long another thread's loop may take to close its connections."""
 
 BODY_LIMIT = 128 * 1024 * 1024
 """Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb."""
@@ -139,6 +153,8 @@ class Wire:
                 return outcome
             if not isinstance(outcome, NavTalkError):
                 raise outcome
+            if isinstance(outcome, AttemptTimeout) and deadline is not None and loop.time() >= deadline:
+                outcome = _too_late(outcome)
             counted += not isinstance(outcome, RateLimited)
             self._failed(line, request, outcome, attempts)
             known = self._known_server
@@ -150,7 +166,7 @@ class Wire:
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
-        in_flight = sum(line.gate.in_flight for line in self._lines.values())
+        in_flight = sum(line.gate.in_flight for line in list(self._lines.values()))
         return msgspec.structs.replace(self._stats, in_flight=in_flight)
 
     async def aclose(self) -> None:
@@ -163,7 +179,7 @@ class Wire:
             if loop is here:
                 await line.close()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(line.close(), loop))
+                await _closed_elsewhere(loop, line)
         keeper = self._keepers.pop(here, None)
         self._lines.clear()
         if keeper is not None:
@@ -198,19 +214,31 @@ class Wire:
         self, line: Line, request: Request, read: Read[T], seconds: float
     ) -> T | NavTalkError | asyncio.CancelledError:
         """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
-        try:
-            key = self._key if isinstance(self._key, str) else await _fetched(self._key, seconds)
-        except TimeoutError:
-            return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
-        url, headers = address(self._base, request, key, self._key_place)
-        self._stats.requests += 1
-        response = await line.transport.exchange(request, url, headers, seconds)
+        key: str
+        if isinstance(self._key, str):
+            key = self._key
+        else:
+            asked_at = time.monotonic()
+            try:
+                key = await _fetched(self._key, seconds)
+            except TimeoutError:
+                return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
+            seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
+        response = await self._exchange(line, request, key, seconds)
         if not isinstance(response, Response):
             return response
         try:
             return read(request, response)
         except NavTalkError as refusal:
             return without_secret(refusal, key)
+
+    def _exchange(
+        self, line: Line, request: Request, key: str, seconds: float
+    ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
+        # In a frame of its own, which has ended before an answer is read: the URL holds the key.
+        url, headers = address(self._base, request, key, self._key_place)
+        self._stats.requests += 1
+        return line.transport.exchange(request, url, headers, seconds)
 
     def _well_answered(self, line: Line, request: Request, attempts: int, sent_at: float) -> None:
         line.gate.answered()
@@ -237,15 +265,31 @@ class Wire:
                 announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}"))
         else:
             seconds = backoff(retry, failure.counted, chance)
-        left = math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
+        left = math.inf if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
         if seconds > left:
             raise DeadlineExceeded(
-                f"The next attempt would begin in {seconds:.3g} s, and this call has {left:.3g} s.",
+                f"The next attempt would begin in {seconds:.1f} s, and this call has {left:.1f} s left.",
                 attempts=error.attempts,
             ) from error
         self._stats.waited_seconds += seconds
         if not shared:
             await _counting(error.attempts, line.gate.rest(seconds))
+
+
+def _too_late(error: AttemptTimeout) -> DeadlineExceeded:
+    """What an attempt's timeout is where the whole call had no more time to give it."""
+    exceeded = DeadlineExceeded("The time for this call was spent waiting for an answer.")
+    exceeded.__cause__ = error
+    return exceeded
+
+
+async def _closed_elsewhere(loop: asyncio.AbstractEventLoop, line: Line) -> None:
+    """Close *line* in its own *loop*. If that one is just ending, it closes the line by itself, and what we
+    asked of it is cancelled, or never done; neither is the caller's trouble.
+    """
+    closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(line.close(), loop))
+    await asyncio.wait([closing], timeout=CLOSING_SECONDS)
+    closing.cancel()
 
 
 async def _counting(attempts: int, wait: Awaitable[None]) -> None:
