@@ -211,7 +211,7 @@ async def test_filters_choose_what_is_exported_and_stand_in_the_manifest(tmp_pat
 async def test_only_the_sessions_that_are_named_are_exported(tmp_path):
     async with Sandbox(World(30)) as box:
         chosen = [box.world.sessions[20], box.world.sessions[4]]
-        names = [word for row in chosen for word in ("--session", row["id"].upper())]
+        names = [word for row in chosen for word in ("--session", row["id"])]
         assert (await navtalk("export", tmp_path, *names, box=box)).code == 0
         assert written(tmp_path) == truth(box.world, chosen[::-1])
         again = await navtalk("export", tmp_path, *names[2:], *names[:2], box=box)
@@ -624,7 +624,8 @@ async def test_the_version_is_told():
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 async def test_a_command_whose_streams_are_closed_does_its_work(closed, tmp_path):
     async with Sandbox(World(5, messages=1)) as box:
-        command = f"{shlex.quote(sys.executable)} -m navtalk_async.cli export {tmp_path} --base-url {box.url} {closed}"
+        python = shlex.quote(sys.executable)
+        command = f"{python} -m navtalk_async.cli export {tmp_path} --base-url {box.url} {closed}"
         process = await asyncio.create_subprocess_shell(command, env={**os.environ, "NAVTALK_API_KEY": "k"})
         assert await process.wait() == 0
     assert (tmp_path / "manifest.json").exists()
