@@ -8,7 +8,18 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["Answered", "Event", "Failed", "Observer", "Stats", "Waiting", "announce", "is_watched", "scrub"]
+__all__ = [
+    "LEAST_UNMISTAKABLE",
+    "Answered",
+    "Event",
+    "Failed",
+    "Observer",
+    "Stats",
+    "Waiting",
+    "announce",
+    "is_watched",
+    "scrub",
+]
 
 logger = logging.getLogger("navtalk_async")
 

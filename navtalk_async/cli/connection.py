@@ -15,7 +15,7 @@ from navtalk_async.cli.options import as_at_once, with_options
 from navtalk_async.cli.talk import Talk, TalkHandler
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.observe import Observer
+from navtalk_async.observe import LEAST_UNMISTAKABLE, Observer
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = ["Connection", "ProgressMode", "Shell", "as_usage_error", "talks_to_api"]
@@ -142,7 +142,9 @@ def talks_to_api(command: Callable[..., int]) -> Callable[..., int]:
         if sandbox and (base_url or api_key_file or api_key_command):
             raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
         key = "sandbox" if sandbox else given_key(NavTalk.key_variable, api_key_file, api_key_command)
-        talk = Talk(as_json=progress == "json", secrets=[] if sandbox else [key])
+        # A key as short as a word of ours is made up, and would be found all over what we say.
+        secrets = [key] if len(key) >= LEAST_UNMISTAKABLE and not sandbox else []
+        talk = Talk(as_json=progress == "json", secrets=secrets)
         _listen(verbose, talk)
         if progress == "auto":
             # Log lines would tear a bar to pieces.
