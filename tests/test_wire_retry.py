@@ -112,7 +112,7 @@ def test_a_backoff_may_double_with_every_attempt_and_no_faster(retry, attempt, c
     assert backoff(retry, attempt, chance) == pytest.approx(chance * backoff(retry, attempt, 1.0))
 
 
-def test_with_the_defaults_a_call_gives_up_after_some_thirteen_seconds():
+def test_with_the_defaults_a_call_gives_up_after_some_twelve_seconds():
     waits = [backoff(Retry(), attempt, 0.5) for attempt in range(1, Retry().attempts)]
     assert 11 < sum(waits) < 15
 

@@ -204,7 +204,7 @@ def why(body: bytes) -> Refusal:
 def number(name: str, value: int) -> str:
     """*value* as the API takes it; a ValueError if it is no whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name}={value!r} is not a number; use {name.title()} or `SessionStatus`.")
+        raise ValueError(f"{name}={value!r} is not a whole number, nor a member of the enum for it.")
     return str(int(value))
 
 

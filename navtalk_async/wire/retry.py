@@ -32,7 +32,7 @@ LONGEST_PAUSE = 3600.0
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How stubborn to be. With the defaults a call that keeps failing gives up after some 13 seconds."""
+    """How stubborn to be. With the defaults a call that keeps failing gives up after some 12 seconds."""
 
     attempts: int = 8
     """The most attempts for a call. 429 answers are waited out and do not count. One answer in ten being
