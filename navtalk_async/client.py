@@ -13,7 +13,7 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import BodyTooLarge
 from navtalk_async.models import Message, Page, Request, Response, Role, Session, SessionStatus
-from navtalk_async.observe import Observer, Stats
+from navtalk_async.observe import Event, Observer, Stats
 from navtalk_async.paging import Listing
 from navtalk_async.wire.address import checked_key
 from navtalk_async.wire.limits import Concurrency
@@ -139,6 +139,10 @@ class NavTalkClient:
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._patience)
+
+    def announce(self, event: Event) -> None:
+        """Tell whoever watches, by `on_event` or in the log, that *event* happened."""
+        self._wire.announce(event)
 
 
 def _given_key(key: Key | None, variable: str) -> Key:

@@ -10,7 +10,7 @@ from typing import Generic, Literal, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-__all__ = ["READ_AHEAD", "WINDOW", "FanOut", "Order"]
+__all__ = ["READ_AHEAD", "WINDOW", "Bell", "FanOut", "Order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,9 +59,9 @@ class FanOut(Generic[T, R]):
         self._taken_up = self._finished = self._handed_over = 0
         self._all_listed = False
         self._listing_error: Exception | None = None
-        self._feeder = _Bell()
-        self._workers = _Bell()
-        self._readers = _Bell()
+        self._feeder = Bell()
+        self._workers = Bell()
+        self._readers = Bell()
         self._hired = 0
         self._left = False
         self._group: TaskGroup | None = None
@@ -86,6 +86,11 @@ class FanOut(Generic[T, R]):
             self._group.cancel_scope.cancel()
             # The body's own error is not told to the group, which would wrap it: it passes us by.
             await self._group.__aexit__(None, None, None)
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether nothing is left to take up, while more could run at once than does."""
+        return not self._todo and self._taken_up - self._finished < self._at_once
 
     def __aiter__(self) -> Self:
         return self
@@ -151,7 +156,7 @@ class _Error:
         self.error = error
 
 
-class _Bell:
+class Bell:
     """Wakes those who wait for something to have changed; each looks for itself whether it has.
 
     An `asyncio.Condition` without its lock, which nobody here needs, since nobody here awaits in between.

@@ -18,6 +18,7 @@ __all__ = [
     "Message",
     "MessageType",
     "Page",
+    "Place",
     "Record",
     "Request",
     "Response",
@@ -193,6 +194,9 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     session: Session
     messages: list[Message] = []
     error: Exception | None = None
+    is_rest: bool = False
+    """Whether these are only the messages that an earlier transcript of the session lacked, because its last
+    page was wrongly taken for the last one (`short_pages="audit"`)."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,3 +251,17 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     items: list[T]
     next: Request | None = None
     """None on the last page."""
+
+
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the walk of a list, or of a stretch of it, goes on. Positions are along what it is ordered by;
+    for a list in order of time, seconds since 1970.
+    """
+
+    next: Request
+    begin: int | None = None
+    """Its rows are those from here on; None: from the first of the list."""
+    end: int | None = None
+    """Its rows are those before; None: to the last of the list."""
+    reached: int | None = None
+    """Where the last row is that was taken; None before the first."""

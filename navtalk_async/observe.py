@@ -13,6 +13,7 @@ __all__ = [
     "Answered",
     "Event",
     "Failed",
+    "ListedPlainly",
     "Observer",
     "Stats",
     "Waiting",
@@ -49,7 +50,13 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Event = Answered | Failed | Waiting
+class ListedPlainly(msgspec.Struct, frozen=True, gc=False):
+    """A long list is walked page by page, since walking it from many places might lose rows."""
+
+    reason: str
+
+
+Event = Answered | Failed | Waiting | ListedPlainly
 
 
 class Observer(Protocol):

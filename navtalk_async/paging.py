@@ -35,6 +35,11 @@ class Trail:
         self._reach = 1
         self._empty = 0
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether a page has come, and was not the last."""
+        return self._steps > 0 or self._reach > 1
+
     def after(self, page: Page[Any]) -> Request | None:
         """The question that follows on *page*, which answered the one before; None at the end.
 

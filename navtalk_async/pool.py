@@ -5,13 +5,26 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import date, datetime
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from navtalk_async.client import NavTalkClient
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import ClientClosed, NavTalkError
-from navtalk_async.fanout import FanOut, Order
-from navtalk_async.models import Page, Role, Session, SessionStatus, Transcript
-from navtalk_async.paging import walk, whole
+from navtalk_async.fanout import WINDOW, Bell, FanOut, Order
+from navtalk_async.listing.by_time import ByTime
+from navtalk_async.listing.listing import WideListing
+from navtalk_async.models import (
+    Message,
+    Page,
+    Request,
+    Role,
+    Session,
+    SessionStatus,
+    Transcript,
+)
+from navtalk_async.observe import ListedPlainly
+from navtalk_async.paging import whole
+from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
 __all__ = ["SessionPool", "Slots", "at_once"]
@@ -20,6 +33,8 @@ Q = TypeVar("Q")
 T = TypeVar("T")
 
 When = datetime | date | str
+
+OnError = Literal["raise", "yield"]
 
 AUTO = 32
 """How many at once is `auto`: enough to hide 50 ms of latency, and few enough for a small server."""
@@ -88,8 +103,10 @@ class SessionPool:
         client: what to ask with; its own limits hold too.
         concurrency: the most requests in flight at once, those of the listing included; `"auto"` is 32,
             or what the client's own limit leaves of them while the server refuses.
-        listing: `"serial"` walks the list page by page; `"auto"` leaves the choice to the pool, which so
-            far walks page by page as well.
+        listing: `"serial"` walks the list page by page; `"auto"` from many places at once where it is waited
+            for, and the server does what that takes; else page by page as well.
+        short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
+            when a page is short as well, and watches that: see `transcripts`.
     """
 
     def __init__(
@@ -98,11 +115,14 @@ class SessionPool:
         *,
         concurrency: Concurrency = "auto",
         listing: Literal["auto", "serial"] = "auto",
+        short_pages: ShortPages = "follow",
     ) -> None:
         if listing not in ("auto", "serial"):
             raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
         self._client = client
         self._concurrency = at_once(concurrency)
+        self._walkers = self._concurrency if listing == "auto" else 1
+        self._short_pages = checked_short_pages(short_pages)
 
     def __repr__(self) -> str:
         return f"<SessionPool of {self._concurrency} on {self._client!r}>"
@@ -115,13 +135,17 @@ class SessionPool:
         status: SessionStatus | int | None = None,
         role: Role | int | None = None,
         order: Order = "done",
-        on_error: Literal["raise", "yield"] = "raise",
-    ) -> FanOut[Session, Transcript]:
+        on_error: OnError = "raise",
+    ) -> AbstractAsyncContextManager[AsyncIterator[Transcript]]:
         """Every session with its messages; an `async with` around an `async for`.
 
         The first messages are asked for as soon as the first page of sessions has come. Memory holds a few
         transcripts for each request at once, however many sessions there are; a slow reader slows the
         fetching; leaving early, by `break` or by an error, stops the rest.
+
+        With `short_pages="audit"`, most short pages are taken for the last ones. Should a message turn up
+        behind one that was followed, all others are followed after all, and whatever is found is given at the
+        end, in another transcript of the same session with `is_rest` set.
 
         Arguments:
             start_time, end_time, status: as for `sessions.list`.
@@ -133,23 +157,20 @@ class SessionPool:
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        client, bound = self._client, Slots(self._concurrency).bound
-        listing = client.sessions.list(start_time=start_time, end_time=end_time, status=status)
-        ask = bound(client.messages.page)
-
-        async def fetch(session: Session) -> Transcript:
-            request = client.dialect.list_messages(session.id, role=role)
-            try:
-                return Transcript(session=session, messages=await whole(ask, request))
-            except ClientClosed:
-                raise
-            except NavTalkError as error:
-                if on_error == "raise":
-                    raise
-                return Transcript(session=session, error=error)
-
-        pages = _items(walk(bound(listing.ask), listing.request))
-        return FanOut(fetch, pages, at_once=self._concurrency, order=order)
+        bound = Slots(self._concurrency).bound
+        filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        fetching = _Fetching(
+            bound(self._client.messages.page),
+            self._client.dialect,
+            role=role,
+            on_error=on_error,
+            audit=Audit() if self._short_pages == "audit" else None,
+        )
+        listing = self._listing(
+            bound(filters.ask), filters.request, end_time, order=order, is_awaited=lambda: fan.is_hungry
+        )
+        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=self._concurrency, order=order)
+        return fan
 
     def sessions(
         self,
@@ -157,13 +178,121 @@ class SessionPool:
         start_time: When | None = None,
         end_time: When | None = None,
         status: SessionStatus | int | None = None,
+        order: Order = "listed",
     ) -> AbstractAsyncContextManager[AsyncIterator[Session]]:
-        """The listing alone; an `async with` around an `async for`, in listed order."""
-        listing = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
-        return aclosing(listing.__aiter__())
+        """The listing alone; an `async with` around an `async for`.
+
+        Arguments:
+            start_time, end_time, status: as for `sessions.list`.
+            order: `"listed"` in the order of the listing; `"done"` page by page as they come, which needs
+                less memory.
+        """
+        pages = self.session_pages(start_time=start_time, end_time=end_time, status=status, order=order)
+        return aclosing(_each(pages))
+
+    def session_pages(
+        self,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: SessionStatus | int | None = None,
+        order: Order = "listed",
+    ) -> AsyncGenerator[list[Session], None]:
+        """As `sessions`, page by page, some of them empty. To leave it early, close it (`aclosing`)."""
+        if order not in WINDOW:
+            raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
+        filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        ask = Slots(self._concurrency).bound(filters.ask)
+        return self._listing(ask, filters.request, end_time, order=order).pages()
+
+    def _listing(
+        self,
+        ask: Callable[[Request], Awaitable[Page[Session]]],
+        request: Request,
+        end_time: When | None,
+        *,
+        order: Order,
+        is_awaited: Callable[[], bool] = lambda: True,
+    ) -> WideListing[Session]:
+        return WideListing(
+            ask,
+            request,
+            axis=ByTime.of(self._client.dialect, request, end_time) if self._walkers > 1 else None,
+            walkers=self._walkers,
+            listed=order == "listed",
+            full=self._client.dialect.rows(request),
+            is_awaited=is_awaited,
+            on_doubt=lambda reason: self._client.announce(ListedPlainly(reason)),
+        )
 
 
-async def _items(pages: AsyncGenerator[Page[Session], None]) -> AsyncGenerator[list[Session], None]:
+class _Wanted(NamedTuple):
+    """A session whose messages are to be fetched: all of them, or the rest from a request on."""
+
+    session: Session
+    rest: Request | None = None
+
+
+class _Fetching:
+    """Fetches transcripts, and remembers which may have a rest."""
+
+    def __init__(
+        self,
+        ask: Callable[[Request], Awaitable[Page[Message]]],
+        dialect: Dialect,
+        *,
+        role: int | None,
+        on_error: OnError,
+        audit: Audit | None,
+    ) -> None:
+        self._ask = ask
+        self._dialect = dialect
+        self._role = role
+        self._on_error = on_error
+        self._audit = audit
+        self._unread: list[_Wanted] = []
+        self._open = 0
+        self._fetched = Bell()
+
+    async def wanted(self, listing: WideListing[Session]) -> AsyncGenerator[list[_Wanted], None]:
+        """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
+        async with aclosing(listing.pages()) as pages:
+            async for sessions in pages:
+                self._open += len(sessions)
+                yield [_Wanted(session) for session in sessions]
+        if self._audit is not None:
+            while self._open:
+                await self._fetched.wait()
+            if self._audit.refuted:
+                yield self._unread
+
+    async def fetch(self, wanted: _Wanted) -> Transcript:
+        """The transcript that is *wanted*, or one with the error that keeps its messages away."""
+        try:
+            messages = await self._messages(wanted)
+            return Transcript(session=wanted.session, messages=messages, is_rest=wanted.rest is not None)
+        except ClientClosed:
+            raise
+        except NavTalkError as error:
+            if self._on_error == "raise":
+                raise
+            return Transcript(session=wanted.session, error=error, is_rest=wanted.rest is not None)
+        finally:
+            self._open -= 1
+            self._fetched.ring()
+
+    async def _messages(self, wanted: _Wanted) -> list[Message]:
+        request = wanted.rest or self._dialect.list_messages(wanted.session.id, role=self._role)
+        if self._audit is None or wanted.rest is not None:
+            return await whole(self._ask, request)
+        rows = await self._audit.whole(self._ask, request, full=self._dialect.rows(request))
+        if rows.unread is not None:
+            self._unread.append(_Wanted(wanted.session, rows.unread))
+        return rows.items
+
+
+async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Session, None]:
     async with aclosing(pages):
-        async for page in pages:
-            yield page.items
+        async for sessions in pages:
+            for session in sessions:
+                yield session

@@ -231,22 +231,19 @@ def test_the_manifest_tells_filters_in_the_words_of_the_files():
     }
 
 
-def seen(progress=None, *, all_listed=False, trouble=(0.0, None), stats=None):
+def seen(progress=None, *, trouble=(0.0, None), stats=None):
     return glance(
         progress or Progress(),
         stats or Stats(),
         seconds=1.23,
         pace=82.4,
         trouble=trouble,
-        all_listed=all_listed,
     )
 
 
 def halfway(**figures):
     begin = datetime(2025, 11, 1, tzinfo=UTC)
-    return Progress(
-        began_at=begin, reached=begin + timedelta(days=41), ends_at=begin + timedelta(days=100), **figures
-    )
+    return Progress(began_at=begin, ends_at=begin + timedelta(days=100), unlisted=59 * 86400, **figures)
 
 
 def test_a_run_is_told_in_one_line():
@@ -264,12 +261,12 @@ def test_before_the_first_session_there_is_no_share():
 
 
 def test_once_all_is_listed_the_share_is_that_of_the_sessions():
-    told = seen(halfway(done=30, open=10), all_listed=True)
+    told = seen(halfway(done=30, open=10, all_listed=True))
     assert (told.share, told.share_of) == (0.75, "sessions")
 
 
 def test_a_listing_without_news_keeps_the_share_of_time():
-    assert seen(halfway(), all_listed=True).share_of == "time range"
+    assert seen(halfway(all_listed=True)).share_of == "time range"
 
 
 def test_a_wait_is_told_with_its_reason():

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
-from navtalk_async.models import Request, SessionStatus
+from navtalk_async.models import Place, Request, SessionStatus
 from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.store.store import Wanted, content_hash, iso, journalled
+from navtalk_async.store.store import Fetched, Wanted, content_hash, iso, journalled
 
-LATER = Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"})
+LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
@@ -48,8 +48,8 @@ def message(number, content="hello"):
     )
 
 
-async def journal(store, project, sessions, following):
-    return await store.journal(project, sessions, following, now="2026-01-01 00:00:00")
+async def journal(store, project, sessions, place):
+    return await store.journal(project, sessions, [place] if place else [], now="2026-01-01 00:00:00")
 
 
 def wanted(kept):
@@ -65,7 +65,7 @@ async def test_what_was_kept_comes_back_in_order(store):
     await journal(store, "default", sessions, None)
     await store.keep(
         "default",
-        [(wanted(each), [message(100 * n + m) for m in range(3)]) for n, each in enumerate(sessions)],
+        [Fetched(wanted(each), [message(100 * n + m) for m in range(3)]) for n, each in enumerate(sessions)],
     )
     kept = await everything(store)
     assert [each.session.id for each in kept] == [each.id for each in sessions]
@@ -80,7 +80,7 @@ async def test_every_text_comes_back_as_it_was(contents):
             await store.claim("default", api="navtalk", scope="{}")
             await journal(store, "default", [session(1)], None)
             said = [message(number, text) for number, text in enumerate(contents)]
-            await store.keep("default", [(wanted(session(1)), said)])
+            await store.keep("default", [Fetched(wanted(session(1)), said)])
             [kept] = await everything(store)
     assert [row.content for row in kept.messages] == contents
 
@@ -88,7 +88,7 @@ async def test_every_text_comes_back_as_it_was(contents):
 async def test_a_session_is_pending_from_its_journal_until_its_messages_are_kept(store):
     found = await journal(store, "default", [session(1), session(2)], LATER)
     assert found.to_fetch == [wanted(session(1)), wanted(session(2))]
-    await store.keep("default", [(wanted(session(1)), [])])
+    await store.keep("default", [Fetched(wanted(session(1)), [])])
     standing = await store.claim("default", api="navtalk", scope="{}")
     assert standing.pending == [wanted(session(2))]
 
@@ -96,14 +96,14 @@ async def test_a_session_is_pending_from_its_journal_until_its_messages_are_kept
 async def test_the_place_of_an_unfinished_listing_is_kept_with_its_page(store):
     await journal(store, "default", [session(1), session(7)], LATER)
     standing = await store.claim("default", api="navtalk", scope="{}")
-    assert (standing.next, standing.reached, standing.watermark) == (LATER, "2025-11-12 18:20:07", None)
+    assert (standing.places, standing.watermark) == ([LATER], None)
 
 
 async def test_a_finished_listing_leaves_the_watermark_at_the_latest_begin(store):
     await journal(store, "default", [session(7)], LATER)
     await journal(store, "default", [], None)
     standing = await store.claim("default", api="navtalk", scope="{}")
-    assert (standing.next, standing.watermark) == (None, "2025-11-12 18:20:07")
+    assert (standing.places, standing.watermark) == ([], "2025-11-12 18:20:07")
 
 
 async def test_the_watermark_never_goes_back(store):
@@ -122,7 +122,7 @@ async def test_a_session_that_changed_while_it_was_fetched_is_fetched_again(stor
     before, after = session(1, status=0, ended=None), session(1)
     await journal(store, "default", [before], LATER)
     assert (await journal(store, "default", [after], LATER)).to_fetch == [wanted(after)]
-    await store.keep("default", [(wanted(before), [message(1)])])
+    await store.keep("default", [Fetched(wanted(before), [message(1)])])
     assert (await store.claim("default", api="navtalk", scope="{}")).pending == [wanted(after)]
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 import click
 import msgspec
 
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.exits import Exit, exit_code
-from navtalk_async.cli.options import as_formats, examples, with_options
+from navtalk_async.cli.options import LISTING, as_formats, examples, with_options
 from navtalk_async.cli.reporting import Watch, reporting
 from navtalk_async.cli.running import run
 from navtalk_async.cli.scope import check_scope, in_words, takes_scope
@@ -20,6 +20,7 @@ from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError
 from navtalk_async.export.export import write_files
 from navtalk_async.export.files import WrittenFile
+from navtalk_async.short_pages import ShortPages
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.sync import Scope
 from navtalk_async.sync import sync as bring_up_to_date
@@ -30,9 +31,24 @@ WHEN_STOPPED = "Stopped. What was fetched is kept: the same command goes on from
 WHEN_FAILED = "kept before it went wrong: the same command goes on from there."
 
 RUN_OPTIONS = with_options(
+    LISTING,
+    click.option(
+        "--short-pages",
+        type=click.Choice(["follow", "audit"]),
+        default="follow",
+        help="Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
+    ),
     click.option("--project", default="default", help="The name the key's project has in the archive."),
     click.option("--retry-failed", is_flag=True, help="Try again what failed for good in earlier runs."),
 )
+
+
+class How(TypedDict):
+    """How a run goes about it, by the names of `sync`'s arguments."""
+
+    listing: Literal["auto", "serial"]
+    short_pages: ShortPages
+    retry_failed: bool
 
 
 class StorePath(click.Path):
@@ -72,9 +88,9 @@ def export(
     shell: Shell,
     scope: Scope,
     project: str,
-    retry_failed: bool,
     dest: Path,
     formats: Sequence[Sequence[str]],
+    **how: Unpack[How],
 ) -> int:
     """Get everything, and write it to files in the folder DEST.
 
@@ -83,7 +99,7 @@ def export(
     """
     chosen = list(dict.fromkeys(name for names in formats for name in names))
     task = Task(shell, "export", dest / "archive.db", scope, project)
-    return task.run(retry_failed=retry_failed, folder=dest, formats=chosen)
+    return task.run(how, folder=dest, formats=chosen)
 
 
 @click.command(
@@ -93,12 +109,12 @@ def export(
 @RUN_OPTIONS
 @takes_scope
 @talks_to_api
-def sync(*, shell: Shell, scope: Scope, project: str, retry_failed: bool, store: Path) -> int:
+def sync(*, shell: Shell, scope: Scope, project: str, store: Path, **how: Unpack[How]) -> int:
     """Bring the archive STORE, a SQLite file, up to date.
 
     The first run fetches everything, later ones what is new; one that was stopped is gone on with.
     """
-    return Task(shell, "sync", store, scope, project).run(retry_failed=retry_failed)
+    return Task(shell, "sync", store, scope, project).run(how)
 
 
 class Task:
@@ -112,12 +128,11 @@ class Task:
         self._project = project
         self._watch = Watch()
 
-    def run(self, *, retry_failed: bool, folder: Path | None = None, formats: Sequence[str] = ()) -> int:
+    def run(self, how: How, *, folder: Path | None = None, formats: Sequence[str] = ()) -> int:
         """The exit code of it all; files of *formats* are written where there is a *folder*."""
-        work = self._work(folder, formats, retry_failed=retry_failed)
-        return run(work, self._shell.talk, when_stopped=WHEN_STOPPED)
+        return run(self._work(how, folder, formats), self._shell.talk, when_stopped=WHEN_STOPPED)
 
-    async def _work(self, folder: Path | None, formats: Sequence[str], *, retry_failed: bool) -> int:
+    async def _work(self, how: How, folder: Path | None, formats: Sequence[str]) -> int:
         watch = self._watch
         async with self._shell.connection.client(watch) as client:
             watch.stats = client.stats
@@ -126,7 +141,7 @@ class Task:
                 async with SqliteStore(self._path) as store:
                     what = f"Bringing {self._path} up to date"
                     async with reporting(watch, self._shell.talk, self._shell.progress, what=what):
-                        await self._fetch(client, store, retry_failed=retry_failed)
+                        await self._fetch(client, store, how)
                         files = await self._write(client, store, folder, formats) if folder else []
                     kept = Kept.of(await store.counts(self._project), await store.failures(self._project))
             except NavTalkError as error:
@@ -139,15 +154,15 @@ class Task:
         await self._tell(self._summary(code, kept=kept, folder=folder, files=files))
         return code
 
-    async def _fetch(self, client: NavTalkClient, store: SqliteStore, *, retry_failed: bool) -> None:
+    async def _fetch(self, client: NavTalkClient, store: SqliteStore, how: How) -> None:
         await bring_up_to_date(
             client,
             store,
             project=self._project,
             scope=self._scope,
             concurrency=self._shell.connection.concurrency,
-            retry_failed=retry_failed,
             progress=self._watch.progress,
+            **how,
         )
 
     async def _write(
@@ -179,7 +194,7 @@ class Task:
             complete=kept is not None and not kept.pending and not kept.failed,
             project=self._project,
             store=str(self._path),
-            run=Run.of(watch.progress, watch.stats(), watch.look().seconds),
+            run=Run.of(watch.progress, watch.stats(), watch.look().seconds, doubt=watch.doubt),
             kept=kept,
             folder=None if folder is None else str(folder),
             files=files,

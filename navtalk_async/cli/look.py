@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -16,6 +16,7 @@ from navtalk_async.cli.show import details_text, put, put_json, tab_separated, t
 from navtalk_async.client import NavTalkClient
 from navtalk_async.export.rows import message_fields, session_fields
 from navtalk_async.models import Message, Page, Session
+from navtalk_async.pool import SessionPool
 from navtalk_async.store.store import message_row, session_row
 
 __all__ = ["messages", "session", "sessions", "transcript"]
@@ -48,13 +49,21 @@ END = click.option(
 )
 @LISTING
 @talks_to_api
-def sessions(*, shell: Shell, start: datetime | None, end: datetime | None, status: int | None) -> int:
+def sessions(
+    *,
+    shell: Shell,
+    start: datetime | None,
+    end: datetime | None,
+    status: int | None,
+    listing: Literal["auto", "serial"],
+) -> int:
     """List sessions, the oldest first."""
 
     async def look(client: NavTalkClient) -> None:
+        pool = SessionPool(client, concurrency=shell.connection.concurrency, listing=listing)
         with as_usage_error():
-            listing = client.sessions.list(start_time=start, end_time=end, status=status)
-        rows = _rows(listing.pages(), lambda _, each: _session_fields(client, each))
+            pages = pool.session_pages(start_time=start, end_time=end, status=status)
+        rows = _rows(pages, lambda _, each: _session_fields(client, each))
         await _show(shell, rows, "sessions_table", SESSION_COLUMNS)
 
     return _run(shell, look)
@@ -87,7 +96,8 @@ def messages(
     async def look(client: NavTalkClient) -> None:
         with as_usage_error():
             listing = client.messages.list(session_id, start_time=start, end_time=end, role=role)
-        rows = _rows(listing.pages(), lambda number, each: _message_fields(client, session_id, number, each))
+        pages = _items(listing.pages())
+        rows = _rows(pages, lambda number, each: _message_fields(client, session_id, number, each))
         await _show(shell, rows, "messages_table", MESSAGE_COLUMNS)
 
     return _run(shell, look)
@@ -122,15 +132,21 @@ def _run(shell: Shell, look: Callable[[NavTalkClient], Awaitable[None]]) -> int:
     return run(work(), shell.talk)
 
 
+async def _items(pages: AsyncGenerator[Page[T], None]) -> AsyncGenerator[list[T], None]:
+    async with aclosing(pages):
+        async for page in pages:
+            yield page.items
+
+
 async def _rows(
-    pages: AsyncGenerator[Page[T], None], fields_of: Callable[[int, T], Fields]
+    pages: AsyncGenerator[list[T], None], fields_of: Callable[[int, T], Fields]
 ) -> AsyncGenerator[list[Fields], None]:
     """The fields of each row, page by page, by the number of the row and the row."""
     count = 0
     async with aclosing(pages):
-        async for page in pages:
-            yield [fields_of(number, each) for number, each in enumerate(page.items, count)]
-            count += len(page.items)
+        async for rows in pages:
+            yield [fields_of(number, each) for number, each in enumerate(rows, count)]
+            count += len(rows)
 
 
 async def _show(

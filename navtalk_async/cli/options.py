@@ -30,8 +30,6 @@ LISTING = click.option(
     "--listing",
     type=click.Choice(["auto", "serial"]),
     default="auto",
-    # Sessions are walked page by page as yet, which is a right answer to both words.
-    expose_value=False,
     help="List from many places at once where that helps, or page by page.",
 )
 

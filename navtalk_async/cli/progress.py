@@ -83,11 +83,10 @@ def glance(
     seconds: float,
     pace: float,
     trouble: tuple[float, str | None],
-    all_listed: bool,
 ) -> Glance:
     """What can be said of a run that has come so far in so many *seconds*."""
     share, share_of = progress.share(), "time range"
-    if all_listed and progress.done + progress.open:
+    if progress.all_listed and progress.done + progress.open:
         # Now the number of sessions is known, and says more than the time range.
         share, share_of = progress.done / (progress.done + progress.open), "sessions"
     waiting, reason = trouble

@@ -11,7 +11,7 @@ import msgspec
 from navtalk_async.cli.connection import ProgressMode
 from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
 from navtalk_async.cli.talk import Talk
-from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting
+from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, Observer, Stats, Waiting
 from navtalk_async.sync import Progress
 
 __all__ = ["Watch", "reporting", "waits_told"]
@@ -31,6 +31,8 @@ class Watch:
     def __init__(self) -> None:
         self.progress = Progress()
         self.stats: Callable[[], Stats] = Stats
+        self.doubt: str | None = None
+        """Why the listing is walked page by page, if the server makes that necessary."""
         self._trouble = Trouble()
         self._pace = Pace()
         self._began = monotonic()
@@ -38,6 +40,8 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """Take notice of *event*."""
         self._trouble.heard(event, monotonic())
+        if isinstance(event, ListedPlainly):
+            self.doubt = event.reason
         log(event)
 
     def look(self) -> Glance:
@@ -49,7 +53,6 @@ class Watch:
             seconds=now - self._began,
             pace=self._pace(now, stats.requests),
             trouble=self._trouble.seen(now),
-            all_listed=self.progress.all_listed,
         )
 
 
@@ -116,5 +119,7 @@ def log(event: Event) -> None:
             logger.info("%s, attempt %d: %s", event.path, event.attempt, event.error)
         case Waiting():
             logger.info("waiting %.1f s: %s", event.seconds, event.reason)
+        case ListedPlainly():
+            logger.info("listing page by page, because %s", event.reason)
         case Answered():
             pass

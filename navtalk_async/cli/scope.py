@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from navtalk_async.cli.connection import as_usage_error
-from navtalk_async.cli.options import LISTING, as_role, as_session_id, as_status, as_time, with_options
+from navtalk_async.cli.options import as_role, as_session_id, as_status, as_time, with_options
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import seconds_text
 from navtalk_async.models import Role, SessionStatus, as_word
@@ -35,7 +35,6 @@ SCOPE_OPTIONS = with_options(
     click.option(
         "--session", "ids", type=as_session_id, metavar="ID", multiple=True, help="This session; repeatable."
     ),
-    LISTING,
 )
 
 

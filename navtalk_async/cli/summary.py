@@ -27,15 +27,22 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     vanished: int
     done: int
     messages: int
+    followed: int
+    trusted: int
+    refuted: bool
+    doubt: str | None
+    """Why the listing was walked page by page, if the server made that necessary."""
     requests: int
     retries: int
     seconds: float
 
     @classmethod
-    def of(cls, progress: Progress, stats: Stats, seconds: float) -> "Run":
+    def of(cls, progress: Progress, stats: Stats, seconds: float, *, doubt: str | None = None) -> "Run":
         """The run that has come to *progress*."""
         told = {name: getattr(progress, name) for name in cls.__struct_fields__ if hasattr(progress, name)}
-        return cls(**told, requests=stats.requests, retries=stats.retries, seconds=round(seconds, 3))
+        return cls(
+            **told, doubt=doubt, requests=stats.requests, retries=stats.retries, seconds=round(seconds, 3)
+        )
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +98,19 @@ def sentences(summary: Summary) -> list[str]:
         f"{counted(run.requests, 'request')}, {counted(run.retries, 'retry', 'retries')}, "
         f"in {run.seconds:.1f} s."
     )
-    return told + failed_sentences(kept.failed)
+    if run.doubt:
+        told.append(f"Sessions were listed page by page, because {run.doubt}.")
+    return told + short_page_sentences(run) + failed_sentences(kept.failed)
+
+
+def short_page_sentences(run: Run) -> list[str]:
+    """What an audit of short pages came to."""
+    if not run.followed:
+        return []
+    trusted = f"{counted(run.trusted, 'short page')} taken for the last of a session"
+    if run.refuted:
+        return [f"{trusted}, and followed when messages came after another one."]
+    return [f"{trusted}; {run.followed:,} others followed, and nothing came after them."]
 
 
 def failed_sentences(failed: Sequence[Failure]) -> list[str]:

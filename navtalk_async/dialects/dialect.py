@@ -63,12 +63,22 @@ class Dialect(Protocol):
         """The question for a first page of sessions."""
         ...
 
+    def beginning(self, request: Request, moment: datetime) -> Request | None:
+        """The question for the first page of those sessions of a list that begin at *moment* or later; None
+        where the API cannot be asked that.
+        """
+        ...
+
     def get_session(self, session_id: str) -> Request:
         """The question for one session, by an id that is checked or comes from the API itself."""
         ...
 
     def list_messages(self, session_id: str, *args: Any, **filters: Any) -> Request:
         """The question for a first page of a session's messages, by an id as for `get_session`."""
+        ...
+
+    def rows(self, request: Request) -> int:
+        """The most rows that the answer to *request*, a page of a list, may have."""
         ...
 
     def smaller(self, request: Request) -> Request | None:

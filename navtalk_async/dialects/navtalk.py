@@ -108,6 +108,9 @@ class NavTalk:
             params["cursor"] = cursor
         return Request(path="/api/chat/sessions", params=params)
 
+    def beginning(self, request: Request, moment: datetime) -> Request | None:
+        return request.having(startTime=seconds_text(moment), cursor=None)
+
     def get_session(self, session_id: str) -> Request:
         # The API itself may give an id that is no UUID; it stays a single part of the path all the same.
         if session_id in ("", ".", ".."):
@@ -133,8 +136,11 @@ class NavTalk:
             params["cursor"] = cursor
         return Request(path="/api/chat/messages", params=params)
 
+    def rows(self, request: Request) -> int:
+        return int(request.params["limit"])
+
     def smaller(self, request: Request) -> Request | None:
-        rows = int(request.params.get("limit", "1")) // 2
+        rows = self.rows(request) // 2
         return request.having(limit=str(rows)) if rows else None
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:

@@ -15,15 +15,17 @@ import anyio
 import msgspec
 
 from navtalk_async.errors import StoreError, StoreMismatch
-from navtalk_async.models import Message, Request, Session
+from navtalk_async.models import Place, Request, Session
 from navtalk_async.store.sqlite_file import Turns, connect, hold, prepare
 from navtalk_async.store.store import (
     Counts,
+    Fetched,
     Journalled,
     MessageRow,
     SessionRow,
     Standing,
     StoredTranscript,
+    Unread,
     Wanted,
     journalled,
     message_row,
@@ -97,14 +99,26 @@ class SqliteStore:
         return await self._run(self._claim, project, api, scope, retry_failed)
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None, *, now: str
+        self, project: str, sessions: Sequence[Session], places: Sequence[Place], *, now: str
     ) -> Journalled:
         """See `Store.journal`."""
-        return await self._run(self._journal, project, sessions, following, now)
+        return await self._run(self._journal, project, sessions, places, now)
 
-    async def keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
+    async def keep(self, project: str, finished: Sequence[Fetched]) -> None:
         """See `Store.keep`."""
         await self._run(self._keep, project, finished)
+
+    async def unread(self, project: str) -> list[Unread]:
+        """See `Store.unread`."""
+        rows = await self._run(
+            self._all,
+            "SELECT session_id, content_hash, next, first FROM sync_unread WHERE project = ?",
+            (project,),
+        )
+        return [
+            Unread(Wanted(session_id, of), msgspec.json.decode(following, type=Request), first)
+            for session_id, of, following, first in rows
+        ]
 
     async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
         """See `Store.fail`."""
@@ -186,19 +200,20 @@ class SqliteStore:
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 (project, api, scope),
             )
-        [(begun_api, begun_scope, following, reached, watermark)] = self._all(
-            "SELECT api, scope, next, reached, watermark FROM sync_projects WHERE project = ?", (project,)
+        [(begun_api, begun_scope, places, watermark)] = self._all(
+            "SELECT api, scope, next, watermark FROM sync_projects WHERE project = ?", (project,)
         )
         _same(self.path, project, "API", begun_api, api)
         _same(self.path, project, "filters", begun_scope, scope)
+        if places is None:
+            self._write("UPDATE sync_projects SET reached = NULL WHERE project = ?", [(project,)])
         if retry_failed:
             self._write("UPDATE sync_pending SET reason = NULL, attempts = 0 WHERE project = ?", [(project,)])
         states = self._all(
             "SELECT session_id, content_hash, reason FROM sync_pending WHERE project = ?", (project,)
         )
         return Standing(
-            next=None if following is None else msgspec.json.decode(following, type=Request),
-            reached=reached,
+            places=_places(places),
             watermark=watermark,
             pending=[Wanted(session_id, of) for session_id, of, reason in states if reason is None],
             failed=sum(reason is not None for _, _, reason in states),
@@ -217,7 +232,7 @@ class SqliteStore:
         return list(dict.fromkeys(session_id for rows in found for (session_id,) in rows))
 
     def _journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None, began: str
+        self, project: str, sessions: Sequence[Session], places: Sequence[Place], began: str
     ) -> Journalled:
         now = now_text()
         with self._writer as db:
@@ -232,12 +247,13 @@ class SqliteStore:
                 SET content_hash = excluded.content_hash, reason = NULL, attempts = 0""",
                 [(project, *wanted) for wanted in page.to_fetch],
             )
-            reached = max((s.started for s in sessions if s.started is not None), default=None)
+            reached = max((s.started for s in sessions if s.started is not None), default="")
             db.execute(
-                "UPDATE sync_projects SET next = ?, reached = COALESCE(?, reached) WHERE project = ?",
-                (None if following is None else msgspec.json.encode(following).decode(), reached, project),
+                """UPDATE sync_projects SET next = ?, reached = NULLIF(MAX(COALESCE(reached, ''), ?), '')
+                WHERE project = ?""",
+                (msgspec.json.encode(places).decode() if places else None, reached, project),
             )
-            if following is None:
+            if not places:
                 db.execute("UPDATE sync_projects SET listings = listings + 1 WHERE project = ?", (project,))
                 db.execute(
                     """UPDATE sync_projects SET watermark = MAX(COALESCE(watermark, ''), MIN(reached, ?))
@@ -265,19 +281,31 @@ class SqliteStore:
             failed={session_id for session_id, reason in states if reason is not None},
         )
 
-    def _keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
+    def _keep(self, project: str, finished: Sequence[Fetched]) -> None:
         with self._writer as db:
             db.executemany(
                 PUT_MESSAGE,
                 [
-                    message_row(project, wanted.id, position, message)
-                    for wanted, messages in finished
-                    for position, message in enumerate(messages)
+                    message_row(project, fetched.wanted.id, position, message)
+                    for fetched in finished
+                    for position, message in enumerate(fetched.messages, fetched.first)
                 ],
             )
             db.executemany(
                 "DELETE FROM sync_pending WHERE project = ? AND session_id = ? AND content_hash IS ?",
-                [(project, *wanted) for wanted, _ in finished],
+                [(project, *fetched.wanted) for fetched in finished if not fetched.first],
+            )
+            db.executemany(
+                "DELETE FROM sync_unread WHERE project = ? AND session_id = ?",
+                [(project, fetched.wanted.id) for fetched in finished],
+            )
+            db.executemany(
+                "INSERT INTO sync_unread VALUES (?, ?, ?, ?, ?)",
+                [
+                    (project, *each.wanted, msgspec.json.encode(each.unread).decode(), len(each.messages))
+                    for each in finished
+                    if each.unread is not None
+                ],
             )
 
     def _vanish(self, project: str, session_id: str) -> None:
@@ -286,21 +314,37 @@ class SqliteStore:
                 "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL",
                 (now_text(), project, session_id),
             )
-            db.execute("DELETE FROM sync_pending WHERE project = ? AND session_id = ?", (project, session_id))
+            for table in ("sync_pending", "sync_unread"):
+                db.execute(f"DELETE FROM {table} WHERE project = ? AND session_id = ?", (project, session_id))
 
     def _counts(self, project: str) -> Counts:
-        [(sessions, messages, pending, failed, listed)] = self._all(
+        [(sessions, messages, pending, failed, unread, listed)] = self._all(
             """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
                       (SELECT COUNT(*) FROM messages WHERE project = ?),
                       (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NULL),
                       (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NOT NULL),
+                      (SELECT COUNT(*) FROM sync_unread WHERE project = ?),
                       EXISTS (SELECT 1 FROM sync_projects
                               WHERE project = ? AND next IS NULL AND listings > 0)""",
-            (project,) * 5,
+            (project,) * 6,
         )
         return Counts(
-            sessions=sessions, messages=messages, pending=pending, failed=failed, listed=bool(listed)
+            sessions=sessions,
+            messages=messages,
+            pending=pending,
+            failed=failed,
+            unread=unread,
+            listed=bool(listed),
         )
+
+
+def _places(text: str | None) -> list[Place]:
+    """Where a listing goes on, as this version or the first one wrote it."""
+    if text is None:
+        return []
+    if text.startswith("{"):
+        return [Place(msgspec.json.decode(text, type=Request))]
+    return msgspec.json.decode(text, type=list[Place])
 
 
 def _same(path: Path, project: str, what: str, begun: str, asked: str) -> None:

@@ -16,9 +16,17 @@ __all__ = ["SCHEMA_VERSION", "Turns", "connect", "hold", "in_our_words", "prepar
 T = TypeVar("T")
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SCHEMA = """
+UNREAD = """
+CREATE TABLE sync_unread (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
+    next TEXT NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (project, session_id)
+);
+"""
+
+SCHEMA = f"""{UNREAD}
 CREATE TABLE sessions (
     project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
     status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
@@ -43,7 +51,11 @@ CREATE TABLE sync_pending (
     PRIMARY KEY (project, session_id)
 );
 """
-"""`sync_pending` holds the sessions whose messages are not kept; those with a *reason* have failed."""
+"""`sync_pending` holds the sessions whose messages are not kept; those with a *reason* have failed.
+`sync_unread` holds cursors that were not followed."""
+
+UPGRADES = {1: UNREAD}
+"""What makes a version into the next one."""
 
 
 class Turns:
@@ -103,6 +115,8 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     if version > SCHEMA_VERSION and application == APPLICATION_ID:
         raise StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
     if application == APPLICATION_ID:
+        for each in range(version, SCHEMA_VERSION):
+            db.executescript(f"BEGIN; {UPGRADES[each]} PRAGMA user_version = {each + 1}; COMMIT;")
         return
     if db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() != (0,):
         raise StoreBroken(f"{path} is a database of something else; choose another place.")

@@ -11,16 +11,18 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from navtalk_async.models import Message, Request, Session, SessionStatus, as_utc, as_word
+from navtalk_async.models import Message, Place, Request, Session, SessionStatus, as_utc, as_word
 
 __all__ = [
     "Counts",
+    "Fetched",
     "Journalled",
     "MessageRow",
     "SessionRow",
     "Standing",
     "Store",
     "StoredTranscript",
+    "Unread",
     "Wanted",
     "is_final",
     "iso",
@@ -76,13 +78,31 @@ class Wanted(NamedTuple):
     content_hash: str
 
 
+class Fetched(NamedTuple):
+    """A session's messages, or those that were still missing of them."""
+
+    wanted: Wanted
+    messages: list[Message]
+    first: int = 0
+    """The position of the first of them in the session; from 1 on, they are what was missing."""
+    unread: Request | None = None
+    """Where there might be more, which is not believed."""
+
+
+class Unread(NamedTuple):
+    """Where a session's messages might go on, though it is not believed that they do."""
+
+    wanted: Wanted
+    next: Request
+    first: int
+    """The position that the first one there would have."""
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How far a project has come."""
 
-    next: Request | None = None
-    """Where an interrupted listing goes on; None where the last one came to its end."""
-    reached: str | None = None
-    """The begin of the last session that the present listing gave, as the API wrote it."""
+    places: list[Place] = []
+    """Where an interrupted listing goes on; none where the last one came to its end."""
     watermark: str | None = None
     """The latest begin of any session in listings that came to their end, as the API wrote it."""
     pending: list[Wanted] = []
@@ -109,6 +129,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     pending: int
     failed: int
+    unread: int
+    """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
     listed: bool
     """Whether a listing has come to its end, and no later one has been broken off."""
 
@@ -130,16 +152,21 @@ class Store(Protocol):
         ...
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], following: Request | None, *, now: str
+        self, project: str, sessions: Sequence[Session], places: Sequence[Place], *, now: str
     ) -> Journalled:
         """Keep a page of sessions, those to fetch as pending, and where the listing goes on, all at once.
 
-        *now* is when the run began, in the API's form: a session dated later does not move the watermark.
+        No *places* are left at the end of a listing. *now* is when the run began, in the API's form: a
+        session dated later does not move the watermark.
         """
         ...
 
-    async def keep(self, project: str, finished: Sequence[tuple[Wanted, list[Message]]]) -> None:
+    async def keep(self, project: str, finished: Sequence[Fetched]) -> None:
         """Keep the messages of some sessions, which are pending no more unless they have changed since."""
+        ...
+
+    async def unread(self, project: str) -> list[Unread]:
+        """Where sessions that were kept as whole might go on after all."""
         ...
 
     async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:

@@ -21,7 +21,7 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import KeyPlace, Request, Response
-from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
+from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
 from navtalk_async.wire.limits import Concurrency, Gate, checked_concurrency, checked_rate
 from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
@@ -163,6 +163,10 @@ class Wire:
             failed = Failure(outcome, counted, sent_at)
             await self._pause(line, failed, patience.retry, deadline)
             self._stats.retries += 1
+
+    def announce(self, event: Event) -> None:
+        """Tell whoever watches that *event* happened."""
+        announce(self._observer, event)
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""

@@ -1,0 +1,1 @@
+"""List one long span from many places at once."""

@@ -1,0 +1,332 @@
+"""Which page of a list to ask for next, and what to make of it when it comes: judgement only.
+
+A cursor walk is serial, so a long list is walked from many places at once. It is cut by *lower bounds only*:
+each stretch begins with a bound of its own and ends where the next one begins. No upper bound is ever asked
+for, since what a server bounds by it may not be what the list is ordered by. Every walk sees a row beyond its
+border before it stops, and what it sees there the next stretch must have found as well. Where it has not, the
+server does not do what it is asked, and the list is walked in the plain way.
+
+Cuts cost requests: a page at a border is read from both sides, and a stretch may turn out to be empty. A list
+is cut where most of it is thought to be left, and only while what came to nothing is little beside what came.
+"""
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from navtalk_async.listing.span import Axis, Head, Part, Seen, Span
+from navtalk_async.models import Page, Place, Record, Request
+
+__all__ = ["FIRST_WASTE", "Ask", "Plan"]
+
+T = TypeVar("T", bound=Record)
+
+WORTH_A_CUT = 1
+"""How many pages a stretch must be thought to hold for its later half to be walked by somebody else."""
+
+FIRST_WASTE = 16
+"""How many requests may come to nothing before anything is known of the list, with up to `FEW` walkers; with
+more, in proportion."""
+
+WASTE = 0.18
+"""How many more may, for each page that was full, with up to `FEW` walkers; with more, in proportion."""
+
+FEW, MOST_WASTE = 32, 0.5
+
+LISTED_AHEAD = 16
+"""How many pages may wait for their turn in listed order, for each walker: most of them for the slowest."""
+
+
+class Ask(NamedTuple, Generic[T]):
+    """A page to ask for."""
+
+    request: Request
+    span: Span[T]
+    missing: Seen[T] = []  # noqa: RUF012 - a default that nobody changes
+    """Rows that the page should show to be there; if there are any, that is all it is asked for."""
+
+
+class Plan(Generic[T]):
+    """The walk of one list by any number of walkers.
+
+    Whoever is free calls `take`, asks what that says, and brings the page to `answered`. Whoever wants rows
+    calls `give`.
+
+    Arguments:
+        request: the question for the whole list.
+        axis: what it may be cut by; None if it may not.
+        walkers: how many there will be.
+        listed: whether rows are given in the order of the list, or page by page as they come.
+        full: how many rows are asked for at once.
+        waste: how many requests may come to nothing before anything is known of the list.
+        places: where an earlier walk of the same list had come to.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        axis: Axis[T] | None,
+        walkers: int,
+        listed: bool,
+        full: int,
+        waste: int = FIRST_WASTE,
+        places: Iterable[Place] = (),
+    ) -> None:
+        self.doubt: str | None = None
+        """Why the list is walked in the plain way, if the server made that necessary."""
+        self.is_wide = False
+        """Whether pages are wanted faster than one walk gives them."""
+        self._request = request
+        self._axis = axis
+        self._listed = listed
+        self._room = walkers * LISTED_AHEAD if listed else walkers
+        self._waste = waste * max(1.0, walkers / FEW)
+        self._share = min(MOST_WASTE, WASTE * max(1.0, walkers / FEW))
+        self._requests = self._rows = self._longest = 0
+        self._full = full
+        self._spans: list[Span[T]] = [Span.of(place) for place in places]
+        self._spans = self._spans or [_from_the_start(request)]
+        self._came: deque[Span[T]] = deque()
+        self._looks: deque[Ask[T]] = deque()
+        self._given = array("q")
+        """Hashes of the ids of all rows given, eight bytes each: left out, should all be walked again."""
+        self._skip: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<Plan [{len(self._spans)} stretches, {self._requests} requests, {self._rows} rows]>"
+
+    # What to ask.
+
+    def take(self) -> Ask[T] | None:
+        """The page that somebody free should ask for now; None if there is none."""
+        if self._looks:
+            return self._looks.popleft()
+        span = self._waiting() or self._cut()
+        if span is None or span.next is None:
+            return None
+        span.asked = True
+        return Ask(span.next, span)
+
+    def _waiting(self) -> Span[T] | None:
+        """The first stretch that nobody asks for, and for whose pages there is room."""
+        for span in self._within_reach():
+            if span.next is not None and not span.asked:
+                return span
+        return None
+
+    def _within_reach(self) -> Iterable[Span[T]]:
+        """The stretches for whose pages there is room. In listed order what waits behind a stretch takes none
+        of its room, or the first ones would starve.
+        """
+        room = self._room if self.is_wide else 1
+        if not self._listed and sum(span.ahead for span in self._spans) >= room:
+            return
+        ahead = 0
+        for span in self._spans:
+            ahead += span.ahead if self._listed else 0
+            if ahead >= room:
+                return
+            yield span
+
+    def _cut(self) -> Span[T] | None:
+        """A new stretch, the later half of the one that has most left; None if no cut is worth it."""
+        axis = self._axis
+        if axis is None or not self.is_wide or not self._can_afford_a_probe():
+            return None
+        best = max(self._within_reach(), key=lambda span: span.left(axis.horizon), default=None)
+        if best is None or best.left(axis.horizon) < WORTH_A_CUT * self._full:
+            return None
+        middle = best.middle(axis.horizon)
+        if middle is None:
+            return None
+        later = best.cut(middle, axis.asked_from(middle))
+        self._spans.insert(self._spans.index(best) + 1, later)
+        return later
+
+    def _can_afford_a_probe(self) -> bool:
+        pages = self._rows / self._full
+        probes = sum(span.is_probe for span in self._spans)
+        return self._requests + probes - pages < self._waste + self._share * pages
+
+    # What came.
+
+    def answered(self, ask: Ask[T], page: Page[T]) -> None:
+        """Take in the *page* that came for *ask*.
+
+        Raises:
+            RepeatedPage: see `paging.Trail`.
+        """
+        span = ask.span
+        span.asked = False
+        self._requests += 1
+        self._longest = max(self._longest, len(page.items))
+        if span not in self._spans:
+            return
+        if ask.missing:
+            self._looked(ask, page)
+        elif (positions := self._positions(span, page)) is not None:
+            self._received(span, ask.request, page, positions)
+        elif span in self._spans:
+            self._keep(span, page.items, span.trail.after(page))
+        self._forget()
+
+    def refused(self, ask: Ask[T]) -> bool:
+        """Whether to ask again otherwise: a cursor from an earlier run may have grown too old, and then the
+        time beside it says where to go on.
+        """
+        span = ask.span
+        if not span.restored or span.trail.has_moved or ask.missing:
+            return False
+        span.asked = span.restored = False
+        known = [position for position in (span.taken, span.begin) if not math.isinf(position)]
+        from_there = self._axis.asked_from(int(max(known))) if self._axis and known else self._request
+        span.reached = -math.inf
+        span.restart(from_there)
+        return True
+
+    def _positions(self, span: Span[T], page: Page[T]) -> list[int] | None:
+        """Where the rows of *page* are; None where the list is not, or from now on no more, cut by that."""
+        if self._axis is None:
+            return None
+        positions = self._axis.positions(page.items)
+        if positions is None:
+            self._fall_back("a row has no time")
+        elif positions != sorted(positions) or (positions and positions[0] < span.reached):
+            self._fall_back("its rows do not come in the order of their times")
+        elif positions and positions[0] < span.begin - 1:
+            self._fall_back("the server does not begin where it is asked to")
+        else:
+            return positions
+        return None
+
+    def _received(self, span: Span[T], request: Request, page: Page[T], positions: list[int]) -> None:
+        low, high = bisect_left(positions, span.begin), bisect_left(positions, span.end)
+        beyond = list(zip(positions[high:], page.items[high:], strict=True))
+        following = None if beyond else span.trail.after(page)
+        if positions:
+            if span.was_short:
+                # There is more behind a page that seemed to be the last: the server's pages are shorter.
+                self._full = max(1, self._longest)
+            span.advance(positions, full=self._full)
+        self._keep(span, page.items[low:high], following)
+        if span.head is None and (low < len(positions) or following is None):
+            until = math.inf if page.next is None else positions[-1]
+            span.head = Head(frozenset(row.id for row in page.items[low:]), until)
+            if span.expected is not None:
+                self._compare(*span.expected, span)
+        if beyond:
+            span.unsettled = request
+            self._compare(span, beyond, self._after(span))
+
+    def _keep(self, span: Span[T], rows: list[T], following: Request | None) -> None:
+        if self._skip:
+            rows = [row for row in rows if hash(row.id) not in self._skip]
+        span.next = following
+        self._rows += len(rows)
+        span.parts.append(Part(rows, following, span.reached))
+        self._came.append(span)
+
+    def _after(self, span: Span[T]) -> Span[T] | None:
+        following = self._spans[self._spans.index(span) + 1 :][:1]
+        return following[0] if following and following[0].begin == span.end else None
+
+    def _compare(self, span: Span[T], beyond: Seen[T], later: Span[T] | None) -> None:
+        """See that what the walk of *span* saw *beyond* its end was found by *later*, which begins there."""
+        missing = beyond
+        if later is not None and not later.restored:
+            if later.head is None:
+                later.expected = (span, beyond)
+                return
+            later.expected = None
+            missing = later.head.lacks(beyond)
+        if missing and self._axis is not None:
+            self._looks.append(Ask(self._axis.asked_from(int(span.end)), span, missing))
+        else:
+            span.unsettled = None
+
+    def _looked(self, ask: Ask[T], page: Page[T]) -> None:
+        """Rows that were missing and are there now have come late; if they are not, the server errs."""
+        there = {row.id for row in page.items}
+        if not all(row.id in there for _, row in ask.missing):
+            self._fall_back("the server does not give all that follows where it is asked to begin")
+            return
+        ask.span.unsettled = None
+        late = [row for _, row in ask.missing]
+        self._rows += len(late)
+        owner = self._after(ask.span) or ask.span
+        if self._listed and owner.parts:
+            first = owner.parts[0]
+            owner.parts[0] = first._replace(rows=self._merged(late, first.rows))
+        else:
+            owner.parts.appendleft(Part(late, owner.place, owner.taken))
+            self._came.append(owner)
+
+    def _merged(self, late: list[T], rows: list[T]) -> list[T]:
+        every = [*late, *rows]
+        positions = (self._axis and self._axis.positions(every)) or [0] * len(every)
+        order = sorted(zip(positions, every, strict=True), key=lambda each: (each[0], each[1].id))
+        return [row for _, row in order]
+
+    def _fall_back(self, reason: str) -> None:
+        """Walk the list in the plain way from now on: the walk from its begin goes on where it is, if it is
+        not over; else all is walked again, and what was given is left out.
+        """
+        # A list that nobody wants to cut may be in any order.
+        self.doubt = reason if self.is_wide else None
+        self._axis = None
+        self._skip = frozenset(self._given)
+        self._looks.clear()
+        first = self._spans[0]
+        if math.isinf(first.begin) and first.next is not None:
+            first.end = math.inf
+            self._spans = [first]
+        else:
+            self._spans = [_from_the_start(self._request)]
+        self._came = deque(span for span in self._came if span in self._spans)
+
+    def _forget(self) -> None:
+        """Drop the stretches that are over, but for those whose head is yet to be compared."""
+        spans = self._spans
+        self._spans = [
+            span
+            for number, span in enumerate(spans)
+            if not span.is_over or (number and not spans[number - 1].is_over)
+        ] or spans[-1:]
+
+    # What is given.
+
+    def give(self) -> list[T] | None:
+        """The next rows; None if there are none at the moment. There may be none in a page."""
+        span = self._first_in_order() if self._listed else self._first_that_came()
+        if span is None:
+            return None
+        rows = span.take()
+        if self._axis is not None:
+            self._given.extend(hash(row.id) for row in rows)
+        return rows
+
+    def _first_that_came(self) -> Span[T] | None:
+        return self._came.popleft() if self._came else None
+
+    def _first_in_order(self) -> Span[T] | None:
+        for span in self._spans:
+            if not span.is_over:
+                return span if span.parts else None
+        return None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all rows were given."""
+        return all(span.is_over for span in self._spans)
+
+    def places(self) -> list[Place]:
+        """Where to go on with what was not given; none when all was."""
+        return [place for span in self._spans if (place := span.written()) is not None]
+
+
+def _from_the_start(request: Request) -> Span[T]:
+    return Span(begin=-math.inf, end=math.inf, next=request)

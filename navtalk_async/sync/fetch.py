@@ -1,0 +1,211 @@
+"""A session's messages, fetched and kept; and what it means when they cannot be had."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import (
+    AccessDenied,
+    AttemptTimeout,
+    BadRequest,
+    BodyTooLarge,
+    BrokenBody,
+    ClientClosed,
+    ConnectFailed,
+    DecodeFailed,
+    NavTalkError,
+    NotFound,
+    Redirected,
+    RepeatedPage,
+    ServerError,
+    StoreError,
+    WrongShape,
+)
+from navtalk_async.fanout import FanOut
+from navtalk_async.models import Message, Page, Request, Session
+from navtalk_async.paging import whole
+from navtalk_async.short_pages import Audit, Rows
+from navtalk_async.store.commits import GroupCommit
+from navtalk_async.store.store import Fetched, Store, Unread, Wanted
+from navtalk_async.sync.progress import Progress
+
+__all__ = ["OF_ONE_ANSWER", "Fetching"]
+
+T = TypeVar("T")
+
+OF_THE_RUN = (AccessDenied, ClientClosed, ConnectFailed, Redirected, StoreError)
+"""Errors that the next session would meet as well; all others may be that one session's."""
+
+OF_ONE_SESSION = (BadRequest, NotFound, WrongShape, RepeatedPage, BodyTooLarge)
+"""Errors that say nothing about the next session, however many of them there are."""
+
+OF_ONE_ANSWER = (ServerError, DecodeFailed, BrokenBody, AttemptTimeout)
+"""Errors by which one question may be hit, and another one not."""
+
+A_FEW = 8
+"""How many sessions must fail in a row, at the least, before the server is looked into."""
+
+UNPROVEN = 4
+"""So many times as many must fail before a server that has given no messages at all is given up."""
+
+OnError = Callable[[Wanted, NavTalkError], Awaitable[None]]
+"""What becomes of a session that failed."""
+
+
+class Fetching:
+    """Fetches what is wanted of one project, many sessions at once, and keeps it.
+
+    What fails has a second chance at the end of the run. What fails again, while the server is well, has
+    failed for good and is recorded; what shows that the server is not well ends the run.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        store: Store,
+        commits: GroupCommit[Fetched],
+        *,
+        project: str,
+        role: int | None,
+        audit: Audit | None,
+        progress: Progress,
+        list_sessions: Callable[[Request], Awaitable[Page[Session]]],
+        list_messages: Callable[[Request], Awaitable[Page[Message]]],
+        get_session: Callable[[Request], Awaitable[Session]],
+        at_once: int,
+    ) -> None:
+        self._dialect = dialect
+        self._store = store
+        self._commits = commits
+        self._project = project
+        self._role = role
+        self._audit = audit
+        self._progress = progress
+        self._list_sessions = list_sessions
+        self._list_messages = list_messages
+        self._get_session = get_session
+        self._at_once = at_once
+        self._fan: FanOut[Wanted, None] | None = None
+        self._failures: dict[Wanted, NavTalkError] = {}
+        self._failures_in_a_row = 0
+        self._fetched: str | None = None
+        """A session whose messages were had in this run: what a well server gives again."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to fetch, and nobody who does not wait for it."""
+        return self._fan is None or self._fan.is_hungry
+
+    async def all(self, wanted: AsyncGenerator[Sequence[Wanted], None]) -> None:
+        """Fetch all that is *wanted*, and what an audit shows to be missing.
+
+        Raises:
+            NavTalkError: the run cannot go on; what was fetched is kept.
+        """
+        await self._each(wanted, self._weigh)
+        await self._second_chance()
+        if self._audit is None or self._audit.refuted:
+            await self._finish_unread()
+
+    async def _each(self, wanted: AsyncGenerator[Sequence[Wanted], None], on_error: OnError) -> None:
+        async def fetch(one: Wanted) -> None:
+            await self._fetch(one, on_error)
+
+        self._fan = FanOut(fetch, wanted, at_once=self._at_once)
+        async with self._fan as fetched:
+            async for _ in fetched:
+                pass
+
+    async def _fetch(self, wanted: Wanted, on_error: OnError) -> None:
+        request = self._dialect.list_messages(wanted.id, role=self._role)
+        try:
+            rows = await self._rows(request)
+        except OF_THE_RUN:
+            raise
+        except NavTalkError as error:
+            if not (isinstance(error, NotFound) and await self._is_gone(wanted)):
+                await on_error(wanted, error)
+            return
+        await self._commits.add(Fetched(wanted, rows.items, unread=rows.unread))
+        self._failures_in_a_row = 0
+        self._fetched = wanted.id
+        self._progress.done += 1
+        self._progress.open -= 1
+        self._progress.messages += len(rows.items)
+
+    async def _rows(self, request: Request) -> Rows[Message]:
+        if self._audit is None:
+            return Rows(await whole(self._list_messages, request))
+        rows = await self._audit.whole(self._list_messages, request, full=self._dialect.rows(request))
+        self._progress.followed, self._progress.trusted = self._audit.followed, self._audit.trusted
+        self._progress.refuted = self._audit.refuted
+        return rows
+
+    async def _finish_unread(self) -> None:
+        """Follow every cursor that was ever left alone."""
+        unread = await self._store.unread(self._project)
+
+        async def finish(one: Unread) -> None:
+            messages = await whole(self._list_messages, one.next)
+            await self._commits.add(Fetched(one.wanted, messages, one.first))
+            self._progress.messages += len(messages)
+
+        async with FanOut(finish, _once(unread), at_once=self._at_once) as finished:
+            async for _ in finished:
+                pass
+
+    async def _weigh(self, wanted: Wanted, error: NavTalkError) -> None:
+        """Remember what failed, for its second chance; or end the run, where it is the server that fails.
+
+        That is looked into when more fail in a row than run at once. An answer that is about this session
+        alone says nothing about the server.
+        """
+        self._failures[wanted] = error
+        if isinstance(error, BadRequest):
+            await self._prove_the_server_well()
+        if isinstance(error, OF_ONE_SESSION):
+            return
+        self._failures_in_a_row += 1
+        patience = max(self._at_once, A_FEW)
+        if self._fetched is None and self._failures_in_a_row >= UNPROVEN * patience:
+            raise error
+        if self._failures_in_a_row % patience == 0:
+            await self._prove_the_server_well()
+
+    async def _second_chance(self) -> None:
+        """Try once more what failed; what fails again, while the server is well, has failed for good."""
+        first, self._failures = self._failures, {}
+        if not first:
+            return
+        await self._each(_once(list(first)), self._remember)
+        await self._prove_the_server_well()
+        rows = [
+            (wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + first[wanted].attempts)
+            for wanted, error in self._failures.items()
+        ]
+        await self._store.fail(self._project, rows)
+        self._progress.open -= len(rows)
+
+    async def _remember(self, wanted: Wanted, error: NavTalkError) -> None:
+        self._failures[wanted] = error
+
+    async def _prove_the_server_well(self) -> None:
+        """Raise what a question raises that was answered before; with a key that is refused, any does."""
+        if self._fetched is None:
+            await self._list_sessions(self._dialect.list_sessions(limit=1))
+        else:
+            await self._list_messages(self._dialect.list_messages(self._fetched, limit=1))
+
+    async def _is_gone(self, wanted: Wanted) -> bool:
+        try:
+            await self._get_session(self._dialect.get_session(wanted.id))
+        except NotFound:
+            await self._store.vanish(self._project, wanted.id)
+            self._progress.vanished += 1
+            self._progress.open -= 1
+            return True
+        return False
+
+
+async def _once(items: Sequence[T]) -> AsyncGenerator[Sequence[T], None]:
+    yield items
