@@ -164,10 +164,11 @@ class Span(Generic[T]):
 
     def written(self) -> Place | None:
         """Where to go on with what was not taken; None when there is nothing left."""
-        request = self.place or self.unsettled
-        if request is None:
-            return None
-        return Place(request, _finite(self.begin), _finite(self.end), _finite(self.taken))
+        begin, end = _finite(self.begin), _finite(self.end)
+        if self.place is not None:
+            return Place(self.place, begin, end, _finite(self.taken))
+        # What the last page showed beyond the end is doubted: that page is to be looked at again.
+        return None if self.unsettled is None else Place(self.unsettled, begin, end)
 
 
 def _finite(position: float) -> int | None:
