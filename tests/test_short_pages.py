@@ -1,0 +1,194 @@
+"""Taking short pages for the last ones saves requests, and never loses a row."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from navtalk_async import NavTalkClient, SessionPool
+from navtalk_async.models import Page, Request
+from navtalk_async.sandbox import Answers, Sandbox, World
+from navtalk_async.short_pages import Audit
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.sync import sync
+
+FULL = 10
+
+
+class Lists:
+    """Many short lists with a cursor on every page that has rows."""
+
+    def __init__(self, lists, cut=None):
+        self.lists = lists
+        self.cut = cut or (lambda: FULL)
+        self.asked = 0
+
+    async def ask(self, request):
+        self.asked += 1
+        begin = int(request.params.get("cursor", "0"))
+        rest = self.lists[int(request.params["list"])][begin:]
+        rows = rest[: self.cut()]
+        return Page(rows, request.having(cursor=str(begin + len(rows))) if rows else None)
+
+
+async def all_of(lists, audit):
+    """Everything, as whoever uses an audit gets it: the kept cursors are followed once it is refuted."""
+    got, unread = {}, {}
+    for number in range(len(lists.lists)):
+        rows = await audit.whole(lists.ask, Request(path="/", params={"list": str(number)}), full=FULL)
+        got[number] = rows.items
+        if rows.unread is not None:
+            unread[number] = rows.unread
+    if audit.refuted:
+        for number, following in unread.items():
+            rows = await audit.whole(lists.ask, following, full=FULL)
+            assert rows.unread is None
+            got[number] += rows.items
+    return list(got.values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 25).map(lambda count: list(range(count))), max_size=300),
+    st.randoms(use_true_random=False),
+)
+async def test_where_short_pages_are_the_last_ones_every_row_is_had(lists, chance):
+    audit = Audit(chance.random)
+    assert await all_of(Lists(lists), audit) == lists
+    assert not audit.refuted
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lists=st.lists(st.integers(0, 60).map(lambda count: list(range(count))), max_size=300),
+    most=st.integers(1, FULL - 1),
+    chance=st.randoms(use_true_random=False),
+)
+async def test_where_every_page_is_cut_at_some_length_every_row_is_had(lists, most, chance):
+    assert await all_of(Lists(lists, lambda: most), Audit(chance.random)) == lists
+
+
+async def test_where_one_page_in_ten_is_cut_every_row_is_had():
+    for seed in range(20):
+        chance = random.Random(seed)
+        lists = [list(range(chance.randrange(2, 9))) for _ in range(1000)]
+        cut = Lists(lists, lambda chance=chance: 1 if chance.random() < 0.1 else FULL)
+        assert await all_of(cut, Audit(chance.random)) == lists
+
+
+async def test_an_audit_costs_little():
+    chance = random.Random(7)
+    lists = [list(range(chance.randrange(1, 9))) for _ in range(2000)]
+    served = Lists(lists)
+    audit = Audit(chance.random)
+    assert await all_of(served, audit) == lists
+    assert served.asked == 2000 + audit.followed
+    assert audit.followed + audit.trusted == 2000
+    assert audit.followed <= 0.05 * 2000
+
+
+async def test_a_full_page_and_an_empty_one_are_always_followed():
+    served = Lists([list(range(FULL))] * 100 + [[]] * 100)
+    audit = Audit(lambda: 1.0)
+    await all_of(served, audit)
+    assert (audit.followed, audit.trusted) == (0, 0)
+
+
+# Over real sockets.
+
+
+def truth(world):
+    return {s["id"]: [m["id"] for m in world.messages(s["id"])] for s in world.sessions}
+
+
+async def given_by_pool(nt):
+    """Every session's messages as the pool gives them, and how many rests there were."""
+    got, rests = {}, 0
+    async with SessionPool(nt, concurrency=8, short_pages="audit").transcripts() as transcripts:
+        async for transcript in transcripts:
+            assert transcript.is_rest == (transcript.session.id in got)
+            got.setdefault(transcript.session.id, []).extend(each.id for each in transcript.messages)
+            rests += transcript.is_rest
+    return got, rests
+
+
+async def test_a_pool_that_audits_asks_hardly_more_than_once_a_session():
+    async with Sandbox(World(600, messages=3)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        got, rests = await given_by_pool(nt)
+        assert (got, rests) == (truth(box.world), 0)
+        assert box.counts.by_kind["messages"] <= 600 * 1.08
+
+
+async def test_a_pool_that_was_wrong_gives_the_rests():
+    world = World(300, messages=lambda number: 1 if number < 250 else 9)
+    async with (
+        Sandbox(world, answers=Answers(max_page=4)) as box,
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+    ):
+        got, rests = await given_by_pool(nt)
+    assert got == truth(world)
+    assert rests > 100
+
+
+@pytest.mark.parametrize("order", ["done", "listed"])
+async def test_an_audit_waits_for_the_last_session_before_it_is_content(order):
+    # Only the last session's page has more behind it, and it is the longest: so it is followed.
+    world = World(200, messages=lambda number: 9 if number == 199 else 1)
+    async with (
+        Sandbox(world, answers=Answers(max_page=4)) as box,
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        SessionPool(nt, concurrency=8, short_pages="audit").transcripts(order=order) as transcripts,
+    ):
+        got = [(each.session.id, len(each.messages)) async for each in transcripts if not each.is_rest]
+    assert got.count((world.sessions[199]["id"], 9)) == 1
+
+
+async def kept(path):
+    async with SqliteStore(path) as store:
+        return {
+            each.session.id: [row.id for row in each.messages]
+            async for some in store.transcripts("default")
+            for each in some
+        }
+
+
+async def audited(box, path, short_pages="audit"):
+    async with NavTalkClient("k", base_url=box.navtalk_url) as nt, SqliteStore(path) as store:
+        report = await sync(nt, store, short_pages=short_pages, concurrency=8)
+        return report, (await store.counts("default")).unread
+
+
+async def test_a_store_remembers_the_cursors_that_were_not_followed(tmp_path):
+    async with Sandbox(World(300, messages=3)) as box:
+        report, unread = await audited(box, tmp_path / "archive.db")
+        assert report.trusted == unread > 200
+        assert report.followed == 300 - unread
+        assert await kept(tmp_path / "archive.db") == truth(box.world)
+
+
+async def test_a_run_that_follows_reads_what_an_audit_left_unread(tmp_path):
+    world = World(300, messages=1)
+    async with Sandbox(world) as box:
+        await audited(box, tmp_path / "archive.db")
+        # The audit saw nothing of this one; a run that believes no short page finds it all the same.
+        async with SqliteStore(tmp_path / "archive.db") as store:
+            [first, *_] = await store.unread("default")
+        world.add_message(first.wanted.id, content="late")
+        _, unread = await audited(box, tmp_path / "archive.db", "follow")
+        assert unread == 0
+        assert await kept(tmp_path / "archive.db") == truth(world)
+
+
+async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
+    world = World(300, messages=lambda number: 1 if number < 250 else 9)
+    async with Sandbox(world, answers=Answers(max_page=4)) as box:
+        report, unread = await audited(box, tmp_path / "archive.db")
+        assert (report.refuted, unread) == (True, 0)
+        assert await kept(tmp_path / "archive.db") == truth(world)
+        assert report.messages == sum(map(len, truth(world).values()))
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="neither 'follow' nor 'audit'"):
+        SessionPool(None, short_pages="trust")
