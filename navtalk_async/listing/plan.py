@@ -14,7 +14,8 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from navtalk_async.listing.span import Axis, Head, Part, Seen, Span
@@ -35,6 +36,8 @@ WASTE = 0.18
 """How many more may, for each page that was full, with up to `FEW` walkers; with more, in proportion."""
 
 FEW, MOST_WASTE = 32, 0.5
+
+MOST_LEFT = attrgetter("left")
 
 LISTED_AHEAD = 16
 """How many pages may wait for their turn in listed order, for each walker: most of them for the slowest."""
@@ -90,6 +93,9 @@ class Plan(Generic[T]):
         self._full = full
         self._spans: list[Span[T]] = [Span.of(place) for place in places]
         self._spans = self._spans or [_from_the_start(request)]
+        self._open = list(self._spans)
+        """Those with pages to come, in the same order."""
+        self._ahead = self._probes = 0
         self._came: deque[Span[T]] = deque()
         self._looks: deque[Ask[T]] = deque()
         self._given = array("q")
@@ -105,52 +111,43 @@ class Plan(Generic[T]):
         """The page that somebody free should ask for now; None if there is none."""
         if self._looks:
             return self._looks.popleft()
-        span = self._waiting() or self._cut()
+        within_reach = self._within_reach()
+        span = next((span for span in within_reach if not span.asked), None) or self._cut(within_reach)
         if span is None or span.next is None:
             return None
         span.asked = True
+        self._ahead += 1
+        self._probes += span.is_probe
         return Ask(span.next, span)
 
-    def _waiting(self) -> Span[T] | None:
-        """The first stretch that nobody asks for, and for whose pages there is room."""
-        for span in self._within_reach():
-            if span.next is not None and not span.asked:
-                return span
-        return None
-
-    def _within_reach(self) -> Iterable[Span[T]]:
-        """The stretches for whose pages there is room. In listed order what waits behind a stretch takes none
-        of its room, or the first ones would starve.
+    def _within_reach(self) -> list[Span[T]]:
+        """The stretches with pages to come for which there is room. In listed order what waits behind a
+        stretch takes none of its room, or the first ones would starve.
         """
         room = self._room if self.is_wide else 1
-        if not self._listed and sum(span.ahead for span in self._spans) >= room:
-            return
-        ahead = 0
-        for span in self._spans:
-            ahead += span.ahead if self._listed else 0
-            if ahead >= room:
-                return
-            yield span
+        if self._ahead < room:
+            return self._open
+        return list(_leading(self._spans, room)) if self._listed else []
 
-    def _cut(self) -> Span[T] | None:
+    def _cut(self, within_reach: list[Span[T]]) -> Span[T] | None:
         """A new stretch, the later half of the one that has most left; None if no cut is worth it."""
         axis = self._axis
-        if axis is None or not self.is_wide or not self._can_afford_a_probe():
+        if axis is None or not within_reach or not self.is_wide or not self._can_afford_a_probe():
             return None
-        best = max(self._within_reach(), key=lambda span: span.left(axis.horizon), default=None)
-        if best is None or best.left(axis.horizon) < WORTH_A_CUT * self._full:
+        best = max(within_reach, key=MOST_LEFT)
+        if best.left < WORTH_A_CUT * self._full:
             return None
         middle = best.middle(axis.horizon)
         if middle is None:
             return None
         later = best.cut(middle, axis.asked_from(middle))
-        self._spans.insert(self._spans.index(best) + 1, later)
+        for spans in (self._spans, self._open):
+            spans.insert(spans.index(best) + 1, later)
         return later
 
     def _can_afford_a_probe(self) -> bool:
         pages = self._rows / self._full
-        probes = sum(span.is_probe for span in self._spans)
-        return self._requests + probes - pages < self._waste + self._share * pages
+        return self._requests + self._probes - pages < self._waste + self._share * pages
 
     # What came.
 
@@ -161,18 +158,23 @@ class Plan(Generic[T]):
             RepeatedPage: see `paging.Trail`.
         """
         span = ask.span
-        span.asked = False
         self._requests += 1
         self._longest = max(self._longest, len(page.items))
         if span not in self._spans:
             return
         if ask.missing:
             self._looked(ask, page)
-        elif (positions := self._positions(span, page)) is not None:
+            return
+        self._is_back(span)
+        if (positions := self._positions(span, page)) is not None:
             self._received(span, ask.request, page, positions)
         elif span in self._spans:
             self._keep(span, page.items, span.trail.after(page))
-        self._forget()
+
+    def _is_back(self, span: Span[T]) -> None:
+        span.asked = False
+        self._ahead -= 1
+        self._probes -= span.is_probe
 
     def refused(self, ask: Ask[T]) -> bool:
         """Whether to ask again otherwise: a cursor from an earlier run may have grown too old, and then the
@@ -181,7 +183,8 @@ class Plan(Generic[T]):
         span = ask.span
         if not span.restored or span.trail.has_moved or ask.missing:
             return False
-        span.asked = span.restored = False
+        self._is_back(span)
+        span.restored = False
         known = [position for position in (span.taken, span.begin) if not math.isinf(position)]
         from_there = self._axis.asked_from(int(max(known))) if self._axis and known else self._request
         span.reached = -math.inf
@@ -212,6 +215,7 @@ class Plan(Generic[T]):
                 # There is more behind a page that seemed to be the last: the server's pages are shorter.
                 self._full = max(1, self._longest)
             span.advance(positions, full=self._full)
+            span.estimate(self._axis.horizon if self._axis else 0)
         self._keep(span, page.items[low:high], following)
         if span.head is None and (low < len(positions) or following is None):
             until = math.inf if page.next is None else positions[-1]
@@ -226,8 +230,11 @@ class Plan(Generic[T]):
         if self._skip:
             rows = [row for row in rows if hash(row.id) not in self._skip]
         span.next = following
+        if following is None:
+            self._open.remove(span)
         self._rows += len(rows)
         span.parts.append(Part(rows, following, span.reached))
+        self._ahead += 1
         self._came.append(span)
 
     def _after(self, span: Span[T]) -> Span[T] | None:
@@ -263,6 +270,7 @@ class Plan(Generic[T]):
             owner.parts[0] = first._replace(rows=self._merged(late, first.rows))
         else:
             owner.parts.appendleft(Part(late, owner.place, owner.taken))
+            self._ahead += 1
             self._came.append(owner)
 
     def _merged(self, late: list[T], rows: list[T]) -> list[T]:
@@ -287,15 +295,9 @@ class Plan(Generic[T]):
         else:
             self._spans = [_from_the_start(self._request)]
         self._came = deque(span for span in self._came if span in self._spans)
-
-    def _forget(self) -> None:
-        """Drop the stretches that are over, but for those whose head is yet to be compared."""
-        spans = self._spans
-        self._spans = [
-            span
-            for number, span in enumerate(spans)
-            if not span.is_over or (number and not spans[number - 1].is_over)
-        ] or spans[-1:]
+        self._open = list(self._spans)
+        self._ahead = sum(span.ahead for span in self._spans)
+        self._probes = 0
 
     # What is given.
 
@@ -305,8 +307,11 @@ class Plan(Generic[T]):
         if span is None:
             return None
         rows = span.take()
+        self._ahead -= 1
+        if span.is_over:
+            self._forget()
         if self._axis is not None:
-            self._given.extend(hash(row.id) for row in rows)
+            self._given.extend([hash(row.id) for row in rows])
         return rows
 
     def _first_that_came(self) -> Span[T] | None:
@@ -318,6 +323,15 @@ class Plan(Generic[T]):
                 return span if span.parts else None
         return None
 
+    def _forget(self) -> None:
+        """Drop the stretches that are over, but for those whose head may yet be compared."""
+        spans = self._spans
+        self._spans = [
+            span
+            for number, span in enumerate(spans)
+            if not span.is_over or (number and not spans[number - 1].is_over)
+        ] or spans[-1:]
+
     @property
     def is_over(self) -> bool:
         """Whether all rows were given."""
@@ -326,6 +340,17 @@ class Plan(Generic[T]):
     def places(self) -> list[Place]:
         """Where to go on with what was not given; none when all was."""
         return [place for span in self._spans if (place := span.written()) is not None]
+
+
+def _leading(spans: Iterable[Span[T]], room: int) -> Iterator[Span[T]]:
+    """Those of *spans* with pages to come that have fewer than *room* pages before and in them."""
+    ahead = 0
+    for span in spans:
+        ahead += span.ahead
+        if ahead >= room:
+            return
+        if span.next is not None:
+            yield span
 
 
 def _from_the_start(request: Request) -> Span[T]:

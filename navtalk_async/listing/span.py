@@ -78,6 +78,8 @@ class Span(Generic[T]):
     """Where the last row is that was taken."""
     pace: float = 0.0
     """Rows a step, in the last page."""
+    left: float = 0.0
+    """How many rows are thought to be still to come; 0 where that is not known."""
     was_short: bool = False
     """Whether the last page seemed to be the end of the list."""
     asked: bool = False
@@ -117,7 +119,7 @@ class Span(Generic[T]):
     @property
     def is_probe(self) -> bool:
         """Whether it is just being found out what it holds."""
-        return self.asked and self.head is None and not math.isinf(self.begin)
+        return self.head is None and not math.isinf(self.begin)
 
     @property
     def ahead(self) -> int:
@@ -129,11 +131,9 @@ class Span(Generic[T]):
         """Whether all its rows were taken, and what lay beyond them was found."""
         return self.next is None and not self.parts and self.unsettled is None
 
-    def left(self, horizon: int) -> float:
-        """How many rows are thought to be still to come."""
-        if self.next is None or math.isinf(self.reached):
-            return 0.0
-        return self.pace * max(0.0, min(self.end, horizon) - self.reached)
+    def estimate(self, horizon: int) -> None:
+        """Note how much is left of a list that is thought to end at *horizon*."""
+        self.left = self.pace * max(0.0, min(self.end, horizon) - self.reached) if self.pace else 0.0
 
     def middle(self, horizon: int) -> int | None:
         """Where the later half of what is left begins, if there is any; None if it cannot be halved."""
@@ -146,6 +146,7 @@ class Span(Generic[T]):
         """Leave everything from *middle* on to another stretch, which begins with *request*."""
         later: Span[T] = Span(begin=middle, end=self.end, next=request)
         self.end = middle
+        self.estimate(middle)
         return later
 
     def advance(self, positions: Sequence[int], *, full: int) -> None:
