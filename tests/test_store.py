@@ -2,10 +2,12 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
 from navtalk_async.models import Place, Request, SessionStatus
 from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.store.store import Fetched, Wanted, content_hash, iso, journalled
+from navtalk_async.store.store import Fetched, Unread, Wanted, content_hash, iso, journalled
 
 LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -309,3 +311,47 @@ def test_a_time_is_kept_as_the_moment_it_means(moment):
 )
 def test_times_of_other_forms_become_the_same_form(text, kept):
     assert iso(text) == kept
+
+
+async def test_what_was_left_unread_is_kept_until_it_is_read(store):
+    await journal(store, "default", [session(1), session(2)], None)
+    further = Request(path="/api/chat/messages", params={"cursor": "abc", "limit": "200"})
+    await store.keep(
+        "default",
+        [Fetched(wanted(session(n)), [message(10 * n), message(10 * n + 1)], unread=further) for n in (1, 2)],
+    )
+    left = [Unread(wanted(session(n)), further, 2) for n in (1, 2)]
+    assert await store.unread("default") == left
+    assert (await store.counts("default")).unread == 2
+    await store.keep("default", [Fetched(wanted(session(1)), [message(12)], 2)])
+    assert await store.unread("default") == left[1:]
+    first, _ = await everything(store)
+    assert [(row.position, row.id) for row in first.messages] == [(n, message(10 + n).id) for n in range(3)]
+
+
+async def test_what_was_missing_of_a_session_does_not_end_its_being_pending(store):
+    await journal(store, "default", [session(1)], None)
+    await store.keep("default", [Fetched(wanted(session(1)), [message(5)], 3)])
+    assert (await store.claim("default", api="navtalk", scope="{}")).pending == [wanted(session(1))]
+
+
+async def test_a_session_that_vanished_has_nothing_unread(store):
+    await journal(store, "default", [session(1)], None)
+    await store.keep("default", [Fetched(wanted(session(1)), [message(5)], unread=LATER.next)])
+    await store.vanish("default", session(1).id)
+    assert await store.unread("default") == []
+
+
+async def test_an_archive_of_the_first_version_is_gone_on_with(tmp_path):
+    path = tmp_path / "archive.db"
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        await journal(store, "default", [session(1)], LATER)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE sync_unread")
+        db.execute("UPDATE sync_projects SET next = ?", (msgspec.json.encode(LATER.next).decode(),))
+        db.execute("PRAGMA user_version = 1")
+    async with SqliteStore(path) as store:
+        standing = await store.claim("default", api="navtalk", scope="{}")
+        assert standing.places == [Place(LATER.next)]
+        assert await store.unread("default") == []

@@ -113,6 +113,22 @@ async def test_an_empty_project_is_a_good_run_and_is_listed_again(path):
         assert (await synced(box, path)).inserted == 1
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("requests", [3, 9, 20, 40])
+async def test_a_listing_walked_from_many_places_is_gone_on_with_wherever_it_was_stopped(
+    path, requests, ignored
+):
+    # More at once than a page has sessions: so the listing is waited for, and goes wide.
+    async with Sandbox(World(2500, messages=0), answers=Answers(filters_ignored=ignored)) as box:
+        run = asyncio.create_task(synced(box, path, concurrency=120))
+        await box.arrived(requests)
+        run.cancel()
+        await asyncio.wait([run])
+        report = await synced(box, path, concurrency=120)
+        assert report.open == 0
+        assert await kept(path) == truth(box.world)
+
+
 @pytest.mark.parametrize("requests", [1, 2, 5, 40, 120, 200])
 async def test_a_run_stopped_at_any_request_is_finished_by_the_next(path, requests):
     async with Sandbox(World(220, messages=3), answers=Answers(cursor_on_last_page=False)) as box:
