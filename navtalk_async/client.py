@@ -16,7 +16,7 @@ from navtalk_async.models import Message, Page, Request, Response, Role, Session
 from navtalk_async.observe import Event, Observer, Stats
 from navtalk_async.paging import Listing
 from navtalk_async.wire.address import checked_key
-from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Wire
 
@@ -43,9 +43,12 @@ class NavTalkClient:
             keys that change. Default: the environment's `NAVTALK_API_KEY`.
         base_url: with or without `/api/chat` at its end. Default: the environment's `NAVTALK_BASE_URL`,
             or else NavTalk's own. It must be https, except on this machine.
-        concurrency: the most requests in flight at once, of everything this client does in one event loop;
-            `"auto"` begins with 128 and asks less while the server refuses.
-        rate: the most requests a second, in one event loop; None for no such limit.
+        concurrency: the most requests in flight at once, of everything this client does in one event loop.
+            `"auto"` learns what the server can use: it begins with 16, grows by half with every round of
+            answers as long as more are answered a second and none is refused, up to 256, and keeps trying
+            now and then. A number is begun with 16 as well, and reached within a few round trips.
+        rate: the most requests a second, in one event loop; None for no such limit. Where the server refuses
+            what is too fast, a lower rate is learned from that.
         timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.
         attempt_timeout: seconds for a single attempt.
         retry: how often to try again, and how patiently.
@@ -117,12 +120,22 @@ class NavTalkClient:
         timeout: float | msgspec.UnsetType | None = UNSET,
         attempt_timeout: float | msgspec.UnsetType = UNSET,
         retry: Retry | msgspec.UnsetType = UNSET,
+        lane: Lane | msgspec.UnsetType = UNSET,
     ) -> Self:
         """The same client with another patience: same connections, same limits, closed with this one.
 
-        `timeout` is one budget in seconds for a call: waiting for its turn, every attempt, every pause.
+        Arguments:
+            timeout: one budget in seconds for a call: waiting for its turn, every attempt, every pause.
+            attempt_timeout, retry: as for the client.
+            lane: who goes first where calls have to wait for each other: `"interactive"` for what somebody
+                waits for, then `"normal"`, the default, then `"bulk"` for long jobs. Lower lanes leave a
+                sixteenth of the places in flight free for higher ones that were in use within the last
+                5 seconds, and get one turn in 16 themselves however much the higher ones ask.
+
+        Raises:
+            ValueError: no time to ask, or no such lane.
         """
-        given = {"timeout": timeout, "attempt_timeout": attempt_timeout, "retry": retry}
+        given = {"timeout": timeout, "attempt_timeout": attempt_timeout, "retry": retry, "lane": lane}
         view = object.__new__(type(self))
         view.dialect = self.dialect
         view._wire = self._wire

@@ -67,16 +67,62 @@ class Observer(Protocol):
 
 
 class Stats(msgspec.Struct):
-    """What a client has done so far; counts since it was made."""
+    """What a client has done so far, and where the time of its calls went; counts since it was made.
+
+    The seconds are of all calls added up, and calls go on side by side: a hundred calls that wait for one
+    second are a hundred seconds.
+    """
 
     requests: int = 0
     """Attempts sent, the failed ones included."""
     retries: int = 0
     """Attempts beyond each call's first."""
     answers: int = 0
+    """Good ones, each the end of a call."""
+    refused: int = 0
+    """Answers that said the server has too much to do: 429, 503."""
     in_flight: int = 0
-    waited_seconds: float = 0.0
-    """Time that calls spent in pauses the server asked for, or between attempts; added up over calls."""
+    """Attempts on their way just now."""
+    waiting: int = 0
+    """Calls that wait for their turn just now."""
+    limit: int = 0
+    """The most in flight that are let through just now, in one event loop; 0 before the first call."""
+    rate: float | None = None
+    """The most requests a second just now, asked for or learned; None for any number."""
+    turn_seconds: float = 0.0
+    """Waiting for a place among those in flight, or for the rate."""
+    paused_seconds: float = 0.0
+    """Waiting because the server wanted nothing asked."""
+    backoff_seconds: float = 0.0
+    """Waiting between two attempts of a call that failed."""
+    network_seconds: float = 0.0
+    """From sending an attempt to the end of its answer."""
+    decode_seconds: float = 0.0
+    """Making sense of answers."""
+
+    @property
+    def why_slow(self) -> str:
+        """What most of the time went into, in one sentence."""
+        spent = {name: getattr(self, name) for name in REASONS}
+        whole = sum(spent.values())
+        if not whole:
+            return "Nothing has taken any time yet."
+        most = max(spent, key=spent.__getitem__)
+        told = REASONS[most].format(limit=self.limit, rate=self._rate_told)
+        return f"{spent[most] / whole:.0%} of the time went into {told}."
+
+    @property
+    def _rate_told(self) -> str:
+        return "" if self.rate is None else f", or for the rate of {self.rate:.3g} requests a second"
+
+
+REASONS = {
+    "turn_seconds": "waiting for one of {limit} places in flight{rate}",
+    "paused_seconds": "pauses that the server wanted",
+    "backoff_seconds": "waiting to try again after failed attempts",
+    "network_seconds": "the network and the server, which answers as fast as it does",
+    "decode_seconds": "decoding answers, which takes this machine's own time",
+}
 
 
 def announce(observer: Observer | None, event: Event) -> None:

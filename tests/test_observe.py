@@ -43,7 +43,29 @@ def test_the_log_is_silent_above_debug(caplog):
 
 
 def test_stats_begin_at_nought():
-    assert Stats() == Stats(0, 0, 0, 0, 0.0)
+    assert Stats() == Stats(*[0] * 7, None, *[0.0] * 5)
+    assert Stats().why_slow == "Nothing has taken any time yet."
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        ({"turn_seconds": 3.0}, "75% of the time went into waiting for one of 7 places in flight."),
+        (
+            {"turn_seconds": 3.0, "rate": 40.0},
+            "75% of the time went into waiting for one of 7 places in flight, or for the rate of 40 requests "
+            + "a second.",
+        ),
+        ({"paused_seconds": 9.0}, "90% of the time went into pauses that the server wanted."),
+        ({"backoff_seconds": 1.5}, "60% of the time went into waiting to try again after failed attempts."),
+        (
+            {"decode_seconds": 4.0},
+            "80% of the time went into decoding answers, which takes this machine's own time.",
+        ),
+    ],
+)
+def test_stats_name_what_most_of_the_time_went_into(spent, told):
+    assert Stats(**{"limit": 7, "network_seconds": 1.0} | spent).why_slow == told
 
 
 @given(keys, st.text(), st.text(), st.sampled_from([str, quote, quote_plus, lambda key: quote(key, safe="")]))

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.wire.hints import Hint
 from navtalk_async.wire.limits import (
-    AUTO_AT_MOST,
     BURST_SECONDS,
+    IN_USE_SECONDS,
+    LANES,
+    OWN_TURN,
     Gate,
-    Limit,
     checked_concurrency,
     checked_rate,
 )
@@ -61,6 +63,7 @@ class Caller:
     stays: float
     cancelled_after: float | None = None
     patience: float | None = None
+    lane: str = "normal"
     came_as: int = -1
     let_in: float | None = None
     ended: str = ""
@@ -71,7 +74,7 @@ class Caller:
         self.came_as = log.came
         log.came += 1
         try:
-            await gate.enter(deadline)
+            await gate.enter(deadline, LANES[self.lane])
         except DeadlineExceeded:
             assert now() <= deadline + TINY
             self.ended = "late"
@@ -121,6 +124,7 @@ callers = st.lists(
         stays=moments,
         cancelled_after=st.none() | moments,
         patience=st.none() | moments.filter(bool),
+        lane=st.sampled_from(list(LANES)),
     ),
     min_size=1,
     max_size=25,
@@ -138,7 +142,8 @@ def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, s
     assert gate.in_flight == log.inside == 0
     # Who is let in runs one turn of the loop later; at the very same moment, a newcomer may be seen first.
     for one, other in combinations(sorted(log.entered, key=lambda caller: caller.came_as), 2):
-        assert one.let_in <= other.let_in
+        if one.lane == other.lane:
+            assert one.let_in <= other.let_in
     for caller in crowd:
         assert caller.ended or caller.cancelled_after is not None
     if rate is not None:
@@ -363,61 +368,171 @@ def test_a_late_timer_does_not_cost_throughput():
     assert 95 < run(main()) <= 101
 
 
-# The limit that learns ------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 40) | st.just("auto"), st.lists(st.booleans(), max_size=400))
-@settings(deadline=None)
-def test_a_limit_stays_between_one_and_its_most(concurrency, coped):
-    limit = Limit(concurrency)
-    for well in coped:
-        limit.answered() if well else limit.refused()
-        assert 1 <= limit.now <= limit.most
-
-
-@given(st.integers(1, 40), st.lists(st.booleans(), max_size=100))
-def test_a_fixed_limit_does_not_learn(concurrency, coped):
-    limit = Limit(concurrency)
-    for well in coped:
-        limit.answered() if well else limit.refused()
-    assert limit.now == concurrency
-
-
-def test_auto_halves_when_refused_and_comes_back_one_by_one():
-    limit = Limit("auto")
-    assert limit.now == AUTO_AT_MOST
-    limit.refused()
-    assert limit.now == AUTO_AT_MOST // 2
-    for _ in range(limit.now):
-        limit.answered()
-    assert limit.now == AUTO_AT_MOST // 2 + 1
+# Refusals, pauses and hints -------------------------------------------------------------------------------
 
 
 def test_a_volley_of_refusals_counts_once():
     async def main():
         gate = Gate("auto")
-        asked_at = now()
+        sent_at = now()
         await asyncio.sleep(1)
-        assert [gate.refused(asked_at=asked_at) for _ in range(50)] == [1] * 50
-        assert gate.limit.now == AUTO_AT_MOST // 2
+        assert [gate.strike(now(), sent_at) for _ in range(50)] == [1] * 50
         await asyncio.sleep(1)
-        assert gate.refused(asked_at=now()) == 2
-        gate.answered()
+        assert gate.strike(now(), now()) == 2
+        await gate.enter()
+        gate.answered(now(), now(), 1)
+        gate.leave()
         await asyncio.sleep(1)
-        assert gate.refused(asked_at=now()) == 1
+        assert gate.strike(now(), now()) == 1
 
     run(main())
 
 
-def test_fewer_at_once_does_not_shut_the_gate():
+@pytest.mark.parametrize("sign_of_life", ["answered", "coped"])
+def test_after_refusals_in_a_row_one_at_a_time_finds_out_whether_the_server_is_back(sign_of_life):
     async def main():
-        gate = Gate("auto")
-        for _ in range(20):
-            gate.refused(asked_at=now())
+        gate = Gate(5)
+        for _ in range(2):
+            gate.strike(now(), now())
             await asyncio.sleep(1)
-        assert gate.limit.now == 1
-        log = await play(gate, [Caller(comes=0, stays=1) for _ in range(5)])
-        assert log.peak == 1
+        waiting = [asyncio.create_task(gate.enter()) for _ in range(5)]
+        await quiet()
+        assert (gate.in_flight, gate.waiting) == (1, 4)
+        gate.answered(now(), now(), 1) if sign_of_life == "answered" else gate.coped()
+        gate.leave()
+        await asyncio.gather(*waiting)
+        assert gate.in_flight == 4
+
+    run(main())
+
+
+def test_no_more_are_in_flight_than_the_server_says_remain_until_the_reset():
+    async def main():
+        gate = Gate(10)
+        await gate.enter()
+        gate.answered(now(), now(), 1, Hint(remaining=3, seconds=5))
+        gate.leave()
+        log = await play(gate, [Caller(comes=0, stays=1) for _ in range(9)])
+        assert log.peak == 3
+        await asyncio.sleep(5)
+        gate.answered(now(), now(), 1)
+        log = await play(gate, [Caller(comes=0, stays=1) for _ in range(9)])
+        assert log.peak == 9
+
+    run(main())
+
+
+def test_when_nothing_remains_nothing_is_asked_until_the_reset():
+    async def main():
+        gate = Gate(10)
+        await gate.enter()
+        gate.answered(now(), now(), 1, Hint(remaining=0, seconds=5))
+        gate.leave()
+        await gate.enter()
+        return now()
+
+    assert run(main()) == 1005
+
+
+def test_a_hint_that_overtook_another_is_not_forgotten():
+    async def main():
+        gate = Gate(10)
+        await gate.enter()
+        for remaining in (5, 2, 4):
+            gate.answered(now(), now(), 1, Hint(remaining=remaining, seconds=5))
+        gate.leave()
+        log = await play(gate, [Caller(comes=0, stays=1) for _ in range(9)])
+        assert log.peak == 2
+
+    run(main())
+
+
+def test_what_a_wait_had_of_pauses_can_be_told():
+    async def main():
+        gate, seen = Gate(1), []
+        for at, seconds in ((0, 2), (1, 3), (6, 1)):
+            asyncio.get_running_loop().call_later(at, gate.pause, seconds)
+        for _ in range(9):
+            seen.append(gate.paused_seconds(now()))
+            await asyncio.sleep(1)
+        return seen
+
+    assert run(main()) == [0, 1, 2, 3, 4, 4, 4, 5, 5]
+
+
+# Lanes ----------------------------------------------------------------------------------------------------
+
+
+def lane_order(arrivals, at_once=1):
+    """The lanes in the order in which they are let in, where all come while the gate is full."""
+
+    async def main():
+        gate, order = Gate(at_once), []
+        await asyncio.gather(*(gate.enter(lane=0) for _ in range(at_once)))
+
+        async def call(lane, *, first):
+            await gate.enter(lane=LANES[lane], first=first)
+            order.append(lane)
+            await asyncio.sleep(1)
+            gate.leave()
+
+        tasks = []
+        for lane, first in arrivals:
+            tasks.append(asyncio.create_task(call(lane, first=first)))
+            await quiet()
+        for _ in range(at_once):
+            gate.leave()
+        await asyncio.gather(*tasks)
+        return order
+
+    return run(main())
+
+
+def test_a_higher_lane_goes_first():
+    came = [
+        ("bulk", False),
+        ("normal", False),
+        ("interactive", False),
+        ("bulk", False),
+        ("interactive", False),
+    ]
+    assert lane_order(came) == ["interactive", "interactive", "normal", "bulk", "bulk"]
+
+
+def test_who_comes_again_goes_first_in_its_own_lane_only():
+    assert lane_order([("normal", False), ("bulk", True)]) == ["normal", "bulk"]
+
+
+def test_a_lane_does_not_starve_under_a_flood_of_higher_ones():
+    order = lane_order([("bulk", False)] * 3 + [("normal", False)] * 100)
+    assert order.index("bulk") <= 2 * OWN_TURN
+
+
+def test_bulk_alone_has_every_place():
+    async def main():
+        gate = Gate(8)
+        log = await play(gate, [Caller(comes=0, stays=1, lane="bulk") for _ in range(20)])
+        assert log.peak == 8
+
+    run(main())
+
+
+def test_beside_a_higher_lane_bulk_leaves_a_place_free_for_it():
+    async def main():
+        gate = Gate(8)
+        await gate.enter(lane=LANES["interactive"])
+        gate.leave()
+        bulk = [asyncio.create_task(gate.enter(lane=LANES["bulk"])) for _ in range(20)]
+        await quiet()
+        assert (gate.in_flight, gate.waiting) == (7, 13)
+        assert gate.entered(now(), LANES["interactive"])
+        gate.leave()
+        await asyncio.sleep(IN_USE_SECONDS + 1)
+        assert gate.in_flight == 8
+        gate.close()
+        await asyncio.wait(bulk)
+        for task in bulk:
+            task.exception()
 
     run(main())
 

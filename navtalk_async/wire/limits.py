@@ -1,29 +1,62 @@
-"""The gate: how many requests at once, how many a second, and when none at all.
+"""The gate: how many requests at once, how many a second, when none at all, and who goes first.
 
-Every request of a client passes here, first come first served, and whoever has to wait costs nothing but
-a future. Three things can hold a request back: too many in flight, the rate, and a pause. The rate is GCRA
+Every request of a client passes here, and whoever has to wait costs nothing but a future. Three things can
+hold a request back: too many in flight, the rate, and a pause. The rate is GCRA
 (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). A pause is a moment in time, not a flag: it
 ends by itself, so no task that is cancelled meanwhile can leave the gate shut.
+
+Who waits stands in one of three lanes. The higher lane goes first, and while it is in use the lower ones
+leave a few places free for it; now and then a lower one has its turn all the same, so that nobody starves.
+Within a lane it is first come first served, but for a request that was let through before and comes again.
 """
 
 import asyncio
 import math
 from collections import deque
-from typing import Literal
+from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.wire.hints import Hint
+from navtalk_async.wire.learning import FixedLimit, LearningLimit, Limit
+from navtalk_async.wire.pacing import Pace
+from navtalk_async.wire.retry import LONGEST_PAUSE
 
-__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "Limit", "checked_concurrency", "checked_rate"]
+__all__ = ["AUTO_AT_MOST", "LANES", "Concurrency", "Gate", "Lane", "checked_concurrency", "checked_rate"]
 
 Concurrency = int | Literal["auto"]
 
-AUTO_AT_MOST = 128
-"""How many at once `auto` begins with and never exceeds. What asks in bulk has a smaller bound of its own;
-this one is against a thousand calls started at once."""
+Lane = Literal["interactive", "normal", "bulk"]
+
+LANES: dict[Lane, int] = {"interactive": 0, "normal": 1, "bulk": 2}
+"""The lanes, the one that goes first first."""
+
+NORMAL = LANES["normal"]
+
+AUTO_AT_MOST = 256
+"""The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring."""
+
+RESERVED_SHARE = 16
+"""One place in so many is left free for a higher lane that is in use, and at least one."""
+
+IN_USE_SECONDS = 5.0
+"""For how long after its last request a lane is in use."""
+
+OWN_TURN = 16
+"""Of so many that are let in, one is of the lowest lane that waits."""
 
 BURST_SECONDS = 0.05
 """How far requests may run ahead of the rate. Timers fire late; without this, every late one would be
 throughput lost for good."""
+
+SLOW_RATE = 100.0
+"""Below so many requests a second, a rate that was learned has a burst of a tenth of a request at most: the
+server may count them one by one."""
+
+ALONE = 2
+"""After so many refusals in a row, one request at a time finds out whether the server answers again."""
+
+NEWS_SECONDS = 0.5
+"""A pause that is made longer by no more than this is still the same pause."""
 
 SPENT = "The time for this call was spent waiting for its turn."
 
@@ -44,66 +77,72 @@ def checked_rate(rate: float | None) -> float | None:
     return rate
 
 
-class Limit:
-    """How many requests at once: a fixed number, or one that yields while the server refuses."""
-
-    def __init__(self, concurrency: Concurrency) -> None:
-        self.most = AUTO_AT_MOST if concurrency == "auto" else concurrency
-        self.learns = concurrency == "auto"
-        self.now = self.most
-        self._credit = 0
-
-    def __repr__(self) -> str:
-        return f"<Limit {self.now} of {self.most}{' auto' if self.learns else ''}>"
-
-    def refused(self) -> None:
-        """The server had too much: half as many from now on."""
-        if self.learns:
-            self.now = max(1, self.now // 2)
-            self._credit = 0
-
-    def answered(self) -> None:
-        """The server coped: after as many good answers as there are requests at once, one more."""
-        if self.now < self.most:
-            self._credit += 1
-            if self._credit >= self.now:
-                self.now += 1
-                self._credit = 0
-
-
 class Gate:
     """The gate of one client in one event loop."""
 
     def __init__(self, concurrency: Concurrency = "auto", rate: float | None = None) -> None:
-        self.limit = Limit(concurrency)
+        self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else FixedLimit(concurrency)
         self.in_flight = 0
-        self._interval = 0.0 if rate is None else 1.0 / rate
+        self._highest_rate = rate
+        self._pace = Pace()
         self._next_at = 0.0
         self._paused_until = 0.0
+        self._paused_since = 0.0
+        self._paused_before = 0.0
         self._opens_at = 0.0
         """Until then nobody is let through: the later of what pause and rate say; when closed, for ever."""
         self._refused_at = float("-inf")
         self._strikes = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._remaining: int | None = None
+        """What the server said it will still take; None where it says nothing."""
+        self._remaining_until = 0.0
+        self._lanes: tuple[deque[_Turn], ...] = tuple(deque() for _ in LANES)
+        self._in_use_until = [0.0 for _ in LANES]
+        """Until when each lane leaves places free for the lanes above it."""
+        self._passed_over = 0
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Gate [{self.in_flight} in flight, {len(self._waiting)} waiting] {self.limit!r}>"
+        return f"<Gate [{self.in_flight} in flight, {self.waiting} waiting] {self.limit!r}>"
 
-    def entered(self, now: float) -> bool:
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return sum(map(len, self._lanes))
+
+    def rate(self, now: float) -> float | None:
+        """The requests a second that are let through at most, asked for or learned; None for any number."""
+        rates = [rate for rate in (self._highest_rate, self._pace.rate(now)) if rate is not None]
+        return min(rates, default=None)
+
+    def paused_seconds(self, now: float) -> float:
+        """For how long there have been pauses, all in all: what passed of it meanwhile is what a wait had of
+        pauses.
+        """
+        return self._paused_before + max(0.0, min(now, self._paused_until) - self._paused_since)
+
+    def paused_for(self, now: float) -> float:
+        """The seconds for which nobody will be let through, if it stays at that."""
+        return max(0.0, self._paused_until - now)
+
+    def entered(self, now: float, lane: int = NORMAL) -> bool:
         """Let a request through at once, and count it, if nothing holds it back; who enters must `leave`."""
-        if self._waiting or self.in_flight >= self.limit.now or now < self._opens_at:
+        if now < self._opens_at or self.in_flight >= self._room(now, lane):
             return False
-        self._count_in(now)
+        lanes = self._lanes
+        if lanes[0] or (lane and (lanes[1] or (lane > 1 and lanes[2]))):
+            return False
+        self._count_in(now, lane)
         return True
 
-    async def enter(self, deadline: float | None = None, *, first: bool = False) -> None:
-        """Wait until a request may leave, and count it; whoever enters must `leave`.
+    async def enter(self, deadline: float | None = None, lane: int = NORMAL, *, first: bool = False) -> int:
+        """Wait until a request may leave, and count it; whoever enters must `leave`. Its place: how many are
+        in flight then, itself included.
 
-        *deadline* is in the event loop's time. *first* goes before those who wait already: for a request
-        that was let through once, and refused.
+        *deadline* is in the event loop's time. *first* goes before those who wait already in this *lane*: for
+        a request that was let through once, and has to come again.
 
         Raises:
             DeadlineExceeded: *deadline* comes before the turn.
@@ -112,49 +151,83 @@ class Gate:
         now = asyncio.get_running_loop().time()
         if self._closed:
             raise ClientClosed("The client is closed.")
-        if not self.entered(now):
+        if self.entered(now, lane):
+            place = self.in_flight
+        else:
             if deadline is not None and self._opens_at > deadline:
                 wait, left = min(self._opens_at - now, 1e9), max(deadline - now, 0.0)
                 whose = "The server wants" if self._paused_until > deadline else "The rate allows"
                 raise DeadlineExceeded(
                     f"{whose} nothing asked for {wait:.0f} s more, and this call has {left:.1f} s left."
                 )
-            await self._wait_turn(deadline, first=first)
+            place = await self._wait_turn(deadline, lane, first=first)
         # A busy loop wakes us late.
         if deadline is not None and asyncio.get_running_loop().time() >= deadline:
             self.leave()
             raise DeadlineExceeded(SPENT)
+        return place
 
     def leave(self) -> None:
         """The request that entered is over."""
         self.in_flight -= 1
-        if self._waiting:
+        if self._lanes[0] or self._lanes[1] or self._lanes[2]:
             self._let_in()
 
-    def answered(self) -> None:
-        """A good answer came."""
+    def answered(self, now: float, sent_at: float, place: int, hint: Hint | None = None) -> None:
+        """A good answer came *now*, to what left at *sent_at* in this *place* and is about to `leave`."""
         self._strikes = 0
-        self.limit.answered()
+        self._pace.answered()
+        room = self.limit.now
+        self.limit.answered(now, sent_at, place, full=self.in_flight >= room - _reserve(room))
+        if hint is not None or self._remaining is not None:
+            self._heed(hint, now)
 
-    def refused(self, *, asked_at: float) -> int:
-        """The server had too much; how many times in a row, this one included.
+    def coped(self) -> None:
+        """The server said no, but not for being asked too much: it is there."""
+        self._strikes = 0
 
-        *asked_at* is when the refused request was sent. Refusals of requests that were on their way when
-        an earlier one came are no further sign of anything, and are not counted.
+    def refused(self, now: float, sent_at: float, place: int) -> bool:
+        """The server had too much to do, and refused *now* what left at *sent_at* in this *place*; whether
+        that contradicts a cap on requests at once.
         """
-        if asked_at >= self._refused_at:
-            self._refused_at = asyncio.get_running_loop().time()
+        return self.limit.refused(now, sent_at, place)
+
+    def strike(self, now: float, sent_at: float) -> int:
+        """What left at *sent_at* was refused so that everybody has to pause; how many times in a row.
+
+        Refusals of requests that were on their way when an earlier one came are no further sign that the
+        server still has too much, and are not counted.
+        """
+        if sent_at >= self._refused_at:
+            self._refused_at = now
             self._strikes += 1
-            self.limit.refused()
         return self._strikes
 
-    def pause(self, seconds: float) -> bool:
-        """Let nobody through for *seconds*; False where an earlier pause lasts as long anyway."""
-        until = asyncio.get_running_loop().time() + seconds
-        longer = until > self._paused_until
-        self._paused_until = max(self._paused_until, until)
-        self._opens_at = max(self._opens_at, self._paused_until)
-        return longer
+    def pause(self, seconds: float, *, least: float | None = None, named: bool = True) -> bool:
+        """Let nobody through for *seconds*; False where an earlier pause lasts as long anyway, or as *least*,
+        or nearly. *named* is whether the server said how long.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._paused_until and now + (seconds if least is None else least) <= self._paused_until:
+            return False
+        return self._close_for(now, seconds, named=named)
+
+    def _close_for(self, now: float, seconds: float, *, named: bool = True) -> bool:
+        until = now + seconds
+        if until <= self._paused_until:
+            return False
+        is_news = until > self._paused_until + NEWS_SECONDS or now >= self._paused_until
+        if now >= self._paused_until:
+            self._paused_before = self.paused_seconds(now)
+            self._paused_since = now
+        self._paused_until = until
+        self._opens_at = max(self._opens_at, until)
+        self.limit.paused(now, seconds, named=named)
+        return is_news
+
+    def learn_rate(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
+        """What left at *sent_at* was refused *now*, with a pause of *seconds*; a *cap* may explain it."""
+        self._pace.refused(now, sent_at, seconds, cap=cap)
 
     async def rest(self, seconds: float) -> None:
         """Wait for *seconds*; unlike a sleep, it ends with `ClientClosed` when the gate is closed."""
@@ -176,28 +249,65 @@ class Gate:
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
-        for future in (*self._waiting, *self._resting):
+        waiting: list[asyncio.Future[Any]] = [*self._resting]
+        for lane in self._lanes:
+            waiting += lane
+            lane.clear()
+        for future in waiting:
             if not future.done():
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
-        self._waiting.clear()
 
-    def _count_in(self, now: float) -> None:
+    def _room(self, now: float, lane: int) -> int:
+        """How many may be in flight for another one of *lane* to be let in, and one."""
+        if self._strikes >= ALONE:
+            return 1
+        room = self.limit.now
+        if self._remaining is not None and self._remaining < room and now < self._remaining_until:
+            room = self._remaining
+        return room - _reserve(room) if now < self._in_use_until[lane] else room
+
+    def _count_in(self, now: float, lane: int) -> None:
         self.in_flight += 1
-        if self._interval:
-            self._next_at = max(now, self._next_at) + self._interval
-            self._opens_at = max(self._paused_until, self._next_at - BURST_SECONDS)
+        if not self._pace.is_running:
+            self._pace.began(now)
+        if lane < NORMAL + 1:
+            self._in_use_until[2] = now + IN_USE_SECONDS
+            if lane < NORMAL:
+                self._in_use_until[1] = now + IN_USE_SECONDS
+        rate = self.rate(now) if self._pace.is_set or self._highest_rate is not None else None
+        if rate is not None:
+            self._next_at = max(now, self._next_at) + 1.0 / rate
+            self._opens_at = max(self._paused_until, self._next_at - self._burst(rate))
 
-    async def _wait_turn(self, deadline: float | None, *, first: bool) -> None:
+    def _burst(self, rate: float) -> float:
+        """The seconds by which requests may run ahead of *rate*."""
+        asked_for = self._highest_rate is not None and rate >= self._highest_rate
+        return BURST_SECONDS if asked_for or rate > SLOW_RATE else 0.1 / rate
+
+    def _heed(self, hint: Hint | None, now: float) -> None:
+        if now >= self._remaining_until:
+            self._remaining = None
+        if hint is None:
+            return
+        seconds = min(hint.seconds, LONGEST_PAUSE)
+        # Answers overtake each other: within one window, the lowest figure is the latest.
+        self._remaining = hint.remaining if self._remaining is None else min(self._remaining, hint.remaining)
+        self._remaining_until = now + seconds
+        if not self._remaining:
+            self._remaining = None
+            self._close_for(now, seconds)
+
+    async def _wait_turn(self, deadline: float | None, lane: int, *, first: bool) -> int:
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
+        turn: _Turn = loop.create_future()
         if first:
-            self._waiting.appendleft(turn)
+            self._lanes[lane].appendleft(turn)
         else:
-            self._waiting.append(turn)
+            self._lanes[lane].append(turn)
         alarm = None if deadline is None else loop.call_at(deadline, _expire, turn)
         self._let_in()
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             # Let in and cancelled in the same moment: the place goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
@@ -210,15 +320,32 @@ class Gate:
     def _let_in(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._waiting and self.in_flight < self.limit.now:
-            if self._waiting[0].done():
-                self._waiting.popleft()
-                continue
+        while True:
+            lane = self._next_lane(now)
+            if lane is None:
+                return
             if self._opens_at > now:
                 self._look_again(loop, self._opens_at)
                 return
-            self._count_in(now)
-            self._waiting.popleft().set_result(None)
+            self._count_in(now, lane)
+            self._lanes[lane].popleft().set_result(self.in_flight)
+
+    def _next_lane(self, now: float) -> int | None:
+        """The lane whose first is next, if there is room for it."""
+        waiting = [number for number, lane in enumerate(self._lanes) if _has_any(lane)]
+        if not waiting:
+            return None
+        if len(waiting) > 1:
+            self._passed_over += 1
+            if self._passed_over >= OWN_TURN and self.in_flight < self._room(now, 0):
+                self._passed_over = 0
+                return waiting[-1]
+        lane = waiting[0]
+        if self.in_flight < self._room(now, lane):
+            return lane
+        if now < self._in_use_until[lane]:
+            self._look_again(asyncio.get_running_loop(), self._in_use_until[lane])
+        return None
 
     def _look_again(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
@@ -226,11 +353,26 @@ class Gate:
         self._timer = loop.call_at(when, self._let_in)
 
 
+_Turn = asyncio.Future[int]
+
+
+def _reserve(room: int) -> int:
+    """The places that are left free for a higher lane."""
+    return max(1, room // RESERVED_SHARE) if room > 1 else 0
+
+
+def _has_any(lane: deque[_Turn]) -> bool:
+    """Whether anybody waits in *lane*, whose first is not done then."""
+    while lane and lane[0].done():
+        lane.popleft()
+    return bool(lane)
+
+
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
-def _expire(future: asyncio.Future[None]) -> None:
+def _expire(future: asyncio.Future[int]) -> None:
     if not future.done():
         future.set_exception(DeadlineExceeded(SPENT))

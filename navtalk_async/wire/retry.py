@@ -15,7 +15,17 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request
 
-__all__ = ["LONGEST_PAUSE", "Retry", "backoff", "pause_after", "too_much", "worth_repeating"]
+__all__ = [
+    "LONGEST_PAUSE",
+    "Budget",
+    "Retry",
+    "asked_pause",
+    "backoff",
+    "overloaded",
+    "pause_after",
+    "too_much",
+    "worth_repeating",
+]
 
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
 """What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
@@ -29,6 +39,10 @@ WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
 
 LONGEST_PAUSE = 3600.0
 """Seconds for which a server is believed that it wants nothing asked; after them, one request finds out."""
+
+
+SHORTEST_PAUSE, FIRST_PAUSE = 0.01, 0.5
+"""Seconds of a first pause where the server names none; in between, as long as it takes to answer."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,15 +95,57 @@ def too_much(error: NavTalkError) -> bool:
     )
 
 
-def pause_after(error: NavTalkError, strikes: int, chance: float) -> float:
+def overloaded(error: NavTalkError) -> bool:
+    """Whether the server refused for having too much to do, so that fewer should be asked at once."""
+    return too_much(error) or (isinstance(error, ServerError) and 503 in (error.status, error.code))
+
+
+def pause_after(error: NavTalkError, strikes: int, chance: float, latency: float = FIRST_PAUSE) -> float:
     """The seconds for which nobody should ask, after *strikes* refusals in a row (from 1).
 
-    A server that names no time gets half a second, doubled with every refusal up to half a minute.
+    A server that names no time gets as long as its answers take, its *latency*, doubled with every refusal up
+    to half a minute: where only too many were asking at once, a few answers later there is room again.
     """
-    doubled = 2.0 ** min(strikes - 1, 10)
-    asked = error.retry_after if isinstance(error, ApiError) else None
-    if asked is None:
-        return min(30.0, 0.5 * doubled) * (0.75 + 0.5 * chance)
+    doubled = 2.0 ** min(strikes - 1, 12)
+    asked = asked_pause(error)
+    if not asked:
+        return min(30.0, min(max(latency, SHORTEST_PAUSE), FIRST_PAUSE) * doubled * (0.75 + 0.5 * chance))
     # A little more than was asked, since all who were told the same second would be there in it; and more
-    # each time, since a server that says 0 and refuses again means something else.
+    # each time, since a server that refuses again means something else.
     return min(asked, LONGEST_PAUSE) + chance * min(30.0, 0.1 * doubled)
+
+
+def asked_pause(error: NavTalkError) -> float | None:
+    """The seconds that the server named; None where it named none."""
+    return error.retry_after if isinstance(error, ApiError) else None
+
+
+class Budget:
+    """What all calls together may spend on repeated attempts, so that an outage is not made worse.
+
+    It holds up to 1,000 attempts. Every repeated attempt takes one, every good answer gives half a one back,
+    so that a server of which every third answer is bad never exhausts it. In an outage, 1,000 attempts beyond
+    the first of each call are made, and then each call is given up with its first error, until answers come
+    again: over a long outage, a call costs the server one request and not eight. A 429 that is waited out
+    costs nothing. There is one budget for each event loop.
+    """
+
+    MOST = 1000.0
+    GIVEN_BACK = 0.5
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = self.MOST
+
+    def spend(self) -> bool:
+        """Take one attempt; False if there is none left."""
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
+
+    def earn(self) -> None:
+        """A good answer came."""
+        if self.left < self.MOST:
+            self.left += self.GIVEN_BACK

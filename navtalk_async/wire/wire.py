@@ -6,25 +6,38 @@ import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from navtalk_async.errors import (
+    ApiError,
     AttemptTimeout,
     ClientClosed,
     DeadlineExceeded,
     NavTalkError,
     RateLimited,
+    ServerError,
     TransportError,
 )
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
-from navtalk_async.wire.limits import Concurrency, Gate, checked_concurrency, checked_rate
-from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
+from navtalk_async.wire.hints import Hint, hint
+from navtalk_async.wire.limits import LANES, Concurrency, Gate, Lane, checked_concurrency, checked_rate
+from navtalk_async.wire.retry import (
+    LONGEST_PAUSE,
+    Budget,
+    Retry,
+    asked_pause,
+    backoff,
+    overloaded,
+    pause_after,
+    too_much,
+    worth_repeating,
+)
 from navtalk_async.wire.transport import AiohttpTransport, Transport
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
@@ -52,12 +65,16 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: float = 60.0
     """Seconds for one attempt, its connection included."""
     retry: Retry = Retry()
+    lane: Lane = "normal"
+    """Who goes first where calls have to wait for each other."""
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout} leaves no time to ask; it is in seconds.")
         if not self.attempt_timeout > 0:
             raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
+        if self.lane not in LANES:
+            raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
 
     def seconds(self, now: float, deadline: float | None) -> float:
         """The seconds that an attempt beginning *now* may take."""
@@ -73,7 +90,13 @@ class Line:
 
     transport: Transport
     gate: Gate
+    budget: Budget = field(default_factory=Budget)
     closed: bool = False
+    received_at: float = 0.0
+    """When the latest answer had come, and what it said of limits: for whom it came to, who reads both before
+    anybody else runs.
+    """
+    hint: Hint | None = None
 
     async def close(self) -> None:
         if not self.closed:
@@ -89,6 +112,8 @@ class Failure(NamedTuple):
     counted: int
     """How many attempts have counted so far."""
     sent_at: float
+    place: int
+    """How many were in flight with it."""
 
 
 class Wire:
@@ -136,31 +161,33 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop) or await self._open(loop)
+        gate, lane = line.gate, LANES[patience.lane]
         sent_at = loop.time()
         deadline = None if patience.timeout is None else sent_at + patience.timeout
         attempts = counted = 0
         while True:
-            if attempts or not line.gate.entered(sent_at):
-                await _counting(attempts, line.gate.enter(deadline, first=attempts > 0))
+            if attempts or not gate.entered(sent_at, lane):
+                place = await self._turn(gate, deadline, lane, attempts)
                 sent_at = loop.time()
+            else:
+                place = gate.in_flight
             attempts += 1
             try:
                 outcome = await self._attempt(line, request, read, patience.seconds(sent_at, deadline))
+                if not isinstance(outcome, BaseException):
+                    self._well_answered(line, request, attempts, sent_at, place)
+                    return outcome
             finally:
-                line.gate.leave()
-            if not isinstance(outcome, BaseException):
-                self._well_answered(line, request, attempts, sent_at)
-                return outcome
+                gate.leave()
             if not isinstance(outcome, NavTalkError):
                 raise outcome
             if isinstance(outcome, AttemptTimeout) and deadline is not None and loop.time() >= deadline:
                 outcome = _too_late(outcome)
             counted += not isinstance(outcome, RateLimited)
-            self._failed(line, request, outcome, attempts)
-            known = self._known_server
-            if not worth_repeating(patience.retry, request, outcome, attempt=counted, known_server=known):
+            failed = Failure(outcome, counted, sent_at, place)
+            self._failed(line, request, failed, attempts)
+            if not self._worth_repeating(line, request, failed, patience.retry):
                 raise outcome
-            failed = Failure(outcome, counted, sent_at)
             await self._pause(line, failed, patience.retry, deadline)
             self._stats.retries += 1
 
@@ -170,8 +197,15 @@ class Wire:
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
-        in_flight = sum(line.gate.in_flight for line in list(self._lines.values()))
-        return msgspec.structs.replace(self._stats, in_flight=in_flight)
+        gates = [line.gate for line in list(self._lines.values())]
+        rates = [rate for loop, line in list(self._lines.items()) if (rate := line.gate.rate(loop.time()))]
+        return msgspec.structs.replace(
+            self._stats,
+            in_flight=sum(gate.in_flight for gate in gates),
+            waiting=sum(gate.waiting for gate in gates),
+            limit=max((gate.limit.now for gate in gates), default=0),
+            rate=min(rates, default=self._rate),
+        )
 
     async def aclose(self) -> None:
         """End every connection in every loop; calls on their way raise `ClientClosed`. It may be called
@@ -226,15 +260,21 @@ class Wire:
             try:
                 key = await _fetched(self._key, seconds)
             except TimeoutError:
+                line.received_at = asyncio.get_running_loop().time()
                 return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
             seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
         response = await self._exchange(line, request, key, seconds)
+        line.received_at = asyncio.get_running_loop().time()
         if not isinstance(response, Response):
             return response
+        line.hint = hint(response.headers)
+        began = time.perf_counter()
         try:
             return read(request, response)
         except NavTalkError as refusal:
             return without_secret(refusal, key)
+        finally:
+            self._stats.decode_seconds += time.perf_counter() - began
 
     def _exchange(
         self, line: Line, request: Request, key: str, seconds: float
@@ -244,40 +284,81 @@ class Wire:
         self._stats.requests += 1
         return line.transport.exchange(request, url, headers, seconds)
 
-    def _well_answered(self, line: Line, request: Request, attempts: int, sent_at: float) -> None:
-        line.gate.answered()
+    async def _turn(self, gate: Gate, deadline: float | None, lane: int, attempts: int) -> int:
+        """Wait for a place in flight, which is what it gives; and take the time."""
+        loop, stats = asyncio.get_running_loop(), self._stats
+        began = loop.time()
+        paused_before = gate.paused_seconds(began)
+        try:
+            return await _counting(attempts, gate.enter(deadline, lane, first=attempts > 0))
+        finally:
+            now = loop.time()
+            paused = gate.paused_seconds(now) - paused_before
+            stats.paused_seconds += paused
+            stats.turn_seconds += now - began - paused
+
+    def _well_answered(self, line: Line, request: Request, attempts: int, sent_at: float, place: int) -> None:
+        stats, received_at = self._stats, line.received_at
+        line.gate.answered(received_at, sent_at, place, line.hint)
+        line.budget.earn()
         self._known_server = True
-        self._stats.answers += 1
+        stats.answers += 1
+        stats.network_seconds += received_at - sent_at
         if is_watched(self._observer):
             seconds = asyncio.get_running_loop().time() - sent_at
             announce(self._observer, Answered(request.path, attempts, seconds))
 
-    def _failed(self, line: Line, request: Request, error: NavTalkError, attempts: int) -> None:
+    def _failed(self, line: Line, request: Request, failure: Failure, attempts: int) -> None:
+        error = failure.error
         error.attempts = attempts
+        self._stats.network_seconds += max(0.0, line.received_at - failure.sent_at)
         announce(self._observer, Failed(request.path, attempts, f"{type(error).__name__}: {error.args[0]}"))
         if line.closed:
             raise ClientClosed("The client was closed while this call was on its way.", attempts=attempts)
+        if overloaded(error):
+            self._refused(line, failure)
+        elif isinstance(error, ApiError) and not isinstance(error, ServerError):
+            line.gate.coped()
+
+    def _refused(self, line: Line, failure: Failure) -> None:
+        """Ask less; and nothing at all for a while, if that is what the server wants."""
+        error, gate = failure.error, line.gate
+        self._stats.refused += 1
+        now = asyncio.get_running_loop().time()
+        contradicts_cap = gate.refused(now, failure.sent_at, failure.place)
+        if not too_much(error):
+            return
+        strikes, asked = gate.strike(now, failure.sent_at), asked_pause(error)
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        seconds = pause_after(error, strikes, chance, gate.limit.latency)
+        gate.learn_rate(now, failure.sent_at, min(asked or seconds, LONGEST_PAUSE), cap=not contradicts_cap)
+        if gate.pause(seconds, least=asked or 0.0, named=bool(asked)):
+            rate = gate.rate(now)
+            allowed = "" if rate is None else f" It is asked {rate:.3g} times a second at most."
+            announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}{allowed}"))
+
+    def _worth_repeating(self, line: Line, request: Request, failure: Failure, retry: Retry) -> bool:
+        error, known = failure.error, self._known_server
+        if not worth_repeating(retry, request, error, attempt=failure.counted, known_server=known):
+            return False
+        # A 429 is waited out: that makes nothing worse.
+        return isinstance(error, RateLimited) or line.budget.spend()
 
     async def _pause(self, line: Line, failure: Failure, retry: Retry, deadline: float | None) -> None:
-        """Wait before the next attempt: everybody, if the server has too much to do; else this call alone."""
-        error = failure.error
-        chance = random.random()  # noqa: S311 - jitter is no secret
+        """Wait before the next attempt: at the gate, if everybody pauses; else here."""
+        error, now = failure.error, asyncio.get_running_loop().time()
         shared = too_much(error)
-        if shared:
-            seconds = pause_after(error, line.gate.refused(asked_at=failure.sent_at), chance)
-            if line.gate.pause(seconds):
-                announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}"))
-        else:
-            seconds = backoff(retry, failure.counted, chance)
-        left = math.inf if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        seconds = line.gate.paused_for(now) if shared else backoff(retry, failure.counted, chance)
+        left = math.inf if deadline is None else max(0.0, deadline - now)
         if seconds > left:
             raise DeadlineExceeded(
                 f"The next attempt would begin in {seconds:.1f} s, and this call has {left:.1f} s left.",
                 attempts=error.attempts,
             ) from error
-        self._stats.waited_seconds += seconds
         if not shared:
             await _counting(error.attempts, line.gate.rest(seconds))
+            self._stats.backoff_seconds += seconds
 
 
 def _too_late(error: AttemptTimeout) -> DeadlineExceeded:
@@ -296,10 +377,10 @@ async def _closed_elsewhere(loop: asyncio.AbstractEventLoop, line: Line) -> None
     closing.cancel()
 
 
-async def _counting(attempts: int, wait: Awaitable[None]) -> None:
+async def _counting(attempts: int, wait: Awaitable[T]) -> T:
     """Wait; an error that ends the wait counts the *attempts* that were made before it."""
     try:
-        await wait
+        return await wait
     except NavTalkError as error:
         error.attempts = attempts
         raise

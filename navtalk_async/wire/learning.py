@@ -1,0 +1,405 @@
+"""How many requests at once a server can use, learned from how it answers: judgement on values, no clock.
+
+Three signs, each of another kind of server:
+
+- *Refusals above what was proven.* Every request has a place: how many were in flight as it left, itself
+  included. A server with a cap refuses from one place on, so a refusal at a place that no answer has come
+  from yet says where the cap is, and the limit falls to just below it, at once. That place is the ceiling,
+  and is put to trial again: soon at first, then ever more rarely (as CUBIC does, RFC 9438).
+- *Refusals below what was proven* contradict a cap. They may be faults of chance: then fewer requests at
+  once do not make them rarer. So the limit goes down a few steps; if their share stays the same, it comes
+  back, and that share is taken for what this server always does.
+- *Goodput.* Where latency rises under load, nothing is refused. The limit grows while good answers a second
+  grow with it. Later, now and then, a somewhat higher or lower limit is put to trial, and kept if it is
+  better.
+
+It begins low and grows by half with every round of answers. A client with too few calls to reach its limit
+learns nothing from that, in either direction.
+"""
+
+import math
+from typing import Protocol
+
+__all__ = ["START", "FixedLimit", "LearningLimit", "Limit"]
+
+START = 16
+"""How many at once a server is met with that is not known yet. A fixed concurrency begins with it too, and is
+reached after a few round trips: of a volley of hundreds, a server that is limited refuses nearly all."""
+
+AFTER_A_PAUSE = 8
+"""How many at once after a pause that the server named, next to which a few round trips are nothing."""
+
+GROWTH = 0.5
+"""What every good answer adds while the limit grows: half as many more with every round."""
+
+LEAST_GAIN = 1.1
+"""The goodput of a round, times that of the one before, with which growing by half goes on."""
+
+SLACK_SECONDS = 0.010
+"""A latency that rises by no more than this hurts nobody; our own work may cost as much."""
+
+HIGHER, LOWER = 1.25, 0.75
+"""The limits that are put to trial, times the present one."""
+
+BETTER, AS_GOOD = 1.06, 0.98
+"""The goodput, times that before, that makes a higher limit worth it, and a lower one no loss."""
+
+MOST_ROUNDS = 64
+"""The most rounds between two trials; the number of them doubles with every trial that failed."""
+
+PAUSES_WORTH = 40
+"""After a pause there is no trial for so many times as long: one that fails would bring another pause."""
+
+ROUND, GROWING_ROUND = 60, 24
+"""The fewest outcomes by which a goodput or a share of refusals is judged; fewer do while the limit grows."""
+
+HITS = 4
+"""The good answers from a ceiling, before it refuses anything, that disprove it. One may be luck: the server
+had room again, and we did not know yet."""
+
+URGENT = 8
+"""Refusals, as many as good answers, that are not waited upon until a round ends."""
+
+FAIR_SHARE = 0.02
+"""Refusals among the outcomes that are let pass."""
+
+STEPS = 4
+"""So many steps down without fewer refusals show that they do not come from being too many."""
+
+
+class Limit(Protocol):
+    """How many requests at once; what the gate needs of it."""
+
+    most: int
+    now: int
+    proven: int
+    """The highest place that a good answer has come from, as far as that still holds."""
+    latency: float
+    """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
+
+    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+        """A good answer came to what left at *sent_at* as the *place*-th in flight; *full* is whether the
+        limit was in use.
+        """
+        ...
+
+    def refused(self, now: float, sent_at: float, place: int) -> bool:
+        """The server had too much; whether that contradicts a cap at any higher place."""
+        ...
+
+    def paused(self, now: float, seconds: float, *, named: bool) -> None:
+        """Nobody is let through for *seconds*, which the server has *named* or not."""
+        ...
+
+
+class FixedLimit(Limit):
+    """So many, reached from a slow start."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.now = min(most, START)
+        self.proven = 0
+        self.latency = 0.0
+        self._size = float(self.now)
+
+    def __repr__(self) -> str:
+        return f"<Limit {self.now} of {self.most}>"
+
+    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+        """See `Limit.answered`."""
+        self.latency += 0.1 * (now - sent_at - self.latency)
+        self.proven = max(self.proven, place)
+        if full and self.now < self.most:
+            self._size = min(self._size + GROWTH, float(self.most))
+            self.now = int(self._size)
+
+    def refused(self, now: float, sent_at: float, place: int) -> bool:  # noqa: ARG002 - a promise kept
+        """See `Limit.refused`."""
+        return place <= self.proven
+
+    def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - a promise kept
+        """See `Limit.paused`."""
+        if named:
+            self.now = min(self.now, AFTER_A_PAUSE)
+            self._size = float(self.now)
+
+
+class LearningLimit(Limit):
+    """As many as the server can use, up to *most*."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.now = min(most, START)
+        self.latency = 0.0
+        """Seconds from sending to the end of the answer, in the latest round."""
+        self.proven = 0
+        self._mode = "grow"
+        self._size = float(self.now)
+        self._goal = 0
+        """The limit before a pause, which is come back to; 0 for none."""
+        self._round = _Round()
+        self._skip = False
+        """Whether the present round still has answers to what left under another limit."""
+        self._goodput = 0.0
+        self._base = 0.0
+        """The lowest latency of a round, slowly forgotten."""
+        self._was = 0
+        """The limit that was left for a trial."""
+        self._ceiling = 0
+        self._stride = 1
+        """By how much a disproved ceiling is raised."""
+        self._above_good, self._above_refused = 0, 0.0
+        self._wait = 1
+        self._rounds = 0
+        self._downwards = False
+        self._patient_until = 0.0
+        self._cut_at = 0.0
+        self._chance = _Chance()
+
+    def __repr__(self) -> str:
+        return f"<Limit {self.now} of {self.most} auto>"
+
+    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+        """See `Limit.answered`."""
+        if place > self.proven and (not self._ceiling or place < self._ceiling):
+            self.proven = place
+        self._chance.good += 1
+        current = self._round
+        current.answers += 1
+        current.latencies += now - sent_at
+        if full:
+            current.full += 1
+            if self._mode == "grow" and not self._goal:
+                self._size = min(self._size + GROWTH, float(self.most))
+                self.now = int(self._size)
+        if self._goal:
+            self._come_back()
+        elif self._ceiling and place >= self._ceiling:
+            self._above_good += 1
+            if self._mode == "ceiling" and self._above_good >= HITS:
+                self._raise_ceiling()
+        if sent_at >= current.began and current.answers >= current.least:
+            self._end_round(now)
+
+    def refused(self, now: float, sent_at: float, place: int) -> bool:
+        """See `Limit.refused`."""
+        if place <= self.proven or self._chance.is_usual:
+            if sent_at > self._cut_at:
+                self._chance.refused += 1
+                if URGENT <= self._chance.refused >= self._chance.good:
+                    self._weigh_refusals(now)
+            return place <= self.proven
+        if self._ceiling and place >= self._ceiling:
+            self._above_refused += 1
+        if not self._ceiling or place < self._ceiling or (place == self._ceiling and sent_at > self._cut_at):
+            self._found_ceiling(now, place)
+        return False
+
+    def paused(self, now: float, seconds: float, *, named: bool) -> None:
+        """See `Limit.paused`."""
+        if not named and seconds <= 2 * self.latency:
+            return
+        self._patient_until = max(self._patient_until, now + PAUSES_WORTH * seconds)
+        if self.now > AFTER_A_PAUSE:
+            self._goal = max(self.now, self._goal)
+            self._set(AFTER_A_PAUSE)
+        self._begin(now + seconds, skip=True)
+
+    def _set(self, limit: int) -> None:
+        self.now = max(1, min(self.most, limit))
+        self._size = float(self.now)
+
+    def _come_back(self) -> None:
+        self._set(self.now + 1)
+        if self.now >= self._goal:
+            self._goal = 0
+
+    # Refusals ---------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        self._ceiling = 0
+        self._mode, self._goodput, self._wait = "grow", 0.0, 1
+
+    def _found_ceiling(self, now: float, place: int) -> None:
+        """Stay below *place*; what is refused at once with it may lower it further."""
+        on_trial = self._mode == "ceiling"
+        self._ceiling = place
+        self._goal = min(self._goal, place - 1)
+        self._set(min(self.now, place - 1))
+        self._hold(now, wait=min(MOST_ROUNDS, 2 * self._wait) if on_trial else self._wait)
+        self._cut_at = now
+        self._above_good, self._above_refused = 0, 1.0
+        self._chance.forget()
+
+    def _try_ceiling(self) -> None:
+        self._mode, self._stride = "ceiling", 1
+        self._above_good, self._above_refused = 0, 0.0
+        self._set(self._ceiling)
+
+    def _raise_ceiling(self) -> None:
+        self._above_good, self._above_refused = 0, 0.0
+        if self._ceiling >= self.most or 2 * self._stride > self.now:
+            self._grow()
+            return
+        self._stride *= 2
+        self._ceiling += self._stride
+        self._set(self._ceiling)
+
+    # Rounds -----------------------------------------------------------------------------------------------
+
+    def _begin(self, now: float, *, skip: bool = False) -> None:
+        self._skip = skip
+        least = (
+            0 if skip else max(GROWING_ROUND, self.now) if self._mode == "grow" else max(ROUND, 2 * self.now)
+        )
+        self._round = _Round(began=now, least=least)
+
+    def _end_round(self, now: float) -> None:
+        done, skipped = self._round, self._skip
+        self.latency = done.latencies / done.answers
+        self._begin(now)
+        if self._mode == "hold" and self._above_good > max(HITS, 3 * self._above_refused):
+            self._try_ceiling()
+            return
+        if skipped or self._goal or now <= done.began:
+            return
+        if self._chance.known and self._weigh_refusals(now):
+            return
+        if done.full < 0.7 * done.answers:
+            return
+        self._base = min(self.latency, 1.01 * self._base) if self._base else self.latency
+        goodput = done.answers / (now - done.began)
+        match self._mode:
+            case "grow":
+                self._judge_growth(now, goodput)
+            case "trial":
+                self._judge_trial(now, goodput)
+            case "hold":
+                self._maybe_try(now, goodput)
+            case _:
+                # Nobody came as high as the ceiling in a whole round: it waits until somebody does.
+                pass
+
+    @property
+    def _slow(self) -> bool:
+        return self.latency > 1.3 * self._base + SLACK_SECONDS
+
+    def _hold(self, now: float, *, wait: int) -> None:
+        self._mode = "hold"
+        self._goodput = 0.0
+        self._wait, self._rounds = wait, 0
+        self._begin(now, skip=True)
+
+    def _judge_growth(self, now: float, goodput: float) -> None:
+        before, self._goodput = self._goodput, goodput
+        if self.now >= self.most:
+            self._hold(now, wait=1)
+        elif goodput < LEAST_GAIN * before and self._slow:
+            self._downwards = goodput < before
+            self._set(int(self.now / (1 + GROWTH)))
+            self._hold(now, wait=1)
+
+    def _maybe_try(self, now: float, goodput: float) -> None:
+        self._goodput = goodput
+        self._rounds += 1
+        if self._rounds < self._wait or now < self._patient_until:
+            return
+        lower = self.now > 1 and self._slow and self._downwards
+        self._downwards = not self._downwards
+        if lower:
+            self._try(now, min(self.now - 1, int(self.now * LOWER)))
+        elif self._ceiling and self._ceiling <= self.most:
+            self._try_ceiling()
+        elif not self._ceiling and self.now < self.most:
+            self._try(now, max(self.now + 1, int(self.now * HIGHER)))
+
+    def _try(self, now: float, limit: int) -> None:
+        self._mode, self._was = "trial", self.now
+        self._set(limit)
+        self._begin(now, skip=True)
+
+    def _judge_trial(self, now: float, goodput: float) -> None:
+        lower = self.now < self._was
+        if goodput < (AS_GOOD if lower else BETTER) * self._goodput:
+            self._set(self._was)
+            self._hold(now, wait=min(MOST_ROUNDS, 2 * self._wait))
+        elif lower and self._slow:
+            self._goodput = goodput
+            self._try(now, min(self.now - 1, int(self.now * LOWER)) or 1)
+        elif lower:
+            self._hold(now, wait=1)
+        else:
+            self._mode, self._goodput = "grow", 0.0
+            self._begin(now)
+
+    def _weigh_refusals(self, now: float) -> bool:
+        """Take a step down, or back up, for refusals that no cap explains; whether one was taken."""
+        step = self._chance.weighed(self.now)
+        if step == self.now:
+            return False
+        if step > self.now:
+            self._set(step)
+            self._grow()
+        else:
+            self._set(step)
+            self.proven = min(self.proven, step)
+            self._ceiling = step + 1
+            # What still comes from there left before, and speaks of another time.
+            self._above_good, self._above_refused = 0, math.inf
+            self._hold(now, wait=self._wait)
+        self._cut_at = now
+        return True
+
+
+class _Round:
+    """What came in from some moment on."""
+
+    __slots__ = ("answers", "began", "full", "latencies", "least")
+
+    def __init__(self, began: float = 0.0, least: int = 0) -> None:
+        self.began = began
+        self.least = least
+        """The fewest answers that end it; one of them is to what left since it began."""
+        self.answers = 0
+        self.full = 0
+        """Answers from the highest place there was: the limit was in use."""
+        self.latencies = 0.0
+
+
+class _Chance:
+    """Whether refusals become rarer when there are fewer requests at once."""
+
+    def __init__(self) -> None:
+        self.good = self.refused = 0
+        self._usual = FAIR_SHARE
+        self._steps = 0
+        self._limit = 0
+        self._share = 0.0
+
+    def forget(self) -> None:
+        """Begin to count again."""
+        self.good = self.refused = 0
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether this server is known to refuse whatever it is asked."""
+        return self._usual > FAIR_SHARE
+
+    @property
+    def known(self) -> bool:
+        return self.good + self.refused >= ROUND
+
+    def weighed(self, limit: int) -> int:
+        """The limit to go on with, where *limit* has brought the outcomes so far."""
+        share = self.refused / (self.good + self.refused)
+        self.forget()
+        if share <= self._usual:
+            self._steps = 0
+            return limit
+        if not self._steps:
+            self._limit, self._share = limit, share
+        if self._steps >= STEPS and share > 0.7 * self._share:
+            self._steps, self._usual = 0, min(0.9, 1.5 * share)
+            return self._limit
+        self._steps += 1
+        return max(1, min(limit - 1, math.ceil(limit * (0.7 if share > 0.25 else 0.93))))

@@ -1,0 +1,121 @@
+"""How many requests a second a server allows, learned from its refusals: judgement on values, with no clock.
+
+A server that counts requests a second or a minute refuses what is over, and wants a pause. What it let
+through from the end of one pause to the end of the next, over that time, is about the rate it allows,
+whether it counts in fixed windows, in sliding ones, or with a bucket of tokens: each of them is as full at
+the one end as at the other. From then on requests are spaced a little wider than that, and refusals end.
+
+A cap on requests at once refuses too, and must not be taken for a rate. It can be told by the places of what
+it refuses (see `learning`): a cap never refuses at a place that it has just answered from. And where pauses
+take little of the time, a rate has nothing to win, so none is set.
+"""
+
+__all__ = ["Pace"]
+
+JUST_UNDER = 0.98
+"""The part of the estimated rate that is used."""
+
+WORTH_SHARE = 0.1
+"""The part of the time that pauses take, from which on a rate is better than pauses."""
+
+FIRM = 16
+"""A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
+tokens that is filled fast: then the rate doubles in half of a pause, until it is refused."""
+
+HOLD = 20.0
+"""After an estimate, the rate is kept for so many times the pause; the next time, twice as long."""
+
+LONGEST_HOLD_SECONDS = 600.0
+
+LITTLE, MUCH = 0.85, 0.6
+"""What is left at least of a rate that was refused."""
+
+FORGOTTEN = 32.0
+"""A rate that has grown to so many times the estimate holds nothing back any more."""
+
+
+class Pace:
+    """The rate of one server, as far as its refusals tell."""
+
+    def __init__(self) -> None:
+        self._base: float | None = None
+        self._grows_at = 0.0
+        self._doubling = 1.0
+        self._hold = HOLD
+        self._firm = False
+        self._is_cap = True
+        """Whether a cap may still explain the refusals since the last pause."""
+        # Since the end of the last pause that anything was let through after.
+        self._began: float | None = None
+        self._accepted = 0
+        self._refused_at: float | None = None
+        """When what was refused first had left."""
+        self._pause_ends = 0.0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a rate may hold anything back."""
+        return self._base is not None
+
+    def rate(self, now: float) -> float | None:
+        """The requests a second that are allowed *now*; None for any number."""
+        if self._base is None:
+            return None
+        if now <= self._grows_at:
+            return self._base
+        times: float = 2.0 ** min((now - self._grows_at) / self._doubling, 10.0)
+        if times > FORGOTTEN:
+            self._base = None
+            return None
+        return self._base * times
+
+    def began(self, now: float) -> None:
+        """The first request since a pause, or of all, is let through."""
+        if self._refused_at is not None and self._began is not None and self._accepted:
+            self._estimate(now)
+        if self._began is None or self._accepted:
+            self._began, self._accepted = now, 0
+        self._refused_at = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the time between two pauses is running: `began` is due when it is not."""
+        return self._began is not None and self._refused_at is None
+
+    def answered(self) -> None:
+        """A good answer came."""
+        self._accepted += 1
+
+    def refused(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
+        """The server had too much, and wants a pause of *seconds*; *cap* is whether one may explain it."""
+        if self._refused_at is None:
+            self._refused_at = sent_at
+            self._is_cap = True
+        self._is_cap = self._is_cap and cap
+        self._pause_ends = max(self._pause_ends, now + seconds)
+
+    def _estimate(self, now: float) -> None:
+        """Set the rate by what was accepted up to the pause that ends about *now*."""
+        assert self._began is not None  # noqa: S101
+        assert self._refused_at is not None  # noqa: S101
+        running = max(self._refused_at - self._began, 0.0)
+        pause = max(self._pause_ends - self._refused_at, 0.0)
+        before = self.rate(self._refused_at)
+        if before is None and (self._is_cap or pause < WORTH_SHARE * (running + pause)):
+            return
+        # In windows, all that was accepted came in one of them, which is as long as the pause; out of a
+        # bucket, it was also what was filled in while it ran. We cannot know, and take the middle.
+        whole = pause + (running if running > pause else running / 2)
+        estimate = self._accepted / whole
+        if before is None:
+            self._firm = self._accepted >= FIRM
+            estimate = max(estimate, FIRM / whole) if not self._firm else estimate
+        else:
+            # Spaced by this rate it was refused: it was a little too much, and after a short time, more so.
+            self._firm = True
+            estimate = max(estimate, (LITTLE if running >= pause / 2 else MUCH) * before)
+            self._hold *= 2
+        self._base = JUST_UNDER * estimate
+        hold = self._hold * pause if self._firm else 0.0
+        self._grows_at = now + min(hold, LONGEST_HOLD_SECONDS)
+        self._doubling = max(0.01, pause * (2.0 if self._firm else 0.5))
