@@ -153,6 +153,10 @@ class NavTalkClient:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._patience)
 
+    def at_once(self) -> int:
+        """How many requests are allowed in flight at once, at present and in this event loop."""
+        return self._wire.at_once()
+
     def announce(self, event: Event) -> None:
         """Tell whoever watches, by `on_event` or in the log, that *event* happened."""
         self._wire.announce(event)

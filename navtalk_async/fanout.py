@@ -27,7 +27,8 @@ long as an item does before anybody idles."""
 
 
 class FanOut(Generic[T, R]):
-    """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time.
+    """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time, which is
+    a number, or asked for again and again: whoever is at work stays so when it falls.
 
     What comes out of the `async with` is iterated for the results: as they are done, or in the order of the
     items. *batches* is read ahead by one batch. A slow reader slows the work, so memory holds a number of
@@ -42,17 +43,17 @@ class FanOut(Generic[T, R]):
         work: Callable[[T], Awaitable[R]],
         batches: AsyncGenerator[Sequence[T], None],
         *,
-        at_once: int,
+        at_once: int | Callable[[], int],
         order: Order = "done",
     ) -> None:
-        if at_once < 1:
+        if isinstance(at_once, int) and at_once < 1:
             raise ValueError(f"at_once={at_once} does nothing; the least is 1.")
         if order not in WINDOW:
             raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
         self._work = work
         self._batches = batches
-        self._at_once = at_once
-        self._window = at_once * WINDOW[order]
+        self._at_once = _always(at_once) if isinstance(at_once, int) else at_once
+        self._window = WINDOW[order]
         self._listed = order == "listed"
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
@@ -90,7 +91,7 @@ class FanOut(Generic[T, R]):
     @property
     def is_hungry(self) -> bool:
         """Whether nothing is left to take up, while more could run at once than does."""
-        return not self._todo and self._taken_up - self._finished < self._at_once
+        return not self._todo and self._taken_up - self._finished < self._at_once()
 
     def __aiter__(self) -> Self:
         return self
@@ -115,8 +116,8 @@ class FanOut(Generic[T, R]):
                 async for batch in batches:
                     self._todo.extend(batch)
                     self._workers.ring(len(batch))
-                    self._hire(group, len(batch))
-                    while len(self._todo) > self._at_once * READ_AHEAD:
+                    self._hire(group)
+                    while len(self._todo) > self._at_once() * READ_AHEAD:
                         await self._feeder.wait()
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
             self._listing_error = error
@@ -124,15 +125,18 @@ class FanOut(Generic[T, R]):
         self._workers.ring()
         self._readers.ring()
 
-    def _hire(self, group: TaskGroup, at_most: int) -> None:
+    def _hire(self, group: TaskGroup) -> None:
         # As many as there is work for: a million at once, asked for three items, are three.
-        for _ in range(min(at_most, self._at_once - self._hired)):
-            group.start_soon(self._labour)
+        for _ in range(min(len(self._todo), self._at_once() - self._hired)):
+            group.start_soon(self._labour, group)
             self._hired += 1
 
-    async def _labour(self) -> None:
+    async def _labour(self, group: TaskGroup) -> None:
         while self._todo or not self._all_listed:
-            if not self._todo or self._taken_up - self._handed_over >= self._window:
+            at_once = self._at_once()
+            if at_once > self._hired:
+                self._hire(group)
+            if not self._todo or self._taken_up - self._handed_over >= at_once * self._window:
                 await self._workers.wait()
                 continue
             item = self._todo.popleft()
@@ -147,6 +151,10 @@ class FanOut(Generic[T, R]):
             self._results[number if self._listed else self._finished] = result
             self._finished += 1
             self._readers.ring()
+
+
+def _always(number: int) -> Callable[[], int]:
+    return lambda: number
 
 
 class _Error:

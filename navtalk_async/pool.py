@@ -23,11 +23,11 @@ from navtalk_async.models import (
     Transcript,
 )
 from navtalk_async.observe import ListedPlainly
-from navtalk_async.paging import whole
+from navtalk_async.paging import Listing, whole
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
-__all__ = ["SessionPool", "Slots", "at_once"]
+__all__ = ["SessionPool", "Slots", "Width"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -36,14 +36,8 @@ When = datetime | date | str
 
 OnError = Literal["raise", "yield"]
 
-AUTO = 32
-"""How many at once is `auto`: enough to hide 50 ms of latency, and few enough for a small server."""
-
-
-def at_once(concurrency: Concurrency) -> int:
-    """How many at once *concurrency* means; a ValueError if it is neither `auto` nor at least 1."""
-    concurrency = checked_concurrency(concurrency)
-    return AUTO if concurrency == "auto" else concurrency
+AUTO_WALKERS = 32
+"""The most pages of a listing at once where `auto` says nothing of it."""
 
 
 class Slots:
@@ -92,6 +86,41 @@ class Slots:
         self._free += 1
 
 
+class Width:
+    """How many at once a *concurrency* means for a job on *client*.
+
+    A number is a bound of the job's own; `auto` leaves it to the client's limit, and has always a little more
+    at hand than that lets through: a limit that is never reached learns nothing.
+
+    Raises:
+        ValueError: it is neither `auto` nor at least 1.
+    """
+
+    def __init__(self, client: NavTalkClient, concurrency: Concurrency) -> None:
+        self._client = client
+        self._fixed = checked_concurrency(concurrency)
+        self._slots = None if self._fixed == "auto" else Slots(self._fixed)
+
+    def __call__(self) -> int:
+        """How many at once, at present."""
+        if self._fixed != "auto":
+            return self._fixed
+        allowed = self._client.at_once()
+        return allowed + allowed // 8 + 2
+
+    def __repr__(self) -> str:
+        return str(self._fixed)
+
+    @property
+    def walkers(self) -> int:
+        """The most pages of a listing at once."""
+        return AUTO_WALKERS if self._fixed == "auto" else self._fixed
+
+    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
+        """*ask*, within the job's own bound, if it has one."""
+        return ask if self._slots is None else self._slots.bound(ask)
+
+
 class SessionPool:
     """Lists sessions and fetches their messages, many at once.
 
@@ -101,8 +130,8 @@ class SessionPool:
 
     Arguments:
         client: what to ask with; its own limits hold too.
-        concurrency: the most requests in flight at once, those of the listing included; `"auto"` is 32,
-            or what the client's own limit leaves of them while the server refuses.
+        concurrency: the most requests in flight at once, those of the listing included; `"auto"` leaves it
+            to the client's own limit, which by default learns how many the server can use.
         listing: `"serial"` walks the list page by page; `"auto"` from many places at once where it is waited
             for, and the server does what that takes; else page by page as well.
         short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
@@ -119,10 +148,10 @@ class SessionPool:
     ) -> None:
         if listing not in ("auto", "serial"):
             raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
-        self._client = client
-        self._concurrency = at_once(concurrency)
-        self._walkers = self._concurrency if listing == "auto" else 1
+        self._concurrency = checked_concurrency(concurrency)
+        self._serial = listing == "serial"
         self._short_pages = checked_short_pages(short_pages)
+        self._client = client.using(lane="bulk")
 
     def __repr__(self) -> str:
         return f"<SessionPool of {self._concurrency} on {self._client!r}>"
@@ -157,19 +186,17 @@ class SessionPool:
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        bound = Slots(self._concurrency).bound
+        width = Width(self._client, self._concurrency)
         filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
         fetching = _Fetching(
-            bound(self._client.messages.page),
+            width.bound(self._client.messages.page),
             self._client.dialect,
             role=role,
             on_error=on_error,
             audit=Audit() if self._short_pages == "audit" else None,
         )
-        listing = self._listing(
-            bound(filters.ask), filters.request, end_time, order=order, is_awaited=lambda: fan.is_hungry
-        )
-        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=self._concurrency, order=order)
+        listing = self._listing(width, filters, end_time, order=order, is_awaited=lambda: fan.is_hungry)
+        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=width, order=order)
         return fan
 
     def sessions(
@@ -202,23 +229,24 @@ class SessionPool:
         if order not in WINDOW:
             raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
         filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
-        ask = Slots(self._concurrency).bound(filters.ask)
-        return self._listing(ask, filters.request, end_time, order=order).pages()
+        width = Width(self._client, self._concurrency)
+        return self._listing(width, filters, end_time, order=order).pages()
 
     def _listing(
         self,
-        ask: Callable[[Request], Awaitable[Page[Session]]],
-        request: Request,
+        width: Width,
+        filters: Listing[Session],
         end_time: When | None,
         *,
         order: Order,
         is_awaited: Callable[[], bool] = lambda: True,
     ) -> WideListing[Session]:
+        request = filters.request
         return WideListing(
-            ask,
+            width.bound(filters.ask),
             request,
-            axis=ByTime.of(self._client.dialect, request, end_time) if self._walkers > 1 else None,
-            walkers=self._walkers,
+            axis=None if self._serial else ByTime.of(self._client.dialect, request, end_time),
+            walkers=1 if self._serial else width.walkers,
             listed=order == "listed",
             full=self._client.dialect.rows(request),
             is_awaited=is_awaited,

@@ -54,7 +54,7 @@ def test_stats_begin_at_nought():
         (
             {"turn_seconds": 3.0, "rate": 40.0},
             "75% of the time went into waiting for one of 7 places in flight, or for the rate of 40 requests "
-            + "a second.",
+            "a second.",
         ),
         ({"paused_seconds": 9.0}, "90% of the time went into pauses that the server wanted."),
         ({"backoff_seconds": 1.5}, "60% of the time went into waiting to try again after failed attempts."),

@@ -72,7 +72,7 @@ class Fetching:
         list_sessions: Callable[[Request], Awaitable[Page[Session]]],
         list_messages: Callable[[Request], Awaitable[Page[Message]]],
         get_session: Callable[[Request], Awaitable[Session]],
-        at_once: int,
+        at_once: Callable[[], int],
     ) -> None:
         self._dialect = dialect
         self._store = store
@@ -166,7 +166,7 @@ class Fetching:
         if isinstance(error, OF_ONE_SESSION):
             return
         self._failures_in_a_row += 1
-        patience = max(self._at_once, A_FEW)
+        patience = max(self._at_once(), A_FEW)
         if self._fetched is None and self._failures_in_a_row >= UNPROVEN * patience:
             raise error
         if self._failures_in_a_row % patience == 0:

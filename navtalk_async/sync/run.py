@@ -16,7 +16,7 @@ from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError, NotFound, StoreMismatch
 from navtalk_async.models import Request, Session
 from navtalk_async.observe import ListedPlainly
-from navtalk_async.pool import Slots, at_once
+from navtalk_async.pool import Width
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.store.commits import GroupCommit
 from navtalk_async.store.store import Standing, Store
@@ -53,7 +53,7 @@ async def sync(
         store: an open store.
         project: the name under which the key's project is kept.
         scope: which sessions and messages; the same in every run.
-        concurrency: the most requests in flight at once, `"auto"` is 32.
+        concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
         listing: `"auto"` walks the list of sessions from many places at once where it is waited for,
             `"serial"` page by page.
         short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
@@ -71,13 +71,13 @@ async def sync(
     scope, progress = scope or Scope(), progress or Progress()
     audit = Audit() if checked_short_pages(short_pages) == "audit" else None
     check_scope(client, scope)
-    most = at_once(concurrency)
-    slots = Slots(most)
-    list_sessions = slots.bound(client.sessions.page)
+    bulk = client.using(lane="bulk")
+    width = Width(bulk, concurrency)
+    list_sessions = width.bound(bulk.sessions.page)
 
-    @slots.bound
+    @width.bound
     def get_session(request: Request) -> Awaitable[Session]:
-        return client.ask(request, client.dialect.read_session)
+        return bulk.ask(request, client.dialect.read_session)
 
     commits = GroupCommit(partial(store.keep, project))
     fetching = Fetching(
@@ -89,9 +89,9 @@ async def sync(
         audit=audit,
         progress=progress,
         list_sessions=list_sessions,
-        list_messages=slots.bound(client.messages.page),
+        list_messages=width.bound(bulk.messages.page),
         get_session=get_session,
-        at_once=most,
+        at_once=width,
     )
     listed = Listed(
         client.dialect,
@@ -101,7 +101,7 @@ async def sync(
         progress=progress,
         list_sessions=list_sessions,
         get_session=get_session,
-        walkers=1 if listing == "serial" else most,
+        walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
         on_doubt=lambda reason: client.announce(ListedPlainly(reason)),
     )

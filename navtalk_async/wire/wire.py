@@ -26,6 +26,7 @@ from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
 from navtalk_async.wire.hints import Hint, hint
+from navtalk_async.wire.learning import START
 from navtalk_async.wire.limits import LANES, Concurrency, Gate, Lane, checked_concurrency, checked_rate
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
@@ -194,6 +195,11 @@ class Wire:
     def announce(self, event: Event) -> None:
         """Tell whoever watches that *event* happened."""
         announce(self._observer, event)
+
+    def at_once(self) -> int:
+        """How many requests the limit allows at once, at present and in this event loop."""
+        line = self._lines.get(asyncio.get_running_loop())
+        return START if line is None else line.gate.limit.now
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
