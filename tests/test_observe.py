@@ -51,21 +51,15 @@ def test_stats_begin_at_nought():
     ("spent", "told"),
     [
         ({"turn_seconds": 3.0}, "75% of the time went into waiting for one of 7 places in flight."),
-        (
-            {"turn_seconds": 3.0, "rate": 40.0},
-            "75% of the time went into waiting for one of 7 places in flight, or for the rate of 40 requests "
-            "a second.",
-        ),
+        ({"turn_seconds": 9.0, "rate": 40.0}, "or for the rate of 40 requests a second."),
         ({"paused_seconds": 9.0}, "90% of the time went into pauses that the server wanted."),
         ({"backoff_seconds": 1.5}, "60% of the time went into waiting to try again after failed attempts."),
-        (
-            {"decode_seconds": 4.0},
-            "80% of the time went into decoding answers, which takes this machine's own time.",
-        ),
+        ({"decode_seconds": 4.0}, "80% of the time went into decoding answers"),
+        ({}, "100% of the time went into the network and the server"),
     ],
 )
 def test_stats_name_what_most_of_the_time_went_into(spent, told):
-    assert Stats(**{"limit": 7, "network_seconds": 1.0} | spent).why_slow == told
+    assert told in Stats(**{"limit": 7, "network_seconds": 1.0} | spent).why_slow
 
 
 @given(keys, st.text(), st.text(), st.sampled_from([str, quote, quote_plus, lambda key: quote(key, safe="")]))

@@ -1,7 +1,9 @@
 """Whether and when to ask again is judged by plain functions of values."""
 
+import random
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import errors
@@ -20,7 +22,16 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import Request
-from navtalk_async.wire.retry import LONGEST_PAUSE, Retry, backoff, pause_after, too_much, worth_repeating
+from navtalk_async.wire.retry import (
+    LONGEST_PAUSE,
+    Budget,
+    Retry,
+    backoff,
+    overloaded,
+    pause_after,
+    too_much,
+    worth_repeating,
+)
 
 GET = Request(path="/x")
 POST = Request(path="/x", method="POST")
@@ -126,7 +137,7 @@ def test_a_pause_is_as_long_as_the_server_asks_and_an_hour_at_the_most(asked, st
 
 @given(st.integers(1, 1000), chances)
 def test_a_pause_nobody_asked_for_is_bounded(strikes, chance):
-    assert 0.375 <= pause_after(RateLimited("m"), strikes, chance) <= 37.5
+    assert 0.0075 <= pause_after(RateLimited("m"), strikes, chance) <= 30
 
 
 @given(st.integers(1, 100), st.none() | st.just(0.0))
@@ -156,3 +167,43 @@ def test_a_call_needs_an_attempt(wrong):
 def test_waits_have_to_make_sense(wrong):
     with pytest.raises(ValueError, match="base_seconds is not from 0"):
         Retry(**wrong)
+
+
+# The budget -----------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 0.3), st.integers())
+@settings(max_examples=20, deadline=None)
+def test_faults_of_chance_never_use_up_the_budget(share, seed):
+    budget, dice = Budget(), random.Random(seed)
+    for _ in range(20_000):
+        if dice.random() < share:
+            assert budget.spend()
+        else:
+            budget.earn()
+
+
+def test_an_outage_of_five_seconds_under_128_calls_is_paid_for():
+    budget = Budget()
+    waits = [sum(backoff(Retry(), attempt, 0.25) for attempt in range(1, made)) for made in range(1, 9)]
+    attempts = sum(wait <= 5 for wait in waits)
+    assert all(budget.spend() for _ in range(128 * attempts))
+
+
+def test_in_a_long_outage_the_budget_ends_and_comes_back_with_good_answers():
+    budget = Budget()
+    assert sum(budget.spend() for _ in range(10_000)) == Budget.MOST
+    budget.earn()
+    assert not budget.spend()
+    budget.earn()
+    assert budget.spend()
+    for _ in range(10_000):
+        budget.earn()
+    assert budget.left <= Budget.MOST + 1
+
+
+@given(kinds, st.sampled_from([500, 502, 503]), st.none() | st.just(1.0))
+def test_fewer_are_asked_at_once_for_a_429_and_for_a_503(kind, status, retry_after):
+    error = kind("m", status=status, retry_after=retry_after) if issubclass(kind, ApiError) else kind("m")
+    refused = kind is RateLimited or (kind is ServerError and (status == 503 or retry_after is not None))
+    assert overloaded(error) == refused

@@ -63,6 +63,10 @@ URGENT = 8
 FAIR_SHARE = 0.02
 """Refusals among the outcomes that are let pass."""
 
+MOST_CHANCE = 0.5
+"""Where more than this is refused, it is not by chance. A server that refuses quickly refuses so often that
+even with fewer at once the share hardly falls, as long as there is one too many."""
+
 STEPS = 4
 """So many steps down without fewer refusals show that they do not come from being too many."""
 
@@ -223,6 +227,9 @@ class LearningLimit(Limit):
     def _found_ceiling(self, now: float, place: int) -> None:
         """Stay below *place*; what is refused at once with it may lower it further."""
         on_trial = self._mode == "ceiling"
+        if on_trial:
+            # Back to what was good, and not to what only this one refusal was above.
+            place = max(1 + self.proven, min(place, self._ceiling - self._stride + 1))
         self._ceiling = place
         self._goal = min(self._goal, place - 1)
         self._set(min(self.now, place - 1))
@@ -398,8 +405,8 @@ class _Chance:
             return limit
         if not self._steps:
             self._limit, self._share = limit, share
-        if self._steps >= STEPS and share > 0.7 * self._share:
-            self._steps, self._usual = 0, min(0.9, 1.5 * share)
+        if self._steps >= STEPS and 0.7 * self._share < share < MOST_CHANCE:
+            self._steps, self._usual = 0, 1.5 * share
             return self._limit
         self._steps += 1
         return max(1, min(limit - 1, math.ceil(limit * (0.7 if share > 0.25 else 0.93))))

@@ -10,13 +10,17 @@ it refuses (see `learning`): a cap never refuses at a place that it has just ans
 take little of the time, a rate has nothing to win, so none is set.
 """
 
+from typing import NamedTuple
+
 __all__ = ["Pace"]
 
 JUST_UNDER = 0.98
 """The part of the estimated rate that is used."""
 
 WORTH_SHARE = 0.1
-"""The part of the time that pauses take, from which on a rate is better than pauses."""
+WORTH_SECONDS = 0.25
+"""Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses are also
+what a cap brings; a server that counts by time is not done with in a moment."""
 
 FIRM = 16
 """A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
@@ -32,6 +36,16 @@ LITTLE, MUCH = 0.85, 0.6
 
 FORGOTTEN = 32.0
 """A rate that has grown to so many times the estimate holds nothing back any more."""
+
+
+class _Stretch(NamedTuple):
+    """From the end of a pause to the next one."""
+
+    began: float
+    accepted: int
+    refused_at: float
+    base: float | None
+    """The rate before it was learned from this."""
 
 
 class Pace:
@@ -51,6 +65,7 @@ class Pace:
         self._refused_at: float | None = None
         """When what was refused first had left."""
         self._pause_ends = 0.0
+        self._last: _Stretch | None = None
 
     @property
     def is_set(self) -> bool:
@@ -71,11 +86,11 @@ class Pace:
 
     def began(self, now: float) -> None:
         """The first request since a pause, or of all, is let through."""
-        if self._refused_at is not None and self._began is not None and self._accepted:
-            self._estimate(now)
-        if self._began is None or self._accepted:
-            self._began, self._accepted = now, 0
-        self._refused_at = None
+        if self._began is not None and self._refused_at is not None:
+            self._last = _Stretch(self._began, self._accepted, self._refused_at, self._base)
+            if self._accepted:
+                self._estimate(now)
+        self._began, self._accepted, self._refused_at = now, 0, None
 
     @property
     def is_running(self) -> bool:
@@ -88,9 +103,15 @@ class Pace:
 
     def refused(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
         """The server had too much, and wants a pause of *seconds*; *cap* is whether one may explain it."""
+        if self._began is not None and sent_at < self._began:
+            # It left before the last pause, for which there was reason enough.
+            return
         if self._refused_at is None:
             self._refused_at = sent_at
             self._is_cap = True
+            if not self._accepted and self._last is not None:
+                # The pause was too short: this is still the one before.
+                self._began, self._accepted, self._refused_at, self._base = self._last
         self._is_cap = self._is_cap and cap
         self._pause_ends = max(self._pause_ends, now + seconds)
 
@@ -101,7 +122,7 @@ class Pace:
         running = max(self._refused_at - self._began, 0.0)
         pause = max(self._pause_ends - self._refused_at, 0.0)
         before = self.rate(self._refused_at)
-        if before is None and (self._is_cap or pause < WORTH_SHARE * (running + pause)):
+        if before is None and (self._is_cap or pause < max(WORTH_SECONDS, WORTH_SHARE * (running + pause))):
             return
         # In windows, all that was accepted came in one of them, which is as long as the pause; out of a
         # bucket, it was also what was filled in while it ran. We cannot know, and take the middle.

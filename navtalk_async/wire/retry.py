@@ -41,8 +41,8 @@ LONGEST_PAUSE = 3600.0
 """Seconds for which a server is believed that it wants nothing asked; after them, one request finds out."""
 
 
-SHORTEST_PAUSE, FIRST_PAUSE = 0.01, 0.5
-"""Seconds of a first pause where the server names none; in between, as long as it takes to answer."""
+SHORTEST_PAUSE, LONGEST_FIRST_PAUSE = 0.01, 0.5
+"""Seconds of the first pauses where the server names none; in between, as long as it takes to answer."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,16 +100,20 @@ def overloaded(error: NavTalkError) -> bool:
     return too_much(error) or (isinstance(error, ServerError) and 503 in (error.status, error.code))
 
 
-def pause_after(error: NavTalkError, strikes: int, chance: float, latency: float = FIRST_PAUSE) -> float:
+def pause_after(
+    error: NavTalkError, strikes: int, chance: float, latency: float = LONGEST_FIRST_PAUSE
+) -> float:
     """The seconds for which nobody should ask, after *strikes* refusals in a row (from 1).
 
-    A server that names no time gets as long as its answers take, its *latency*, doubled with every refusal up
-    to half a minute: where only too many were asking at once, a few answers later there is room again.
+    A server that names no time gets hardly any at first: where only too many were asking at once, the next
+    answer makes room again. If it refuses again before it has answered anybody, it gets as long as its
+    answers take, its *latency*, and twice as long every time, up to half a minute.
     """
     doubled = 2.0 ** min(strikes - 1, 12)
     asked = asked_pause(error)
     if not asked:
-        return min(30.0, min(max(latency, SHORTEST_PAUSE), FIRST_PAUSE) * doubled * (0.75 + 0.5 * chance))
+        latency = min(max(latency, SHORTEST_PAUSE), LONGEST_FIRST_PAUSE) if strikes > 1 else SHORTEST_PAUSE
+        return min(30.0, latency * doubled * (0.75 + 0.5 * chance))
     # A little more than was asked, since all who were told the same second would be there in it; and more
     # each time, since a server that refuses again means something else.
     return min(asked, LONGEST_PAUSE) + chance * min(30.0, 0.1 * doubled)

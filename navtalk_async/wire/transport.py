@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import SplitResult
 
 import aiohttp
+from multidict import istr
 from yarl import URL
 
 from navtalk_async.errors import (
@@ -23,11 +24,13 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
+from navtalk_async.wire.watchdog import Watchdog
 
 __all__ = ["AiohttpTransport", "Transport"]
 
 USER_AGENT = "navtalk-async (https://pypi.org/project/navtalk-async/)"
 CONNECT_SECONDS = 10.0
+ENCODING = istr("Content-Encoding")
 
 
 class Transport(Protocol):
@@ -49,19 +52,26 @@ class AiohttpTransport(Transport):
 
     def __init__(self, *, body_limit: int, trust_env: bool) -> None:
         self._body_limit = body_limit
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        self._watchdog = Watchdog()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             # A load balancer's cookie would pin all our traffic to one machine behind it.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             trust_env=trust_env,
+            # The watchdog sees to the rest.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         )
 
     async def exchange(
         self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] | None = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - every coroutine of ours runs in one
+        cancelled_before = task.cancelling()
+        self._watchdog.watch(task, loop, seconds)
         try:
             answer = await self._session.request(
                 request.method,
@@ -71,37 +81,42 @@ class AiohttpTransport(Transport):
                 data=request.body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=self._within(seconds),
             )
-            body = await self._whole_body(answer)
+            length = answer.content_length
+            if length is not None and length <= self._body_limit and not answer.headers.get(ENCODING):
+                body: bytes | None = await answer.read()
+            else:
+                body = await self._bounded_body(answer)
         except asyncio.CancelledError as leaving:
-            if self._session.closed and not _is_cancelled():
+            # What was cancelled by somebody else, too, is cancelled, and not late.
+            if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
+                return _late(request.path, seconds)
+            if self._session.closed and not task.cancelling():
                 return Disconnected(f"The connection was closed before {request.path} was answered.")
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            if self._watchdog.forget(task):
+                task.uncancel()
             return _ours(failure, request.path, f"{url.scheme}://{url.netloc}", seconds)
+        finally:
+            self._watchdog.forget(task)
         if body is None:
             return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
         return Response(status=answer.status, headers=answer.headers, body=body)
 
     async def close(self) -> None:
         """See `Transport.close`."""
+        self._watchdog.close()
         await self._session.close()
 
-    def _within(self, seconds: float) -> aiohttp.ClientTimeout:
-        # Nearly every attempt may take the same time: its timeout object is made once.
-        if seconds != self._timeout.total:
-            self._timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
-        return self._timeout
-
-    async def _whole_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+    async def _bounded_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """The body, inflated; None if it is larger than we hold. A bomb is noticed as it goes off."""
         length = answer.content_length
-        if length is not None and length <= self._body_limit and "Content-Encoding" not in answer.headers:
-            return await answer.read()
         parts, size = [], 0
         try:
+            if length is not None and length > self._body_limit and not answer.headers.get(ENCODING):
+                return None
             async for part in answer.content.iter_any():
                 parts.append(part)
                 size += len(part)
@@ -113,12 +128,8 @@ class AiohttpTransport(Transport):
             answer.close()
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody cancelled this task. aiohttp, when closed while it looks up a host's name, cancels the
-    look-up, and what waits for it gets a CancelledError that nobody has sent.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _late(path: str, seconds: float) -> AttemptTimeout:
+    return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
 
 
 def _ours(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
@@ -127,7 +138,7 @@ def _ours(failure: Exception, path: str, host: str, seconds: float) -> Transport
         case aiohttp.ConnectionTimeoutError():
             return ConnectFailed(f"No connection to {host} within {CONNECT_SECONDS:g} s.")
         case TimeoutError():
-            return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
+            return _late(path, seconds)
         case aiohttp.ClientConnectorCertificateError():
             return ConnectFailed(f"No secure connection to {host}: the server's certificate is not trusted.")
         case aiohttp.ClientConnectorSSLError():

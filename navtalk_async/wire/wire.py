@@ -337,8 +337,10 @@ class Wire:
         strikes, asked = gate.strike(now, failure.sent_at), asked_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
         seconds = pause_after(error, strikes, chance, gate.limit.latency)
-        gate.learn_rate(now, failure.sent_at, min(asked or seconds, LONGEST_PAUSE), cap=not contradicts_cap)
-        if gate.pause(seconds, least=asked or 0.0, named=bool(asked)):
+        is_news = gate.pause(seconds, least=asked or 0.0, named=bool(asked))
+        paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
+        gate.learn_rate(now, failure.sent_at, paused, cap=not contradicts_cap)
+        if is_news:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" It is asked {rate:.3g} times a second at most."
             announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}{allowed}"))

@@ -1,0 +1,218 @@
+"""The limit finds what a server can use, whatever kind of server it is; all in a time of its own."""
+
+import heapq
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from navtalk_async.wire.learning import AFTER_A_PAUSE, START, FixedLimit, LearningLimit
+
+MOST = 256
+
+
+class Server:
+    """What a request is answered with, and when: told by how many are in there with it."""
+
+    def __init__(self, latency=0.05, jitter=0.3, faults=0.0, seed=0):
+        self.latency, self.jitter, self.faults = latency, jitter, faults
+        self.dice = random.Random(seed)
+        self.inside = 0
+        self.now = 0.0
+
+    def answer(self):
+        """Whether it is a good one, and the seconds it takes."""
+        self.inside += 1
+        seconds = self.latency * (1 + self.dice.uniform(-self.jitter, self.jitter))
+        return self.good() and self.dice.random() >= self.faults, seconds * self.slowness()
+
+    def good(self):
+        return True
+
+    def slowness(self):
+        return 1.0
+
+
+class Capped(Server):
+    """Refuses what is more than *cap* at once."""
+
+    def __init__(self, cap, **options):
+        super().__init__(**options)
+        self.cap = cap
+
+    def good(self):
+        return self.inside <= self.cap
+
+    def slowness(self):
+        return 1.0 if self.good() else 0.05
+
+
+class Queueing(Server):
+    """Has so many workers; the rest waits."""
+
+    def __init__(self, workers, **options):
+        super().__init__(**options)
+        self.workers = workers
+
+    def slowness(self):
+        return max(1.0, self.inside / self.workers)
+
+
+class Thrashing(Queueing):
+    """Gets less done the more it is asked."""
+
+    def slowness(self):
+        return 1.0 + (self.inside / self.workers) ** 2
+
+
+class Steady:
+    """A limit that is what it is: the best fixed setting, to compare with."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def answered(self, *_, **__):
+        pass
+
+    refused = answered
+
+
+def play(limit, server, calls, demand=MOST * 2):
+    """The seconds that *calls* take, and the share of refusals in the second half of them."""
+    begin = now = server.now
+    number, waiting, done, late, in_flight = 0, calls, 0, 0, 0
+    coming = []
+    while done < calls:
+        while waiting and in_flight < min(limit.now, demand):
+            waiting, in_flight, number = waiting - 1, in_flight + 1, number + 1
+            good, seconds = server.answer()
+            heapq.heappush(coming, (now + seconds, number, good, now, in_flight))
+        now, _, good, sent_at, place = heapq.heappop(coming)
+        if sent_at is None:
+            waiting += 1
+            continue
+        server.inside -= 1
+        if good:
+            done += 1
+            limit.answered(now, sent_at, place, full=in_flight >= limit.now)
+        else:
+            late += done > calls / 2
+            limit.refused(now, sent_at, place)
+            number += 1
+            heapq.heappush(coming, (now + server.dice.random() / 4, number, False, None, 0))
+        in_flight -= sent_at is not None
+    server.now, server.inside = now, 0
+    return now - begin, late / (calls / 2)
+
+
+SERVERS = {
+    "capped at 4": (lambda: Capped(4), 4),
+    "capped at 64": (lambda: Capped(64), 64),
+    "8 workers": (lambda: Queueing(8), 8),
+    "64 workers": (lambda: Queueing(64), 64),
+    "thrashing over 8": (lambda: Thrashing(8), 8),
+    "thrashing over 32": (lambda: Thrashing(32), 32),
+    "thrashing over 64": (lambda: Thrashing(64), 64),
+    "very wide": (lambda: Queueing(10_000), MOST),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_limit_comes_near_the_best_fixed_one_and_is_hardly_ever_refused(name, seed):
+    make, best = SERVERS[name]
+    server = make()
+    server.dice = random.Random(seed)
+    fixed, _ = play(Steady(best), make(), 20_000)
+    learned, refused = play(LearningLimit(MOST), server, 20_000)
+    assert fixed / learned >= 0.9
+    assert refused < 0.03
+
+
+@pytest.mark.parametrize("name", ["8 workers", "64 workers", "very wide"])
+def test_faults_of_chance_are_not_taken_for_overload(name):
+    make, best = SERVERS[name]
+    calm, shaken = make(), make()
+    calm.faults = shaken.faults = 0.1
+    fixed, _ = play(Steady(best), calm, 20_000)
+    learned, _ = play(LearningLimit(MOST), shaken, 20_000)
+    assert fixed / learned >= 0.7
+
+
+def test_a_cap_that_sinks_is_followed():
+    limit, server = LearningLimit(MOST), Capped(64)
+    play(limit, server, 5_000)
+    server.cap = 12
+    play(limit, server, 3_000)
+    _, refused = play(limit, server, 5_000)
+    assert limit.now <= 16
+    assert refused < 0.03
+
+
+def test_a_cap_that_rises_is_found():
+    limit, server = LearningLimit(MOST), Capped(8)
+    play(limit, server, 3_000)
+    server.cap = 64
+    play(limit, server, 20_000)
+    assert limit.now >= 48
+
+
+@pytest.mark.parametrize("demand", [1, 3, 10])
+def test_a_client_with_few_calls_learns_nothing_from_that(demand):
+    limit = LearningLimit(MOST)
+    play(limit, Server(), 3_000, demand=demand)
+    assert limit.now == START
+
+
+def test_a_refusal_at_a_place_that_was_good_contradicts_a_cap():
+    for limit in (LearningLimit(MOST), FixedLimit(64)):
+        assert not limit.refused(0.5, 0.0, 5)
+        limit.answered(1.0, 0.5, 4, full=True)
+        assert limit.refused(2.0, 1.5, 4)
+
+
+def test_the_first_volley_of_refusals_says_where_the_cap_is():
+    limit = LearningLimit(MOST)
+    for place in (9, 7, 12, 16):
+        limit.refused(0.5, 0.0, place)
+    assert limit.now == 6
+
+
+@pytest.mark.parametrize("limit", [LearningLimit(MOST), FixedLimit(64)])
+def test_after_a_pause_that_the_server_named_it_begins_low_and_comes_back(limit):
+    limit.paused(1.0, 5.0, named=True)
+    assert limit.now == AFTER_A_PAUSE
+    for _ in range(2 * START):
+        limit.answered(6.1, 6.0, limit.now, full=True)
+    assert limit.now >= START
+
+
+outcomes = st.lists(
+    st.tuples(st.sampled_from(["good", "refused", "paused"]), st.floats(0.001, 1), st.integers(0, 40)),
+    max_size=300,
+)
+
+
+@given(st.sampled_from([1, 2, 5, 40, MOST]), st.booleans(), outcomes)
+@settings(deadline=None)
+def test_whatever_happens_the_limit_stays_between_one_and_its_most(most, learns, story):
+    limit, now = (LearningLimit if learns else FixedLimit)(most), 0.0
+    for what, seconds, below in story:
+        now, place = now + seconds, max(1, limit.now - below)
+        if what == "good":
+            limit.answered(now, now - seconds, place, full=not below)
+        elif what == "refused":
+            limit.refused(now, now - seconds, place)
+        else:
+            limit.paused(now, seconds, named=bool(below % 2))
+        assert 1 <= limit.now <= most
+
+
+@given(st.integers(1, 400))
+def test_a_fixed_limit_is_reached_from_a_slow_start(most):
+    limit = FixedLimit(most)
+    assert limit.now == min(most, START)
+    for _ in range(2 * most):
+        limit.answered(0.1, 0.0, limit.now, full=True)
+    assert limit.now == most

@@ -1,0 +1,79 @@
+"""The rate that a server allows is found out from its refusals, and nothing else is taken for one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from navtalk_async.wire.pacing import HOLD, Pace
+
+
+def cycle(pace, begin, *, accepted, running, pause, cap=False):
+    """One stretch from *begin* to the end of its pause, when the next one begins."""
+    if not pace.is_running:
+        pace.began(begin)
+    for _ in range(accepted):
+        pace.answered()
+    pace.refused(begin + running, begin + running, pause, cap=cap)
+    end = begin + running + pause
+    pace.began(end)
+    return end
+
+
+@given(st.integers(16, 1000), st.floats(0.0, 0.2), st.floats(0.5, 60))
+def test_what_was_let_through_from_pause_to_pause_gives_the_rate(accepted, part, pause):
+    pace = Pace()
+    end = cycle(pace, 100.0, accepted=accepted, running=part * pause, pause=pause)
+    assert 0.85 * accepted / pause <= pace.rate(end) <= accepted / pause
+
+
+def test_a_cap_gives_no_rate():
+    pace = Pace()
+    assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, cap=True)) is None
+
+
+@pytest.mark.parametrize(("running", "pause"), [(0.3, 0.1), (60, 1)])
+def test_pauses_that_take_little_of_the_time_give_no_rate(running, pause):
+    pace = Pace()
+    assert pace.rate(cycle(pace, 0, accepted=1000, running=running, pause=pause)) is None
+
+
+def test_a_pause_that_was_too_short_belongs_to_the_one_before():
+    pace = Pace()
+    now = cycle(pace, 0, accepted=40, running=0.02, pause=0.1)
+    for pause in (0.2, 0.3, 0.4):
+        now = cycle(pace, now, accepted=0, running=0.0, pause=pause)
+    assert 35 < pace.rate(cycle(pace, now, accepted=0, running=0.0, pause=0.01)) < 41
+
+
+def test_a_rate_is_held_and_then_grows_until_it_holds_nothing_back():
+    pace = Pace()
+    end = cycle(pace, 0, accepted=40, running=0.0, pause=1)
+    rate = pace.rate(end)
+    assert pace.rate(end + HOLD) == rate
+    assert rate < pace.rate(end + HOLD + 1) < 2 * rate
+    assert pace.rate(end + HOLD + 60) is None
+    assert not pace.is_set
+
+
+def test_a_rate_that_was_refused_sinks_a_little_and_is_held_longer():
+    pace = Pace()
+    end = cycle(pace, 0, accepted=40, running=0.0, pause=1)
+    rate = pace.rate(end)
+    end = cycle(pace, end, accepted=400, running=11, pause=1)
+    assert 0.8 * rate <= pace.rate(end) < rate
+    assert pace.rate(end + 2 * HOLD) == pace.rate(end)
+
+
+def test_a_bucket_of_few_tokens_is_not_taken_for_a_low_rate():
+    pace = Pace()
+    end = cycle(pace, 0, accepted=2, running=0.0, pause=1)
+    assert 15 <= pace.rate(end) <= 16
+    assert pace.rate(end + 1) > 3 * pace.rate(end)
+
+
+def test_nothing_refused_gives_no_rate():
+    pace = Pace()
+    pace.began(0)
+    pace.answered()
+    assert pace.rate(10) is None
+    assert pace.is_running
