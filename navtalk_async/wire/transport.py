@@ -57,6 +57,7 @@ class AiohttpTransport(Transport):
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             trust_env=trust_env,
         )
+        self._reading: set[aiohttp.ClientResponse] = set()
 
     async def exchange(
         self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
@@ -73,7 +74,11 @@ class AiohttpTransport(Transport):
                 allow_redirects=False,
                 timeout=self._within(seconds),
             )
-            body = await self._whole_body(answer)
+            self._reading.add(answer)
+            try:
+                body = await self._whole_body(answer)
+            finally:
+                self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
             if self._session.closed and not _is_cancelled():
                 return Disconnected(f"The connection was closed before {request.path} was answered.")
@@ -88,6 +93,9 @@ class AiohttpTransport(Transport):
     async def close(self) -> None:
         """See `Transport.close`."""
         await self._session.close()
+        # aiohttp ends the connections, and leaves those who read from them waiting.
+        for answer in self._reading:
+            answer.content.set_exception(aiohttp.ClientConnectionError())
 
     def _within(self, seconds: float) -> aiohttp.ClientTimeout:
         # Nearly every attempt may take the same time: its timeout object is made once.
