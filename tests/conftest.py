@@ -1,4 +1,6 @@
-"""The sandbox's fixtures, and what tests of the wire need beside it: a server that says what it is told."""
+"""The sandbox's fixtures, and what tests of the wire need beside it: each engine in turn, and a server that
+says what it is told.
+"""
 
 import asyncio
 import gc
@@ -10,6 +12,13 @@ import pytest
 pytest_plugins = ["navtalk_async.testing"]
 
 
+@pytest.fixture(params=["aiohttp", "fast"])
+def engine(request, monkeypatch):
+    """Each engine in turn, as the environment chooses it."""
+    monkeypatch.setenv("NAVTALK_ENGINE", request.param)
+    return request.param
+
+
 class Scripted:
     """A server of one answer: every request's head is kept, and answered with the same bytes."""
 
@@ -17,8 +26,10 @@ class Scripted:
         self.answer = answer
         self.heads = []
         self.url = ""
+        self.serving = set()
 
     async def serve(self, reader, writer):
+        self.serving.add(asyncio.current_task())
         try:
             while True:
                 self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
@@ -46,6 +57,9 @@ def scripted():
             yield box
         finally:
             server.close()
+        # Until every connection is ended: by the client, which therefore leaves none behind.
+        if box.serving:
+            await asyncio.wait(box.serving)
 
     return serve
 

@@ -19,6 +19,8 @@ from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, Serve
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
 

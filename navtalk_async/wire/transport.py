@@ -24,7 +24,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request, Response
 
-__all__ = ["AiohttpTransport", "Transport"]
+__all__ = ["CONNECT_SECONDS", "USER_AGENT", "AiohttpTransport", "Transport", "is_cancelled"]
 
 USER_AGENT = "navtalk-async (https://pypi.org/project/navtalk-async/)"
 CONNECT_SECONDS = 10.0
@@ -80,7 +80,7 @@ class AiohttpTransport(Transport):
             finally:
                 self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
-            if self._session.closed and not _is_cancelled():
+            if self._session.closed and not is_cancelled():
                 return Disconnected(f"The connection was closed before {request.path} was answered.")
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
@@ -121,7 +121,7 @@ class AiohttpTransport(Transport):
             answer.close()
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether somebody cancelled this task. aiohttp, when closed while it looks up a host's name, cancels the
     look-up, and what waits for it gets a CancelledError that nobody has sent.
     """

@@ -23,9 +23,10 @@ from navtalk_async.errors import (
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
+from navtalk_async.wire.engine import maker
 from navtalk_async.wire.limits import Concurrency, Gate, checked_concurrency, checked_rate
 from navtalk_async.wire.retry import Retry, backoff, pause_after, too_much, worth_repeating
-from navtalk_async.wire.transport import AiohttpTransport, Transport
+from navtalk_async.wire.transport import Transport
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
 
@@ -104,6 +105,7 @@ class Wire:
         rate: float | None = None,
         body_limit: int = BODY_LIMIT,
         trust_env: bool = False,
+        engine: str = "aiohttp",
         observer: Observer | None = None,
     ) -> None:
         self._stats = Stats()
@@ -115,6 +117,7 @@ class Wire:
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
         self._trust_env = trust_env
+        self._transport = maker(engine)
         self._observer = observer
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -188,7 +191,7 @@ class Wire:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Line:
         if self._closed:
             raise ClientClosed("The client is closed.")
-        transport = AiohttpTransport(body_limit=self._body_limit, trust_env=self._trust_env)
+        transport = self._transport(body_limit=self._body_limit, trust_env=self._trust_env)
         line = Line(transport, Gate(self._concurrency, self._rate))
         self._lines[loop] = line
         self._keepers[loop] = self._keep(loop, line)
