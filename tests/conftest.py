@@ -5,7 +5,7 @@ says what it is told.
 import asyncio
 import gc
 import warnings
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -81,6 +81,11 @@ def quiet_loop():
                 await asyncio.sleep(0)
             gc.collect()
             await asyncio.sleep(0)
+            # A server's task ends with its connection; and that, an engine may end in a thread of its own.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    while asyncio.all_tasks() != before:  # noqa: ASYNC110 - nothing tells us of it
+                        await asyncio.sleep(0.001)
         assert [str(warning.message) for warning in warned] == []
         assert noise == []
         assert asyncio.all_tasks() == before

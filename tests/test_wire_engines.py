@@ -22,7 +22,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Sandbox
-from navtalk_async.wire.fast import _ours, theirs
+from navtalk_async.wire.fast import FastTransport, _ours, theirs
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -187,6 +187,22 @@ async def test_closing_ends_a_call_at_once_wherever_its_answer_is(received):
             with pytest.raises(ClientClosed):
                 await call
             await ended(reader)
+
+
+async def test_closing_ends_also_a_call_that_only_waits_for_the_next_turn():
+    def turn_and_answer():
+        yield None
+        yield asyncio.get_running_loop().create_future()
+
+    async def waiting():
+        await transport._closable(turn_and_answer())
+
+    transport = FastTransport(body_limit=1, trust_env=False)
+    call = asyncio.create_task(waiting())
+    await asyncio.sleep(0)
+    await transport.close()
+    with pytest.raises(asyncio.CancelledError):
+        await call
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells of the threads of Rust, too")

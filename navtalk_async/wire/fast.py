@@ -107,7 +107,11 @@ class FastTransport(Transport):
         try:
             while True:
                 future = call.send(None)
-                self._awaited.add(future)
+                if self._client is None:
+                    raise asyncio.CancelledError
+                # Without a future, more has come just now: it wants to be asked again in the next turn.
+                if future is not None:
+                    self._awaited.add(future)
                 try:
                     yield future
                 finally:
