@@ -1,13 +1,22 @@
-"""The sandbox's fixtures, and what tests of the wire need beside it: a server that says what it is told."""
+"""The sandbox's fixtures, and what tests of the wire need beside it: each engine in turn, and a server that
+says what it is told.
+"""
 
 import asyncio
 import gc
 import warnings
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 pytest_plugins = ["navtalk_async.testing"]
+
+
+@pytest.fixture(params=["aiohttp", "fast"])
+def engine(request, monkeypatch):
+    """Each engine in turn, as the environment chooses it."""
+    monkeypatch.setenv("NAVTALK_ENGINE", request.param)
+    return request.param
 
 
 class Scripted:
@@ -17,8 +26,10 @@ class Scripted:
         self.answer = answer
         self.heads = []
         self.url = ""
+        self.serving = set()
 
     async def serve(self, reader, writer):
+        self.serving.add(asyncio.current_task())
         try:
             while True:
                 self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
@@ -46,6 +57,9 @@ def scripted():
             yield box
         finally:
             server.close()
+        # Until every connection is ended: by the client, which therefore leaves none behind.
+        if box.serving:
+            await asyncio.wait(box.serving)
 
     return serve
 
@@ -67,6 +81,11 @@ def quiet_loop():
                 await asyncio.sleep(0)
             gc.collect()
             await asyncio.sleep(0)
+            # A server's task ends with its connection; and that, an engine may end in a thread of its own.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    while asyncio.all_tasks() != before:  # noqa: ASYNC110 - nothing tells us of it
+                        await asyncio.sleep(0.001)
         assert [str(warning.message) for warning in warned] == []
         assert noise == []
         assert asyncio.all_tasks() == before

@@ -13,6 +13,8 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.models import Request
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 KEYS = ["CANARY-1234567890", "CANARY-+/=%&<'\"\\?#", "%43ANARY-CANARY%20"]
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.01)

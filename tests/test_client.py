@@ -5,19 +5,24 @@ import copy
 import gc
 import json
 import pickle
+import re
 import threading
 import warnings
 from datetime import UTC, datetime
 from uuid import UUID
 
+import aiohttp
 import anyio
 import msgspec
 import pytest
+from aioresponses import aioresponses
 
 from navtalk_async import NavTalkClient, Retry, Role, SessionPool, SessionStatus
 from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, ServerError
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
@@ -475,3 +480,22 @@ async def test_a_callers_own_error_in_a_list_comes_out_as_it_is(navtalk_client):
     with pytest.raises(KeyError, match="mine"):
         async for _ in navtalk_client.sessions.list():
             raise KeyError("mine")
+
+
+class Whole(aiohttp.ClientResponse):
+    """aiohttp 3.14 wants to know how much was sent; aioresponses 0.7.9 does not say."""
+
+    def __init__(self, *args, **kwargs):
+        class Sent:
+            output_size = 0
+
+        super().__init__(*args, **{"stream_writer": Sent()} | kwargs)
+
+
+async def test_a_program_of_ours_can_be_tested_with_aioresponses():
+    page = {"code": 200, "data": {"data": [], "nextCursor": None}}
+    with aioresponses() as mocked:
+        pattern = re.compile(r"^https://told\.example/api/chat/sessions\?.*$")
+        mocked.get(pattern, payload=page, response_class=Whole)
+        async with NavTalkClient("k", base_url="https://told.example", engine="aiohttp") as nt:
+            assert (await nt.sessions.list()).items == []

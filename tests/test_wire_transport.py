@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import re
 import time
 import tracemalloc
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
-import aioresponses
 import pytest
 
 from navtalk_async import NavTalkClient, Retry, SessionPool, SessionStatus
@@ -36,6 +34,8 @@ from navtalk_async.observe import Answered, Failed, Waiting
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox.stunts import bomb
 from navtalk_async.wire.transport import _ours
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -428,58 +428,28 @@ async def test_events_and_stats_tell_the_story(navtalk_sandbox):
 # Answers no sandbox gives ---------------------------------------------------------------------------------
 
 
-class Whole(aiohttp.ClientResponse):
-    """aiohttp 3.14 wants to know how much was sent; aioresponses 0.7.9 does not say."""
-
-    def __init__(self, *args, **kwargs):
-        class Sent:
-            output_size = 0
-
-        super().__init__(*args, **{"stream_writer": Sent()} | kwargs)
-
-
-@pytest.fixture
-def told():
-    """`told(status, body, headers)`: the next answer of https://told.example."""
-    with aioresponses.aioresponses() as mock:
-
-        def tell(status=200, body=EMPTY, headers=None):
-            pattern = r"^https://told\.example/api/chat/sessions.*$"
-            mock.get(
-                re.compile(pattern),
-                status=status,
-                body=body,
-                headers=headers,
-                response_class=Whole,
-            )
-
-        yield tell
-
-
-@pytest.fixture
-async def asking():
-    async with NavTalkClient("k", base_url="https://told.example", retry=ONCE, timeout=5) as nt:
-        yield nt
-
-
-async def test_a_wait_until_a_date_is_measured_by_the_servers_own_clock(told, asking):
-    dates = {"Date": "Fri, 21 Nov 2025 12:00:00 GMT", "Retry-After": "Fri, 21 Nov 2025 13:00:00 GMT"}
-    told(429, b"slow down", dates)
-    with pytest.raises(DeadlineExceeded) as caught:
-        await asking.sessions.list()
+async def test_a_wait_until_a_date_is_measured_by_the_servers_own_clock(scripted):
+    dates = ["Date: Fri, 21 Nov 2025 12:00:00 GMT", "Retry-After: Fri, 21 Nov 2025 13:00:00 GMT"]
+    async with scripted(b"slow down", 429, *dates) as server:
+        async with NavTalkClient("k", base_url=server.url, retry=ONCE, timeout=5) as nt:
+            with pytest.raises(DeadlineExceeded) as caught:
+                await nt.sessions.list()
     assert caught.value.__cause__.retry_after == 3600
 
 
-async def test_a_wait_that_is_nonsense_is_no_wait_asked_for(told, asking):
-    told(503, b"", {"Retry-After": "Fri, 21 Nov 99999999999999999999 10:00:00 GMT"})
-    with pytest.raises(ServerError) as caught:
-        await asking.sessions.list()
+async def test_a_wait_that_is_nonsense_is_no_wait_asked_for(scripted):
+    nonsense = "Retry-After: Fri, 21 Nov 99999999999999999999 10:00:00 GMT"
+    async with scripted(b"", 503, nonsense) as server:
+        async with NavTalkClient("k", base_url=server.url, retry=ONCE) as nt:
+            with pytest.raises(ServerError) as caught:
+                await nt.sessions.list()
     assert caught.value.retry_after is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AccessDenied), (502, ServerError), (413, ApiError)])
-async def test_a_gateways_page_is_its_status(told, asking, status, kind):
-    told(status, b"<html>nginx</html>", {"Content-Type": "text/html"})
-    with pytest.raises(kind) as caught:
-        await asking.sessions.list()
+async def test_a_gateways_page_is_its_status(scripted, status, kind):
+    async with scripted(b"<html>nginx</html>", status) as server:
+        async with NavTalkClient("k", base_url=server.url, retry=ONCE) as nt:
+            with pytest.raises(kind) as caught:
+                await nt.sessions.list()
     assert caught.value.status == status

@@ -26,7 +26,7 @@ from navtalk_async.errors import (
 from navtalk_async.models import Request, Response
 from navtalk_async.wire.watchdog import Watchdog
 
-__all__ = ["AiohttpTransport", "Transport"]
+__all__ = ["CONNECT_SECONDS", "USER_AGENT", "AiohttpTransport", "Transport", "is_cancelled"]
 
 USER_AGENT = "navtalk-async (https://pypi.org/project/navtalk-async/)"
 CONNECT_SECONDS = 10.0
@@ -62,6 +62,7 @@ class AiohttpTransport(Transport):
             # The watchdog sees to the rest.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         )
+        self._reading: set[aiohttp.ClientResponse] = set()
 
     async def exchange(
         self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
@@ -82,16 +83,16 @@ class AiohttpTransport(Transport):
                 headers=headers,
                 allow_redirects=False,
             )
-            length = answer.content_length
-            if length is not None and length <= self._body_limit and not answer.headers.get(ENCODING):
-                body: bytes | None = await answer.read()
-            else:
-                body = await self._bounded_body(answer)
+            self._reading.add(answer)
+            try:
+                body = await self._whole_body(answer)
+            finally:
+                self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
             # What was cancelled by somebody else, too, is cancelled, and not late.
             if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
                 return _late(request.path, seconds)
-            if self._session.closed and not task.cancelling():
+            if self._session.closed and not is_cancelled():
                 return Disconnected(f"The connection was closed before {request.path} was answered.")
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
@@ -109,10 +110,15 @@ class AiohttpTransport(Transport):
         """See `Transport.close`."""
         self._watchdog.close()
         await self._session.close()
+        # aiohttp ends the connections, and leaves those who read from them waiting.
+        for answer in self._reading:
+            answer.content.set_exception(aiohttp.ClientConnectionError())
 
-    async def _bounded_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+    async def _whole_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """The body, inflated; None if it is larger than we hold. A bomb is noticed as it goes off."""
         length = answer.content_length
+        if length is not None and length <= self._body_limit and not answer.headers.get(ENCODING):
+            return await answer.read()
         parts, size = [], 0
         try:
             if length is not None and length > self._body_limit and not answer.headers.get(ENCODING):
@@ -130,6 +136,14 @@ class AiohttpTransport(Transport):
 
 def _late(path: str, seconds: float) -> AttemptTimeout:
     return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled this task. aiohttp, when closed while it looks up a host's name, cancels the
+    look-up, and what waits for it gets a CancelledError that nobody has sent.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _ours(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table

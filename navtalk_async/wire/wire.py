@@ -25,6 +25,7 @@ from navtalk_async.errors import (
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
+from navtalk_async.wire.engine import maker
 from navtalk_async.wire.hints import Hint, hint
 from navtalk_async.wire.learning import START
 from navtalk_async.wire.limits import LANES, Concurrency, Gate, Lane, checked_concurrency, checked_rate
@@ -39,7 +40,7 @@ from navtalk_async.wire.retry import (
     too_much,
     worth_repeating,
 )
-from navtalk_async.wire.transport import AiohttpTransport, Transport
+from navtalk_async.wire.transport import Transport
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
 
@@ -130,6 +131,7 @@ class Wire:
         rate: float | None = None,
         body_limit: int = BODY_LIMIT,
         trust_env: bool = False,
+        engine: str = "aiohttp",
         observer: Observer | None = None,
     ) -> None:
         self._stats = Stats()
@@ -141,6 +143,7 @@ class Wire:
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
         self._trust_env = trust_env
+        self._transport = maker(engine)
         self._observer = observer
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -232,7 +235,7 @@ class Wire:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Line:
         if self._closed:
             raise ClientClosed("The client is closed.")
-        transport = AiohttpTransport(body_limit=self._body_limit, trust_env=self._trust_env)
+        transport = self._transport(body_limit=self._body_limit, trust_env=self._trust_env)
         line = Line(transport, Gate(self._concurrency, self._rate))
         self._lines[loop] = line
         self._keepers[loop] = self._keep(loop, line)

@@ -1,0 +1,319 @@
+"""Over real sockets, with each engine: what is promised of a transport beside the right answer or error."""
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from navtalk_async import NavTalkClient, Retry
+from navtalk_async.errors import (
+    AttemptTimeout,
+    BrokenBody,
+    ClientClosed,
+    ConnectFailed,
+    Disconnected,
+    NotJson,
+)
+from navtalk_async.models import Request
+from navtalk_async.sandbox import Sandbox
+from navtalk_async.wire.fast import FastTransport, _ours, theirs
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+ONCE = Retry(attempts=1, attempts_at_first=1)
+EMPTY = b'{"code":200,"message":"SUCCESS","data":{"data":[],"nextCursor":null}}'
+ANSWER = b"HTTP/1.1 200 So\r\nContent-Length: %d\r\n\r\n%b" % (len(EMPTY), EMPTY)
+
+
+class Held:
+    """A server that says nothing by itself: its connections are the test's."""
+
+    def __init__(self, **listening):
+        self.listening = listening
+        self.came = asyncio.Queue()
+        self.serving = set()
+
+    async def __aenter__(self):
+        self.over = asyncio.Event()
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, **self.listening)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self.over.set()
+        self.server.close()
+        await asyncio.gather(*self.serving)
+
+    async def serve(self, reader, writer):
+        self.serving.add(asyncio.current_task())
+        # A connection may also be left unused.
+        with suppress(asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.came.put_nowait((head.decode(), reader, writer))
+            await self.over.wait()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def asking(port, scheme="http", **options):
+    url = f"{scheme}://localhost:{port}"
+    async with NavTalkClient("key", base_url=url, **{"retry": ONCE} | options) as nt:
+        yield nt
+
+
+def whole(_, response):
+    return response
+
+
+async def page(nt):
+    return await nt.sessions.list()
+
+
+async def ended(reader):
+    """Wait until the client has ended its connection, in good order or not."""
+    with suppress(ConnectionError):
+        assert await reader.read(1) == b""
+
+
+# Which one ------------------------------------------------------------------------------------------------
+
+
+async def test_the_engine_asked_for_goes_before_the_environments(scripted, engine):
+    other = {"aiohttp": "fast", "fast": "aiohttp"}[engine]
+    async with scripted(EMPTY) as server:
+        for given in (None, other):
+            async with NavTalkClient("key", base_url=server.url, engine=given) as nt:
+                await nt.sessions.list()
+    # aiohttp writes the names of headers with capitals.
+    assert ["User-Agent" in head for head in server.heads] == [engine == "aiohttp", engine != "aiohttp"]
+
+
+def test_an_engine_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'slow' is neither 'aiohttp' nor 'fast'"):
+        NavTalkClient("key", engine="slow")
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_what_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wreq", None)
+    monkeypatch.delitem(sys.modules, "navtalk_async.wire.fast")
+    with pytest.raises(ValueError, match=r"pip install 'navtalk-async\[fast\]'"):
+        NavTalkClient("key", engine="fast")
+
+
+# What is sent and received --------------------------------------------------------------------------------
+
+
+async def test_the_server_is_told_who_asks_and_for_what(scripted):
+    async with scripted(EMPTY) as server, NavTalkClient("key", base_url=server.url) as nt:
+        await nt.sessions.list()
+    lines = [line.partition(": ") for line in server.heads[0].split("\r\n")[1:]]
+    headers = {name.lower(): value for name, _, value in lines}
+    assert headers["user-agent"] == "navtalk-async (https://pypi.org/project/navtalk-async/)"
+    assert headers["accept"] == "application/json"
+    assert "gzip" in headers["accept-encoding"]
+
+
+async def test_an_answers_headers_are_looked_up_without_regard_to_case(scripted):
+    async with scripted(EMPTY, 200, "X-Odd: a", "X-Odd: b") as server:
+        async with NavTalkClient("key", base_url=server.url) as nt:
+            headers = (await nt.ask(Request(path="/x"), whole)).headers
+    assert (headers["x-odd"], headers.get("X-ODD"), "X-odd" in headers) == ("a", "a", True)
+    assert (headers.get("absent"), "absent" in headers) == (None, False)
+    assert sorted({name.lower() for name in headers}) == ["content-length", "content-type", "x-odd"]
+    with pytest.raises(KeyError):
+        headers["absent"]
+
+
+@pytest.mark.parametrize(
+    ("length", "kind"), [(10, (NotJson, BrokenBody)), (200, AttemptTimeout), ("many", BrokenBody)]
+)
+async def test_a_length_that_lies_spoils_neither_this_answer_nor_the_next(length, kind):
+    async with Held() as server, asking(server.port, attempt_timeout=0.3) as nt:
+        for answer, expected in (
+            (b"HTTP/1.1 200 So\r\nContent-Length: %b\r\n\r\n%b" % (str(length).encode(), EMPTY), kind),
+            (ANSWER, None),
+        ):
+            call = asyncio.create_task(page(nt))
+            _, _, writer = await server.came.get()
+            writer.write(answer)
+            if expected is None:
+                assert (await call).items == []
+            else:
+                with pytest.raises(expected):
+                    await call
+
+
+# How it ends ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("received", [b"", b"HTTP/1.1 200 So\r\nContent-Length: 99\r\n\r\nx"])
+async def test_a_cancelled_call_ends_its_own_connection_and_no_other(received):
+    async with Held() as server, asking(server.port) as nt:
+        given_up, kept = asyncio.create_task(page(nt)), asyncio.create_task(page(nt))
+        connections = [await server.came.get() for _ in range(2)]
+        for _, _, writer in connections:
+            writer.write(received)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        ends = [asyncio.create_task(ended(reader)) for _, reader, _ in connections]
+        _, [open_one] = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        open_one.cancel()
+        _, _, writer = connections[ends.index(open_one)]
+        if not received:
+            writer.write(ANSWER)
+            assert (await kept).items == []
+        kept.cancel()
+
+
+@pytest.mark.parametrize("received", [b"", b"HTTP/1.1 200 So\r\nContent-Length: 99\r\n\r\nx"])
+async def test_closing_ends_a_call_at_once_wherever_its_answer_is(received):
+    async with Held() as server, asking(server.port) as nt:
+        call = asyncio.create_task(page(nt))
+        _, reader, writer = await server.came.get()
+        writer.write(received)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await nt.aclose()
+            with pytest.raises(ClientClosed):
+                await call
+            await ended(reader)
+
+
+async def test_closing_ends_also_a_call_that_only_waits_for_the_next_turn():
+    def turn_and_answer():
+        yield None
+        yield asyncio.get_running_loop().create_future()
+
+    async def waiting():
+        await transport._closable(turn_and_answer())
+
+    transport = FastTransport(body_limit=1, trust_env=False)
+    call = asyncio.create_task(waiting())
+    await asyncio.sleep(0)
+    await transport.close()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells of the threads of Rust, too")
+async def test_a_closed_client_leaves_no_thread_behind(until):
+    def threads():
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    async with Sandbox(sessions=1) as box:
+        async with NavTalkClient("key", base_url=box.navtalk_url) as nt:
+            await nt.sessions.list()
+        before = threads()
+        for _ in range(10):
+            async with NavTalkClient("key", base_url=box.navtalk_url) as nt:
+                await nt.sessions.list()
+        await until(lambda: threads() <= before)
+
+
+# Over what ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def certified(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+async def test_a_certificate_of_nobody_known_is_refused(certified):
+    async with Held(ssl=certified) as server, asking(server.port, "https") as nt:
+        with pytest.raises(ConnectFailed, match="the server's certificate is not trusted"):
+            await nt.sessions.list()
+    assert server.came.empty()
+
+
+TRUSTING = """
+import asyncio, sys
+from navtalk_async import NavTalkClient
+
+async def main():
+    async with NavTalkClient("key", base_url=sys.argv[1]) as nt:
+        print(len((await nt.sessions.list()).items))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_certificate_of_an_authority_that_the_environment_names_is_trusted(
+    authority, certified, tmp_path
+):
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    async with Held(ssl=certified) as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", TRUSTING, f"https://localhost:{server.port}"),
+            env={**os.environ, "SSL_CERT_FILE": str(tmp_path / "authority.pem")},
+            stdout=subprocess.PIPE,
+        )
+        _, _, writer = await server.came.get()
+        writer.write(ANSWER)
+        printed, _ = await process.communicate()
+    assert (process.returncode, printed) == (0, b"0\n")
+
+
+@pytest.mark.parametrize(("trust_env", "no_proxy"), [(False, ""), (True, ""), (True, "localhost")])
+async def test_the_environments_proxy_is_used_where_the_environment_is_trusted(
+    monkeypatch, trust_env, no_proxy
+):
+    async with Held() as server, Held() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", no_proxy)
+        async with asking(server.port, trust_env=trust_env) as nt:
+            call = asyncio.create_task(page(nt))
+            through = proxy if trust_env and not no_proxy else server
+            head, _, writer = await through.came.get()
+            writer.write(ANSWER)
+            assert (await call).items == []
+    target = head.split()[1]
+    assert target.startswith(f"http://localhost:{server.port}/" if through is proxy else "/api/chat/")
+
+
+# The errors of wreq ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "says"),
+    [
+        (theirs.TimeoutError("TimedOut"), AttemptTimeout, "No whole answer"),
+        (theirs.BodyError("TimedOut"), AttemptTimeout, "No whole answer"),
+        (theirs.BodyError("x"), BrokenBody, "cut off"),
+        (theirs.DecodingError("x"), BrokenBody, "cut off"),
+        (theirs.ConnectionError("TimedOut"), ConnectFailed, "within 10 s"),
+        (theirs.ConnectionError("CERTIFICATE_VERIFY_FAILED"), ConnectFailed, "not trusted"),
+        (theirs.TlsError("SSL"), ConnectFailed, "does not speak https"),
+        (theirs.ConnectionError("dns error"), ConnectFailed, "name is not known"),
+        (theirs.ConnectionError("ConnectionRefused"), ConnectFailed, "nothing listens there"),
+        (theirs.ConnectionError("x"), ConnectFailed, "No connection to https://host"),
+        (theirs.ProxyConnectionError("x"), ConnectFailed, "No connection to https://host"),
+        (theirs.RequestError("Parse(Version)"), BrokenBody, "not HTTP"),
+        (theirs.RequestError("x"), Disconnected, "ended before"),
+        (theirs.ConnectionResetError("x"), Disconnected, "ended before"),
+        (theirs.BuilderError("x"), BrokenBody, "BuilderError"),
+        (ValueError("x"), BrokenBody, "ValueError"),
+    ],
+    ids=str,
+)
+def test_each_error_of_wreq_has_its_class(failure, kind, says):
+    error = _ours(failure, "/x", "https://host", 1.0)
+    assert type(error) is kind
+    assert says in str(error)
+    assert (error.__cause__, error.__context__) == (None, None)
