@@ -47,7 +47,7 @@ class NavTalkClient:
         concurrency: the most requests in flight at once, of everything this client does in one event loop.
             `"auto"` learns what the server can use: it begins with 16, grows by half with every round of
             answers as long as more are answered a second and none is refused, up to 256, and keeps trying
-            now and then. A number is begun with 16 as well, and reached within a few round trips.
+            now and then. A number above 64 is reached after the first round trips.
         rate: the most requests a second, in one event loop; None for no such limit. Where the server refuses
             what is too fast, a lower rate is learned from that.
         timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.wire.learning import AFTER_A_PAUSE, START, FixedLimit, LearningLimit
+from navtalk_async.wire.learning import AFTER_A_PAUSE, FIXED_START, START, FixedLimit, LearningLimit
 
 MOST = 256
 
@@ -212,7 +212,7 @@ def test_whatever_happens_the_limit_stays_between_one_and_its_most(most, learns,
 @given(st.integers(1, 400))
 def test_a_fixed_limit_is_reached_from_a_slow_start(most):
     limit = FixedLimit(most)
-    assert limit.now == min(most, START)
+    assert limit.now == min(most, FIXED_START)
     for _ in range(2 * most):
         limit.answered(0.1, 0.0, limit.now, full=True)
     assert limit.now == most

@@ -23,8 +23,11 @@ from typing import Protocol
 __all__ = ["START", "FixedLimit", "LearningLimit", "Limit"]
 
 START = 16
-"""How many at once a server is met with that is not known yet. A fixed concurrency begins with it too, and is
-reached after a few round trips: of a volley of hundreds, a server that is limited refuses nearly all."""
+"""How many at once a server is met with that is not known yet."""
+
+FIXED_START = 64
+"""How many of a fixed number are sent before the first answer: of a volley of hundreds, a server that is
+limited refuses nearly all. The others wait for a round trip or two."""
 
 AFTER_A_PAUSE = 8
 """How many at once after a pause that the server named, next to which a few round trips are nothing."""
@@ -101,10 +104,9 @@ class FixedLimit(Limit):
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.now = min(most, START)
+        self.now = min(most, FIXED_START)
         self.proven = 0
         self.latency = 0.0
-        self._size = float(self.now)
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most}>"
@@ -114,8 +116,7 @@ class FixedLimit(Limit):
         self.latency += 0.1 * (now - sent_at - self.latency)
         self.proven = max(self.proven, place)
         if full and self.now < self.most:
-            self._size = min(self._size + GROWTH, float(self.most))
-            self.now = int(self._size)
+            self.now += 1
 
     def refused(self, now: float, sent_at: float, place: int) -> bool:  # noqa: ARG002 - a promise kept
         """See `Limit.refused`."""
@@ -125,7 +126,6 @@ class FixedLimit(Limit):
         """See `Limit.paused`."""
         if named:
             self.now = min(self.now, AFTER_A_PAUSE)
-            self._size = float(self.now)
 
 
 class LearningLimit(Limit):
