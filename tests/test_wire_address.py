@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.address import address, checked_key, checked_root, is_loopback, without_secret
+from navtalk_async.wire.address import address, checked_key, checked_root, is_loopback, quoted, without_secret
 
 QUERY = KeyPlace("query", "apikey")
 BEARER = KeyPlace("header", "Authorization", "Bearer ")
@@ -23,7 +23,9 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 @given(st.dictionaries(names, texts), keys)
 def test_every_parameter_and_the_key_arrive_as_they_were_given(params, key):
-    url, headers = address(urlsplit("https://host/base"), Request(path="/x", params=params), key, QUERY)
+    url, headers = address(
+        urlsplit("https://host/base"), Request(path="/x", params=params), (key, quoted(key)), QUERY
+    )
     assert url[:3] == ("https", "host", "/base/x")
     assert dict(parse_qsl(url.query, keep_blank_values=True)) == params | {"apikey": key}
     assert headers is None
@@ -31,7 +33,9 @@ def test_every_parameter_and_the_key_arrive_as_they_were_given(params, key):
 
 @given(keys)
 def test_a_key_for_a_header_is_not_in_the_url(key):
-    url, headers = address(urlsplit("https://host/base"), Request(path="/x", params={"a": "b"}), key, BEARER)
+    url, headers = address(
+        urlsplit("https://host/base"), Request(path="/x", params={"a": "b"}), (key, quoted(key)), BEARER
+    )
     assert url.geturl() == "https://host/base/x?a=b"
     assert headers == {"Authorization": f"Bearer {key}"}
 

@@ -8,7 +8,7 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.models import KeyPlace, Request
 from navtalk_async.observe import scrub
 
-__all__ = ["Secret", "address", "checked_key", "checked_root", "without_secret"]
+__all__ = ["Secret", "address", "checked_key", "checked_root", "quoted", "without_secret"]
 
 
 def checked_root(root: str) -> str:
@@ -81,15 +81,18 @@ def checked_key(key: str) -> Secret:
 
 
 def address(
-    root: SplitResult, request: Request, key: str, place: KeyPlace
+    root: SplitResult, request: Request, key: tuple[str, str], place: KeyPlace
 ) -> tuple[SplitResult, dict[str, str] | None]:
-    """The whole URL, in its parts, and the headers of *request*, with the key in its place."""
-    parts = [f"{name}={quoted(value)}" for name, value in request.params.items()]
+    """The whole URL, in its parts, and the headers of *request*, with the *key* in its place; that is given as
+    it is and as it stands in a URL.
+    """
+    fits = UNRESERVED
+    parts = [f"{name}={value if fits(value) else quoted(value)}" for name, value in request.params.items()]
     headers = None
     if place.where == "query":
-        parts.append(f"{place.name}={quoted(key)}")
+        parts.append(f"{place.name}={key[1]}")
     else:
-        headers = {place.name: place.prefix + key}
+        headers = {place.name: place.prefix + key[0]}
     return SplitResult(root.scheme, root.netloc, root.path + request.path, "&".join(parts), ""), headers
 
 

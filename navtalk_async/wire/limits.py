@@ -20,6 +20,7 @@ from navtalk_async.wire.hints import Hint
 from navtalk_async.wire.learning import FixedLimit, LearningLimit, Limit
 from navtalk_async.wire.pacing import Pace
 from navtalk_async.wire.retry import LONGEST_PAUSE
+from navtalk_async.wire.watchdog import Watchdog
 
 __all__ = ["AUTO_AT_MOST", "LANES", "Concurrency", "Gate", "Lane", "checked_concurrency", "checked_rate"]
 
@@ -102,6 +103,7 @@ class Gate:
         self._passed_over = 0
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._watchdog: Watchdog[_Turn] = Watchdog(_expire)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -249,6 +251,7 @@ class Gate:
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
+        self._watchdog.close()
         waiting: list[asyncio.Future[Any]] = [*self._resting]
         for lane in self._lanes:
             waiting += lane
@@ -304,7 +307,8 @@ class Gate:
             self._lanes[lane].appendleft(turn)
         else:
             self._lanes[lane].append(turn)
-        alarm = None if deadline is None else loop.call_at(deadline, _expire, turn)
+        if deadline is not None:
+            self._watchdog.watch(turn, deadline, loop)
         self._let_in()
         try:
             return await turn
@@ -314,8 +318,8 @@ class Gate:
                 self.leave()
             raise
         finally:
-            if alarm is not None:
-                alarm.cancel()
+            if deadline is not None:
+                self._watchdog.forget(turn)
 
     def _let_in(self) -> None:
         loop = asyncio.get_running_loop()

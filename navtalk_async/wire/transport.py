@@ -52,7 +52,7 @@ class AiohttpTransport(Transport):
 
     def __init__(self, *, body_limit: int, trust_env: bool) -> None:
         self._body_limit = body_limit
-        self._watchdog = Watchdog()
+        self._watchdog: Watchdog[asyncio.Task[object]] = Watchdog(_cancel)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             # A load balancer's cookie would pin all our traffic to one machine behind it.
@@ -72,7 +72,7 @@ class AiohttpTransport(Transport):
         task: asyncio.Task[object] | None = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - every coroutine of ours runs in one
         cancelled_before = task.cancelling()
-        self._watchdog.watch(task, loop, seconds)
+        self._watchdog.watch(task, loop.time() + seconds, loop)
         try:
             answer = await self._session.request(
                 request.method,
@@ -132,6 +132,10 @@ class AiohttpTransport(Transport):
         finally:
             # After a body read to its end this is nothing; after any other, it ends the connection.
             answer.close()
+
+
+def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()
 
 
 def _late(path: str, seconds: float) -> AttemptTimeout:

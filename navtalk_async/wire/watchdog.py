@@ -1,37 +1,41 @@
-"""Ends what takes too long: one timer for all attempts in an event loop."""
+"""Ends what takes too long: one timer for all that is watched in an event loop."""
 
 import asyncio
 import math
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 __all__ = ["Watchdog"]
 
+K = TypeVar("K", bound=Hashable)
 
-class Watchdog:
-    """Cancels the tasks whose time is up; whoever is watched tells by `expired` that it was the watchdog.
+
+class Watchdog(Generic[K]):
+    """Calls *end* with everything whose time is up, and watches it no longer.
 
     A timer of its own for every attempt costs a tenth of the attempt, and nearly all are cancelled unused.
     Here an attempt is an entry in a dictionary, and the one timer that there is looks through all of them
     when the first that was entered may be due. At most a few hundred are on their way at once.
     """
 
-    def __init__(self) -> None:
-        self._due: dict[asyncio.Task[object], float] = {}
+    def __init__(self, end: Callable[[K], object]) -> None:
+        self._end = end
+        self._due: dict[K, float] = {}
         self._looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, task: asyncio.Task[object], loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        """Cancel *task* after so many *seconds*, unless `forget` comes first."""
-        due = loop.time() + seconds
-        self._due[task] = due
+    def watch(self, what: K, due: float, loop: asyncio.AbstractEventLoop) -> None:
+        """End *what* at the time *due* of the *loop*, unless `forget` comes first."""
+        self._due[what] = due
         if due < self._looks_at:
             self._look_at(due, loop)
 
-    def forget(self, task: asyncio.Task[object]) -> bool:
-        """Watch *task* no longer; whether its time was up, and it has been cancelled for that."""
-        return self._due.pop(task, None) is None
+    def forget(self, what: K) -> bool:
+        """Watch *what* no longer; whether its time was up, and it has been ended for that."""
+        return self._due.pop(what, None) is None
 
     def close(self) -> None:
-        """Watch nobody any more."""
+        """Watch nothing any more."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -43,10 +47,11 @@ class Watchdog:
         self._timer = loop.call_at(when, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A loop calls a timer that is due within its clock's resolution.
+        due_by = max(self._looks_at, loop.time())
         self._timer, self._looks_at = None, math.inf
-        now = loop.time()
-        for task in [task for task, due in self._due.items() if due <= now]:
-            del self._due[task]
-            task.cancel()
+        for what in [what for what, due in self._due.items() if due <= due_by]:
+            del self._due[what]
+            self._end(what)
         if self._due:
             self._look_at(min(self._due.values()), loop)

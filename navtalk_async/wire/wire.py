@@ -24,7 +24,14 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
-from navtalk_async.wire.address import address, checked_key, checked_root, without_secret
+from navtalk_async.wire.address import (
+    Secret,
+    address,
+    checked_key,
+    checked_root,
+    quoted,
+    without_secret,
+)
 from navtalk_async.wire.engine import maker
 from navtalk_async.wire.hints import Hint, hint
 from navtalk_async.wire.learning import START
@@ -147,6 +154,8 @@ class Wire:
         self._observer = observer
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._quoted: tuple[str, str] = ("", "")
+        """The key that was used last, and how it stands in a URL."""
         self._known_server = False
         self._closed = False
 
@@ -289,7 +298,9 @@ class Wire:
         self, line: Line, request: Request, key: str, seconds: float
     ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
         # In a frame of its own, which has ended before an answer is read: the URL holds the key.
-        url, headers = address(self._base, request, key, self._key_place)
+        if key is not self._quoted[0]:
+            self._quoted = key, Secret(quoted(key))
+        url, headers = address(self._base, request, self._quoted, self._key_place)
         self._stats.requests += 1
         return line.transport.exchange(request, url, headers, seconds)
 
@@ -299,7 +310,10 @@ class Wire:
         began = loop.time()
         paused_before = gate.paused_seconds(began)
         try:
-            return await _counting(attempts, gate.enter(deadline, lane, first=attempts > 0))
+            return await gate.enter(deadline, lane, first=attempts > 0)
+        except NavTalkError as error:
+            error.attempts = attempts
+            raise
         finally:
             now = loop.time()
             paused = gate.paused_seconds(now) - paused_before
