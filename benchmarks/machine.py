@@ -5,7 +5,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("navtalk-async", "aiohttp", "yarl", "multidict", "msgspec", "anyio", "uvloop")
+LIBRARIES = (
+    *("navtalk-async", "aiohttp", "yarl", "multidict", "msgspec", "anyio", "uvloop"),
+    *("httpx", "pydantic", "orjson", "requests", "niquests", "dlt", "openai", "tenacity"),
+)
 
 
 def machine() -> dict[str, object]:

@@ -1,0 +1,108 @@
+"""Answers as text: a table for the terminal, and one for the README."""
+
+import statistics
+from collections.abc import Iterator
+
+from benchmarks.question import OURS, Figure
+from benchmarks.rounds import Answer, Result, Verdict
+
+
+def machine_text(here: dict[str, object]) -> str:
+    """What the figures were taken on, in two lines."""
+    libraries = ", ".join(f"{name} {version}" for name, version in here["libraries"].items())
+    return f"{here['cpu']}, {here['cores']} cores, {here['system']}, {here['python']}\n{libraries}"
+
+
+def table(answer: Answer) -> str:
+    """An answer as a terminal shows it."""
+    heads = ["", *(head for figure in answer.figures for head in heads_of(figure))]
+    below = ["", *("min - median - max" for _ in heads[1:])]
+    rows = [[name_of(result), *cells(result, answer.figures)] for result in answer.results]
+    widths = [max(map(len, column)) for column in zip(heads, below, *rows, strict=True)]
+    lines = [
+        f"{answer.question}: {answer.asks}",
+        *(aligned(row, widths) for row in (heads, below, *rows)),
+        *(f"FAILED   {failure}" for failure in answer.failures),
+        *(verdict_text(verdict) for verdict in answer.verdicts),
+        *(f"better than {OURS}: {line}" for line in answer.better),
+        f"({answer.rounds} {'round' if answer.rounds == 1 else 'rounds'}, {answer.seconds:.0f} s"
+        f"{', quick: a look, no figures' if answer.quick else ''})",
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def heads_of(figure: Figure) -> Iterator[str]:
+    yield figure.unit
+    if figure.against is not None:
+        yield f"times {figure.against}"
+
+
+def cells(result: Result, figures: list[Figure]) -> Iterator[str]:
+    for figure in figures:
+        yield spread(result.figures.get(figure.name, []), figure.form)
+        if figure.against is not None:
+            yield spread(result.times.get(figure.name, []), ".2f")
+
+
+def verdict_text(verdict: Verdict) -> str:
+    if not verdict.values:
+        return f"NOT met  {verdict.says}: {verdict.limit}; could not be measured"
+    return f"{'met    ' if verdict.met else 'NOT met'}  {verdict.says}: {verdict.limit}; {spread(verdict.values, '.3g')}"
+
+
+def markdown(answers: list[Answer], here: dict[str, object]) -> str:
+    """Every bar and every figure, for the README."""
+    machine = machine_text(here).replace("\n", "; ")
+    lines = ["| what | bar | least, **median**, most |", "|---|---|---|"]
+    for answer in answers:
+        for verdict in answer.verdicts:
+            came_to = middle(verdict.values, ".3g") + ("" if verdict.met else " (not met)")
+            lines.append(f"| {verdict.says} | {verdict.limit} | {came_to} |")
+    for answer in answers:
+        lines += ["", f"**{answer.asks}**", "", *markdown_table(answer)]
+        lines += ["", *(f"- Better than ours: {line}." for line in answer.better)] * bool(answer.better)
+        lines += ["", *(f"- Failed: {failure}" for failure in answer.failures)] * bool(answer.failures)
+    return "\n".join(["Taken on " + machine + ".", "", *lines])
+
+
+def markdown_table(answer: Answer) -> Iterator[str]:
+    heads = [head for figure in answer.figures for head in heads_of(figure)]
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---" + "|---:" * len(heads) + "|"
+    for result in answer.results:
+        medians = [cell for figure in answer.figures for cell in medians_of(result, figure)]
+        name = f"**{name_of(result)}**" if result.contender == OURS else name_of(result)
+        yield f"| {name} | {' | '.join(medians)} |"
+
+
+def medians_of(result: Result, figure: Figure) -> Iterator[str]:
+    values = result.figures.get(figure.name, [])
+    yield f"{statistics.median(values):{figure.form}}" if values else ""
+    if figure.against is not None:
+        times = result.times.get(figure.name, [])
+        yield f"{statistics.median(times):.2f}" if times else ""
+
+
+def name_of(result: Result) -> str:
+    return ", ".join(filter(None, [result.contender, result.case]))
+
+
+def spread(values: list[float], form: str) -> str:
+    """The least, the middle and the most; one figure where there is only one."""
+    if len(values) < 2:
+        return "".join(f"{value:{form}}" for value in values)
+    return f"{min(values):{form}} - {statistics.median(values):{form}} - {max(values):{form}}"
+
+
+def middle(values: list[float], form: str) -> str:
+    if len(values) < 2:
+        return "".join(f"**{value:{form}}**" for value in values) or "not measured"
+    return f"{min(values):{form}}, **{statistics.median(values):{form}}**, {max(values):{form}}"
+
+
+def aligned(row: list[str], widths: list[int]) -> str:
+    first, *others = (
+        f"{cell:{'<' if place == 0 else '>'}{width}}"
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "   ".join([first, *others])
