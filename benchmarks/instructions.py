@@ -1,4 +1,4 @@
-"""Instructions a unit, counted by valgrind: slow, and repeatable to 2 % on the busiest machine.
+"""Instructions, counted by valgrind: slow, and repeatable to 2 % on the busiest machine.
 
 A contender runs with two sizes. What the larger run took more belongs to its larger size alone: starting,
 importing and warming up cancel out.
@@ -17,20 +17,23 @@ from benchmarks.rounds import RunFailed, output_of
 VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 COUNTED = re.compile(r"I\s+refs:\s+([\d,]+)")
 
+Count = tuple[int, float]
+"""Instructions, and for how many units."""
 
-def per_unit(question: str, contender: str, smaller: Job, larger: Job) -> float:
-    """What each further unit of *question* costs the *contender*'s process; its runs must say their `units`."""
-    if shutil.which("valgrind") is None:
-        raise RunFailed("It needs valgrind.")
-    less, fewer = count(command(question, contender, smaller))
-    more, many = count(command(question, contender, larger))
+
+def per_unit(smaller: Count, larger: Count) -> float:
+    """What each further unit took."""
+    (less, fewer), (more, many) = smaller, larger
     return (more - less) / (many - fewer)
 
 
-def count(run: list[str]) -> tuple[int, float]:
-    """The instructions and the units of one run."""
+def count(question: str, contender: str, job: Job) -> Count:
+    """What the *contender*'s run takes, and its figure `units`."""
+    if shutil.which("valgrind") is None:
+        raise RunFailed("It needs valgrind.")
+    run = [*VALGRIND, *command(question, contender, job)]
     # Hashes decide which dictionary slots collide: the same ones every time, or two runs differ by them.
-    done = output_of([*VALGRIND, *run], environment=os.environ | {"PYTHONHASHSEED": "0"})
+    done = output_of(run, environment=os.environ | {"PYTHONHASHSEED": "0"})
     found = COUNTED.search(done.stderr)
     if found is None:
         raise RunFailed("valgrind counted nothing.")
