@@ -6,6 +6,7 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 
@@ -30,7 +31,7 @@ def main() -> int:
     else:
         done = Report(machine=machine(), answers=[])
         print(report.machine_text(done.machine), flush=True)
-        for name in given.questions or names:
+        for name in given.questions or all_of(names, quick=given.quick):
             done.answers.append(answer_to(name, given))
             print("\n" + report.table(done.answers[-1]), flush=True)
     write(done, given)
@@ -55,8 +56,17 @@ def options(names: Iterable[str]) -> argparse.Namespace:
     return given
 
 
+def all_of(names: Iterable[str], *, quick: bool) -> list[str]:
+    """What is asked where nothing is named."""
+    return [name for name in names if module_of(name).QUESTION.in_quick or not quick]
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.questions.{name}")
+
+
 def answer_to(name: str, given: argparse.Namespace) -> Answer:
-    module = importlib.import_module(f"benchmarks.questions.{name}")
+    module = module_of(name)
     asks = (module.__doc__ or "").partition("\n")[0]
     rounds = given.pairs or (1 if given.quick else module.QUESTION.rounds)
     return ask(name, asks, module.QUESTION, rounds=rounds, quick=given.quick, tell=tell)

@@ -49,9 +49,15 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     form: str = ".0f"
     better: Literal["less", "more"] = "less"
     against: str | None = None
-    """The contender that all others are shown as multiples of, in the same case and round."""
-    drawn: bool = False
-    """Whether it has a place in the picture."""
+    """The yardstick: the contender that all others are shown as multiples of, in the same case and round."""
+
+
+class Panel(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the picture: one figure of everybody in one case."""
+
+    title: str
+    figure: str
+    case: str = ""
 
 
 class Round:
@@ -61,6 +67,7 @@ class Round:
         self._figures = figures
 
     def __call__(self, figure: str, contender: str, case: str = "") -> float:
+        """One figure; a KeyError if it was not measured."""
         return self._figures[contender, case][figure]
 
     def every(self, figure: str, case: str = "") -> dict[str, float]:
@@ -85,7 +92,9 @@ class Bar:
     @property
     def limit(self) -> str:
         """What it must come to, in words."""
-        return f"at most {self.at_most:g}" if self.at_most != float("inf") else f"at least {self.at_least:g}"
+        return (
+            f"at least {self.at_least:,g}" if self.at_most == float("inf") else f"at most {self.at_most:,g}"
+        )
 
     def met_by(self, value: float) -> bool:
         """Whether *value* is within it."""
@@ -101,10 +110,13 @@ class Question:
     contenders: Mapping[str, Contender]
     figures: tuple[Figure, ...]
     bars: tuple[Bar, ...] = ()
+    panels: tuple[Panel, ...] = ()
     cases: tuple[str, ...] = ("",)
     """What every contender is put through, each compared only within itself."""
     world: Callable[[Job], World] | None = None
     """What the server holds and how it behaves; None for no server. Each run has a fresh one."""
+    in_quick: bool = True
+    """Whether a quick run of everything asks it."""
     rounds: int = 3
     size: int = 1
     quick_size: int = 1

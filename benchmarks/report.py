@@ -25,10 +25,14 @@ def table(answer: Answer) -> str:
         *(f"FAILED   {failure}" for failure in answer.failures),
         *(verdict_text(verdict) for verdict in answer.verdicts),
         *(f"better than {OURS}: {line}" for line in answer.better),
-        f"({answer.rounds} {'round' if answer.rounds == 1 else 'rounds'}, {answer.seconds:.0f} s"
-        f"{', quick: a look, no figures' if answer.quick else ''})",
+        effort(answer),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def effort(answer: Answer) -> str:
+    rounds = "1 round" if answer.rounds == 1 else f"{answer.rounds} rounds"
+    return f"({rounds}, {answer.seconds:.0f} s{', quick: a look, no figures' if answer.quick else ''})"
 
 
 def heads_of(figure: Figure) -> Iterator[str]:
@@ -47,7 +51,13 @@ def cells(result: Result, figures: list[Figure]) -> Iterator[str]:
 def verdict_text(verdict: Verdict) -> str:
     if not verdict.values:
         return f"NOT met  {verdict.says}: {verdict.limit}; could not be measured"
-    return f"{'met    ' if verdict.met else 'NOT met'}  {verdict.says}: {verdict.limit}; {spread(verdict.values, '.3g')}"
+    came_to = spread(verdict.values, form_of(verdict.values))
+    return f"{'met    ' if verdict.met else 'NOT met'}  {verdict.says}: {verdict.limit}; {came_to}"
+
+
+def form_of(values: list[float]) -> str:
+    """Three digits, or a whole number."""
+    return ",.0f" if values and max(values) >= 1000 else ".3g"
 
 
 def markdown(answers: list[Answer], here: dict[str, object]) -> str:
@@ -56,7 +66,7 @@ def markdown(answers: list[Answer], here: dict[str, object]) -> str:
     lines = ["| what | bar | least, **median**, most |", "|---|---|---|"]
     for answer in answers:
         for verdict in answer.verdicts:
-            came_to = middle(verdict.values, ".3g") + ("" if verdict.met else " (not met)")
+            came_to = middle(verdict.values, form_of(verdict.values)) + ("" if verdict.met else " (not met)")
             lines.append(f"| {verdict.says} | {verdict.limit} | {came_to} |")
     for answer in answers:
         lines += ["", f"**{answer.asks}**", "", *markdown_table(answer)]

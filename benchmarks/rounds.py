@@ -17,7 +17,7 @@ import msgspec
 
 from benchmarks import server
 from benchmarks.contender import command
-from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question, Round
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Panel, Question, Round
 
 RUN_SECONDS = 600
 
@@ -56,6 +56,7 @@ class Answer(msgspec.Struct, kw_only=True):
     question: str
     asks: str
     figures: list[Figure]
+    panels: list[Panel]
     rounds: int
     quick: bool
     seconds: float
@@ -91,6 +92,7 @@ def ask(
         question=name,
         asks=asks,
         figures=list(question.figures),
+        panels=list(question.panels),
         rounds=rounds,
         quick=quick,
         seconds=round(time.monotonic() - began, 1),
@@ -177,12 +179,14 @@ def verdict(bar: Bar, measured: list[dict[Entry, Figures]]) -> Verdict:
 
 
 def better_than_ours(results: list[Result], shown: Iterable[Figure]) -> Iterable[str]:
-    """Every figure in which somebody does better than ours in the same rounds of the same case."""
+    """Every figure in which somebody, other than the yardstick, does better than ours in the same case."""
     ours = {result.case: result.figures for result in results if result.contender == OURS}
     for result in results:
         if result.contender == OURS or result.case not in ours:
             continue
         for figure in shown:
+            if result.contender == figure.against:
+                continue
             pairs = zip(
                 result.figures.get(figure.name, []), ours[result.case].get(figure.name, []), strict=False
             )

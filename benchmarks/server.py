@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
             desk.asked += 1
             self._fail(desk.world.fault)
         elif (refusal := desk.refusal(self._loop.time())) is not None:
-            self._loop.call_later(desk.world.latency_seconds, self._transport.write, refusal)
+            self._loop.call_later(desk.world.latency_seconds, self._write, refusal)
         elif desk.world.latency_seconds:
             desk.in_flight += 1
             self._loop.call_later(desk.latency(), self._answer_late, desk.chats.answer(target))
@@ -171,7 +171,12 @@ class Connection(asyncio.Protocol):
 
     def _answer_late(self, answer: bytes) -> None:
         self._desk.in_flight -= 1
-        self._transport.write(answer)
+        self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        # Whoever asked may have left meanwhile.
+        if not self._transport.is_closing():
+            self._transport.write(answer)
 
     def _fail(self, fault: str) -> None:
         if fault == "reset":

@@ -19,7 +19,8 @@ async def opened(address: str, at_once: int) -> AsyncIterator[Walk]:
 
 async def walk(http: aiohttp.ClientSession, at_once: int, since: str | None) -> Haul:
     semaphore = asyncio.Semaphore(at_once)
-    sessions = await fetch_all(http, semaphore, "/api/chat/sessions", limit=100, since=since)
+    filters = {"startTime": since} if since else {}
+    sessions = await fetch_all(http, semaphore, "/api/chat/sessions", limit=100, **filters)
     chats = await asyncio.gather(
         *(
             fetch_all(http, semaphore, "/api/chat/messages", limit=200, sessionId=session["id"])
@@ -33,19 +34,20 @@ async def fetch_all(
     http: aiohttp.ClientSession,
     semaphore: asyncio.Semaphore,
     path: str,
-    *,
-    since: str | None = None,
     **params: Any,
 ) -> list[dict[str, Any]]:
-    rows = []
+    return [row async for page in pages(http, semaphore, path, **params) for row in page]
+
+
+async def pages(
+    http: aiohttp.ClientSession, semaphore: asyncio.Semaphore, path: str, **params: Any
+) -> AsyncIterator[list[dict[str, Any]]]:
     params["apikey"] = KEY
-    if since:
-        params["startTime"] = since
     while True:
         async with semaphore, http.get(path, params=params) as response:
             response.raise_for_status()
             data = (await response.json())["data"]
-        rows.extend(data["data"])
+        yield data["data"]
         if not data["nextCursor"]:
-            return rows
+            return
         params["cursor"] = data["nextCursor"]

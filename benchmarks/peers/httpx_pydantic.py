@@ -53,9 +53,7 @@ async def opened(address: str, at_once: int) -> AsyncIterator[Walk]:
 async def walk(http: httpx.AsyncClient, at_once: int, since: str | None) -> Haul:
     semaphore = asyncio.Semaphore(at_once)
     filters = {"startTime": since} if since else {}
-    sessions = await fetch_all(
-        http, semaphore, "/api/chat/sessions", Envelope[Session], limit=100, **filters
-    )
+    sessions = await fetch_all(http, semaphore, "/api/chat/sessions", Envelope[Session], limit=100, **filters)
     chats = await asyncio.gather(
         *(
             fetch_all(

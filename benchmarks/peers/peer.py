@@ -26,7 +26,13 @@ Walk = Callable[[str | None], Awaitable[Haul]]
 Opened = Callable[[str, int], AbstractAsyncContextManager[Walk]]
 """Given the address and how many requests may be under way at once."""
 
-MODULES = {
+Call = Callable[[str], Awaitable[int]]
+"""Asks once for the messages of the session of that id, retries included, and says how many there are."""
+
+OpenedCalls = Callable[[str, float], AbstractAsyncContextManager[Call]]
+"""Given the address and the seconds that a call may take."""
+
+WALKERS = {
     "bare": "bare",
     OURS: "ours",
     "aiohttp + json": "aiohttp_json",
@@ -35,11 +41,24 @@ MODULES = {
     "httpx + pydantic": "httpx_pydantic",
     "dlt": "dlt_source",
 }
+"""Who does the whole job."""
+
+CALLERS = {
+    OURS: "our_calls",
+    "aiohttp + tenacity": "tenacious_aiohttp",
+    "openai SDK": "openai_sdk",
+}
+"""Who makes single calls."""
 
 
 def peer(name: str) -> Opened:
     """The way of that *name*; nobody's libraries are imported for anybody else."""
-    return import_module(f"benchmarks.peers.{MODULES[name]}").opened
+    return import_module(f"benchmarks.peers.{WALKERS[name]}").opened
+
+
+def calls(name: str) -> OpenedCalls:
+    """The way of that *name* to make single calls."""
+    return import_module(f"benchmarks.peers.{CALLERS[name]}").opened
 
 
 async def whole_walk(opened: Opened, job: Job, world: World, *, at_once: int) -> Figures:

@@ -1,12 +1,12 @@
 """What does a request cost in CPU, through the whole client and with what people use today?
 
-Everybody lists the same sessions, 100 a page, and fetches each one's page of ten messages, 32 at once. The bare
-loop is what aiohttp allows at best; whatever ours costs more is our own.
+Everybody lists the same sessions, 100 a page, and fetches each one's page of ten messages, 32 at once. The
+bare loop is what aiohttp allows at best; whatever ours costs more is our own.
 """
 
 from benchmarks.contender import run_on
-from benchmarks.peers.peer import MODULES, peer, whole_walk
-from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question, Work
+from benchmarks.peers.peer import WALKERS, peer, whole_walk
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 
 AT_ONCE = 32
@@ -35,6 +35,7 @@ def cost(name: str) -> Work:
 
 ON_BOTH_LOOPS = ("bare", OURS)
 SHARES = {"niquests": 0.2, "requests + threads": 0.2, "httpx + pydantic": 0.1, "dlt": 0.1}
+NOT_IN_QUICK = ("niquests", "dlt")
 
 QUESTION = Question(
     contenders={
@@ -42,11 +43,12 @@ QUESTION = Question(
             work=cost(name),
             cases=None if name in ON_BOTH_LOOPS else ("uvloop",),
             share=SHARES.get(name, 1.0),
+            in_quick=name not in NOT_IN_QUICK,
         )
-        for name in MODULES
+        for name in WALKERS
     },
     cases=("uvloop", "asyncio"),
-    figures=(Figure(name="cpu", unit="µs of CPU a request", against="bare", drawn=True),),
+    figures=(Figure(name="cpu", unit="µs of CPU a request", against="bare"),),
     bars=(
         Bar(
             says="CPU of a request, times the bare loop's, on uvloop",
@@ -64,6 +66,7 @@ QUESTION = Question(
             at_least=9.0,
         ),
     ),
+    panels=(Panel(title="CPU of a request, µs", figure="cpu", case="uvloop"),),
     world=world,
     rounds=5,
     size=5_000,

@@ -1,14 +1,14 @@
 """How much memory does a job of 100,000 sessions take, beside one of 1,000?
 
-Both stream transcripts through the pool, 32 at once. A reader that is slower than the server must not make the
-library collect what it has not taken yet. Beside it, gather, which collects everything.
+Both stream transcripts through the pool, 32 at once. A reader that is slower than the server must not make
+the library collect what it has not taken yet. Beside it, gather, which collects everything.
 """
 
 import asyncio
 
 from benchmarks.meter import peak_kib
 from benchmarks.peers.peer import KEY, Haul, check, peer, whole_walk
-from benchmarks.question import Bar, Contender, Figure, Figures, Job, Question, Work
+from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 from navtalk_async import NavTalkClient, SessionPool
 
@@ -28,13 +28,15 @@ def streamed(*, rest_seconds: float = 0.0) -> Work:
 
     async def work(job: Job) -> Figures:
         sessions = messages = 0
-        async with NavTalkClient(KEY, base_url=job.address, concurrency=AT_ONCE) as client:
-            async with SessionPool(client, concurrency=AT_ONCE).transcripts() as transcripts:
-                async for transcript in transcripts:
-                    sessions += 1
-                    messages += len(transcript.messages)
-                    if rest_seconds and sessions % 100 == 0:
-                        await asyncio.sleep(rest_seconds)
+        async with (
+            NavTalkClient(KEY, base_url=job.address, concurrency=AT_ONCE) as client,
+            SessionPool(client, concurrency=AT_ONCE).transcripts() as transcripts,
+        ):
+            async for transcript in transcripts:
+                sessions += 1
+                messages += len(transcript.messages)
+                if rest_seconds and sessions % 100 == 0:
+                    await asyncio.sleep(rest_seconds)
         check(Haul(sessions, messages), world(job))
         return {"peak": peak_kib() / 1024}
 
@@ -68,10 +70,11 @@ QUESTION = Question(
         "few, aiohttp + json": Contender(work=gathered("aiohttp + json"), share=FEW),
         "a fifth, aiohttp + json": Contender(work=gathered("aiohttp + json"), share=0.2),
     },
-    figures=(Figure(name="peak", unit="MiB at the peak", form=".1f", against=SMALL, drawn=True),),
+    figures=(Figure(name="peak", unit="MiB at the peak", form=".1f", against=SMALL),),
     bars=(grown(LARGE, "fast"), grown(SLOW, "slow")),
+    panels=(Panel(title="Memory of 1,000 and of 100,000 sessions, MiB", figure="peak"),),
     world=world,
     rounds=1,
     size=100_000,
-    quick_size=20_000,
+    quick_size=10_000,
 )

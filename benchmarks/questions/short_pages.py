@@ -1,15 +1,15 @@
 """What does a cursor on every page cost, and is every message there when short pages have more behind them?
 
-With a cursor on each page that is not empty, an honest walk asks for a second, empty page of every session. The
-audit may trust short pages once it has seen enough of them, but not where one session in ten gives its ten
-messages in two pages.
+With a cursor on each page that is not empty, an honest walk asks for a second, empty page of every session.
+The audit may trust short pages once it has seen enough of them, but not where one session in ten gives its
+ten messages in two pages.
 """
 
 from functools import partial
 
 from benchmarks.peers.ours import opened
 from benchmarks.peers.peer import whole_walk
-from benchmarks.question import Bar, Contender, Figure, Figures, Job, Question, Work
+from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 
 NOTHING, MORE = "nothing behind", "more behind"
@@ -41,7 +41,7 @@ QUESTION = Question(
     cases=(NOTHING, MORE),
     figures=(
         Figure(name="requests", unit="requests"),
-        Figure(name="times", unit="times the fewest", form=".3f", drawn=True),
+        Figure(name="times", unit="times the fewest", form=".3f"),
         Figure(name="seconds", unit="s", form=".1f"),
     ),
     bars=(
@@ -56,6 +56,7 @@ QUESTION = Question(
             at_most=1.0,
         ),
     ),
+    panels=(Panel(title="A cursor on every page: requests, times the fewest", figure="times", case=NOTHING),),
     world=world,
     rounds=1,
     size=5_000,
