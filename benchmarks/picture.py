@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import NamedTuple
 
-from benchmarks.question import OURS, Panel
+from benchmarks.question import Panel
 from benchmarks.rounds import Answer
 
 WIDTH, MARGIN, COLUMNS = 880, 16, 2
-ROW, HEAD, GAP = 20, 30, 18
+ROW, HEAD, GAP = 20, 42, 16
 LABEL, VALUE = 150, 56
 """Room in pixels for a contender's name, and for the figure behind its bar."""
 
@@ -29,13 +29,10 @@ class Row(NamedTuple):
     """A contender in a panel."""
 
     name: str
+    kind: str
+    """The class of its bar and its texts: ours stand out."""
     values: list[float]
     form: str
-
-    @property
-    def kind(self) -> str:
-        """The class of its bar and its texts: ours stand out."""
-        return "ours" if self.name == OURS else "other"
 
 
 class Drawn(NamedTuple):
@@ -69,7 +66,7 @@ def panels_of(answer: Answer) -> Iterator[Drawn]:
         rows = list(rows_of(answer, panel))
         [figure] = [figure for figure in answer.figures if figure.name == panel.figure]
         if rows:
-            yield Drawn(panel.title, f"{figure.better} is better", rows)
+            yield Drawn(panel.title, f"{figure.unit}; {figure.better} is better", rows)
 
 
 def rows_of(answer: Answer, panel: Panel) -> Iterator[Row]:
@@ -77,7 +74,7 @@ def rows_of(answer: Answer, panel: Panel) -> Iterator[Row]:
     for result in answer.results:
         values = result.figures.get(panel.figure, [])
         if result.case == panel.case and values:
-            yield Row(result.contender, values, forms[panel.figure])
+            yield Row(result.contender, "ours" if result.ours else "other", values, forms[panel.figure])
 
 
 def in_columns(panels: list[Drawn]) -> list[list[Drawn]]:
@@ -99,8 +96,8 @@ def column_of(place: int, panels: list[Drawn]) -> Iterator[str]:
 
 
 def panel_lines(panel: Drawn, width: float) -> Iterator[str]:
-    hint = f'<tspan class="hint">({panel.hint})</tspan>'
-    yield f'<text class="title" y="12">{escape(panel.title)} {hint}</text>'
+    yield f'<text class="title" y="12">{escape(panel.title)}</text>'
+    yield f'<text class="hint" y="28">{escape(panel.hint)}</text>'
     most = max(max(row.values) for row in panel.rows)
     scale = (width - LABEL - VALUE) / most if most > 0 else 0.0
     for number, row in enumerate(panel.rows):

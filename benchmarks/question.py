@@ -39,6 +39,8 @@ class Contender:
     once: bool = False
     """It runs in the first round only."""
     in_quick: bool = True
+    ours: bool = False
+    """Whether it is this library under another name."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +48,14 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     unit: str
-    form: str = ".0f"
+    form: str = ",.0f"
     better: Literal["less", "more"] = "less"
     against: str | None = None
     """The yardstick: the contender that all others are shown as multiples of, in the same case and round."""
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the picture: one figure of everybody in one case."""
+    """A part of the picture: one figure of everybody in one case; its unit stands below the title."""
 
     title: str
     figure: str

@@ -61,36 +61,48 @@ def form_of(values: list[float]) -> str:
 
 
 def markdown(answers: list[Answer], here: dict[str, object]) -> str:
-    """Every bar and every figure, for the README."""
+    """Every bar, what each panel of the picture shows, and where others are better; for the README."""
     machine = machine_text(here).replace("\n", "; ")
-    lines = ["| what | bar | least, **median**, most |", "|---|---|---|"]
+    lines = [f"Taken on {machine}.", "", *bars_table(answers), "", *panels_table(answers)]
+    better = [line for answer in answers for line in answer.better]
+    failures = [f"{answer.question}: {failure}" for answer in answers for failure in answer.failures]
+    return "\n".join([*lines, *listed("Where others do better", better), *listed("What failed", failures)])
+
+
+def bars_table(answers: list[Answer]) -> Iterator[str]:
+    yield "| what | must be | least, **median**, most |"
+    yield "|---|---|---|"
     for answer in answers:
         for verdict in answer.verdicts:
-            came_to = middle(verdict.values, form_of(verdict.values)) + ("" if verdict.met else " (not met)")
-            lines.append(f"| {verdict.says} | {verdict.limit} | {came_to} |")
+            came_to = middle(verdict.values, form_of(verdict.values))
+            yield f"| {verdict.says} | {verdict.limit} | {came_to}{'' if verdict.met else ' (not met)'} |"
+
+
+def panels_table(answers: list[Answer]) -> Iterator[str]:
+    yield "| what, in medians | ours | beside it |"
+    yield "|---|---|---|"
     for answer in answers:
-        lines += ["", f"**{answer.asks}**", "", *markdown_table(answer)]
-        lines += ["", *(f"- Better than ours: {line}." for line in answer.better)] * bool(answer.better)
-        lines += ["", *(f"- Failed: {failure}" for failure in answer.failures)] * bool(answer.failures)
-    return "\n".join(["Taken on " + machine + ".", "", *lines])
+        for panel in answer.panels:
+            [figure] = [figure for figure in answer.figures if figure.name == panel.figure]
+            drawn = [
+                result
+                for result in answer.results
+                if result.case == panel.case and panel.figure in result.figures
+            ]
+            ours = ", ".join(f"**{median_of(result, figure)}**" for result in drawn if result.ours)
+            others = ", ".join(median_of(result, figure) for result in drawn if not result.ours)
+            yield f"| {panel.title}: {figure.unit} | {ours} | {others} |"
 
 
-def markdown_table(answer: Answer) -> Iterator[str]:
-    heads = [head for figure in answer.figures for head in heads_of(figure)]
-    yield f"| | {' | '.join(heads)} |"
-    yield "|---" + "|---:" * len(heads) + "|"
-    for result in answer.results:
-        medians = [cell for figure in answer.figures for cell in medians_of(result, figure)]
-        name = f"**{name_of(result)}**" if result.contender == OURS else name_of(result)
-        yield f"| {name} | {' | '.join(medians)} |"
+def median_of(result: Result, figure: Figure) -> str:
+    median = f"{statistics.median(result.figures[figure.name]):{figure.form}}"
+    return median if result.contender == OURS else f"{result.contender} {median}"
 
 
-def medians_of(result: Result, figure: Figure) -> Iterator[str]:
-    values = result.figures.get(figure.name, [])
-    yield f"{statistics.median(values):{figure.form}}" if values else ""
-    if figure.against is not None:
-        times = result.times.get(figure.name, [])
-        yield f"{statistics.median(times):.2f}" if times else ""
+def listed(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield from ("", f"{title}:", "")
+        yield from (f"- {line}" for line in lines)
 
 
 def name_of(result: Result) -> str:

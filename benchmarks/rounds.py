@@ -34,6 +34,7 @@ class Result(msgspec.Struct, kw_only=True):
 
     contender: str
     case: str
+    ours: bool
     figures: dict[str, list[float]]
     """Each figure, round by round."""
     times: dict[str, list[float]] = {}
@@ -87,7 +88,7 @@ def ask(
         measured.append(figures)
     # What failed once has no figures: the rounds in which it went well would hide it.
     kept = [{entry: had for entry, had in each.items() if entry not in failures} for each in measured]
-    results = list(results_of(kept, question.figures))
+    results = list(results_of(kept, question))
     return Answer(
         question=name,
         asks=asks,
@@ -147,13 +148,14 @@ def last_line(text: str) -> str:
     return next(iter(text.strip().splitlines()[::-1]), "")
 
 
-def results_of(measured: list[dict[Entry, Figures]], shown: Iterable[Figure]) -> Iterable[Result]:
+def results_of(measured: list[dict[Entry, Figures]], question: Question) -> Iterable[Result]:
     for contender, case in measured[0]:
         rounds = [each for each in measured if (contender, case) in each]
         mine = [each[contender, case] for each in rounds]
         yield Result(
             contender=contender,
             case=case,
+            ours=contender == OURS or question.contenders[contender].ours,
             figures={name: [figures[name] for figures in mine if name in figures] for name in mine[0]},
             times={
                 figure.name: [
@@ -161,7 +163,7 @@ def results_of(measured: list[dict[Entry, Figures]], shown: Iterable[Figure]) ->
                     for each in rounds
                     if (figure.against, case) in each
                 ]
-                for figure in shown
+                for figure in question.figures
                 if figure.against is not None and figure.name in mine[0]
             },
         )

@@ -66,7 +66,7 @@ QUESTION = Question(
             at_least=9.0,
         ),
     ),
-    panels=(Panel(title="CPU of a request, µs", figure="cpu", case="uvloop"),),
+    panels=(Panel(title="A request, 32 at once", figure="cpu", case="uvloop"),),
     world=world,
     rounds=5,
     size=5_000,

@@ -52,14 +52,6 @@ async def how_late(call: Call, session: str) -> float:
     raise AssertionError("It was answered.")
 
 
-def bar(case: str) -> Bar:
-    return Bar(
-        says=f"Longest call with `timeout=0.5`, in seconds: {case}",
-        value=lambda of: of("longest", OURS, case),
-        at_most=0.55,
-    )
-
-
 QUESTION = Question(
     contenders={
         name: Contender(work=longest(name), share=1.0 if name == OURS else 0.5, in_quick=name == OURS)
@@ -67,8 +59,14 @@ QUESTION = Question(
     },
     cases=CASES,
     figures=(Figure(name="longest", unit="s, the longest call", form=".3f"),),
-    bars=tuple(map(bar, CASES)),
-    panels=(Panel(title="A call given 0.5 s, to a server that drips: s", figure="longest", case="drip"),),
+    bars=(
+        Bar(
+            says="The longest call with `timeout=0.5`, in seconds, whatever the server does",
+            value=lambda of: max(of("longest", OURS, case) for case in CASES),
+            at_most=0.55,
+        ),
+    ),
+    panels=(Panel(title="A call given 0.5 s, to a server that drips", figure="longest", case="drip"),),
     world=world,
     rounds=1,
     size=2,

@@ -79,7 +79,7 @@ QUESTION = Question(
             at_most=1.15,
         ),
     ),
-    panels=(Panel(title="Decoding a page of 200 messages: µs of CPU", figure="cpu"),),
+    panels=(Panel(title="Decoding a page of 200 messages", figure="cpu"),),
     rounds=7,
     size=50,
     quick_size=10,

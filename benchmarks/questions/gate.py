@@ -1,7 +1,7 @@
 """What becomes of 300 calls at once, on a server that allows 40 a second?
 
-It refuses with a 429 and `Retry-After: 1`, and counts by the second or by a bucket of tokens. The ideal is every
-call made as soon as it is allowed.
+It refuses with a 429 and `Retry-After: 1`, and counts by the second or by a bucket of tokens. The ideal is
+every call made as soon as it is allowed.
 """
 
 import asyncio
@@ -39,26 +39,6 @@ def burst(name: str) -> Work:
     return work
 
 
-def bars(case: str) -> tuple[Bar, ...]:
-    return (
-        Bar(
-            says=f"Per cent of 300 calls that succeed: {case}",
-            value=lambda of: of("succeeded", OURS, case),
-            at_least=100.0,
-        ),
-        Bar(
-            says=f"Requests for 300 calls, times 300: {case}",
-            value=lambda of: of("requests", OURS, case),
-            at_most=1.2,
-        ),
-        Bar(
-            says=f"Time for 300 calls, times the ideal: {case}",
-            value=lambda of: of("times", OURS, case),
-            at_most=1.3,
-        ),
-    )
-
-
 QUESTION = Question(
     contenders={name: Contender(work=burst(name), in_quick=name != "aiohttp + tenacity") for name in CALLERS},
     cases=CASES,
@@ -67,10 +47,26 @@ QUESTION = Question(
         Figure(name="requests", unit="requests a call", form=".2f"),
         Figure(name="times", unit="times the ideal time", form=".2f"),
     ),
-    bars=(*bars("window"), *bars("bucket")),
+    bars=(
+        Bar(
+            says="Per cent of 300 calls that succeed where 40 a second are allowed",
+            value=lambda of: min(of("succeeded", OURS, case) for case in CASES),
+            at_least=100.0,
+        ),
+        Bar(
+            says="Requests for 300 calls where 40 a second are allowed, times 300",
+            value=lambda of: max(of("requests", OURS, case) for case in CASES),
+            at_most=1.2,
+        ),
+        Bar(
+            says="Time for 300 calls where 40 a second are allowed, times the ideal",
+            value=lambda of: max(of("times", OURS, case) for case in CASES),
+            at_most=1.3,
+        ),
+    ),
     panels=(
         Panel(
-            title="300 calls at once where 40 a second are allowed: times the ideal",
+            title="300 calls at once where 40 a second are allowed",
             figure="times",
             case="window",
         ),

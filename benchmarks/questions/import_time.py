@@ -43,7 +43,7 @@ QUESTION = Question(
     contenders={
         name: Contender(work=imported(module), in_quick=name not in SLOW) for name, module in MODULES.items()
     },
-    figures=(Figure(name="ms", unit="ms", against="aiohttp"),),
+    figures=(Figure(name="ms", unit="ms of import", against="aiohttp"),),
     bars=(
         Bar(
             says="`import navtalk_async`, in ms beyond `import aiohttp`",
@@ -51,7 +51,7 @@ QUESTION = Question(
             at_most=40.0,
         ),
     ),
-    panels=(Panel(title="Import, ms beyond a bare Python", figure="ms"),),
+    panels=(Panel(title="Import, beyond a bare Python", figure="ms"),),
     rounds=1,
     size=7,
     quick_size=4,

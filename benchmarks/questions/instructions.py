@@ -60,7 +60,7 @@ QUESTION = Question(
     cases=(REQUEST, PAGE),
     figures=(Figure(name="instructions", unit="thousand instructions", against=BARE),),
     bars=(bar(REQUEST), bar(PAGE)),
-    panels=(Panel(title="Instructions of a request, in thousands", figure="instructions", case=REQUEST),),
+    panels=(Panel(title="A request, counted", figure="instructions", case=REQUEST),),
     in_quick=False,
     rounds=1,
     size=100,

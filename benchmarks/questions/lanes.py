@@ -147,8 +147,8 @@ QUESTION = Question(
         "one semaphore": Contender(work=side_by_side(one_semaphore)),
     },
     figures=(
-        Figure(name="p50", unit="ms, half of the calls", form=".1f", against=CALLS_ALONE),
-        Figure(name="p99", unit="ms, 99 % of the calls", form=".1f", against=CALLS_ALONE),
+        Figure(name="p50", unit="ms, median call", form=".1f", against=CALLS_ALONE),
+        Figure(name="p99", unit="ms, 99th percentile", form=".1f", against=CALLS_ALONE),
         Figure(name="bulk", unit="sessions/s exported", better="more", against=BULK_ALONE),
     ),
     bars=(
@@ -163,7 +163,7 @@ QUESTION = Question(
             at_least=0.85,
         ),
     ),
-    panels=(Panel(title="Calls beside an export: ms, 99 % of them", figure="p99"),),
+    panels=(Panel(title="Interactive calls beside a full export", figure="p99"),),
     world=world,
     rounds=1,
     size=15,

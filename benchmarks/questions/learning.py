@@ -23,6 +23,7 @@ WORKERS = 200
 SESSIONS = 1_000
 LATENCY_SECONDS = 0.05
 FOUR, SIXTY_FOUR, RISING = "4 at most", "64 at most", "rising latency"
+CASES = (FOUR, SIXTY_FOUR, RISING)
 
 
 def world(job: Job) -> World:
@@ -69,38 +70,36 @@ def share_of_best(of: Round, case: str) -> float:
     return ours / max(every.values())
 
 
-def bars(case: str) -> tuple[Bar, ...]:
-    return (
-        Bar(
-            says=f"Throughput of `auto`, times the best fixed concurrency's: {case}",
-            value=lambda of: share_of_best(of, case),
-            at_least=0.9,
-        ),
-        Bar(
-            says=f"Per cent of settled `auto`'s requests that are refused: {case}",
-            value=lambda of: of("refused", AUTO, case),
-            at_most=3.0,
-        ),
+def as_good_as_the_best(case: str) -> Bar:
+    return Bar(
+        says=f"Throughput of `auto`, times the best fixed concurrency's: {case}",
+        value=lambda of: share_of_best(of, case),
+        at_least=0.9,
     )
 
 
 QUESTION = Question(
     contenders={
-        AUTO: Contender(work=throughput(AUTO, settle=2.5)),
+        AUTO: Contender(work=throughput(AUTO, settle=2.5), ours=True),
         **{
             f"fixed {fixed}": Contender(work=throughput(fixed, settle=0.3), in_quick=fixed in QUICKLY)
             for fixed in FIXED
         },
     },
-    cases=(FOUR, SIXTY_FOUR, RISING),
+    cases=CASES,
     figures=(
         Figure(name="throughput", unit="answers a second", better="more"),
         Figure(name="refused", unit="% refused", form=".1f"),
     ),
-    bars=(*bars(FOUR), *bars(SIXTY_FOUR), *bars(RISING)),
-    panels=(
-        Panel(title="Latency that rises with the load: answers a second", figure="throughput", case=RISING),
+    bars=(
+        *map(as_good_as_the_best, CASES),
+        Bar(
+            says="Per cent of settled `auto`'s requests that are refused, on the worst of these servers",
+            value=lambda of: max(of("refused", AUTO, case) for case in CASES),
+            at_most=3.0,
+        ),
     ),
+    panels=(Panel(title="Latency that rises with the load", figure="throughput", case=RISING),),
     world=world,
     rounds=1,
     size=2,

@@ -35,8 +35,8 @@ def walked(**options: str) -> Work:
 
 QUESTION = Question(
     contenders={
-        "follow": Contender(work=walked()),
-        "audit": Contender(work=walked(short_pages="audit")),
+        "follow": Contender(work=walked(), ours=True),
+        "audit": Contender(work=walked(short_pages="audit"), ours=True),
     },
     cases=(NOTHING, MORE),
     figures=(
@@ -56,7 +56,7 @@ QUESTION = Question(
             at_most=1.0,
         ),
     ),
-    panels=(Panel(title="A cursor on every page: requests, times the fewest", figure="times", case=NOTHING),),
+    panels=(Panel(title="Requests of a job with a cursor on every page", figure="times", case=NOTHING),),
     world=world,
     rounds=1,
     size=5_000,

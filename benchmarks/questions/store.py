@@ -11,7 +11,7 @@ from benchmarks import server
 from benchmarks.meter import Meter
 from benchmarks.peers import ours
 from benchmarks.peers.peer import KEY, Haul, check, whole_walk
-from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Panel, Question
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
 from navtalk_async.store.sqlite import SqliteStore
@@ -71,9 +71,6 @@ QUESTION = Question(
             value=lambda of: of("requests", OURS, SPARSE) / of("requests", NOT_KEPT, SPARSE),
             at_least=0.6,
         ),
-    ),
-    panels=(
-        Panel(title="Sync into SQLite, 200 messages a session: messages/s", figure="messages", case=DENSE),
     ),
     world=world,
     size=6_000,

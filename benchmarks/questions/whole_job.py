@@ -65,7 +65,7 @@ QUESTION = Question(
         ),
     ),
     panels=tuple(
-        Panel(title=f"5,000 sessions, 50 ms an answer, {case} at once: s", figure="seconds", case=case)
+        Panel(title=f"5,000 sessions, 50 ms an answer, {case} at once", figure="seconds", case=case)
         for case in ("32", "128")
     ),
     world=world,
