@@ -10,7 +10,7 @@ from benchmarks.rounds import Answer
 
 WIDTH, MARGIN, COLUMNS = 880, 16, 2
 ROW, HEAD, GAP = 20, 42, 16
-LABEL, VALUE = 150, 56
+LABEL, VALUE = 162, 56
 """Room in pixels for a contender's name, and for the figure behind its bar."""
 
 STYLE = """

@@ -68,24 +68,31 @@ class Answer(msgspec.Struct, kw_only=True):
     """Where somebody else does better than ours, and by how much."""
 
 
+Run = Callable[[str, Question, str, Job], Figures]
+"""Has a contender of a question of that name do its job; a `RunFailed` where that comes to nothing."""
+
+
 def ask(
-    name: str, asks: str, question: Question, *, rounds: int, quick: bool, tell: Callable[[str], None]
+    name: str,
+    asks: str,
+    question: Question,
+    *,
+    rounds: int,
+    quick: bool,
+    tell: Callable[[str], None],
+    run: Run | None = None,
 ) -> Answer:
-    """Put every contender of *question* through every case, *rounds* times around."""
+    """Put every contender of *question* through every case, *rounds* times around, each by *run*: in a process
+    of its own.
+    """
     began = time.monotonic()
     failures: dict[Entry, str] = {}
     measured = []
     for turn in range(rounds):
-        figures: dict[Entry, Figures] = {}
-        for (contender, case), job in jobs(question, turn, quick=quick):
-            if (contender, case) in failures:
-                continue
-            tell(f"{name}, round {turn + 1} of {rounds}: {contender} {case}")
-            try:
-                figures[contender, case] = run(name, question, contender, job)
-            except RunFailed as failure:
-                failures[contender, case] = str(failure)
-        measured.append(figures)
+        tell(f"{name}, round {turn + 1} of {rounds}")
+        measured.append(
+            one_round(name, jobs(question, turn, quick=quick), question, failures, run or run_apart)
+        )
     # What failed once has no figures: the rounds in which it went well would hide it.
     kept = [{entry: had for entry, had in each.items() if entry not in failures} for each in measured]
     results = list(results_of(kept, question))
@@ -102,6 +109,21 @@ def ask(
         failures=[f"{' '.join(filter(None, entry))}: {why}" for entry, why in failures.items()],
         better=list(better_than_ours(results, question.figures)),
     )
+
+
+def one_round(
+    name: str, work: Iterable[tuple[Entry, Job]], question: Question, failures: dict[Entry, str], run: Run
+) -> dict[Entry, Figures]:
+    """The figures of everybody who has not failed yet; who fails now is added to *failures*."""
+    figures = {}
+    for (contender, case), job in work:
+        if (contender, case) in failures:
+            continue
+        try:
+            figures[contender, case] = run(name, question, contender, job)
+        except RunFailed as failure:
+            failures[contender, case] = str(failure)
+    return figures
 
 
 def jobs(question: Question, turn: int, *, quick: bool) -> Iterable[tuple[Entry, Job]]:
@@ -121,7 +143,7 @@ def takes_part(contender: Contender, case: str, turn: int, *, quick: bool) -> bo
     )
 
 
-def run(name: str, question: Question, contender: str, job: Job) -> Figures:
+def run_apart(name: str, question: Question, contender: str, job: Job) -> Figures:
     """The figures of one run, on a fresh server if the question has one."""
     world = question.world(job) if question.world else None
     with server.running(world) if world else nullcontext("") as address:

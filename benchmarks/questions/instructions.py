@@ -18,7 +18,7 @@ BARE = "bare"
 REQUEST, PAGE = "a request", "a page decoded"
 TIMED = {REQUEST: cpu_per_request, PAGE: decode}
 CASE = {REQUEST: "uvloop", PAGE: ""}
-SIZE = {REQUEST: 10, PAGE: 0.1}
+SIZE = {REQUEST: 10, PAGE: 0.5}
 LESS = 0.4
 """The smaller of the two jobs whose difference counts, as a share of the larger."""
 
