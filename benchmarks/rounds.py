@@ -82,8 +82,8 @@ def ask(
     tell: Callable[[str], None],
     run: Run | None = None,
 ) -> Answer:
-    """Put every contender of *question* through every case, *rounds* times around, each by *run*: in a process
-    of its own.
+    """Put every contender of *question* through every case, *rounds* times around; each in a process of its own,
+    unless *run* says otherwise.
     """
     began = time.monotonic()
     failures: dict[Entry, str] = {}
