@@ -56,8 +56,8 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def form_of(values: list[float]) -> str:
-    """Three digits, or a whole number."""
-    return ",.0f" if values and max(values) >= 1000 else ".3g"
+    """Four digits, or a whole number."""
+    return ",.0f" if values and max(values) >= 1000 else ".4g"
 
 
 def markdown(answers: list[Answer], here: dict[str, object]) -> str:

@@ -82,8 +82,9 @@ def ask(
     tell: Callable[[str], None],
     run: Run | None = None,
 ) -> Answer:
-    """Put every contender of *question* through every case, *rounds* times around; each in a process of its own,
-    unless *run* says otherwise.
+    """Put every contender of *question* through every case, *rounds* times around.
+
+    Each runs in a process of its own, unless *run* says otherwise.
     """
     began = time.monotonic()
     failures: dict[Entry, str] = {}
@@ -217,7 +218,7 @@ def better_than_ours(results: list[Result], shown: Iterable[Figure]) -> Iterable
             ratios = [theirs / mine for theirs, mine in pairs if mine]
             if ratios and is_better(figure, statistics.median(ratios)):
                 who = " ".join(filter(None, [result.contender, result.case]))
-                yield f"{who}: {statistics.median(ratios):.2f} times our {figure.unit}"
+                yield f"{who}: {statistics.median(ratios):.2f} times ours ({figure.unit})"
 
 
 def is_better(figure: Figure, ratio: float) -> bool:

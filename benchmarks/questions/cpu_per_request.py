@@ -35,6 +35,7 @@ def cost(name: str) -> Work:
 
 ON_BOTH_LOOPS = ("bare", OURS)
 SHARES = {"niquests": 0.2, "requests + threads": 0.2, "httpx + pydantic": 0.1, "dlt": 0.1}
+SLOW = ("niquests", "requests + threads", "dlt")
 NOT_IN_QUICK = ("niquests", "dlt")
 
 QUESTION = Question(
@@ -43,6 +44,7 @@ QUESTION = Question(
             work=cost(name),
             cases=None if name in ON_BOTH_LOOPS else ("uvloop",),
             share=SHARES.get(name, 1.0),
+            once=name in SLOW,
             in_quick=name not in NOT_IN_QUICK,
         )
         for name in WALKERS

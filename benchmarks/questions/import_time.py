@@ -53,6 +53,6 @@ QUESTION = Question(
     ),
     panels=(Panel(title="Import, beyond a bare Python", figure="ms"),),
     rounds=1,
-    size=7,
+    size=5,
     quick_size=4,
 )
