@@ -26,7 +26,7 @@ def main() -> int:
     names = [found.name for found in pkgutil.iter_modules(questions.__path__)]
     given = options(names)
     if given.shown:
-        done = msgspec.json.decode(given.shown.read_bytes(), type=Report)
+        done = joined(given.shown)
         print("\n\n".join([report.machine_text(done.machine), *map(report.table, done.answers)]))
     else:
         done = Report(machine=machine(), answers=[])
@@ -47,13 +47,27 @@ def options(names: Iterable[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write everything there as well")
     add("--markdown", type=Path, metavar="FILE", help="write the tables for the README")
     add("--picture", type=Path, metavar="FILE", help="draw the answers, as SVG")
-    add("--from", dest="shown", type=Path, metavar="FILE", help="ask nothing; show what --json wrote")
+    add(
+        "--from",
+        dest="shown",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="ask nothing, show what --json wrote; of several such files, the last that has an answer",
+    )
     given = parser.parse_args()
     if unknown := set(given.questions) - set(names):
         parser.error(f"no such question: {', '.join(sorted(unknown))}")
     if given.pairs is not None and given.pairs < 1:
         parser.error("--pairs: the least is 1")
     return given
+
+
+def joined(files: list[Path]) -> Report:
+    """All answers of *files*, each question's from the last file that has it."""
+    reports = [msgspec.json.decode(file.read_bytes(), type=Report) for file in files]
+    answers = {answer.question: answer for report in reports for answer in report.answers}
+    return Report(machine=reports[-1].machine, answers=[answers[name] for name in sorted(answers)])
 
 
 def all_of(names: Iterable[str], *, quick: bool) -> list[str]:

@@ -32,7 +32,7 @@ def walked(name: str) -> Work:
     return work
 
 
-SHARES = {"niquests": 0.4, "requests + threads": 0.4, "httpx + pydantic": 0.2, "dlt": 0.2}
+SHARES = {"niquests": 0.4, "requests + threads": 0.4, "httpx + pydantic": 0.1, "dlt": 0.1}
 NOT_IN_QUICK = ("niquests", "dlt")
 
 QUESTION = Question(
