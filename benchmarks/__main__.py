@@ -11,14 +11,14 @@ from types import ModuleType
 import msgspec
 
 from benchmarks import picture, questions, report
-from benchmarks.machine import machine
+from benchmarks.machine import Machine, this_machine
 from benchmarks.rounds import Answer, ask
 
 
 class Report(msgspec.Struct):
     """A whole run, as the JSON file has it."""
 
-    machine: dict[str, object]
+    machine: Machine
     answers: list[Answer]
 
 
@@ -27,10 +27,10 @@ def main() -> int:
     given = options(names)
     if given.shown:
         done = joined(given.shown)
-        print("\n\n".join([report.machine_text(done.machine), *map(report.table, done.answers)]))
+        print("\n\n".join([str(done.machine), *map(report.table, done.answers)]))
     else:
-        done = Report(machine=machine(), answers=[])
-        print(report.machine_text(done.machine), flush=True)
+        done = Report(machine=this_machine(), answers=[])
+        print(done.machine, flush=True)
         for name in given.questions or all_of(names, quick=given.quick):
             done.answers.append(answer_to(name, given))
             print("\n" + report.table(done.answers[-1]), flush=True)
@@ -96,7 +96,7 @@ def write(done: Report, given: argparse.Namespace) -> None:
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
     if given.markdown:
-        given.markdown.write_text(report.markdown(done.answers, done.machine) + "\n", encoding="utf-8")
+        given.markdown.write_text(report.markdown(done.answers, str(done.machine)) + "\n", encoding="utf-8")
     if given.picture:
         given.picture.write_text(picture.draw(done.answers), encoding="utf-8")
 

@@ -1,28 +1,14 @@
 """One contender's one run, in a process of its own: it does the job and prints its figures."""
 
 import argparse
-import asyncio
 import importlib
 import inspect
 import json
 import os
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
+from benchmarks.loops import run_on
 from benchmarks.question import Job
-
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
-
-T = TypeVar("T")
-
-
-def run_on(loop: str, main: Coroutine[Any, Any, T]) -> T:
-    """What *main* returns, run on the event *loop* of that name."""
-    return (uvloop if loop == "uvloop" and uvloop else asyncio).run(main)
 
 
 def keep_to_the_first_core() -> None:

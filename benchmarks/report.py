@@ -7,12 +7,6 @@ from benchmarks.question import OURS, Figure
 from benchmarks.rounds import Answer, Result, Verdict
 
 
-def machine_text(here: dict[str, object]) -> str:
-    """What the figures were taken on, in two lines."""
-    libraries = ", ".join(f"{name} {version}" for name, version in here["libraries"].items())
-    return f"{here['cpu']}, {here['cores']} cores, {here['system']}, {here['python']}\n{libraries}"
-
-
 def table(answer: Answer) -> str:
     """An answer as a terminal shows it."""
     heads = ["", *(head for figure in answer.figures for head in heads_of(figure))]
@@ -60,9 +54,9 @@ def form_of(values: list[float]) -> str:
     return ",.0f" if values and max(values) >= 1000 else ".4g"
 
 
-def markdown(answers: list[Answer], here: dict[str, object]) -> str:
+def markdown(answers: list[Answer], taken_on: str) -> str:
     """Every bar, what each panel of the picture shows, and where others are better; for the README."""
-    machine = machine_text(here).replace("\n", "; ")
+    machine = taken_on.replace("\n", "; ")
     lines = [f"Taken on {machine}.", "", *bars_table(answers), "", *panels_table(answers)]
     better = [line for answer in answers for line in answer.better]
     failures = [f"{answer.question}: {failure}" for answer in answers for failure in answer.failures]

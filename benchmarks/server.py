@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from urllib.parse import parse_qs
 from urllib.request import urlopen
 
@@ -19,12 +20,8 @@ import msgspec
 
 from benchmarks import world as w
 from benchmarks.limits import Bucket, Window
+from benchmarks.loops import run_on
 from benchmarks.world import World
-
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
 
 PATIENCE_SECONDS = 20.0
 SHORT = 7
@@ -37,7 +34,8 @@ def running(world: World) -> Iterator[str]:
     command = [sys.executable, "-m", "benchmarks.server", msgspec.json.encode(world).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            [port] = islice(process.stdout or [], 1)
+            yield f"http://127.0.0.1:{int(port)}"
         finally:
             process.kill()
 
@@ -45,7 +43,7 @@ def running(world: World) -> Iterator[str]:
 def counts(address: str) -> dict[str, int]:
     """How many requests of the API were `asked`, and how many of them `refused`, so far."""
     with urlopen(f"{address}/counts", timeout=PATIENCE_SECONDS) as answer:
-        return json.load(answer)
+        return msgspec.json.decode(answer.read(), type=dict[str, int])
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -115,7 +113,8 @@ class Desk:
         self.world = world
         self.asked = self.refused = self.in_flight = 0
         self.chats = Chats(world)
-        self._rate = {"window": Window, "bucket": Bucket}[world.rate_by](world.rate) if world.rate else None
+        counted = Bucket if world.rate_by == "bucket" else Window
+        self._rate = counted(world.rate) if world.rate else None
 
     def refusal(self, now: float) -> bytes | None:
         """What is answered instead, where the request is one too many at *now*."""
@@ -143,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self._loop = asyncio.get_running_loop()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # for TCP it is
         """Remember whom to answer."""
         self._transport = transport
 
@@ -210,7 +209,7 @@ async def serve(world: World) -> None:
 
 def main() -> None:
     keep_to_the_last_core()
-    (uvloop or asyncio).run(serve(msgspec.json.decode(sys.argv[1], type=World)))
+    run_on("uvloop", serve(msgspec.json.decode(sys.argv[1], type=World)))
 
 
 if __name__ == "__main__":

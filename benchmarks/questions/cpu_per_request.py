@@ -4,7 +4,9 @@ Everybody lists the same sessions, 100 a page, and fetches each one's page of te
 bare loop is what aiohttp allows at best; whatever ours costs more is our own.
 """
 
-from benchmarks.contender import run_on
+from functools import partial
+
+from benchmarks.loops import run_on
 from benchmarks.peers.peer import WALKERS, peer, whole_walk
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
@@ -22,9 +24,7 @@ def cost(name: str) -> Work:
     options = {"listing": "serial"} if name == OURS else {}
 
     async def work(job: Job) -> Figures:
-        def opened(address: str, at_once: int):
-            return peer(name)(address, at_once, **options)
-
+        opened = partial(peer(name), **options)
         figures = await whole_walk(opened, job, world(job), at_once=AT_ONCE)
         if figures["requests"] != world(job).fewest_requests:
             raise AssertionError(f"{figures['requests']} requests, not {world(job).fewest_requests}.")

@@ -8,6 +8,9 @@ refuses the fifth request in flight, one the 65th, and one never refuses and gro
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import Final
+
+from msgspec.structs import replace
 
 from benchmarks import server
 from benchmarks.peers.peer import KEY
@@ -15,8 +18,9 @@ from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Que
 from benchmarks.world import World, session_id
 from navtalk_async import NavTalkClient
 from navtalk_async.errors import NavTalkError
+from navtalk_async.wire.limits import Concurrency
 
-AUTO = "auto"
+AUTO: Final = "auto"
 FIXED = (1, 2, 4, 8, 16, 32, 64, 128)
 QUICKLY = (4, 32, 64)
 WORKERS = 200
@@ -27,11 +31,15 @@ CASES = (FOUR, SIXTY_FOUR, RISING)
 
 
 def world(job: Job) -> World:
-    manners = {FOUR: {"at_once": 4}, SIXTY_FOUR: {"at_once": 64}, RISING: {"bends_at": 32}}
-    return World(sessions=SESSIONS, latency_seconds=LATENCY_SECONDS, **manners[job.case])
+    plain = World(sessions=SESSIONS, latency_seconds=LATENCY_SECONDS)
+    return {
+        FOUR: replace(plain, at_once=4),
+        SIXTY_FOUR: replace(plain, at_once=64),
+        RISING: replace(plain, bends_at=32),
+    }[job.case]
 
 
-def throughput(concurrency: int | str, *, settle: float) -> Work:
+def throughput(concurrency: Concurrency, *, settle: float) -> Work:
     """Ask without end for *settle* times as long as is measured, and then measure."""
 
     async def work(job: Job) -> Figures:
