@@ -1,49 +1,60 @@
-"""`python -m benchmarks`: ask the questions of this folder, and print what comes of them."""
+"""`python -m benchmarks`: ask the questions of this folder, and show what comes of them."""
 
 import argparse
-import json
+import importlib
+import pkgutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
-from benchmarks import instructions, pairs
-from benchmarks.machine import machine
-from benchmarks.pairs import Answer, RunFailed, Spread
-from benchmarks.question import Question, all_questions
+import msgspec
 
-PAIRS, QUICK_PAIRS = 9, 3
+from benchmarks import picture, questions, report
+from benchmarks.machine import Machine, this_machine
+from benchmarks.rounds import Answer, ask
+
+
+class Report(msgspec.Struct):
+    """A whole run, as the JSON file has it."""
+
+    machine: Machine
+    answers: list[Answer]
 
 
 def main() -> int:
-    questions = all_questions()
-    given = options(questions)
-    here = machine()
-    show_machine(here)
-    answers = []
-    for name in given.questions or questions:
-        try:
-            answers.append(answer(questions[name], given))
-        except RunFailed as failure:
-            print(f"{name}: {failure}", file=sys.stderr)
-            return 1
-        show(answers[-1])
-    if given.json:
-        report = {"machine": here, "answers": [answer.as_json() for answer in answers]}
-        given.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 0
+    names = [found.name for found in pkgutil.iter_modules(questions.__path__)]
+    given = options(names)
+    if given.shown:
+        done = joined(given.shown)
+        print("\n\n".join([str(done.machine), *map(report.table, done.answers)]))
+    else:
+        done = Report(machine=this_machine(), answers=[])
+        print(done.machine, flush=True)
+        for name in given.questions or all_of(names, quick=given.quick):
+            done.answers.append(answer_to(name, given))
+            print("\n" + report.table(done.answers[-1]), flush=True)
+    write(done, given)
+    return 1 if any(answer.failures for answer in done.answers) else 0
 
 
 def options(names: Iterable[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "questions", nargs="*", metavar="question", help=f"of {', '.join(names)}; all of them"
+    add = parser.add_argument
+    add("questions", nargs="*", metavar="question", help=f"of {', '.join(names)}; all of them")
+    add("--pairs", type=int, help="how many rounds; each question has its own number")
+    add("--quick", action="store_true", help="less work, one round: a look, no figures")
+    add("--json", type=Path, metavar="FILE", help="write everything there as well")
+    add("--markdown", type=Path, metavar="FILE", help="write the tables for the README")
+    add("--picture", type=Path, metavar="FILE", help="draw the answers, as SVG")
+    add(
+        "--from",
+        dest="shown",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="ask nothing, show what --json wrote; of several such files, the last that has an answer",
     )
-    parser.add_argument("--pairs", type=int, help=f"how often each contender runs ({PAIRS})")
-    parser.add_argument("--quick", action="store_true", help="less work and fewer pairs: a look, no figures")
-    parser.add_argument(
-        "--instructions", action="store_true", help="count instructions with valgrind instead"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as well")
     given = parser.parse_args()
     if unknown := set(given.questions) - set(names):
         parser.error(f"no such question: {', '.join(sorted(unknown))}")
@@ -52,35 +63,42 @@ def options(names: Iterable[str]) -> argparse.Namespace:
     return given
 
 
-def answer(question: Question, given: argparse.Namespace) -> Answer:
-    if given.instructions:
-        return instructions.ask(question, smaller=question.quick_size // 2, larger=question.quick_size)
-    if given.quick:
-        return pairs.ask(question, pairs=given.pairs or QUICK_PAIRS, size=question.quick_size)
-    return pairs.ask(question, pairs=given.pairs or PAIRS, size=question.size)
+def joined(files: list[Path]) -> Report:
+    """All answers of *files*, each question's from the last file that has it."""
+    reports = [msgspec.json.decode(file.read_bytes(), type=Report) for file in files]
+    answers = {answer.question: answer for report in reports for answer in report.answers}
+    return Report(machine=reports[-1].machine, answers=[answers[name] for name in sorted(answers)])
 
 
-def show_machine(here: dict[str, object]) -> None:
-    libraries = ", ".join(f"{name} {version}" for name, version in here["libraries"].items())
-    print(f"{here['cpu']}, {here['cores']} cores, {here['system']}, {here['python']}\n{libraries}")
+def all_of(names: Iterable[str], *, quick: bool) -> list[str]:
+    """What is asked where nothing is named."""
+    return [name for name in names if module_of(name).QUESTION.in_quick or not quick]
 
 
-def show(answer: Answer) -> None:
-    first = answer.question.contenders[0]
-    print(f"\n{answer.question.name}: {answer.question.asks}")
-    print(f"{'':24}{answer.what:>28}{'times ' + first:>24}")
-    print(f"{'':24}{'min - median - max':>28}{'min - median - max':>24}")
-    for result in answer.results:
-        name = f"{result.contender} {result.variant}".strip()
-        print(f"{name:24}{spread(result.each, '.0f'):>28}{spread(result.of_first, '.2f'):>24}")
-    verdict = "met" if answer.within_bar else "NOT met"
-    print(
-        f"The bar, {answer.question.bar} times {first}, is {verdict} (pairs: {answer.pairs}; by the median)."
-    )
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.questions.{name}")
 
 
-def spread(values: Spread, form: str) -> str:
-    return f"{values.least:{form}} - {values.median:{form}} - {values.most:{form}}"
+def answer_to(name: str, given: argparse.Namespace) -> Answer:
+    module = module_of(name)
+    asks = (module.__doc__ or "").partition("\n")[0]
+    rounds = given.pairs or (1 if given.quick else module.QUESTION.rounds)
+    return ask(name, asks, module.QUESTION, rounds=rounds, quick=given.quick, tell=tell)
+
+
+def tell(what: str) -> None:
+    """Say what is running, where somebody is watching."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}\r", end="", file=sys.stderr, flush=True)
+
+
+def write(done: Report, given: argparse.Namespace) -> None:
+    if given.json:
+        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
+    if given.markdown:
+        given.markdown.write_text(report.markdown(done.answers, str(done.machine)) + "\n", encoding="utf-8")
+    if given.picture:
+        given.picture.write_text(picture.draw(done.answers), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,57 +1,124 @@
-"""What a question's module says about itself, as a value."""
+"""What a question is: who takes part, what is measured, and what it must come to."""
 
-import importlib
-import pkgutil
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Self
+from typing import Literal
+
+import msgspec
+
+from benchmarks.world import World
+
+OURS = "navtalk-async"
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a contender is given: how much to do, in which case, and where the server is."""
+
+    size: int
+    case: str = ""
+    address: str = ""
+    """Empty where the question needs no server."""
+
+
+Work = Callable[[Job], Figures | Awaitable[Figures]]
+"""Does the job, raises if anything of it is missing, and says what it took. A coroutine runs on uvloop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to do the job."""
+
+    work: Work
+    cases: tuple[str, ...] | None = None
+    """The cases it takes part in; all of them."""
+    share: float = 1.0
+    """It does so much of the question's size: a slow one need not do everything to be measured."""
+    once: bool = False
+    """It runs in the first round only."""
+    in_quick: bool = True
+    ours: bool = False
+    """Whether it is this library under another name."""
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that contenders are measured by."""
+
+    name: str
+    unit: str
+    form: str = ",.0f"
+    better: Literal["less", "more"] = "less"
+    against: str | None = None
+    """The yardstick: the contender that all others are shown as multiples of, in the same case and round."""
+
+
+class Panel(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the picture: one figure of everybody in one case; its unit stands below the title."""
+
+    title: str
+    figure: str
+    case: str = ""
+
+
+class Round:
+    """What one time around came to: `round_("cpu", "bare")` is one figure of one contender."""
+
+    def __init__(self, figures: Mapping[tuple[str, str], Figures]) -> None:
+        self._figures = figures
+
+    def __call__(self, figure: str, contender: str, case: str = "") -> float:
+        """One figure; a KeyError if it was not measured."""
+        return self._figures[contender, case][figure]
+
+    def every(self, figure: str, case: str = "") -> dict[str, float]:
+        """The *figure* of everybody who has it, by contender."""
+        return {
+            contender: figures[figure]
+            for (contender, its_case), figures in self._figures.items()
+            if its_case == case and figure in figures
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """What the answer must come to, in the median over all rounds."""
+
+    says: str
+    value: Callable[[Round], float]
+    """Of one round; a KeyError where something in it was not measured."""
+    at_most: float = float("inf")
+    at_least: float = float("-inf")
+
+    @property
+    def limit(self) -> str:
+        """What it must come to, in words."""
+        return (
+            f"at least {self.at_least:,g}" if self.at_most == float("inf") else f"at most {self.at_most:,g}"
+        )
+
+    def met_by(self, value: float) -> bool:
+        """Whether *value* is within it."""
+        return self.at_least <= value <= self.at_most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A module of this folder that has `CONTENDERS`, the first of them the plain way of doing it.
-
-    A contender is a function of a `Job`, plain or async. It warms up, does *size* of the work within
-    `job.meter`, checks the outcome and sets `job.meter.units`.
+    """What each module of `benchmarks.questions` has as its `QUESTION`; the first line of its docstring asks
+    it.
     """
 
-    name: str
-    asks: str
-    """The first line of its docstring."""
-    contenders: tuple[str, ...]
-    variants: tuple[str, ...]
-    """Ways to run every contender in turn, event loops say; compared only within one."""
-    unit: str
-    figure: str
-    """Which of the meter's figures is compared."""
-    bar: float
-    served: bool
-    """Whether contenders need the server; where the unit is a request, its count is compared with theirs."""
-    size: int
-    quick_size: int
-    warm_up_units: int
-
-    @classmethod
-    def of(cls, module: ModuleType) -> Self:
-        """What *module* asks, and how."""
-        return cls(
-            name=module.__name__.rpartition(".")[2],
-            asks=(module.__doc__ or "").partition("\n")[0],
-            contenders=tuple(module.CONTENDERS),
-            variants=getattr(module, "VARIANTS", ("",)),
-            unit=module.UNIT,
-            figure=module.FIGURE,
-            bar=module.BAR,
-            served=getattr(module, "SERVED", False),
-            size=module.SIZE,
-            quick_size=module.QUICK_SIZE,
-            warm_up_units=getattr(module, "WARM_UP_UNITS", 0),
-        )
-
-
-def all_questions() -> dict[str, Question]:
-    """Every question of this folder, by name."""
-    names = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    modules = [importlib.import_module(f"benchmarks.{name}") for name in names if name != "__main__"]
-    return {(asked := Question.of(module)).name: asked for module in modules if hasattr(module, "CONTENDERS")}
+    contenders: Mapping[str, Contender]
+    figures: tuple[Figure, ...]
+    bars: tuple[Bar, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    cases: tuple[str, ...] = ("",)
+    """What every contender is put through, each compared only within itself."""
+    world: Callable[[Job], World] | None = None
+    """What the server holds and how it behaves; None for no server. Each run has a fresh one."""
+    in_quick: bool = True
+    """Whether a quick run of everything asks it."""
+    rounds: int = 3
+    size: int = 1
+    quick_size: int = 1

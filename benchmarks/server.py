@@ -1,7 +1,6 @@
-"""A local NavTalk API that answers out of ready-made bytes, so that only the client costs anything.
+"""A local chat record API that answers out of ready-made bytes, so that only the client costs anything.
 
-It has `PAGES` pages of sessions, one for each hour since `BEGIN`. A job that wants fewer asks from a later
-`startTime` on: the last *n* pages are what `begin_of_last(n)` leaves.
+It knows a `World`, runs in a process of its own and keeps to the last core.
 """
 
 import asyncio
@@ -9,129 +8,141 @@ import json
 import os
 import subprocess
 import sys
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from urllib.parse import parse_qs
 from urllib.request import urlopen
-from uuid import UUID
 
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
+import msgspec
 
-PAGES = 500
-SESSIONS_A_PAGE = 100
-MESSAGES_A_SESSION = 10
-BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
-SAYINGS = (
-    "Is the museum open on Monday?",
-    "It is closed on Mondays, and open from ten to six on every other day. Shall I book a tour for you?",
-)
+from benchmarks import world as w
+from benchmarks.limits import Bucket, Window
+from benchmarks.loops import run_on
+from benchmarks.world import World
+
 PATIENCE_SECONDS = 20.0
-
-
-def begin_of_last(pages: int) -> str:
-    """The `startTime` that leaves the last *pages* of the listing."""
-    return f"{BEGIN + timedelta(hours=PAGES - pages):%Y-%m-%d %H:%M:%S}"
+SHORT = 7
+DRIP_SECONDS = 0.1
 
 
 @contextmanager
-def running() -> Iterator[str]:
-    """The address of a server in a process of its own, which ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def running(world: World) -> Iterator[str]:
+    """The address of a fresh server, which ends with the block."""
+    command = [sys.executable, "-m", "benchmarks.server", msgspec.json.encode(world).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            [port] = islice(process.stdout or [], 1)
+            yield f"http://127.0.0.1:{int(port)}"
         finally:
-            process.terminate()
+            process.kill()
 
 
-def served(address: str) -> int:
-    """How many requests of the API the server has answered so far."""
-    with urlopen(f"{address}/served", timeout=PATIENCE_SECONDS) as answer:
-        return int(answer.read())
+def counts(address: str) -> dict[str, int]:
+    """How many requests of the API were `asked`, and how many of them `refused`, so far."""
+    with urlopen(f"{address}/counts", timeout=PATIENCE_SECONDS) as answer:
+        return msgspec.json.decode(answer.read(), type=dict[str, int])
 
 
-def answer(body: bytes, status: str = "200 OK") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def rows(items: list[dict[str, object]], cursor: str | None) -> bytes:
-    page = {"code": 200, "message": "SUCCESS", "data": {"data": items, "nextCursor": cursor}}
-    return answer(json.dumps(page, separators=(",", ":")).encode())
+REFUSED = http(b'{"code":429,"message":"Too Many Requests"}', "429 Too Many Requests")
+REFUSED_FOR_A_SECOND = http(b'{"code":429}', "429 Too Many Requests", "Retry-After: 1")
+REFUSED_FOR_A_MINUTE = http(b'{"code":429}', "429 Too Many Requests", "Retry-After: 60")
+UNAVAILABLE = http(b'{"code":503}', "503 Service Unavailable")
+MISSING = http(b'{"code":404}', "404 Not Found")
+FAULTS = {"429": REFUSED_FOR_A_MINUTE, "503": UNAVAILABLE}
 
 
-def sessions_page(number: int) -> bytes:
-    begin = BEGIN + timedelta(hours=number)
-    sessions = [
-        {
-            "id": str(UUID(int=number * SESSIONS_A_PAGE + row)),
-            "status": 1,
-            "startTime": f"{begin + timedelta(seconds=30 * row):%Y-%m-%d %H:%M:%S}",
-            "endTime": f"{begin + timedelta(seconds=30 * row + 20):%Y-%m-%d %H:%M:%S}",
-            "videoUrl": None,
-        }
-        for row in range(SESSIONS_A_PAGE)
-    ]
-    return rows(sessions, str(number + 1) if number + 1 < PAGES else None)
+class Chats:
+    """What there is to be asked for."""
 
-
-def messages_page() -> bytes:
-    messages = [
-        {
-            "id": str(UUID(int=number)),
-            "role": number % 2,
-            "messageType": 0,
-            "content": SAYINGS[number % 2],
-            "createdAt": f"{BEGIN + timedelta(seconds=number):%Y-%m-%d %H:%M:%S}",
-        }
-        for number in range(MESSAGES_A_SESSION)
-    ]
-    return rows(messages, None)
-
-
-class World:
-    """What there is to be asked for, and how much of it was."""
-
-    def __init__(self) -> None:
-        self.served = 0
-        self._messages = messages_page()
-        self._sessions = [sessions_page(number) for number in range(PAGES)]
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._starts = w.starts(world.sessions)
+        self._sessions = [w.session_row(number, start) for number, start in enumerate(self._starts)]
+        self._messages = [w.message_row(number) for number in range(world.messages)]
+        self._pages: dict[tuple[int, int], bytes] = {}
 
     def answer(self, target: bytes) -> bytes:
-        """What the server says to *target*."""
-        if target.startswith(b"/api/chat/messages?"):
-            self.served += 1
-            return self._messages
-        if target.startswith(b"/api/chat/sessions?"):
-            self.served += 1
-            return self._sessions[page_asked_for(target)]
-        if target == b"/served":
-            return answer(b"%d" % self.served)
-        return answer(b"{}", "404 Not Found")
+        """What there is at *target*."""
+        path, _, query = target.decode().partition("?")
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        if path == "/api/chat/messages":
+            return self._messages_page(asked)
+        if path == "/api/chat/sessions":
+            return self._sessions_page(asked)
+        number = int(path.rpartition("/")[2][:8], 16)
+        return http(b'{"code":200,"message":"SUCCESS","data":%b}' % self._sessions[number])
+
+    def _sessions_page(self, asked: dict[str, str]) -> bytes:
+        first, end = 0, len(self._starts)
+        if "startTime" in asked:
+            first = bisect_left(self._starts, w.seconds_of(asked["startTime"]))
+        if "endTime" in asked:
+            end = bisect_right(self._starts, w.seconds_of(asked["endTime"]))
+        first = int(asked.get("cursor", first))
+        stop = min(end, first + int(asked.get("limit", "20")))
+        return http(w.page(self._sessions[first:stop], self._cursor(first, stop, end)))
+
+    def _messages_page(self, asked: dict[str, str]) -> bytes:
+        digits = asked["sessionId"][:8]
+        every = self._world.short_every
+        most = SHORT if every and int(digits, 16) % every == every - 1 else w.MESSAGES_A_PAGE
+        first = int(asked.get("cursor", "0"))
+        stop = min(len(self._messages), first + min(most, int(asked.get("limit", "20"))))
+        made = self._pages.get((first, stop))
+        if made is None:
+            cursor = self._cursor(first, stop, len(self._messages))
+            made = self._pages[first, stop] = http(w.page(self._messages[first:stop], cursor))
+        return made.replace(b"SSSSSSSS", digits.encode())
+
+    def _cursor(self, first: int, stop: int, end: int) -> int | None:
+        return stop if stop < end or (self._world.cursor == "always" and stop > first) else None
 
 
-def page_asked_for(target: bytes) -> int:
-    asked = parse_qs(target.decode().partition("?")[2])
-    if "cursor" in asked:
-        return int(asked["cursor"][0])
-    if "startTime" in asked:
-        since = datetime.fromisoformat(asked["startTime"][0]).replace(tzinfo=UTC) - BEGIN
-        return int(since.total_seconds()) // 3600
-    return 0
+class Desk:
+    """Who is let in, and how long an answer takes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked = self.refused = self.in_flight = 0
+        self.chats = Chats(world)
+        counted = Bucket if world.rate_by == "bucket" else Window
+        self._rate = counted(world.rate) if world.rate else None
+
+    def refusal(self, now: float) -> bytes | None:
+        """What is answered instead, where the request is one too many at *now*."""
+        self.asked += 1
+        if self.world.at_once is not None and self.in_flight >= self.world.at_once:
+            self.refused += 1
+            return REFUSED
+        if self._rate is not None and not self._rate.admits(now):
+            self.refused += 1
+            return REFUSED_FOR_A_SECOND
+        return None
+
+    def latency(self) -> float:
+        """Seconds from a request to its answer, with as many in flight as there are."""
+        bend = self.world.bends_at
+        crowd = (self.in_flight / bend) ** 2 if bend else 0.0
+        return self.world.latency_seconds * (1.0 + crowd)
 
 
 class Connection(asyncio.Protocol):
     """Keep-alive, pipelining, GET without a body: all that a client of ours needs."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._unread = b""
+        self._loop = asyncio.get_running_loop()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # for TCP it is
         """Remember whom to answer."""
         self._transport = transport
 
@@ -139,7 +150,46 @@ class Connection(asyncio.Protocol):
         """Answer every question that is complete."""
         *heads, self._unread = (self._unread + data).split(b"\r\n\r\n")
         for head in heads:
-            self._transport.write(self._world.answer(head.split(b" ", 2)[1]))
+            self._take(head.split(b" ", 2)[1])
+
+    def _take(self, target: bytes) -> None:
+        desk = self._desk
+        if not target.startswith(b"/api/chat/"):
+            asked = {"asked": desk.asked, "refused": desk.refused}
+            self._transport.write(http(json.dumps(asked).encode()) if target == b"/counts" else MISSING)
+        elif desk.world.fault:
+            desk.asked += 1
+            self._fail(desk.world.fault)
+        elif (refusal := desk.refusal(self._loop.time())) is not None:
+            self._loop.call_later(desk.world.latency_seconds, self._write, refusal)
+        elif desk.world.latency_seconds:
+            desk.in_flight += 1
+            self._loop.call_later(desk.latency(), self._answer_late, desk.chats.answer(target))
+        else:
+            self._transport.write(desk.chats.answer(target))
+
+    def _answer_late(self, answer: bytes) -> None:
+        self._desk.in_flight -= 1
+        self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        # Whoever asked may have left meanwhile.
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
+    def _fail(self, fault: str) -> None:
+        if fault == "reset":
+            self._transport.abort()
+        elif fault == "drip":
+            self._transport.write(http(b" " * 1_000_000)[:200])
+            self._drip()
+        elif fault != "hang":
+            self._transport.write(FAULTS[fault])
+
+    def _drip(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(b" ")
+            self._loop.call_later(DRIP_SECONDS, self._drip)
 
 
 def keep_to_the_last_core() -> None:
@@ -148,9 +198,10 @@ def keep_to_the_last_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-async def serve() -> None:
-    world = World()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(world), "127.0.0.1", 0)
+async def serve(world: World) -> None:
+    desk = Desk(world)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(partial(Connection, desk), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
@@ -158,7 +209,7 @@ async def serve() -> None:
 
 def main() -> None:
     keep_to_the_last_core()
-    (uvloop or asyncio).run(serve())
+    run_on("uvloop", serve(msgspec.json.decode(sys.argv[1], type=World)))
 
 
 if __name__ == "__main__":
