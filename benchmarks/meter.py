@@ -28,9 +28,9 @@ class Meter:
         self.wall_seconds = time.perf_counter() - self._wall_from
 
 
-def cpu_seconds() -> float:
-    """The CPU time of this process with all its threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def cpu_seconds(whose: int = resource.RUSAGE_SELF) -> float:
+    """The CPU time of this process with all its threads, or of all its children that have ended."""
+    used = resource.getrusage(whose)
     return used.ru_utime + used.ru_stime
 
 

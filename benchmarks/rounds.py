@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 
 import msgspec
 
@@ -179,17 +180,27 @@ def results_of(measured: list[dict[Entry, Figures]], question: Question) -> Iter
             contender=contender,
             case=case,
             ours=contender == OURS or question.contenders[contender].ours,
-            figures={name: [figures[name] for figures in mine if name in figures] for name in mine[0]},
+            figures={
+                name: [figures[name] for figures in mine if name in figures]
+                for name in dict.fromkeys(chain(*mine))
+            },
             times={
-                figure.name: [
-                    each[contender, case][figure.name] / each[figure.against, case][figure.name]
-                    for each in rounds
-                    if (figure.against, case) in each
-                ]
+                figure.name: ratios(
+                    mine, [each.get((figure.against, case), {}) for each in rounds], figure.name
+                )
                 for figure in question.figures
-                if figure.against is not None and figure.name in mine[0]
+                if figure.against is not None
             },
         )
+
+
+def ratios(mine: list[Figures], theirs: list[Figures], name: str) -> list[float]:
+    """What is *mine* as a multiple of what is *theirs*, in every round where both have the figure."""
+    return [
+        one[name] / other[name]
+        for one, other in zip(mine, theirs, strict=True)
+        if name in one and name in other
+    ]
 
 
 def verdict(bar: Bar, measured: list[dict[Entry, Figures]]) -> Verdict:

@@ -105,6 +105,13 @@ def test_who_does_better_than_ours_is_named_and_the_yardstick_is_not():
     assert "swift: 0.50 times ours (µs)" in report.markdown([done], "two cores")
 
 
+def test_a_figure_that_a_round_lacks_is_compared_in_the_others():
+    runs = {"bare": [{"cpu": 1.0}, {"cpu": 2.0}, {}], OURS: [{}, {"cpu": 6.0}, {"cpu": 5.0}]}
+    done = answer(question_about(*runs, against="bare"), runs, times=3)
+    assert [result.times["cpu"] for result in done.results] == [[1.0, 1.0], [3.0]]
+    assert "3.00" in report.table(done)
+
+
 def test_the_picture_is_well_formed_and_has_a_bar_for_everybody():
     runs = {"a & b": [{"cpu": 2.0}], OURS: [{"cpu": 1.0}]}
     drawn = ET.fromstring(picture.draw([answer(question_about(*runs), runs)]))

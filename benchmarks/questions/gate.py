@@ -29,12 +29,14 @@ def burst(name: str) -> Work:
         async with calls(name)(job.address, TIMEOUT_SECONDS) as call:
             with Meter() as meter:
                 answers = await asyncio.gather(*map(call, ids), return_exceptions=True)
+        succeeded = answers.count(world(job).messages)
         ideal = ideal_seconds(job.size, RATE, job.case) + LATENCY_SECONDS
-        return {
-            "succeeded": 100 * answers.count(world(job).messages) / job.size,
+        figures = {
+            "succeeded": 100 * succeeded / job.size,
             "requests": server.counts(job.address)["asked"] / job.size,
-            "times": meter.wall_seconds / ideal,
         }
+        # Whoever gave up on some calls was not fast.
+        return figures | ({"times": meter.wall_seconds / ideal} if succeeded == job.size else {})
 
     return work
 
@@ -67,7 +69,7 @@ QUESTION = Question(
     panels=(
         Panel(
             title="300 calls at once where 40 a second are allowed",
-            figure="times",
+            figure="requests",
             case="window",
         ),
     ),
