@@ -83,8 +83,8 @@ def checked_key(key: str) -> Secret:
 def address(
     root: SplitResult, request: Request, key: tuple[str, str], place: KeyPlace
 ) -> tuple[SplitResult, dict[str, str] | None]:
-    """The whole URL, in its parts, and the headers of *request*, with the *key* in its place; that is given as
-    it is and as it stands in a URL.
+    """The whole URL, in its parts, and the headers of *request*, with the *key* in its place; that is given
+    as it is and as it stands in a URL.
     """
     fits = UNRESERVED
     parts = [f"{name}={value if fits(value) else quoted(value)}" for name, value in request.params.items()]

@@ -83,7 +83,7 @@ class AiohttpTransport(Transport):
                 allow_redirects=False,
             )
             length = answer.content_length
-            if length is not None and length <= self._body_limit and not answer.headers.get(ENCODING):
+            if length is not None and length <= self._body_limit and ENCODING not in answer.headers:
                 body: bytes | None = await answer.read()
             else:
                 body = await self._bounded_body(answer)
@@ -115,7 +115,7 @@ class AiohttpTransport(Transport):
         length = answer.content_length
         parts, size = [], 0
         try:
-            if length is not None and length > self._body_limit and not answer.headers.get(ENCODING):
+            if length is not None and length > self._body_limit and ENCODING not in answer.headers:
                 return None
             async for part in answer.content.iter_any():
                 parts.append(part)
