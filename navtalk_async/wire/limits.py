@@ -265,7 +265,7 @@ class Gate:
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
 
     def _room(self, now: float, lane: int) -> int:
-        """How many may be in flight for another one of *lane* to be let in, and one."""
+        """Below how many in flight another one of *lane* is let in."""
         if self._strikes >= ALONE:
             return 1
         room = self.limit.now
