@@ -220,6 +220,29 @@ async def test_a_view_has_its_own_patience_and_leaves_the_clients_alone(navtalk_
         assert caught.value.attempts == 3
 
 
+async def test_an_interactive_call_goes_before_a_bulk_job(navtalk_sandbox, until):
+    navtalk_sandbox.hold()
+    ids, order = [row["id"] for row in navtalk_sandbox.world.sessions[:6]], []
+    async with client(navtalk_sandbox, concurrency=1) as nt:
+
+        async def call(lane, session_id):
+            await nt.using(lane=lane).sessions.get(session_id)
+            order.append(lane)
+
+        tasks = [asyncio.create_task(call("bulk", session_id)) for session_id in ids[:5]]
+        await until(lambda: nt.stats().waiting == 4)
+        tasks.append(asyncio.create_task(call("interactive", ids[5])))
+        await until(lambda: nt.stats().waiting == 5)
+        navtalk_sandbox.release()
+        await asyncio.gather(*tasks)
+    assert order == ["bulk", "interactive", "bulk", "bulk", "bulk", "bulk"]
+
+
+def test_a_lane_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="'interactive', 'normal', 'bulk'"):
+        NavTalkClient("k").using(lane="fast")
+
+
 def test_a_view_without_time_is_refused():
     with pytest.raises(ValueError, match="leaves no time to ask"):
         NavTalkClient("k").using(timeout=0)

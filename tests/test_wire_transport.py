@@ -179,6 +179,58 @@ async def test_a_timeout_is_kept_whatever_the_server_does(fault):
         assert caught.value.attempts >= 1
 
 
+@pytest.mark.parametrize("lane", ["interactive", "normal", "bulk"])
+@pytest.mark.parametrize("obstacle", ["a full gate", "a pause", "a rate", "a slow key", "nobody there"])
+async def test_a_timeout_is_kept_whatever_is_in_the_way(navtalk_sandbox, until, obstacle, lane):
+    async def slow_key():
+        await asyncio.sleep(3600)
+
+    options = {"concurrency": 1, "rate": 0.01 if obstacle == "a rate" else None}
+    base_url = "http://127.0.0.1:1" if obstacle == "nobody there" else navtalk_sandbox.navtalk_url
+    key = slow_key if obstacle == "a slow key" else "key"
+    async with NavTalkClient(key, base_url=base_url, retry=Retry(attempts_at_first=99), **options) as nt:
+        blocking = None
+        if obstacle == "a rate":
+            await nt.sessions.list()
+        elif obstacle == "a full gate":
+            navtalk_sandbox.hold()
+            blocking = asyncio.create_task(rows(nt.sessions.list()))
+            await navtalk_sandbox.arrived(1)
+        elif obstacle == "a pause":
+            navtalk_sandbox.faults = Faults(retry_after=3600)
+            navtalk_sandbox.fail_next("429")
+            blocking = asyncio.create_task(rows(nt.sessions.list()))
+            await until(lambda: nt.stats().refused)
+        began = time.monotonic()
+        with pytest.raises((DeadlineExceeded, ConnectFailed)):
+            await nt.using(timeout=0.5, lane=lane).sessions.list()
+        assert time.monotonic() - began < 5
+        if blocking is not None:
+            blocking.cancel()
+            await asyncio.wait([blocking])
+
+
+async def test_who_cancels_a_call_that_is_late_as_well_gets_a_cancelled_call(navtalk_sandbox):
+    navtalk_sandbox.hold()
+    async with client(navtalk_sandbox, attempt_timeout=0.05, retry=ONCE) as nt:
+        call = asyncio.create_task(rows(nt.sessions.list()))
+        await navtalk_sandbox.arrived(1)
+        # Both happen in one turn of the loop, the watchdog first.
+        [line] = nt._wire._lines.values()
+        line.transport._watchdog._look_at(0.0, asyncio.get_running_loop())
+        line.transport._watchdog._due[call] = 0.0
+        asyncio.get_running_loop().call_soon(call.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_a_call_that_was_late_is_not_cancelled_afterwards(navtalk_sandbox):
+    navtalk_sandbox.fail_next("hang")
+    async with client(navtalk_sandbox, attempt_timeout=0.05) as nt:
+        assert len((await nt.sessions.list()).items) == 60
+        assert asyncio.current_task().cancelling() == 0
+
+
 @pytest.mark.parametrize("seconds", [1e-9, 1e-5])
 async def test_a_timeout_too_short_to_ask_at_all_is_still_a_timeout(navtalk_sandbox, navtalk_client, seconds):
     navtalk_sandbox.hold()
@@ -423,6 +475,46 @@ async def test_events_and_stats_tell_the_story(navtalk_sandbox):
     assert (stats.requests, stats.retries, stats.answers, stats.in_flight) == (3, 2, 1, 0)
     assert stats.refused == 1
     assert stats.paused_seconds == pytest.approx(waiting.seconds, abs=0.1)
+
+
+async def test_stats_tell_where_the_time_went(navtalk_sandbox):
+    navtalk_sandbox.latency = 0.02
+    navtalk_sandbox.faults = Faults(retry_after=0.3)
+    navtalk_sandbox.fail_next("500")
+    navtalk_sandbox.fail_next("429")
+    ids = [row["id"] for row in navtalk_sandbox.world.sessions[:10]]
+    async with client(navtalk_sandbox, concurrency=1, retry=Retry(base_seconds=0.1)) as nt:
+        assert nt.stats().limit == 0
+        await asyncio.gather(*(nt.sessions.get(session_id) for session_id in ids))
+        stats = nt.stats()
+    assert (stats.requests, stats.retries, stats.answers, stats.refused) == (12, 2, 10, 1)
+    assert (stats.in_flight, stats.waiting, stats.limit, stats.rate) == (0, 0, 1, None)
+    assert stats.network_seconds >= 12 * 0.02
+    assert stats.paused_seconds >= 9 * 0.3
+    assert stats.turn_seconds >= sum(range(10)) * 0.02
+    assert 0 < stats.decode_seconds < stats.network_seconds
+    assert 0 < stats.backoff_seconds <= 0.1
+
+
+async def test_hints_of_the_server_are_heeded(scripted):
+    headers = "X-RateLimit-Limit: 60", "X-RateLimit-Remaining: 0", "X-RateLimit-Reset: 3600"
+    async with scripted(EMPTY, 200, *headers) as server, NavTalkClient("k", base_url=server.url) as nt:
+        await nt.sessions.list()
+        with pytest.raises(DeadlineExceeded, match="nothing asked for 3600 s more"):
+            await nt.using(timeout=60).sessions.list()
+    assert len(server.heads) == 1
+
+
+async def test_in_an_outage_calls_are_given_up_at_once_when_the_budget_is_spent(navtalk_sandbox):
+    async with client(navtalk_sandbox) as nt:
+        await nt.sessions.list()
+        navtalk_sandbox.faults = Faults(http_500=1)
+        [line] = nt._wire._lines.values()
+        line.budget.left = 10.0
+        for _ in range(20):
+            with pytest.raises(ServerError):
+                await nt.sessions.list()
+    assert navtalk_sandbox.counts.total == 1 + 20 + 10
 
 
 # Answers no sandbox gives ---------------------------------------------------------------------------------

@@ -6,9 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from multidict import istr
+
 __all__ = ["Hint", "hint"]
 
-NAMES = (("X-RateLimit-Remaining", "X-RateLimit-Reset"), ("RateLimit-Remaining", "RateLimit-Reset"))
+NAMES = (
+    (istr("X-RateLimit-Remaining"), istr("X-RateLimit-Reset")),
+    (istr("RateLimit-Remaining"), istr("RateLimit-Reset")),
+)
+WHOLE = istr("RateLimit")
 
 SECONDS_SINCE_1970 = 1e8
 """A reset above this is a moment, and not a number of seconds to go: three years are no window of a limit."""
@@ -31,7 +37,7 @@ def hint(headers: Mapping[str, str]) -> Hint | None:
         remaining = headers.get(remaining_name)
         if remaining is not None:
             return _made(remaining, headers.get(reset_name), headers)
-    whole = headers.get("RateLimit")
+    whole = headers.get(WHOLE)
     if whole is None:
         return None
     parts = dict(IN_ONE(whole))

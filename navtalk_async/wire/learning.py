@@ -70,6 +70,8 @@ MOST_CHANCE = 0.5
 """Where more than this is refused, it is not by chance. A server that refuses quickly refuses so often that
 even with fewer at once the share hardly falls, as long as there is one too many."""
 
+STEP_DOWN = 0.93
+
 STEPS = 4
 """So many steps down without fewer refusals show that they do not come from being too many."""
 
@@ -158,6 +160,8 @@ class LearningLimit(Limit):
         self._downwards = False
         self._patient_until = 0.0
         self._cut_at = 0.0
+        self._contradicted = False
+        """Whether the latest refusal was at a place that was good before."""
         self._chance = _Chance()
 
     def __repr__(self) -> str:
@@ -192,7 +196,8 @@ class LearningLimit(Limit):
                 self._chance.refused += 1
                 if URGENT <= self._chance.refused >= self._chance.good:
                     self._weigh_refusals(now)
-            return place <= self.proven
+            self._contradicted = place <= self.proven
+            return self._contradicted
         if self._ceiling and place >= self._ceiling:
             self._above_refused += 1
         if not self._ceiling or place < self._ceiling or (place == self._ceiling and sent_at > self._cut_at):
@@ -204,9 +209,15 @@ class LearningLimit(Limit):
         if not named and seconds <= 2 * self.latency:
             return
         self._patient_until = max(self._patient_until, now + PAUSES_WORTH * seconds)
-        if self.now > AFTER_A_PAUSE:
-            self._goal = max(self.now, self._goal)
-            self._set(AFTER_A_PAUSE)
+        limit = max(self.now, self._goal)
+        if self._contradicted and limit > 1:
+            # At what price: here, it is not waited for a share of refusals to become known.
+            limit = min(limit - 1, int(limit * STEP_DOWN))
+            self._stay_at(limit)
+            self._hold(now, wait=self._wait)
+        self._contradicted = False
+        self._goal = limit if limit > AFTER_A_PAUSE else 0
+        self._set(min(limit, AFTER_A_PAUSE))
         self._begin(now + seconds, skip=True)
 
     def _set(self, limit: int) -> None:
@@ -214,7 +225,8 @@ class LearningLimit(Limit):
         self._size = float(self.now)
 
     def _come_back(self) -> None:
-        self._set(self.now + 1)
+        if self.now < self._goal:
+            self._set(self.now + 1)
         if self.now >= self._goal:
             self._goal = 0
 
@@ -237,6 +249,13 @@ class LearningLimit(Limit):
         self._cut_at = now
         self._above_good, self._above_refused = 0, 1.0
         self._chance.forget()
+
+    def _stay_at(self, limit: int) -> None:
+        """Take *limit* for the most that the server can use, until a trial shows another."""
+        self.proven = min(self.proven, limit)
+        self._ceiling = limit + 1
+        # What still comes from above it left before, and speaks of another time.
+        self._above_good, self._above_refused = 0, math.inf
 
     def _try_ceiling(self) -> None:
         self._mode, self._stride = "ceiling", 1
@@ -349,10 +368,7 @@ class LearningLimit(Limit):
             self._grow()
         else:
             self._set(step)
-            self.proven = min(self.proven, step)
-            self._ceiling = step + 1
-            # What still comes from there left before, and speaks of another time.
-            self._above_good, self._above_refused = 0, math.inf
+            self._stay_at(step)
             self._hold(now, wait=self._wait)
         self._cut_at = now
         return True
@@ -409,4 +425,4 @@ class _Chance:
             self._steps, self._usual = 0, 1.5 * share
             return self._limit
         self._steps += 1
-        return max(1, min(limit - 1, math.ceil(limit * (0.7 if share > 0.25 else 0.93))))
+        return max(1, min(limit - 1, math.ceil(limit * (0.7 if share > 0.25 else STEP_DOWN))))

@@ -131,7 +131,11 @@ class Gate:
 
     def entered(self, now: float, lane: int = NORMAL) -> bool:
         """Let a request through at once, and count it, if nothing holds it back; who enters must `leave`."""
-        if now < self._opens_at or self.in_flight >= self._room(now, lane):
+        if now < self._opens_at or self.in_flight >= self.limit.now:
+            return False
+        if (
+            self._remaining is not None or self._strikes or now < self._in_use_until[lane]
+        ) and self.in_flight >= self._room(now, lane):
             return False
         lanes = self._lanes
         if lanes[0] or (lane and (lanes[1] or (lane > 1 and lanes[2]))):
@@ -178,7 +182,7 @@ class Gate:
     def answered(self, now: float, sent_at: float, place: int, hint: Hint | None = None) -> None:
         """A good answer came *now*, to what left at *sent_at* in this *place* and is about to `leave`."""
         self._strikes = 0
-        self._pace.answered()
+        self._pace.accepted += 1
         room = self.limit.now
         self.limit.answered(now, sent_at, place, full=self.in_flight >= room - _reserve(room))
         if hint is not None or self._remaining is not None:
@@ -261,7 +265,7 @@ class Gate:
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
 
     def _room(self, now: float, lane: int) -> int:
-        """How many may be in flight for another one of *lane* to be let in, and one."""
+        """Below how many in flight another one of *lane* is let in."""
         if self._strikes >= ALONE:
             return 1
         room = self.limit.now
@@ -273,11 +277,13 @@ class Gate:
         self.in_flight += 1
         if not self._pace.is_running:
             self._pace.began(now)
-        if lane < NORMAL + 1:
+        if lane <= NORMAL:
             self._in_use_until[2] = now + IN_USE_SECONDS
             if lane < NORMAL:
                 self._in_use_until[1] = now + IN_USE_SECONDS
-        rate = self.rate(now) if self._pace.is_set or self._highest_rate is not None else None
+        if self._pace.base is None and self._highest_rate is None:
+            return
+        rate = self.rate(now)
         if rate is not None:
             self._next_at = max(now, self._next_at) + 1.0 / rate
             self._opens_at = max(self._paused_until, self._next_at - self._burst(rate))

@@ -52,7 +52,10 @@ class Pace:
     """The rate of one server, as far as its refusals tell."""
 
     def __init__(self) -> None:
-        self._base: float | None = None
+        self.base: float | None = None
+        """The rate as it was estimated last; None where nothing is held back."""
+        self.is_running = False
+        """Whether the time between two pauses is running: `began` is due when it is not."""
         self._grows_at = 0.0
         self._doubling = 1.0
         self._hold = HOLD
@@ -61,57 +64,46 @@ class Pace:
         """Whether a cap may still explain the refusals since the last pause."""
         # Since the end of the last pause that anything was let through after.
         self._began: float | None = None
-        self._accepted = 0
+        self.accepted = 0
+        """Good answers since then; whoever gets one counts it."""
         self._refused_at: float | None = None
         """When what was refused first had left."""
         self._pause_ends = 0.0
         self._last: _Stretch | None = None
 
-    @property
-    def is_set(self) -> bool:
-        """Whether a rate may hold anything back."""
-        return self._base is not None
-
     def rate(self, now: float) -> float | None:
         """The requests a second that are allowed *now*; None for any number."""
-        if self._base is None:
+        if self.base is None:
             return None
         if now <= self._grows_at:
-            return self._base
+            return self.base
         times: float = 2.0 ** min((now - self._grows_at) / self._doubling, 10.0)
         if times > FORGOTTEN:
-            self._base = None
+            self.base = None
             return None
-        return self._base * times
+        return self.base * times
 
     def began(self, now: float) -> None:
         """The first request since a pause, or of all, is let through."""
         if self._began is not None and self._refused_at is not None:
-            self._last = _Stretch(self._began, self._accepted, self._refused_at, self._base)
-            if self._accepted:
+            self._last = _Stretch(self._began, self.accepted, self._refused_at, self.base)
+            if self.accepted:
                 self._estimate(now)
-        self._began, self._accepted, self._refused_at = now, 0, None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the time between two pauses is running: `began` is due when it is not."""
-        return self._began is not None and self._refused_at is None
-
-    def answered(self) -> None:
-        """A good answer came."""
-        self._accepted += 1
+        self._began, self.accepted, self._refused_at = now, 0, None
+        self.is_running = True
 
     def refused(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
         """The server had too much, and wants a pause of *seconds*; *cap* is whether one may explain it."""
         if self._began is not None and sent_at < self._began:
             # It left before the last pause, for which there was reason enough.
             return
+        self.is_running = False
         if self._refused_at is None:
             self._refused_at = sent_at
             self._is_cap = True
-            if not self._accepted and self._last is not None:
+            if not self.accepted and self._last is not None:
                 # The pause was too short: this is still the one before.
-                self._began, self._accepted, self._refused_at, self._base = self._last
+                self._began, self.accepted, self._refused_at, self.base = self._last
         self._is_cap = self._is_cap and cap
         self._pause_ends = max(self._pause_ends, now + seconds)
 
@@ -127,16 +119,16 @@ class Pace:
         # In windows, all that was accepted came in one of them, which is as long as the pause; out of a
         # bucket, it was also what was filled in while it ran. We cannot know, and take the middle.
         whole = pause + (running if running > pause else running / 2)
-        estimate = self._accepted / whole
+        estimate = self.accepted / whole
         if before is None:
-            self._firm = self._accepted >= FIRM
+            self._firm = self.accepted >= FIRM
             estimate = max(estimate, FIRM / whole) if not self._firm else estimate
         else:
             # Spaced by this rate it was refused: it was a little too much, and after a short time, more so.
             self._firm = True
             estimate = max(estimate, (LITTLE if running >= pause / 2 else MUCH) * before)
             self._hold *= 2
-        self._base = JUST_UNDER * estimate
+        self.base = JUST_UNDER * estimate
         hold = self._hold * pause if self._firm else 0.0
         self._grows_at = now + min(hold, LONGEST_HOLD_SECONDS)
         self._doubling = max(0.01, pause * (2.0 if self._firm else 0.5))

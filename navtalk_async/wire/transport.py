@@ -85,7 +85,11 @@ class AiohttpTransport(Transport):
             )
             self._reading.add(answer)
             try:
-                body = await self._whole_body(answer)
+                length = answer.content_length
+                if length is not None and length <= self._body_limit and ENCODING not in answer.headers:
+                    body: bytes | None = await answer.read()
+                else:
+                    body = await self._bounded_body(answer)
             finally:
                 self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
@@ -114,14 +118,12 @@ class AiohttpTransport(Transport):
         for answer in self._reading:
             answer.content.set_exception(aiohttp.ClientConnectionError())
 
-    async def _whole_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+    async def _bounded_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """The body, inflated; None if it is larger than we hold. A bomb is noticed as it goes off."""
         length = answer.content_length
-        if length is not None and length <= self._body_limit and not answer.headers.get(ENCODING):
-            return await answer.read()
         parts, size = [], 0
         try:
-            if length is not None and length > self._body_limit and not answer.headers.get(ENCODING):
+            if length is not None and length > self._body_limit and ENCODING not in answer.headers:
                 return None
             async for part in answer.content.iter_any():
                 parts.append(part)

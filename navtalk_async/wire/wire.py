@@ -57,7 +57,7 @@ Key = str | Callable[[], str | Awaitable[str]]
 Read = Callable[[Request, Response], T]
 
 LEAST_SECONDS = 0.001
-"""To aiohttp, a timeout of nought is none."""
+"""What an attempt is given at least: the clock goes on after the gate has looked."""
 
 CLOSING_SECONDS = 2.0
 """How long another thread's loop may take to close its connections."""
@@ -84,13 +84,6 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
         if self.lane not in LANES:
             raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
-
-    def seconds(self, now: float, deadline: float | None) -> float:
-        """The seconds that an attempt beginning *now* may take."""
-        if deadline is None:
-            return self.attempt_timeout
-        # The clock goes on after the gate has looked; and to aiohttp, nought or less is no timeout at all.
-        return min(self.attempt_timeout, max(deadline - now, 0.001))
 
 
 @dataclass(slots=True)
@@ -186,7 +179,20 @@ class Wire:
                 place = gate.in_flight
             attempts += 1
             try:
-                outcome = await self._attempt(line, request, read, patience.seconds(sent_at, deadline))
+                seconds = patience.attempt_timeout
+                if deadline is not None and deadline - sent_at < seconds:
+                    seconds = max(deadline - sent_at, LEAST_SECONDS)
+                if isinstance(self._key, str):
+                    # The answer has no name here: it may quote the key, and this frame is shown.
+                    outcome = self._understood(
+                        line,
+                        request,
+                        read,
+                        await self._exchange(line, request, self._key, seconds),
+                        self._key,
+                    )
+                else:
+                    outcome = await self._attempt(line, request, read, seconds, self._key)
                 if not isinstance(outcome, BaseException):
                     self._well_answered(line, request, attempts, sent_at, place)
                     return outcome
@@ -267,21 +273,34 @@ class Wire:
                 self._keepers.pop(loop, None)
 
     async def _attempt(
-        self, line: Line, request: Request, read: Read[T], seconds: float
+        self,
+        line: Line,
+        request: Request,
+        read: Read[T],
+        seconds: float,
+        fetch: Callable[[], str | Awaitable[str]],
     ) -> T | NavTalkError | asyncio.CancelledError:
-        """One attempt's result, or its error as a value: see the rules at the top of `transport`."""
-        key: str
-        if isinstance(self._key, str):
-            key = self._key
-        else:
-            asked_at = time.monotonic()
-            try:
-                key = await _fetched(self._key, seconds)
-            except TimeoutError:
-                line.received_at = asyncio.get_running_loop().time()
-                return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
-            seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
-        response = await self._exchange(line, request, key, seconds)
+        """One attempt with a key that has to be fetched: its result, or its error as a value, by the rules at
+        the top of `transport`.
+        """
+        asked_at = time.monotonic()
+        try:
+            key = await _fetched(fetch, seconds)
+        except TimeoutError:
+            line.received_at = asyncio.get_running_loop().time()
+            return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
+        seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
+        return self._understood(line, request, read, await self._exchange(line, request, key, seconds), key)
+
+    def _understood(
+        self,
+        line: Line,
+        request: Request,
+        read: Read[T],
+        response: Response | TransportError | asyncio.CancelledError,
+        key: str,
+    ) -> T | NavTalkError | asyncio.CancelledError:
+        """What *read* makes of *response*, or its error as a value."""
         line.received_at = asyncio.get_running_loop().time()
         if not isinstance(response, Response):
             return response
@@ -298,9 +317,10 @@ class Wire:
         self, line: Line, request: Request, key: str, seconds: float
     ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
         # In a frame of its own, which has ended before an answer is read: the URL holds the key.
-        if key is not self._quoted[0]:
-            self._quoted = key, Secret(quoted(key))
-        url, headers = address(self._base, request, self._quoted, self._key_place)
+        both = self._quoted
+        if both[0] is not key:
+            both = self._quoted = key, Secret(quoted(key))
+        url, headers = address(self._base, request, both, self._key_place)
         self._stats.requests += 1
         return line.transport.exchange(request, url, headers, seconds)
 
