@@ -212,7 +212,7 @@ async def test_a_timeout_is_kept_whatever_is_in_the_way(navtalk_sandbox, until, 
 
 async def test_who_cancels_a_call_that_is_late_as_well_gets_a_cancelled_call(navtalk_sandbox):
     navtalk_sandbox.hold()
-    async with client(navtalk_sandbox, attempt_timeout=0.05, retry=ONCE) as nt:
+    async with client(navtalk_sandbox, attempt_timeout=0.05, retry=ONCE, engine="aiohttp") as nt:
         call = asyncio.create_task(rows(nt.sessions.list()))
         await navtalk_sandbox.arrived(1)
         # Both happen in one turn of the loop, the watchdog first.
