@@ -47,7 +47,7 @@ class NavTalkClient:
         concurrency: the most requests in flight at once, of everything this client does in one event loop.
             `"auto"` learns what the server can use: it begins with 16, grows by half with every round of
             answers as long as more are answered a second and none is refused, up to 256, and keeps trying
-            now and then. A number above 64 is reached after the first round trips.
+            now and then. A number above 128 is reached after the first round trips.
         rate: the most requests a second, in one event loop; None for no such limit. Where the server refuses
             what is too fast, a lower rate is learned from that.
         timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.
@@ -159,6 +159,12 @@ class NavTalkClient:
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._patience)
+
+    def expect(self, at_once: int) -> None:
+        """Say that so many requests at once are about to come: `concurrency="auto"` begins with them then, up
+        to 128, unless it has learned better.
+        """
+        self._wire.expect(at_once)
 
     def at_once(self) -> int:
         """How many requests are allowed in flight at once, at present and in this event loop."""

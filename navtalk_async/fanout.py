@@ -2,13 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
+from typing import Any, Generic, Literal, Self, TypeVar
 
 __all__ = ["READ_AHEAD", "WINDOW", "Bell", "FanOut", "Order"]
 
@@ -65,7 +62,8 @@ class FanOut(Generic[T, R]):
         self._readers = Bell()
         self._hired = 0
         self._left = False
-        self._group: TaskGroup | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         doing = self._taken_up - self._finished
@@ -74,12 +72,9 @@ class FanOut(Generic[T, R]):
     async def __aenter__(self) -> Self:
         if self._group is not None:
             raise RuntimeError("A fan-out runs once; make another for another run.")
-        # A tenth of all that importing us takes, and nothing to who only asks.
-        from anyio import create_task_group  # noqa: PLC0415
-
-        self._group = create_task_group()
+        self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
-        self._group.start_soon(self._feed, self._group)
+        self._start(self._group, self._feed(self._group))
         return self
 
     async def __aexit__(
@@ -87,14 +82,15 @@ class FanOut(Generic[T, R]):
     ) -> None:
         if self._group is not None:
             self._left = True
-            self._group.cancel_scope.cancel()
+            for task in self._tasks:
+                task.cancel()
             # The body's own error is not told to the group, which would wrap it: it passes us by.
             await self._group.__aexit__(None, None, None)
 
     @property
     def is_hungry(self) -> bool:
-        """Whether nothing is left to take up, while more could run at once than does."""
-        return not self._todo and self._taken_up - self._finished < self._at_once()
+        """Whether what is left to take up is less than could run at once, beside what does."""
+        return len(self._todo) < self._at_once() - (self._taken_up - self._finished)
 
     def __aiter__(self) -> Self:
         return self
@@ -113,7 +109,7 @@ class FanOut(Generic[T, R]):
             raise result.error
         return result
 
-    async def _feed(self, group: "TaskGroup") -> None:
+    async def _feed(self, group: asyncio.TaskGroup) -> None:
         try:
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
@@ -128,13 +124,18 @@ class FanOut(Generic[T, R]):
         self._workers.ring()
         self._readers.ring()
 
-    def _hire(self, group: "TaskGroup") -> None:
+    def _start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        task = group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hire(self, group: asyncio.TaskGroup) -> None:
         # As many as there is work for: a million at once, asked for three items, are three.
         for _ in range(min(len(self._todo), self._at_once() - self._hired)):
-            group.start_soon(self._labour, group)
+            self._start(group, self._labour(group))
             self._hired += 1
 
-    async def _labour(self, group: "TaskGroup") -> None:
+    async def _labour(self, group: asyncio.TaskGroup) -> None:
         while self._todo or not self._all_listed:
             at_once = self._at_once()
             if at_once > self._hired:

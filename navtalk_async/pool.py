@@ -100,6 +100,8 @@ class Width:
         self._client = client
         self._fixed = checked_concurrency(concurrency)
         self._slots = None if self._fixed == "auto" else Slots(self._fixed)
+        if self._fixed != "auto":
+            client.expect(self._fixed)
 
     def __call__(self) -> int:
         """How many at once, at present."""

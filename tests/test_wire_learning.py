@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.wire.learning import AFTER_A_PAUSE, FIXED_START, START, FixedLimit, LearningLimit
+from navtalk_async.wire.learning import AFTER_A_PAUSE, ASKED_START, START, FixedLimit, LearningLimit
 
 MOST = 256
 
@@ -209,10 +209,25 @@ def test_whatever_happens_the_limit_stays_between_one_and_its_most(most, learns,
         assert 1 <= limit.now <= most
 
 
+def test_a_job_that_says_how_many_it_wants_begins_with_them_where_nothing_is_known():
+    limit = LearningLimit(256)
+    limit.expect(100)
+    assert limit.now == 100
+    limit.expect(20)
+    assert limit.now == 100
+    limit.expect(1000)
+    assert limit.now == ASKED_START
+    limit.refused(1.0, 0.9, 5)
+    learned = limit.now
+    assert learned < 5
+    limit.expect(100)
+    assert limit.now == learned
+
+
 @given(st.integers(1, 400))
 def test_a_fixed_limit_is_reached_from_a_slow_start(most):
     limit = FixedLimit(most)
-    assert limit.now == min(most, FIXED_START)
+    assert limit.now == min(most, ASKED_START)
     for _ in range(2 * most):
         limit.answered(0.1, 0.0, limit.now, full=True)
     assert limit.now == most

@@ -57,6 +57,7 @@ class WideListing(Generic[T]):
         self._is_awaited = is_awaited
         self._on_doubt = on_doubt
         self._walkers: set[asyncio.Task[None]] = set()
+        self._has_given = self._came_late = False
         self._came = Bell()
         self._error: Exception | None = None
 
@@ -79,7 +80,8 @@ class WideListing(Generic[T]):
                 rows = self._plan.give()
                 if rows is not None:
                     yield rows
-                    self._plan.is_wide = self._most > 1 and self._is_awaited()
+                    self._plan.is_wide = self._most > 1 and (self._came_late or self._is_awaited())
+                    self._has_given, self._came_late = True, False
                 elif self._plan.is_over:
                     return
                 elif self._error is not None:
@@ -98,13 +100,13 @@ class WideListing(Generic[T]):
             await self._came.wait()
         elif (ask := self._plan.take()) is not None:
             await self._step(ask)
+        # Everybody waits for the first page.
+        self._came_late = self._has_given and self._is_awaited()
 
     def _send_out(self) -> None:
         """Have as many walkers as there is to ask, and may be."""
         while len(self._walkers) < self._most and (ask := self._plan.take()) is not None:
-            walker = asyncio.create_task(self._walk(ask))
-            self._walkers.add(walker)
-            walker.add_done_callback(self._walkers.discard)
+            self._walkers.add(asyncio.create_task(self._walk(ask)))
 
     async def _walk(self, ask: Ask[T]) -> None:
         following: Ask[T] | None = ask
@@ -117,6 +119,9 @@ class WideListing(Generic[T]):
         except Exception as error:  # noqa: BLE001 - whoever takes the rows gets it, whatever it is
             self._error = self._error or error
             self._came.ring()
+        finally:
+            # At once, since whoever waits for rows counts on those who are still at work.
+            self._walkers = {walker for walker in self._walkers if walker is not asyncio.current_task()}
 
     async def _step(self, ask: Ask[T]) -> None:
         try:

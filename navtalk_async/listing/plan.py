@@ -87,6 +87,8 @@ class Plan(Generic[T]):
         self._axis = axis
         self._listed = listed
         self._room = walkers * LISTED_AHEAD if listed else walkers
+        self._read_ahead = max(1, walkers // FEW)
+        """How many pages are asked for ahead while nobody waits for them."""
         self._waste = waste * max(1.0, walkers / FEW)
         self._share = min(MOST_WASTE, WASTE * max(1.0, walkers / FEW))
         self._requests = self._rows = self._longest = 0
@@ -124,7 +126,7 @@ class Plan(Generic[T]):
         """The stretches with pages to come for which there is room. In listed order what waits behind a
         stretch takes none of its room, or the first ones would starve.
         """
-        room = self._room if self.is_wide else 1
+        room = self._room if self.is_wide else self._read_ahead
         if self._ahead < room:
             return self._open
         return list(_leading(self._spans, room)) if self._listed else []

@@ -25,9 +25,9 @@ __all__ = ["START", "FixedLimit", "LearningLimit", "Limit"]
 START = 16
 """How many at once a server is met with that is not known yet."""
 
-FIXED_START = 64
-"""How many of a fixed number are sent before the first answer: of a volley of hundreds, a server that is
-limited refuses nearly all. The others wait for a round trip or two."""
+ASKED_START = 128
+"""How many are sent before the first answer where somebody asked for that many: of a volley of hundreds, a
+server that is limited refuses nearly all. The others wait for a round trip or two."""
 
 AFTER_A_PAUSE = 8
 """How many at once after a pause that the server named, next to which a few round trips are nothing."""
@@ -86,6 +86,10 @@ class Limit(Protocol):
     latency: float
     """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
 
+    def expect(self, at_once: int) -> None:
+        """Somebody has asked for so many at once; as long as nothing else is known, begin with them."""
+        ...
+
     def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
         """A good answer came to what left at *sent_at* as the *place*-th in flight; *full* is whether the
         limit was in use.
@@ -106,12 +110,15 @@ class FixedLimit(Limit):
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.now = min(most, FIXED_START)
+        self.now = min(most, ASKED_START)
         self.proven = 0
         self.latency = 0.0
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most}>"
+
+    def expect(self, at_once: int) -> None:
+        """See `Limit.expect`: it has begun with what was asked for."""
 
     def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
         """See `Limit.answered`."""
@@ -166,6 +173,11 @@ class LearningLimit(Limit):
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most} auto>"
+
+    def expect(self, at_once: int) -> None:
+        """See `Limit.expect`."""
+        if self._mode == "grow" and not self._goodput and not self._goal:
+            self._set(max(self.now, min(at_once, ASKED_START)))
 
     def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
         """See `Limit.answered`."""

@@ -150,6 +150,7 @@ class Wire:
         self._quoted: tuple[str, str] = ("", "")
         """The key that was used last, and how it stands in a URL."""
         self._known_server = False
+        self._expected = 0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -214,6 +215,12 @@ class Wire:
         """Tell whoever watches that *event* happened."""
         announce(self._observer, event)
 
+    def expect(self, at_once: int) -> None:
+        """Begin with so many at once, where nothing is known of the server yet."""
+        self._expected = max(self._expected, at_once)
+        for line in list(self._lines.values()):
+            line.gate.limit.expect(at_once)
+
     def at_once(self) -> int:
         """How many requests the limit allows at once, at present and in this event loop."""
         line = self._lines.get(asyncio.get_running_loop())
@@ -252,6 +259,7 @@ class Wire:
             raise ClientClosed("The client is closed.")
         transport = self._transport(body_limit=self._body_limit, trust_env=self._trust_env)
         line = Line(transport, Gate(self._concurrency, self._rate))
+        line.gate.limit.expect(self._expected)
         self._lines[loop] = line
         self._keepers[loop] = self._keep(loop, line)
         await anext(self._keepers[loop])
