@@ -200,8 +200,9 @@ def test_a_walk_that_was_stopped_goes_on_from_its_places(positions, inclusive, w
             break
     assert not places
     assert {row.id for row in all_given} == {row.id for row in server.rows}
-    # Whether a row beyond a border was given before is not known after a restart.
-    assert len(all_given) <= len(server.rows) + FULL * restored
+    # After a restart, a page at a border that is not settled is looked at again, and whether the rows beyond
+    # it were given is not known.
+    assert len(all_given) <= len(server.rows) + 2 * FULL * restored
 
 
 @settings(max_examples=200, deadline=None)

@@ -82,6 +82,7 @@ class WideListing(Generic[T]):
                     yield rows
                     self._plan.is_wide = self._most > 1 and (self._came_late or self._is_awaited())
                     self._has_given, self._came_late = True, False
+                    self._read_ahead()
                 elif self._plan.is_over:
                     return
                 elif self._error is not None:
@@ -95,13 +96,18 @@ class WideListing(Generic[T]):
 
     async def _more(self) -> None:
         """Wait until there may be more rows."""
-        if self._walkers or self._plan.is_wide:
-            self._send_out()
+        self._read_ahead()
+        if self._walkers:
             await self._came.wait()
         elif (ask := self._plan.take()) is not None:
             await self._step(ask)
         # Everybody waits for the first page.
         self._came_late = self._has_given and self._is_awaited()
+
+    def _read_ahead(self) -> None:
+        # A single walk needs nobody to be sent out: whoever wants its next page asks for it.
+        if self._plan.room > 1:
+            self._send_out()
 
     def _send_out(self) -> None:
         """Have as many walkers as there is to ask, and may be."""

@@ -86,9 +86,8 @@ class Plan(Generic[T]):
         self._request = request
         self._axis = axis
         self._listed = listed
-        self._room = walkers * LISTED_AHEAD if listed else walkers
-        self._read_ahead = max(1, walkers // FEW)
-        """How many pages are asked for ahead while nobody waits for them."""
+        self._most_ahead = walkers * LISTED_AHEAD if listed else walkers
+        self._few_ahead = max(1, walkers // FEW)
         self._waste = waste * max(1.0, walkers / FEW)
         self._share = min(MOST_WASTE, WASTE * max(1.0, walkers / FEW))
         self._requests = self._rows = self._longest = 0
@@ -126,10 +125,14 @@ class Plan(Generic[T]):
         """The stretches with pages to come for which there is room. In listed order what waits behind a
         stretch takes none of its room, or the first ones would starve.
         """
-        room = self._room if self.is_wide else self._read_ahead
-        if self._ahead < room:
+        if self._ahead < self.room:
             return self._open
-        return list(_leading(self._spans, room)) if self._listed else []
+        return list(_leading(self._spans, self.room)) if self._listed else []
+
+    @property
+    def room(self) -> int:
+        """How many pages may be on their way or wait to be given."""
+        return self._most_ahead if self.is_wide else self._few_ahead
 
     def _cut(self, within_reach: list[Span[T]]) -> Span[T] | None:
         """A new stretch, the later half of the one that has most left; None if no cut is worth it."""
