@@ -89,8 +89,8 @@ class FanOut(Generic[T, R]):
 
     @property
     def is_hungry(self) -> bool:
-        """Whether what is left to take up is less than could run at once, beside what does."""
-        return len(self._todo) < self._at_once() - (self._taken_up - self._finished)
+        """Whether what is listed, and not handed over yet, is less than could run at once."""
+        return len(self._todo) + self._taken_up - self._handed_over < self._at_once()
 
     def __aiter__(self) -> Self:
         return self

@@ -45,13 +45,13 @@ class Rows(NamedTuple, Generic[T]):
 class Audit:
     """Which short pages to follow, and what came of it."""
 
-    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, chance: Callable[[], float] = random.random, *, refuted: bool = False) -> None:
         self.followed = 0
         """Short pages with a cursor that were followed."""
         self.trusted = 0
         """Short pages with a cursor that were taken for the last ones."""
-        self.refuted = False
-        """Whether there was a row behind a short page."""
+        self.refuted = refuted
+        """Whether there was a row behind a short page, now or earlier; from then on all are followed."""
         self._chance = chance
         self._longest = 0
 
@@ -69,10 +69,14 @@ class Audit:
         return follow
 
     async def whole(
-        self, ask: Callable[[Request], Awaitable[Page[T]]], request: Request, *, full: int
+        self,
+        ask: Callable[[Request], Awaitable[Page[T]]],
+        request: Request,
+        *,
+        full: Callable[[Request], int],
     ) -> Rows[T]:
-        """All rows from the page that *request* asks for on; or up to a page with fewer than *full* rows, and
-        its cursor.
+        """All rows from the page that *request* asks for on; or up to a page with fewer rows than *full* says
+        that a request may bring, and its cursor.
 
         Raises:
             RepeatedPage: see `paging.Trail`.
@@ -86,7 +90,8 @@ class Audit:
             items += page.items
             self.refuted = self.refuted or (after_short and bool(page.items))
             following = trail.after(page)
-            is_short = len(page.items) < full
+            # A page that was too large came as a smaller one: what follows says how many rows were asked for.
+            is_short = following is None or len(page.items) < full(following)
             # An empty page is followed as ever: it says that rows were left out of it.
             if following is not None and is_short and page.items and not self.follows(len(page.items)):
                 return Rows(items, following)

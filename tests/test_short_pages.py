@@ -1,7 +1,11 @@
 """Taking short pages for the last ones saves requests, and never loses a row."""
 
 import random
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,13 +40,15 @@ async def all_of(lists, audit):
     """Everything, as whoever uses an audit gets it: the kept cursors are followed once it is refuted."""
     got, unread = {}, {}
     for number in range(len(lists.lists)):
-        rows = await audit.whole(lists.ask, Request(path="/", params={"list": str(number)}), full=FULL)
+        rows = await audit.whole(
+            lists.ask, Request(path="/", params={"list": str(number)}), full=lambda _: FULL
+        )
         got[number] = rows.items
         if rows.unread is not None:
             unread[number] = rows.unread
     if audit.refuted:
         for number, following in unread.items():
-            rows = await audit.whole(lists.ask, following, full=FULL)
+            rows = await audit.whole(lists.ask, following, full=lambda _: FULL)
             assert rows.unread is None
             got[number] += rows.items
     return list(got.values())
@@ -95,6 +101,28 @@ async def test_a_full_page_and_an_empty_one_are_always_followed():
     assert (audit.followed, audit.trusted) == (0, 0)
 
 
+async def test_a_page_that_came_smaller_than_it_was_asked_for_is_no_short_one():
+    class Heavy(Lists):
+        """Pages of more than three rows are too large, and asked for again with three."""
+
+        async def ask(self, request):
+            page = await super().ask(request)
+            following = page.next and page.next.having(limit="3")
+            return Page(page.items[:3], following and following.having(cursor=str(self.begin(request) + 3)))
+
+        def begin(self, request):
+            return int(request.params.get("cursor", "0"))
+
+    audit = Audit(lambda: 1.0)
+    audit.followed = 1000
+    rows = await audit.whole(
+        Heavy([list(range(9))]).ask,
+        Request(path="/", params={"list": "0"}),
+        full=lambda request: int(request.params.get("limit", FULL)),
+    )
+    assert (rows.items[:9], rows.unread) == (list(range(9)), None)
+
+
 # Over real sockets.
 
 
@@ -102,10 +130,11 @@ def truth(world):
     return {s["id"]: [m["id"] for m in world.messages(s["id"])] for s in world.sessions}
 
 
-async def given_by_pool(nt):
+async def given_by_pool(nt, **options):
     """Every session's messages as the pool gives them, and how many rests there were."""
     got, rests = {}, 0
-    async with SessionPool(nt, concurrency=8, short_pages="audit").transcripts() as transcripts:
+    pool = SessionPool(nt, concurrency=8, short_pages="audit", **options)
+    async with pool.transcripts() as transcripts:
         async for transcript in transcripts:
             assert transcript.is_rest == (transcript.session.id in got)
             got.setdefault(transcript.session.id, []).extend(each.id for each in transcript.messages)
@@ -126,7 +155,7 @@ async def test_a_pool_that_was_wrong_gives_the_rests():
         Sandbox(world, answers=Answers(max_page=4)) as box,
         NavTalkClient("k", base_url=box.navtalk_url) as nt,
     ):
-        got, rests = await given_by_pool(nt)
+        got, rests = await given_by_pool(nt, listing="serial")
     assert got == truth(world)
     assert rests > 100
 
@@ -187,6 +216,36 @@ async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
         assert (report.refuted, unread) == (True, 0)
         assert await kept(tmp_path / "archive.db") == truth(world)
         assert report.messages == sum(map(len, truth(world).values()))
+
+
+async def test_a_store_remembers_that_an_audit_was_wrong(tmp_path):
+    world = World(300, messages=lambda number: 1 if number < 250 else 9)
+    async with Sandbox(world, answers=Answers(max_page=4)) as box:
+        assert (await audited(box, tmp_path / "archive.db"))[0].trusted
+        for session in world.sessions[:100]:
+            world.change_session(session["id"], videoUrl="https://example.com/v.mp4")
+        async with NavTalkClient("k", base_url=box.navtalk_url) as nt:
+            async with SqliteStore(tmp_path / "archive.db") as store:
+                report = await sync(nt, store, short_pages="audit", overlap=timedelta(days=900))
+        assert (report.changed, report.trusted) == (100, 0)
+
+
+async def test_an_unread_session_that_is_gone_or_whose_cursor_is_refused_ends_no_run(tmp_path):
+    world = World(60, messages=2)
+    async with Sandbox(world) as box:
+        await audited(box, tmp_path / "archive.db")
+        async with SqliteStore(tmp_path / "archive.db") as store:
+            gone, stale, *_ = await store.unread("default")
+        world.remove_session(gone.wanted.id)
+        with closing(sqlite3.connect(tmp_path / "archive.db")) as db, db:
+            worn = stale.next.having(cursor="worn out")
+            db.execute(
+                "UPDATE sync_unread SET next = ? WHERE session_id = ?",
+                (msgspec.json.encode(worn).decode(), stale.wanted.id),
+            )
+        report, unread = await audited(box, tmp_path / "archive.db", "follow")
+        assert (unread, report.vanished, report.failed, report.open) == (0, 1, 0, 0)
+        assert truth(world).items() <= (await kept(tmp_path / "archive.db")).items()
 
 
 def test_another_word_is_refused():

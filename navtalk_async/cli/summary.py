@@ -52,12 +52,20 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     pending: int
     failed: Sequence[Failure]
+    unread: int
+    """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
 
     @classmethod
     def of(cls, counts: Counts, failures: Sequence[tuple[str, str, int]]) -> "Kept":
         """What these figures of a store say."""
         failed = [Failure(id=each, reason=reason, attempts=tries) for each, reason, tries in failures]
-        return cls(sessions=counts.sessions, messages=counts.messages, pending=counts.pending, failed=failed)
+        return cls(
+            sessions=counts.sessions,
+            messages=counts.messages,
+            pending=counts.pending,
+            failed=failed,
+            unread=counts.unread,
+        )
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,17 +108,22 @@ def sentences(summary: Summary) -> list[str]:
     )
     if run.doubt:
         told.append(f"Sessions were listed page by page, because {run.doubt}.")
-    return told + short_page_sentences(run) + failed_sentences(kept.failed)
+    return told + short_page_sentences(run, kept) + failed_sentences(kept.failed)
 
 
-def short_page_sentences(run: Run) -> list[str]:
-    """What an audit of short pages came to."""
-    if not run.followed:
-        return []
-    trusted = f"{counted(run.trusted, 'short page')} taken for the last of a session"
+def short_page_sentences(run: Run, kept: Kept) -> list[str]:
+    """What an audit of short pages came to, and what it has left alone so far."""
+    told = []
     if run.refuted:
-        return [f"{trusted}, and followed when messages came after another one."]
-    return [f"{trusted}; {run.followed:,} others followed, and nothing came after them."]
+        told.append("Messages came after a short page: so all short pages are followed.")
+    elif run.followed:
+        told.append(f"{counted(run.followed, 'short page')} followed, and nothing came after any of them.")
+    if kept.unread:
+        told.append(
+            f"The short last page of {counted(kept.unread, 'session')} was taken for the last one; "
+            "--short-pages follow makes sure."
+        )
+    return told
 
 
 def failed_sentences(failed: Sequence[Failure]) -> list[str]:

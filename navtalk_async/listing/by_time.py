@@ -7,7 +7,7 @@ from typing import Self
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.models import Request, Session, moment_of
 
-__all__ = ["ByTime", "seconds_of"]
+__all__ = ["ByTime", "moment_at", "seconds_of"]
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - most APIs write their times without a zone, in UTC
 SECOND = timedelta(seconds=1)
@@ -45,7 +45,7 @@ class ByTime:
         """See `Axis.asked_from`. Whether the API's bound belongs to what it bounds is not documented: asked
         from one second earlier, both come to the same.
         """
-        moment = EPOCH.replace(tzinfo=UTC) + max(position - 1, FIRST) * SECOND
+        moment = moment_at(max(position - 1, FIRST))
         return self._dialect.beginning(self._request, moment) or self._request
 
     def positions(self, rows: Sequence[Session]) -> list[int] | None:
@@ -55,6 +55,11 @@ class ByTime:
         except (TypeError, ValueError):
             moments = [row.start_time for row in rows]
         return None if None in moments else [seconds_of(moment) for moment in moments if moment]
+
+
+def moment_at(seconds: int) -> datetime:
+    """The moment so many seconds after 1970 began, aware and UTC."""
+    return EPOCH.replace(tzinfo=UTC) + seconds * SECOND
 
 
 def seconds_of(moment: datetime) -> int:

@@ -29,7 +29,8 @@ class WideListing(Generic[T]):
         walkers: the most requests at once.
         listed: whether rows come in the order of the list, or each page as soon as it is there.
         full: how many rows are asked for at once.
-        is_awaited: whether whoever takes the rows has nothing else to do; asked when the next are wanted.
+        is_awaited: whether whoever takes the rows has nothing else to do; asked when the next are wanted, and
+            when they come. Default: whether more time went into waiting for rows than into using them.
         waste: how many requests may come to nothing before anything is known of the list.
         places: where an earlier walk of the same list had come to.
         on_doubt: called with the reason when the server makes it necessary to walk in the plain way.
@@ -44,7 +45,7 @@ class WideListing(Generic[T]):
         walkers: int,
         listed: bool,
         full: int,
-        is_awaited: Callable[[], bool] = lambda: True,
+        is_awaited: Callable[[], bool] | None = None,
         waste: int = FIRST_WASTE,
         places: Iterable[Place] = (),
         on_doubt: Callable[[str], None] | None = None,
@@ -54,10 +55,11 @@ class WideListing(Generic[T]):
             request, axis=axis, walkers=walkers, listed=listed, full=full, waste=waste, places=places
         )
         self._most = walkers
-        self._is_awaited = is_awaited
+        self._is_awaited = is_awaited or self._waits_most
         self._on_doubt = on_doubt
         self._walkers: set[asyncio.Task[None]] = set()
         self._has_given = self._came_late = False
+        self._waiting_seconds = self._using_seconds = 0.0
         self._came = Bell()
         self._error: Exception | None = None
 
@@ -74,12 +76,15 @@ class WideListing(Generic[T]):
         Raises:
             RepeatedPage: the pages of a walk lead in a circle, or go on without rows.
         """
+        loop = asyncio.get_running_loop()
         # Tasks, and no task group: there must be none around a yield. Who leaves early closes the generator.
         try:
             while True:
                 rows = self._plan.give()
                 if rows is not None:
+                    given_at = loop.time()
                     yield rows
+                    self._using_seconds += loop.time() - given_at
                     self._plan.is_wide = self._most > 1 and (self._came_late or self._is_awaited())
                     self._has_given, self._came_late = True, False
                     self._read_ahead()
@@ -88,11 +93,16 @@ class WideListing(Generic[T]):
                 elif self._error is not None:
                     raise self._error
                 else:
+                    wanted_at = loop.time()
                     await self._more()
+                    self._waiting_seconds += loop.time() - wanted_at
         finally:
             for walker in self._walkers:
                 walker.cancel()
             await asyncio.gather(*self._walkers, return_exceptions=True)
+
+    def _waits_most(self) -> bool:
+        return self._waiting_seconds > self._using_seconds
 
     async def _more(self) -> None:
         """Wait until there may be more rows."""

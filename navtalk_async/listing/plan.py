@@ -101,7 +101,9 @@ class Plan(Generic[T]):
         self._looks: deque[Ask[T]] = deque()
         self._given = array("q")
         """Hashes of the ids of all rows given, eight bytes each: left out, should all be walked again."""
+        self._given_up_to = -math.inf
         self._skip: frozenset[int] = frozenset()
+        self._order_kept_by: Axis[T] | None = None
 
     def __repr__(self) -> str:
         return f"<Plan [{len(self._spans)} stretches, {self._requests} requests, {self._rows} rows]>"
@@ -202,9 +204,9 @@ class Plan(Generic[T]):
             return None
         positions = self._axis.positions(page.items)
         if positions is None:
-            self._fall_back("a row has no time")
+            self._fall_back("a row has no time", in_order=False)
         elif positions != sorted(positions) or (positions and positions[0] < span.reached):
-            self._fall_back("its rows do not come in the order of their times")
+            self._fall_back("its rows do not come in the order of their times", in_order=False)
         elif positions and positions[0] < span.begin - 1:
             self._fall_back("the server does not begin where it is asked to")
         else:
@@ -234,10 +236,19 @@ class Plan(Generic[T]):
     def _keep(self, span: Span[T], rows: list[T], following: Request | None) -> None:
         if self._skip:
             rows = [row for row in rows if hash(row.id) not in self._skip]
+        if self._order_kept_by is not None:
+            # What came late before a row that was given has come too late to be given in order.
+            positions = self._order_kept_by.positions(rows)
+            if positions is not None:
+                rows = rows[bisect_left(positions, self._given_up_to) :]
         span.next = following
         if following is None:
             self._open.remove(span)
         self._rows += len(rows)
+        if not rows and following is not None and span.head is None and not span.parts:
+            # Nothing of it came yet: what waits behind nobody takes no room.
+            span.place, span.taken = following, span.reached
+            return
         span.parts.append(Part(rows, following, span.reached))
         self._ahead += 1
         self._came.append(span)
@@ -262,19 +273,32 @@ class Plan(Generic[T]):
 
     def _looked(self, ask: Ask[T], page: Page[T]) -> None:
         """Rows that were missing and are there now have come late; if they are not, the server errs."""
+        positions = (self._axis and self._axis.positions(page.items)) or []
         there = {row.id for row in page.items}
-        if not all(row.id in there for _, row in ask.missing):
+        owner = self._after(ask.span) or ask.span
+        # What came late beyond its end as well is for the stretch there to find.
+        own_end = math.inf if owner is ask.span else owner.end
+        late = [row for position, row in ask.missing if row.id in there and position < own_end]
+        lacking = [seen for seen in ask.missing if seen[1].id not in there]
+        until = math.inf if page.next is None or not positions else positions[-1]
+        begins = positions[0] if positions else math.inf
+        if begins < ask.span.end - 1 or any(position < until for position, _ in lacking):
             self._fall_back("the server does not give all that follows where it is asked to begin")
             return
-        ask.span.unsettled = None
-        late = [row for _, row in ask.missing]
+        if lacking and page.next is not None:
+            # More begins in those seconds than fits in one page.
+            self._looks.append(Ask(page.next, ask.span, lacking))
+        elif self._listed or not late:
+            ask.span.unsettled = None
+        if not late:
+            return
         self._rows += len(late)
-        owner = self._after(ask.span) or ask.span
         if self._listed and owner.parts:
             first = owner.parts[0]
             owner.parts[0] = first._replace(rows=self._merged(late, first.rows))
         else:
-            owner.parts.appendleft(Part(late, owner.place, owner.taken))
+            settles = None if lacking or self._listed else ask.span
+            owner.parts.appendleft(Part(late, owner.place, owner.taken, settles))
             self._ahead += 1
             self._came.append(owner)
 
@@ -284,12 +308,14 @@ class Plan(Generic[T]):
         order = sorted(zip(positions, every, strict=True), key=lambda each: (each[0], each[1].id))
         return [row for _, row in order]
 
-    def _fall_back(self, reason: str) -> None:
+    def _fall_back(self, reason: str, *, in_order: bool = True) -> None:
         """Walk the list in the plain way from now on: the walk from its begin goes on where it is, if it is
-        not over; else all is walked again, and what was given is left out.
+        not over; else all is walked again, and what was given is left out. *in_order* is whether the list is
+        in the order of its axis all the same.
         """
         # A list that nobody wants to cut may be in any order.
         self.doubt = reason if self.is_wide else None
+        self._order_kept_by = self._axis if self._listed and in_order else None
         self._axis = None
         self._skip = frozenset(self._given)
         self._looks.clear()
@@ -312,6 +338,7 @@ class Plan(Generic[T]):
         if span is None:
             return None
         rows = span.take()
+        self._given_up_to = span.taken
         self._ahead -= 1
         if span.is_over:
             self._forget()

@@ -57,6 +57,8 @@ class Part(NamedTuple, Generic[T]):
     rows: list[T]
     following: Request | None
     reached: float
+    settles: "Span[T] | None" = None
+    """The stretch whose walk saw them beyond its end."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -161,6 +163,8 @@ class Span(Generic[T]):
         """The rows of the next part, which are the taker's from now on."""
         part = self.parts.popleft()
         self.place, self.taken = part.following, part.reached
+        if part.settles is not None:
+            part.settles.unsettled = None
         return part.rows
 
     def written(self) -> Place | None:

@@ -108,6 +108,10 @@ class SqliteStore:
         """See `Store.keep`."""
         await self._run(self._keep, project, finished)
 
+    async def refute(self, project: str) -> None:
+        """See `Store.refute`."""
+        await self._run(self._write, "UPDATE sync_projects SET refuted = 1 WHERE project = ?", [(project,)])
+
     async def unread(self, project: str) -> list[Unread]:
         """See `Store.unread`."""
         rows = await self._run(
@@ -200,8 +204,8 @@ class SqliteStore:
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 (project, api, scope),
             )
-        [(begun_api, begun_scope, places, watermark)] = self._all(
-            "SELECT api, scope, next, watermark FROM sync_projects WHERE project = ?", (project,)
+        [(begun_api, begun_scope, places, watermark, refuted)] = self._all(
+            "SELECT api, scope, next, watermark, refuted FROM sync_projects WHERE project = ?", (project,)
         )
         _same(self.path, project, "API", begun_api, api)
         _same(self.path, project, "filters", begun_scope, scope)
@@ -217,6 +221,7 @@ class SqliteStore:
             watermark=watermark,
             pending=[Wanted(session_id, of) for session_id, of, reason in states if reason is None],
             failed=sum(reason is not None for _, _, reason in states),
+            refuted=bool(refuted),
             known=self._known(project),
         )
 
@@ -300,7 +305,7 @@ class SqliteStore:
                 [(project, fetched.wanted.id) for fetched in finished],
             )
             db.executemany(
-                "INSERT INTO sync_unread VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO sync_unread VALUES (?, ?, ?, ?, ?)",
                 [
                     (project, *each.wanted, msgspec.json.encode(each.unread).decode(), len(each.messages))
                     for each in finished

@@ -43,7 +43,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_in_order ON messages (project, session_id, position);
 CREATE TABLE sync_projects (
     project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
-    next TEXT, reached TEXT, watermark TEXT, listings INTEGER NOT NULL DEFAULT 0
+    next TEXT, reached TEXT, watermark TEXT, listings INTEGER NOT NULL DEFAULT 0,
+    refuted INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE sync_pending (
     project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
@@ -54,7 +55,7 @@ CREATE TABLE sync_pending (
 """`sync_pending` holds the sessions whose messages are not kept; those with a *reason* have failed.
 `sync_unread` holds cursors that were not followed."""
 
-UPGRADES = {1: UNREAD}
+UPGRADES = {1: f"{UNREAD} ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;"}
 """What makes a version into the next one."""
 
 

@@ -108,6 +108,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     pending: list[Wanted] = []
     """Sessions that are journalled, and whose messages are not kept yet."""
     failed: int = 0
+    refuted: bool = False
+    """Whether this server is known to have messages behind short pages."""
     known: list[str] = []
     """A few sessions that are surely in this project."""
 
@@ -163,6 +165,10 @@ class Store(Protocol):
 
     async def keep(self, project: str, finished: Sequence[Fetched]) -> None:
         """Keep the messages of some sessions, which are pending no more unless they have changed since."""
+        ...
+
+    async def refute(self, project: str) -> None:
+        """Record that there were messages behind a short page."""
         ...
 
     async def unread(self, project: str) -> list[Unread]:

@@ -106,6 +106,7 @@ class Fetching:
         await self._second_chance()
         if self._audit is None or self._audit.refuted:
             await self._finish_unread()
+            await self._second_chance()
 
     async def _each(self, wanted: AsyncGenerator[Sequence[Wanted], None], on_error: OnError) -> None:
         async def fetch(one: Wanted) -> None:
@@ -136,7 +137,11 @@ class Fetching:
     async def _rows(self, request: Request) -> Rows[Message]:
         if self._audit is None:
             return Rows(await whole(self._list_messages, request))
-        rows = await self._audit.whole(self._list_messages, request, full=self._dialect.rows(request))
+        known = self._audit.refuted
+        rows = await self._audit.whole(self._list_messages, request, full=self._dialect.rows)
+        if self._audit.refuted and not known:
+            # For the next run, should this one not come to follow what it left alone.
+            await self._store.refute(self._project)
         self._progress.followed, self._progress.trusted = self._audit.followed, self._audit.trusted
         self._progress.refuted = self._audit.refuted
         return rows
@@ -146,7 +151,16 @@ class Fetching:
         unread = await self._store.unread(self._project)
 
         async def finish(one: Unread) -> None:
-            messages = await whole(self._list_messages, one.next)
+            try:
+                messages = await whole(self._list_messages, one.next)
+            except OF_THE_RUN:
+                raise
+            except NavTalkError as error:
+                # The cursor may have grown too old: the second chance asks for the session from its begin.
+                self._progress.open += 1
+                if not (isinstance(error, NotFound) and await self._is_gone(one.wanted)):
+                    await self._weigh(one.wanted, error)
+                return
             await self._commits.add(Fetched(one.wanted, messages, one.first))
             self._progress.messages += len(messages)
 
@@ -185,6 +199,7 @@ class Fetching:
         ]
         await self._store.fail(self._project, rows)
         self._progress.open -= len(rows)
+        self._failures = {}
 
     async def _remember(self, wanted: Wanted, error: NavTalkError) -> None:
         self._failures[wanted] = error

@@ -64,6 +64,7 @@ class Progress(msgspec.Struct, kw_only=True):
         for place in places:
             if place.reached is None and place.begin is None:
                 return
-            since = max(began, place.reached or began, place.begin or began)
+            known = (each for each in (place.reached, place.begin) if each is not None)
+            since = max([began, *known])
             unlisted += max(0, min(ends, ends if place.end is None else place.end) - since)
         self.unlisted = unlisted

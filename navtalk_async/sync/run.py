@@ -69,7 +69,7 @@ async def sync(
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
     scope, progress = scope or Scope(), progress or Progress()
-    audit = Audit() if checked_short_pages(short_pages) == "audit" else None
+    checked_short_pages(short_pages)
     check_scope(client, scope)
     bulk = client.using(lane="bulk")
     width = Width(bulk, concurrency)
@@ -79,6 +79,9 @@ async def sync(
     def get_session(request: Request) -> Awaitable[Session]:
         return bulk.ask(request, client.dialect.read_session)
 
+    standing = await store.claim(
+        project, api=client.dialect.api, scope=scope.text(), retry_failed=retry_failed
+    )
     commits = GroupCommit(partial(store.keep, project))
     fetching = Fetching(
         client.dialect,
@@ -86,7 +89,7 @@ async def sync(
         commits,
         project=project,
         role=scope.role,
-        audit=audit,
+        audit=Audit(refuted=standing.refuted) if short_pages == "audit" else None,
         progress=progress,
         list_sessions=list_sessions,
         list_messages=width.bound(bulk.messages.page),
@@ -104,9 +107,6 @@ async def sync(
         walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
         on_doubt=lambda reason: client.announce(ListedPlainly(reason)),
-    )
-    standing = await store.claim(
-        project, api=client.dialect.api, scope=scope.text(), retry_failed=retry_failed
     )
     progress.failed = standing.failed
     progress.resumed = bool(standing.places or standing.pending)

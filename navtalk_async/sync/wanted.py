@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import NotFound
-from navtalk_async.listing.by_time import ByTime
+from navtalk_async.listing.by_time import ByTime, moment_at
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.models import Page, Place, Request, Session, moment_of
@@ -85,7 +85,7 @@ class Listed:
         self, standing: Standing, overlap: timedelta
     ) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
         self._progress.ends_at = moment_of(self._scope.end) or self._began
-        self._progress.began_at = moment_of(self._scope.start)
+        self._progress.began_at = moment_of(self._scope.start) or first_moment(standing.places)
         request = self._listing_from(_earlier(standing.watermark, overlap))
         listing: WideListing[Session] = WideListing(
             self._list_sessions,
@@ -129,6 +129,14 @@ def first_page(dialect: Dialect, scope: Scope, start: datetime | str | None) -> 
         ValueError: a filter that cannot be right.
     """
     return dialect.list_sessions(start_time=start, end_time=scope.end, status=scope.status)
+
+
+def first_moment(places: Sequence[Place]) -> datetime | None:
+    """Where the first of *places* goes on; None where that is not known."""
+    known = [
+        position for place in places for position in (place.begin, place.reached) if position is not None
+    ]
+    return moment_at(min(known)) if known else None
 
 
 def _earlier(text: str | None, by: timedelta) -> datetime | None:

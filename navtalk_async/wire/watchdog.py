@@ -21,6 +21,7 @@ class Watchdog(Generic[K]):
     def __init__(self, end: Callable[[K], object]) -> None:
         self._end = end
         self._due: dict[K, float] = {}
+        self._ended: set[K] = set()
         self._looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -32,7 +33,10 @@ class Watchdog(Generic[K]):
 
     def forget(self, what: K) -> bool:
         """Watch *what* no longer; whether its time was up, and it has been ended for that."""
-        return self._due.pop(what, None) is None
+        if self._due.pop(what, None) is not None or what not in self._ended:
+            return False
+        self._ended.discard(what)
+        return True
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -52,6 +56,7 @@ class Watchdog(Generic[K]):
         self._timer, self._looks_at = None, math.inf
         for what in [what for what, due in self._due.items() if due <= due_by]:
             del self._due[what]
+            self._ended.add(what)
             self._end(what)
         if self._due:
             self._look_at(min(self._due.values()), loop)
