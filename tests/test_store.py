@@ -349,6 +349,7 @@ async def test_an_archive_of_the_first_version_is_gone_on_with(tmp_path):
         await journal(store, "default", [session(1)], LATER)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DROP TABLE sync_unread")
+        db.execute("ALTER TABLE sync_projects DROP COLUMN refuted")
         db.execute("UPDATE sync_projects SET next = ?", (msgspec.json.encode(LATER.next).decode(),))
         db.execute("PRAGMA user_version = 1")
     async with SqliteStore(path) as store:
