@@ -144,6 +144,7 @@ async def test_an_export_is_the_world_exactly_whatever_goes_wrong_and_whatever_t
             "messages": box.world.total_messages,
             "pending": 0,
             "failed": [],
+            "unread": 0,
         }
         assert (summary["exit_code"], summary["complete"]) == (0, True)
         assert summary["run"]["inserted"] == summary["run"]["done"] == 150
