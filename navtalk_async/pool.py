@@ -37,7 +37,7 @@ When = datetime | date | str
 OnError = Literal["raise", "yield"]
 
 AUTO_WALKERS = 32
-"""The most pages of a listing at once where `auto` says nothing of it."""
+"""The most pages of a listing at once for `auto`: the client's limit holds for them as well."""
 
 
 class Slots:

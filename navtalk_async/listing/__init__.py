@@ -1,1 +1,1 @@
-"""List one long span from many places at once."""
+"""List one long span of time from many places at once."""

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from navtalk_async.errors import AccessDenied, ApiError, DecodeFailed, RateLimited
 from navtalk_async.fanout import Bell
 from navtalk_async.listing.plan import FIRST_WASTE, Ask, Plan
-from navtalk_async.listing.span import Axis
+from navtalk_async.listing.stretch import Axis
 from navtalk_async.models import Page, Place, Record, Request
 
 __all__ = ["WideListing"]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
-from navtalk_async.listing.span import Axis, Head, Part, Seen, Span
+from navtalk_async.listing.stretch import Axis, Head, Part, Seen, Stretch
 from navtalk_async.models import Page, Place, Record, Request
 
 __all__ = ["FIRST_WASTE", "Ask", "Plan"]
@@ -35,9 +35,13 @@ more, in proportion."""
 WASTE = 0.18
 """How many more may, for each page that was full, with up to `FEW` walkers; with more, in proportion."""
 
-FEW, MOST_WASTE = 32, 0.5
+MOST_WASTE = 0.5
+"""And never more than this."""
 
-MOST_LEFT = attrgetter("left")
+FEW = 32
+"""So many walkers are not many."""
+
+LEFT = attrgetter("left")
 
 LISTED_AHEAD = 16
 """How many pages may wait for their turn in listed order, for each walker: most of them for the slowest."""
@@ -47,7 +51,7 @@ class Ask(NamedTuple, Generic[T]):
     """A page to ask for."""
 
     request: Request
-    span: Span[T]
+    stretch: Stretch[T]
     missing: Seen[T] = []  # noqa: RUF012 - a default that nobody changes
     """Rows that the page should show to be there; if there are any, that is all it is asked for."""
 
@@ -92,12 +96,12 @@ class Plan(Generic[T]):
         self._share = min(MOST_WASTE, WASTE * max(1.0, walkers / FEW))
         self._requests = self._rows = self._longest = 0
         self._full = full
-        self._spans: list[Span[T]] = [Span.of(place) for place in places]
-        self._spans = self._spans or [_from_the_start(request)]
-        self._open = list(self._spans)
+        self._stretches: list[Stretch[T]] = [Stretch.of(place) for place in places]
+        self._stretches = self._stretches or [_from_the_start(request)]
+        self._open = list(self._stretches)
         """Those with pages to come, in the same order."""
         self._ahead = self._probes = 0
-        self._came: deque[Span[T]] = deque()
+        self._came: deque[Stretch[T]] = deque()
         self._looks: deque[Ask[T]] = deque()
         self._given = array("q")
         """Hashes of the ids of all rows given, eight bytes each: left out, should all be walked again."""
@@ -106,7 +110,7 @@ class Plan(Generic[T]):
         self._order_kept_by: Axis[T] | None = None
 
     def __repr__(self) -> str:
-        return f"<Plan [{len(self._spans)} stretches, {self._requests} requests, {self._rows} rows]>"
+        return f"<Plan [{len(self._stretches)} stretches, {self._requests} requests, {self._rows} rows]>"
 
     # What to ask.
 
@@ -115,41 +119,43 @@ class Plan(Generic[T]):
         if self._looks:
             return self._looks.popleft()
         within_reach = self._within_reach()
-        span = next((span for span in within_reach if not span.asked), None) or self._cut(within_reach)
-        if span is None or span.next is None:
+        stretch = next((stretch for stretch in within_reach if not stretch.asked), None) or self._cut(
+            within_reach
+        )
+        if stretch is None or stretch.next is None:
             return None
-        span.asked = True
+        stretch.asked = True
         self._ahead += 1
-        self._probes += span.is_probe
-        return Ask(span.next, span)
+        self._probes += stretch.is_probe
+        return Ask(stretch.next, stretch)
 
-    def _within_reach(self) -> list[Span[T]]:
+    def _within_reach(self) -> list[Stretch[T]]:
         """The stretches with pages to come for which there is room. In listed order what waits behind a
         stretch takes none of its room, or the first ones would starve.
         """
         if self._ahead < self.room:
             return self._open
-        return list(_leading(self._spans, self.room)) if self._listed else []
+        return list(_leading(self._stretches, self.room)) if self._listed else []
 
     @property
     def room(self) -> int:
         """How many pages may be on their way or wait to be given."""
         return self._most_ahead if self.is_wide else self._few_ahead
 
-    def _cut(self, within_reach: list[Span[T]]) -> Span[T] | None:
+    def _cut(self, within_reach: list[Stretch[T]]) -> Stretch[T] | None:
         """A new stretch, the later half of the one that has most left; None if no cut is worth it."""
         axis = self._axis
         if axis is None or not within_reach or not self.is_wide or not self._can_afford_a_probe():
             return None
-        best = max(within_reach, key=MOST_LEFT)
+        best = max(within_reach, key=LEFT)
         if best.left < WORTH_A_CUT * self._full:
             return None
         middle = best.middle(axis.horizon)
         if middle is None:
             return None
         later = best.cut(middle, axis.asked_from(middle))
-        for spans in (self._spans, self._open):
-            spans.insert(spans.index(best) + 1, later)
+        for stretches in (self._stretches, self._open):
+            stretches.insert(stretches.index(best) + 1, later)
         return later
 
     def _can_afford_a_probe(self) -> bool:
@@ -164,76 +170,76 @@ class Plan(Generic[T]):
         Raises:
             RepeatedPage: see `paging.Trail`.
         """
-        span = ask.span
+        stretch = ask.stretch
         self._requests += 1
         self._longest = max(self._longest, len(page.items))
-        if span not in self._spans:
+        if stretch not in self._stretches:
             return
         if ask.missing:
             self._looked(ask, page)
             return
-        self._is_back(span)
-        if (positions := self._positions(span, page)) is not None:
-            self._received(span, ask.request, page, positions)
-        elif span in self._spans:
-            self._keep(span, page.items, span.trail.after(page))
+        self._is_back(stretch)
+        if (positions := self._positions(stretch, page)) is not None:
+            self._received(stretch, ask.request, page, positions)
+        elif stretch in self._stretches:
+            self._keep(stretch, page.items, stretch.trail.after(page))
 
-    def _is_back(self, span: Span[T]) -> None:
-        span.asked = False
+    def _is_back(self, stretch: Stretch[T]) -> None:
+        stretch.asked = False
         self._ahead -= 1
-        self._probes -= span.is_probe
+        self._probes -= stretch.is_probe
 
     def refused(self, ask: Ask[T]) -> bool:
         """Whether to ask again otherwise: a cursor from an earlier run may have grown too old, and then the
         time beside it says where to go on.
         """
-        span = ask.span
-        if not span.restored or span.trail.has_moved or ask.missing:
+        stretch = ask.stretch
+        if not stretch.restored or stretch.trail.has_moved or ask.missing:
             return False
-        self._is_back(span)
-        span.restored = False
-        known = [position for position in (span.taken, span.begin) if not math.isinf(position)]
+        self._is_back(stretch)
+        stretch.restored = False
+        known = [position for position in (stretch.taken, stretch.begin) if not math.isinf(position)]
         from_there = self._axis.asked_from(int(max(known))) if self._axis and known else self._request
-        span.reached = -math.inf
-        span.restart(from_there)
+        stretch.reached = -math.inf
+        stretch.restart(from_there)
         return True
 
-    def _positions(self, span: Span[T], page: Page[T]) -> list[int] | None:
+    def _positions(self, stretch: Stretch[T], page: Page[T]) -> list[int] | None:
         """Where the rows of *page* are; None where the list is not, or from now on no more, cut by that."""
         if self._axis is None:
             return None
         positions = self._axis.positions(page.items)
         if positions is None:
             self._fall_back("a row has no time", in_order=False)
-        elif positions != sorted(positions) or (positions and positions[0] < span.reached):
+        elif positions != sorted(positions) or (positions and positions[0] < stretch.reached):
             self._fall_back("its rows do not come in the order of their times", in_order=False)
-        elif positions and positions[0] < span.begin - 1:
+        elif positions and positions[0] < stretch.begin - 1:
             self._fall_back("the server does not begin where it is asked to")
         else:
             return positions
         return None
 
-    def _received(self, span: Span[T], request: Request, page: Page[T], positions: list[int]) -> None:
-        low, high = bisect_left(positions, span.begin), bisect_left(positions, span.end)
+    def _received(self, stretch: Stretch[T], request: Request, page: Page[T], positions: list[int]) -> None:
+        low, high = bisect_left(positions, stretch.begin), bisect_left(positions, stretch.end)
         beyond = list(zip(positions[high:], page.items[high:], strict=True))
-        following = None if beyond else span.trail.after(page)
+        following = None if beyond else stretch.trail.after(page)
         if positions:
-            if span.was_short:
+            if stretch.was_short:
                 # There is more behind a page that seemed to be the last: the server's pages are shorter.
                 self._full = max(1, self._longest)
-            span.advance(positions, full=self._full)
-            span.estimate(self._axis.horizon if self._axis else 0)
-        self._keep(span, page.items[low:high], following)
-        if span.head is None and (low < len(positions) or following is None):
+            stretch.advance(positions, full=self._full)
+            stretch.estimate(self._axis.horizon if self._axis else 0)
+        self._keep(stretch, page.items[low:high], following)
+        if stretch.head is None and (low < len(positions) or following is None):
             until = math.inf if page.next is None else positions[-1]
-            span.head = Head(frozenset(row.id for row in page.items[low:]), until)
-            if span.expected is not None:
-                self._compare(*span.expected, span)
+            stretch.head = Head(frozenset(row.id for row in page.items[low:]), until)
+            if stretch.expected is not None:
+                self._compare(*stretch.expected, stretch)
         if beyond:
-            span.unsettled = request
-            self._compare(span, beyond, self._after(span))
+            stretch.unsettled = request
+            self._compare(stretch, beyond, self._after(stretch))
 
-    def _keep(self, span: Span[T], rows: list[T], following: Request | None) -> None:
+    def _keep(self, stretch: Stretch[T], rows: list[T], following: Request | None) -> None:
         if self._skip:
             rows = [row for row in rows if hash(row.id) not in self._skip]
         if self._order_kept_by is not None:
@@ -241,55 +247,55 @@ class Plan(Generic[T]):
             positions = self._order_kept_by.positions(rows)
             if positions is not None:
                 rows = rows[bisect_left(positions, self._given_up_to) :]
-        span.next = following
+        stretch.next = following
         if following is None:
-            self._open.remove(span)
+            self._open.remove(stretch)
         self._rows += len(rows)
-        if not rows and following is not None and span.head is None and not span.parts:
+        if not rows and following is not None and stretch.head is None and not stretch.parts:
             # Nothing of it came yet: what waits behind nobody takes no room.
-            span.place, span.taken = following, span.reached
+            stretch.place, stretch.taken = following, stretch.reached
             return
-        span.parts.append(Part(rows, following, span.reached))
+        stretch.parts.append(Part(rows, following, stretch.reached))
         self._ahead += 1
-        self._came.append(span)
+        self._came.append(stretch)
 
-    def _after(self, span: Span[T]) -> Span[T] | None:
-        following = self._spans[self._spans.index(span) + 1 :][:1]
-        return following[0] if following and following[0].begin == span.end else None
+    def _after(self, stretch: Stretch[T]) -> Stretch[T] | None:
+        following = self._stretches[self._stretches.index(stretch) + 1 :][:1]
+        return following[0] if following and following[0].begin == stretch.end else None
 
-    def _compare(self, span: Span[T], beyond: Seen[T], later: Span[T] | None) -> None:
-        """See that what the walk of *span* saw *beyond* its end was found by *later*, which begins there."""
+    def _compare(self, stretch: Stretch[T], beyond: Seen[T], later: Stretch[T] | None) -> None:
+        """See that *later* has found what the walk of *stretch* saw *beyond* its end, where *later* begins."""
         missing = beyond
         if later is not None and not later.restored:
             if later.head is None:
-                later.expected = (span, beyond)
+                later.expected = (stretch, beyond)
                 return
             later.expected = None
             missing = later.head.lacks(beyond)
         if missing and self._axis is not None:
-            self._looks.append(Ask(self._axis.asked_from(int(span.end)), span, missing))
+            self._looks.append(Ask(self._axis.asked_from(int(stretch.end)), stretch, missing))
         else:
-            span.unsettled = None
+            stretch.unsettled = None
 
     def _looked(self, ask: Ask[T], page: Page[T]) -> None:
         """Rows that were missing and are there now have come late; if they are not, the server errs."""
         positions = (self._axis and self._axis.positions(page.items)) or []
         there = {row.id for row in page.items}
-        owner = self._after(ask.span) or ask.span
+        owner = self._after(ask.stretch) or ask.stretch
         # What came late beyond its end as well is for the stretch there to find.
-        own_end = math.inf if owner is ask.span else owner.end
+        own_end = math.inf if owner is ask.stretch else owner.end
         late = [row for position, row in ask.missing if row.id in there and position < own_end]
         lacking = [seen for seen in ask.missing if seen[1].id not in there]
         until = math.inf if page.next is None or not positions else positions[-1]
         begins = positions[0] if positions else math.inf
-        if begins < ask.span.end - 1 or any(position < until for position, _ in lacking):
+        if begins < ask.stretch.end - 1 or any(position < until for position, _ in lacking):
             self._fall_back("the server does not give all that follows where it is asked to begin")
             return
         if lacking and page.next is not None:
             # More begins in those seconds than fits in one page.
-            self._looks.append(Ask(page.next, ask.span, lacking))
+            self._looks.append(Ask(page.next, ask.stretch, lacking))
         elif self._listed or not late:
-            ask.span.unsettled = None
+            ask.stretch.unsettled = None
         if not late:
             return
         self._rows += len(late)
@@ -297,7 +303,7 @@ class Plan(Generic[T]):
             first = owner.parts[0]
             owner.parts[0] = first._replace(rows=self._merged(late, first.rows))
         else:
-            settles = None if lacking or self._listed else ask.span
+            settles = None if lacking or self._listed else ask.stretch
             owner.parts.appendleft(Part(late, owner.place, owner.taken, settles))
             self._ahead += 1
             self._came.append(owner)
@@ -319,71 +325,71 @@ class Plan(Generic[T]):
         self._axis = None
         self._skip = frozenset(self._given)
         self._looks.clear()
-        first = self._spans[0]
+        first = self._stretches[0]
         if math.isinf(first.begin) and first.next is not None:
             first.end = math.inf
-            self._spans = [first]
+            self._stretches = [first]
         else:
-            self._spans = [_from_the_start(self._request)]
-        self._came = deque(span for span in self._came if span in self._spans)
-        self._open = list(self._spans)
-        self._ahead = sum(span.ahead for span in self._spans)
+            self._stretches = [_from_the_start(self._request)]
+        self._came = deque(stretch for stretch in self._came if stretch in self._stretches)
+        self._open = list(self._stretches)
+        self._ahead = sum(stretch.ahead for stretch in self._stretches)
         self._probes = 0
 
     # What is given.
 
     def give(self) -> list[T] | None:
         """The next rows; None if there are none at the moment. There may be none in a page."""
-        span = self._first_in_order() if self._listed else self._first_that_came()
-        if span is None:
+        stretch = self._first_in_order() if self._listed else self._first_that_came()
+        if stretch is None:
             return None
-        rows = span.take()
-        self._given_up_to = span.taken
+        rows = stretch.take()
+        self._given_up_to = stretch.taken
         self._ahead -= 1
-        if span.is_over:
+        if stretch.is_over:
             self._forget()
         if self._axis is not None:
             self._given.extend([hash(row.id) for row in rows])
         return rows
 
-    def _first_that_came(self) -> Span[T] | None:
+    def _first_that_came(self) -> Stretch[T] | None:
         return self._came.popleft() if self._came else None
 
-    def _first_in_order(self) -> Span[T] | None:
-        for span in self._spans:
-            if not span.is_over:
-                return span if span.parts else None
+    def _first_in_order(self) -> Stretch[T] | None:
+        for stretch in self._stretches:
+            if not stretch.is_over:
+                return stretch if stretch.parts else None
         return None
 
     def _forget(self) -> None:
         """Drop the stretches that are over, but for those whose head may yet be compared."""
-        spans = self._spans
-        self._spans = [
-            span
-            for number, span in enumerate(spans)
-            if not span.is_over or (number and not spans[number - 1].is_over)
-        ] or spans[-1:]
+        stretches = self._stretches
+        self._stretches = [
+            stretch
+            for number, stretch in enumerate(stretches)
+            if not stretch.is_over or (number and not stretches[number - 1].is_over)
+        ] or stretches[-1:]
 
     @property
     def is_over(self) -> bool:
         """Whether all rows were given."""
-        return all(span.is_over for span in self._spans)
+        return all(stretch.is_over for stretch in self._stretches)
 
     def places(self) -> list[Place]:
         """Where to go on with what was not given; none when all was."""
-        return [place for span in self._spans if (place := span.written()) is not None]
+        return [place for stretch in self._stretches if (place := stretch.written()) is not None]
 
 
-def _leading(spans: Iterable[Span[T]], room: int) -> Iterator[Span[T]]:
-    """Those of *spans* with pages to come that have fewer than *room* pages before and in them."""
+def _leading(stretches: Iterable[Stretch[T]], room: int) -> Iterator[Stretch[T]]:
+    """Those of *stretches* with pages to come that have fewer than *room* pages before and in them."""
     ahead = 0
-    for span in spans:
-        ahead += span.ahead
+    for stretch in stretches:
+        ahead += stretch.ahead
         if ahead >= room:
             return
-        if span.next is not None:
-            yield span
+        if stretch.next is not None:
+            yield stretch
 
 
-def _from_the_start(request: Request) -> Span[T]:
-    return Span(begin=-math.inf, end=math.inf, next=request)
+def _from_the_start(request: Request) -> Stretch[T]:
+    return Stretch(begin=-math.inf, end=math.inf, next=request)

@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 from navtalk_async.models import Place, Record, Request
 from navtalk_async.paging import Trail
 
-__all__ = ["Axis", "Head", "Part", "Seen", "Span"]
+__all__ = ["Axis", "Head", "Part", "Seen", "Stretch"]
 
 T = TypeVar("T", bound=Record)
 T_contra = TypeVar("T_contra", bound=Record, contravariant=True)
@@ -57,12 +57,12 @@ class Part(NamedTuple, Generic[T]):
     rows: list[T]
     following: Request | None
     reached: float
-    settles: "Span[T] | None" = None
+    settles: "Stretch[T] | None" = None
     """The stretch whose walk saw them beyond its end."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Span(Generic[T]):
+class Stretch(Generic[T]):
     """The rows from *begin* to before *end*, walked page by page.
 
     The end moves down when somebody else takes over the later half, but never below a row that came.
@@ -90,7 +90,7 @@ class Span(Generic[T]):
     """Whether an earlier run began it, whose pages are not known."""
     parts: deque[Part[T]] = field(default_factory=deque)
     head: Head | None = None
-    expected: tuple["Span[T]", Seen[T]] | None = None
+    expected: tuple["Stretch[T]", Seen[T]] | None = None
     """The stretch before this one, and what its walk saw beyond the border: to be found in `head`."""
     unsettled: Request | None = None
     """The question that showed what lies beyond the end, until that is found in the stretch there."""
@@ -144,9 +144,9 @@ class Span(Generic[T]):
         # Asked from one step before it, a server that ignores where it should begin gives itself away.
         return middle if self.reached + 1 < middle < last else None
 
-    def cut(self, middle: int, request: Request) -> "Span[T]":
+    def cut(self, middle: int, request: Request) -> "Stretch[T]":
         """Leave everything from *middle* on to another stretch, which begins with *request*."""
-        later: Span[T] = Span(begin=middle, end=self.end, next=request)
+        later: Stretch[T] = Stretch(begin=middle, end=self.end, next=request)
         self.end = middle
         self.estimate(middle)
         return later
