@@ -264,7 +264,7 @@ class Plan(Generic[T]):
         return following[0] if following and following[0].begin == stretch.end else None
 
     def _compare(self, stretch: Stretch[T], beyond: Seen[T], later: Stretch[T] | None) -> None:
-        """See that *later* has found what the walk of *stretch* saw *beyond* its end, where *later* begins."""
+        """See that *later*, which begins where *stretch* ends, has found what that saw *beyond* its end."""
         missing = beyond
         if later is not None and not later.restored:
             if later.head is None:
