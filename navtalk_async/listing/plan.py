@@ -119,9 +119,8 @@ class Plan(Generic[T]):
         if self._looks:
             return self._looks.popleft()
         within_reach = self._within_reach()
-        stretch = next((stretch for stretch in within_reach if not stretch.asked), None) or self._cut(
-            within_reach
-        )
+        idle = (stretch for stretch in within_reach if not stretch.asked)
+        stretch = next(idle, None) or self._cut(within_reach)
         if stretch is None or stretch.next is None:
             return None
         stretch.asked = True
