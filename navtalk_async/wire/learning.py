@@ -50,6 +50,10 @@ BETTER, AS_GOOD = 1.06, 0.98
 MOST_ROUNDS = 64
 """The most rounds between two trials; the number of them doubles with every trial that failed."""
 
+SERVED = 0.7
+"""The part of what was in flight with a refusal that is answered well where the server is full. One that
+counts by time refuses all that comes, and may have nothing else to answer by then."""
+
 PAUSES_WORTH = 40
 """After a pause there is no trial for so many times as long: one that fails would bring another pause."""
 
@@ -150,6 +154,9 @@ class LearningLimit(Limit):
         self._size = float(self.now)
         self._goal = 0
         """The limit before a pause, which is come back to; 0 for none."""
+        self._resumes_at = 0.0
+        self._served = 0
+        """The good answers, since a pause began, to what left before it: what a full server was full with."""
         self._round = _Round()
         self._skip = False
         """Whether the present round still has answers to what left under another limit."""
@@ -193,7 +200,7 @@ class LearningLimit(Limit):
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
-            self._come_back()
+            self._come_back(sent_at)
         elif self._ceiling and place >= self._ceiling:
             self._above_good += 1
             if self._mode == "ceiling" and self._above_good >= HITS:
@@ -228,6 +235,9 @@ class LearningLimit(Limit):
             self._stay_at(limit)
             self._hold(now, wait=self._wait)
         self._contradicted = False
+        if now >= self._resumes_at:
+            self._served = 0
+        self._resumes_at = now + seconds
         self._goal = limit if limit > AFTER_A_PAUSE else 0
         self._set(min(limit, AFTER_A_PAUSE))
         self._begin(now + seconds, skip=True)
@@ -236,7 +246,14 @@ class LearningLimit(Limit):
         self.now = max(1, min(self.most, limit))
         self._size = float(self.now)
 
-    def _come_back(self) -> None:
+    def _come_back(self, sent_at: float) -> None:
+        if sent_at < self._resumes_at:
+            self._served += 1
+            return
+        if SERVED * self._goal <= self._served < self._goal:
+            self._goal = self._served
+            self._stay_at(self._goal)
+        self._served = 0
         if self.now < self._goal:
             self._set(self.now + 1)
         if self.now >= self._goal:
