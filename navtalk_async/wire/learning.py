@@ -41,8 +41,9 @@ LEAST_GAIN = 1.1
 SLACK_SECONDS = 0.010
 """A latency that rises by no more than this hurts nobody; our own work may cost as much."""
 
-HIGHER, LOWER = 1.25, 0.75
-"""The limits that are put to trial, times the present one."""
+HIGHER, A_LITTLE_HIGHER, LOWER = 1.25, 1.1, 0.75
+"""The limits that are put to trial, times the present one. After one that was too high, the next higher one
+is only a little higher."""
 
 BETTER, AS_GOOD = 1.06, 0.98
 """The goodput, times that before, that makes a higher limit worth it, and a lower one no loss."""
@@ -172,6 +173,7 @@ class LearningLimit(Limit):
         self._wait = 1
         self._rounds = 0
         self._downwards = False
+        self._higher = HIGHER
         self._patient_until = 0.0
         self._cut_at = 0.0
         self._contradicted = False
@@ -366,7 +368,7 @@ class LearningLimit(Limit):
         elif self._ceiling and self._ceiling <= self.most:
             self._try_ceiling()
         elif not self._ceiling and self.now < self.most:
-            self._try(now, max(self.now + 1, int(self.now * HIGHER)))
+            self._try(now, max(self.now + 1, int(self.now * self._higher)))
 
     def _try(self, now: float, limit: int) -> None:
         self._mode, self._was = "trial", self.now
@@ -376,12 +378,14 @@ class LearningLimit(Limit):
     def _judge_trial(self, now: float, goodput: float) -> None:
         lower = self.now < self._was
         if goodput < (AS_GOOD if lower else BETTER) * self._goodput:
+            if not lower:
+                self._higher = HIGHER if self._higher < HIGHER else A_LITTLE_HIGHER
             self._set(self._was)
             self._hold(now, wait=min(MOST_ROUNDS, 2 * self._wait))
         elif lower and self._slow:
             self._goodput = goodput
             self._try(now, min(self.now - 1, int(self.now * LOWER)) or 1)
-        elif lower:
+        elif lower or self._higher < HIGHER:
             self._hold(now, wait=1)
         else:
             self._mode, self._goodput = "grow", 0.0
