@@ -66,6 +66,13 @@ class Thrashing(Queueing):
         return 1.0 + (self.inside / self.workers) ** 2
 
 
+class Bending(Queueing):
+    """As quick as can be with so many at once; each one more takes a tenth off."""
+
+    def slowness(self):
+        return 1.0 + 0.1 * max(0, self.inside - self.workers)
+
+
 class Steady:
     """A limit that is what it is: the best fixed setting, to compare with."""
 
@@ -130,6 +137,16 @@ def test_the_limit_comes_near_the_best_fixed_one_and_is_hardly_ever_refused(name
     assert refused < 0.03
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("best", [16, 40, 64])
+def test_where_only_one_limit_is_the_best_it_settles_near_that(best, seed):
+    limit, server = LearningLimit(MOST), Bending(best, seed=seed)
+    play(limit, server, 6_000)
+    fixed, _ = play(Steady(best), Bending(best), 20_000)
+    learned, _ = play(limit, server, 20_000)
+    assert fixed / learned >= 0.9
+
+
 @pytest.mark.parametrize("name", ["8 workers", "64 workers", "very wide"])
 def test_faults_of_chance_are_not_taken_for_overload(name):
     make, best = SERVERS[name]
@@ -156,6 +173,31 @@ def test_a_cap_that_rises_is_found():
     server.cap = 64
     play(limit, server, 20_000)
     assert limit.now >= 48
+
+
+def test_after_a_named_pause_the_limit_is_what_the_server_was_full_with():
+    limit = LearningLimit(MOST)
+    limit.expect(80)
+    limit.answered(0.1, 0.0, 75, full=True)  # by luck: the server had room again, and we did not know yet
+    limit.refused(0.2, 0.15, 78)
+    limit.paused(0.2, 1.0, named=True)
+    for _ in range(64):
+        limit.answered(0.25, 0.15, 70, full=True)
+    assert limit.now == AFTER_A_PAUSE
+    for _ in range(100):
+        limit.answered(1.4, 1.3, limit.now, full=True)
+    assert limit.now == 64
+
+
+def test_a_server_that_refuses_all_there_is_at_once_does_not_lower_the_limit_for_that():
+    limit = LearningLimit(MOST)
+    limit.refused(0.2, 0.15, START)
+    limit.paused(0.2, 1.0, named=True)
+    for _ in range(3):
+        limit.answered(0.25, 0.15, 3, full=False)
+    for _ in range(START):
+        limit.answered(1.4, 1.3, limit.now, full=True)
+    assert limit.now == START - 1
 
 
 @pytest.mark.parametrize("demand", [1, 3, 10])

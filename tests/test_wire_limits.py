@@ -1,6 +1,7 @@
 """The gate never lets in too many, too fast, or out of turn, whoever comes, waits, leaves or is cancelled."""
 
 import asyncio
+import random
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -369,6 +370,98 @@ def test_a_late_timer_does_not_cost_throughput():
 
 
 # Refusals, pauses and hints -------------------------------------------------------------------------------
+
+
+class Refusing:
+    """Takes *cap* at once, or *rate* a second; refuses the others quickly, and wants a second's pause."""
+
+    def __init__(self, *, cap=10_000, rate=10_000, latency=0.1, jitter=0.0, seed=0):
+        self.cap, self.rate, self.latency, self.jitter = cap, rate, latency, jitter
+        self.dice = random.Random(seed)
+        self.inside = self.asked = self.refused = 0
+        self.second, self.counted = 0, 0
+        self.next_at = 0.0
+
+    async def answer(self):
+        """Whether it is a good one."""
+        # One after the other comes out of our loop, and each is on its way for a millisecond or so.
+        self.next_at = max(self.next_at, now()) + 0.0004
+        await asyncio.sleep(self.next_at - now() + self.dice.uniform(0.0005, 0.0015))
+        self.asked += 1
+        if int(now()) != self.second:
+            self.second, self.counted = int(now()), 0
+        good = self.counted < self.rate and self.inside < self.cap
+        if good:
+            self.counted += 1
+            self.inside += 1
+            await asyncio.sleep(self.latency + self.dice.uniform(0, self.jitter))
+            self.inside -= 1
+        self.refused += not good
+        await asyncio.sleep(self.dice.uniform(0.0005, 0.0015))
+        return good
+
+
+async def call(gate, server):
+    """One call, as the wire makes it: until it is answered."""
+    good = attempts = 0
+    while not good:
+        place, sent_at = await gate.enter(first=attempts > 0), now()
+        attempts += 1
+        good = await server.answer()
+        if good:
+            gate.answered(now(), sent_at, place)
+        else:
+            contradicts_cap = gate.refused(now(), sent_at, place)
+            gate.strike(now(), sent_at)
+            gate.pause(1 + server.dice.uniform(0, 0.1), least=1.0)
+            gate.learn_rate(now(), sent_at, gate.paused_for(now()), place=place, cap=not contradicts_cap)
+        gate.leave()
+
+
+async def play_steadily(gate, server, seconds, callers=300):
+    """The good answers a second in the second half of so many *seconds*, and the share of refusals in it."""
+    good, end = 0, now() + seconds
+
+    async def caller():
+        nonlocal good
+        while now() < end:
+            await call(gate, server)
+            good += now() > end - seconds / 2
+
+    tasks = [asyncio.create_task(caller()) for _ in range(callers)]
+    await asyncio.sleep(seconds / 2)
+    asked, refused = server.asked, server.refused
+    await asyncio.wait(tasks)
+    return good / (seconds / 2), (server.refused - refused) / (server.asked - asked)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("cap", "latency", "jitter"), [(4, 0.03, 0.0), (64, 0.1, 0.0), (64, 0.05, 0.1), (24, 0.05, 0.1)]
+)
+def test_a_cap_that_wants_pauses_is_found_and_not_taken_for_a_rate(cap, latency, jitter, seed):
+    async def main():
+        gate = Gate("auto")
+        throughput, refused = await play_steadily(
+            gate, Refusing(cap=cap, latency=latency, jitter=jitter, seed=seed), 10
+        )
+        assert gate.rate(now()) is None
+        assert throughput >= 0.9 * cap / (latency + jitter / 2 + 0.003)
+        assert refused < 0.03
+
+    run(main())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_that_wants_pauses_is_found_with_few_refusals(seed):
+    async def main():
+        server = Refusing(rate=40, latency=0.01, seed=seed)
+        gate, began = Gate("auto"), now()
+        await asyncio.gather(*(call(gate, server) for _ in range(300)))
+        assert now() - began <= 1.3 * 7
+        assert server.asked <= 1.2 * 300
+
+    run(main())
 
 
 def test_a_volley_of_refusals_counts_once():

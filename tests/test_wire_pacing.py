@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 from navtalk_async.wire.pacing import HOLD, Pace
 
 
-def cycle(pace, begin, *, accepted, running, pause, cap=False):
-    """One stretch from *begin* to the end of its pause, when the next one begins."""
+def cycle(pace, begin, *, accepted, running, pause, cap=False, place=1, served=0):
+    """One stretch from *begin* to the end of its pause, when the next one begins; of what is accepted, so
+    much is *served* after the refusal.
+    """
     if not pace.is_running:
         pace.began(begin)
-    pace.accepted += accepted
-    pace.refused(begin + running, begin + running, pause, cap=cap)
+    pace.accepted += accepted - served
+    pace.refused(begin + running, begin + running, pause, place=place, cap=cap)
+    pace.accepted += served
     end = begin + running + pause
     pace.began(end)
     return end
@@ -28,6 +31,18 @@ def test_what_was_let_through_from_pause_to_pause_gives_the_rate(accepted, part,
 def test_a_cap_gives_no_rate():
     pace = Pace()
     assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, cap=True)) is None
+
+
+def test_a_server_that_was_full_when_it_refused_has_a_cap_until_it_refuses_so_again():
+    pace = Pace()
+    end = cycle(pace, 0, accepted=100, running=0.1, pause=1, place=20, served=19)
+    assert pace.rate(end) is None
+    assert pace.rate(cycle(pace, end, accepted=100, running=0.1, pause=1, place=20, served=19))
+
+
+def test_a_server_that_had_nothing_else_to_do_when_it_refused_counts_by_time():
+    pace = Pace()
+    assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, place=20, served=9))
 
 
 @pytest.mark.parametrize(("running", "pause"), [(0.3, 0.1), (60, 1)])

@@ -41,14 +41,19 @@ LEAST_GAIN = 1.1
 SLACK_SECONDS = 0.010
 """A latency that rises by no more than this hurts nobody; our own work may cost as much."""
 
-HIGHER, LOWER = 1.25, 0.75
-"""The limits that are put to trial, times the present one."""
+HIGHER, A_LITTLE_HIGHER, LOWER = 1.25, 1.1, 0.75
+"""The limits that are put to trial, times the present one. After one that was too high, the next higher one
+is only a little higher."""
 
 BETTER, AS_GOOD = 1.06, 0.98
 """The goodput, times that before, that makes a higher limit worth it, and a lower one no loss."""
 
 MOST_ROUNDS = 64
 """The most rounds between two trials; the number of them doubles with every trial that failed."""
+
+SERVED = 0.7
+"""The part of what was in flight with a refusal that is answered well where the server is full. One that
+counts by time refuses all that comes, and may have nothing else to answer by then."""
 
 PAUSES_WORTH = 40
 """After a pause there is no trial for so many times as long: one that fails would bring another pause."""
@@ -150,6 +155,9 @@ class LearningLimit(Limit):
         self._size = float(self.now)
         self._goal = 0
         """The limit before a pause, which is come back to; 0 for none."""
+        self._resumes_at = 0.0
+        self._served = 0
+        """The good answers, since a pause began, to what left before it: what a full server was full with."""
         self._round = _Round()
         self._skip = False
         """Whether the present round still has answers to what left under another limit."""
@@ -165,6 +173,7 @@ class LearningLimit(Limit):
         self._wait = 1
         self._rounds = 0
         self._downwards = False
+        self._higher = HIGHER
         self._patient_until = 0.0
         self._cut_at = 0.0
         self._contradicted = False
@@ -193,7 +202,7 @@ class LearningLimit(Limit):
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
-            self._come_back()
+            self._come_back(sent_at)
         elif self._ceiling and place >= self._ceiling:
             self._above_good += 1
             if self._mode == "ceiling" and self._above_good >= HITS:
@@ -228,6 +237,9 @@ class LearningLimit(Limit):
             self._stay_at(limit)
             self._hold(now, wait=self._wait)
         self._contradicted = False
+        if now >= self._resumes_at:
+            self._served = 0
+        self._resumes_at = now + seconds
         self._goal = limit if limit > AFTER_A_PAUSE else 0
         self._set(min(limit, AFTER_A_PAUSE))
         self._begin(now + seconds, skip=True)
@@ -236,7 +248,14 @@ class LearningLimit(Limit):
         self.now = max(1, min(self.most, limit))
         self._size = float(self.now)
 
-    def _come_back(self) -> None:
+    def _come_back(self, sent_at: float) -> None:
+        if sent_at < self._resumes_at:
+            self._served += 1
+            return
+        if SERVED * self._goal <= self._served < self._goal:
+            self._goal = self._served
+            self._stay_at(self._goal)
+        self._served = 0
         if self.now < self._goal:
             self._set(self.now + 1)
         if self.now >= self._goal:
@@ -349,7 +368,7 @@ class LearningLimit(Limit):
         elif self._ceiling and self._ceiling <= self.most:
             self._try_ceiling()
         elif not self._ceiling and self.now < self.most:
-            self._try(now, max(self.now + 1, int(self.now * HIGHER)))
+            self._try(now, max(self.now + 1, int(self.now * self._higher)))
 
     def _try(self, now: float, limit: int) -> None:
         self._mode, self._was = "trial", self.now
@@ -359,12 +378,14 @@ class LearningLimit(Limit):
     def _judge_trial(self, now: float, goodput: float) -> None:
         lower = self.now < self._was
         if goodput < (AS_GOOD if lower else BETTER) * self._goodput:
+            if not lower:
+                self._higher = HIGHER if self._higher < HIGHER else A_LITTLE_HIGHER
             self._set(self._was)
             self._hold(now, wait=min(MOST_ROUNDS, 2 * self._wait))
         elif lower and self._slow:
             self._goodput = goodput
             self._try(now, min(self.now - 1, int(self.now * LOWER)) or 1)
-        elif lower:
+        elif lower or self._higher < HIGHER:
             self._hold(now, wait=1)
         else:
             self._mode, self._goodput = "grow", 0.0

@@ -231,9 +231,11 @@ class Gate:
         self.limit.paused(now, seconds, named=named)
         return is_news
 
-    def learn_rate(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
-        """What left at *sent_at* was refused *now*, with a pause of *seconds*; a *cap* may explain it."""
-        self._pace.refused(now, sent_at, seconds, cap=cap)
+    def learn_rate(self, now: float, sent_at: float, seconds: float, *, place: int, cap: bool) -> None:
+        """What left at *sent_at* in this *place* was refused *now*, with a pause of *seconds*; a *cap* may
+        explain it.
+        """
+        self._pace.refused(now, sent_at, seconds, place=place, cap=cap)
 
     async def rest(self, seconds: float) -> None:
         """Wait for *seconds*; unlike a sleep, it ends with `ClientClosed` when the gate is closed."""

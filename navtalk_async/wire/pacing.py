@@ -12,6 +12,8 @@ take little of the time, a rate has nothing to win, so none is set.
 
 from typing import NamedTuple
 
+from navtalk_async.wire.learning import HITS, SERVED
+
 __all__ = ["Pace"]
 
 JUST_UNDER = 0.98
@@ -68,8 +70,13 @@ class Pace:
         """Good answers since then; whoever gets one counts it."""
         self._refused_at: float | None = None
         """When what was refused first had left."""
+        self._place = 0
+        """The lowest place in flight of what was refused."""
+        self._accepted_before = 0
         self._pause_ends = 0.0
         self._last: _Stretch | None = None
+        self._excused = False
+        """Whether a cap was believed in, the last time, against a place that was good before."""
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are allowed *now*; None for any number."""
@@ -92,8 +99,10 @@ class Pace:
         self._began, self.accepted, self._refused_at = now, 0, None
         self.is_running = True
 
-    def refused(self, now: float, sent_at: float, seconds: float, *, cap: bool) -> None:
-        """The server had too much, and wants a pause of *seconds*; *cap* is whether one may explain it."""
+    def refused(self, now: float, sent_at: float, seconds: float, *, place: int, cap: bool) -> None:
+        """The server had too much, and wants a pause of *seconds*; what it refused was the *place*-th in
+        flight, and *cap* is whether one may explain that.
+        """
         if self._began is not None and sent_at < self._began:
             # It left before the last pause, for which there was reason enough.
             return
@@ -104,8 +113,22 @@ class Pace:
             if not self.accepted and self._last is not None:
                 # The pause was too short: this is still the one before.
                 self._began, self.accepted, self._refused_at, self.base = self._last
+            self._place, self._accepted_before = place, self.accepted
         self._is_cap = self._is_cap and cap
+        self._place = min(self._place, place)
         self._pause_ends = max(self._pause_ends, now + seconds)
+
+    def _may_be_cap(self) -> bool:
+        """Whether a cap may explain the refusals.
+
+        A place is counted here, and the server may have been done with some of what was ahead of it: then a
+        place above the cap was good by luck. So where it was as full after the refusal as a cap is, a place
+        that was good before is let pass, once in a row.
+        """
+        after = self.accepted - self._accepted_before
+        was_full = after >= max(HITS, SERVED * (self._place - 1))
+        self._excused = not self._is_cap and was_full and not self._excused
+        return self._is_cap or self._excused
 
     def _estimate(self, now: float) -> None:
         """Set the rate by what was accepted up to the pause that ends about *now*."""
@@ -114,7 +137,8 @@ class Pace:
         running = max(self._refused_at - self._began, 0.0)
         pause = max(self._pause_ends - self._refused_at, 0.0)
         before = self.rate(self._refused_at)
-        if before is None and (self._is_cap or pause < max(WORTH_SECONDS, WORTH_SHARE * (running + pause))):
+        worth = max(WORTH_SECONDS, WORTH_SHARE * (running + pause))
+        if before is None and (self._may_be_cap() or pause < worth):
             return
         # In windows, all that was accepted came in one of them, which is as long as the pause; out of a
         # bucket, it was also what was filled in while it ran. We cannot know, and take the middle.

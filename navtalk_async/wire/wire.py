@@ -384,7 +384,7 @@ class Wire:
         seconds = pause_after(error, strikes, chance, gate.limit.latency)
         is_news = gate.pause(seconds, least=asked or 0.0, named=bool(asked))
         paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
-        gate.learn_rate(now, failure.sent_at, paused, cap=not contradicts_cap)
+        gate.learn_rate(now, failure.sent_at, paused, place=failure.place, cap=not contradicts_cap)
         if is_news:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" It is asked {rate:.3g} times a second at most."
