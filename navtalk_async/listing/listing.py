@@ -137,7 +137,9 @@ class WideListing(Generic[T]):
             self._came.ring()
         finally:
             # At once, since whoever waits for rows counts on those who are still at work.
-            self._walkers = {walker for walker in self._walkers if walker is not asyncio.current_task()}
+            walker = asyncio.current_task()
+            if walker is not None:
+                self._walkers.discard(walker)
 
     async def _step(self, ask: Ask[T]) -> None:
         try:

@@ -363,6 +363,10 @@ class Plan(Generic[T]):
     def _forget(self) -> None:
         """Drop the stretches that are over, but for those whose head may yet be compared."""
         stretches = self._stretches
+        if self._listed:
+            while len(stretches) > 1 and stretches[0].is_over:
+                del stretches[0]
+            return
         self._stretches = [
             stretch
             for number, stretch in enumerate(stretches)
@@ -391,4 +395,4 @@ def _leading(stretches: Iterable[Stretch[T]], room: int) -> Iterator[Stretch[T]]
 
 
 def _from_the_start(request: Request) -> Stretch[T]:
-    return Stretch(begin=-math.inf, end=math.inf, next=request)
+    return Stretch.begun(request, begin=-math.inf, end=math.inf)

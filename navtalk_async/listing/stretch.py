@@ -3,8 +3,9 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import msgspec
 
 from navtalk_async.models import Place, Record, Request
 from navtalk_async.paging import Trail
@@ -61,8 +62,7 @@ class Part(NamedTuple, Generic[T]):
     """The stretch whose walk saw them beyond its end."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Stretch(Generic[T]):
+class Stretch(msgspec.Struct, Generic[T], eq=False, kw_only=True):
     """The rows from *begin* to before *end*, walked page by page.
 
     The end moves down when somebody else takes over the later half, but never below a row that came.
@@ -88,17 +88,18 @@ class Stretch(Generic[T]):
     """Whether its next page is being asked for."""
     restored: bool = False
     """Whether an earlier run began it, whose pages are not known."""
-    parts: deque[Part[T]] = field(default_factory=deque)
+    parts: deque[Part[T]] = msgspec.field(default_factory=deque)
     head: Head | None = None
     expected: tuple["Stretch[T]", Seen[T]] | None = None
     """The stretch before this one, and what its walk saw beyond the border: to be found in `head`."""
     unsettled: Request | None = None
     """The question that showed what lies beyond the end, until that is found in the stretch there."""
-    trail: Trail = field(init=False)
+    trail: Trail
 
-    def __post_init__(self) -> None:
-        if self.next is not None:
-            self.restart(self.next)
+    @classmethod
+    def begun(cls, request: Request, *, begin: float, end: float) -> Self:
+        """The rows from *begin* to before *end*, of which *request* asks for the first."""
+        return cls(begin=begin, end=end, next=request, place=request, trail=Trail(request))
 
     @classmethod
     def of(cls, place: Place) -> Self:
@@ -108,9 +109,11 @@ class Stretch(Generic[T]):
             begin=-math.inf if place.begin is None else place.begin,
             end=math.inf if place.end is None else place.end,
             next=place.next,
+            place=place.next,
             reached=reached,
             taken=reached,
             restored=True,
+            trail=Trail(place.next),
         )
 
     def restart(self, request: Request) -> None:
@@ -146,7 +149,7 @@ class Stretch(Generic[T]):
 
     def cut(self, middle: int, request: Request) -> "Stretch[T]":
         """Leave everything from *middle* on to another stretch, which begins with *request*."""
-        later: Stretch[T] = Stretch(begin=middle, end=self.end, next=request)
+        later: Stretch[T] = Stretch.begun(request, begin=middle, end=self.end)
         self.end = middle
         self.estimate(middle)
         return later

@@ -6,7 +6,6 @@ import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -86,13 +85,12 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct, eq=False):
     """What one event loop has of a wire."""
 
     transport: Transport
     gate: Gate
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = msgspec.field(default_factory=Budget)
     closed: bool = False
     received_at: float = 0.0
     """When the latest answer had come, and what it said of limits: for whom it came to, who reads both before
