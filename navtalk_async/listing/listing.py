@@ -111,6 +111,9 @@ class WideListing(Generic[T]):
             await self._came.wait()
         elif (ask := self._plan.take()) is not None:
             await self._step(ask)
+        else:
+            # A bug of ours; without this, it would keep the whole event loop busy for ever.
+            raise RuntimeError(f"{self!r} has nothing to ask, and is not over.")
         # Everybody waits for the first page.
         self._came_late = self._has_given and self._is_awaited()
 
