@@ -170,6 +170,12 @@ class NavTalkClient:
         """How many requests are allowed in flight at once, at present and in this event loop."""
         return self._wire.at_once()
 
+    def now(self) -> datetime:
+        """This moment, aware and UTC, by the server's clock as its latest answer in this event loop told
+        it; by this machine's, where none did.
+        """
+        return self._wire.now()
+
     def announce(self, event: Event) -> None:
         """Tell whoever watches, by `on_event` or in the log, that *event* happened."""
         self._wire.announce(event)

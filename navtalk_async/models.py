@@ -6,6 +6,7 @@ until `start_time` or `created_at` is read, and the JSON object itself (`raw`) i
 struct, unless it held something the struct cannot hold; then its bytes are kept.
 """
 
+import email.utils
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -28,6 +29,7 @@ __all__ = [
     "Transcript",
     "as_utc",
     "as_word",
+    "http_date",
     "moment_of",
     "sort_out",
 ]
@@ -110,6 +112,15 @@ def moment_of(text: str | None) -> datetime | None:
         return as_utc(text) if text else None
     except ValueError:
         return None
+
+
+def http_date(text: str) -> datetime | None:
+    """The moment that a date in an HTTP header means (RFC 9110, section 5.6.7); None if it is none."""
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

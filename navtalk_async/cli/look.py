@@ -17,7 +17,7 @@ from navtalk_async.client import NavTalkClient
 from navtalk_async.export.rows import message_fields, session_fields
 from navtalk_async.models import Message, Page, Session
 from navtalk_async.pool import SessionPool
-from navtalk_async.store.store import message_row, session_row
+from navtalk_async.store.rows import message_row, session_row
 
 __all__ = ["messages", "session", "sessions", "transcript"]
 

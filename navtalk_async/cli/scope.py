@@ -13,7 +13,7 @@ from navtalk_async.cli.options import as_role, as_session_id, as_status, as_time
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import seconds_text
 from navtalk_async.models import Role, SessionStatus, as_word
-from navtalk_async.store.store import iso
+from navtalk_async.store.rows import iso
 from navtalk_async.sync import Scope
 
 __all__ = ["check_scope", "in_words", "takes_scope"]

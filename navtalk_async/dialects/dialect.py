@@ -1,9 +1,8 @@
 """The promise of a dialect, and the phrases that all dialects share."""
 
-import email.utils
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -21,7 +20,17 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session, sort_out
+from navtalk_async.models import (
+    KeyPlace,
+    Message,
+    Page,
+    Record,
+    Request,
+    Response,
+    Session,
+    http_date,
+    sort_out,
+)
 
 __all__ = [
     "Dialect",
@@ -150,17 +159,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        then, now = _http_date(value), _http_date(headers.get("Date", ""))
+        then, now = http_date(value), http_date(headers.get("Date", ""))
         return None if then is None or now is None else max(0.0, (then - now).total_seconds())
     return max(0.0, seconds) if seconds < float("inf") else None
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def loads(body: bytes, kind: Any) -> Any:

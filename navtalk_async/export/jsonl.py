@@ -10,7 +10,8 @@ import msgspec
 from navtalk_async.export.files import WholeFile, WrittenFile
 from navtalk_async.export.rows import transcript_fields
 from navtalk_async.models import Message, Session
-from navtalk_async.store.store import Store, StoredTranscript
+from navtalk_async.store.rows import StoredTranscript
+from navtalk_async.store.store import Store
 
 __all__ = ["write_jsonl"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from navtalk_async.models import Message, Record, Session, sort_out
-from navtalk_async.store.store import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 
 __all__ = ["message_fields", "session_fields", "transcript_fields"]
 

@@ -5,37 +5,35 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-import anyio
 import msgspec
 
-from navtalk_async.errors import StoreError, StoreMismatch
+from navtalk_async.errors import StoreMismatch
 from navtalk_async.models import Place, Request, Session
-from navtalk_async.store.sqlite_file import Turns, connect, hold, prepare
-from navtalk_async.store.store import (
-    Counts,
+from navtalk_async.store.judging import (
+    FULL_PAGE,
+    Change,
+    Clock,
     Fetched,
     Journalled,
-    MessageRow,
-    SessionRow,
-    Standing,
-    StoredTranscript,
-    Unread,
+    Judged,
+    Known,
+    MessageCounts,
+    Rewrite,
     Wanted,
-    journalled,
-    message_row,
-    now_text,
-    session_row,
+    judged,
+    rewritten,
 )
+from navtalk_async.store.rows import MessageRow, SessionRow, digest, session_row
+from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
+from navtalk_async.store.sqlite_reader import SqliteReader, read_or_none
+from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
 __all__ = ["SqliteStore"]
-
-SESSIONS_A_READ = 25
 
 PUT_SESSION = f"""
 INSERT INTO sessions VALUES ({", ".join("?" * len(SessionRow._fields))})
@@ -50,11 +48,40 @@ INSERT INTO messages VALUES ({", ".join("?" * len(MessageRow._fields))})
 ON CONFLICT (project, id) DO UPDATE SET
     session_id = excluded.session_id, position = excluded.position, role = excluded.role,
     type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
-WHERE (raw, position, session_id) IS NOT (excluded.raw, excluded.position, excluded.session_id)
+"""
+
+PUT_PENDING = """
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at)
+VALUES (?, ?, 'pending', ?, ?, ?)
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
+    watched = excluded.watched, settles_at = excluded.settles_at
+"""
+
+PUT_KEPT = """
+UPDATE sync_sessions SET
+    state = CASE WHEN state = 'pending' AND content_hash IS NOT :content_hash THEN 'pending' ELSE 'kept' END,
+    watched = watched AND NOT (settles_at IS NOT NULL AND settles_at <= :at),
+    reason = NULL, attempts = 0, read_at = :at, messages = :messages, digest = :digest,
+    next = :next, first = :first
+WHERE project = :project AND session_id = :id AND (
+    state <> 'kept' OR messages IS NOT :messages OR digest IS NOT :digest OR next IS NOT :next
+    OR (watched AND settles_at <= :at))
+"""
+"""One of which nothing is new is not touched."""
+
+KNOWN = f"""
+SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
+       y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
+       CASE WHEN y.messages >= {FULL_PAGE} THEN (
+           SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
+           ORDER BY m.position DESC LIMIT 1) END
+FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? AND s.id IN (SELECT value FROM json_each(?))
 """
 
 
-class SqliteStore:
+class SqliteStore(SqliteReader):
     """A store in the file *path*, made if it is not there; an `async with` that holds it alone.
 
     Raises:
@@ -65,58 +92,87 @@ class SqliteStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._run = Turns(self.path)
-        self._db: sqlite3.Connection | None = None
+        super().__init__(path)
         self._lock: sqlite3.Connection | None = None
         self._apis: dict[str, str] = {}
 
-    def __repr__(self) -> str:
-        return f"<SqliteStore {self.path}>"
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._run(self._open)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.close()
-
-    async def close(self) -> None:
-        """Let go of the file, and of the right to write to it."""
-        await self._run(self._close)
-
-    async def claim(self, project: str, *, api: str, scope: str, retry_failed: bool = False) -> Standing:
+    async def claim(
+        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+    ) -> Standing:
         """See `Store.claim`."""
         self._apis[project] = api
-        return await self._run(self._claim, project, api, scope, retry_failed)
+        return await self._run(self._claim, project, api, scope, retry_failed, reconcile)
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], places: Sequence[Place], *, now: str
+        self,
+        project: str,
+        sessions: Sequence[Session],
+        *,
+        clock: Clock,
+        round: Round,  # noqa: A002
+        places: Sequence[Place] | None = None,
+        seen: Sequence[str] = (),
+        quiet: bool = False,
     ) -> Journalled:
         """See `Store.journal`."""
-        return await self._run(self._journal, project, sessions, places, now)
+        judge = partial(self._judged, project, sessions, clock)
+        write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
+        return await self._run(_journalled, judge, write, quiet)
 
-    async def keep(self, project: str, finished: Sequence[Fetched]) -> None:
+    async def keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         """See `Store.keep`."""
-        await self._run(self._keep, project, finished)
+        return await self._run(self._keep, project, finished)
+
+    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
+        """See `Store.missing`."""
+        rows = await self._run(
+            self._all,
+            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL AND start_time > ?
+            AND (? IS NULL OR status = ?) AND NOT EXISTS (
+                SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
+            ORDER BY start_time, id""",
+            (project, since or "", status, status),
+        )
+        return [session_id for (session_id,) in rows]
+
+    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
+        """See `Store.watched`."""
+        rows = await self._run(
+            self._all,
+            """SELECT session_id FROM sync_sessions AS y JOIN sessions AS s
+            ON s.project = y.project AND s.id = y.session_id
+            WHERE y.project = ? AND watched = 1 AND (
+                (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
+            AND COALESCE(s.start_time, '') >= ?""",
+            (project, fresh, fresh, since or ""),
+        )
+        return [session_id for (session_id,) in rows]
+
+    async def holds(self, project: str, sessions: Sequence[str]) -> bool:
+        """See `Store.holds`."""
+        rows = await self._run(
+            self._all,
+            "SELECT 1 FROM sessions WHERE project = ? AND id IN (SELECT value FROM json_each(?)) LIMIT 1",
+            (project, _json(sessions)),
+        )
+        return bool(rows)
 
     async def refute(self, project: str) -> None:
         """See `Store.refute`."""
-        await self._run(self._write, "UPDATE sync_projects SET refuted = 1 WHERE project = ?", [(project,)])
+        await self._run(
+            self._write,
+            project,
+            "refute",
+            "UPDATE sync_projects SET refuted = 1 WHERE project = ?",
+            [(project,)],
+        )
 
     async def unread(self, project: str) -> list[Unread]:
         """See `Store.unread`."""
         rows = await self._run(
             self._all,
-            "SELECT session_id, content_hash, next, first FROM sync_unread WHERE project = ?",
+            "SELECT session_id, content_hash, next, first FROM sync_sessions "
+            "WHERE project = ? AND next IS NOT NULL",
             (project,),
         )
         return [
@@ -124,45 +180,35 @@ class SqliteStore:
             for session_id, of, following, first in rows
         ]
 
-    async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
+    async def fail(self, project: str, failures: Sequence[Failed]) -> None:
         """See `Store.fail`."""
-        rows = [(project, *failure) for failure in failures]
         await self._run(
             self._write,
-            """INSERT INTO sync_pending (project, session_id, reason, attempts) VALUES (?, ?, ?, ?)
-            ON CONFLICT (project, session_id)
-            DO UPDATE SET reason = excluded.reason, attempts = attempts + excluded.attempts""",
-            rows,
+            project,
+            "fail",
+            """INSERT INTO sync_sessions (project, session_id, reason, attempts, state)
+            VALUES (?, ?, ?, ?, 'failed') ON CONFLICT (project, session_id) DO UPDATE
+            SET state = 'failed', reason = excluded.reason, attempts = attempts + excluded.attempts""",
+            [(project, *failure) for failure in failures],
         )
 
-    async def vanish(self, project: str, session_id: str) -> None:
+    async def vanish(self, project: str, session_id: str) -> bool:
         """See `Store.vanish`."""
-        await self._run(self._vanish, project, session_id)
+        return await self._run(self._vanish, project, session_id)
 
-    async def counts(self, project: str) -> Counts:
-        """See `Store.counts`."""
-        return await self._run(self._counts, project)
+    async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        """See `Store.finish`."""
+        await self._run(self._finish, project, round, run)
 
-    async def failures(self, project: str) -> list[tuple[str, str, int]]:
-        """See `Store.failures`."""
-        return await self._run(
-            self._all,
-            "SELECT session_id, reason, attempts FROM sync_pending "
-            "WHERE project = ? AND reason IS NOT NULL ORDER BY session_id",
-            (project,),
+    async def note(self, project: str, run: Run) -> None:
+        """See `Store.note`."""
+        await self._run(
+            self._write,
+            project,
+            "note",
+            "UPDATE sync_projects SET last_run = ? WHERE project = ?",
+            [(_json(run), project)],
         )
-
-    async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
-        """See `Store.transcripts`."""
-        run = Turns(self.path)
-        reader = await run(connect, self.path)
-        try:
-            sessions = await run(_sessions, reader, project)
-            while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
-                yield await run(_with_messages, reader, project, rows)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await run(reader.close)
 
     # What follows runs in the store's thread, one at a time.
 
@@ -174,56 +220,73 @@ class SqliteStore:
         prepare(self._db, self.path)
 
     def _close(self) -> None:
-        for connection in (self._db, self._lock):
-            if connection is not None:
-                connection.close()
-        self._db = self._lock = None
+        super()._close()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
-    @property
-    def _writer(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise StoreError(f"{self.path} is not open; use it in an `async with`.")
-        return self._db
+    def _change(self, project: str, name: str) -> Transaction:
+        return Transaction(self._connection, name, project)
 
-    def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
-        return self._writer.execute(query, values).fetchall()
+    def _write(self, project: str, name: str, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        with self._change(project, name) as change:
+            change.write(statement, rows)
 
-    def _write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        with self._writer as db:
-            db.executemany(statement, rows)
-
-    def _claim(self, project: str, api: str, scope: str, retry_failed: bool) -> Standing:  # noqa: FBT001
-        with self._writer as db:
+    def _claim(
+        self,
+        project: str,
+        api: str,
+        scope: str,
+        retry_failed: bool,  # noqa: FBT001
+        reconcile: bool,  # noqa: FBT001
+    ) -> Standing:
+        with self._change(project, "claim") as change:
             # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
-            db.execute(
-                """DELETE FROM sync_projects WHERE project = :project AND next IS NULL AND listings = 0
+            change.write(
+                """DELETE FROM sync_projects WHERE project = :project AND round IS NULL AND rounds = 0
                 AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = :project)""",
-                {"project": project},
+                [{"project": project}],
             )
-            db.execute(
+            change.write(
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
-                (project, api, scope),
+                [(project, api, scope)],
             )
-        [(begun_api, begun_scope, places, watermark, refuted)] = self._all(
-            "SELECT api, scope, next, watermark, refuted FROM sync_projects WHERE project = ?", (project,)
+            if retry_failed:
+                change.write(
+                    "UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 "
+                    "WHERE project = ? AND state = 'failed'",
+                    [(project,)],
+                )
+        [(begun_api, begun_scope, places, open_round, watermark, refuted)] = self._all(
+            "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?",
+            (project,),
         )
         _same(self.path, project, "API", begun_api, api)
         _same(self.path, project, "filters", begun_scope, scope)
-        if places is None:
-            self._write("UPDATE sync_projects SET reached = NULL WHERE project = ?", [(project,)])
-        if retry_failed:
-            self._write("UPDATE sync_pending SET reason = NULL, attempts = 0 WHERE project = ?", [(project,)])
+        round_ = read_or_none(open_round, Round)
+        if reconcile and round_ is not None and not round_.is_whole:
+            self._give_up_round(project)
+            round_, places = None, None
         states = self._all(
-            "SELECT session_id, content_hash, reason FROM sync_pending WHERE project = ?", (project,)
+            "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'",
+            (project,),
         )
         return Standing(
             places=_places(places),
+            round=round_,
             watermark=watermark,
-            pending=[Wanted(session_id, of) for session_id, of, reason in states if reason is None],
-            failed=sum(reason is not None for _, _, reason in states),
+            pending=[Wanted(session_id, of) for session_id, of, state in states if state == "pending"],
+            failed=sum(state == "failed" for _, _, state in states),
             refuted=bool(refuted),
             known=self._known(project),
         )
+
+    def _give_up_round(self, project: str) -> None:
+        with self._change(project, "give up") as change:
+            change.write("DELETE FROM sync_seen WHERE project = ?", [(project,)])
+            change.write(
+                "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?", [(project,)]
+            )
 
     def _known(self, project: str) -> list[str]:
         """The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
@@ -236,111 +299,139 @@ class SqliteStore:
         ]
         return list(dict.fromkeys(session_id for rows in found for (session_id,) in rows))
 
+    def _judged(self, project: str, sessions: Sequence[Session], clock: Clock) -> Judged:
+        return judged(sessions, self._what_is_known(project, sessions), clock)
+
     def _journal(
-        self, project: str, sessions: Sequence[Session], places: Sequence[Place], began: str
-    ) -> Journalled:
-        now = now_text()
-        with self._writer as db:
-            page = self._judge(project, sessions)
-            rows = [
-                session_row(project, self._apis[project], s, now) for s in (*page.inserted, *page.changed)
-            ]
-            db.executemany(PUT_SESSION, rows)
-            db.executemany(
-                """INSERT INTO sync_pending (project, session_id, content_hash) VALUES (?, ?, ?)
-                ON CONFLICT (project, session_id) DO UPDATE
-                SET content_hash = excluded.content_hash, reason = NULL, attempts = 0""",
-                [(project, *wanted) for wanted in page.to_fetch],
+        self,
+        project: str,
+        found: Judged,
+        *,
+        clock: Clock,
+        round: Round,  # noqa: A002
+        places: Sequence[Place] | None,
+        seen: Sequence[str],
+    ) -> None:
+        with self._change(project, "journal") as change:
+            self._put_sessions(change, project, found, clock)
+            change.write(
+                "INSERT OR IGNORE INTO sync_seen VALUES (?, ?)",
+                [(project, session_id) for session_id in seen],
             )
-            reached = max((s.started for s in sessions if s.started is not None), default="")
-            db.execute(
-                """UPDATE sync_projects SET next = ?, reached = NULLIF(MAX(COALESCE(reached, ''), ?), '')
-                WHERE project = ?""",
-                (msgspec.json.encode(places).decode() if places else None, reached, project),
-            )
-            if not places:
-                db.execute("UPDATE sync_projects SET listings = listings + 1 WHERE project = ?", (project,))
-                db.execute(
-                    """UPDATE sync_projects SET watermark = MAX(COALESCE(watermark, ''), MIN(reached, ?))
-                    WHERE project = ? AND reached IS NOT NULL""",
-                    (began, project),
+            change.write("UPDATE sync_projects SET round = ? WHERE project = ?", [(_json(round), project)])
+            if places is not None:
+                change.write(
+                    "UPDATE sync_projects SET places = ? WHERE project = ?",
+                    [(_json(places) if places else None, project)],
                 )
-        return page
 
-    def _judge(self, project: str, sessions: Sequence[Session]) -> Journalled:
-        ids = [session.id for session in sessions]
-        marks = ", ".join("?" * len(ids))
-        hashes = self._all(
-            f"""SELECT id, content_hash FROM sessions
-            WHERE project = ? AND deleted_at IS NULL AND id IN ({marks})""",
-            (project, *ids),
-        )
-        states = self._all(
-            f"SELECT session_id, reason FROM sync_pending WHERE project = ? AND session_id IN ({marks})",
-            (project, *ids),
-        )
-        return journalled(
-            sessions,
-            hashes=dict(hashes),
-            pending={session_id for session_id, reason in states if reason is None},
-            failed={session_id for session_id, reason in states if reason is not None},
+    def _what_is_known(self, project: str, sessions: Sequence[Session]) -> Mapping[str, Known]:
+        rows = self._all(KNOWN, (project, _json([session.id for session in sessions])))
+        return {
+            session_id: Known(
+                of, bool(pending), bool(failed), bool(watched), settles_at, read_at, many or 0, last
+            )
+            for session_id, of, pending, failed, watched, settles_at, read_at, many, last in rows
+        }
+
+    def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
+        news: Iterable[Change] = (*found.inserted, *found.changed)
+        api = self._apis[project]
+        change.write(PUT_SESSION, [session_row(project, api, each.session, clock.now) for each in news])
+        change.write(
+            PUT_PENDING,
+            [
+                (project, each.session.id, each.content_hash, each.is_watched, each.settles_at)
+                for each in news
+            ],
         )
 
-    def _keep(self, project: str, finished: Sequence[Fetched]) -> None:
-        with self._writer as db:
-            db.executemany(
-                PUT_MESSAGE,
-                [
-                    message_row(project, fetched.wanted.id, position, message)
-                    for fetched in finished
-                    for position, message in enumerate(fetched.messages, fetched.first)
-                ],
+    def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
+        held = self._held(project, [each.wanted.id for each in finished])
+        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in finished]
+        with self._change(project, "keep") as change:
+            self._put_messages(change, [each for _, each in found])
+            change.write(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
+        return sum((each.counts for _, each in found), MessageCounts())
+
+    def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
+        rows = self._all(
+            f"""SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
+            FROM sync_sessions AS y JOIN messages AS m
+            ON m.project = y.project AND m.session_id = y.session_id
+            WHERE y.project = ? AND y.session_id IN (SELECT value FROM json_each(?))
+            AND y.messages IS NOT 0 ORDER BY m.session_id, m.position""",
+            (project, _json(sessions)),
+        )
+        messages = groupby((MessageRow(*row) for row in rows), key=lambda row: row.session_id)
+        return {session_id: list(group) for session_id, group in messages}
+
+    def _put_messages(self, change: Transaction, made: Sequence[Rewrite]) -> None:
+        gone = [row for each in made for row in each.gone]
+        if gone:
+            columns = ", ".join(MessageRow._fields)
+            change.write(
+                f"INSERT OR REPLACE INTO sync_gone ({columns}, gone_at) SELECT {columns}, "
+                "strftime('%Y-%m-%dT%H:%M:%SZ') FROM messages WHERE project = ? AND id = ?",
+                [(row.project, row.id) for row in gone],
             )
-            db.executemany(
-                "DELETE FROM sync_pending WHERE project = ? AND session_id = ? AND content_hash IS ?",
-                [(project, *fetched.wanted) for fetched in finished if not fetched.first],
+            change.write(
+                "DELETE FROM messages WHERE project = ? AND id = ?", [(row.project, row.id) for row in gone]
             )
-            db.executemany(
-                "DELETE FROM sync_unread WHERE project = ? AND session_id = ?",
-                [(project, fetched.wanted.id) for fetched in finished],
+        change.write(PUT_MESSAGE, [row for each in made for row in each.put])
+
+    def _vanish(self, project: str, session_id: str) -> bool:
+        with self._change(project, "vanish") as change:
+            [(there,)] = change.all(
+                "SELECT COUNT(*) FROM sessions WHERE project = ? AND id = ? AND deleted_at IS NULL",
+                (project, session_id),
             )
-            db.executemany(
-                "INSERT OR REPLACE INTO sync_unread VALUES (?, ?, ?, ?, ?)",
-                [
-                    (project, *each.wanted, msgspec.json.encode(each.unread).decode(), len(each.messages))
-                    for each in finished
-                    if each.unread is not None
-                ],
+            change.write(
+                "UPDATE sessions SET deleted_at = strftime('%Y-%m-%dT%H:%M:%SZ') "
+                "WHERE project = ? AND id = ? AND deleted_at IS NULL",
+                [(project, session_id)],
+            )
+            change.write(
+                "UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = 0, next = NULL "
+                "WHERE project = ? AND session_id = ?",
+                [(project, session_id)],
+            )
+        return bool(there)
+
+    def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        with self._change(project, "finish") as change:
+            change.write("DELETE FROM sync_seen WHERE project = ?", [(project,)])
+            change.write(
+                """UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = :run,
+                watermark = COALESCE(MAX(watermark, MIN(:reached, :began)), watermark, MIN(:reached, :began))
+                WHERE project = :project""",
+                [{"run": _json(run), "reached": round.reached, "began": round.began, "project": project}],
             )
 
-    def _vanish(self, project: str, session_id: str) -> None:
-        with self._writer as db:
-            db.execute(
-                "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL",
-                (now_text(), project, session_id),
-            )
-            for table in ("sync_pending", "sync_unread"):
-                db.execute(f"DELETE FROM {table} WHERE project = ? AND session_id = ?", (project, session_id))
 
-    def _counts(self, project: str) -> Counts:
-        [(sessions, messages, pending, failed, unread, listed)] = self._all(
-            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
-                      (SELECT COUNT(*) FROM messages WHERE project = ?),
-                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NULL),
-                      (SELECT COUNT(*) FROM sync_pending WHERE project = ? AND reason IS NOT NULL),
-                      (SELECT COUNT(*) FROM sync_unread WHERE project = ?),
-                      EXISTS (SELECT 1 FROM sync_projects
-                              WHERE project = ? AND next IS NULL AND listings > 0)""",
-            (project,) * 6,
-        )
-        return Counts(
-            sessions=sessions,
-            messages=messages,
-            pending=pending,
-            failed=failed,
-            unread=unread,
-            listed=bool(listed),
-        )
+def _journalled(judge: Callable[[], Judged], write: Callable[[Judged], None], quiet: bool) -> Journalled:  # noqa: FBT001
+    found = judge()
+    is_written = found.is_news or not quiet
+    if is_written:
+        write(found)
+    return found.told(was_written=is_written)
+
+
+def _kept(project: str, fetched: Fetched, made: Rewrite) -> dict[str, object]:
+    return {
+        "project": project,
+        "id": fetched.wanted.id,
+        "content_hash": fetched.wanted.content_hash,
+        "at": fetched.at,
+        "messages": len(made.held),
+        "digest": digest(made.held),
+        "next": None if fetched.unread is None else _json(fetched.unread),
+        "first": None if fetched.unread is None else len(made.held),
+    }
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _places(text: str | None) -> list[Place]:
@@ -358,26 +449,3 @@ def _same(path: Path, project: str, what: str, begun: str, asked: str) -> None:
             f"The project {project!r} in {path} was begun with other {what}: {begun}, and not {asked}. "
             "Use the same, or another --project, or another place."
         )
-
-
-def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:
-    reader.execute("BEGIN")
-    return reader.execute(
-        f"SELECT {', '.join(SessionRow._fields)} FROM sessions WHERE project = ? ORDER BY start_time, id",
-        (project,),
-    )
-
-
-def _with_messages(
-    reader: sqlite3.Connection, project: str, rows: list[tuple[Any, ...]]
-) -> list[StoredTranscript]:
-    sessions = [SessionRow(*row) for row in rows]
-    marks = ", ".join("?" * len(sessions))
-    found = reader.execute(
-        f"SELECT {', '.join(MessageRow._fields)} FROM messages WHERE project = ? "
-        f"AND session_id IN ({marks}) ORDER BY session_id, position",
-        (project, *(session.id for session in sessions)),
-    )
-    messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
-    by_session = {session_id: list(group) for session_id, group in messages}
-    return [StoredTranscript(session, by_session.get(session.id, [])) for session in sessions]

@@ -1,62 +1,22 @@
 """An archive's file: opened, recognised, held by one writer, and its failures told in our words."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.failpoints import reach
+from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
 
-__all__ = ["SCHEMA_VERSION", "Turns", "connect", "hold", "in_our_words", "prepare"]
+__all__ = ["Transaction", "Turns", "connect", "connect_to_read", "hold", "prepare"]
 
 T = TypeVar("T")
-
-APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 2
-
-UNREAD = """
-CREATE TABLE sync_unread (
-    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
-    next TEXT NOT NULL, first INTEGER NOT NULL,
-    PRIMARY KEY (project, session_id)
-);
-"""
-
-SCHEMA = f"""{UNREAD}
-CREATE TABLE sessions (
-    project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
-    status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
-    raw TEXT NOT NULL, content_hash TEXT NOT NULL,
-    first_seen_at TEXT NOT NULL, last_changed_at TEXT NOT NULL, deleted_at TEXT,
-    PRIMARY KEY (project, id)
-);
-CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
-CREATE TABLE messages (
-    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
-    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
-    PRIMARY KEY (project, id)
-);
-CREATE INDEX messages_in_order ON messages (project, session_id, position);
-CREATE TABLE sync_projects (
-    project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
-    next TEXT, reached TEXT, watermark TEXT, listings INTEGER NOT NULL DEFAULT 0,
-    refuted INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE sync_pending (
-    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
-    reason TEXT, attempts INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (project, session_id)
-);
-"""
-"""`sync_pending` holds the sessions whose messages are not kept; those with a *reason* have failed.
-`sync_unread` holds cursors that were not followed."""
-
-UPGRADES = {1: f"{UNREAD} ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;"}
-"""What makes a version into the next one."""
 
 
 class Turns:
@@ -80,6 +40,44 @@ class Turns:
             return in_our_words(work, self._path)
 
 
+class Transaction:
+    """A `with` in which everything of *project* is written, or nothing; *name* is what a failpoint calls it.
+
+    Where a row was touched, the project's `changes` are counted; where none was, the file is left alone.
+    """
+
+    def __init__(self, db: sqlite3.Connection, name: str, project: str) -> None:
+        self._db = db
+        self._name = name
+        self._project = project
+        self._before = db.total_changes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self._db.total_changes != self._before:
+                counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
+                self._db.execute(counted, (self._project,))
+            reach(f"{self._name}: before commit")
+        self._db.__exit__(kind, error, trace)
+        if error is None:
+            reach(f"{self._name}: after commit")
+
+    def all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that *query* finds."""
+        return self._db.execute(query, values).fetchall()
+
+    def write(self, statement: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> None:
+        """Execute *statement* for each of *rows*."""
+        reach(f"{self._name}: before write")
+        self._db.executemany(statement, rows)
+        reach(f"{self._name}: after write")
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to *path* that may be used from any thread, by one at a time."""
     db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
@@ -90,6 +88,51 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to the archive at *path* that changes nothing, and may be used as `connect`'s.
+
+    Raises:
+        StoreUnreachable: there is no such file.
+        StoreBroken, StoreMismatch: it is no archive, or not of this version.
+    """
+    if not path.is_file():
+        raise StoreUnreachable(f"There is no archive at {path}.")
+    # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        address = f"{path.resolve().as_uri()}?{how}"
+        db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0)
+        try:
+            refuse_others(*recognised(db), path)
+        except sqlite3.OperationalError:
+            db.close()
+            if "immutable" in how:
+                raise
+        except BaseException:
+            db.close()
+            raise
+        else:
+            break
+    return db
+
+
+def refuse_others(application: int, version: int, path: Path) -> None:
+    """Refuse to read what another program wrote, or another version."""
+    if application != APPLICATION_ID:
+        raise StoreBroken(f"{path} is no archive.")
+    if version > SCHEMA_VERSION:
+        raise StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
+    if version < SCHEMA_VERSION:
+        raise StoreMismatch(f"{path} was written by an older version; `navtalk sync {path}` upgrades it.")
+
+
+def recognised(db: sqlite3.Connection) -> tuple[int, int]:
+    """What wrote *db*, and in which version."""
+    [(application,)], [(version,)] = (
+        db.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
+    )
+    return application, version
 
 
 def hold(path: Path) -> sqlite3.Connection:
@@ -110,9 +153,7 @@ def hold(path: Path) -> sqlite3.Connection:
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:
     """Make *db* an archive if it is new, and refuse what is none, or a later one."""
-    [(application,)], [(version,)] = (
-        db.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
-    )
+    application, version = recognised(db)
     if version > SCHEMA_VERSION and application == APPLICATION_ID:
         raise StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
     if application == APPLICATION_ID:

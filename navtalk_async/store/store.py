@@ -1,92 +1,54 @@
-"""The promise of a store, and the rows and judgements that all stores share.
+"""The promise of a store.
 
 Data and progress are written in the same transaction, so whatever instant a process dies at, the store
 holds what was finished and knows what was not.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from navtalk_async.models import Message, Place, Request, Session, SessionStatus, as_utc, as_word
+from navtalk_async.models import Place, Request, Session
+from navtalk_async.store.judging import Clock, Fetched, Journalled, MessageCounts, Wanted
+from navtalk_async.store.rows import StoredTranscript
 
-__all__ = [
-    "Counts",
-    "Fetched",
-    "Journalled",
-    "MessageRow",
-    "SessionRow",
-    "Standing",
-    "Store",
-    "StoredTranscript",
-    "Unread",
-    "Wanted",
-    "is_final",
-    "iso",
-    "journalled",
-    "message_row",
-    "session_row",
-]
+__all__ = ["About", "Counts", "Failed", "Reader", "Round", "Run", "Standing", "Store", "Unread"]
 
 
-class SessionRow(NamedTuple):
-    """A row of the table `sessions`; times are ISO 8601 with a `Z`, status is a word or an unknown number."""
+class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One time through the listing and the watched sessions; a run that was stopped leaves it open.
 
-    project: str
-    id: str
-    api: str
-    status: str | int | None
-    start_time: str | None
-    end_time: str | None
-    title: str | None
-    video_url: str | None
-    raw: str
-    content_hash: str
-    first_seen_at: str
-    last_changed_at: str
-    deleted_at: str | None = None
+    Moments are ISO 8601, by the server's clock, but for those that say otherwise.
+    """
 
-
-class MessageRow(NamedTuple):
-    """A row of the table `messages`; *position* is its place in the API's order, from 0."""
-
-    project: str
-    id: str
-    session_id: str
-    position: int
-    role: str | int | None
-    type: str | int | None
-    content: str | None
-    created_at: str | None
-    raw: str
+    began: str
+    since: str | None = None
+    """Where its listing begins; None at the first session of all."""
+    is_whole: bool = False
+    """Whether everything that is kept is compared with the listing, asked for by `reconcile`."""
+    reached: str | None = None
+    """The latest begin of any session that it listed."""
+    listed: str | None = None
+    """When its listing came to the end; None before."""
 
 
-class StoredTranscript(NamedTuple):
-    """A session as it is kept, with its messages in order."""
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a project has come."""
 
-    session: SessionRow
-    messages: list[MessageRow]
-
-
-class Wanted(NamedTuple):
-    """A session whose messages are to be asked for, in the state that the listing gave it."""
-
-    id: str
-    content_hash: str
-
-
-class Fetched(NamedTuple):
-    """A session's messages, or those that were still missing of them."""
-
-    wanted: Wanted
-    messages: list[Message]
-    first: int = 0
-    """The position of the first of them in the session; from 1 on, they are what was missing."""
-    unread: Request | None = None
-    """Where there might be more, which is not believed."""
+    places: list[Place] = []
+    """Where an interrupted listing goes on."""
+    round: Round | None = None
+    """The round that an earlier run left open."""
+    watermark: str | None = None
+    """The latest begin of any session in rounds that came to their end, in ISO 8601."""
+    pending: list[Wanted] = []
+    """Sessions that are journalled, and whose messages are not kept yet."""
+    failed: int = 0
+    refuted: bool = False
+    """Whether this server is known to have messages behind short pages."""
+    known: list[str] = []
+    """A few sessions that are surely in this project."""
 
 
 class Unread(NamedTuple):
@@ -98,55 +60,109 @@ class Unread(NamedTuple):
     """The position that the first one there would have."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a project has come."""
+class Failed(NamedTuple):
+    """A session whose messages could not be had."""
 
-    places: list[Place] = []
-    """Where an interrupted listing goes on; none where the last one came to its end."""
-    watermark: str | None = None
-    """The latest begin of any session in listings that came to their end, as the API wrote it."""
-    pending: list[Wanted] = []
-    """Sessions that are journalled, and whose messages are not kept yet."""
-    failed: int = 0
-    refuted: bool = False
-    """Whether this server is known to have messages behind short pages."""
-    known: list[str] = []
-    """A few sessions that are surely in this project."""
+    id: str
+    reason: str
+    attempts: int
 
 
-class Journalled(NamedTuple):
-    """What a page of a listing amounts to."""
-
-    inserted: list[Session]
-    changed: list[Session]
-    same: list[Session]
-    to_fetch: list[Wanted]
-    """The sessions whose messages are to be asked for."""
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class Counts(msgspec.Struct, frozen=True, array_like=True):
     """How much a project holds."""
 
     sessions: int
+    """Those that are gone included."""
     messages: int
+    deleted: int
+    """Sessions that the API no longer has."""
     pending: int
     failed: int
+    watched: int
+    """Sessions that are read again in every round, until they are final and have settled."""
     unread: int
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
     listed: bool
-    """Whether a listing has come to its end, and no later one has been broken off."""
+    """Whether a round has come to its end, and no later one has been broken off."""
 
 
-class Store(Protocol):
-    """Where sessions and messages are kept. Any task may call it; it does one thing after the other.
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a run; the sessions it found, and their messages, by what was new of them."""
+
+    began_at: str
+    """By this machine's clock, in ISO 8601, as `ended_at`."""
+    ended_at: str
+    error: str | None = None
+    """What ended it; None where it came to its end."""
+    inserted: int = 0
+    changed: int = 0
+    same: int = 0
+    vanished: int = 0
+    messages_inserted: int = 0
+    messages_changed: int = 0
+    messages_same: int = 0
+    messages_vanished: int = 0
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows of one project, beside its counts."""
+
+    project: str
+    api: str
+    scope: str
+    """The filters, as JSON."""
+    watermark: str | None
+    rounds: int
+    """How many came to their end."""
+    changes: int
+    """How many transactions changed anything of the project; it only grows."""
+    round: Round | None
+    last_run: Run | None
+
+
+class Reader(Protocol):
+    """What can be read of a store, at any time, also while another process writes to it.
 
     Every method raises `StoreError`, with a sentence for the user, where the database does not work.
     """
 
-    async def claim(self, project: str, *, api: str, scope: str, retry_failed: bool = False) -> Standing:
+    async def projects(self) -> list[About]:
+        """What there is, by the projects' names."""
+        ...
+
+    async def counts(self, project: str) -> Counts:
+        """How much there is of *project*."""
+        ...
+
+    async def failures(self, project: str) -> list[Failed]:
+        """Every failed session."""
+        ...
+
+    def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
+        """Everything, some sessions at a time, in the order of (start_time, id), from one moment's view."""
+        ...
+
+    async def flaws(self, project: str) -> list[str]:
+        """What is wrong with the database: damage that it knows of itself, messages without a session,
+        sessions that were kept and are not there; a sentence each.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        ...
+
+
+class Store(Reader, Protocol):
+    """Where sessions and messages are kept. Any task may call it; it does one thing after the other."""
+
+    async def claim(
+        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+    ) -> Standing:
         """Say what is about to be synced, and learn how far it has come.
 
-        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again.
+        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again; to *reconcile*,
+        an open round that does not compare everything is given up.
 
         Raises:
             StoreMismatch: the project was begun with another API or other filters.
@@ -154,17 +170,43 @@ class Store(Protocol):
         ...
 
     async def journal(
-        self, project: str, sessions: Sequence[Session], places: Sequence[Place], *, now: str
+        self,
+        project: str,
+        sessions: Sequence[Session],
+        *,
+        clock: Clock,
+        round: Round,  # noqa: A002 - a round is what it is
+        places: Sequence[Place] | None = None,
+        seen: Sequence[str] = (),
+        quiet: bool = False,
     ) -> Journalled:
-        """Keep a page of sessions, those to fetch as pending, and where the listing goes on, all at once.
+        """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
 
-        No *places* are left at the end of a listing. *now* is when the run began, in the API's form: a
-        session dated later does not move the watermark.
+        *places* are where the listing goes on, none of them at its end; where they are not given, the
+        sessions are not out of the listing. *seen* are the ids of sessions that the round has listed and that
+        are to be written down as such. With *quiet*, nothing is written where nothing is new.
         """
         ...
 
-    async def keep(self, project: str, finished: Sequence[Fetched]) -> None:
-        """Keep the messages of some sessions, which are pending no more unless they have changed since."""
+    async def keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
+        """Keep the messages of some sessions, which are pending no more unless they have changed since.
+
+        Rows are touched where their content changed; messages that are gone go to `sync_gone`.
+        """
+        ...
+
+    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
+        """Sessions that are kept, began later than *since*, have that *status*, if one is given, and are not
+        written down as seen by this round.
+        """
+        ...
+
+    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
+        """Sessions that are watched, were read before *fresh*, and began at *since* or later."""
+        ...
+
+    async def holds(self, project: str, sessions: Sequence[str]) -> bool:
+        """Whether any of *sessions* is kept."""
         ...
 
     async def refute(self, project: str) -> None:
@@ -175,111 +217,18 @@ class Store(Protocol):
         """Where sessions that were kept as whole might go on after all."""
         ...
 
-    async def fail(self, project: str, failures: Sequence[tuple[str, str, int]]) -> None:
-        """Record the id, the reason and the attempts of sessions that cannot be had."""
+    async def fail(self, project: str, failures: Sequence[Failed]) -> None:
+        """Record sessions that cannot be had; attempts add up."""
         ...
 
-    async def vanish(self, project: str, session_id: str) -> None:
-        """Record that a session is gone; what was kept of it stays."""
+    async def vanish(self, project: str, session_id: str) -> bool:
+        """Record that a session is gone; what was kept of it stays. False if there was no such session."""
         ...
 
-    async def counts(self, project: str) -> Counts:
-        """How much there is."""
+    async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        """Record that *round* has come to its end."""
         ...
 
-    async def failures(self, project: str) -> list[tuple[str, str, int]]:
-        """The id, the reason and the attempts of every failed session."""
+    async def note(self, project: str, run: Run) -> None:
+        """Record that a run was ended by an error."""
         ...
-
-    def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
-        """Everything, some sessions at a time, in the order of (start_time, id), from one moment's view."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of the database."""
-        ...
-
-
-def is_final(session: Session) -> bool:
-    """Whether nothing more is expected of *session*."""
-    return session.status is not SessionStatus.ACTIVE and session.ended is not None
-
-
-def content_hash(raw: bytes) -> str:
-    """What two equal JSON objects of a session share, however they are written."""
-    canonical = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")
-    return blake2b(canonical, digest_size=16).hexdigest()
-
-
-def journalled(
-    sessions: Sequence[Session], *, hashes: dict[str, str], pending: set[str], failed: set[str]
-) -> Journalled:
-    """Judge a page: *hashes* are those of the sessions that are kept already, by id; *pending* are being
-    fetched anyway, and *failed* are left alone until they change or somebody asks for them.
-    """
-    found = Journalled([], [], [], [])
-    for session in {session.id: session for session in sessions}.values():
-        kept, new = hashes.get(session.id), content_hash(session.raw)
-        news = kept != new
-        (found.inserted if kept is None else found.changed if news else found.same).append(session)
-        wanted = news or not (is_final(session) or session.id in failed)
-        # One that changed while it was being fetched may have said more since: it is fetched again.
-        if wanted and (session.id not in pending or (news and kept is not None)):
-            found.to_fetch.append(Wanted(session.id, new))
-    return found
-
-
-def now_text() -> str:
-    """This moment, as a store writes it."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def iso(text: str | None) -> str | None:
-    """An API's time as ISO 8601 in UTC with a `Z`; None for what is no time (its row's `raw` keeps it)."""
-    if text is None:
-        return None
-    try:
-        moment = as_utc(text)
-    except ValueError:
-        return None
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def storable(value: str | int | None) -> str | int | None:
-    """*value*, as text where it is a number that no database holds."""
-    return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
-
-
-def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
-    """*session* as it is kept."""
-    raw = session.raw
-    return SessionRow(
-        project,
-        session.id,
-        api,
-        storable(as_word(session.status)),
-        iso(session.started),
-        iso(session.ended),
-        session.title,
-        session.video_url,
-        raw.decode(),
-        content_hash(raw),
-        now,
-        now,
-    )
-
-
-def message_row(project: str, session_id: str, position: int, message: Message) -> MessageRow:
-    """*message* as it is kept."""
-    kind = message.type
-    return MessageRow(
-        project,
-        message.id,
-        session_id,
-        position,
-        storable(as_word(message.role)),
-        storable(int(kind) if isinstance(kind, int) else kind),
-        message.content,
-        iso(message.created),
-        message.raw.decode(),
-    )

@@ -1,7 +1,7 @@
 """Ask only for what is new, and keep it. A first run is a sync that never ran."""
 
 from navtalk_async.sync.progress import Progress
-from navtalk_async.sync.run import OVERLAP, sync
+from navtalk_async.sync.run import OVERLAP, SETTLE, sync
 from navtalk_async.sync.scope import Scope
 
-__all__ = ["OVERLAP", "Progress", "Scope", "sync"]
+__all__ = ["OVERLAP", "SETTLE", "Progress", "Scope", "sync"]

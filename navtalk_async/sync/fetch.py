@@ -1,9 +1,9 @@
 """A session's messages, fetched and kept; and what it means when they cannot be had."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
-from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import (
     AccessDenied,
     AttemptTimeout,
@@ -22,11 +22,13 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.fanout import FanOut
-from navtalk_async.models import Message, Page, Request, Session
+from navtalk_async.models import Message, Request, as_utc
 from navtalk_async.paging import whole
 from navtalk_async.short_pages import Audit, Rows
 from navtalk_async.store.commits import GroupCommit
-from navtalk_async.store.store import Fetched, Store, Unread, Wanted
+from navtalk_async.store.judging import Fetched, Wanted, instant
+from navtalk_async.store.store import Failed, Store, Unread
+from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.progress import Progress
 
 __all__ = ["OF_ONE_ANSWER", "Fetching"]
@@ -48,6 +50,9 @@ A_FEW = 8
 UNPROVEN = 4
 """So many times as many must fail before a server that has given no messages at all is given up."""
 
+Look = Callable[[str], Awaitable[Sequence[Wanted]]]
+"""Asks for a session itself, and says what there is to fetch of it."""
+
 OnError = Callable[[Wanted, NavTalkError], Awaitable[None]]
 """What becomes of a session that failed."""
 
@@ -61,7 +66,7 @@ class Fetching:
 
     def __init__(
         self,
-        dialect: Dialect,
+        asking: Asking,
         store: Store,
         commits: GroupCommit[Fetched],
         *,
@@ -69,22 +74,16 @@ class Fetching:
         role: int | None,
         audit: Audit | None,
         progress: Progress,
-        list_sessions: Callable[[Request], Awaitable[Page[Session]]],
-        list_messages: Callable[[Request], Awaitable[Page[Message]]],
-        get_session: Callable[[Request], Awaitable[Session]],
-        at_once: Callable[[], int],
     ) -> None:
-        self._dialect = dialect
+        self._ask = asking
+        self._dialect = asking.dialect
         self._store = store
         self._commits = commits
         self._project = project
         self._role = role
         self._audit = audit
         self._progress = progress
-        self._list_sessions = list_sessions
-        self._list_messages = list_messages
-        self._get_session = get_session
-        self._at_once = at_once
+        self._look: Look
         self._fan: FanOut[Wanted, None] | None = None
         self._failures: dict[Wanted, NavTalkError] = {}
         self._failures_in_a_row = 0
@@ -96,12 +95,14 @@ class Fetching:
         """Whether there is nothing to fetch, and nobody who does not wait for it."""
         return self._fan is None or self._fan.is_hungry
 
-    async def all(self, wanted: AsyncGenerator[Sequence[Wanted], None]) -> None:
-        """Fetch all that is *wanted*, and what an audit shows to be missing.
+    async def all(self, wanted: AsyncGenerator[Sequence[Wanted], None], look: Look) -> None:
+        """Fetch all that is *wanted*, and what an audit shows to be missing; *look* at a session that was not
+        listed.
 
         Raises:
             NavTalkError: the run cannot go on; what was fetched is kept.
         """
+        self._look = look
         await self._each(wanted, self._weigh)
         await self._second_chance()
         if self._audit is None or self._audit.refuted:
@@ -112,33 +113,46 @@ class Fetching:
         async def fetch(one: Wanted) -> None:
             await self._fetch(one, on_error)
 
-        self._fan = FanOut(fetch, wanted, at_once=self._at_once)
+        self._fan = FanOut(fetch, wanted, at_once=self._ask.width)
         async with self._fan as fetched:
             async for _ in fetched:
                 pass
 
     async def _fetch(self, wanted: Wanted, on_error: OnError) -> None:
-        request = self._dialect.list_messages(wanted.id, role=self._role)
         try:
-            rows = await self._rows(request)
+            found = await self._look(wanted.id) if wanted.is_unlisted else [wanted]
+            for each in found:
+                await self._read(each)
         except OF_THE_RUN:
             raise
         except NavTalkError as error:
             if not (isinstance(error, NotFound) and await self._is_gone(wanted)):
                 await on_error(wanted, error)
             return
-        await self._commits.add(Fetched(wanted, rows.items, unread=rows.unread))
         self._failures_in_a_row = 0
-        self._fetched = wanted.id
-        self._progress.done += 1
+        self._progress.done += len(found)
         self._progress.open -= 1
+
+    async def _read(self, wanted: Wanted) -> None:
+        """Ask for the messages that are *wanted*, and keep them."""
+        at = instant(self._ask.now())
+        rows = await self._rows(self._question(wanted), audited=wanted.since is None)
+        await self._commits.add(Fetched(wanted, rows.items, unread=rows.unread, at=at))
+        self._fetched = wanted.id
         self._progress.messages += len(rows.items)
 
-    async def _rows(self, request: Request) -> Rows[Message]:
-        if self._audit is None:
-            return Rows(await whole(self._list_messages, request))
+    def _question(self, wanted: Wanted) -> Request:
+        if wanted.since is None:
+            return self._dialect.list_messages(wanted.id, role=self._role)
+        # A second earlier, in case that the bound is exclusive; what lies before is not taken.
+        start = as_utc(wanted.since) - timedelta(seconds=1)
+        return self._dialect.list_messages(wanted.id, role=self._role, start_time=start)
+
+    async def _rows(self, request: Request, *, audited: bool) -> Rows[Message]:
+        if self._audit is None or not audited:
+            return Rows(await whole(self._ask.list_messages, request))
         known = self._audit.refuted
-        rows = await self._audit.whole(self._list_messages, request, full=self._dialect.rows)
+        rows = await self._audit.whole(self._ask.list_messages, request, full=self._dialect.rows)
         if self._audit.refuted and not known:
             # For the next run, should this one not come to follow what it left alone.
             await self._store.refute(self._project)
@@ -151,8 +165,9 @@ class Fetching:
         unread = await self._store.unread(self._project)
 
         async def finish(one: Unread) -> None:
+            at = instant(self._ask.now())
             try:
-                messages = await whole(self._list_messages, one.next)
+                messages = await whole(self._ask.list_messages, one.next)
             except OF_THE_RUN:
                 raise
             except NavTalkError as error:
@@ -161,10 +176,10 @@ class Fetching:
                 if not (isinstance(error, NotFound) and await self._is_gone(one.wanted)):
                     await self._weigh(one.wanted, error)
                 return
-            await self._commits.add(Fetched(one.wanted, messages, one.first))
+            await self._commits.add(Fetched(one.wanted, messages, one.first, at=at))
             self._progress.messages += len(messages)
 
-        async with FanOut(finish, _once(unread), at_once=self._at_once) as finished:
+        async with FanOut(finish, _once(unread), at_once=self._ask.width) as finished:
             async for _ in finished:
                 pass
 
@@ -180,7 +195,7 @@ class Fetching:
         if isinstance(error, OF_ONE_SESSION):
             return
         self._failures_in_a_row += 1
-        patience = max(self._at_once(), A_FEW)
+        patience = max(self._ask.width(), A_FEW)
         if self._fetched is None and self._failures_in_a_row >= UNPROVEN * patience:
             raise error
         if self._failures_in_a_row % patience == 0:
@@ -194,7 +209,9 @@ class Fetching:
         await self._each(_once(list(first)), self._remember)
         await self._prove_the_server_well()
         rows = [
-            (wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + first[wanted].attempts)
+            Failed(
+                wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + first[wanted].attempts
+            )
             for wanted, error in self._failures.items()
         ]
         await self._store.fail(self._project, rows)
@@ -207,15 +224,17 @@ class Fetching:
     async def _prove_the_server_well(self) -> None:
         """Raise what a question raises that was answered before; with a key that is refused, any does."""
         if self._fetched is None:
-            await self._list_sessions(self._dialect.list_sessions(limit=1))
+            await self._ask.list_sessions(self._dialect.list_sessions(limit=1))
         else:
-            await self._list_messages(self._dialect.list_messages(self._fetched, limit=1))
+            await self._ask.list_messages(self._dialect.list_messages(self._fetched, limit=1))
 
     async def _is_gone(self, wanted: Wanted) -> bool:
+        """Whether the session is there no more; then it is marked. One that was never there is a failure."""
         try:
-            await self._get_session(self._dialect.get_session(wanted.id))
+            await self._ask.get_session(self._dialect.get_session(wanted.id))
         except NotFound:
-            await self._store.vanish(self._project, wanted.id)
+            if not await self._store.vanish(self._project, wanted.id):
+                return False
             self._progress.vanished += 1
             self._progress.open -= 1
             return True

@@ -1,12 +1,14 @@
 """How far a run has come."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from navtalk_async.listing.by_time import seconds_of
 from navtalk_async.models import Place
+from navtalk_async.store.judging import MessageCounts, instant
+from navtalk_async.store.store import Run
 
 __all__ = ["Progress"]
 
@@ -26,6 +28,10 @@ class Progress(msgspec.Struct, kw_only=True):
     failed: int = 0
     """Sessions in the store whose messages cannot be had."""
     vanished: int = 0
+    messages_inserted: int = 0
+    messages_changed: int = 0
+    messages_same: int = 0
+    messages_vanished: int = 0
     followed: int = 0
     """Short pages with a cursor that were followed."""
     trusted: int = 0
@@ -44,6 +50,18 @@ class Progress(msgspec.Struct, kw_only=True):
     """Whether the listing has come to its end; `done` and `open` together are then all there is."""
     resumed: bool = False
     """Whether the run went on with what an earlier one had left."""
+
+    def kept(self, counts: MessageCounts) -> None:
+        """Note that messages were kept, so many of each sort."""
+        for sort, count in counts._asdict().items():
+            name = f"messages_{sort}"
+            setattr(self, name, getattr(self, name) + count)
+
+    def run(self, began_at: datetime, *, error: str | None = None) -> Run:
+        """What a store records of the run that *began_at* and ends now."""
+        told = {name: getattr(self, name) for name in Run.__struct_fields__ if hasattr(self, name)}
+        ended_at = instant(datetime.now(UTC))
+        return Run(**told | {"began_at": instant(began_at), "ended_at": ended_at, "error": error})
 
     def share(self) -> float | None:
         """The part of the time range that is listed, 0 to 1; the API tells no total, so there is no other."""

@@ -7,30 +7,39 @@ whatever a run is killed by, the next one continues, and asks again for no more 
 that were under way.
 """
 
-from collections.abc import Awaitable
-from datetime import timedelta
-from functools import partial
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from anyio import CancelScope
+
 from navtalk_async.client import NavTalkClient
-from navtalk_async.errors import NavTalkError, NotFound, StoreMismatch
-from navtalk_async.models import Request, Session
+from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
+from navtalk_async.models import moment_of
 from navtalk_async.observe import ListedPlainly
 from navtalk_async.pool import Width
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.store.commits import GroupCommit
+from navtalk_async.store.judging import Fetched
 from navtalk_async.store.store import Standing, Store
+from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.fetch import OF_ONE_ANSWER, Fetching
 from navtalk_async.sync.progress import Progress
 from navtalk_async.sync.scope import Scope
-from navtalk_async.sync.wanted import Listed, first_page
+from navtalk_async.sync.wanted import Habits, Listed, first_page
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["OVERLAP", "sync"]
+__all__ = ["OVERLAP", "SETTLE", "sync"]
 
 OVERLAP = timedelta(hours=24)
 """How far behind the latest known session the next listing begins: rows may be filled in late, and a
 session changes after it was listed."""
+
+SETTLE = timedelta(seconds=120)
+"""How long messages may be under way: a session is final only when it ended so long ago, and is read once
+more then."""
 
 
 async def sync(
@@ -43,6 +52,9 @@ async def sync(
     listing: Literal["auto", "serial"] = "auto",
     short_pages: ShortPages = "follow",
     overlap: timedelta = OVERLAP,
+    settle: timedelta = SETTLE,
+    watch_max_age: timedelta | None = None,
+    reconcile: bool = False,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Progress:
@@ -59,6 +71,10 @@ async def sync(
         short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
             when a page is short as well, and watches that: see `short_pages`.
         overlap: how far behind the latest known session the listing begins.
+        settle: how long messages may be under way. A session that ended or changed less than that ago is
+            watched, as one that goes on is: read again in every round.
+        watch_max_age: sessions that began longer ago are no longer watched; None watches them until they end.
+        reconcile: list everything again, not only what is new, and compare it with what is kept.
         retry_failed: try again what failed for good in earlier runs.
         progress: is kept up to date while the run goes on.
 
@@ -71,50 +87,86 @@ async def sync(
     scope, progress = scope or Scope(), progress or Progress()
     checked_short_pages(short_pages)
     check_scope(client, scope)
-    bulk = client.using(lane="bulk")
-    width = Width(bulk, concurrency)
-    list_sessions = width.bound(bulk.sessions.page)
-
-    @width.bound
-    def get_session(request: Request) -> Awaitable[Session]:
-        return bulk.ask(request, client.dialect.read_session)
-
+    began_at = datetime.now(UTC)
     standing = await store.claim(
-        project, api=client.dialect.api, scope=scope.text(), retry_failed=retry_failed
+        project,
+        api=client.dialect.api,
+        scope=scope.text(),
+        retry_failed=retry_failed,
+        reconcile=reconcile,
     )
-    commits = GroupCommit(partial(store.keep, project))
+    progress.failed = standing.failed
+    progress.resumed = standing.round is not None or bool(standing.pending)
+    habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
+    try:
+        await check_key(client, store, standing, project)
+        listed = await run_round(
+            client,
+            store,
+            standing,
+            habits,
+            project=project,
+            scope=scope,
+            width=Width(client, concurrency),
+            listing=listing,
+            audit=Audit(refuted=standing.refuted) if short_pages == "audit" else None,
+            progress=progress,
+        )
+    except (NavTalkError, asyncio.CancelledError) as error:
+        await note(store, project, progress, began_at, error)
+        raise
+    await store.finish(project, listed.round, progress.run(began_at))
+    progress.failed = (await store.counts(project)).failed
+    return progress
+
+
+async def run_round(
+    client: NavTalkClient,
+    store: Store,
+    standing: Standing,
+    habits: Habits,
+    *,
+    project: str,
+    scope: Scope,
+    width: Width,
+    listing: Literal["auto", "serial"],
+    audit: Audit | None,
+    progress: Progress,
+) -> Listed:
+    """Everything that the project wants; what there was to list of it."""
+    asking = Asking.of(client.using(lane="bulk"), width)
+
+    async def commit(finished: Sequence[Fetched]) -> None:
+        progress.kept(await store.keep(project, finished))
+
+    commits = GroupCommit(commit)
     fetching = Fetching(
-        client.dialect,
-        store,
-        commits,
-        project=project,
-        role=scope.role,
-        audit=Audit(refuted=standing.refuted) if short_pages == "audit" else None,
-        progress=progress,
-        list_sessions=list_sessions,
-        list_messages=width.bound(bulk.messages.page),
-        get_session=get_session,
-        at_once=width,
+        asking, store, commits, project=project, role=scope.role, audit=audit, progress=progress
     )
     listed = Listed(
-        client.dialect,
+        asking,
         store,
+        standing,
+        habits,
         project=project,
         scope=scope,
         progress=progress,
-        list_sessions=list_sessions,
-        get_session=get_session,
         walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
         on_doubt=lambda reason: client.announce(ListedPlainly(reason)),
     )
-    progress.failed = standing.failed
-    progress.resumed = bool(standing.places or standing.pending)
-    await check_key(client, standing, project)
     async with commits:
-        await fetching.all(listed.wanted(standing, overlap))
-    progress.failed = (await store.counts(project)).failed
-    return progress
+        await fetching.all(listed.wanted(), listed.look)
+    return listed
+
+
+async def note(
+    store: Store, project: str, progress: Progress, began_at: datetime, error: BaseException
+) -> None:
+    """Record what ended a run, if the store can be written to."""
+    told = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
+    with suppress(StoreError), CancelScope(shield=True):
+        await store.note(project, progress.run(began_at, error=told))
 
 
 def check_scope(client: NavTalkClient, scope: Scope) -> None:
@@ -124,8 +176,11 @@ def check_scope(client: NavTalkClient, scope: Scope) -> None:
         client.dialect.checked_id(each)
 
 
-async def check_key(client: NavTalkClient, standing: Standing, project: str) -> None:
-    """Make sure that the key belongs to the *project*: sessions that are surely in it can be seen."""
+async def check_key(client: NavTalkClient, store: Store, standing: Standing, project: str) -> None:
+    """Make sure that the key belongs to the *project*: sessions that are surely in it can be seen.
+
+    Should all of them be gone, the end of the listing is looked at before the key is blamed.
+    """
     trouble: NavTalkError | None = None
     for session_id in standing.known:
         try:
@@ -138,8 +193,16 @@ async def check_key(client: NavTalkClient, standing: Standing, project: str) -> 
         return
     if trouble is not None:
         raise trouble
-    if standing.known:
+    if standing.known and not await lists_known(client, store, standing, project):
         raise StoreMismatch(
             f"The key belongs to another project: it sees none of {len(standing.known)} sessions that "
             f"{project!r} holds. Use that project's key, or another --project."
         )
+
+
+async def lists_known(client: NavTalkClient, store: Store, standing: Standing, project: str) -> bool:
+    """Whether the sessions around the watermark are this *project*'s."""
+    start = moment_of(standing.watermark)
+    request = client.dialect.list_sessions(start_time=start and start - OVERLAP)
+    page = await client.sessions.page(request)
+    return await store.holds(project, [session.id for session in page.items])

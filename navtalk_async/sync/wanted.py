@@ -1,31 +1,43 @@
-"""The sessions to fetch, as they become known: left over, asked for by name, or given by the list."""
+"""The sessions to fetch, as they become known: left over, asked for by name, listed, missing or watched."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+import msgspec
 
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import NotFound
 from navtalk_async.listing.by_time import ByTime, moment_at
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
-from navtalk_async.models import Page, Place, Request, Session, moment_of
-from navtalk_async.store.store import Journalled, Standing, Store, Wanted
+from navtalk_async.models import Place, Request, Session, SessionStatus, as_word, moment_of
+from navtalk_async.store.judging import Clock, Journalled, Wanted, instant
+from navtalk_async.store.rows import iso
+from navtalk_async.store.store import Round, Standing, Store
+from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.progress import Progress
 from navtalk_async.sync.scope import Scope
 
-__all__ = ["Listed", "first_page"]
+__all__ = ["Habits", "Listed", "first_page"]
 
 LATER_WASTE = -1
 """The first listing of a project may waste requests on finding out where most of it is. A later one must have
 proved long before it may: it seldom brings much."""
 
 
+class Habits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a round goes to find what changed; the arguments of `sync` by the same names."""
+
+    overlap: timedelta
+    settle: timedelta
+    watch_max_age: timedelta | None = None
+    reconcile: bool = False
+
+
 class Listed:
-    """What is wanted of one project, page by page; every page is journalled before it is given.
+    """What is wanted of one project in one round; every page of its listing is journalled before it is given.
 
     Arguments:
-        list_sessions, get_session: ask for a page, and for one session.
         walkers: the most pages of the listing at once.
         is_awaited: whether there is nothing else to fetch meanwhile.
         on_doubt: see `WideListing`.
@@ -33,70 +45,138 @@ class Listed:
 
     def __init__(
         self,
-        dialect: Dialect,
+        asking: Asking,
         store: Store,
+        standing: Standing,
+        habits: Habits,
         *,
         project: str,
         scope: Scope,
         progress: Progress,
-        list_sessions: Callable[[Request], Awaitable[Page[Session]]],
-        get_session: Callable[[Request], Awaitable[Session]],
         walkers: int,
         is_awaited: Callable[[], bool],
         on_doubt: Callable[[str], None],
     ) -> None:
-        self._dialect = dialect
+        self._ask = asking
+        self._dialect = asking.dialect
         self._store = store
+        self._standing = standing
+        self._habits = habits
         self._project = project
         self._scope = scope
         self._progress = progress
-        self._list_sessions = list_sessions
-        self._get_session = get_session
         self._walkers = walkers
         self._is_awaited = is_awaited
         self._on_doubt = on_doubt
-        self._began = datetime.now(UTC)
+        self._seen: set[str] = set()
+        """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
+        began = asking.now()
+        self.round = standing.round or next_round(standing, habits, began)
+        self._fresh = fresh_from(standing.round, began, habits.settle)
 
-    async def wanted(self, standing: Standing, overlap: timedelta) -> AsyncGenerator[Sequence[Wanted], None]:
+    async def wanted(self) -> AsyncGenerator[Sequence[Wanted], None]:
         """The sessions to fetch, some at a time."""
-        self._progress.open += len(standing.pending)
-        if standing.pending:
-            yield standing.pending
-        pages = self._named() if self._scope.sessions else self._listed(standing, overlap)
-        async with aclosing(pages):
-            async for sessions, places in pages:
-                now = f"{self._began:%Y-%m-%d %H:%M:%S}"
-                found = await self._store.journal(self._project, sessions, places, now=now)
-                self._note(sessions, places, found)
-                yield found.to_fetch
+        pending = self._standing.pending
+        self._progress.open += len(pending)
+        if pending:
+            yield pending
+        if self._scope.sessions:
+            self._progress.all_listed = True
+            yield self._to_look_at(self._scope.sessions)
+            return
+        watched = dict.fromkeys(await self._watched())
+        if not self._was_listed_just_now():
+            async with aclosing(self._listed()) as pages:
+                async for sessions, places in pages:
+                    for session in sessions:
+                        watched.pop(session.id, None)
+                    found = await self._journal(sessions, places)
+                    self._progress.open += len(found.to_fetch)
+                    yield found.to_fetch
+        yield self._to_look_at(dict.fromkeys((*watched, *await self._missing())))
 
-    async def _named(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
-        """The sessions that the scope names, one by one: what cannot be had costs no other."""
-        for session_id in self._scope.sessions:
-            try:
-                session = await self._get_session(self._dialect.get_session(session_id))
-            except NotFound as error:
-                failure = f"{type(error).__name__}: {error.args[0]}"
-                await self._store.fail(self._project, [(session_id, failure, error.attempts)])
-                continue
-            yield [session], []
+    async def look(self, session_id: str) -> Sequence[Wanted]:
+        """Ask for one session, and journal it; what there is to fetch of it.
 
-    async def _listed(
-        self, standing: Standing, overlap: timedelta
-    ) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
-        self._progress.ends_at = moment_of(self._scope.end) or self._began
-        self._progress.began_at = moment_of(self._scope.start) or first_moment(standing.places)
-        request = self._listing_from(_earlier(standing.watermark, overlap))
+        Raises:
+            NotFound: it is gone.
+        """
+        session = await self._ask.get_session(self._dialect.get_session(session_id))
+        found = await self._journal([session], None)
+        return found.to_fetch
+
+    def _to_look_at(self, sessions: Iterable[str]) -> list[Wanted]:
+        wanted = [Wanted(each, None, is_unlisted=True) for each in sessions]
+        self._progress.open += len(wanted)
+        return wanted
+
+    async def _watched(self) -> list[str]:
+        oldest = self._habits.watch_max_age
+        return await self._store.watched(
+            self._project,
+            fresh=instant(self._fresh),
+            since=None if oldest is None else instant(self._ask.now() - oldest),
+        )
+
+    async def _missing(self) -> list[str]:
+        """Sessions that the listing should have given, and did not."""
+        if not self._is_later_round:
+            return []
+        status = self._scope.status
+        missing = await self._store.missing(
+            self._project,
+            since=self.round.since,
+            status=None if status is None else as_word(SessionStatus(status)),
+        )
+        return [each for each in missing if each not in self._seen]
+
+    @property
+    def _is_later_round(self) -> bool:
+        return self._standing.watermark is not None
+
+    def _was_listed_just_now(self) -> bool:
+        listed = moment_of(self.round.listed)
+        return listed is not None and listed >= self._ask.now() - self._habits.settle
+
+    async def _journal(self, sessions: Sequence[Session], places: Sequence[Place] | None) -> Journalled:
+        """Write down what is new, and how far the round has come."""
+        now = self._ask.now()
+        if places is not None:
+            self.round = msgspec.structs.replace(
+                self.round,
+                reached=latest(self.round.reached, sessions),
+                listed=None if places else instant(now),
+            )
+            if self._is_later_round:
+                self._seen.update(session.id for session in sessions)
+        found = await self._store.journal(
+            self._project,
+            sessions,
+            clock=Clock.at(now, self._habits.settle, self._fresh),
+            round=self.round,
+            places=places,
+            seen=tuple(self._seen),
+            quiet=places is None or (self._is_later_round and not self.round.is_whole),
+        )
+        if found.was_written:
+            self._seen.clear()
+        self._note(sessions, places, found)
+        return found
+
+    async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
+        self._progress.ends_at = moment_of(self._scope.end) or self._ask.now()
+        self._progress.began_at = moment_of(self._scope.start) or first_moment(self._standing.places)
+        request = self._listing_from(moment_of(self.round.since))
         listing: WideListing[Session] = WideListing(
-            self._list_sessions,
+            self._ask.list_sessions,
             request,
             axis=ByTime.of(self._dialect, request, self._progress.ends_at),
             walkers=self._walkers,
             listed=False,
             full=self._dialect.rows(request),
             is_awaited=self._is_awaited,
-            waste=FIRST_WASTE if standing.watermark is None else LATER_WASTE,
-            places=standing.places,
+            waste=LATER_WASTE if self._is_later_round and not self.round.is_whole else FIRST_WASTE,
+            places=self._standing.places,
             on_doubt=self._on_doubt,
         )
         async with aclosing(listing.pages()) as pages:
@@ -110,16 +190,30 @@ class Listed:
         begin = min([max(moments), *([end] if end else [])]) if moments else None
         return first_page(self._dialect, self._scope, begin)
 
-    def _note(self, sessions: Sequence[Session], places: Sequence[Place], found: Journalled) -> None:
+    def _note(self, sessions: Sequence[Session], places: Sequence[Place] | None, found: Journalled) -> None:
         progress = self._progress
         progress.listed += len(sessions)
-        progress.inserted += len(found.inserted)
-        progress.changed += len(found.changed)
-        progress.same += len(found.same)
-        progress.open += len(found.to_fetch)
-        times = (session.start_time for session in sessions)
-        progress.began_at = progress.began_at or next((time for time in times if time is not None), None)
-        progress.listed_up_to(places)
+        progress.inserted += found.inserted
+        progress.changed += found.changed
+        progress.same += found.same
+        if places is not None:
+            times = (session.start_time for session in sessions)
+            progress.began_at = progress.began_at or next((time for time in times if time is not None), None)
+            progress.listed_up_to(places)
+
+
+def fresh_from(open_round: Round | None, now: datetime, settle: timedelta) -> datetime:
+    """From when on what was read need not be read again: from *now* on; in a round that was left open, also
+    what was read in it a moment ago.
+    """
+    began = None if open_round is None else moment_of(open_round.began)
+    return now + timedelta(seconds=1) if began is None else max(began, now - settle)
+
+
+def next_round(standing: Standing, habits: Habits, now: datetime) -> Round:
+    """A round that begins *now*."""
+    since = None if habits.reconcile else earlier(standing.watermark, habits.overlap)
+    return Round(began=instant(now), since=since, is_whole=habits.reconcile)
 
 
 def first_page(dialect: Dialect, scope: Scope, start: datetime | str | None) -> Request:
@@ -139,10 +233,16 @@ def first_moment(places: Sequence[Place]) -> datetime | None:
     return moment_at(min(known)) if known else None
 
 
-def _earlier(text: str | None, by: timedelta) -> datetime | None:
+def latest(reached: str | None, sessions: Sequence[Session]) -> str | None:
+    """The latest begin among *sessions* and what was *reached* before, in ISO 8601."""
+    begins = [begin for session in sessions if (begin := iso(session.started)) is not None]
+    return max(begins if reached is None else [reached, *begins], default=None)
+
+
+def earlier(text: str | None, by: timedelta) -> str | None:
     """A moment before the one that *text* means; None where there is none, and the listing starts over."""
     moment = moment_of(text)
     try:
-        return None if moment is None else moment - by
+        return None if moment is None else instant(moment - by)
     except OverflowError:
         return None

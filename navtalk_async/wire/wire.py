@@ -5,7 +5,8 @@ import inspect
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from navtalk_async.errors import (
     ServerError,
     TransportError,
 )
-from navtalk_async.models import KeyPlace, Request, Response
+from navtalk_async.models import KeyPlace, Request, Response, http_date
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import (
     Secret,
@@ -97,6 +98,9 @@ class Line(msgspec.Struct, eq=False):
     anybody else runs.
     """
     hint: Hint | None = None
+    headers: Mapping[str, str] | None = None
+    """Those of the latest answer, which came at `dated_at`: for its date, should anybody ask for the time."""
+    dated_at: float = 0.0
 
     async def close(self) -> None:
         if not self.closed:
@@ -224,6 +228,15 @@ class Wire:
         line = self._lines.get(asyncio.get_running_loop())
         return START if line is None else line.gate.limit.now
 
+    def now(self) -> datetime:
+        """This moment by the server's clock, as its latest answer told it; by ours, if none did."""
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        date = None if line is None or line.headers is None else http_date(line.headers.get("Date", ""))
+        if line is None or date is None:
+            return datetime.now(UTC)
+        return date + timedelta(seconds=loop.time() - line.dated_at)
+
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
         gates = [line.gate for line in list(self._lines.values())]
@@ -311,6 +324,7 @@ class Wire:
         if not isinstance(response, Response):
             return response
         line.hint = hint(response.headers)
+        line.headers, line.dated_at = response.headers, line.received_at
         began = time.perf_counter()
         try:
             return read(request, response)

@@ -1,0 +1,255 @@
+"""What a store makes of what comes: what is new in it, what is to be fetched, and what is watched."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.models import Message, Request, Session, as_utc
+from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_row
+
+__all__ = [
+    "FULL_PAGE",
+    "UNKNOWN",
+    "Change",
+    "Clock",
+    "Fetched",
+    "Journalled",
+    "Judged",
+    "Known",
+    "MessageCounts",
+    "Rewrite",
+    "Wanted",
+    "instant",
+    "judged",
+    "rewritten",
+    "wanted_again",
+]
+
+FULL_PAGE = 200
+"""So many messages come with one request. A session that has fewer is read again as a whole: that costs no
+more than its end, and shows as well what changed, came late or vanished before it."""
+
+
+class Wanted(NamedTuple):
+    """A session whose messages are to be asked for, in the state that the listing gave it."""
+
+    id: str
+    content_hash: str | None
+    since: str | None = None
+    """Its messages before this moment (ISO 8601) are kept, and need not be asked for again."""
+    is_unlisted: bool = False
+    """Whether the session itself is to be asked for first, since this round's listing did not give it."""
+
+
+class Fetched(NamedTuple):
+    """A session's messages: all of them, those since a moment (`wanted.since`), or the rest of them."""
+
+    wanted: Wanted
+    messages: list[Message]
+    first: int = 0
+    """The position of the first of them in the session; from 1 on, they are what was missing."""
+    unread: Request | None = None
+    """Where there might be more, which is not believed."""
+    at: str = ""
+    """When they were asked for, in ISO 8601."""
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """The times that decide what is to be read again; ISO 8601, by the server's clock."""
+
+    now: str
+    settled: str
+    """What ended before this has settled: messages that were under way have arrived."""
+    settles: str
+    """When what changes now will have settled."""
+    fresh: str
+    """What was read then or later is not read again in this round."""
+
+    @classmethod
+    def at(cls, now: datetime, settle: timedelta, fresh: datetime) -> "Clock":
+        """The times of *now*, with so long a delay to *settle*."""
+        return cls(
+            now=instant(now),
+            settled=instant(now - settle),
+            settles=instant(now + settle),
+            fresh=instant(fresh),
+        )
+
+
+class Known(NamedTuple):
+    """What a store knows of a session before it hears of it again."""
+
+    content_hash: str | None = None
+    """None for a session it never heard of, or knows to be gone."""
+    is_pending: bool = False
+    has_failed: bool = False
+    is_watched: bool = False
+    settles_at: str | None = None
+    """When one that is watched, and final, will have settled; None while it is not final."""
+    read_at: str | None = None
+    """When its messages were last asked for; None if never."""
+    messages: int = 0
+    last_message_at: str | None = None
+
+
+UNKNOWN = Known()
+
+
+class Change(NamedTuple):
+    """A session as it came, and whether it is to be watched."""
+
+    session: Session
+    content_hash: str
+    is_watched: bool
+    settles_at: str | None
+
+
+class Journalled(NamedTuple):
+    """What some sessions amount to."""
+
+    inserted: int
+    changed: int
+    same: int
+    to_fetch: list[Wanted]
+    """The sessions whose messages are to be asked for."""
+    was_written: bool = True
+    """Whether anything of it was written down; nothing is where nothing is new, in a quiet round."""
+
+
+class Judged(NamedTuple):
+    """What some sessions amount to, and what is to be written of it."""
+
+    inserted: list[Change]
+    changed: list[Change]
+    same: list[Session]
+    to_fetch: list[Wanted]
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is anything that the store does not know yet."""
+        return bool(self.inserted or self.changed)
+
+    def told(self, *, was_written: bool) -> Journalled:
+        """The same in numbers."""
+        counts = len(self.inserted), len(self.changed), len(self.same)
+        return Journalled(*counts, self.to_fetch, was_written)
+
+
+def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock) -> Judged:
+    """Judge *sessions* by what is *known* of each, by id.
+
+    To be fetched is what is new or has changed, and what is watched; not what is being fetched anyway, unless
+    it changed meanwhile and may have said more since; nor what has failed, until it changes.
+    """
+    found = Judged([], [], [], [])
+    for session in {session.id: session for session in sessions}.values():
+        before, new = known.get(session.id, UNKNOWN), content_hash(session.raw)
+        if before.content_hash == new:
+            found.same.append(session)
+            if before.is_watched and not before.has_failed and not before.is_pending:
+                found.to_fetch.extend(again(session.id, new, before, clock))
+            continue
+        change = Change(session, new, *watch(session, is_new=before.content_hash is None, clock=clock))
+        (found.inserted if before.content_hash is None else found.changed).append(change)
+        found.to_fetch.append(wanted_again(session.id, new, before, clock))
+    return found
+
+
+def again(session_id: str, of: str, before: Known, clock: Clock) -> list[Wanted]:
+    """The watched session, unless it was read a moment ago."""
+    if before.read_at is not None and before.read_at >= clock.fresh:
+        return []
+    return [wanted_again(session_id, of, before, clock)]
+
+
+def watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | None]:
+    """Whether *session*, new or changed, is to be watched; and when it will have settled, if it is final.
+
+    Of one that is seen for the first time, its end tells how long it has been final. One that changes
+    before our eyes may say more, whatever its end says.
+    """
+    if not is_final(session):
+        return True, None
+    ended = iso(session.ended)
+    if is_new and ended is not None and ended <= clock.settled:
+        return False, None
+    return True, clock.settles
+
+
+def wanted_again(session_id: str, of: str | None, before: Known, clock: Clock) -> Wanted:
+    """What to ask of a session: what it said since the last message that is kept, where that saves a request.
+
+    Messages under way may have been said before that one, so we go back by as much as it takes to settle.
+    The last reading of all is a whole one.
+    """
+    is_last = before.settles_at is not None and before.settles_at <= clock.now
+    if is_last or before.messages < FULL_PAGE or before.last_message_at is None:
+        return Wanted(session_id, of)
+    settle = as_utc(clock.now) - as_utc(clock.settled)
+    return Wanted(session_id, of, instant(as_utc(before.last_message_at) - settle))
+
+
+class MessageCounts(NamedTuple):
+    """How many messages some readings brought, by what was new of them."""
+
+    inserted: int = 0
+    changed: int = 0
+    same: int = 0
+    vanished: int = 0
+
+    def __add__(self, other: object) -> "MessageCounts":
+        """Both together."""
+        if not isinstance(other, MessageCounts):
+            return NotImplemented
+        return MessageCounts(*map(sum, zip(self, other, strict=True)))
+
+
+class Rewrite(NamedTuple):
+    """What is to be written of a session's messages."""
+
+    put: list[MessageRow]
+    """New or changed ones."""
+    gone: list[MessageRow]
+    """Those that the API no longer gives."""
+    held: list[tuple[str, str]]
+    """The id and raw object of every message that the session has then, in order."""
+    counts: MessageCounts
+
+
+def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rewrite:
+    """What *fetched* changes in a session of which *kept* is kept, in order."""
+    since = fetched.wanted.since
+    if fetched.first:
+        before = list(kept[: fetched.first])
+    elif since is not None:
+        before = [row for row in kept if row.created_at is not None and row.created_at < since]
+    else:
+        before = []
+    once = {message.id: message for message in fetched.messages}.values()
+    came = [
+        message_row(project, fetched.wanted.id, position, message)
+        for position, message in enumerate(_those_since(since, once), len(before))
+    ]
+    held = [(row.id, row.raw) for row in (*before, *came)]
+    if len(before) == len(kept):
+        return Rewrite(came, [], held, MessageCounts(inserted=len(came)))
+    old = {row.id: row for row in kept[len(before) :]}
+    put = [row for row in came if old.get(row.id) != row]
+    new = sum(row.id not in old for row in came)
+    ids = {row.id for row in came}
+    gone = [row for row in old.values() if row.id not in ids]
+    return Rewrite(put, gone, held, MessageCounts(new, len(put) - new, len(came) - len(put), len(gone)))
+
+
+def _those_since(moment: str | None, messages: Iterable[Message]) -> Iterable[Message]:
+    """*messages* without those before *moment*, which a server may give all the same."""
+    if moment is None:
+        return messages
+    return (each for each in messages if (said := iso(each.created)) is None or said >= moment)
+
+
+def instant(moment: datetime) -> str:
+    """*moment*, aware and UTC, as a store writes it: ISO 8601, to the second, with a `Z`."""
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -1,0 +1,194 @@
+"""An archive that is read, and not written to."""
+
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import msgspec
+
+from navtalk_async.errors import StoreError
+from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.store.sqlite_file import Turns, connect_to_read
+from navtalk_async.store.store import About, Counts, Failed, Round, Run
+
+__all__ = ["SqliteReader", "read_or_none"]
+
+SESSIONS_A_READ = 25
+FLAWS_TOLD = 20
+
+SESSIONS = f"""
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest
+FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? ORDER BY s.start_time, s.id
+"""
+
+FLAWS = {
+    "Messages of session {0} are kept, and the session is not.": """
+        SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
+            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id) LIMIT ?""",
+    "Session {0} was kept, and is not there.": """
+        SELECT session_id FROM sync_sessions AS y WHERE project = ? AND state <> 'failed' AND NOT EXISTS (
+            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id) LIMIT ?""",
+    "Nothing is known of how session {0} was kept.": """
+        SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
+            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id) LIMIT ?""",
+}
+
+
+class SqliteReader:
+    """An `async with` to read the archive *path* in; others may read it and write to it meanwhile.
+
+    Raises:
+        StoreUnreachable: it is not there, or cannot be opened.
+        StoreBroken: the file is damaged, or is no archive.
+        StoreMismatch: it was written by another version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._run = Turns(self.path)
+        self._db: sqlite3.Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path}>"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._run(self._open)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._run(self._close)
+
+    async def projects(self) -> list[About]:
+        """See `Reader.projects`."""
+        rows = await self._run(
+            self._all,
+            "SELECT project, api, scope, watermark, rounds, changes, round, last_run FROM sync_projects "
+            "ORDER BY project",
+        )
+        return [
+            About(
+                project=project,
+                api=api,
+                scope=scope,
+                watermark=watermark,
+                rounds=rounds,
+                changes=changes,
+                round=read_or_none(open_round, Round),
+                last_run=read_or_none(last_run, Run),
+            )
+            for project, api, scope, watermark, rounds, changes, open_round, last_run in rows
+        ]
+
+    async def counts(self, project: str) -> Counts:
+        """See `Reader.counts`."""
+        [row] = await self._run(
+            self._all,
+            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = :project),
+                      (SELECT COUNT(*) FROM messages WHERE project = :project),
+                      (SELECT COUNT(*) FROM sessions WHERE project = :project AND deleted_at IS NOT NULL),
+                      COUNT(*) FILTER (WHERE state = 'pending'), COUNT(*) FILTER (WHERE state = 'failed'),
+                      COUNT(*) FILTER (WHERE watched), COUNT(*) FILTER (WHERE next IS NOT NULL),
+                      EXISTS (SELECT 1 FROM sync_projects
+                              WHERE project = :project AND round IS NULL AND rounds > 0)
+            FROM sync_sessions WHERE project = :project""",
+            {"project": project},
+        )
+        return msgspec.convert(row, Counts, strict=False)
+
+    async def failures(self, project: str) -> list[Failed]:
+        """See `Reader.failures`."""
+        rows = await self._run(
+            self._all,
+            "SELECT session_id, reason, attempts FROM sync_sessions "
+            "WHERE project = ? AND state = 'failed' ORDER BY session_id",
+            (project,),
+        )
+        return [Failed(*row) for row in rows]
+
+    async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
+        """See `Reader.transcripts`."""
+        run = Turns(self.path)
+        reader = await run(connect_to_read, self.path)
+        try:
+            sessions = await run(_sessions, reader, project)
+            while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
+                yield await run(_with_messages, reader, project, rows)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run(reader.close)
+
+    async def flaws(self, project: str) -> list[str]:
+        """See `Reader.flaws`."""
+        return await self._run(self._flaws, project)
+
+    # What follows runs in the archive's thread, one at a time.
+
+    def _open(self) -> None:
+        self._db = connect_to_read(self.path)
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreError(f"{self.path} is not open; use it in an `async with`.")
+        return self._db
+
+    def _all(self, query: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
+        return self._connection.execute(query, values).fetchall()
+
+    def _flaws(self, project: str) -> list[str]:
+        told = [
+            f"The database says: {text}." for (text,) in self._all("PRAGMA integrity_check") if text != "ok"
+        ]
+        for sentence, query in FLAWS.items():
+            told += [sentence.format(*row) for row in self._all(query, (project, FLAWS_TOLD))]
+        return told
+
+
+def read_or_none(text: str | None, kind: Any) -> Any:
+    """*text* as *kind*, or nothing for nothing."""
+    return None if text is None else msgspec.json.decode(text, type=kind)
+
+
+def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:
+    reader.execute("BEGIN")
+    return reader.execute(SESSIONS, (project,))
+
+
+def _with_messages(
+    reader: sqlite3.Connection, project: str, rows: list[tuple[Any, ...]]
+) -> list[StoredTranscript]:
+    marks = ", ".join("?" * len(rows))
+    ids = [row[SessionRow._fields.index("id")] for row in rows]
+    found = reader.execute(
+        f"SELECT {', '.join(MessageRow._fields)} FROM messages WHERE project = ? "
+        f"AND session_id IN ({marks}) ORDER BY session_id, position",
+        (project, *ids),
+    )
+    messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
+    by_session = {session_id: list(group) for session_id, group in messages}
+    return [
+        StoredTranscript(SessionRow(*row[:-1]), by_session.get(session_id, []), row[-1])
+        for session_id, row in zip(ids, rows, strict=True)
+    ]

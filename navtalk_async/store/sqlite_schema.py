@@ -1,0 +1,92 @@
+"""The tables of an archive, and what makes those of an earlier version into them."""
+
+__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
+
+APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
+SCHEMA_VERSION = 3
+
+PROGRESS = """
+CREATE TABLE sync_projects (
+    project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
+    watermark TEXT, places TEXT, round TEXT, last_run TEXT,
+    rounds INTEGER NOT NULL DEFAULT 0, changes INTEGER NOT NULL DEFAULT 0,
+    refuted INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE sync_sessions (
+    project TEXT NOT NULL, session_id TEXT NOT NULL,
+    state TEXT NOT NULL, content_hash TEXT, reason TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+    watched INTEGER NOT NULL DEFAULT 0, settles_at TEXT, read_at TEXT,
+    messages INTEGER, digest TEXT, next TEXT, first INTEGER,
+    PRIMARY KEY (project, session_id)
+) WITHOUT ROWID;
+CREATE INDEX sync_unfinished ON sync_sessions (project, state) WHERE state <> 'kept';
+CREATE INDEX sync_watched ON sync_sessions (project, read_at) WHERE watched = 1;
+CREATE INDEX sync_unread ON sync_sessions (project) WHERE next IS NOT NULL;
+CREATE TABLE sync_seen (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, PRIMARY KEY (project, session_id)
+) WITHOUT ROWID;
+CREATE TABLE sync_gone (
+    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
+    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL, gone_at TEXT NOT NULL,
+    PRIMARY KEY (project, id)
+);
+"""
+"""A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
+are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
+*digest* tell what was kept of it when it was *read_at*; *next* is a cursor that was not followed, and *first*
+the position that the first message behind it would have. `sync_gone` holds the messages that the API no
+longer gives."""
+
+SCHEMA = f"""{PROGRESS}
+CREATE TABLE sessions (
+    project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
+    status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
+    raw TEXT NOT NULL, content_hash TEXT NOT NULL,
+    first_seen_at TEXT NOT NULL, last_changed_at TEXT NOT NULL, deleted_at TEXT,
+    PRIMARY KEY (project, id)
+);
+CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
+CREATE TABLE messages (
+    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
+    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
+    PRIMARY KEY (project, id)
+);
+CREATE INDEX messages_in_order ON messages (project, session_id, position);
+"""
+
+OLD_UNREAD = """
+CREATE TABLE sync_unread (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
+    next TEXT NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (project, session_id)
+);
+"""
+
+UPGRADES = {
+    1: f"{OLD_UNREAD} ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;",
+    2: f"""
+    ALTER TABLE sync_projects RENAME TO old_projects;
+    ALTER TABLE sync_unread RENAME TO old_unread;
+    {PROGRESS}
+    INSERT INTO sync_projects (project, api, scope, watermark, places, rounds, refuted, round)
+    SELECT project, api, scope, replace(watermark, ' ', 'T') || 'Z', next, listings, refuted,
+           CASE WHEN next IS NOT NULL
+                THEN json_object('began', strftime('%Y-%m-%dT%H:%M:%SZ'),
+                                 'reached', replace(reached, ' ', 'T') || 'Z') END
+    FROM old_projects;
+    INSERT INTO sync_sessions (project, session_id, state, content_hash, reason, attempts)
+    SELECT project, session_id, CASE WHEN reason IS NULL THEN 'pending' ELSE 'failed' END,
+           content_hash, reason, attempts
+    FROM sync_pending;
+    INSERT OR IGNORE INTO sync_sessions (project, session_id, state, content_hash)
+    SELECT project, id, 'kept', content_hash FROM sessions;
+    UPDATE sync_sessions SET next = old.next, first = old.first FROM old_unread AS old
+    WHERE old.project = sync_sessions.project AND old.session_id = sync_sessions.session_id;
+    UPDATE sync_sessions SET watched = 1
+    WHERE EXISTS (SELECT 1 FROM sessions AS s
+                  WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id
+                  AND s.deleted_at IS NULL AND (s.status = 'active' OR s.end_time IS NULL));
+    DROP TABLE old_projects; DROP TABLE old_unread; DROP TABLE sync_pending;
+    """,
+}
+"""What makes a version into the next one."""
