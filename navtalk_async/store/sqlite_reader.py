@@ -110,7 +110,8 @@ class SqliteReader:
             FROM sync_sessions WHERE project = :project""",
             {"project": project},
         )
-        return msgspec.convert(row, Counts, strict=False)
+        named = dict(zip(Counts.__struct_fields__, row, strict=True))
+        return msgspec.convert(named, Counts, strict=False)
 
     async def failures(self, project: str) -> list[Failed]:
         """See `Reader.failures`."""

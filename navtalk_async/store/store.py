@@ -68,7 +68,7 @@ class Failed(NamedTuple):
     attempts: int
 
 
-class Counts(msgspec.Struct, frozen=True, array_like=True):
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """How much a project holds."""
 
     sessions: int
@@ -161,8 +161,8 @@ class Store(Reader, Protocol):
     ) -> Standing:
         """Say what is about to be synced, and learn how far it has come.
 
-        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again; to *reconcile*,
-        an open round that does not compare everything is given up.
+        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again; to
+        *reconcile*, an open round that does not compare everything is given up.
 
         Raises:
             StoreMismatch: the project was begun with another API or other filters.
