@@ -12,6 +12,7 @@ from navtalk_async.export.export import write_files
 from navtalk_async.export.files import WholeFile
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.store import Failed
 from navtalk_async.sync import sync
 
 SESSION = {"id": "id", "startTime": "start_time", "endTime": "end_time", "videoUrl": "video_url"}
@@ -113,8 +114,7 @@ async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
 async def test_failed_sessions_are_told_and_the_files_are_not_called_complete(tmp_path):
     async with SqliteStore(tmp_path / "archive.db") as store:
         await store.claim("default", api="navtalk", scope="{}")
-        await store.journal("default", [], None, now="2026-01-01 00:00:00")
-        await store.fail("default", [("some-id", "ServerError: 500", 8)])
+        await store.fail("default", [Failed("some-id", "ServerError: 500", 8)])
         manifest = await write_files(store, tmp_path, dialect=NavTalk())
     assert not manifest.complete
     [failure] = manifest.failed

@@ -6,12 +6,16 @@ from typing import NoReturn
 import click
 
 from navtalk_async.cli.archive import export, sync
+from navtalk_async.cli.doctor import doctor
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.look import messages, session, sessions, transcript
 from navtalk_async.cli.options import examples
+from navtalk_async.cli.plan import plan
 from navtalk_async.cli.running import leave, tell_why
 from navtalk_async.cli.sandbox import sandbox
+from navtalk_async.cli.status import status
 from navtalk_async.cli.talk import Talk
+from navtalk_async.cli.verify import verify
 
 __all__ = ["navtalk", "run_app"]
 
@@ -26,7 +30,8 @@ __all__ = ["navtalk", "run_app"]
         "navtalk sessions --start 2025-11-12   just look",
         "",
         "Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,",
-        "  4 key refused, 5 try later, 11 archive in use, 130 or 143 stopped.",
+        "  4 key refused, 5 try later, 6 verify found something, 11 archive in use,",
+        "  130 or 143 stopped.",
     ),
 )
 @click.version_option(package_name="navtalk-async", prog_name="navtalk", message="%(prog)s %(version)s")
@@ -37,7 +42,12 @@ def navtalk(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for each in (export, sync, sessions, session, messages, transcript, sandbox):
+COMMANDS = (
+    *(export, sync, verify, plan, status, doctor),
+    *(sessions, session, messages, transcript, sandbox),
+)
+
+for each in COMMANDS:
     navtalk.add_command(each)
 
 

@@ -1,9 +1,9 @@
 """How to reach the API: what every command that talks to it may be told, and the client made of that."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,15 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.observe import LEAST_UNMISTAKABLE, Observer
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["Connection", "ProgressMode", "Shell", "as_usage_error", "talks_to_api"]
+__all__ = [
+    "Connection",
+    "Given",
+    "ProgressMode",
+    "Shell",
+    "as_usage_error",
+    "may_talk_to_api",
+    "talks_to_api",
+]
 
 APIS = {"navtalk": NavTalkClient}
 
@@ -120,48 +128,88 @@ CONNECTION_OPTIONS = with_options(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The options of the connection as they were given; a key is looked for when it is asked for."""
+
+    api: str
+    base_url: str | None
+    sandbox: bool
+    api_key_file: Path | None
+    api_key_command: str | None
+    concurrency: Concurrency
+    rate: float | None
+    timeout: float
+    progress: ProgressMode
+    as_json: bool
+    verbose: int
+
+    def key(self) -> str:
+        """The key.
+
+        Raises:
+            click.UsageError: there is none.
+        """
+        if self.sandbox:
+            return "sandbox"
+        return given_key(NavTalk.key_variable, self.api_key_file, self.api_key_command)
+
+    def shell(self, key: str | None = None) -> Shell:
+        """Everything; with *key*, if it is known already.
+
+        Raises:
+            click.UsageError: there is none.
+        """
+        key = self.key() if key is None else key
+        # A key as short as a word of ours is made up, and would be found all over what we say.
+        secrets = [key] if len(key) >= LEAST_UNMISTAKABLE and not self.sandbox else []
+        talk = self.talk(secrets)
+        connection = Connection(
+            api=self.api,
+            key=key,
+            base_url=self.base_url,
+            sandbox=self.sandbox,
+            concurrency=self.concurrency,
+            rate=self.rate,
+            timeout=self.timeout,
+        )
+        return Shell(connection=connection, talk=talk, progress=self.told(talk), as_json=self.as_json)
+
+    def talk(self, secrets: Sequence[str] = ()) -> Talk:
+        """Where to say what is going on."""
+        talk = Talk(as_json=self.progress == "json", secrets=secrets)
+        _listen(self.verbose, talk)
+        return talk
+
+    def told(self, talk: Talk) -> ProgressMode:
+        """How progress is told by *talk*."""
+        if self.progress != "auto":
+            return self.progress
+        # Log lines would tear a bar to pieces.
+        return "bar" if talk.is_terminal and not self.verbose else "plain"
+
+
 def talks_to_api(command: Callable[..., int]) -> Callable[..., int]:
     """*command* with the options of the connection; it gets the `Shell` made of them."""
 
     @wraps(command)
-    def connected(
-        *,
-        api: str,
-        base_url: str | None,
-        sandbox: bool,
-        api_key_file: Path | None,
-        api_key_command: str | None,
-        concurrency: Concurrency,
-        rate: float | None,
-        timeout: float,
-        progress: ProgressMode,
-        as_json: bool,
-        verbose: int,
-        **others: Any,
-    ) -> int:
-        if sandbox and (base_url or api_key_file or api_key_command):
-            raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
-        key = "sandbox" if sandbox else given_key(NavTalk.key_variable, api_key_file, api_key_command)
-        # A key as short as a word of ours is made up, and would be found all over what we say.
-        secrets = [key] if len(key) >= LEAST_UNMISTAKABLE and not sandbox else []
-        talk = Talk(as_json=progress == "json", secrets=secrets)
-        _listen(verbose, talk)
-        if progress == "auto":
-            # Log lines would tear a bar to pieces.
-            progress = "bar" if talk.is_terminal and not verbose else "plain"
-        connection = Connection(
-            api=api,
-            key=key,
-            base_url=base_url,
-            sandbox=sandbox,
-            concurrency=concurrency,
-            rate=rate,
-            timeout=timeout,
-        )
-        shell = Shell(connection=connection, talk=talk, progress=progress, as_json=as_json)
-        return command(shell=shell, **others)
+    def connected(*, given: Given, **others: Any) -> int:
+        return command(shell=given.shell(), **others)
 
-    return CONNECTION_OPTIONS(connected)
+    return may_talk_to_api(connected)
+
+
+def may_talk_to_api(command: Callable[..., int]) -> Callable[..., int]:
+    """*command* with the options of the connection; it gets them as `Given`, and needs no key."""
+
+    @wraps(command)
+    def told(**options: Any) -> int:
+        given = Given(**{each.name: options.pop(each.name) for each in fields(Given)})
+        if given.sandbox and (given.base_url or given.api_key_file or given.api_key_command):
+            raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
+        return command(given=given, **options)
+
+    return CONNECTION_OPTIONS(told)
 
 
 def _listen(verbose: int, talk: Talk) -> None:

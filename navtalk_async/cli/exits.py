@@ -28,6 +28,8 @@ class Exit(IntEnum):
     """Done, but for some sessions that cannot be had."""
     KEY_REFUSED = 4
     TRY_LATER = 5
+    UNVERIFIED = 6
+    """What was verified is not as it should be."""
     LOCKED = 11
     INTERRUPTED = 130
     TERMINATED = 143

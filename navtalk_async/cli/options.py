@@ -15,6 +15,7 @@ __all__ = [
     "LISTING",
     "as_at_once",
     "as_formats",
+    "as_percent",
     "as_role",
     "as_seconds",
     "as_session_id",
@@ -108,6 +109,17 @@ def as_seconds(text: str) -> float:
     if not 0 <= seconds <= 3600:
         raise click.BadParameter(f"{text!r} is not a time span: write 50ms, 1.5s or 0.05.")
     return seconds
+
+
+def as_percent(text: str) -> float:
+    """A share such as `5%`, in percent."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 100:
+        raise click.BadParameter(f"{text!r} is no share: write 5%, 0.5% or 100%.")
+    return percent
 
 
 def as_formats(text: str) -> list[str]:

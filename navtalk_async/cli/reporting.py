@@ -14,7 +14,7 @@ from navtalk_async.cli.talk import Talk
 from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, Observer, Stats, Waiting
 from navtalk_async.sync import Progress
 
-__all__ = ["Watch", "reporting", "waits_told"]
+__all__ = ["Watch", "counting", "reporting", "waits_told"]
 
 logger = logging.getLogger("navtalk_async")
 
@@ -82,8 +82,10 @@ def _tell_all(watch: Watch, talk: Talk) -> None:
 
 
 @asynccontextmanager
-async def _again_and_again(seconds: float, tell: Callable[[], None]) -> AsyncGenerator[None, None]:
-    """Call *tell* every so many *seconds*, and at the end."""
+async def _again_and_again(
+    seconds: float, tell: Callable[[], None], *, at_the_end: bool = True
+) -> AsyncGenerator[None, None]:
+    """Call *tell* every so many *seconds*, and *at_the_end*."""
 
     async def go_on() -> None:
         while True:
@@ -96,7 +98,33 @@ async def _again_and_again(seconds: float, tell: Callable[[], None]) -> AsyncGen
     finally:
         teller.cancel()
         await asyncio.wait([teller])
-        tell()
+        if at_the_end:
+            tell()
+
+
+@asynccontextmanager
+async def counting(
+    talk: Talk, mode: ProgressMode, *, what: str, count: Callable[[], dict[str, int]]
+) -> AsyncGenerator[None, None]:
+    """An `async with` for doing *what*, in which what it *count*s is told now and then: a line, or an object
+    for `json`.
+    """
+
+    def tell() -> None:
+        counts = count()
+        if mode == "json":
+            talk.tell("progress", **counts)
+        else:
+            talk.say(", ".join(f"{number:,} {name}" for name, number in counts.items()))
+
+    if mode == "none":
+        yield
+        return
+    if mode != "json":
+        talk.say(f"{what}.")
+    seconds = OBJECT_SECONDS if mode == "json" else LINE_SECONDS
+    async with _again_and_again(seconds, tell, at_the_end=mode == "json"):
+        yield
 
 
 def waits_told(talk: Talk, mode: ProgressMode) -> Observer:

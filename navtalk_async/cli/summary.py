@@ -8,7 +8,7 @@ from navtalk_async.cli.talk import counted
 from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.manifest import Failure
 from navtalk_async.observe import Stats
-from navtalk_async.store.store import Counts
+from navtalk_async.store.store import Counts, Failed
 from navtalk_async.sync import Progress
 
 __all__ = ["Kept", "Run", "Summary", "sentences"]
@@ -56,9 +56,9 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
 
     @classmethod
-    def of(cls, counts: Counts, failures: Sequence[tuple[str, str, int]]) -> "Kept":
+    def of(cls, counts: Counts, failures: Sequence[Failed]) -> "Kept":
         """What these figures of a store say."""
-        failed = [Failure(id=each, reason=reason, attempts=tries) for each, reason, tries in failures]
+        failed = [Failure(**each._asdict()) for each in failures]
         return cls(
             sessions=counts.sessions,
             messages=counts.messages,

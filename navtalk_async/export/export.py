@@ -8,14 +8,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from anyio import to_thread
 
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import StoreError, StoreUnreachable
+from navtalk_async.errors import StoreBroken, StoreError, StoreUnreachable
 from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.jsonl import write_jsonl
-from navtalk_async.export.manifest import Failure, Manifest, write_manifest
+from navtalk_async.export.manifest import MANIFEST, Failure, Manifest, write_manifest
+from navtalk_async.failpoints import reach
 from navtalk_async.models import Message, Session
+from navtalk_async.store.seal import Seal
+from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.store import Store
 
 __all__ = ["FORMATS", "write_files"]
@@ -52,7 +56,7 @@ async def write_files(
     try:
         await to_thread.run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
         # An earlier manifest must not vouch for files that it has not seen.
-        await to_thread.run_sync(partial((folder / "manifest.json").unlink, missing_ok=True))
+        await to_thread.run_sync(_withdraw, folder / MANIFEST)
         files = [
             written
             for each in formats
@@ -67,13 +71,33 @@ async def write_files(
             filters=filters or {},
             sessions=counts.sessions,
             messages=counts.messages,
-            failed=[Failure(id=each, reason=reason, attempts=tries) for each, reason, tries in failures],
+            failed=[Failure(**each._asdict()) for each in failures],
             files=files,
+            archive=await _sealed(store, folder),
             written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             tool=f"navtalk-async {version('navtalk-async')}",
         )
         await write_manifest(manifest, folder)
+    except msgspec.DecodeError as failure:
+        raise StoreBroken(f"The archive is damaged: an object in it is not JSON: {failure}.") from failure
     except OSError as failure:
         kind = StoreError if failure.errno in FULL else StoreUnreachable
         raise kind(f"{folder} cannot be written to: {failure.strerror or failure}.") from failure
     return manifest
+
+
+def _withdraw(manifest: Path) -> None:
+    reach("manifest: before unlink")
+    manifest.unlink(missing_ok=True)
+    reach("manifest: after unlink")
+
+
+async def _sealed(store: Store, folder: Path) -> Seal | None:
+    """What tells the archive in *folder* from any other; None where it is elsewhere."""
+    if not isinstance(store, SqliteStore) or not await to_thread.run_sync(_is_in, store.path, folder):
+        return None
+    return await store.sealed()
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return path.resolve().parent == folder.resolve()

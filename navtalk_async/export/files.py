@@ -10,6 +10,8 @@ from typing import BinaryIO, Self
 import msgspec
 from anyio import CancelScope, to_thread
 
+from navtalk_async.failpoints import reach
+
 __all__ = ["WholeFile", "WrittenFile"]
 
 
@@ -58,16 +60,23 @@ class WholeFile:
 
     def _add(self, make: Callable[[], bytes]) -> None:
         data = make()
+        reach("file: before write")
         self._file.write(data)
+        reach("file: after write")
         self._hash.update(data)
         self._bytes += len(data)
 
     def _put_in_place(self) -> None:
         with self._file:
             self._file.flush()
+            reach("file: before fsync")
             os.fsync(self._file.fileno())
+            reach("file: after fsync")
+        reach("file: before rename")
         self._beside.replace(self.path)
+        reach("file: after rename")
         _sync_folder(self.path.parent)
+        reach("file: after fsync of the folder")
 
     def _discard(self) -> None:
         self._file.close()

@@ -1,14 +1,22 @@
-"""`manifest.json`: what was written, by which filters, and whether it is everything."""
+"""`manifest.json`: what was written, by which filters, and whether it is everything.
+
+It vouches for itself as well: its `digest` is the SHA-256 of its own bytes with an empty digest, and there is
+one way only to write it, so that not a byte of it can change unnoticed.
+"""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from navtalk_async.export.files import WholeFile, WrittenFile
+from navtalk_async.store.seal import Seal
 
-__all__ = ["Failure", "Manifest", "write_manifest"]
+__all__ = ["MANIFEST", "Failure", "Manifest", "canonical", "read_manifest", "write_manifest"]
+
+MANIFEST = "manifest.json"
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +39,42 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     failed: Sequence[Failure]
     files: Sequence[WrittenFile]
+    archive: Seal | None = None
+    """The archive beside the files; None where it is elsewhere, or was being read by others."""
     written_at: str
     tool: str
+    digest: str = ""
+    """The SHA-256 of the manifest without it."""
+
+
+def canonical(manifest: Manifest) -> bytes:
+    """The one way to write *manifest*, with its digest."""
+    bare = msgspec.structs.replace(manifest, digest="")
+    return _formatted(msgspec.structs.replace(bare, digest=sha256(_formatted(bare)).hexdigest()))
+
+
+def _formatted(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest that *data* is, to the byte.
+
+    Raises:
+        ValueError: it is none, or has been changed; the message says what is wrong with it.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
+        raise ValueError(f"it is no manifest: {failure}") from None
+    if not manifest.digest:
+        raise ValueError("it has no digest of itself, as those of the first version have none")
+    if canonical(manifest) != data:
+        raise ValueError("it is not what its own digest says")
+    return manifest
 
 
 async def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write *manifest* into *folder*, after the files that it vouches for."""
-    async with WholeFile(folder / "manifest.json") as file:
-        await file.write(lambda: msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    async with WholeFile(folder / MANIFEST) as file:
+        await file.write(lambda: canonical(manifest))

@@ -61,6 +61,8 @@ class StoredTranscript(NamedTuple):
     digest: str | None = None
     """What `digest` gave of the messages when they were kept; None while they are pending, and where a
     version kept them that did not note it."""
+    is_due: bool = False
+    """Whether the next round reads it again: it is watched, pending or failed."""
 
 
 def is_final(session: Session) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from navtalk_async.errors import StoreMismatch
+from navtalk_async.failpoints import reach
 from navtalk_async.models import Place, Request, Session
 from navtalk_async.store.judging import (
     FULL_PAGE,
@@ -29,6 +30,7 @@ from navtalk_async.store.judging import (
     rewritten,
 )
 from navtalk_async.store.rows import MessageRow, SessionRow, digest, session_row
+from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
 from navtalk_async.store.sqlite_reader import SqliteReader, read_or_none
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
@@ -210,7 +212,28 @@ class SqliteStore(SqliteReader):
             [(_json(run), project)],
         )
 
+    async def sealed(self) -> Seal | None:
+        """The file as it is now, with all that was ever committed in it; until something is written, it stays
+        so. None where others read in it just now for longer than we wait.
+        """
+        return await self._run(self._sealed)
+
     # What follows runs in the store's thread, one at a time.
+
+    def _sealed(self) -> Seal | None:
+        reach("seal: before checkpoint")
+        [(is_busy, _, _)] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        reach("seal: after checkpoint")
+        found = mark(self._connection)
+        self._connection.close()
+        self._db = None
+        try:
+            size, sha256 = fingerprint(self.path)
+        finally:
+            self._db = connect(self.path)
+        if is_busy:
+            return None
+        return Seal(name=self.path.name, bytes=size, sha256=sha256, changes=found.changes, state=found.state)
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,9 +266,10 @@ class SqliteStore(SqliteReader):
         with self._change(project, "claim") as change:
             # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
             change.write(
-                """DELETE FROM sync_projects WHERE project = :project AND round IS NULL AND rounds = 0
+                """UPDATE sync_projects SET api = :api, scope = :scope, refuted = 0
+                WHERE project = :project AND (api <> :api OR scope <> :scope) AND round IS NULL AND rounds = 0
                 AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = :project)""",
-                [{"project": project}],
+                [{"project": project, "api": api, "scope": scope}],
             )
             change.write(
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",

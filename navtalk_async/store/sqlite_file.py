@@ -90,8 +90,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
+def connect_to_read(path: Path, *, at_a_glance: bool = False) -> sqlite3.Connection:
     """A connection to the archive at *path* that changes nothing, and may be used as `connect`'s.
+
+    With *at_a_glance*, no file is made beside it where nobody has it open.
 
     Raises:
         StoreUnreachable: there is no such file.
@@ -100,14 +102,17 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreUnreachable(f"There is no archive at {path}.")
     # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
-    for how in ("mode=ro", "mode=ro&immutable=1"):
+    ways = ["mode=ro", "mode=ro&immutable=1"]
+    if at_a_glance and not path.with_name(path.name + "-wal").exists():
+        ways.reverse()
+    for how in ways:
         address = f"{path.resolve().as_uri()}?{how}"
         db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0)
         try:
             refuse_others(*recognised(db), path)
         except sqlite3.OperationalError:
             db.close()
-            if "immutable" in how:
+            if how == ways[-1]:
                 raise
         except BaseException:
             db.close()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -10,8 +11,9 @@ from typing import Any, Self
 import anyio
 import msgspec
 
-from navtalk_async.errors import StoreError
+from navtalk_async.errors import StoreBroken, StoreError
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.store.seal import Mark, mark
 from navtalk_async.store.sqlite_file import Turns, connect_to_read
 from navtalk_async.store.store import About, Counts, Failed, Round, Run
 
@@ -21,7 +23,7 @@ SESSIONS_A_READ = 25
 FLAWS_TOLD = 20
 
 SESSIONS = f"""
-SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.state <> 'kept' OR y.watched
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time, s.id
 """
@@ -42,15 +44,19 @@ FLAWS = {
 class SqliteReader:
     """An `async with` to read the archive *path* in; others may read it and write to it meanwhile.
 
+    Who reads *at_a_glance* makes no file beside an archive that nobody has open, and is done before anybody
+    writes to it.
+
     Raises:
         StoreUnreachable: it is not there, or cannot be opened.
         StoreBroken: the file is damaged, or is no archive.
         StoreMismatch: it was written by another version.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, at_a_glance: bool = False) -> None:
         self.path = Path(path)
         self._run = Turns(self.path)
+        self._at_a_glance = at_a_glance
         self._db: sqlite3.Connection | None = None
 
     def __repr__(self) -> str:
@@ -126,7 +132,7 @@ class SqliteReader:
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Reader.transcripts`."""
         run = Turns(self.path)
-        reader = await run(connect_to_read, self.path)
+        reader = await run(partial(connect_to_read, self.path, at_a_glance=self._at_a_glance))
         try:
             sessions = await run(_sessions, reader, project)
             while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
@@ -139,10 +145,17 @@ class SqliteReader:
         """See `Reader.flaws`."""
         return await self._run(self._flaws, project)
 
+    async def mark(self) -> Mark:
+        """How far the archive has come."""
+        return await self._run(self._mark)
+
     # What follows runs in the archive's thread, one at a time.
 
     def _open(self) -> None:
-        self._db = connect_to_read(self.path)
+        self._db = connect_to_read(self.path, at_a_glance=self._at_a_glance)
+
+    def _mark(self) -> Mark:
+        return mark(self._connection)
 
     def _close(self) -> None:
         if self._db is not None:
@@ -168,8 +181,17 @@ class SqliteReader:
 
 
 def read_or_none(text: str | None, kind: Any) -> Any:
-    """*text* as *kind*, or nothing for nothing."""
-    return None if text is None else msgspec.json.decode(text, type=kind)
+    """*text* as *kind*, or nothing for nothing.
+
+    Raises:
+        StoreBroken: it is something else.
+    """
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, TypeError) as failure:
+        raise StoreBroken(
+            f"The archive is damaged: what it noted of a project is no note: {failure}."
+        ) from None
 
 
 def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:
@@ -190,6 +212,6 @@ def _with_messages(
     messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
     by_session = {session_id: list(group) for session_id, group in messages}
     return [
-        StoredTranscript(SessionRow(*row[:-1]), by_session.get(session_id, []), row[-1])
+        StoredTranscript(SessionRow(*row[:-2]), by_session.get(session_id, []), row[-2], bool(row[-1]))
         for session_id, row in zip(ids, rows, strict=True)
     ]

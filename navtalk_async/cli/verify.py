@@ -1,0 +1,168 @@
+"""Whether what was kept is whole: `verify`."""
+
+from pathlib import Path
+
+import click
+
+from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
+from navtalk_async.cli.exits import Exit, exit_code
+from navtalk_async.cli.options import as_percent, examples
+from navtalk_async.cli.reading import as_place, readable
+from navtalk_async.cli.reporting import counting, waits_told
+from navtalk_async.cli.running import run
+from navtalk_async.cli.show import put_json
+from navtalk_async.cli.summary import size
+from navtalk_async.cli.talk import Talk, counted
+from navtalk_async.errors import NavTalkError, StoreBroken, StoreUnreachable
+from navtalk_async.export.manifest import MANIFEST
+from navtalk_async.verify import Cure, Finding, Report, verify_export, verify_remote, verify_store
+from navtalk_async.verify.verify import ARCHIVE
+
+__all__ = ["verify"]
+
+TOLD = 20
+
+CURES = {
+    Cure.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
+    Cure.COPY: "The archive cannot be relied on: put back a good copy of it, or begin another one.",
+    Cure.SYNC: "The archive is sound, and behind the API: `navtalk sync --reconcile` brings it up to date.",
+}
+
+
+@click.command(
+    epilog=examples(
+        "navtalk verify out", "navtalk verify out --quick --json", "navtalk verify archive.db --remote 5%"
+    )
+)
+@click.argument("where", metavar="DEST|STORE", type=as_place)
+@click.option("--quick", is_flag=True, help="Sizes, hashes and counts alone: nothing is parsed.")
+@click.option(
+    "--remote",
+    type=as_percent,
+    metavar="PERCENT",
+    help="Ask the API for so many of the sessions again (at least one), and compare; needs the key.",
+)
+@click.option("--project", help="Only this project of the archive [all].")
+@may_talk_to_api
+def verify(*, given: Given, where: Path, quick: bool, remote: float | None, project: str | None) -> int:
+    """Find out whether anything is lost, doubled, out of order or damaged.
+
+    DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
+    is changed. Exit code 6 says that something was found.
+    """
+    is_folder = where.is_dir()
+    if is_folder and not any((where / name).exists() for name in (MANIFEST, ARCHIVE)):
+        raise click.UsageError(f"There is no export in {where}: neither {MANIFEST} nor {ARCHIVE}.")
+    shell = None if remote is None else given.shell()
+    talk = given.talk() if shell is None else shell.talk
+    report, mode = Report(), given.told(talk)
+
+    async def judge() -> None:
+        if is_folder:
+            await verify_export(where, report, quick=quick, project=project)
+        else:
+            await _verify_alone(where, report, quick=quick, project=project)
+        if shell is not None and remote is not None:
+            await _ask_again(shell, where, report, percent=remote, project=project)
+
+    async def work() -> int:
+        error: NavTalkError | None = None
+        try:
+            async with counting(talk, mode, what=f"Verifying {where}", count=lambda: _counts(report)):
+                await judge()
+        except NavTalkError as failure:
+            error = failure
+        code = exit_code(error) if error is not None else Exit.UNVERIFIED if report.findings else Exit.OK
+        await _tell(where, report, code, talk, quick=quick, as_json=given.as_json, error=error)
+        if error is not None:
+            raise error
+        return code
+
+    return run(work(), talk)
+
+
+async def _verify_alone(path: Path, report: Report, *, quick: bool, project: str | None) -> None:
+    known = len(report.findings)
+    try:
+        async with readable(path) as reader:
+            await verify_store(reader, path.name, report, quick=quick, project=project)
+    except (StoreBroken, StoreUnreachable) as failure:
+        if len(report.findings) == known:
+            report.found([Finding(path.name, str(failure.args[0]).removesuffix("."), Cure.COPY)])
+
+
+async def _ask_again(
+    shell: Shell, where: Path, report: Report, *, percent: float, project: str | None
+) -> None:
+    observer, at_once = waits_told(shell.talk, shell.progress), shell.connection.concurrency
+    async with shell.connection.client(observer) as client:
+        try:
+            async with readable(where) as reader:
+                await verify_remote(
+                    client, reader, report, percent=percent, project=project, concurrency=at_once
+                )
+        except (StoreBroken, StoreUnreachable):
+            # An archive that cannot be read was found to be so above.
+            if not report.findings:
+                raise
+
+
+def _counts(report: Report) -> dict[str, int]:
+    checked = report.checked
+    return {
+        "files": checked.files,
+        "sessions": checked.sessions,
+        "messages": checked.messages,
+        "asked for again": checked.asked,
+        "findings": len(report.findings),
+    }
+
+
+async def _tell(
+    where: Path,
+    report: Report,
+    code: int,
+    talk: Talk,
+    *,
+    quick: bool,
+    as_json: bool,
+    error: NavTalkError | None,
+) -> None:
+    if as_json:
+        told = {
+            "command": "verify",
+            "exit_code": int(code),
+            "where": str(where),
+            "quick": quick,
+            "findings": [each._asdict() for each in report.findings],
+            "notes": report.notes,
+            "checked": report.checked,
+            "error": None if error is None else talk.scrubbed(f"{type(error).__name__}: {error}"),
+        }
+        await put_json(told)
+    for sentence in sentences(where, report, is_whole=error is None):
+        talk.say(sentence)
+
+
+def sentences(where: Path, report: Report, *, is_whole: bool) -> list[str]:
+    """*report* for people, a paragraph each."""
+    found = report.findings
+    told = [str(each) for each in found[:TOLD]]
+    if len(found) > TOLD:
+        told.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
+    cures = {each.cure for each in found}
+    told += [CURES[each] for each in Cure if each in cures]
+    told += report.notes
+    if not is_whole:
+        return told
+    checked = report.checked
+    parts = [f"{counted(checked.files, 'file')} of {size(checked.bytes)}"] if checked.files else []
+    if checked.sessions:
+        parts.append(
+            f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
+        )
+    if checked.asked:
+        parts.append(f"{counted(checked.asked, 'session')} asked for again")
+    looked = f" Looked at: {'; '.join(parts)}." if parts else ""
+    verdict = f"{len(found):,} wrong" if found else "nothing is wrong"
+    return [*told, f"{where}: {verdict}.{looked}"]

@@ -1,0 +1,166 @@
+"""Whether an exported file is what its manifest says, and what the archive holds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from navtalk_async.export.files import WrittenFile
+from navtalk_async.export.rows import transcript_fields
+from navtalk_async.models import Message, Session
+from navtalk_async.store.rows import StoredTranscript
+from navtalk_async.verify.report import Checked, Cure, Finding
+
+__all__ = ["PARSED", "Lines", "judge_file", "open_lines"]
+
+CHUNK = 1 << 20
+
+PARSED = "transcripts.jsonl"
+"""The file that can be parsed back; the others are known by their hash alone."""
+
+Key = tuple[bool, str, str]
+
+
+class Said(msgspec.Struct):
+    """A message in a line."""
+
+    id: str
+    position: int
+
+
+class Line(msgspec.Struct):
+    """A session in a line, as far as it is looked into."""
+
+    id: str
+    start_time: str | None
+    messages: list[Said]
+
+    @property
+    def key(self) -> Key:
+        """Its place in the order."""
+        return (self.start_time is not None, self.start_time or "", self.id)
+
+
+def judge_file(folder: Path, told: WrittenFile, checked: Checked) -> list[Finding]:
+    """The file against what the manifest told of it: size, hash, rows."""
+    name = told.name
+    rows = 0
+    summed = sha256()
+    try:
+        size = (folder / name).stat().st_size
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(CHUNK):
+                summed.update(chunk)
+                rows += chunk.count(b"\n")
+                checked.bytes += len(chunk)
+    except OSError as failure:
+        return [Finding(name, f"it cannot be read: {failure.strerror or failure}", Cure.EXPORT)]
+    checked.files += 1
+    what = []
+    if size != told.bytes:
+        what.append(f"it has {size:,} bytes, and the manifest says {told.bytes:,}")
+    elif summed.hexdigest() != told.sha256:
+        what.append("its content is not what was written: its SHA-256 is another")
+    if name == PARSED and rows != told.rows:
+        what.append(f"it has {rows:,} rows, and the manifest says {told.rows:,}")
+    return [Finding(name, each, Cure.EXPORT) for each in what]
+
+
+class Lines:
+    """The lines of `transcripts.jsonl`, looked at one after the other beside the archive's sessions.
+
+    Arguments:
+        lines: as they stand in the file.
+        project: whose sessions they are.
+        kinds: the structs of the API's rows; None where the archive has gone on since, and there is nothing
+            to compare with.
+    """
+
+    def __init__(
+        self, lines: Iterator[bytes], project: str, kinds: tuple[type[Session], type[Message]] | None
+    ) -> None:
+        self.project = project
+        self.rows = self.messages = 0
+        self._lines = lines
+        self._kinds = kinds
+        self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(Line).decode
+        self._before: Key | None = None
+        self._ahead: tuple[Line, bytes] | None = None
+        self._flaws: list[str] = []
+
+    def beside(self, kept: Sequence[StoredTranscript]) -> list[Finding]:
+        """What is wrong with the lines up to those of *kept*, which follow in the archive."""
+        if self._kinds is not None:
+            for each in kept:
+                self._compare(each, self._kinds)
+        return self._told()
+
+    def rest(self) -> list[Finding]:
+        """What is wrong with the lines that are left."""
+        while (line := self._next()) is not None:
+            if self._kinds is not None:
+                self._flaws.append(f"session {line[0].id} is not in the archive")
+        return self._told()
+
+    def _compare(self, kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> None:
+        row = kept.session
+        key = (row.start_time is not None, str(row.start_time or ""), str(row.id))
+        while (line := self._next()) is not None and line[0].key < key:
+            self._flaws.append(f"session {line[0].id} is not in the archive, or not here")
+        if line is None or line[0].key > key:
+            self._ahead = line
+            self._flaws.append(f"session {row.id} is missing")
+            return
+        try:
+            expected = self._encode(transcript_fields(kept, kinds))
+        except (msgspec.DecodeError, TypeError):
+            return  # The archive's own row is damaged, and found there.
+        if line[1] != expected:
+            self._flaws.append(f"session {row.id} is not as the archive has it")
+
+    def _next(self) -> tuple[Line, bytes] | None:
+        if self._ahead is not None:
+            line, self._ahead = self._ahead, None
+            return line
+        for data in self._lines:
+            self.rows += 1
+            found = self._parsed(data)
+            if found is not None:
+                return found, data.removesuffix(b"\n")
+        return None
+
+    def _parsed(self, data: bytes) -> Line | None:
+        """The line that *data* is, its own flaws noted."""
+        try:
+            line = self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
+            self._flaws.append(f"line {self.rows} cannot be parsed: {failure}")
+            return None
+        if not data.endswith(b"\n"):
+            self._flaws.append(f"line {self.rows} breaks off")
+        self.messages += len(line.messages)
+        if self._before is not None and line.key <= self._before:
+            how = "a second time" if line.key == self._before else "out of its order"
+            self._flaws.append(f"session {line.id} stands in line {self.rows} {how}")
+        self._before = line.key
+        if [each.position for each in line.messages] != list(range(len(line.messages))):
+            self._flaws.append(f"the messages of session {line.id} are not in their order")
+        if len({each.id for each in line.messages}) != len(line.messages):
+            self._flaws.append(f"a message of session {line.id} stands there twice")
+        return line
+
+    def _told(self) -> list[Finding]:
+        told, self._flaws = self._flaws, []
+        return [Finding(PARSED, each, Cure.EXPORT) for each in told]
+
+
+def open_lines(path: Path) -> Iterator[bytes]:
+    """The lines of *path*; none where it cannot be read, which `judge_file` tells."""
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError:
+        return

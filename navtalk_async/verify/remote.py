@@ -1,0 +1,132 @@
+"""Whether sessions in an archive are as the API has them now: a sample of them is asked for again."""
+
+import math
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.client import NavTalkClient
+from navtalk_async.errors import NotFound, StoreBroken
+from navtalk_async.fanout import FanOut
+from navtalk_async.models import Message, Session
+from navtalk_async.paging import whole
+from navtalk_async.pool import Width
+from navtalk_async.store.rows import MessageRow, StoredTranscript, content_hash, message_row
+from navtalk_async.store.store import About, Reader
+from navtalk_async.sync import Scope
+from navtalk_async.verify.report import Cure, Finding, Report
+from navtalk_async.wire.limits import Concurrency
+
+__all__ = ["ask_again", "differences", "places_of"]
+
+
+class Asked(NamedTuple):
+    """A session of the archive, and how it differs from what the API gives."""
+
+    kept: StoredTranscript
+    what: list[str]
+    is_gone: bool = False
+
+
+async def ask_again(
+    client: NavTalkClient,
+    reader: Reader,
+    about: About,
+    report: Report,
+    *,
+    percent: float,
+    concurrency: Concurrency = "auto",
+) -> None:
+    """Ask for a random sample of the sessions of a project again, and compare; see `verify_remote`."""
+    counts = await reader.counts(about.project)
+    there = counts.sessions - counts.deleted
+    places = places_of(there, percent)
+    role = _role_of(about)
+    asking, width = client.using(lane="bulk"), Width(client, concurrency)
+    dialect = client.dialect
+    list_messages = width.bound(asking.messages.page)
+
+    async def ask(kept: StoredTranscript) -> Asked:
+        session_id = kept.session.id
+        try:
+            session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
+            messages = await whole(list_messages, dialect.list_messages(session_id, role=role))
+        except NotFound:
+            return Asked(kept, ["gone: the API no longer has it"], is_gone=True)
+        return Asked(kept, differences(kept, session, messages))
+
+    gone = late = asked = 0
+    fan = FanOut(ask, sample(reader, about.project, places), at_once=width)
+    async with fan as answers:
+        async for answer in answers:
+            asked += 1
+            report.checked.asked += 1
+            gone += answer.is_gone
+            late += bool(answer.what) and answer.kept.is_due
+            if answer.what and not answer.kept.is_due:
+                where = f"{about.project}, session {answer.kept.session.id}"
+                report.found(Finding(where, f"stale: {each}", Cure.SYNC) for each in answer.what)
+    if late:
+        report.notes.append(
+            f"{about.project}: {late:,} of {asked:,} sessions asked for are behind the API, as may be: "
+            "they are watched, pending or failed, and the next sync reads them again."
+        )
+    if asked and gone == asked:
+        report.notes.append(
+            f"{about.project}: the API has none of the sessions asked for; the key may be another project's."
+        )
+
+
+def _role_of(about: About) -> int | None:
+    try:
+        return msgspec.json.decode(about.scope, type=Scope).role
+    except (msgspec.DecodeError, TypeError):
+        raise StoreBroken(f"The archive is damaged: the filters of {about.project!r} are none.") from None
+
+
+def places_of(count: int, percent: float) -> range | set[int]:
+    """Which of *count* sessions to ask for: so many *percent* of them, at random, at least one."""
+    wanted = max(1, math.ceil(count * percent / 100))
+    return range(count) if wanted >= count else set(random.sample(range(count), wanted))
+
+
+async def sample(
+    reader: Reader, project: str, places: range | set[int]
+) -> AsyncGenerator[Sequence[StoredTranscript], None]:
+    """The sessions of *project* at *places*, counted without those that are known to be gone."""
+    number = 0
+    async with aclosing(reader.transcripts(project)) as blocks:
+        async for block in blocks:
+            there = [each for each in block if each.session.deleted_at is None]
+            yield [each for place, each in enumerate(there, number) if place in places]
+            number += len(there)
+
+
+def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
+    """How what the API gives differs from what is *kept*, in sentences without a subject."""
+    told = []
+    if content_hash(session.raw) != kept.session.content_hash:
+        told.append("its session changed at the API")
+    there = {
+        message.id: message_row(kept.session.project, kept.session.id, position, message)
+        for position, message in enumerate(messages)
+    }
+    here = {row.id: row for row in kept.messages}
+    missing = len(there.keys() - here.keys())
+    extra = len(here.keys() - there.keys())
+    changed = sum(
+        _without_place(row) != _without_place(here[each]) for each, row in there.items() if each in here
+    )
+    for count, what in ((missing, "missing here"), (changed, "changed at the API"), (extra, "gone there")):
+        if count:
+            told.append(f"{count:,} of its messages {'is' if count == 1 else 'are'} {what}")
+    if not told and list(there) != list(here):
+        told.append("its messages are in another order at the API")
+    return told
+
+
+def _without_place(row: MessageRow) -> MessageRow:
+    return row._replace(position=0)

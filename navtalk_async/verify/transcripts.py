@@ -1,0 +1,95 @@
+"""Whether a session in a store is what the API gave: its columns and messages against their raw objects."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from navtalk_async.dialects.dialect import Dialect, patiently
+from navtalk_async.errors import DecodeFailed
+from navtalk_async.models import Record
+from navtalk_async.store.rows import (
+    MessageRow,
+    SessionRow,
+    StoredTranscript,
+    digest,
+    message_row,
+    session_row,
+)
+
+__all__ = ["flaws_of"]
+
+R = TypeVar("R", bound=Record)
+
+OF_A_SESSION = ("api", "id", "status", "start_time", "end_time", "title", "video_url", "content_hash")
+OF_A_MESSAGE = ("id", "role", "type", "content", "created_at")
+
+
+def flaws_of(kept: StoredTranscript, dialect: Dialect) -> list[str]:
+    """What is wrong with *kept*, in sentences without a subject; nothing where all is well."""
+    session_kind, message_kind = dialect.record_kinds
+    told = _session_flaws(kept.session, dialect.api, session_kind)
+    for position, row in enumerate(kept.messages):
+        told += _message_flaws(row, message_kind)
+        if row.position != position:
+            told.append(f"message {row.id} is at position {row.position}, where {position} should be")
+            break
+    return told + _order_flaws(kept)
+
+
+def _session_flaws(row: SessionRow, api: str, kind: type[Record]) -> list[str]:
+    try:
+        made = session_row(row.project, api, record(kind, row.raw), "")  # type: ignore[arg-type] # it is a Session
+    except Unreadable as failure:
+        return [f"its raw object is damaged: {failure}"]
+    return _unequal("its", OF_A_SESSION, row, made)
+
+
+def _message_flaws(row: MessageRow, kind: type[Record]) -> list[str]:
+    try:
+        made = message_row(row.project, row.session_id, row.position, record(kind, row.raw))  # type: ignore[arg-type] # it is a Message
+    except Unreadable as failure:
+        return [f"the raw object of message {row.id} is damaged: {failure}"]
+    return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)
+
+
+def _unequal(whose: str, names: Sequence[str], row: object, made: object) -> list[str]:
+    others = [name for name in names if getattr(row, name) != getattr(made, name)]
+    return [f"{whose} {' and '.join(others)} differ from its raw object"] if others else []
+
+
+def _order_flaws(kept: StoredTranscript) -> list[str]:
+    """Whether the messages are those that were kept, in their order; where that was not noted, as versions
+    before the third did not, their times tell of the order.
+    """
+    rows = kept.messages
+    if kept.digest is not None:
+        is_same = digest((str(row.id), str(row.raw)) for row in rows) == kept.digest
+        return [] if is_same else ["its messages are not those that were kept, or not in their order"]
+    times = [row.created_at for row in rows if isinstance(row.created_at, str)]
+    return [] if times == sorted(times) else ["its messages are not in the order of their times"]
+
+
+class Unreadable(Exception):
+    """A raw object that is none; said without what stands in it."""
+
+
+def record(kind: type[R], raw: object) -> R:
+    """What the API's object *raw* means.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if not isinstance(raw, str):
+        raise Unreadable("it is no text")
+    try:
+        # Nearly every row is as the reference has it.
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return patiently(kind, msgspec.Raw(raw.encode()))
+    except DecodeFailed as failure:
+        raise Unreadable(str(failure.args[0]).removesuffix(".")) from None
+    except (ValueError, OverflowError) as failure:
+        raise Unreadable(str(failure)) from None
