@@ -97,7 +97,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate(listed: Listed, sampled: Sequence[Sampled], *, seconds: float, rate: float | None) -> Estimate:
-    """What all of *listed* takes, if the sessions *sampled*, which took so many *seconds*, are like the others;
+    """What all of *listed* takes, if those *sampled*, which took so many *seconds*, are like the others;
     *rate* is a bound of requests a second.
     """
     count = max(1, len(sampled))
