@@ -180,7 +180,8 @@ def in_our_words(work: Callable[[], T], path: Path) -> T:
     except sqlite3.OperationalError as failure:
         kind = StoreUnreachable if _is_shut_out(str(failure)) else StoreError
         raise kind(f"{path} cannot be used: {failure}.") from failure
-    except sqlite3.DatabaseError as failure:
+    except (sqlite3.Error, UnicodeDecodeError) as failure:
+        # The latter is of the names of columns.
         raise StoreBroken(f"{path} is damaged, or is no archive: {failure}.") from failure
     except OSError as failure:
         raise StoreUnreachable(f"{path} cannot be used: {failure.strerror or failure}.") from failure

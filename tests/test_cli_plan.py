@@ -1,0 +1,97 @@
+"""`navtalk plan`: what an export would take."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cli import navtalk
+
+from navtalk_async.cli.plan import Listed, Sample, Sampled, estimate
+from navtalk_async.sandbox import Answers, Sandbox, World
+
+
+async def test_a_plan_counts_the_sessions_and_estimates_the_rest_and_keeps_nothing(tmp_path):
+    async with Sandbox(World(300, messages=4), answers=Answers(cursor_on_last_page=False)) as box:
+        done = await navtalk("plan", "--json", box=box, cwd=tmp_path)
+        [told] = done.rows
+        sessions = box.world.sessions
+        assert done.code == 0
+        assert told["listed"]["sessions"] == 300
+        assert told["listed"]["active"] == sum(each["status"] == 0 for each in sessions)
+        assert told["listed"]["first"] == sessions[0]["startTime"].replace(" ", "T") + "Z"
+        assert told["listed"]["last"] == sessions[-1]["startTime"].replace(" ", "T") + "Z"
+        assert told["estimate"]["sampled"] == 50
+        assert told["estimate"]["messages"] == 1200
+        assert told["estimate"]["messages_requests"] == 300
+        assert not told["estimate"]["cursors_on_last_pages"]
+        assert box.counts.total == told["listed"]["requests"] + 50
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_cursors_on_last_pages_are_told_and_cost_a_request_each():
+    async with Sandbox(World(60, messages=4), answers=Answers(cursor_on_last_page=True)) as box:
+        done = await navtalk("plan", box=box)
+        assert done.code == 0
+        assert "60 sessions, begun between" in done.out
+        assert "2.00 a session" in done.out
+        assert "cursor on last pages" in done.out
+
+
+async def test_a_plan_goes_by_the_filters_and_the_rate():
+    async with Sandbox(World(80, messages=2)) as box:
+        wanted = [each["id"] for each in box.world.sessions[:3]]
+        chosen = [argument for each in wanted for argument in ("--session", each)]
+        some = await navtalk("plan", *chosen, "--json", box=box)
+        assert some.rows[0]["listed"]["sessions"] == 3
+        failed = await navtalk("plan", "--status", "failed", "--rate", "50", "--json", box=box)
+        [told] = failed.rows
+        assert told["listed"]["sessions"] == sum(each["status"] == 2 for each in box.world.sessions)
+        assert told["estimate"]["requests_per_second"] <= 50
+
+
+async def test_a_plan_tells_how_much_is_kept_already(tmp_path):
+    async with Sandbox(World(40, messages=2)) as box:
+        assert (await navtalk("sync", tmp_path / "archive.db", box=box)).code == 0
+        box.world.add_session()
+        done = await navtalk("plan", "--store", tmp_path / "archive.db", box=box)
+        assert "41 sessions" in done.out
+        assert "40 sessions with 80 messages are kept already" in done.out
+
+
+async def test_a_plan_of_nothing_is_a_plan():
+    async with Sandbox(World(0)) as box:
+        done = await navtalk("plan", box=box)
+        assert done.code == 0
+        assert "0 sessions; 0 active." in done.out
+
+
+async def test_a_refused_key_is_exit_code_4():
+    async with Sandbox(World(5), keys={"another-key-altogether"}) as box:
+        done = await navtalk("plan", box=box)
+        assert (done.code, done.out) == (4, "")
+
+
+@given(st.lists(st.text(min_size=1), max_size=200, unique=True), st.integers(1, 60))
+def test_a_sample_is_of_the_listed_and_as_large_as_can_be(ids, size):
+    sample = Sample(size)
+    for each in ids:
+        sample.add(each)
+    assert len(sample.ids) == len(set(sample.ids)) == min(size, len(ids))
+    assert set(sample.ids) <= set(ids)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999), st.integers(0, 1)), max_size=50),
+    st.integers(0, 10**6),
+    st.floats(0, 100),
+    st.none() | st.floats(0.1, 1000),
+)
+def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sampled, sessions, seconds, rate):
+    listed = Listed(sessions=sessions, requests=7)
+    told = estimate(listed, [Sampled(*each) for each in sampled], seconds=seconds, rate=rate)
+    assert told.requests == 7 + told.messages_requests
+    assert told.minutes >= 0
+    if rate is not None:
+        assert told.requests_per_second <= rate + 0.05
+    if sampled:
+        mean = sum(each[0] for each in sampled) / len(sampled)
+        assert told.messages_requests == pytest.approx(mean * sessions, abs=0.51)

@@ -1,0 +1,188 @@
+"""`navtalk verify` and `navtalk status` as people and scripts meet them."""
+
+import json
+import signal
+
+import pytest
+from test_cli import KEY, arrived, ended, navtalk, started
+
+from navtalk_async.sandbox import Faults, Sandbox, World
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.store import Failed
+
+NO_KEY = {"NAVTALK_API_KEY": None}
+
+
+@pytest.fixture
+async def box():
+    async with Sandbox(World(40, messages=3)) as box:
+        yield box
+
+
+@pytest.fixture
+async def out(box, tmp_path):
+    assert (await navtalk("export", tmp_path / "out", box=box)).code == 0
+    return tmp_path / "out"
+
+
+def damage(path, offset=None):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if offset is None else offset] ^= 1
+    path.write_bytes(bytes(data))
+
+
+async def test_a_good_export_needs_no_key_and_is_said_to_be_good(out):
+    done = await navtalk("verify", out, env=NO_KEY)
+    assert (done.code, done.out) == (0, "")
+    assert f"{out}: nothing is wrong. Looked at: 2 files" in done.err
+    assert "40 sessions with 120 messages" in done.err
+    quick = await navtalk("verify", out, "--quick", "--json", "--progress", "none", env=NO_KEY)
+    [told] = quick.rows
+    assert (quick.code, told["exit_code"], told["findings"], told["quick"]) == (0, 0, [], True)
+    assert told["checked"]["files"] == 2
+
+
+async def test_what_is_wrong_is_told_with_what_to_do_and_exit_code_6_and_mended_by_the_same_export(out, box):
+    damage(out / "transcripts.jsonl")
+    done = await navtalk("verify", out, "--json", env=NO_KEY)
+    assert (done.code, done.rows[0]["exit_code"]) == (6, 6)
+    assert {each["where"] for each in done.rows[0]["findings"]} == {"transcripts.jsonl"}
+    assert "its SHA-256 is another" in done.err
+    assert "The same `navtalk export` writes the files anew" in done.err
+    assert (await navtalk("export", out, box=box)).code == 0
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
+async def test_the_first_findings_are_told_and_the_others_counted(out):
+    async with SqliteStore(out / "archive.db") as store:
+        store._connection.execute("UPDATE messages SET content = 'x'")
+        store._connection.commit()
+    done = await navtalk("verify", out / "archive.db", "--json", env=NO_KEY)
+    assert done.code == 6
+    assert len(done.rows[0]["findings"]) == 120
+    assert done.err.count("content differ") == 20
+    assert "And 100 more; --json lists them all." in done.err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "transcripts.jsonl", "archive.db"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe\x00nothing of ours", None])
+async def test_a_file_that_is_none_is_a_finding_and_never_a_traceback(out, name, content):
+    (out / name).unlink()
+    if content is not None:
+        (out / name).write_bytes(content)
+    done = await navtalk("verify", out, env=NO_KEY)
+    assert done.code == 6
+    assert f"navtalk: {name}: " in done.err
+
+
+async def test_a_store_that_is_none_is_a_finding(tmp_path):
+    (tmp_path / "some.db").write_bytes(b"no database " * 100)
+    done = await navtalk("verify", tmp_path / "some.db", env=NO_KEY)
+    assert done.code == 6
+    assert "some.db" in done.err
+    assert "no archive" in done.err
+
+
+async def test_a_place_that_is_not_there_is_wrong_usage(tmp_path):
+    for command in ("verify", "status"):
+        done = await navtalk(command, tmp_path / "nowhere", env=NO_KEY)
+        assert done.code == 2
+        assert "There is nothing at" in done.err
+        done = await navtalk(command, tmp_path, env=NO_KEY)
+        assert done.code == 2
+        done = await navtalk(command, "mysql://user:secret@host/db", env=NO_KEY)
+        assert done.code == 2
+        assert "secret" not in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_key_is_asked_for_only_when_the_api_is(out):
+    done = await navtalk("verify", out, "--remote", "5%", env=NO_KEY)
+    assert done.code == 2
+    assert "No API key" in done.err
+    assert (await navtalk("verify", out, "--remote", "none", env=NO_KEY)).code == 2
+
+
+async def test_a_stale_session_is_named_and_a_sync_brings_it_up_to_date(out, box):
+    stale = next(each["id"] for each in box.world.sessions if each["status"] == 1)
+    box.world.add_message(stale, "too late")
+    done = await navtalk("verify", out, "--remote", "100%", "--json", box=box)
+    assert done.code == 6
+    [finding] = done.rows[0]["findings"]
+    assert stale in finding["where"]
+    assert finding["what"] == "stale: 1 of its messages is missing here"
+    assert "navtalk sync" in done.err
+    few = await navtalk("verify", out, "--remote", "5", "--json", box=box)
+    assert few.rows[0]["checked"]["asked"] == 2
+
+
+async def test_a_key_that_is_refused_is_told_after_what_was_found(out, box):
+    damage(out / "transcripts.jsonl")
+    async with Sandbox(box.world, faults=Faults.parse("500=100%")) as broken:
+        done = await navtalk("verify", out, "--remote", "5%", "--timeout", "1", "--json", box=broken)
+    assert done.code == 5
+    assert done.rows[0]["findings"]
+    assert done.rows[0]["error"].startswith("DeadlineExceeded")
+
+
+async def test_only_a_project_that_is_there_can_be_verified(out):
+    assert (await navtalk("verify", out, "--project", "default", env=NO_KEY)).code == 0
+    done = await navtalk("verify", out, "--project", "other", env=NO_KEY)
+    assert done.code == 2
+    assert "'default'" in done.err
+
+
+# Status.
+
+
+async def test_status_tells_what_is_there_and_changes_nothing(out):
+    before = {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in out.iterdir()}
+    for place in (out, out / "archive.db"):
+        done = await navtalk("status", place, env=NO_KEY)
+        assert done.code == 0
+        assert "default (navtalk, everything): 40 sessions with 120 messages." in done.out
+        assert "1 round done" in done.out
+        assert "40 new, 0 changed" in done.out
+    assert {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in out.iterdir()} == before
+
+
+async def test_status_tells_all_as_json(out):
+    async with SqliteStore(out / "archive.db") as store:
+        await store.fail("default", [Failed(f"id-{number}", "ServerError: 500", 8) for number in range(7)])
+    done = await navtalk("status", out, "--json", env=NO_KEY)
+    [told] = done.rows
+    [project] = told["projects"]
+    assert (told["command"], told["exit_code"], project["project"]) == ("status", 0, "default")
+    assert (project["counts"]["sessions"], project["counts"]["failed"]) == (40, 7)
+    assert project["failed"][0] == {"id": "id-0", "reason": "ServerError: 500", "attempts": 8}
+    assert project["filters"] == {}
+    assert project["last_run"]["inserted"] == 40
+    people = (await navtalk("status", out, env=NO_KEY)).out
+    assert people.count("8 attempts: ServerError: 500") == 5
+    assert "And 2 more failed" in people
+    assert (await navtalk("status", out, "--project", "other", env=NO_KEY)).code == 2
+
+
+async def test_status_of_an_archive_that_a_worker_holds_tells_how_far_it_is(tmp_path):
+    async with Sandbox(World(200, messages=3), latency=0.02) as box:
+        arguments = ("sync", tmp_path / "archive.db", "--concurrency", "2")
+        async with started(*arguments, box=box) as process:
+            await arrived(box, 40, process)
+            done = await navtalk("status", tmp_path / "archive.db", "--json", env=NO_KEY)
+            assert done.code == 0
+            [project] = done.rows[0]["projects"]
+            assert project["round"]["began"]
+            assert project["counts"]["pending"] > 0
+            process.send_signal(signal.SIGTERM)
+            await ended(process)
+        people = await navtalk("status", tmp_path / "archive.db", env=NO_KEY)
+        assert "was broken off" in people.out
+        assert "stopped" in people.out
+
+
+async def test_status_of_what_is_no_archive_is_a_sentence(tmp_path):
+    (tmp_path / "some.db").write_bytes(b"no database " * 100)
+    done = await navtalk("status", tmp_path / "some.db", env=NO_KEY)
+    assert done.code == 2
+    assert "no archive" in done.err
+    assert KEY not in json.dumps(done.out)
