@@ -4,18 +4,18 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from navtalk_async.cli.key import given_key
+from navtalk_async.cli.key import Key, given_key
 from navtalk_async.cli.options import as_at_once, with_options
 from navtalk_async.cli.talk import Talk, TalkHandler
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.observe import LEAST_UNMISTAKABLE, Observer
+from navtalk_async.observe import Observer
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = ["Connection", "ProgressMode", "Shell", "as_usage_error", "talks_to_api"]
@@ -32,7 +32,7 @@ class Connection:
     """A client yet to be made."""
 
     api: str
-    key: str = field(repr=False)
+    key: Key = field(repr=False)
     base_url: str | None
     sandbox: bool
     concurrency: Concurrency
@@ -40,8 +40,11 @@ class Connection:
     timeout: float
 
     @asynccontextmanager
-    async def client(self, on_event: Observer | None) -> AsyncGenerator[NavTalkClient, None]:
-        """The client; and the server too, where it is the sandbox.
+    async def client(
+        self, on_event: Observer | None, *, key_renewed: bool = False
+    ) -> AsyncGenerator[NavTalkClient, None]:
+        """The client; and the server too, where it is the sandbox. With *key_renewed*, the key is what it has
+        become at any time, which costs a little for every request.
 
         Raises:
             click.UsageError: something that cannot be right; before anything is sent.
@@ -50,7 +53,7 @@ class Connection:
             base_url = await stack.enter_async_context(_sandbox()) if self.sandbox else self.base_url
             with as_usage_error():
                 client = APIS[self.api](
-                    self.key,
+                    self.key if key_renewed else self.key.text,
                     base_url=base_url,
                     concurrency=self.concurrency,
                     rate=self.rate,
@@ -141,10 +144,11 @@ def talks_to_api(command: Callable[..., int]) -> Callable[..., int]:
     ) -> int:
         if sandbox and (base_url or api_key_file or api_key_command):
             raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
-        key = "sandbox" if sandbox else given_key(NavTalk.key_variable, api_key_file, api_key_command)
-        # A key as short as a word of ours is made up, and would be found all over what we say.
-        secrets = [key] if len(key) >= LEAST_UNMISTAKABLE and not sandbox else []
-        talk = Talk(as_json=progress == "json", secrets=secrets)
+        read = partial(given_key, NavTalk.key_variable, api_key_file, api_key_command)
+        key = Key(lambda: "sandbox") if sandbox else Key(read)
+        talk = Talk(as_json=progress == "json")
+        if not sandbox:
+            talk.hide(key.text)
         _listen(verbose, talk)
         if progress == "auto":
             # Log lines would tear a bar to pieces.

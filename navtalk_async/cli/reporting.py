@@ -14,7 +14,7 @@ from navtalk_async.cli.talk import Talk
 from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, Observer, Stats, Waiting
 from navtalk_async.sync import Progress
 
-__all__ = ["Watch", "reporting", "waits_told"]
+__all__ = ["Watch", "again_and_again", "reporting", "waits_told"]
 
 logger = logging.getLogger("navtalk_async")
 
@@ -69,11 +69,11 @@ async def reporting(watch: Watch, talk: Talk, mode: ProgressMode, *, what: str) 
         yield
     elif mode == "json":
         _tell_all(watch, talk)
-        async with _again_and_again(OBJECT_SECONDS, lambda: _tell_all(watch, talk)):
+        async with again_and_again(OBJECT_SECONDS, lambda: _tell_all(watch, talk)):
             yield
     else:
         talk.say(f"{what}.")
-        async with _again_and_again(LINE_SECONDS, lambda: talk.say(line(watch.look()))):
+        async with again_and_again(LINE_SECONDS, lambda: talk.say(line(watch.look()))):
             yield
 
 
@@ -82,8 +82,10 @@ def _tell_all(watch: Watch, talk: Talk) -> None:
 
 
 @asynccontextmanager
-async def _again_and_again(seconds: float, tell: Callable[[], None]) -> AsyncGenerator[None, None]:
-    """Call *tell* every so many *seconds*, and at the end."""
+async def again_and_again(
+    seconds: float, tell: Callable[[], None], *, at_end: bool = True
+) -> AsyncGenerator[None, None]:
+    """Call *tell* every so many *seconds*, and *at_end*."""
 
     async def go_on() -> None:
         while True:
@@ -96,7 +98,8 @@ async def _again_and_again(seconds: float, tell: Callable[[], None]) -> AsyncGen
     finally:
         teller.cancel()
         await asyncio.wait([teller])
-        tell()
+        if at_end:
+            tell()
 
 
 def waits_told(talk: Talk, mode: ProgressMode) -> Observer:

@@ -8,7 +8,7 @@ from navtalk_async.cli.talk import counted
 from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.manifest import Failure
 from navtalk_async.observe import Stats
-from navtalk_async.store.store import Counts
+from navtalk_async.store.store import Counts, Failed
 from navtalk_async.sync import Progress
 
 __all__ = ["Kept", "Run", "Summary", "sentences"]
@@ -25,6 +25,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     changed: int
     same: int
     vanished: int
+    messages_inserted: int
+    messages_changed: int
+    messages_same: int
+    messages_vanished: int
     done: int
     messages: int
     followed: int
@@ -56,7 +60,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
 
     @classmethod
-    def of(cls, counts: Counts, failures: Sequence[tuple[str, str, int]]) -> "Kept":
+    def of(cls, counts: Counts, failures: Sequence[Failed]) -> "Kept":
         """What these figures of a store say."""
         failed = [Failure(id=each, reason=reason, attempts=tries) for each, reason, tries in failures]
         return cls(

@@ -116,7 +116,7 @@ async def sync(
         await note(store, project, progress, began_at, error)
         raise
     await store.finish(project, listed.round, progress.run(began_at))
-    progress.failed = (await store.counts(project)).failed
+    progress.failed = len(await store.failures(project))
     return progress
 
 
