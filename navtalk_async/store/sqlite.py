@@ -275,7 +275,11 @@ class SqliteStore(SqliteReader):
             places=_places(places),
             round=round_,
             watermark=watermark,
-            pending=[Wanted(session_id, of) for session_id, of, state in states if state == "pending"],
+            pending=[
+                Wanted(session_id, of, is_unlisted=of is None)
+                for session_id, of, state in states
+                if state == "pending"
+            ],
             failed=sum(state == "failed" for _, _, state in states),
             refuted=bool(refuted),
             known=self._known(project),

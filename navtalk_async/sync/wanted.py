@@ -85,7 +85,9 @@ class Listed:
             yield self._to_look_at(self._scope.sessions)
             return
         watched = dict.fromkeys(await self._watched())
-        if not self._was_listed_just_now():
+        if self._was_listed_just_now():
+            self._progress.all_listed = True
+        else:
             async with aclosing(self._listed()) as pages:
                 async for sessions, places in pages:
                     for session in sessions:
@@ -149,17 +151,18 @@ class Listed:
             )
             if self._is_later_round:
                 self._seen.update(session.id for session in sessions)
+        seen = tuple(self._seen)
         found = await self._store.journal(
             self._project,
             sessions,
             clock=Clock.at(now, self._habits.settle, self._fresh),
             round=self.round,
             places=places,
-            seen=tuple(self._seen),
+            seen=seen,
             quiet=places is None or (self._is_later_round and not self.round.is_whole),
         )
         if found.was_written:
-            self._seen.clear()
+            self._seen.difference_update(seen)
         self._note(sessions, places, found)
         return found
 
