@@ -251,18 +251,20 @@ class SqliteStore(SqliteReader):
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 [(project, api, scope)],
             )
+            [(begun_api, begun_scope)] = change.all(
+                "SELECT api, scope FROM sync_projects WHERE project = ?", (project,)
+            )
+            _same(self.path, project, "API", begun_api, api)
+            _same(self.path, project, "filters", begun_scope, scope)
             if retry_failed:
                 change.write(
                     "UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 "
                     "WHERE project = ? AND state = 'failed'",
                     [(project,)],
                 )
-        [(begun_api, begun_scope, places, open_round, watermark, refuted)] = self._all(
-            "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?",
-            (project,),
+        [(places, open_round, watermark, refuted)] = self._all(
+            "SELECT places, round, watermark, refuted FROM sync_projects WHERE project = ?", (project,)
         )
-        _same(self.path, project, "API", begun_api, api)
-        _same(self.path, project, "filters", begun_scope, scope)
         round_ = read_or_none(open_round, Round)
         if reconcile and round_ is not None and not round_.is_whole:
             self._give_up_round(project)
@@ -275,7 +277,12 @@ class SqliteStore(SqliteReader):
             places=_places(places),
             round=round_,
             watermark=watermark,
-            pending=[Wanted(session_id, of) for session_id, of, state in states if state == "pending"],
+            # One that failed before it was ever seen is to be looked at first.
+            pending=[
+                Wanted(session_id, of, is_unlisted=of is None)
+                for session_id, of, state in states
+                if state == "pending"
+            ],
             failed=sum(state == "failed" for _, _, state in states),
             refuted=bool(refuted),
             known=self._known(project),
