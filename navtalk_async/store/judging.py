@@ -65,7 +65,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     settles: str
     """When what changes now will have settled."""
     fresh: str
-    """What was read then or later is not read again in this round."""
+    """What was read between then and now is not read again in this round."""
 
     @classmethod
     def at(cls, now: datetime, settle: timedelta, fresh: datetime) -> "Clock":
@@ -159,7 +159,7 @@ def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock
 
 def again(session_id: str, of: str, before: Known, clock: Clock) -> list[Wanted]:
     """The watched session, unless it was read a moment ago."""
-    if before.read_at is not None and before.read_at >= clock.fresh:
+    if before.read_at is not None and clock.fresh <= before.read_at <= clock.now:
         return []
     return [wanted_again(session_id, of, before, clock)]
 
