@@ -159,11 +159,7 @@ class Stage:
 def moments(arrivals):
     """The failpoints and arrivals to die at: the first, one in the middle and the last of each."""
     counts = Counter(arrivals)
-    return [
-        [name, number]
-        for name, last in counts.items()
-        for number in sorted({1, (last + 1) // 2, last})
-    ]
+    return [[name, number] for name, last in counts.items() for number in sorted({1, (last + 1) // 2, last})]
 
 
 async def assert_recovers(stage, scene, end, pages):
@@ -200,7 +196,11 @@ async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, a
         recording, _, pages = await stage.play(scene, armed=True)
         assert recording.code == (0 if scene.is_done else 3), recording.err
         arrivals = recording.arrivals
-        died = [name for name, number in moments(arrivals) if await assert_recovers(stage, scene, [name, number], pages)]
+        died = [
+            name
+            for name, number in moments(arrivals)
+            if await assert_recovers(stage, scene, [name, number], pages)
+        ]
     print(f"{phase.__name__}: {len(set(arrivals))} failpoints, {len(died)} deaths, {dict(stage.left)}")
     assert set(died) == set(arrivals)
     assert len(died) >= 20

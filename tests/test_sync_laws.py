@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 from truth import assert_finished, held, opened
 
 from navtalk_async import NavTalkClient, Retry
+from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import NavTalkError, StoreMismatch
+from navtalk_async.models import Request, SessionStatus
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
+from navtalk_async.store.judging import Clock as Clocked
+from navtalk_async.store.judging import Fetched
+from navtalk_async.store.store import Failed, Round
 from navtalk_async.sync import Scope, sync
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -107,6 +112,18 @@ async def test_a_named_session_that_failed_before_it_was_seen_has_no_messages_wi
         assert await held(address) == []
 
 
+async def test_a_session_that_vanishes_while_it_is_pending_and_watched_is_no_failure(address, clock):
+    async with Sandbox(World(5, messages=2), clock=clock) as box:
+        for each in (1, 9):
+            gone = box.world.add_session(start_time=clock.before(days=each), status=0)
+            box.fail_next("400", times=2, path=f"sessionId={gone['id']}")
+        assert (await synced(box, address)).failed == 2
+        for each in box.world.sessions[-2:]:
+            box.world.remove_session(each["id"])
+        report = await synced(box, address, retry_failed=True)
+        assert (report.failed, report.vanished, report.open) == (0, 2, 0)
+
+
 # What a refused run leaves as it was.
 
 
@@ -195,6 +212,61 @@ async def test_a_run_stopped_after_its_listing_lists_no_more_than_the_overlap_a_
         assert box.counts.by_kind["sessions"] - listed <= 5
 
 
+# Straight into the store.
+
+
+def session(number, **fields):
+    about = {"status": SessionStatus.COMPLETED, "video_url": None}
+    about |= {"started": "2026-02-03 10:00:00", "ended": "2026-02-03 10:05:00"}
+    return NavTalkSession(id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72", **about | fields)
+
+
+def message(number):
+    created = f"2026-02-03 10:{number:02}:00"
+    name = f"{number:08x}-e000-11f0-92bc-000e1eed4a72"
+    return NavTalkMessage(id=name, role=0, type=0, content="hello", created=created)
+
+
+async def journalled(store, sessions):
+    clock = Clocked.at(NOON, timedelta(seconds=120), NOON)
+    return (await store.journal("default", sessions, clock=clock, round=Round(began=clock.now))).to_fetch
+
+
+@pytest.fixture
+async def store(address):
+    async with opened(address) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        yield store
+
+
+@given(readings=st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=4), at_once=st.booleans())
+@settings(max_examples=60, deadline=None)
+async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_they_are_kept_at_once(
+    readings, at_once
+):
+    with TemporaryDirectory() as folder:
+        address = Path(folder, "archive.db")
+        async with opened(address) as store:
+            await store.claim("default", api="navtalk", scope="{}")
+            [wanted] = await journalled(store, [session(1)])
+            fetched = [Fetched(wanted, [message(each) for each in sorted(said)]) for said in readings]
+            for some in [fetched] if at_once else [[each] for each in fetched]:
+                await store.keep("default", some)
+        [(_, messages, _)] = await held(address)
+        assert [each["id"] for each in messages] == [message(n).id for n in sorted(readings[-1])]
+
+
+async def test_the_rest_of_a_session_that_has_failed_since_does_not_make_it_kept(store):
+    [wanted] = await journalled(store, [session(1)])
+    behind = Request(path="/api/chat/messages", params={"cursor": "abc"})
+    await store.keep("default", [Fetched(wanted, [message(1)], unread=behind)])
+    await journalled(store, [session(1, video_url="https://example.org/1")])
+    await store.fail("default", [Failed(wanted.id, "ServerError: 500", 8)])
+    for each in await store.unread("default"):
+        await store.keep("default", [Fetched(each.wanted, [message(2)], each.first)])
+    assert (await store.counts("default")).failed == 1
+
+
 # Everything at once.
 
 
@@ -208,7 +280,19 @@ class Change:
 
 
 CHANGES = ["begin", "say", "end", "remove", "correct", "unsay"]
-WEATHER = ["500", "503", "429", "429-bare", "reset", "drop", "cut", "cut-chunked", "garbage", "truncated", "html"]
+WEATHER = [
+    "500",
+    "503",
+    "429",
+    "429-bare",
+    "reset",
+    "drop",
+    "cut",
+    "cut-chunked",
+    "garbage",
+    "truncated",
+    "html",
+]
 
 
 def happen(world, clock, change):
@@ -256,7 +340,9 @@ class Spell:
 
 
 spells = st.lists(
-    st.builds(Spell, weathers, changes, st.none() | st.integers(0, 60), st.integers(0, 1)), min_size=1, max_size=4
+    st.builds(Spell, weathers, changes, st.none() | st.integers(0, 60), st.integers(0, 1)),
+    min_size=1,
+    max_size=4,
 )
 
 

@@ -59,5 +59,5 @@ async def assert_finished(address, world, project="default", *, failed=0):
     async with opened(address) as store:
         counts = await store.counts(project)
         [about] = await store.projects()
-    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True)
+    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
     assert about.round is None

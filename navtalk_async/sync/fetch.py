@@ -87,6 +87,7 @@ class Fetching:
         self._fan: FanOut[Wanted, None] | None = None
         self._failures: dict[Wanted, NavTalkError] = {}
         self._failures_in_a_row = 0
+        self._gone: set[str] = set()
         self._fetched: str | None = None
         """A session whose messages were had in this run: what a well server gives again."""
 
@@ -237,7 +238,9 @@ class Fetching:
         except NotFound:
             if not await self._store.vanish(self._project, wanted.id):
                 return False
-            self._progress.vanished += 1
+            # One that is pending and watched is met twice.
+            self._progress.vanished += wanted.id not in self._gone
+            self._gone.add(wanted.id)
             self._progress.open -= 1
             return True
         except OF_THE_RUN:

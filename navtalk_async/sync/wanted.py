@@ -29,6 +29,9 @@ ONE_SECOND = timedelta(seconds=1)
 """What was read in the second in which a round began may have been read before it."""
 
 
+END_OF_TIME = "9999-12-31T23:59:59Z"
+
+
 class Habits(msgspec.Struct, frozen=True, kw_only=True):
     """How far a round goes to find what changed; the arguments of `sync` by the same names."""
 
@@ -119,8 +122,8 @@ class Listed:
         oldest = self._habits.watch_max_age
         return await self._store.watched(
             self._project,
-            # In a round that begins, nothing has been read, whatever clock said when it was.
-            fresh=instant(self._fresh if self._goes_on else datetime.max),
+            # In a round that begins nothing has been read, whatever a clock said of it when it was.
+            fresh=instant(self._fresh) if self._goes_on else END_OF_TIME,
             since=None if oldest is None else instant(self._ask.now() - oldest),
         )
 
