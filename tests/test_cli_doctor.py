@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from test_cli import KEY, navtalk
+from shell import KEY, navtalk
 
 from navtalk_async.cli.checks import Verdict, check_root, clock_check
 from navtalk_async.cli.exits import Exit

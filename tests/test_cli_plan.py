@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import navtalk
+from shell import navtalk
 
 from navtalk_async.cli.plan import Listed, Sample, Sampled, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World

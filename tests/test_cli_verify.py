@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from test_cli import KEY, arrived, ended, navtalk, started
+from shell import KEY, arrived, ended, navtalk, started
 
 from navtalk_async.sandbox import Faults, Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore

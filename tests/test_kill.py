@@ -4,13 +4,18 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
+from collections import Counter
 
 import pytest
+from forks import forking
+from truth import assert_finished
 
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 CONCURRENCY = 8
+AT_ONCE = 16
 
 
 async def begin_export(box, folder):
@@ -81,6 +86,89 @@ async def test_a_finished_export_run_again_asks_only_for_the_overlap(tmp_path):
         first = await finished(box, tmp_path)
         box.counts.reset()
         assert await finished(box, tmp_path) == first
-        final = {session["id"] for session in box.world.sessions if session["status"] != 0}
-        assert not final & set(box.counts.messages_by_session)
-        assert box.counts.by_kind["sessions"] + box.counts.session_gets <= 4
+        going_on = {session["id"] for session in box.world.sessions if session["status"] == 0}
+        assert set(box.counts.messages_by_session) == going_on
+        assert box.counts.by_kind["sessions"] + box.counts.session_gets <= 4 + len(going_on)
+
+
+async def killed_at(box, run, requests, dice):
+    """Kill *run* when *requests* more have arrived, at once or a moment later; False if it ended before."""
+    arrival = asyncio.create_task(box.arrived(box.counts.total + requests))
+    ended = asyncio.create_task(run.ended())
+    await asyncio.wait([arrival, ended], return_when=asyncio.FIRST_COMPLETED)
+    for _ in range(dice.randrange(200)):
+        await asyncio.sleep(0)
+    arrival.cancel()
+    if not ended.done():
+        os.kill(run.pid, signal.SIGKILL)
+    return await ended == -signal.SIGKILL
+
+
+async def settled(box):
+    """Until the server has read all that a dead process had sent."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+    while box.counts.in_flight:
+        await asyncio.sleep(0)
+
+
+class Export:
+    """One export of *box*, killed again and again until it is finished."""
+
+    def __init__(self, box, forks, folder):
+        self.box = box
+        self.forks = forks
+        self.folder = folder
+        self.kills = 0
+        self.pending = 0
+        self._asked = Counter()
+
+    async def begin(self):
+        return await self.forks.begin(
+            *("export", self.folder, "--progress", "none", "--base-url", self.box.url),
+            *("--concurrency", AT_ONCE),
+            env={"NAVTALK_API_KEY": "k"},
+        )
+
+    def assert_little_was_asked_again(self):
+        """Of what was asked for before the latest kill, since then no more than was under way."""
+        asked = Counter(self.box.counts.messages_by_session)
+        since = asked - self._asked
+        assert len(since.keys() & self._asked.keys()) <= AT_ONCE
+        self._asked = asked
+
+    async def kill(self, dice):
+        """Run it until it is killed; False if it came to its end."""
+        if not await killed_at(self.box, await self.begin(), dice.randint(1, 140), dice):
+            return False
+        self.kills += 1
+        await settled(self.box)
+        self.assert_little_was_asked_again()
+        return True
+
+    async def finish(self):
+        run = await self.begin()
+        assert await run.ended() == 0, run.err
+        self.assert_little_was_asked_again()
+        await assert_finished(self.folder / "archive.db", self.box.world)
+        lines = [json.loads(line) for line in (self.folder / "transcripts.jsonl").read_bytes().splitlines()]
+        assert_everything_once(lines, self.box.world)
+
+
+@pytest.mark.timeout(400)
+async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(tmp_path):
+    dice = random.Random(23)
+    kills = exports = 0
+    async with forking() as forks:
+        while kills < 100:
+            answers = Answers(cursor_on_last_page=exports % 2 == 1)
+            async with Sandbox(World(2000, seed=exports, mean_messages=4), answers=answers) as box:
+                export = Export(box, forks, tmp_path / str(exports))
+                while export.kills < 34 and await export.kill(dice):
+                    pass
+                await export.finish()
+                # Every page of the listing once, and after a kill those that were under way.
+                assert box.counts.by_kind["sessions"] <= 21 + (export.kills + 1) * AT_ONCE
+            exports += 1
+            kills += export.kills
+    print(f"{kills} kills of {exports} exports")

@@ -696,3 +696,25 @@ async def test_a_sandbox_can_be_opened_again():
         async with box:
             assert await get(box, "sessions") == (200, clean())
     assert "closed" in repr(box)
+
+
+async def test_the_time_that_answers_tell_is_the_clocks_or_none_at_all():
+    moments = iter([datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC), None])
+    async with Sandbox(sessions=3, clock=lambda: next(moments)) as box, aiohttp.ClientSession() as http:
+        dates = []
+        for _ in range(2):
+            async with http.get(f"{box.navtalk_url}/sessions", params={"apikey": "k"}) as answer:
+                dates.append(answer.headers["Date"])
+    assert dates == ["Tue, 06 May 2031 07:08:09 GMT", ""]
+
+
+def test_messages_change_and_vanish_in_their_own_session_alone():
+    world = World(4, messages=3)
+    first, second = (world.sessions[n]["id"] for n in (1, 2))
+    others = world.messages(second)
+    one, two, three = world.messages(first)
+    world.change_message(first, two["id"], content="corrected")
+    world.remove_message(first, one["id"])
+    assert world.messages(first) == [two | {"content": "corrected"}, three]
+    assert world.messages(second) == others
+    assert world.total_messages == 11

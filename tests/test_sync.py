@@ -281,10 +281,7 @@ async def test_a_failed_session_is_left_alone_until_somebody_asks_for_it(path):
         assert (await synced(box, path)).failed == 1
         assert box.counts.messages_by_session[bad] == 16
         report = await synced(box, path, retry_failed=True)
-        assert (report.failed, report.done) == (
-            0,
-            1 + sum(s["status"] == 0 for s in box.world.sessions[-9:]) * 0,
-        )
+        assert (report.failed, report.messages_inserted) == (0, 2)
         assert await kept(path) == truth(box.world)
 
 

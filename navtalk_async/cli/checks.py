@@ -11,6 +11,7 @@ import click
 
 from navtalk_async.cli.connection import Given
 from navtalk_async.cli.exits import Exit
+from navtalk_async.cli.key import Key
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.wire.address import checked_key, checked_root
 
@@ -61,7 +62,7 @@ class Check(NamedTuple):
 class KeyFound(NamedTuple):
     """A key, if there is one that can be one."""
 
-    key: str | None
+    key: Key | None
     check: Check
 
 
@@ -100,9 +101,10 @@ def _version(package: str) -> str:
 def check_key(given: Given) -> KeyFound:
     """Whether there is a key, and where it comes from; it is not shown."""
     if given.sandbox:
-        return KeyFound("sandbox", Check("key", Verdict.OK, "the sandbox needs none."))
+        return KeyFound(given.key(), Check("key", Verdict.OK, "the sandbox needs none."))
     try:
-        key = checked_key(given.key())
+        key = given.key()
+        checked_key(key.text)
     except (click.UsageError, ValueError) as refusal:
         said = refusal.format_message() if isinstance(refusal, click.UsageError) else str(refusal)
         return KeyFound(None, Check("key", Verdict.PROBLEM, said, "", Exit.USAGE))

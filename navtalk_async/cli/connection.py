@@ -1,21 +1,21 @@
 """How to reach the API: what every command that talks to it may be told, and the client made of that."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from navtalk_async.cli.key import given_key
+from navtalk_async.cli.key import Key, given_key
 from navtalk_async.cli.options import as_at_once, with_options
 from navtalk_async.cli.talk import Talk, TalkHandler
 from navtalk_async.client import NavTalkClient
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.observe import LEAST_UNMISTAKABLE, Observer
+from navtalk_async.observe import Observer
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = [
@@ -40,7 +40,7 @@ class Connection:
     """A client yet to be made."""
 
     api: str
-    key: str = field(repr=False)
+    key: Key = field(repr=False)
     base_url: str | None
     sandbox: bool
     concurrency: Concurrency
@@ -48,8 +48,11 @@ class Connection:
     timeout: float
 
     @asynccontextmanager
-    async def client(self, on_event: Observer | None) -> AsyncGenerator[NavTalkClient, None]:
-        """The client; and the server too, where it is the sandbox.
+    async def client(
+        self, on_event: Observer | None, *, key_renewed: bool = False
+    ) -> AsyncGenerator[NavTalkClient, None]:
+        """The client; and the server too, where it is the sandbox. With *key_renewed*, the key is what it has
+        become at any time, which costs a little for every request.
 
         Raises:
             click.UsageError: something that cannot be right; before anything is sent.
@@ -58,7 +61,7 @@ class Connection:
             base_url = await stack.enter_async_context(_sandbox()) if self.sandbox else self.base_url
             with as_usage_error():
                 client = APIS[self.api](
-                    self.key,
+                    self.key if key_renewed else self.key.text,
                     base_url=base_url,
                     concurrency=self.concurrency,
                     rate=self.rate,
@@ -144,26 +147,26 @@ class Given:
     as_json: bool
     verbose: int
 
-    def key(self) -> str:
+    def key(self) -> Key:
         """The key.
 
         Raises:
             click.UsageError: there is none.
         """
         if self.sandbox:
-            return "sandbox"
-        return given_key(NavTalk.key_variable, self.api_key_file, self.api_key_command)
+            return Key(lambda: "sandbox")
+        return Key(partial(given_key, NavTalk.key_variable, self.api_key_file, self.api_key_command))
 
-    def shell(self, key: str | None = None) -> Shell:
+    def shell(self, key: Key | None = None) -> Shell:
         """Everything; with *key*, if it is known already.
 
         Raises:
             click.UsageError: there is none.
         """
         key = self.key() if key is None else key
-        # A key as short as a word of ours is made up, and would be found all over what we say.
-        secrets = [key] if len(key) >= LEAST_UNMISTAKABLE and not self.sandbox else []
-        talk = self.talk(secrets)
+        talk = self.talk()
+        if not self.sandbox:
+            talk.hide(key.text)
         connection = Connection(
             api=self.api,
             key=key,
@@ -175,9 +178,9 @@ class Given:
         )
         return Shell(connection=connection, talk=talk, progress=self.told(talk), as_json=self.as_json)
 
-    def talk(self, secrets: Sequence[str] = ()) -> Talk:
+    def talk(self) -> Talk:
         """Where to say what is going on."""
-        talk = Talk(as_json=self.progress == "json", secrets=secrets)
+        talk = Talk(as_json=self.progress == "json")
         _listen(self.verbose, talk)
         return talk
 

@@ -9,6 +9,7 @@ import click
 from navtalk_async.cli.checks import Check, Verdict, check_key, check_packages, check_python, check_root
 from navtalk_async.cli.connection import Given, may_talk_to_api
 from navtalk_async.cli.exits import Exit
+from navtalk_async.cli.key import Key
 from navtalk_async.cli.options import examples
 from navtalk_async.cli.probes import probe_api, probe_network, probe_store
 from navtalk_async.cli.reporting import waits_told
@@ -82,7 +83,7 @@ async def _checks(given: Given, store: Path | None) -> AsyncGenerator[Check, Non
             yield check
 
 
-async def _of_api(given: Given, key: str | None) -> Sequence[Check]:
+async def _of_api(given: Given, key: Key | None) -> Sequence[Check]:
     shell = given.shell(key)
     async with shell.connection.client(waits_told(shell.talk, "none")) as client:
         checks = await probe_api(client)

@@ -3,11 +3,32 @@
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-__all__ = ["given_key"]
+__all__ = ["Key", "given_key"]
+
+
+class Key:
+    """The key, which may be read again from where it came; called, it gives the text."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+        self.text = read()
+
+    def __call__(self) -> str:
+        """The text."""
+        return self.text
+
+    def renew(self) -> None:
+        """Read it again: it may have been rotated.
+
+        Raises:
+            click.UsageError: it cannot be read; then it stays what it was.
+        """
+        self.text = self._read()
 
 
 def given_key(variable: str, file: Path | None, command: str | None) -> str:

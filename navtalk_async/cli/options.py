@@ -1,7 +1,8 @@
 """The words of the command line, and what they mean."""
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +20,7 @@ __all__ = [
     "as_role",
     "as_seconds",
     "as_session_id",
+    "as_span",
     "as_status",
     "as_time",
     "examples",
@@ -120,6 +122,20 @@ def as_percent(text: str) -> float:
     if not 0 < percent <= 100:
         raise click.BadParameter(f"{text!r} is no share: write 5%, 0.5% or 100%.")
     return percent
+
+
+SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def as_span(text: str) -> timedelta:
+    """A time span such as `90`, `60s`, `5m`, `24h` or `7d`; seconds where no unit is given."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not a time span: write 60s, 5m, 24h or 7d.")
+    try:
+        return timedelta(seconds=float(found[1]) * SPANS[found[2] or "s"])
+    except OverflowError:
+        raise click.BadParameter(f"{text!r} is longer than there are years.") from None
 
 
 def as_formats(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from navtalk_async.cli.talk import Talk
 from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, Observer, Stats, Waiting
 from navtalk_async.sync import Progress
 
-__all__ = ["Watch", "counting", "reporting", "waits_told"]
+__all__ = ["Watch", "again_and_again", "counting", "reporting", "waits_told"]
 
 logger = logging.getLogger("navtalk_async")
 
@@ -69,11 +69,11 @@ async def reporting(watch: Watch, talk: Talk, mode: ProgressMode, *, what: str) 
         yield
     elif mode == "json":
         _tell_all(watch, talk)
-        async with _again_and_again(OBJECT_SECONDS, lambda: _tell_all(watch, talk)):
+        async with again_and_again(OBJECT_SECONDS, lambda: _tell_all(watch, talk)):
             yield
     else:
         talk.say(f"{what}.")
-        async with _again_and_again(LINE_SECONDS, lambda: talk.say(line(watch.look()))):
+        async with again_and_again(LINE_SECONDS, lambda: talk.say(line(watch.look()))):
             yield
 
 
@@ -82,10 +82,10 @@ def _tell_all(watch: Watch, talk: Talk) -> None:
 
 
 @asynccontextmanager
-async def _again_and_again(
-    seconds: float, tell: Callable[[], None], *, at_the_end: bool = True
+async def again_and_again(
+    seconds: float, tell: Callable[[], None], *, at_end: bool = True
 ) -> AsyncGenerator[None, None]:
-    """Call *tell* every so many *seconds*, and *at_the_end*."""
+    """Call *tell* every so many *seconds*, and *at_end*."""
 
     async def go_on() -> None:
         while True:
@@ -98,7 +98,7 @@ async def _again_and_again(
     finally:
         teller.cancel()
         await asyncio.wait([teller])
-        if at_the_end:
+        if at_end:
             tell()
 
 
@@ -123,7 +123,7 @@ async def counting(
     if mode != "json":
         talk.say(f"{what}.")
     seconds = OBJECT_SECONDS if mode == "json" else LINE_SECONDS
-    async with _again_and_again(seconds, tell, at_the_end=mode == "json"):
+    async with again_and_again(seconds, tell, at_end=mode == "json"):
         yield
 
 

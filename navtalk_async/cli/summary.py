@@ -25,6 +25,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     changed: int
     same: int
     vanished: int
+    messages_inserted: int
+    messages_changed: int
+    messages_same: int
+    messages_vanished: int
     done: int
     messages: int
     followed: int
@@ -54,6 +58,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     failed: Sequence[Failure]
     unread: int
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
+    watched: int
+    """Sessions that are read again in every run, until they are final and have settled."""
+    deleted: int
+    """Sessions that the API no longer has."""
 
     @classmethod
     def of(cls, counts: Counts, failures: Sequence[Failed]) -> "Kept":
@@ -65,6 +73,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
             pending=counts.pending,
             failed=failed,
             unread=counts.unread,
+            watched=counts.watched,
+            deleted=counts.deleted,
         )
 
 
@@ -90,7 +100,8 @@ def sentences(summary: Summary) -> list[str]:
     run, kept = summary.run, summary.kept
     if kept is None:
         return []
-    news = f"{run.inserted:,} new, {run.changed:,} changed, {run.same:,} same"
+    gone = f", {run.vanished:,} gone" if run.vanished else ""
+    news = f"{run.inserted:,} new, {run.changed:,} changed, {run.same:,} same{gone}"
     held = f"{counted(kept.sessions, 'session')} with {counted(kept.messages, 'message')}"
     told = [f"{held} are in {summary.store} ({news})."]
     told += [

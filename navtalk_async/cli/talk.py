@@ -3,13 +3,13 @@
 import logging
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from navtalk_async.observe import scrub
+from navtalk_async.observe import LEAST_UNMISTAKABLE, scrub
 
 __all__ = ["Talk", "TalkHandler", "counted", "visible"]
 
@@ -48,9 +48,15 @@ class Talk:
     hold them anyway, and this is the second lock.
     """
 
-    def __init__(self, *, as_json: bool = False, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, *, as_json: bool = False, secrets: Iterable[str] = ()) -> None:
         self._as_json = as_json
-        self._secrets = secrets
+        self._secrets = list(secrets)
+
+    def hide(self, secret: str) -> None:
+        """Never show *secret* from now on."""
+        # One as short as a word of ours is made up, and would be found all over what we say.
+        if len(secret) >= LEAST_UNMISTAKABLE:
+            self._secrets.append(secret)
 
     @property
     def is_terminal(self) -> bool:

@@ -82,9 +82,13 @@ def _elsewhere(url: str) -> str:
     return f"{scheme}://127.0.0.1:{authority.rpartition(':')[2]}{slash}{path}"
 
 
-def whole(request: web.BaseRequest, answered: Answered, *, gzip: bool) -> web.Response:
-    """The answer as aiohttp sends it, compressed when that is wanted and worth it."""
+def whole(
+    request: web.BaseRequest, answered: Answered, *, gzip: bool, date: str | None = None
+) -> web.Response:
+    """The answer as aiohttp sends it, compressed when that is wanted and worth it; *date* is its `Date`."""
     body, headers = answered.body, answered.headers
+    if date is not None:
+        headers = headers | {"Date": date}
     if gzip and len(body) > _WORTH_GZIP and "gzip" in request.headers.get("Accept-Encoding", ""):
         squeeze = compressobj(1, wbits=31)
         body = squeeze.compress(body) + squeeze.flush()

@@ -5,6 +5,8 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from random import Random
 from types import TracebackType
 from typing import Final, Self
@@ -35,9 +37,10 @@ class Sandbox:
     left. `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second,
     then 429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that
     is not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens;
-    the key ``expired`` is always answered 403. *gzip* compresses for those who accept it. The same *seed*
-    makes the same data and the same faults. Closing ends every connection at once, and waits for no request;
-    opened again, a Sandbox has the address it had.
+    the key ``expired`` is always answered 403. *gzip* compresses for those who accept it. *clock* gives the
+    moment that the answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own
+    does. The same *seed* makes the same data and the same faults. Closing ends every connection at once, and
+    waits for no request; opened again, a Sandbox has the address it had.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Sandbox:
         rate: int | None = None,
         capacity: int | None = None,
         gzip: bool = False,
+        clock: Callable[[], datetime | None] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -64,6 +68,7 @@ class Sandbox:
         self.rate = rate
         self.capacity = capacity
         self.gzip = gzip
+        self.clock = clock
         self.host = host
         self.port = port
         self.counts = Counts()
@@ -218,7 +223,13 @@ class Sandbox:
             self.counts.by_status[answered.status] += 1
         if isinstance(answered, Stunt):
             return await perform(request, answered)
-        return whole(request, answered, gzip=self.gzip)
+        return whole(request, answered, gzip=self.gzip, date=self._date())
+
+    def _date(self) -> str | None:
+        if self.clock is None:
+            return None
+        now = self.clock()
+        return "" if now is None else format_datetime(now.astimezone(UTC), usegmt=True)
 
     def _at_the_desk(self, request: web.BaseRequest) -> web.Response:
         """What a benchmark in another process asks: the counts, and to begin them again."""

@@ -22,8 +22,8 @@ class World:
     long, and *unknown_fields* adds fields, and numbers for status, role and type, that the API's reference
     does not know.
 
-    Rows are plain dicts exactly as the API's JSON. What is read from a World is a copy; to change it, call
-    `add_session`, `change_session`, `remove_session` and `add_message`, at any time, also while it is served.
+    Rows are plain dicts exactly as the API's JSON. What is read from a World is a copy. Its methods to add,
+    change and remove a session or a message may be called at any time, also while it is served.
     """
 
     def __init__(
@@ -142,6 +142,21 @@ class World:
         }
         return dict(self._say(session_id, row | fields))
 
+    def change_message(self, session_id: str, message_id: str, **fields: Any) -> Row:
+        """The message with *fields*, named as in the API's JSON, changed."""
+        old = self._message(session_id, message_id)
+        self.message_table(session_id).discard(old)
+        self._total -= 1
+        return dict(self._say(session_id, old | {name: _time(value) for name, value in fields.items()}))
+
+    def remove_message(self, session_id: str, message_id: str) -> None:
+        """The message vanishes from its session."""
+        old = self._message(session_id, message_id)
+        table = self._changed[session_id] = self.message_table(session_id)
+        self._recent.pop(session_id, None)
+        table.discard(old)
+        self._total -= 1
+
     @property
     def session_table(self) -> Table:
         """The sessions as they are kept, for an API to page through: not to be changed."""
@@ -169,6 +184,9 @@ class World:
         if birth is None:
             raise KeyError(session_id)
         return generated.messages(birth, self.seed, unknown=self._unknown, long=birth.number in self._long)
+
+    def _message(self, session_id: str, message_id: str) -> Row:
+        return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
 
     def _enter(self, row: Row) -> Row:
         if row["id"] not in self._births:

@@ -1,5 +1,6 @@
 """What a store makes of what comes: what is new in it, what is to be fetched, and what is watched."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,7 @@ __all__ = [
     "MessageCounts",
     "Rewrite",
     "Wanted",
+    "each_once",
     "instant",
     "judged",
     "rewritten",
@@ -65,7 +67,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
     settles: str
     """When what changes now will have settled."""
     fresh: str
-    """What was read then or later is not read again in this round."""
+    """What was read between then and now is not read again in this round."""
 
     @classmethod
     def at(cls, now: datetime, settle: timedelta, fresh: datetime) -> "Clock":
@@ -159,7 +161,7 @@ def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock
 
 def again(session_id: str, of: str, before: Known, clock: Clock) -> list[Wanted]:
     """The watched session, unless it was read a moment ago."""
-    if before.read_at is not None and before.read_at >= clock.fresh:
+    if before.read_at is not None and clock.fresh <= before.read_at <= clock.now:
         return []
     return [wanted_again(session_id, of, before, clock)]
 
@@ -241,6 +243,21 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     ids = {row.id for row in came}
     gone = [row for row in old.values() if row.id not in ids]
     return Rewrite(put, gone, held, MessageCounts(new, len(put) - new, len(came) - len(put), len(gone)))
+
+
+def each_once(finished: Sequence[Fetched]) -> list[list[Fetched]]:
+    """*finished* in as few parts as have no session twice, in order: what one reading changes depends on what
+    the one before has left.
+    """
+    parts: list[list[Fetched]] = []
+    met: Counter[str] = Counter()
+    for each in finished:
+        number = met[each.wanted.id]
+        met[each.wanted.id] += 1
+        if number == len(parts):
+            parts.append([])
+        parts[number].append(each)
+    return parts
 
 
 def _those_since(moment: str | None, messages: Iterable[Message]) -> Iterable[Message]:

@@ -66,7 +66,9 @@ class StoredTranscript(NamedTuple):
 
 
 def is_final(session: Session) -> bool:
-    """Whether nothing more is expected of *session*."""
+    """Whether nothing more is expected of *session*: by its status, or its end where that tells nothing."""
+    if session.status in (SessionStatus.COMPLETED, SessionStatus.FAILED):
+        return True
     return session.status is not SessionStatus.ACTIVE and session.ended is not None
 
 

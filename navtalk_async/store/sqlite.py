@@ -26,6 +26,7 @@ from navtalk_async.store.judging import (
     MessageCounts,
     Rewrite,
     Wanted,
+    each_once,
     judged,
     rewritten,
 )
@@ -63,12 +64,12 @@ ON CONFLICT (project, session_id) DO UPDATE SET
 PUT_KEPT = """
 UPDATE sync_sessions SET
     state = CASE WHEN state = 'pending' AND content_hash IS NOT :content_hash THEN 'pending' ELSE 'kept' END,
-    watched = watched AND NOT (settles_at IS NOT NULL AND settles_at <= :at),
+    watched = watched AND NOT (:is_whole AND settles_at IS NOT NULL AND settles_at <= :at),
     reason = NULL, attempts = 0, read_at = :at, messages = :messages, digest = :digest,
     next = :next, first = :first
 WHERE project = :project AND session_id = :id AND (
     state <> 'kept' OR messages IS NOT :messages OR digest IS NOT :digest OR next IS NOT :next
-    OR (watched AND settles_at <= :at))
+    OR (watched AND :is_whole AND settles_at <= :at))
 """
 """One of which nothing is new is not touched."""
 
@@ -174,7 +175,7 @@ class SqliteStore(SqliteReader):
         rows = await self._run(
             self._all,
             "SELECT session_id, content_hash, next, first FROM sync_sessions "
-            "WHERE project = ? AND next IS NOT NULL",
+            "WHERE project = ? AND next IS NOT NULL AND state = 'kept'",
             (project,),
         )
         return [
@@ -275,18 +276,20 @@ class SqliteStore(SqliteReader):
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 [(project, api, scope)],
             )
+            [(begun_api, begun_scope)] = change.all(
+                "SELECT api, scope FROM sync_projects WHERE project = ?", (project,)
+            )
+            _same(self.path, project, "API", begun_api, api)
+            _same(self.path, project, "filters", begun_scope, scope)
             if retry_failed:
                 change.write(
                     "UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 "
                     "WHERE project = ? AND state = 'failed'",
                     [(project,)],
                 )
-        [(begun_api, begun_scope, places, open_round, watermark, refuted)] = self._all(
-            "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?",
-            (project,),
+        [(places, open_round, watermark, refuted)] = self._all(
+            "SELECT places, round, watermark, refuted FROM sync_projects WHERE project = ?", (project,)
         )
-        _same(self.path, project, "API", begun_api, api)
-        _same(self.path, project, "filters", begun_scope, scope)
         round_ = read_or_none(open_round, Round)
         if reconcile and round_ is not None and not round_.is_whole:
             self._give_up_round(project)
@@ -299,7 +302,12 @@ class SqliteStore(SqliteReader):
             places=_places(places),
             round=round_,
             watermark=watermark,
-            pending=[Wanted(session_id, of) for session_id, of, state in states if state == "pending"],
+            # One that failed before it was ever seen is to be looked at first.
+            pending=[
+                Wanted(session_id, of, is_unlisted=of is None)
+                for session_id, of, state in states
+                if state == "pending"
+            ],
             failed=sum(state == "failed" for _, _, state in states),
             refuted=bool(refuted),
             known=self._known(project),
@@ -371,11 +379,15 @@ class SqliteStore(SqliteReader):
         )
 
     def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
+        with self._change(project, "keep") as change:
+            counts = [self._keep_each(change, project, some) for some in each_once(finished)]
+        return sum(counts, MessageCounts())
+
+    def _keep_each(self, change: Transaction, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         held = self._held(project, [each.wanted.id for each in finished])
         found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in finished]
-        with self._change(project, "keep") as change:
-            self._put_messages(change, [each for _, each in found])
-            change.write(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
+        self._put_messages(change, [each for _, each in found])
+        change.write(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
         return sum((each.counts for _, each in found), MessageCounts())
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
@@ -407,8 +419,7 @@ class SqliteStore(SqliteReader):
     def _vanish(self, project: str, session_id: str) -> bool:
         with self._change(project, "vanish") as change:
             [(there,)] = change.all(
-                "SELECT COUNT(*) FROM sessions WHERE project = ? AND id = ? AND deleted_at IS NULL",
-                (project, session_id),
+                "SELECT COUNT(*) FROM sessions WHERE project = ? AND id = ?", (project, session_id)
             )
             change.write(
                 "UPDATE sessions SET deleted_at = strftime('%Y-%m-%dT%H:%M:%SZ') "
@@ -447,6 +458,7 @@ def _kept(project: str, fetched: Fetched, made: Rewrite) -> dict[str, object]:
         "id": fetched.wanted.id,
         "content_hash": fetched.wanted.content_hash,
         "at": fetched.at,
+        "is_whole": fetched.wanted.since is None and not fetched.first,
         "messages": len(made.held),
         "digest": digest(made.held),
         "next": None if fetched.unread is None else _json(fetched.unread),

@@ -214,7 +214,7 @@ class Store(Reader, Protocol):
         ...
 
     async def unread(self, project: str) -> list[Unread]:
-        """Where sessions that were kept as whole might go on after all."""
+        """Where sessions that are kept as whole, neither pending nor failed, might go on after all."""
         ...
 
     async def fail(self, project: str, failures: Sequence[Failed]) -> None:
@@ -222,7 +222,7 @@ class Store(Reader, Protocol):
         ...
 
     async def vanish(self, project: str, session_id: str) -> bool:
-        """Record that a session is gone; what was kept of it stays. False if there was no such session."""
+        """Record that a session is gone; what was kept of it stays. False if there never was such a one."""
         ...
 
     async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002

@@ -3,5 +3,15 @@
 from navtalk_async.sync.progress import Progress
 from navtalk_async.sync.run import OVERLAP, SETTLE, sync
 from navtalk_async.sync.scope import Scope
+from navtalk_async.sync.worker import RoundDone, RoundFailed, Worker
 
-__all__ = ["OVERLAP", "SETTLE", "Progress", "Scope", "sync"]
+__all__ = [
+    "OVERLAP",
+    "SETTLE",
+    "Progress",
+    "RoundDone",
+    "RoundFailed",
+    "Scope",
+    "Worker",
+    "sync",
+]

@@ -87,6 +87,7 @@ class Fetching:
         self._fan: FanOut[Wanted, None] | None = None
         self._failures: dict[Wanted, NavTalkError] = {}
         self._failures_in_a_row = 0
+        self._gone: set[str] = set()
         self._fetched: str | None = None
         """A session whose messages were had in this run: what a well server gives again."""
 
@@ -119,15 +120,17 @@ class Fetching:
                 pass
 
     async def _fetch(self, wanted: Wanted, on_error: OnError) -> None:
+        # Once looked at, a session is pending: what is to be tried again then is its messages, not the look.
+        current = wanted
         try:
             found = await self._look(wanted.id) if wanted.is_unlisted else [wanted]
-            for each in found:
-                await self._read(each)
+            for current in found:
+                await self._read(current)
         except OF_THE_RUN:
             raise
         except NavTalkError as error:
-            if not (isinstance(error, NotFound) and await self._is_gone(wanted)):
-                await on_error(wanted, error)
+            if not (isinstance(error, NotFound) and await self._is_gone(current)):
+                await on_error(current, error)
             return
         self._failures_in_a_row = 0
         self._progress.done += len(found)
@@ -235,9 +238,16 @@ class Fetching:
         except NotFound:
             if not await self._store.vanish(self._project, wanted.id):
                 return False
-            self._progress.vanished += 1
+            # One that is pending and watched is met twice.
+            self._progress.vanished += wanted.id not in self._gone
+            self._gone.add(wanted.id)
             self._progress.open -= 1
             return True
+        except OF_THE_RUN:
+            raise
+        except NavTalkError:
+            # Whether it is there, this does not tell; that it cannot be had, the caller knows.
+            return False
         return False
 
 

@@ -112,11 +112,14 @@ async def sync(
             audit=Audit(refuted=standing.refuted) if short_pages == "audit" else None,
             progress=progress,
         )
+    except StoreMismatch:
+        # A run with another project's key is none of this project's.
+        raise
     except (NavTalkError, asyncio.CancelledError) as error:
         await note(store, project, progress, began_at, error)
         raise
     await store.finish(project, listed.round, progress.run(began_at))
-    progress.failed = (await store.counts(project)).failed
+    progress.failed = len(await store.failures(project))
     return progress
 
 

@@ -10,7 +10,7 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.listing.by_time import ByTime, moment_at
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
-from navtalk_async.models import Place, Request, Session, SessionStatus, as_word, moment_of
+from navtalk_async.models import Place, Request, Session, SessionStatus, as_utc, as_word, moment_of
 from navtalk_async.store.judging import Clock, Journalled, Wanted, instant
 from navtalk_async.store.rows import iso
 from navtalk_async.store.store import Round, Standing, Store
@@ -23,6 +23,13 @@ __all__ = ["Habits", "Listed", "first_page"]
 LATER_WASTE = -1
 """The first listing of a project may waste requests on finding out where most of it is. A later one must have
 proved long before it may: it seldom brings much."""
+
+
+ONE_SECOND = timedelta(seconds=1)
+"""What was read in the second in which a round began may have been read before it."""
+
+
+END_OF_TIME = "9999-12-31T23:59:59Z"
 
 
 class Habits(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +79,8 @@ class Listed:
         """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
         began = asking.now()
         self.round = standing.round or next_round(standing, habits, began)
-        self._fresh = fresh_from(standing.round, began, habits.settle)
+        self._goes_on = is_gone_on_with(standing.round, began)
+        self._fresh = fresh_from(self.round, began, habits.settle) if self._goes_on else began + ONE_SECOND
 
     async def wanted(self) -> AsyncGenerator[Sequence[Wanted], None]:
         """The sessions to fetch, some at a time."""
@@ -85,7 +93,9 @@ class Listed:
             yield self._to_look_at(self._scope.sessions)
             return
         watched = dict.fromkeys(await self._watched())
-        if not self._was_listed_just_now():
+        if self._was_listed_just_now():
+            self._progress.all_listed = True
+        else:
             async with aclosing(self._listed()) as pages:
                 async for sessions, places in pages:
                     for session in sessions:
@@ -114,7 +124,8 @@ class Listed:
         oldest = self._habits.watch_max_age
         return await self._store.watched(
             self._project,
-            fresh=instant(self._fresh),
+            # In a round that begins nothing has been read, whatever a clock said of it when it was.
+            fresh=instant(self._fresh) if self._goes_on else END_OF_TIME,
             since=None if oldest is None else instant(self._ask.now() - oldest),
         )
 
@@ -135,8 +146,8 @@ class Listed:
         return self._standing.watermark is not None
 
     def _was_listed_just_now(self) -> bool:
-        listed = moment_of(self.round.listed)
-        return listed is not None and listed >= self._ask.now() - self._habits.settle
+        listed, now = moment_of(self.round.listed), self._ask.now()
+        return listed is not None and now - self._habits.settle <= listed <= now
 
     async def _journal(self, sessions: Sequence[Session], places: Sequence[Place] | None) -> Journalled:
         """Write down what is new, and how far the round has come."""
@@ -149,24 +160,25 @@ class Listed:
             )
             if self._is_later_round:
                 self._seen.update(session.id for session in sessions)
+        seen = tuple(self._seen)
         found = await self._store.journal(
             self._project,
             sessions,
             clock=Clock.at(now, self._habits.settle, self._fresh),
             round=self.round,
             places=places,
-            seen=tuple(self._seen),
+            seen=seen,
             quiet=places is None or (self._is_later_round and not self.round.is_whole),
         )
         if found.was_written:
-            self._seen.clear()
+            self._seen.difference_update(seen)
         self._note(sessions, places, found)
         return found
 
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
         self._progress.ends_at = moment_of(self._scope.end) or self._ask.now()
         self._progress.began_at = moment_of(self._scope.start) or first_moment(self._standing.places)
-        request = self._listing_from(moment_of(self.round.since))
+        request = self._listing_from(moment_of(listed_from(self.round, self._habits.overlap)))
         listing: WideListing[Session] = WideListing(
             self._ask.list_sessions,
             request,
@@ -202,12 +214,23 @@ class Listed:
             progress.listed_up_to(places)
 
 
-def fresh_from(open_round: Round | None, now: datetime, settle: timedelta) -> datetime:
-    """From when on what was read need not be read again: from *now* on; in a round that was left open, also
-    what was read in it a moment ago.
-    """
+def is_gone_on_with(open_round: Round | None, now: datetime) -> bool:
+    """Whether what was read in a round that was left open counts; not where the clock has gone back since."""
     began = None if open_round is None else moment_of(open_round.began)
-    return now + timedelta(seconds=1) if began is None else max(began, now - settle)
+    return began is not None and began <= now
+
+
+def fresh_from(open_round: Round, now: datetime, settle: timedelta) -> datetime:
+    """From when on what was read in a round that was left open need not be read again in it."""
+    return max(as_utc(open_round.began), now - settle)
+
+
+def listed_from(open_round: Round, overlap: timedelta) -> str | None:
+    """Where the listing of a round begins; one that had come to its end before, lists what came since."""
+    if open_round.listed is None or open_round.reached is None:
+        return open_round.since
+    again = earlier(min(open_round.reached, open_round.began), overlap)
+    return max((each for each in (open_round.since, again) if each is not None), default=None)
 
 
 def next_round(standing: Standing, habits: Habits, now: datetime) -> Round:

@@ -5,7 +5,7 @@ import inspect
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -98,8 +98,8 @@ class Line(msgspec.Struct, eq=False):
     anybody else runs.
     """
     hint: Hint | None = None
-    headers: Mapping[str, str] | None = None
-    """Those of the latest answer, which came at `dated_at`: for its date, should anybody ask for the time."""
+    date: str | None = None
+    """What the latest answer, which came at `dated_at`, says of the time; other headers may quote the key."""
     dated_at: float = 0.0
 
     async def close(self) -> None:
@@ -232,7 +232,7 @@ class Wire:
         """This moment by the server's clock, as its latest answer told it; by ours, if none did."""
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
-        date = None if line is None or line.headers is None else http_date(line.headers.get("Date", ""))
+        date = None if line is None or line.date is None else http_date(line.date)
         if line is None or date is None:
             return datetime.now(UTC)
         return date + timedelta(seconds=loop.time() - line.dated_at)
@@ -324,7 +324,7 @@ class Wire:
         if not isinstance(response, Response):
             return response
         line.hint = hint(response.headers)
-        line.headers, line.dated_at = response.headers, line.received_at
+        line.date, line.dated_at = response.headers.get("Date"), line.received_at
         began = time.perf_counter()
         try:
             return read(request, response)

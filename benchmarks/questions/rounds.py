@@ -1,0 +1,107 @@
+"""Does a worker grow, over 10,000 rounds?
+
+Each round is a whole `sync` into SQLite, one behind the other, without the pauses between them: a week of
+`--watch 60s`. What it holds is looked at after a tenth of the rounds, and at the end.
+"""
+
+import asyncio
+import gc
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.meter import Meter, peak_kib
+from benchmarks.peers.peer import KEY
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
+from benchmarks.world import World
+from navtalk_async import NavTalkClient
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.store import Store
+from navtalk_async.sync import Progress, RoundDone, RoundFailed, Worker, sync
+
+EARLY = 0.1
+"""The share of the rounds after which a worker is warm."""
+
+
+def world(_: Job) -> World:
+    return World(sessions=100, messages=2)
+
+
+class Looks:
+    """What the process holds after some of its rounds; after the last, the worker is ended."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self.seen: dict[int, Figures] = {}
+
+    def heard(self, event: RoundDone | RoundFailed) -> None:
+        """Look, if it is time to."""
+        if isinstance(event, RoundFailed):
+            raise event.error
+        if event.number in (int(self._rounds * EARLY), self._rounds):
+            self.seen[event.number] = held()
+
+    async def rest(self, _: float) -> None:
+        """Take no time; or no more of it."""
+        if self._rounds in self.seen:
+            raise asyncio.CancelledError
+
+
+def held() -> Figures:
+    gc.collect()
+    return {
+        "memory": peak_kib() / 1024,
+        "descriptors": float(len(list(Path("/proc/self/fd").iterdir()))),
+        "tasks": float(len(asyncio.all_tasks())),
+        "objects": float(len(gc.get_objects())),
+    }
+
+
+async def rounds(job: Job) -> Figures:
+    looks = Looks(job.size)
+    with TemporaryDirectory() as folder:
+        async with NavTalkClient(KEY, base_url=job.address) as client:
+
+            async def once(store: Store, retry_failed: bool) -> Progress:  # noqa: FBT001
+                return await sync(client, store, retry_failed=retry_failed)
+
+            worker = Worker(
+                once,
+                lambda: SqliteStore(Path(folder) / "archive.db"),
+                every=60.0,
+                heard=looks.heard,
+                rest=looks.rest,
+            )
+            with Meter() as meter, suppress(asyncio.CancelledError):
+                await worker.run()
+    early, late = looks.seen.values()
+    grown = {name: late[name] / early[name] for name in late}
+    return {"memory": late["memory"], "round": 1e3 * meter.wall_seconds / job.size} | {
+        f"grown {name}": value for name, value in grown.items()
+    }
+
+
+QUESTION = Question(
+    contenders={OURS: Contender(work=rounds)},
+    figures=(
+        Figure(name="memory", unit="MiB at the peak", form=".1f"),
+        Figure(name="round", unit="ms a round", form=".2f"),
+    ),
+    bars=tuple(
+        Bar(
+            says=f"{what} of a worker after all its rounds, times those after a tenth",
+            value=lambda of, name=name: of(f"grown {name}", OURS),  # type: ignore[misc]
+            at_most=bound,
+        )
+        for what, name, bound in (
+            ("Peak memory", "memory", 1.03),
+            ("Descriptors", "descriptors", 1.0),
+            ("Tasks", "tasks", 1.0),
+            ("Python objects", "objects", 1.01),
+        )
+    ),
+    world=world,
+    rounds=1,
+    size=10_000,
+    quick_size=1_000,
+)

@@ -1,0 +1,111 @@
+"""What a worker tells Prometheus."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import time
+from typing import Any
+
+import click
+
+from navtalk_async.observe import Stats
+from navtalk_async.store.store import Counts
+from navtalk_async.sync import Progress, RoundDone, RoundFailed
+
+__all__ = ["Metrics", "served"]
+
+KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")
+NEWS = ("inserted", "changed", "same", "vanished")
+WIRE = {
+    "requests": "Requests sent, repeated ones included.",
+    "retries": "Requests beyond each call's first.",
+    "refused": "Answers that said the server has too much to do.",
+}
+
+
+class Metrics:
+    """The figures of one worker; *stats* are asked for when somebody looks.
+
+    Raises:
+        click.UsageError: prometheus-client is not installed.
+    """
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
+        try:
+            # Imported here, since only who asks for metrics needs it.
+            import prometheus_client as prometheus  # noqa: PLC0415
+        except ImportError:
+            raise click.UsageError(
+                "--metrics-port needs prometheus-client: pip install 'navtalk-async[metrics]'"
+            ) from None
+        self._stats = stats
+        self.registry: Any = prometheus.CollectorRegistry()
+        self.registry.register(self)
+        counter = partial(prometheus.Counter, registry=self.registry)
+        gauge = partial(prometheus.Gauge, registry=self.registry)
+        self._rounds = counter("navtalk_rounds", "Rounds, by how they ended.", ["outcome"])
+        self._sessions = counter(
+            "navtalk_sessions", "Sessions that rounds found, by what was new of them.", ["news"]
+        )
+        self._messages = counter(
+            "navtalk_messages", "Messages that rounds read, by what was new of them.", ["news"]
+        )
+        self._kept = gauge("navtalk_kept", "What the store holds.", ["what"])
+        self._seconds = gauge("navtalk_round_seconds", "How long the latest good round took.")
+        self._well = gauge("navtalk_last_success_timestamp_seconds", "When the latest good round ended.")
+        self._in_a_row = gauge("navtalk_failures_in_a_row", "Rounds that failed since the latest good one.")
+        for outcome in ("done", "failed"):
+            self._rounds.labels(outcome)
+
+    def heard(self, event: RoundDone | RoundFailed) -> None:
+        """Take notice of how a round ended."""
+        if isinstance(event, RoundFailed):
+            self._rounds.labels("failed").inc()
+            self._in_a_row.set(event.in_a_row)
+            return
+        self._rounds.labels("done").inc()
+        self._in_a_row.set(0)
+        self._seconds.set(event.seconds)
+        self._well.set(time())
+        self._count(event.progress)
+
+    def holds(self, counts: Counts) -> None:
+        """Take notice of what the store holds."""
+        for what in KEPT:
+            self._kept.labels(what).set(getattr(counts, what))
+
+    def collect(self) -> Iterator[Any]:
+        """The figures of the wire, as they are now (the protocol of prometheus-client's collectors)."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+        stats = self._stats()
+        for name, told in WIRE.items():
+            yield CounterMetricFamily(f"navtalk_{name}", told, value=getattr(stats, name))
+        yield GaugeMetricFamily("navtalk_in_flight", "Requests on their way.", value=stats.in_flight)
+        yield GaugeMetricFamily("navtalk_waiting", "Calls that wait for their turn.", value=stats.waiting)
+
+    def _count(self, progress: Progress) -> None:
+        for news in NEWS:
+            self._sessions.labels(news).inc(getattr(progress, news))
+            self._messages.labels(news).inc(getattr(progress, f"messages_{news}"))
+
+
+@contextmanager
+def served(metrics: Metrics, host: str, port: int) -> Iterator[None]:
+    """A `with` in which *metrics* can be asked for at http://*host*:*port*/metrics.
+
+    Raises:
+        click.UsageError: the port cannot be had.
+    """
+    from prometheus_client import start_http_server  # noqa: PLC0415 - `metrics` is made of it already
+
+    try:
+        server, thread = start_http_server(port, host, metrics.registry)
+    except OSError as failure:
+        raise click.UsageError(f"--metrics-port {port} cannot be had: {failure.strerror}.") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,68 @@
+"""The command as a process, for tests that run it as people and scripts do."""
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
+
+KEY = "CANARY-7f3a5c91d2"
+
+
+class Ended(NamedTuple):
+    """How a process ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self):
+        return [json.loads(line) for line in self.out.encode().splitlines()]
+
+
+def environment(box, given):
+    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    env |= {"NAVTALK_API_KEY": KEY, "COLUMNS": "100", "TERM": "xterm"}
+    if box is not None:
+        env["NAVTALK_BASE_URL"] = box.navtalk_url
+    return {name: value for name, value in (env | given).items() if value is not None}
+
+
+@asynccontextmanager
+async def started(*arguments, box=None, env=None, stdout=asyncio.subprocess.PIPE, **options):
+    """The command as a process; killed if the test ends before it does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "navtalk_async.cli", *map(str, arguments)),
+        env=environment(box, env or {}),
+        stdout=stdout,
+        **{"stderr": asyncio.subprocess.PIPE, "stdin": asyncio.subprocess.DEVNULL, **options},
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def ended(process):
+    """What became of *process*; whatever it was, it showed no key, and a traceback only with code 1."""
+    out, err = ((said or b"").decode() for said in await process.communicate())
+    assert KEY not in out + err
+    assert ("Traceback" in err) == (process.returncode == 1), err
+    return Ended(process.returncode, out, err)
+
+
+async def arrived(box, count, process):
+    """Wait until *count* requests of *process* arrived; one that dies before is a failure, not a hang."""
+    arrival, end = asyncio.create_task(box.arrived(count)), asyncio.create_task(process.wait())
+    await asyncio.wait([arrival, end], return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    assert arrival.done(), await ended(process)
+
+
+async def navtalk(*arguments, **options):
+    async with started(*arguments, **options) as process:
+        return await ended(process)

@@ -1,0 +1,63 @@
+"""What a store must hold: what its server has, row by row, and nothing else."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.store.rows import content_hash, digest
+from navtalk_async.store.sqlite import SqliteStore
+
+
+def opened(address):
+    """The store at *address*, as `navtalk sync` is given it."""
+    return SqliteStore(address)
+
+
+class Held(NamedTuple):
+    """A session as a store holds it, in the API's words."""
+
+    session: dict
+    messages: list
+    is_gone: bool
+
+
+async def held(address, project="default"):
+    """Everything that the store at *address* holds, in order; what it says of itself must be right."""
+    async with opened(address) as store:
+        found = [each async for some in store.transcripts(project) for each in some]
+        assert await store.flaws(project) == []
+        counts = await store.counts(project)
+    assert counts.sessions == len(found)
+    assert counts.messages == sum(len(each.messages) for each in found)
+    for session, messages, told in found:
+        assert content_hash(session.raw.encode()) == session.content_hash
+        assert [row.position for row in messages] == list(range(len(messages)))
+        assert told is None or told == digest((row.id, row.raw) for row in messages)
+    return [
+        Held(
+            msgspec.json.decode(session.raw),
+            [msgspec.json.decode(row.raw) for row in messages],
+            session.deleted_at is not None,
+        )
+        for session, messages, _ in found
+    ]
+
+
+def truth(world):
+    """What *world* has."""
+    return [(session, world.messages(session["id"])) for session in world.sessions]
+
+
+async def assert_finished(address, world, project="default", *, failed=0):
+    """The store holds what *world* has, and nothing is left to do but what has *failed*."""
+    found = await held(address, project)
+    there = [(each.session, each.messages) for each in found if not each.is_gone]
+    if failed:
+        assert [session for session, _ in there] == world.sessions
+    else:
+        assert there == truth(world)
+    async with opened(address) as store:
+        counts = await store.counts(project)
+        [about] = await store.projects()
+    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
+    assert about.round is None
