@@ -1,5 +1,6 @@
 """What a store makes of what comes: what is new in it, what is to be fetched, and what is watched."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -21,6 +22,7 @@ __all__ = [
     "MessageCounts",
     "Rewrite",
     "Wanted",
+    "apart",
     "instant",
     "judged",
     "rewritten",
@@ -216,6 +218,20 @@ class Rewrite(NamedTuple):
     held: list[tuple[str, str]]
     """The id and raw object of every message that the session has then, in order."""
     counts: MessageCounts
+
+
+def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
+    """*finished* as lists in which no session is twice, to be kept one after the other: each reading is judged
+    by what the one before it left.
+    """
+    lists: list[list[Fetched]] = []
+    times: Counter[str] = Counter()
+    for each in finished:
+        if times[each.wanted.id] == len(lists):
+            lists.append([])
+        lists[times[each.wanted.id]].append(each)
+        times[each.wanted.id] += 1
+    return lists
 
 
 def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rewrite:
