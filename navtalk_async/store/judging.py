@@ -221,7 +221,7 @@ class Rewrite(NamedTuple):
 
 
 def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
-    """*finished* as lists in which no session is twice, to be kept one after the other: each reading is judged
+    """*finished* as lists in which no session is twice, to be kept one after the other: a reading is judged
     by what the one before it left.
     """
     lists: list[list[Fetched]] = []

@@ -138,7 +138,8 @@ class PostgresReader:
         return self._db
 
     async def _all(self, query: str, *values: object) -> list[Any]:
-        return await self._connection.fetch(numbered(query), *values)
+        rows: list[Any] = await self._connection.fetch(numbered(query), *values)
+        return rows
 
     async def _flaws(self, project: str) -> list[str]:
         return [

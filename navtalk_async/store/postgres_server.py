@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
@@ -99,7 +99,7 @@ def without_password(url: str) -> str:
     return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)
 
 
-def _driver() -> ModuleType:
+def _driver() -> Any:
     try:
         import asyncpg  # noqa: PLC0415 - the extra may be missing
     except ImportError as missing:
@@ -167,7 +167,8 @@ class Transaction:
 
     async def all(self, query: str, *values: object) -> list[Any]:
         """The rows that *query* finds."""
-        return await self._db.fetch(query, *values)
+        rows: list[Any] = await self._db.fetch(query, *values)
+        return rows
 
     async def write(self, statement: str, *values: object) -> None:
         """Execute *statement*."""
