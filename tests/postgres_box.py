@@ -64,10 +64,12 @@ async def new_schema(address):
     return f"{address}&search_path={name}"
 
 
-async def answered(address, statement):
-    """The rows that the database at *address* answers to *statement*."""
+async def answered(address, *statements):
+    """The rows that the database at *address* answers to the last of *statements*."""
     db = await asyncpg.connect(address)
     try:
-        return [tuple(row) for row in await db.fetch(statement)]
+        for statement in statements:
+            rows = await db.fetch(statement)
+        return [tuple(row) for row in rows]
     finally:
         await db.close()

@@ -56,9 +56,9 @@ def fetched(kept, *numbers, minutes=0, **how):
     return Fetched(wanted(kept), messages(*numbers), at=instant(NOW + timedelta(minutes=minutes)), **how)
 
 
-async def journal(store, *sessions, project="default", minutes=0, round=ROUND, places=(), **how):
+async def journal(store, *sessions, project="default", minutes=0, **how):
     times = clock(minutes)
-    return await store.journal(project, sessions, clock=times, round=round, places=places, **how)
+    return await store.journal(project, sessions, clock=times, **{"round": ROUND, "places": [], **how})
 
 
 async def everything(store, project="default"):

@@ -21,6 +21,7 @@ from navtalk_async.store.judging import (
     Known,
     MessageCounts,
     Rewrite,
+    apart,
     judged,
     rewritten,
 )
@@ -306,11 +307,15 @@ class SqliteStore(SqliteReader):
         )
 
     def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
-        held = self._held(project, [each.wanted.id for each in finished])
-        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in finished]
         with self._change(project, "keep") as change:
-            self._put_messages(change, [each for _, each in found])
-            change.write(PUT_KEPT, [kept_row(project, fetched, made)._asdict() for fetched, made in found])
+            return sum((self._put(change, project, each) for each in apart(finished)), MessageCounts())
+
+    def _put(self, change: Transaction, project: str, readings: Sequence[Fetched]) -> MessageCounts:
+        """Write *readings*, of different sessions."""
+        held = self._held(project, [each.wanted.id for each in readings])
+        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
+        self._put_messages(change, [each for _, each in found])
+        change.write(PUT_KEPT, [kept_row(project, fetched, made)._asdict() for fetched, made in found])
         return sum((each.counts for _, each in found), MessageCounts())
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
