@@ -1,5 +1,6 @@
 """A process that dies anywhere between two steps to the disk, and the same command again."""
 
+import asyncio
 import copy
 import shutil
 from collections import Counter
