@@ -22,7 +22,9 @@ RUN = Run(began_at=instant(NOW), ended_at=instant(NOW), inserted=3)
 ENDED = "2025-11-12 18:30:00"
 
 
-def session(number, *, status=1, started=None, ended=ENDED, **fields):
+def session(number, *, status=None, started=None, ended=ENDED, **fields):
+    """One that is completed, or goes on where it has no end."""
+    status = int(ended is not None) if status is None else status
     return NavTalkSession(
         id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72",
         status=SessionStatus(status),

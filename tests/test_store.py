@@ -315,7 +315,8 @@ async def test_a_vanished_session_stays_with_the_time_it_went_and_comes_back_if_
     assert await store.vanish("default", session(1).id)
     [gone] = await everything(store)
     assert (gone.session.deleted_at is not None, len(gone.messages)) == (True, 1)
-    assert not await store.vanish("default", session(1).id)
+    assert await store.vanish("default", session(1).id)
+    assert not await store.vanish("default", session(2).id)
     assert await store.watched("default", fresh=clock(60).fresh) == []
     assert await store.missing("default", since=None) == []
     found = await journal(store, session(1, ended=None))
