@@ -101,6 +101,8 @@ WHERE y.project = k.project AND y.session_id = k.id AND (
 """
 """One of which nothing is new is not touched."""
 
+PUT_SEEN = f"INSERT INTO sync_seen SELECT * FROM {lists(['text', 'text'])} ON CONFLICT DO NOTHING"
+
 KNOWN = f"""
 SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
        y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
@@ -315,10 +317,7 @@ class PostgresStore(PostgresReader):
     ) -> None:
         async with self._change(project, "journal") as change:
             await self._put_sessions(change, project, found, clock)
-            await change.write(
-                "INSERT INTO sync_seen SELECT $1, * FROM unnest($2::text[]) ON CONFLICT DO NOTHING",
-                *(project, [written_id(session_id) for session_id in seen]),
-            )
+            await change.write_all(PUT_SEEN, [(project, written_id(session_id)) for session_id in seen])
             await change.write(numbered(ROUND), as_json(round), project)
             if places is not None:
                 await change.write(numbered(PLACES), as_json(places) if places else None, project)

@@ -232,7 +232,7 @@ async def _settle(db: "Connection", address: Address) -> None:
     if encoding != "UTF8":
         raise StoreUnreachable(f"{address} keeps text as {encoding}, which cannot hold every text; UTF8 can.")
     if schema is None:
-        raise StoreUnreachable(f"{address} has no schema to work in: none of its search_path exists.")
+        raise StoreUnreachable(f"{address} has no schema to work in: none of its search_path may be used.")
     wanted = SETTINGS | {"search_path": schema}
     await db.execute(
         "SELECT set_config(name, wanted.value, FALSE) FROM pg_settings "
