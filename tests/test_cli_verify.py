@@ -116,7 +116,7 @@ async def test_a_stale_session_is_named_and_a_sync_brings_it_up_to_date(out, box
     assert few.rows[0]["checked"]["asked"] == 2
 
 
-async def test_a_key_that_is_refused_is_told_after_what_was_found(out, box):
+async def test_a_server_that_fails_is_told_after_what_was_found(out, box):
     damage(out / "transcripts.jsonl")
     async with Sandbox(box.world, faults=Faults.parse("500=100%")) as broken:
         done = await navtalk("verify", out, "--remote", "5%", "--timeout", "1", "--json", box=broken)
