@@ -1,13 +1,15 @@
-"""The sandbox's fixtures, and what tests of the wire need beside it: each engine in turn, and a server that
-says what it is told.
+"""The sandbox's fixtures, and what tests need beside it: each engine and each kind of store in turn, and a
+server that says what it is told.
 """
 
 import asyncio
 import gc
 import warnings
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 import pytest
+from postgres_box import new_schema, running_postgres
 
 pytest_plugins = ["navtalk_async.testing"]
 
@@ -17,6 +19,30 @@ def engine(request, monkeypatch):
     """Each engine in turn, as the environment chooses it."""
     monkeypatch.setenv("NAVTALK_ENGINE", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a PostgreSQL server of the tests' own."""
+    with running_postgres() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_place(request, tmp_path):
+    """`await new_place()`: where a store may be that is not there yet; for each kind of store in turn."""
+    if request.param == "sqlite":
+        numbers = count()
+
+        async def make():
+            return tmp_path / f"archive{next(numbers)}.db"
+    else:
+        address = request.getfixturevalue("postgres")
+
+        async def make():
+            return await new_schema(address)
+
+    return make
 
 
 class Scripted:

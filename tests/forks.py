@@ -21,7 +21,7 @@ from navtalk_async.store import sqlite
 
 
 def armed(arrivals, end):
-    log = os.open(arrivals, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(arrivals, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     counts = Counter()
 
     def reached(name):
@@ -97,15 +97,14 @@ class Forks:
         self._folder = folder
 
     async def begin(self, *arguments, env, armed=False, end=None):
-        """Begin a run of `navtalk` with *arguments*; *end* is a failpoint, and at which arrival to die there."""
-        arrivals = Path(self._folder, "arrivals")
-        arrivals.unlink(missing_ok=True)
+        """Begin a run of `navtalk` with *arguments*; *end* is where to die: a failpoint, at which arrival."""
+        arrivals = f"{self._folder}/arrivals"
         job = {
             "arguments": [str(each) for each in arguments],
             "env": env,
             "out": str(Path(self._folder, "out")),
             "err": str(Path(self._folder, "err")),
-            "arrivals": str(arrivals) if armed or end else "",
+            "arrivals": arrivals if armed or end else "",
             "end": end,
         }
         self._parent.stdin.write(json.dumps(job).encode() + b"\n")

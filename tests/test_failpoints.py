@@ -1,5 +1,6 @@
 """A process that dies anywhere between two steps to the disk, and the same command again."""
 
+import asyncio
 import copy
 import shutil
 from collections import Counter
@@ -93,7 +94,7 @@ PHASES = [
 
 
 class Stage:
-    """Where one phase is played, again and again: every kill begins with the same archive and the same world."""
+    """Where one phase is played again and again, each time with the same archive and the same world."""
 
     def __init__(self, box, forks, folder, address):
         self.box = box
@@ -120,6 +121,8 @@ class Stage:
         self.box.counts.reset()
         env = {"NAVTALK_API_KEY": "k"}
         run = await self.forks.run(*self.command(scene), env=env, **options)
+        while self.box._door.connections or self.box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0)
         return run, Counter(self.box.counts.messages_by_session), self.box.counts.by_kind["sessions"]
 
     async def sync(self, world, *, failing=""):
@@ -185,7 +188,11 @@ async def assert_recovers(stage, scene, end, pages):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("address", STORES)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, address, tmp_path):
+async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(
+    phase, address, tmp_path, record_property
+):
+    # Other processes are watched here, and the server is to be no slower than they are.
+    asyncio.get_running_loop().set_debug(False)
     async with Sandbox(World(0), answers=ANSWERS) as box, forking() as forks:
         stage = Stage(box, forks, tmp_path, address)
         scene = await phase(stage.sync)
@@ -199,7 +206,7 @@ async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, a
             for name, number in moments(arrivals)
             if await assert_recovers(stage, scene, [name, number], pages)
         ]
-    print(f"{phase.__name__}: {len(set(arrivals))} failpoints, {len(died)} deaths, {dict(stage.left)}")
+    record_property("recoveries", {"failpoints": len(set(arrivals)), "deaths": len(died), **stage.left})
     assert set(died) == set(arrivals)
     assert len(died) >= 20
     assert stage.is_url or stage.left["a log to play back"] >= len(died) // 3

@@ -105,10 +105,8 @@ async def killed_at(box, run, requests, dice):
 
 
 async def settled(box):
-    """Until the server has read all that a dead process had sent."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-    while box.counts.in_flight:
+    """Until the server has read all that a dead process had sent, and seen its connections closed."""
+    while box._door.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
         await asyncio.sleep(0)
 
 
@@ -119,9 +117,9 @@ class Export:
         self.box = box
         self.forks = forks
         self.folder = folder
-        self.kills = 0
-        self.pending = 0
-        self._asked = Counter()
+        self.kills = self.pages = 0
+        self._asked_in = {}
+        self._again = Counter()
 
     async def begin(self):
         return await self.forks.begin(
@@ -131,19 +129,26 @@ class Export:
         )
 
     def assert_little_was_asked_again(self):
-        """Of what was asked for before the latest kill, since then no more than was under way."""
-        asked = Counter(self.box.counts.messages_by_session)
-        since = asked - self._asked
-        assert len(since.keys() & self._asked.keys()) <= AT_ONCE
-        self._asked = asked
+        """Of what each kill interrupted, and was asked for again, there is no more than ran at once.
+
+        Sessions that go on are read in every round, and the kill may have come when one had just ended.
+        """
+        going_on = {session["id"] for session in self.box.world.sessions if session["status"] == 0}
+        for each in self.box.counts.messages_by_session.keys() - going_on:
+            if each in self._asked_in:
+                self._again[self._asked_in[each]] += 1
+            self._asked_in[each] = self.kills
+        self.pages += self.box.counts.by_kind["sessions"]
+        self.box.counts.reset()
+        assert max(self._again.values(), default=0) <= AT_ONCE
 
     async def kill(self, dice):
         """Run it until it is killed; False if it came to its end."""
-        if not await killed_at(self.box, await self.begin(), dice.randint(1, 140), dice):
+        if not await killed_at(self.box, await self.begin(), dice.randint(1, 50), dice):
             return False
-        self.kills += 1
         await settled(self.box)
         self.assert_little_was_asked_again()
+        self.kills += 1
         return True
 
     async def finish(self):
@@ -157,6 +162,8 @@ class Export:
 
 @pytest.mark.timeout(400)
 async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(tmp_path):
+    # Other processes are watched here, and the server is to be no slower than they are.
+    asyncio.get_running_loop().set_debug(False)
     dice = random.Random(23)
     kills = exports = 0
     async with forking() as forks:
@@ -164,11 +171,11 @@ async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(
             answers = Answers(cursor_on_last_page=exports % 2 == 1)
             async with Sandbox(World(2000, seed=exports, mean_messages=4), answers=answers) as box:
                 export = Export(box, forks, tmp_path / str(exports))
-                while export.kills < 34 and await export.kill(dice):
+                while export.kills < 50 and await export.kill(dice):
                     pass
                 await export.finish()
                 # Every page of the listing once, and after a kill those that were under way.
-                assert box.counts.by_kind["sessions"] <= 21 + (export.kills + 1) * AT_ONCE
+                assert export.pages <= 21 + export.kills * AT_ONCE
             exports += 1
             kills += export.kills
-    print(f"{kills} kills of {exports} exports")
+    assert exports >= 2

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from navtalk_async.cli.exits import Exit, exit_code
-from navtalk_async.cli.job import Job, StorePath, takes_job
+from navtalk_async.cli.job import Job, StorePlace, takes_job
 from navtalk_async.cli.options import as_formats, as_span, examples
 from navtalk_async.cli.reporting import Watch, reporting
 from navtalk_async.cli.running import run
@@ -21,6 +21,7 @@ from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError
 from navtalk_async.export.export import write_files
 from navtalk_async.export.files import WrittenFile
+from navtalk_async.store.opening import told
 from navtalk_async.store.store import Store
 
 __all__ = ["export", "sync"]
@@ -62,17 +63,18 @@ def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]]) -> int:
         "navtalk sync archive.db",
         "navtalk sync archive.db --retry-failed --progress plain",
         "navtalk sync archive.db --watch 60s --metrics-port 9108",
+        "navtalk sync postgresql://chats@db.example/chats",
     )
 )
-@click.argument("store", type=StorePath(dir_okay=False, path_type=Path))
+@click.argument("store", type=StorePlace(dir_okay=False, path_type=Path))
 @click.option("--watch", "every", type=as_span, metavar="SPAN", help="Go on for ever, a round every SPAN.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Tell Prometheus on this port how it is.")
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Where that port is open.")  # noqa: S104
 @takes_job
 def sync(
-    *, job: Job, store: Path, every: timedelta | None, metrics_port: int | None, metrics_host: str
+    *, job: Job, store: Path | str, every: timedelta | None, metrics_port: int | None, metrics_host: str
 ) -> int:
-    """Bring the archive STORE, a SQLite file, up to date.
+    """Bring the archive STORE up to date: a SQLite file, or postgresql://user@host/database.
 
     The first run fetches everything, later ones what is new; one that was stopped is gone on with. With
     --watch it goes on until it is stopped, and waits for an API that is away to come back.
@@ -90,11 +92,12 @@ def sync(
 class Task:
     """One run of `export` or `sync`."""
 
-    def __init__(self, job: Job, command: str, path: Path) -> None:
+    def __init__(self, job: Job, command: str, where: Path | str) -> None:
         self._job = job
         self._shell = job.shell
         self._command = command
-        self._path = path
+        self._where = where
+        self._place = told(where)
         self._watch = Watch()
 
     def run(self, *, folder: Path | None = None, formats: Sequence[str] = ()) -> int:
@@ -107,8 +110,8 @@ class Task:
             watch.stats = client.stats
             check_scope(client, job.scope)
             try:
-                async with job.opened(self._path) as store:
-                    what = f"Bringing {self._path} up to date"
+                async with job.opened(self._where) as store:
+                    what = f"Bringing {self._place} up to date"
                     async with reporting(watch, self._shell.talk, self._shell.progress, what=what):
                         how = {name: job.how[name] for name in ("retry_failed", "reconcile")}
                         await job.once(client, store, watch.progress, **how)
@@ -152,7 +155,7 @@ class Task:
             exit_code=int(code),
             complete=kept is not None and not kept.pending and not kept.failed,
             project=self._job.project,
-            store=str(self._path),
+            store=self._place,
             run=Run.of(watch.progress, watch.stats(), watch.look().seconds, doubt=watch.doubt),
             kept=kept,
             folder=None if folder is None else str(folder),

@@ -15,11 +15,11 @@ from navtalk_async.cli.options import LISTING, as_span, with_options
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import NavTalkClient
 from navtalk_async.short_pages import ShortPages
-from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.opening import opened, told
 from navtalk_async.store.store import Store
 from navtalk_async.sync import Progress, Scope, sync
 
-__all__ = ["Job", "StorePath", "takes_job"]
+__all__ = ["Job", "StorePlace", "takes_job"]
 
 RUN_OPTIONS = with_options(
     LISTING,
@@ -69,16 +69,18 @@ class How(TypedDict):
     watch_max_age: timedelta | None
 
 
-class StorePath(click.Path):
-    """The file of a store."""
+class StorePlace(click.Path):
+    """Where a store is: the path of its file, or the address of a database."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See `click.ParamType.convert`."""
-        if "://" in str(value):
-            # What stands after the scheme may hold a password.
-            scheme = str(value).partition(":")[0]
-            self.fail(f"A store at {scheme}:// is not supported yet; give the path of a file.", param, ctx)
-        return super().convert(value, param, ctx)
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        try:
+            told(str(value))
+        except ValueError as refusal:
+            self.fail(str(refusal), param, ctx)
+        return str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,9 @@ class Job:
     project: str
     how: How
 
-    def opened(self, where: Path) -> AbstractAsyncContextManager[Store]:
+    def opened(self, where: Path | str) -> AbstractAsyncContextManager[Store]:
         """The store that is at *where*, or is made there."""
-        return SqliteStore(where)
+        return opened(where)
 
     async def once(
         self, client: NavTalkClient, store: Store, progress: Progress, *, retry_failed: bool, reconcile: bool

@@ -31,7 +31,7 @@ RECONCILE_SECONDS = 86_400.0
 class Shift:
     """The work of `--watch`: rounds for ever, told of on stderr, and to Prometheus."""
 
-    def __init__(self, job: Job, where: Path, every: float) -> None:
+    def __init__(self, job: Job, where: Path | str, every: float) -> None:
         self._job = job
         self._shell = job.shell
         self._where = where

@@ -22,7 +22,7 @@ __all__ = [
     "MessageCounts",
     "Rewrite",
     "Wanted",
-    "each_once",
+    "apart",
     "instant",
     "judged",
     "rewritten",
@@ -220,44 +220,51 @@ class Rewrite(NamedTuple):
     counts: MessageCounts
 
 
+def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
+    """*finished* as lists in which no session is twice, to be kept one after the other: a reading is judged
+    by what the one before it left.
+    """
+    lists: list[list[Fetched]] = []
+    times: Counter[str] = Counter()
+    for each in finished:
+        if times[each.wanted.id] == len(lists):
+            lists.append([])
+        lists[times[each.wanted.id]].append(each)
+        times[each.wanted.id] += 1
+    return lists
+
+
 def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rewrite:
     """What *fetched* changes in a session of which *kept* is kept, in order."""
-    since = fetched.wanted.since
-    if fetched.first:
-        before = list(kept[: fetched.first])
-    elif since is not None:
-        before = [row for row in kept if row.created_at is not None and row.created_at < since]
-    else:
-        before = []
-    once = {message.id: message for message in fetched.messages}.values()
+    once = {message.id: message for message in fetched.messages}
+    said = {message.id: message for message in _those_since(fetched.wanted.since, once.values())}
+    stays = [row for row in _unasked(fetched, kept) if row.id not in said]
     came = [
         message_row(project, fetched.wanted.id, position, message)
-        for position, message in enumerate(_those_since(since, once), len(before))
+        for position, message in enumerate(said.values(), len(stays))
     ]
-    held = [(row.id, row.raw) for row in (*before, *came)]
-    if len(before) == len(kept):
+    held = [(row.id, row.raw) for row in (*stays, *came)]
+    if len(stays) == len(kept):
         return Rewrite(came, [], held, MessageCounts(inserted=len(came)))
-    old = {row.id: row for row in kept[len(before) :]}
+    old = {row.id: row for row in kept}
+    moved = [row._replace(position=place) for place, row in enumerate(stays) if row.position != place]
     put = [row for row in came if old.get(row.id) != row]
     new = sum(row.id not in old for row in came)
-    ids = {row.id for row in came}
-    gone = [row for row in old.values() if row.id not in ids]
-    return Rewrite(put, gone, held, MessageCounts(new, len(put) - new, len(came) - len(put), len(gone)))
+    left = {message_id for message_id, _ in held}
+    gone = [row for row in kept if row.id not in left]
+    counts = MessageCounts(new, len(put) - new, len(came) - len(put), len(gone))
+    return Rewrite([*moved, *put], gone, held, counts)
 
 
-def each_once(finished: Sequence[Fetched]) -> list[list[Fetched]]:
-    """*finished* in as few parts as have no session twice, in order: what one reading changes depends on what
-    the one before has left.
-    """
-    parts: list[list[Fetched]] = []
-    met: Counter[str] = Counter()
-    for each in finished:
-        number = met[each.wanted.id]
-        met[each.wanted.id] += 1
-        if number == len(parts):
-            parts.append([])
-        parts[number].append(each)
-    return parts
+def _unasked(fetched: Fetched, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:
+    """The messages of *kept* that were not asked for, so that nothing is told by their absence."""
+    if fetched.first:
+        return kept[: fetched.first]
+    since = fetched.wanted.since
+    if since is None:
+        return ()
+    # One without a time may or may not be among those since a moment.
+    return (row for row in kept if row.created_at is None or row.created_at < since)
 
 
 def _those_since(moment: str | None, messages: Iterable[Message]) -> Iterable[Message]:

@@ -10,11 +10,8 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-import msgspec
-
-from navtalk_async.errors import StoreMismatch
 from navtalk_async.failpoints import reach
-from navtalk_async.models import Place, Request, Session
+from navtalk_async.models import Place, Session
 from navtalk_async.store.judging import (
     FULL_PAGE,
     Change,
@@ -25,15 +22,28 @@ from navtalk_async.store.judging import (
     Known,
     MessageCounts,
     Rewrite,
-    Wanted,
-    each_once,
+    apart,
     judged,
     rewritten,
 )
-from navtalk_async.store.rows import MessageRow, SessionRow, digest, session_row
+from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
+from navtalk_async.store.rows import MessageRow, SessionRow, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
-from navtalk_async.store.sqlite_reader import SqliteReader, read_or_none
+from navtalk_async.store.sqlite_reader import SqliteReader
+from navtalk_async.store.statements import (
+    FORGET_SEEN,
+    GIVE_UP_ROUND,
+    KNOWN_ORDERS,
+    NOTE_RUN,
+    PLACES,
+    REFUTE,
+    RETRY,
+    ROUND,
+    STANDING,
+    UNFINISHED,
+    UNREAD,
+)
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
 __all__ = ["SqliteStore"]
@@ -156,32 +166,17 @@ class SqliteStore(SqliteReader):
         rows = await self._run(
             self._all,
             "SELECT 1 FROM sessions WHERE project = ? AND id IN (SELECT value FROM json_each(?)) LIMIT 1",
-            (project, _json(sessions)),
+            (project, as_json(sessions)),
         )
         return bool(rows)
 
     async def refute(self, project: str) -> None:
         """See `Store.refute`."""
-        await self._run(
-            self._write,
-            project,
-            "refute",
-            "UPDATE sync_projects SET refuted = 1 WHERE project = ?",
-            [(project,)],
-        )
+        await self._run(self._write, project, "refute", REFUTE, [(project,)])
 
     async def unread(self, project: str) -> list[Unread]:
         """See `Store.unread`."""
-        rows = await self._run(
-            self._all,
-            "SELECT session_id, content_hash, next, first FROM sync_sessions "
-            "WHERE project = ? AND next IS NOT NULL AND state = 'kept'",
-            (project,),
-        )
-        return [
-            Unread(Wanted(session_id, of), msgspec.json.decode(following, type=Request), first)
-            for session_id, of, following, first in rows
-        ]
+        return [unread(row) for row in await self._run(self._all, UNREAD, (project,))]
 
     async def fail(self, project: str, failures: Sequence[Failed]) -> None:
         """See `Store.fail`."""
@@ -205,13 +200,7 @@ class SqliteStore(SqliteReader):
 
     async def note(self, project: str, run: Run) -> None:
         """See `Store.note`."""
-        await self._run(
-            self._write,
-            project,
-            "note",
-            "UPDATE sync_projects SET last_run = ? WHERE project = ?",
-            [(_json(run), project)],
-        )
+        await self._run(self._write, project, "note", NOTE_RUN, [(as_json(run), project)])
 
     async def sealed(self) -> Seal | None:
         """The file as it is now, with all that was ever committed in it; until something is written, it stays
@@ -276,60 +265,31 @@ class SqliteStore(SqliteReader):
                 "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
                 [(project, api, scope)],
             )
-            [(begun_api, begun_scope)] = change.all(
-                "SELECT api, scope FROM sync_projects WHERE project = ?", (project,)
-            )
-            _same(self.path, project, "API", begun_api, api)
-            _same(self.path, project, "filters", begun_scope, scope)
+            [row] = change.all(STANDING, (project,))
+            found = StandingRow(*row)
+            found.refuse_others(self.path, project, api=api, scope=scope)
             if retry_failed:
-                change.write(
-                    "UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 "
-                    "WHERE project = ? AND state = 'failed'",
-                    [(project,)],
-                )
-        [(places, open_round, watermark, refuted)] = self._all(
-            "SELECT places, round, watermark, refuted FROM sync_projects WHERE project = ?", (project,)
-        )
-        round_ = read_or_none(open_round, Round)
-        if reconcile and round_ is not None and not round_.is_whole:
+                change.write(RETRY, [(project,)])
+        if found.is_given_up(reconcile=reconcile):
             self._give_up_round(project)
-            round_, places = None, None
-        states = self._all(
-            "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'",
-            (project,),
-        )
-        return Standing(
-            places=_places(places),
-            round=round_,
-            watermark=watermark,
-            # One that failed before it was ever seen is to be looked at first.
-            pending=[
-                Wanted(session_id, of, is_unlisted=of is None)
-                for session_id, of, state in states
-                if state == "pending"
-            ],
-            failed=sum(state == "failed" for _, _, state in states),
-            refuted=bool(refuted),
-            known=self._known(project),
-        )
+            found = found._replace(round=None, places=None)
+        return standing(found, self._all(UNFINISHED, (project,)), self._some(project))
 
     def _give_up_round(self, project: str) -> None:
         with self._change(project, "give up") as change:
-            change.write("DELETE FROM sync_seen WHERE project = ?", [(project,)])
-            change.write(
-                "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?", [(project,)]
-            )
+            change.write(FORGET_SEEN, [(project,)])
+            change.write(GIVE_UP_ROUND, [(project,)])
 
-    def _known(self, project: str) -> list[str]:
-        """The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
+    def _some(self, project: str) -> list[str]:
+        """Some sessions that are kept."""
         found = [
             self._all(
                 f"SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL ORDER BY {order} LIMIT 1",
                 (project,),
             )
-            for order in ("start_time DESC", "start_time", "id")
+            for order in KNOWN_ORDERS
         ]
-        return list(dict.fromkeys(session_id for rows in found for (session_id,) in rows))
+        return [session_id for rows in found for (session_id,) in rows]
 
     def _judged(self, project: str, sessions: Sequence[Session], clock: Clock) -> Judged:
         return judged(sessions, self._what_is_known(project, sessions), clock)
@@ -350,21 +310,13 @@ class SqliteStore(SqliteReader):
                 "INSERT OR IGNORE INTO sync_seen VALUES (?, ?)",
                 [(project, session_id) for session_id in seen],
             )
-            change.write("UPDATE sync_projects SET round = ? WHERE project = ?", [(_json(round), project)])
+            change.write(ROUND, [(as_json(round), project)])
             if places is not None:
-                change.write(
-                    "UPDATE sync_projects SET places = ? WHERE project = ?",
-                    [(_json(places) if places else None, project)],
-                )
+                change.write(PLACES, [(as_json(places) if places else None, project)])
 
     def _what_is_known(self, project: str, sessions: Sequence[Session]) -> Mapping[str, Known]:
-        rows = self._all(KNOWN, (project, _json([session.id for session in sessions])))
-        return {
-            session_id: Known(
-                of, bool(pending), bool(failed), bool(watched), settles_at, read_at, many or 0, last
-            )
-            for session_id, of, pending, failed, watched, settles_at, read_at, many, last in rows
-        }
+        rows = self._all(KNOWN, (project, as_json([session.id for session in sessions])))
+        return {session_id: known(row) for session_id, *row in rows}
 
     def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
         news: Iterable[Change] = (*found.inserted, *found.changed)
@@ -380,14 +332,14 @@ class SqliteStore(SqliteReader):
 
     def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         with self._change(project, "keep") as change:
-            counts = [self._keep_each(change, project, some) for some in each_once(finished)]
-        return sum(counts, MessageCounts())
+            return sum((self._put(change, project, each) for each in apart(finished)), MessageCounts())
 
-    def _keep_each(self, change: Transaction, project: str, finished: Sequence[Fetched]) -> MessageCounts:
-        held = self._held(project, [each.wanted.id for each in finished])
-        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in finished]
+    def _put(self, change: Transaction, project: str, readings: Sequence[Fetched]) -> MessageCounts:
+        """Write *readings*, of different sessions."""
+        held = self._held(project, [each.wanted.id for each in readings])
+        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
         self._put_messages(change, [each for _, each in found])
-        change.write(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
+        change.write(PUT_KEPT, [kept_row(project, fetched, made)._asdict() for fetched, made in found])
         return sum((each.counts for _, each in found), MessageCounts())
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
@@ -397,7 +349,7 @@ class SqliteStore(SqliteReader):
             ON m.project = y.project AND m.session_id = y.session_id
             WHERE y.project = ? AND y.session_id IN (SELECT value FROM json_each(?))
             AND y.messages IS NOT 0 ORDER BY m.session_id, m.position""",
-            (project, _json(sessions)),
+            (project, as_json(sessions)),
         )
         messages = groupby((MessageRow(*row) for row in rows), key=lambda row: row.session_id)
         return {session_id: list(group) for session_id, group in messages}
@@ -435,12 +387,12 @@ class SqliteStore(SqliteReader):
 
     def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
         with self._change(project, "finish") as change:
-            change.write("DELETE FROM sync_seen WHERE project = ?", [(project,)])
+            change.write(FORGET_SEEN, [(project,)])
             change.write(
                 """UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = :run,
                 watermark = COALESCE(MAX(watermark, MIN(:reached, :began)), watermark, MIN(:reached, :began))
                 WHERE project = :project""",
-                [{"run": _json(run), "reached": round.reached, "began": round.began, "project": project}],
+                [{"run": as_json(run), "reached": round.reached, "began": round.began, "project": project}],
             )
 
 
@@ -450,38 +402,3 @@ def _journalled(judge: Callable[[], Judged], write: Callable[[Judged], None], qu
     if is_written:
         write(found)
     return found.told(was_written=is_written)
-
-
-def _kept(project: str, fetched: Fetched, made: Rewrite) -> dict[str, object]:
-    return {
-        "project": project,
-        "id": fetched.wanted.id,
-        "content_hash": fetched.wanted.content_hash,
-        "at": fetched.at,
-        "is_whole": fetched.wanted.since is None and not fetched.first,
-        "messages": len(made.held),
-        "digest": digest(made.held),
-        "next": None if fetched.unread is None else _json(fetched.unread),
-        "first": None if fetched.unread is None else len(made.held),
-    }
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _places(text: str | None) -> list[Place]:
-    """Where a listing goes on, as this version or the first one wrote it."""
-    if text is None:
-        return []
-    if text.startswith("{"):
-        return [Place(msgspec.json.decode(text, type=Request))]
-    return msgspec.json.decode(text, type=list[Place])
-
-
-def _same(path: Path, project: str, what: str, begun: str, asked: str) -> None:
-    if begun != asked:
-        raise StoreMismatch(
-            f"The project {project!r} in {path} was begun with other {what}: {begun}, and not {asked}. "
-            "Use the same, or another --project, or another place."
-        )

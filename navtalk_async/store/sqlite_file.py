@@ -58,14 +58,22 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            if self._db.total_changes != self._before:
-                counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
-                self._db.execute(counted, (self._project,))
-            reach(f"{self._name}: before commit")
-        self._db.__exit__(kind, error, trace)
-        if error is None:
-            reach(f"{self._name}: after commit")
+        if error is not None:
+            self._db.rollback()
+            return
+        try:
+            self._commit()
+        except BaseException:
+            self._db.rollback()
+            raise
+        reach(f"{self._name}: after commit")
+
+    def _commit(self) -> None:
+        if self._db.total_changes != self._before:
+            counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
+            self._db.execute(counted, (self._project,))
+        reach(f"{self._name}: before commit")
+        self._db.commit()
 
     def all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows that *query* finds."""

@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-import msgspec
 
-from navtalk_async.errors import StoreBroken, StoreError
+from navtalk_async.errors import StoreError
+from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.store.seal import Mark, mark
 from navtalk_async.store.sqlite_file import Turns, connect_to_read
-from navtalk_async.store.store import About, Counts, Failed, Round, Run
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS
+from navtalk_async.store.store import About, Counts, Failed
 
-__all__ = ["SqliteReader", "read_or_none"]
+__all__ = ["SqliteReader"]
 
 SESSIONS_A_READ = 25
 FLAWS_TOLD = 20
@@ -27,18 +28,6 @@ SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.stat
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time, s.id
 """
-
-FLAWS = {
-    "Messages of session {0} are kept, and the session is not.": """
-        SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
-            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id) LIMIT ?""",
-    "Session {0} was kept, and is not there.": """
-        SELECT session_id FROM sync_sessions AS y WHERE project = ? AND state <> 'failed' AND NOT EXISTS (
-            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id) LIMIT ?""",
-    "Nothing is known of how session {0} was kept.": """
-        SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
-            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id) LIMIT ?""",
-}
 
 
 class SqliteReader:
@@ -83,51 +72,16 @@ class SqliteReader:
 
     async def projects(self) -> list[About]:
         """See `Reader.projects`."""
-        rows = await self._run(
-            self._all,
-            "SELECT project, api, scope, watermark, rounds, changes, round, last_run FROM sync_projects "
-            "ORDER BY project",
-        )
-        return [
-            About(
-                project=project,
-                api=api,
-                scope=scope,
-                watermark=watermark,
-                rounds=rounds,
-                changes=changes,
-                round=read_or_none(open_round, Round),
-                last_run=read_or_none(last_run, Run),
-            )
-            for project, api, scope, watermark, rounds, changes, open_round, last_run in rows
-        ]
+        return [about(row) for row in await self._run(self._all, PROJECTS)]
 
     async def counts(self, project: str) -> Counts:
         """See `Reader.counts`."""
-        [row] = await self._run(
-            self._all,
-            """SELECT (SELECT COUNT(*) FROM sessions WHERE project = :project),
-                      (SELECT COUNT(*) FROM messages WHERE project = :project),
-                      (SELECT COUNT(*) FROM sessions WHERE project = :project AND deleted_at IS NOT NULL),
-                      COUNT(*) FILTER (WHERE state = 'pending'), COUNT(*) FILTER (WHERE state = 'failed'),
-                      COUNT(*) FILTER (WHERE watched), COUNT(*) FILTER (WHERE next IS NOT NULL),
-                      EXISTS (SELECT 1 FROM sync_projects
-                              WHERE project = :project AND round IS NULL AND rounds > 0)
-            FROM sync_sessions WHERE project = :project""",
-            {"project": project},
-        )
-        named = dict(zip(Counts.__struct_fields__, row, strict=True))
-        return msgspec.convert(named, Counts, strict=False)
+        [row] = await self._run(self._all, COUNTS, (project,) * COUNTS.count("?"))
+        return counts(row)
 
     async def failures(self, project: str) -> list[Failed]:
         """See `Reader.failures`."""
-        rows = await self._run(
-            self._all,
-            "SELECT session_id, reason, attempts FROM sync_sessions "
-            "WHERE project = ? AND state = 'failed' ORDER BY session_id",
-            (project,),
-        )
-        return [Failed(*row) for row in rows]
+        return [Failed(*row) for row in await self._run(self._all, FAILURES, (project,))]
 
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Reader.transcripts`."""
@@ -178,20 +132,6 @@ class SqliteReader:
         for sentence, query in FLAWS.items():
             told += [sentence.format(*row) for row in self._all(query, (project, FLAWS_TOLD))]
         return told
-
-
-def read_or_none(text: str | None, kind: Any) -> Any:
-    """*text* as *kind*, or nothing for nothing.
-
-    Raises:
-        StoreBroken: it is something else.
-    """
-    try:
-        return None if text is None else msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, TypeError) as failure:
-        raise StoreBroken(
-            f"The archive is damaged: what it noted of a project is no note: {failure}."
-        ) from None
 
 
 def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:

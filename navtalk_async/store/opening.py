@@ -1,0 +1,52 @@
+"""A store by what a user calls it: a path, or the address of a database."""
+
+from pathlib import Path
+
+from navtalk_async.store.postgres import PostgresStore
+from navtalk_async.store.postgres_reader import PostgresReader
+from navtalk_async.store.postgres_server import SCHEMES, without_password
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.sqlite_reader import SqliteReader
+
+__all__ = ["opened", "readable", "told"]
+
+
+def opened(where: str | Path) -> SqliteStore | PostgresStore:
+    """The store at *where*, to write to, as an `async with`: a path, or `postgresql://user@host/database`.
+
+    Raises:
+        ValueError: *where* cannot be a store.
+    """
+    return PostgresStore(str(where)) if _is_address(where) else SqliteStore(where)
+
+
+def readable(where: str | Path) -> SqliteReader | PostgresReader:
+    """The archive at *where*, to read, as an `async with`; see `opened`.
+
+    Raises:
+        ValueError: *where* cannot be a store.
+    """
+    return PostgresReader(str(where)) if _is_address(where) else SqliteReader(where)
+
+
+def told(where: str | Path) -> str:
+    """*where* as it may be shown: a password is left out.
+
+    Raises:
+        ValueError: *where* cannot be a store.
+    """
+    return without_password(str(where)) if _is_address(where) else str(where)
+
+
+def _is_address(where: str | Path) -> bool:
+    scheme, mark, _ = str(where).partition(":/")
+    if isinstance(where, Path):
+        # A path has but one slash there; a password must not become the name of a folder.
+        if mark and scheme in SCHEMES:
+            raise ValueError("The address of a database is a text, not a path.")
+        return False
+    if "://" not in where:
+        return False
+    if scheme not in SCHEMES:
+        raise ValueError(f"{scheme}:// is no store we know; give a path, or postgresql://user@host/database.")
+    return True

@@ -1,0 +1,415 @@
+"""A store in PostgreSQL: the schema of a database, for an archive that many read.
+
+One connection writes. It holds the right to do so, which the server takes back when the connection ends; so
+it is never made anew, and a run that loses it ends. That asks for a connection of its own: behind a pooler
+that shares connections among transactions, two runs would not exclude each other.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from navtalk_async.models import Place, Session
+from navtalk_async.store.judging import (
+    FULL_PAGE,
+    Change,
+    Clock,
+    Fetched,
+    Journalled,
+    Judged,
+    Known,
+    MessageCounts,
+    Rewrite,
+    apart,
+    instant,
+    judged,
+    rewritten,
+)
+from navtalk_async.store.postgres_reader import PostgresReader, grouped
+from navtalk_async.store.postgres_server import Transaction, connect, hold, numbered, prepare
+from navtalk_async.store.postgres_text import (
+    plain,
+    read_id,
+    written_id,
+    written_message,
+    written_session,
+    written_word,
+)
+from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
+from navtalk_async.store.rows import MessageRow, SessionRow, session_row
+from navtalk_async.store.statements import (
+    FORGET_SEEN,
+    GIVE_UP_ROUND,
+    KNOWN_ORDERS,
+    NOTE_RUN,
+    PLACES,
+    REFUTE,
+    RETRY,
+    ROUND,
+    STANDING,
+    UNFINISHED,
+    UNREAD,
+)
+from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
+
+__all__ = ["PostgresStore"]
+
+
+def lists(types: Iterable[str]) -> str:
+    """A table with columns of those *types*, which are given as a list each."""
+    return f"unnest({', '.join(f'${n}::{each}[]' for n, each in enumerate(types, 1))})"
+
+
+PUT_SESSIONS = f"""
+INSERT INTO sessions SELECT * FROM {lists(["text"] * len(SessionRow._fields))}
+ON CONFLICT (project, id) DO UPDATE SET
+    status = excluded.status, start_time = excluded.start_time, end_time = excluded.end_time,
+    title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
+    content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
+"""
+
+PUT_MESSAGES = f"""
+INSERT INTO messages
+SELECT * FROM {lists("bigint" if name == "position" else "text" for name in MessageRow._fields)}
+ON CONFLICT (project, id) DO UPDATE SET
+    session_id = excluded.session_id, position = excluded.position, role = excluded.role,
+    type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+"""
+
+PUT_PENDING = f"""
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at)
+SELECT project, id, 'pending', content_hash, watched, settles_at
+FROM {lists(["text", "text", "text", "boolean", "text"])}
+    AS new (project, id, content_hash, watched, settles_at)
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
+    watched = excluded.watched, settles_at = excluded.settles_at
+"""
+
+PUT_KEPT = f"""
+UPDATE sync_sessions AS y SET
+    state = CASE WHEN y.state = 'pending' AND y.content_hash IS DISTINCT FROM k.content_hash
+                 THEN 'pending' ELSE 'kept' END,
+    watched = y.watched AND NOT (k.is_whole AND COALESCE(y.settles_at <= k.at, FALSE)),
+    reason = NULL, attempts = 0, read_at = k.at, messages = k.messages, digest = k.digest,
+    next = k.next, first = k.first
+FROM {lists(["text", "text", "text", "text", "boolean", "bigint", "text", "text", "bigint"])}
+    AS k (project, id, content_hash, at, is_whole, messages, digest, next, first)
+WHERE y.project = k.project AND y.session_id = k.id AND (
+    y.state <> 'kept' OR (y.messages, y.digest, y.next) IS DISTINCT FROM (k.messages, k.digest, k.next)
+    OR (y.watched AND k.is_whole AND y.settles_at <= k.at))
+"""
+"""One of which nothing is new is not touched."""
+
+KNOWN = f"""
+SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
+       y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
+       CASE WHEN y.messages >= {FULL_PAGE} THEN (
+           SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
+           ORDER BY m.position DESC LIMIT 1) END
+FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = $1 AND s.id = ANY($2)
+"""
+
+HELD = f"""
+SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
+FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
+WHERE y.project = $1 AND y.session_id = ANY($2) AND y.messages IS DISTINCT FROM 0
+ORDER BY m.session_id, m.position
+"""
+
+PUT_GONE = f"""
+INSERT INTO sync_gone ({", ".join(MessageRow._fields)}, gone_at)
+SELECT {", ".join(MessageRow._fields)}, $3 FROM messages WHERE project = $1 AND id = ANY($2)
+ON CONFLICT (project, id) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in (*MessageRow._fields[2:], "gone_at"))}
+"""
+
+PUT_FAILED = """
+INSERT INTO sync_sessions AS y (project, session_id, reason, attempts, state)
+VALUES ($1, $2, $3, $4, 'failed')
+ON CONFLICT (project, session_id) DO UPDATE
+SET state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts
+"""
+
+
+class PostgresStore(PostgresReader):
+    """A store in the database at *url*, its tables made if they are not there; an `async with` that holds the
+    schema alone. See `PostgresReader` for *url*.
+
+    Raises:
+        StoreLocked: another run writes to it.
+        StoreUnreachable: the user, the database or the schema is refused.
+        StoreBroken: there is something else of the same names, or it is damaged.
+        StoreMismatch: it was written by a newer version.
+        StoreError: the server is away.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._apis: dict[str, str] = {}
+
+    async def claim(
+        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+    ) -> Standing:
+        """See `Store.claim`."""
+        self._apis[project] = api
+        return await self._run(self._claim, project, api, scope, retry_failed, reconcile)
+
+    async def journal(
+        self,
+        project: str,
+        sessions: Sequence[Session],
+        *,
+        clock: Clock,
+        round: Round,  # noqa: A002
+        places: Sequence[Place] | None = None,
+        seen: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> Journalled:
+        """See `Store.journal`."""
+        judge = partial(self._judged, project, sessions, clock)
+        write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
+        return await self._run(_journalled, judge, write, quiet)
+
+    async def keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
+        """See `Store.keep`."""
+        return await self._run(self._keep, project, finished)
+
+    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
+        """See `Store.missing`."""
+        rows = await self._run(
+            self._all,
+            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL AND start_time > ?
+            AND COALESCE(status, '') = COALESCE(?, status, '') AND NOT EXISTS (
+                SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
+            ORDER BY start_time, id""",
+            *(project, since or "", written_word(status)),
+        )
+        return [read_id(session_id) for (session_id,) in rows]
+
+    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
+        """See `Store.watched`."""
+        rows = await self._run(
+            self._all,
+            """SELECT session_id FROM sync_sessions AS y JOIN sessions AS s
+            ON s.project = y.project AND s.id = y.session_id
+            WHERE y.project = ? AND watched AND (
+                (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
+            AND COALESCE(s.start_time, '') >= ?""",
+            *(project, fresh, fresh, since or ""),
+        )
+        return [read_id(session_id) for (session_id,) in rows]
+
+    async def holds(self, project: str, sessions: Sequence[str]) -> bool:
+        """See `Store.holds`."""
+        rows = await self._run(
+            self._all,
+            "SELECT 1 FROM sessions WHERE project = ? AND id = ANY(?) LIMIT 1",
+            *(project, [written_id(each) for each in sessions]),
+        )
+        return bool(rows)
+
+    async def refute(self, project: str) -> None:
+        """See `Store.refute`."""
+        await self._run(self._write, project, "refute", REFUTE, project)
+
+    async def unread(self, project: str) -> list[Unread]:
+        """See `Store.unread`."""
+        rows = await self._run(self._all, UNREAD, project)
+        return [unread((read_id(session_id), *told)) for session_id, *told in rows]
+
+    async def fail(self, project: str, failures: Sequence[Failed]) -> None:
+        """See `Store.fail`."""
+        await self._run(self._fail, project, failures)
+
+    async def vanish(self, project: str, session_id: str) -> bool:
+        """See `Store.vanish`."""
+        return await self._run(self._vanish, project, written_id(session_id))
+
+    async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        """See `Store.finish`."""
+        await self._run(self._finish, project, round, run)
+
+    async def note(self, project: str, run: Run) -> None:
+        """See `Store.note`."""
+        await self._run(self._write, project, "note", NOTE_RUN, as_json(run), project)
+
+    # What follows runs one at a time.
+
+    async def _open(self) -> None:
+        self._db = await connect(self._address)
+        await hold(self._db, self._address)
+        await prepare(self._db, self._address)
+
+    def _change(self, project: str, name: str) -> Transaction:
+        return Transaction(self._connection, name, project)
+
+    async def _write(self, project: str, name: str, statement: str, *values: object) -> None:
+        async with self._change(project, name) as change:
+            await change.write(numbered(statement), *values)
+
+    async def _claim(
+        self,
+        project: str,
+        api: str,
+        scope: str,
+        retry_failed: bool,  # noqa: FBT001
+        reconcile: bool,  # noqa: FBT001
+    ) -> Standing:
+        async with self._change(project, "claim") as change:
+            # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
+            await change.write(
+                """UPDATE sync_projects SET api = $2, scope = $3, refuted = FALSE
+                WHERE project = $1 AND (api <> $2 OR scope <> $3) AND round IS NULL AND rounds = 0
+                AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = $1)""",
+                *(project, api, scope),
+            )
+            await change.write(
+                "INSERT INTO sync_projects (project, api, scope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                *(project, api, scope),
+            )
+            if retry_failed:
+                await change.write(numbered(RETRY), project)
+            [row] = await change.all(numbered(STANDING), project)
+            found = StandingRow(*row)
+            found.refuse_others(self._address, project, api=api, scope=scope)
+        if found.is_given_up(reconcile=reconcile):
+            await self._give_up_round(project)
+            found = found._replace(round=None, places=None)
+        unfinished = await self._all(UNFINISHED, project)
+        return standing(
+            found,
+            [(read_id(session_id), of, state) for session_id, of, state in unfinished],
+            await self._some(project),
+        )
+
+    async def _give_up_round(self, project: str) -> None:
+        async with self._change(project, "give up") as change:
+            await change.write(numbered(FORGET_SEEN), project)
+            await change.write(numbered(GIVE_UP_ROUND), project)
+
+    async def _some(self, project: str) -> list[str]:
+        """Some sessions that are kept."""
+        some: list[str] = []
+        for order in KNOWN_ORDERS:
+            # Where PostgreSQL puts what has no time is not where SQLite does: it matters to nobody.
+            query = (
+                f"SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL ORDER BY {order} LIMIT 1"
+            )
+            some += [read_id(session_id) for (session_id,) in await self._all(query, project)]
+        return some
+
+    async def _judged(self, project: str, sessions: Sequence[Session], clock: Clock) -> Judged:
+        return judged(sessions, await self._what_is_known(project, sessions), clock)
+
+    async def _journal(
+        self,
+        project: str,
+        found: Judged,
+        *,
+        clock: Clock,
+        round: Round,  # noqa: A002
+        places: Sequence[Place] | None,
+        seen: Sequence[str],
+    ) -> None:
+        async with self._change(project, "journal") as change:
+            await self._put_sessions(change, project, found, clock)
+            await change.write(
+                "INSERT INTO sync_seen SELECT $1, * FROM unnest($2::text[]) ON CONFLICT DO NOTHING",
+                *(project, [written_id(session_id) for session_id in seen]),
+            )
+            await change.write(numbered(ROUND), as_json(round), project)
+            if places is not None:
+                await change.write(numbered(PLACES), as_json(places) if places else None, project)
+
+    async def _what_is_known(self, project: str, sessions: Sequence[Session]) -> Mapping[str, Known]:
+        rows = await self._all(KNOWN, project, [written_id(session.id) for session in sessions])
+        return {read_id(session_id): known(told) for session_id, *told in rows}
+
+    async def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
+        news: Sequence[Change] = (*found.inserted, *found.changed)
+        api = self._apis[project]
+        await change.write_all(
+            PUT_SESSIONS,
+            [written_session(session_row(project, api, each.session, clock.now)) for each in news],
+        )
+        await change.write_all(
+            PUT_PENDING,
+            [
+                (project, written_id(each.session.id), each.content_hash, each.is_watched, each.settles_at)
+                for each in news
+            ],
+        )
+
+    async def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
+        counts = MessageCounts()
+        async with self._change(project, "keep") as change:
+            for readings in apart(finished):
+                counts += await self._put_readings(change, project, readings)
+        return counts
+
+    async def _put_readings(
+        self, change: Transaction, project: str, readings: Sequence[Fetched]
+    ) -> MessageCounts:
+        """Write *readings*, of different sessions."""
+        sessions = [written_id(each.wanted.id) for each in readings]
+        held = grouped(await change.all(HELD, project, sessions))
+        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
+        await self._put_messages(change, project, [each for _, each in found])
+        kept = [kept_row(project, fetched, made) for fetched, made in found]
+        await change.write_all(PUT_KEPT, [row._replace(id=written_id(row.id)) for row in kept])
+        return sum((each.counts for _, each in found), MessageCounts())
+
+    async def _put_messages(self, change: Transaction, project: str, made: Sequence[Rewrite]) -> None:
+        gone = [written_id(row.id) for each in made for row in each.gone]
+        if gone:
+            await change.write(PUT_GONE, project, gone, instant(datetime.now(UTC)))
+            await change.write("DELETE FROM messages WHERE project = $1 AND id = ANY($2)", project, gone)
+        # Should two sessions claim a message, the last one has it; one statement cannot write it twice.
+        put = {row.id: row for each in made for row in each.put}
+        await change.write_all(PUT_MESSAGES, [written_message(row) for row in put.values()])
+
+    async def _fail(self, project: str, failures: Sequence[Failed]) -> None:
+        async with self._change(project, "fail") as change:
+            for session_id, reason, attempts in failures:
+                await change.write(PUT_FAILED, project, written_id(session_id), plain(reason), attempts)
+
+    async def _vanish(self, project: str, session_id: str) -> bool:
+        async with self._change(project, "vanish") as change:
+            [(there,)] = await change.all(
+                "SELECT COUNT(*) FROM sessions WHERE project = $1 AND id = $2", *(project, session_id)
+            )
+            await change.write(
+                "UPDATE sessions SET deleted_at = $3 WHERE project = $1 AND id = $2 AND deleted_at IS NULL",
+                *(project, session_id, instant(datetime.now(UTC))),
+            )
+            await change.write(
+                "UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL "
+                "WHERE project = $1 AND session_id = $2",
+                *(project, session_id),
+            )
+        return bool(there)
+
+    async def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        # A session dated in the future does not take the next round beyond this one.
+        reached = None if round.reached is None else min(round.reached, round.began)
+        async with self._change(project, "finish") as change:
+            await change.write(numbered(FORGET_SEEN), project)
+            await change.write(
+                """UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = $2,
+                watermark = GREATEST(watermark, $3) WHERE project = $1""",
+                *(project, as_json(run), reached),
+            )
+
+
+async def _journalled(
+    judge: Callable[[], Awaitable[Judged]],
+    write: Callable[[Judged], Awaitable[None]],
+    quiet: bool,  # noqa: FBT001
+) -> Journalled:
+    found = await judge()
+    is_written = found.is_news or not quiet
+    if is_written:
+        await write(found)
+    return found.told(was_written=is_written)

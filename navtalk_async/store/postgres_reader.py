@@ -1,0 +1,165 @@
+"""An archive in PostgreSQL that is read, and not written to."""
+
+from collections.abc import AsyncGenerator, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from navtalk_async.errors import StoreError
+from navtalk_async.store.postgres_server import (
+    Address,
+    Turns,
+    close,
+    connect_to_read,
+    in_our_words,
+    numbered,
+)
+from navtalk_async.store.postgres_text import read_id, read_message, read_session, written_id
+from navtalk_async.store.progress_rows import about, counts
+from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS
+from navtalk_async.store.store import About, Counts, Failed
+
+if TYPE_CHECKING:
+    from navtalk_async.store.postgres_server import Connection
+
+__all__ = ["PostgresReader"]
+
+SESSIONS_A_READ = 25
+FLAWS_TOLD = 20
+
+SESSIONS = f"""
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest
+FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = $1 ORDER BY s.start_time NULLS FIRST, s.id
+"""
+
+MESSAGES = f"""
+SELECT {", ".join(MessageRow._fields)} FROM messages
+WHERE project = $1 AND session_id = ANY($2) ORDER BY session_id, position
+"""
+
+
+class PostgresReader:
+    """An `async with` to read the archive at *url* in; others may read it and write to it meanwhile.
+
+    The archive is in the current schema of the database: `postgresql://user@host/database`, or another one
+    with `?search_path=name`. The text of messages that holds a NUL is told with it, as in any other store;
+    in the table it has U+FFFD there, since PostgreSQL's TEXT cannot hold it.
+
+    Raises:
+        ValueError: *url* is no address of PostgreSQL, or asyncpg is not installed.
+        StoreUnreachable: there is no archive, or it is not for us.
+        StoreBroken: it is damaged, or there is something else.
+        StoreMismatch: it was written by another version.
+        StoreError: the server is away.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._address = Address(url)
+        self._run = Turns(self._address)
+        self._db: Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address}>"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._run(self._open)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self._run(self._close)
+
+    async def projects(self) -> list[About]:
+        """See `Reader.projects`."""
+        return [about(row) for row in await self._run(self._all, PROJECTS)]
+
+    async def counts(self, project: str) -> Counts:
+        """See `Reader.counts`."""
+        [row] = await self._run(self._all, COUNTS, *[project] * COUNTS.count("?"))
+        return counts(row)
+
+    async def failures(self, project: str) -> list[Failed]:
+        """See `Reader.failures`."""
+        rows = await self._run(self._all, FAILURES, project)
+        return [Failed(read_id(session_id), *told) for session_id, *told in rows]
+
+    async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
+        """See `Reader.transcripts`."""
+        with in_our_words(self._address):
+            db = await connect_to_read(self._address)
+        try:
+            with in_our_words(self._address):
+                await db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                sessions = await db.cursor(SESSIONS, project)
+            while True:
+                with in_our_words(self._address):
+                    rows = await sessions.fetch(SESSIONS_A_READ)
+                    told = await _with_messages(db, project, rows) if rows else []
+                if not told:
+                    return
+                yield told
+        finally:
+            with anyio.CancelScope(shield=True):
+                await close(db)
+
+    async def flaws(self, project: str) -> list[str]:
+        """See `Reader.flaws`."""
+        return await self._run(self._flaws, project)
+
+    # What follows runs one at a time.
+
+    async def _open(self) -> None:
+        self._db = await connect_to_read(self._address)
+
+    async def _close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            await close(db)
+
+    @property
+    def _connection(self) -> "Connection":
+        if self._db is None:
+            raise StoreError(f"{self._address} is not open; use it in an `async with`.")
+        return self._db
+
+    async def _all(self, query: str, *values: object) -> list[Any]:
+        rows: list[Any] = await self._connection.fetch(numbered(query), *values)
+        return rows
+
+    async def _flaws(self, project: str) -> list[str]:
+        return [
+            sentence.format(read_id(session_id))
+            for sentence, query in FLAWS.items()
+            for (session_id,) in await self._all(query, project, FLAWS_TOLD)
+        ]
+
+
+async def _with_messages(db: "Connection", project: str, rows: Sequence[Any]) -> list[StoredTranscript]:
+    sessions = [read_session(SessionRow(*row[:-1])) for row in rows]
+    found = await db.fetch(MESSAGES, project, [written_id(each.id) for each in sessions])
+    by_session = grouped(found)
+    return [
+        StoredTranscript(session, by_session.get(session.id, []), row[-1])
+        for session, row in zip(sessions, rows, strict=True)
+    ]
+
+
+def grouped(rows: Sequence[Any]) -> dict[str, list[MessageRow]]:
+    """The messages of each session; *rows* are in the order of their sessions, and in each in order."""
+    messages = groupby((read_message(MessageRow(*row)) for row in rows), key=lambda row: row.session_id)
+    return {session_id: list(group) for session_id, group in messages}

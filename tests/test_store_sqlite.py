@@ -1,0 +1,220 @@
+"""What a store in an SQLite file promises beside: its file is recognised, left alone, and upgraded."""
+
+import sqlite3
+from contextlib import closing
+
+import msgspec
+import pytest
+from store_rows import (
+    FURTHER,
+    LATER,
+    ROUND,
+    RUN,
+    asked,
+    clock,
+    everything,
+    fetched,
+    journal,
+    message,
+    session,
+    wanted,
+)
+
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
+from navtalk_async.models import Place
+from navtalk_async.store.judging import MessageCounts
+from navtalk_async.store.rows import content_hash, message_row, session_row
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.sqlite_reader import SqliteReader
+from navtalk_async.store.store import Failed, Unread
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "archive.db"
+
+
+async def test_two_names_of_one_file_have_one_lock(tmp_path, path):
+    (tmp_path / "alias.db").symlink_to(path)
+    async with SqliteStore(path):
+        with pytest.raises(StoreLocked):
+            async with SqliteStore(tmp_path / "alias.db"):
+                pass
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path):
+    path.write_bytes(b"Dear diary, " * 500)
+    with pytest.raises(StoreBroken, match="damaged, or is no archive"):
+        async with SqliteStore(path):
+            pass
+    assert path.read_bytes() == b"Dear diary, " * 500
+
+
+async def test_somebody_elses_database_is_refused(path):
+    await asked(path, "CREATE TABLE theirs (id)")
+    for kind in (SqliteStore, SqliteReader):
+        with pytest.raises(StoreBroken, match=r"something else|no archive"):
+            async with kind(path):
+                pass
+    assert await asked(path, "SELECT name FROM sqlite_master") == [("theirs",)]
+
+
+async def test_an_archive_of_a_newer_version_is_refused(path):
+    async with SqliteStore(path):
+        pass
+    await asked(path, "PRAGMA user_version = 99")
+    for kind in (SqliteStore, SqliteReader):
+        with pytest.raises(StoreMismatch, match="newer version"):
+            async with kind(path):
+                pass
+
+
+async def test_a_place_that_cannot_be_written_to_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be used"):
+        async with SqliteStore(tmp_path / "file" / "archive.db"):
+            pass
+
+
+async def test_a_file_is_not_even_touched_where_nothing_is_new(path):
+    async with SqliteStore(path) as store, SqliteReader(path) as reader:
+        await store.claim("default", api="navtalk", scope="{}")
+        await journal(store, session(1))
+        await store.keep("default", [fetched(session(1), 1)])
+        await store.finish("default", ROUND, RUN)
+        [(before,)] = await reader._run(reader._all, "PRAGMA data_version")
+        await store.claim("default", api="navtalk", scope="{}")
+        await journal(store, session(1), quiet=True)
+        assert await store.keep("default", [fetched(session(1), 1)]) == MessageCounts(same=1)
+        assert await reader._run(reader._all, "PRAGMA data_version") == [(before,)]
+        await store.finish("default", ROUND, RUN)
+        assert await reader._run(reader._all, "PRAGMA data_version") != [(before,)]
+
+
+FIRST_SCHEMA = """
+CREATE TABLE sessions (
+    project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
+    status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
+    raw TEXT NOT NULL, content_hash TEXT NOT NULL,
+    first_seen_at TEXT NOT NULL, last_changed_at TEXT NOT NULL, deleted_at TEXT,
+    PRIMARY KEY (project, id)
+);
+CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
+CREATE TABLE messages (
+    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
+    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
+    PRIMARY KEY (project, id)
+);
+CREATE INDEX messages_in_order ON messages (project, session_id, position);
+CREATE TABLE sync_projects (
+    project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
+    next TEXT, reached TEXT, watermark TEXT, listings INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE sync_pending (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
+    reason TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (project, session_id)
+);
+PRAGMA application_id = 0x6E617674;
+"""
+
+SECOND_SCHEMA = f"""{FIRST_SCHEMA}
+ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE sync_unread (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
+    next TEXT NOT NULL, first INTEGER NOT NULL,
+    PRIMARY KEY (project, session_id)
+);
+"""
+
+KEPT, PENDING, FAILED, UNREAD, GOES_ON = (
+    session(1),
+    session(2),
+    session(3),
+    session(4),
+    session(5, status=0, ended=None),
+)
+
+
+def text(value):
+    return msgspec.json.encode(value).decode()
+
+
+def old_archive(path, version, *, following):
+    """An archive as *version* left it in the midst of a listing: sessions of every sort."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript({1: FIRST_SCHEMA, 2: SECOND_SCHEMA}[version])
+        db.execute(f"PRAGMA user_version = {version}")
+        for each in (KEPT, PENDING, FAILED, UNREAD, GOES_ON):
+            row = session_row("default", "navtalk", each, "2025-11-13T00:00:00Z")
+            db.execute(f"INSERT INTO sessions VALUES ({', '.join('?' * len(row))})", row)
+        for number, each in enumerate((KEPT, UNREAD, GOES_ON)):
+            row = message_row("default", each.id, 0, message(number))
+            db.execute(f"INSERT INTO messages VALUES ({', '.join('?' * len(row))})", row)
+        pending = "INSERT INTO sync_pending VALUES ('default', ?, ?, ?, ?)"
+        db.execute(pending, (PENDING.id, content_hash(PENDING.raw), None, 0))
+        db.execute(pending, (FAILED.id, content_hash(FAILED.raw), "ServerError: 500", 8))
+        db.execute(
+            "INSERT INTO sync_projects (project, api, scope, next, reached, watermark, listings) "
+            "VALUES ('default', 'navtalk', '{}', ?, '2025-11-12 18:20:05', '2025-11-11 00:00:00', 3)",
+            (following,),
+        )
+        if version == 2:
+            db.execute(
+                "INSERT INTO sync_unread VALUES ('default', ?, ?, ?, 1)",
+                (UNREAD.id, content_hash(UNREAD.raw), text(FURTHER)),
+            )
+            db.execute("UPDATE sync_projects SET refuted = 1")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
+    old_archive(path, version, following=text(LATER.next if version == 1 else [LATER]))
+    async with SqliteStore(path) as store:
+        standing = await store.claim("default", api="navtalk", scope="{}")
+        assert standing.places == [Place(LATER.next)] if version == 1 else [LATER]
+        assert (standing.watermark, standing.round.reached) == (
+            "2025-11-11T00:00:00Z",
+            "2025-11-12T18:20:05Z",
+        )
+        assert (standing.round.since, standing.refuted) == (None, version == 2)
+        assert (standing.pending, standing.failed) == ([wanted(PENDING)], 1)
+        assert await store.failures("default") == [Failed(FAILED.id, "ServerError: 500", 8)]
+        unread = [Unread(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
+        assert await store.unread("default") == unread
+        assert await store.watched("default", fresh=clock().fresh) == [GOES_ON.id]
+        assert [len(each.messages) for each in await everything(store)] == [1, 0, 0, 1, 1]
+        assert await store.flaws("default") == []
+        [about] = await store.projects()
+        assert (about.rounds, about.last_run) == (3, None)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_this_one(tmp_path, version):
+    old_archive(tmp_path / "old.db", version, following=None)
+    found = []
+    for name in ("old.db", "new.db"):
+        async with SqliteStore(tmp_path / name) as store:
+            await store.claim("default", api="navtalk", scope="{}", retry_failed=True)
+            sessions = (KEPT, PENDING, FAILED, UNREAD, GOES_ON)
+            await journal(store, *sessions)
+            await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)])
+            await store.finish("default", ROUND, RUN)
+            kept = await everything(store)
+            found.append(
+                (
+                    [each.messages for each in kept],
+                    [each.session.raw for each in kept],
+                    [each.digest for each in kept],
+                    await store.counts("default"),
+                    await store.watched("default", fresh=clock(9).fresh),
+                )
+            )
+    assert found[0] == found[1]
+
+
+async def test_an_archive_of_an_earlier_version_is_not_read_but_said_how_to_upgrade(path):
+    old_archive(path, 2, following=None)
+    with pytest.raises(StoreMismatch, match="older version; `navtalk sync"):
+        async with SqliteReader(path):
+            pass
