@@ -45,22 +45,25 @@ async def test_the_key_is_never_shown_nor_any_part_of_it(tmp_path):
             assert part not in done.out + done.err
 
 
-async def test_each_problem_has_its_exit_code():
+async def test_a_key_that_is_missing_or_none_is_exit_code_2():
     async with Sandbox(World(3)) as box:
         missing = await navtalk("doctor", "--json", box=box, env={"NAVTALK_API_KEY": None})
         assert (missing.code, by_name(missing)["key"]["code"]) == (2, 2)
         assert "listing" not in by_name(missing)
         broken = await navtalk("doctor", "--json", box=box, env={"NAVTALK_API_KEY": "two words"})
         assert broken.code == 2
-        clear = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "http://example.com"})
-        assert clear.code == 2
-        assert "in the clear" in by_name(clear)["server"]["said"]
-        away = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "http://127.0.0.1:9"})
-        assert away.code == 5
-        assert by_name(away)["connection"]["verdict"] == "problem"
-        nobody = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "https://nobody.invalid"})
-        assert nobody.code == 5
-        assert by_name(nobody)["name"]["verdict"] == "problem"
+
+
+async def test_a_server_that_is_away_is_exit_code_5_and_one_that_no_key_may_go_to_2():
+    clear = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "http://example.com"})
+    assert clear.code == 2
+    assert "in the clear" in by_name(clear)["server"]["said"]
+    away = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "http://127.0.0.1:9"})
+    assert away.code == 5
+    assert by_name(away)["connection"]["verdict"] == "problem"
+    nobody = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "https://nobody.invalid"})
+    assert nobody.code == 5
+    assert by_name(nobody)["name"]["verdict"] == "problem"
     async with Sandbox(World(3), faults=Faults.parse("500=100%")) as box:
         ill = await navtalk("doctor", "--json", box=box)
         assert ill.code == 5

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres_box import new_schema
 
 from navtalk_async import NavTalkClient, failpoints
 from navtalk_async.dialects.navtalk import NavTalk
@@ -20,6 +21,7 @@ from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.export.export import write_files
 from navtalk_async.export.manifest import canonical, read_manifest
 from navtalk_async.sandbox import Sandbox, World
+from navtalk_async.store.opening import opened, readable
 from navtalk_async.store.rows import digest
 from navtalk_async.store.seal import Mark, Seal
 from navtalk_async.store.sqlite import SqliteStore
@@ -585,3 +587,29 @@ def test_a_sample_is_as_large_as_was_asked_for_and_never_empty(count, percent):
     assert set(places) <= set(range(count))
     if count:
         assert max(1, count * percent / 100) <= len(places) <= count * percent / 100 + 1
+
+
+# PostgreSQL.
+
+
+async def test_a_database_is_verified_by_the_same_measures(postgres):
+    address = await new_schema(postgres)
+    async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with opened(address) as store:
+            await sync(nt, store)
+        stale = completed(box)[3]
+        box.world.add_message(stale, "too late")
+        report = Report()
+        async with readable(address) as reader:
+            await verify_store(reader, "database", report)
+            assert told(report) == []
+            assert report.checked.messages == world().total_messages
+            await verify_remote(nt, reader, report, percent=100)
+            assert [stale in each for each in told(report)] == [True]
+        async with opened(address) as store:
+            await store._connection.execute(HARM["a last message is missing"])
+            await store._connection.execute(HARM["a role is another"])
+        report = Report()
+        async with readable(address) as reader:
+            await verify_store(reader, "database", report)
+        assert len(report.findings) == 2

@@ -29,7 +29,7 @@ async def held(address, project="default"):
         counts = await store.counts(project)
     assert counts.sessions == len(found)
     assert counts.messages == sum(len(each.messages) for each in found)
-    for session, messages, told in found:
+    for session, messages, told, _ in found:
         assert content_hash(session.raw.encode()) == session.content_hash
         assert [row.position for row in messages] == list(range(len(messages)))
         assert told is None or told == digest((row.id, row.raw) for row in messages)
@@ -39,7 +39,7 @@ async def held(address, project="default"):
             [msgspec.json.decode(row.raw) for row in messages],
             session.deleted_at is not None,
         )
-        for session, messages, _ in found
+        for session, messages, *_ in found
     ]
 
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from time import perf_counter
 from typing import Literal, NamedTuple
 
@@ -13,7 +12,7 @@ import msgspec
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import LISTING, examples
-from navtalk_async.cli.reading import as_place, readable
+from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.reporting import counting, waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.scope import check_scope, takes_scope
@@ -136,7 +135,7 @@ def plan(
     shell: Shell,
     scope: Scope,
     listing: Literal["auto", "serial"],
-    store: Path | None,
+    store: Place | None,
     project: str,
 ) -> int:
     """Tell what an export would take: sessions, messages, requests and minutes.
@@ -227,7 +226,7 @@ async def _ask(client: NavTalkClient, shell: Shell, scope: Scope, ids: Sequence[
         return [each async for each in answers if each is not None]
 
 
-async def _kept(store: Path, project: str) -> dict[str, int]:
+async def _kept(store: Place, project: str) -> dict[str, int]:
     async with readable(store) as reader:
         counts = await reader.counts(project)
     return {"sessions": counts.sessions, "messages": counts.messages}

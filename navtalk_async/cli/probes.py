@@ -22,6 +22,7 @@ from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.store.sqlite_file import hold
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.wire.hints import hint
+from navtalk_async.wire.retry import Retry
 
 __all__ = ["file_system", "probe_api", "probe_network", "probe_store"]
 
@@ -75,7 +76,7 @@ async def probe_network(root: str) -> AsyncGenerator[Check, None]:
 
 async def probe_api(client: NavTalkClient) -> Sequence[Check]:
     """Whether the API lists a session for the key, how fast, by what clock and within which limits."""
-    asking = client.using(timeout=PATIENCE_SECONDS * ROUND_TRIPS, lane="interactive")
+    asking = client.using(timeout=PATIENCE_SECONDS, retry=Retry(attempts=2), lane="interactive")
     heads: list[Mapping[str, str]] = []
 
     def read(request: Request, response: Response) -> Page[Session]:

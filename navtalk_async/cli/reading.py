@@ -8,20 +8,24 @@ import click
 from anyio import to_thread
 
 from navtalk_async.errors import StoreUnreachable
-from navtalk_async.store.sqlite_reader import SqliteReader
+from navtalk_async.store import opening
 from navtalk_async.store.store import Reader
 from navtalk_async.verify.verify import ARCHIVE
 
-__all__ = ["as_place", "readable"]
+__all__ = ["Place", "as_place", "readable"]
+
+Place = Path | str
+"""A path, or the address of a database."""
 
 
-def as_place(text: str) -> Path:
+def as_place(text: str) -> Place:
     """Where a store is, that must be there already."""
-    # To be replaced by `store.opening.readable`, which knows PostgreSQL too.
     if "://" in text:
-        # What stands after the scheme may hold a password.
-        scheme = text.partition(":")[0]
-        raise click.BadParameter(f"A store at {scheme}:// is not supported yet; give a path.")
+        try:
+            opening.told(text)
+        except ValueError as refusal:
+            raise click.BadParameter(str(refusal)) from None
+        return text
     path = Path(text)
     if not path.exists():
         raise click.BadParameter(f"There is nothing at {text}.")
@@ -29,15 +33,15 @@ def as_place(text: str) -> Path:
 
 
 @asynccontextmanager
-async def readable(place: Path) -> AsyncGenerator[Reader, None]:
-    """The store at *place*, which is its file or the folder of an export.
+async def readable(place: Place) -> AsyncGenerator[Reader, None]:
+    """The store at *place*; in the folder of an export, its archive.
 
     Raises:
         StoreUnreachable: there is none, or it cannot be read.
         StoreBroken, StoreMismatch: it is no store, or not of this version.
     """
-    path = await to_thread.run_sync(_archive, place)
-    async with SqliteReader(path, at_a_glance=True) as reader:
+    where = await to_thread.run_sync(_archive, place) if isinstance(place, Path) else place
+    async with opening.readable(where, at_a_glance=True) as reader:
         yield reader
 
 

@@ -1,18 +1,18 @@
 """Where a store stands: `status`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 import msgspec
 
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import examples
-from navtalk_async.cli.reading import as_place, readable
+from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.talk import Talk, counted, visible
 from navtalk_async.export.manifest import Failure
+from navtalk_async.store.opening import told
 from navtalk_async.store.store import About, Counts, Reader, Round
 from navtalk_async.store.store import Run as LastRun
 
@@ -59,11 +59,12 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("where", metavar="STORE|DEST", type=as_place)
 @click.option("--project", help="Only this project [all].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def status(*, where: Path, project: str | None, as_json: bool) -> int:
+def status(*, where: Place, project: str | None, as_json: bool) -> int:
     """Tell what an archive holds, what is still to be had, and how the last run ended.
 
     STORE is an archive, DEST the folder of an export. It is only read, also while another run writes to it.
     """
+    place = told(where)
 
     async def work() -> int:
         async with readable(where) as reader:
@@ -73,12 +74,12 @@ def status(*, where: Path, project: str | None, as_json: bool) -> int:
                 if project in (None, about.project)
             ]
         if project is not None and not projects:
-            raise click.UsageError(f"There is no project {project!r} in {where}.")
+            raise click.UsageError(f"There is no project {project!r} in {place}.")
         if as_json:
-            await put_json({"command": "status", "exit_code": 0, "store": str(where), "projects": projects})
+            await put_json({"command": "status", "exit_code": 0, "store": place, "projects": projects})
         else:
-            told = [sentence for each in projects for sentence in project_sentences(each)]
-            await put("".join(f"{visible(each)}\n" for each in told or [f"{where} holds no project yet."]))
+            lines = [sentence for each in projects for sentence in project_sentences(each)]
+            await put("".join(f"{visible(each)}\n" for each in lines or [f"{place} holds no project yet."]))
         return Exit.OK
 
     return run(work(), Talk())
@@ -91,7 +92,7 @@ def project_sentences(seen: ProjectStatus) -> list[str]:
     scope = "everything" if filters == "{}" else filters
     held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
     more = len(seen.failed) - FAILURES_TOLD
-    told = [
+    lines = [
         f"To be had: {counts.pending:,} pending, {counts.failed:,} failed.",
         f"Read again until they are final: {counts.watched:,}. Short last pages trusted: {counts.unread:,}.",
         _listing(seen),
@@ -102,16 +103,16 @@ def project_sentences(seen: ProjectStatus) -> list[str]:
         ),
         *([f"And {more:,} more failed; --json lists them all."] if more > 0 else []),
     ]
-    return [f"{seen.project} ({seen.api}, {scope}): {held}.", *(f"  {each}" for each in told)]
+    return [f"{seen.project} ({seen.api}, {scope}): {held}.", *(f"  {each}" for each in lines)]
 
 
 def _listing(seen: ProjectStatus) -> str:
     up_to = f", up to sessions that began {seen.watermark}" if seen.watermark else ""
-    told = f"{counted(seen.rounds, 'round')} done{up_to}."
+    done = f"{counted(seen.rounds, 'round')} done{up_to}."
     if seen.round is None:
-        return told
+        return done
     part = "its listing is done" if seen.round.listed else "its listing is not done"
-    return f"{told} One that began {seen.round.began} is under way, or was broken off; {part}."
+    return f"{done} One that began {seen.round.began} is under way, or was broken off; {part}."
 
 
 def _last_run(last: LastRun | None) -> str:

@@ -7,7 +7,7 @@ import click
 from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.options import as_percent, examples
-from navtalk_async.cli.reading import as_place, readable
+from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.reporting import counting, waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put_json
@@ -15,6 +15,7 @@ from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, counted
 from navtalk_async.errors import NavTalkError, StoreBroken, StoreUnreachable
 from navtalk_async.export.manifest import MANIFEST
+from navtalk_async.store.opening import told
 from navtalk_async.verify import Cure, Finding, Report, verify_export, verify_remote, verify_store
 from navtalk_async.verify.verify import ARCHIVE
 
@@ -44,22 +45,22 @@ CURES = {
 )
 @click.option("--project", help="Only this project of the archive [all].")
 @may_talk_to_api
-def verify(*, given: Given, where: Path, quick: bool, remote: float | None, project: str | None) -> int:
+def verify(*, given: Given, where: Place, quick: bool, remote: float | None, project: str | None) -> int:
     """Find out whether anything is lost, doubled, out of order or damaged.
 
     DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
     is changed. Exit code 6 says that something was found.
     """
-    is_folder = where.is_dir()
-    if is_folder and not any((where / name).exists() for name in (MANIFEST, ARCHIVE)):
+    folder = where if isinstance(where, Path) and where.is_dir() else None
+    if folder is not None and not any((folder / name).exists() for name in (MANIFEST, ARCHIVE)):
         raise click.UsageError(f"There is no export in {where}: neither {MANIFEST} nor {ARCHIVE}.")
     shell = None if remote is None else given.shell()
     talk = given.talk() if shell is None else shell.talk
     report, mode = Report(), given.told(talk)
 
     async def judge() -> None:
-        if is_folder:
-            await verify_export(where, report, quick=quick, project=project)
+        if folder is not None:
+            await verify_export(folder, report, quick=quick, project=project)
         else:
             await _verify_alone(where, report, quick=quick, project=project)
         if shell is not None and remote is not None:
@@ -68,12 +69,12 @@ def verify(*, given: Given, where: Path, quick: bool, remote: float | None, proj
     async def work() -> int:
         error: NavTalkError | None = None
         try:
-            async with counting(talk, mode, what=f"Verifying {where}", count=lambda: _counts(report)):
+            async with counting(talk, mode, what=f"Verifying {told(where)}", count=lambda: _counts(report)):
                 await judge()
         except NavTalkError as failure:
             error = failure
         code = exit_code(error) if error is not None else Exit.UNVERIFIED if report.findings else Exit.OK
-        await _tell(where, report, code, talk, quick=quick, as_json=given.as_json, error=error)
+        await _tell(told(where), report, code, talk, quick=quick, as_json=given.as_json, error=error)
         if error is not None:
             raise error
         return code
@@ -81,18 +82,21 @@ def verify(*, given: Given, where: Path, quick: bool, remote: float | None, proj
     return run(work(), talk)
 
 
-async def _verify_alone(path: Path, report: Report, *, quick: bool, project: str | None) -> None:
-    known = len(report.findings)
+async def _verify_alone(place: Place, report: Report, *, quick: bool, project: str | None) -> None:
+    known, name = len(report.findings), place.name if isinstance(place, Path) else told(place)
     try:
-        async with readable(path) as reader:
-            await verify_store(reader, path.name, report, quick=quick, project=project)
+        async with readable(place) as reader:
+            await verify_store(reader, name, report, quick=quick, project=project)
     except (StoreBroken, StoreUnreachable) as failure:
+        # A file that cannot be read is damaged; a server that cannot be reached is away.
+        if not isinstance(place, Path):
+            raise
         if len(report.findings) == known:
-            report.found([Finding(path.name, str(failure.args[0]).removesuffix("."), Cure.COPY)])
+            report.found([Finding(name, str(failure.args[0]).removesuffix("."), Cure.COPY)])
 
 
 async def _ask_again(
-    shell: Shell, where: Path, report: Report, *, percent: float, project: str | None
+    shell: Shell, where: Place, report: Report, *, percent: float, project: str | None
 ) -> None:
     observer, at_once = waits_told(shell.talk, shell.progress), shell.connection.concurrency
     async with shell.connection.client(observer) as client:
@@ -119,7 +123,7 @@ def _counts(report: Report) -> dict[str, int]:
 
 
 async def _tell(
-    where: Path,
+    where: str,
     report: Report,
     code: int,
     talk: Talk,
@@ -129,32 +133,32 @@ async def _tell(
     error: NavTalkError | None,
 ) -> None:
     if as_json:
-        told = {
+        summary = {
             "command": "verify",
             "exit_code": int(code),
-            "where": str(where),
+            "where": where,
             "quick": quick,
             "findings": [each._asdict() for each in report.findings],
             "notes": report.notes,
             "checked": report.checked,
             "error": None if error is None else talk.scrubbed(f"{type(error).__name__}: {error}"),
         }
-        await put_json(told)
+        await put_json(summary)
     for sentence in sentences(where, report, is_whole=error is None):
         talk.say(sentence)
 
 
-def sentences(where: Path, report: Report, *, is_whole: bool) -> list[str]:
+def sentences(where: str, report: Report, *, is_whole: bool) -> list[str]:
     """*report* for people, a paragraph each."""
     found = report.findings
-    told = [str(each) for each in found[:TOLD]]
+    lines = [str(each) for each in found[:TOLD]]
     if len(found) > TOLD:
-        told.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
+        lines.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
     cures = {each.cure for each in found}
-    told += [CURES[each] for each in Cure if each in cures]
-    told += report.notes
+    lines += [CURES[each] for each in Cure if each in cures]
+    lines += report.notes
     if not is_whole:
-        return told
+        return lines
     checked = report.checked
     parts = [f"{counted(checked.files, 'file')} of {size(checked.bytes)}"] if checked.files else []
     if checked.sessions:
@@ -165,4 +169,4 @@ def sentences(where: Path, report: Report, *, is_whole: bool) -> list[str]:
         parts.append(f"{counted(checked.asked, 'session')} asked for again")
     looked = f" Looked at: {'; '.join(parts)}." if parts else ""
     verdict = f"{len(found):,} wrong" if found else "nothing is wrong"
-    return [*told, f"{where}: {verdict}.{looked}"]
+    return [*lines, f"{where}: {verdict}.{looked}"]

@@ -20,13 +20,13 @@ def opened(where: str | Path) -> SqliteStore | PostgresStore:
     return PostgresStore(str(where)) if _is_address(where) else SqliteStore(where)
 
 
-def readable(where: str | Path) -> SqliteReader | PostgresReader:
-    """The archive at *where*, to read, as an `async with`; see `opened`.
+def readable(where: str | Path, *, at_a_glance: bool = False) -> SqliteReader | PostgresReader:
+    """The archive at *where*, to read, as an `async with`; see `opened`, and `SqliteReader` for the rest.
 
     Raises:
         ValueError: *where* cannot be a store.
     """
-    return PostgresReader(str(where)) if _is_address(where) else SqliteReader(where)
+    return PostgresReader(str(where)) if _is_address(where) else SqliteReader(where, at_a_glance=at_a_glance)
 
 
 def told(where: str | Path) -> str:
