@@ -190,9 +190,7 @@ async def assert_recovers(stage, scene, end, pages):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("address", STORES)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(
-    phase, address, tmp_path, record_property
-):
+async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, address, tmp_path):
     # Other processes are watched here, and the server is to be no slower than they are.
     asyncio.get_running_loop().set_debug(False)
     async with Sandbox(World(0), answers=ANSWERS) as box, forking() as forks:
