@@ -37,6 +37,10 @@ def become(job):
     for number, name in enumerate(("/dev/null", job["out"], job["err"])):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666), number)
     os.environ.update(job["env"])
+    if job["as_nobody"]:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
     if job["arrivals"]:
         failpoints.arm(armed(job["arrivals"], job["end"]))
     code = 1
@@ -96,8 +100,11 @@ class Forks:
         self._parent = parent
         self._folder = folder
 
-    async def begin(self, *arguments, env, armed=False, end=None):
-        """Begin a run of `navtalk` with *arguments*; *end* is where to die: a failpoint, at which arrival."""
+    async def begin(self, *arguments, env, armed=False, end=None, as_nobody=False):
+        """Begin a run of `navtalk` with *arguments*; *end* is where to die: a failpoint, at which arrival.
+
+        *as_nobody*, root is bound by what binds a user.
+        """
         arrivals = f"{self._folder}/arrivals"
         job = {
             "arguments": [str(each) for each in arguments],
@@ -106,6 +113,7 @@ class Forks:
             "err": str(Path(self._folder, "err")),
             "arrivals": arrivals if armed or end else "",
             "end": end,
+            "as_nobody": as_nobody and os.geteuid() == 0,
         }
         self._parent.stdin.write(json.dumps(job).encode() + b"\n")
         await self._parent.stdin.drain()

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import logging
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from truth import assert_finished, opened
 
 from navtalk_async.sandbox import Answers, Sandbox, World
 
+LOG = logging.getLogger(__name__)
 CONCURRENCY = 4
 KILLED = -9
 
@@ -188,9 +190,7 @@ async def assert_recovers(stage, scene, end, pages):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("address", STORES)
 @pytest.mark.parametrize("phase", PHASES)
-async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(
-    phase, address, tmp_path, record_property
-):
+async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, address, tmp_path):
     # Other processes are watched here, and the server is to be no slower than they are.
     asyncio.get_running_loop().set_debug(False)
     async with Sandbox(World(0), answers=ANSWERS) as box, forking() as forks:
@@ -206,7 +206,10 @@ async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(
             for name, number in moments(arrivals)
             if await assert_recovers(stage, scene, [name, number], pages)
         ]
-    record_property("recoveries", {"failpoints": len(set(arrivals)), "deaths": len(died), **stage.left})
+    LOG.info(
+        "%s: %s failpoints, %s deaths, of which left %s",
+        *(phase.__name__, len(set(arrivals)), len(died), dict(stage.left)),
+    )
     assert set(died) == set(arrivals)
     assert len(died) >= 20
     assert stage.is_url or stage.left["a log to play back"] >= len(died) // 3
