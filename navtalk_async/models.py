@@ -49,17 +49,18 @@ class OpenEnum(IntEnum):
         unknown = int.__new__(cls, value)
         unknown._name_ = str(value)
         unknown._value_ = value
+        unknown.word = value
         return unknown
+
+    def __init__(self, _: int) -> None:
+        # Said once a member, not once a row.
+        self.word: str | int = self._name_.lower()
+        """The member's name in lower case; an unknown number stays a number."""
 
     @property
     def known(self) -> bool:
         """Whether the API's reference names this number."""
         return self._value_ in type(self)._value2member_map_
-
-    @property
-    def word(self) -> str | int:
-        """The member's name in lower case; an unknown number stays a number."""
-        return self._name_.lower() if self.known else self._value_
 
 
 class SessionStatus(OpenEnum):

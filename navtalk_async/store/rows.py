@@ -1,7 +1,9 @@
 """What a store holds of a session and of a message, and how that is made of what the API said."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +21,10 @@ __all__ = [
     "message_row",
     "session_row",
 ]
+
+
+MIDNIGHT = "24"
+"""The hour that belongs to the next day."""
 
 
 class SessionRow(NamedTuple):
@@ -76,7 +82,7 @@ def content_hash(raw: bytes) -> str:
 
 def digest(messages: Iterable[tuple[str, str]]) -> str:
     """What tells the id and raw object of each of a session's *messages*, in their order, from all others."""
-    told = "\0".join(part for message in messages for part in message)
+    told = "\0".join(chain.from_iterable(messages))
     return blake2b(told.encode(), digest_size=16).hexdigest()
 
 
@@ -85,10 +91,20 @@ def iso(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        moment = as_utc(text)
+        if is_plain(text):
+            datetime.fromisoformat(text)
+            return f"{text[:10]}T{text[11:]}Z"
+        return as_utc(text).isoformat().replace("+00:00", "Z")
     except ValueError:
         return None
-    return moment.isoformat().replace("+00:00", "Z")
+
+
+def is_plain(text: str) -> bool:
+    """Whether *text*, if it is a time at all, is one to the second and without a zone, digit by digit.
+
+    Nearly all are; and to check such a one costs a fifth of what it costs to write it anew.
+    """
+    return len(text) == 19 and text[4:17:3] in ("-- ::", "--T::") and text[11:13] != MIDNIGHT
 
 
 def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
