@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.models import Message, Request, Session, as_utc
-from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_row
+from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_rows
 
 __all__ = [
     "FULL_PAGE",
@@ -228,10 +228,7 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     else:
         before = []
     once = {message.id: message for message in fetched.messages}.values()
-    came = [
-        message_row(project, fetched.wanted.id, position, message)
-        for position, message in enumerate(_those_since(since, once), len(before))
-    ]
+    came = message_rows(project, fetched.wanted.id, len(before), _those_since(since, once))
     held = [(row.id, row.raw) for row in (*before, *came)]
     if len(before) == len(kept):
         return Rewrite(came, [], held, MessageCounts(inserted=len(came)))
@@ -243,11 +240,11 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     return Rewrite(put, gone, held, MessageCounts(new, len(put) - new, len(came) - len(put), len(gone)))
 
 
-def _those_since(moment: str | None, messages: Iterable[Message]) -> Iterable[Message]:
+def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Message]:
     """*messages* without those before *moment*, which a server may give all the same."""
     if moment is None:
-        return messages
-    return (each for each in messages if (said := iso(each.created)) is None or said >= moment)
+        return list(messages)
+    return [each for each in messages if (said := iso(each.created)) is None or said >= moment]
 
 
 def instant(moment: datetime) -> str:
