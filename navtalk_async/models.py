@@ -10,6 +10,7 @@ import email.utils
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -115,6 +116,7 @@ def moment_of(text: str | None) -> datetime | None:
         return None
 
 
+@lru_cache(64)
 def http_date(text: str) -> datetime | None:
     """The moment that a date in an HTTP header means (RFC 9110, section 5.6.7); None if it is none."""
     try:

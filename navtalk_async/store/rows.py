@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from functools import partial
+from hashlib import blake2b
 from itertools import chain, count, repeat
 from typing import NamedTuple
 
@@ -135,9 +135,7 @@ def message_row(project: str, session_id: str, position: int, message: Message) 
     return message_rows(project, session_id, position, [message])[0]
 
 
-def message_rows(
-    project: str, session_id: str, first: int, messages: Sequence[Message]
-) -> list[MessageRow]:
+def message_rows(project: str, session_id: str, first: int, messages: Sequence[Message]) -> list[MessageRow]:
     """*messages* as they are kept, from the position *first* on.
 
     A sync makes a row of every message there is; column by column, that takes half as long.

@@ -28,7 +28,7 @@ from navtalk_async.store.judging import (
     judged,
     rewritten,
 )
-from navtalk_async.store.rows import MessageRow, SessionRow, digest, session_row
+from navtalk_async.store.rows import MessageRow, digest, session_row
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
 from navtalk_async.store.sqlite_reader import SqliteReader, read_or_none
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread

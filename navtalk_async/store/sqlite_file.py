@@ -82,8 +82,8 @@ class Transaction:
         reach(f"{self._name}: after write")
 
     def put(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute *statement*, an insertion of `{rows}`, for all *rows*, many at once: that costs half of what
-        it costs to do so for one after the other.
+        """Execute *statement*, an insertion of `{rows}`, for *rows* of one length, many at once: that takes
+        half as long as one after the other.
         """
         reach(f"{self._name}: before write")
         for some in cut(rows):
