@@ -10,6 +10,7 @@ import email.utils
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -49,17 +50,18 @@ class OpenEnum(IntEnum):
         unknown = int.__new__(cls, value)
         unknown._name_ = str(value)
         unknown._value_ = value
+        unknown.word = value
         return unknown
+
+    def __init__(self, _: int) -> None:
+        # Said once a member, not once a row.
+        self.word: str | int = self._name_.lower()
+        """The member's name in lower case; an unknown number stays a number."""
 
     @property
     def known(self) -> bool:
         """Whether the API's reference names this number."""
         return self._value_ in type(self)._value2member_map_
-
-    @property
-    def word(self) -> str | int:
-        """The member's name in lower case; an unknown number stays a number."""
-        return self._name_.lower() if self.known else self._value_
 
 
 class SessionStatus(OpenEnum):
@@ -114,6 +116,7 @@ def moment_of(text: str | None) -> datetime | None:
         return None
 
 
+@lru_cache(64)
 def http_date(text: str) -> datetime | None:
     """The moment that a date in an HTTP header means (RFC 9110, section 5.6.7); None if it is none."""
     try:

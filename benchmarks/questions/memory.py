@@ -1,16 +1,21 @@
 """How much memory does a job of 100,000 sessions take, beside one of 1,000?
 
 Both stream transcripts through the pool, 32 at once. A reader that is slower than the server must not make
-the library collect what it has not taken yet. Beside it, gather, which collects everything.
+the library collect what it has not taken yet. Beside it, gather, which collects everything. And a sync of
+1,000,000 messages into SQLite, beside one of 100,000.
 """
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.meter import peak_kib
 from benchmarks.peers.peer import KEY, Haul, check, peer, whole_walk
 from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 from navtalk_async import NavTalkClient, SessionPool
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.sync import sync
 
 AT_ONCE = 32
 FEW = 0.01
@@ -43,6 +48,18 @@ def streamed(*, rest_seconds: float = 0.0) -> Work:
     return work
 
 
+async def synced(job: Job) -> Figures:
+    """Bring everything into an empty archive."""
+    with TemporaryDirectory() as folder:
+        async with (
+            NavTalkClient(KEY, base_url=job.address, concurrency=AT_ONCE) as client,
+            SqliteStore(Path(folder) / "archive.db") as store,
+        ):
+            report = await sync(client, store, concurrency=AT_ONCE)
+    check(Haul(report.inserted, report.messages_inserted), world(job))
+    return {"peak": peak_kib() / 1024}
+
+
 def gathered(name: str) -> Work:
     async def work(job: Job) -> Figures:
         figures = await whole_walk(peer(name), job, world(job), at_once=AT_ONCE)
@@ -52,6 +69,7 @@ def gathered(name: str) -> Work:
 
 
 SMALL, LARGE, SLOW = "1,000 sessions", "100,000 sessions", "100,000, slow reader"
+SYNCED, SYNCED_LARGE = "SQLite, 100,000 messages", "SQLite, 1,000,000 messages"
 
 
 def grown(large: str, reader: str) -> Bar:
@@ -67,11 +85,21 @@ QUESTION = Question(
         SMALL: Contender(work=streamed(), share=FEW, ours=True),
         LARGE: Contender(work=streamed(), ours=True),
         SLOW: Contender(work=streamed(rest_seconds=REST_SECONDS), ours=True),
+        SYNCED: Contender(work=synced, share=0.1, ours=True),
+        SYNCED_LARGE: Contender(work=synced, ours=True),
         "aiohttp + json, 1,000": Contender(work=gathered("aiohttp + json"), share=FEW),
         "aiohttp + json, 20,000": Contender(work=gathered("aiohttp + json"), share=0.2),
     },
     figures=(Figure(name="peak", unit="MiB at the peak", form=".1f", against=SMALL),),
-    bars=(grown(LARGE, "fast"), grown(SLOW, "slow")),
+    bars=(
+        grown(LARGE, "fast"),
+        grown(SLOW, "slow"),
+        Bar(
+            says="Peak memory of a sync of 1,000,000 messages, times that of one of 100,000",
+            value=lambda of: of("peak", SYNCED_LARGE) / of("peak", SYNCED),
+            at_most=1.1,
+        ),
+    ),
     panels=(Panel(title="Memory of small and large jobs", figure="peak"),),
     world=world,
     rounds=1,

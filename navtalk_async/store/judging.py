@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.models import Message, Request, Session, as_utc
-from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_row
+from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_rows
 
 __all__ = [
     "FULL_PAGE",
@@ -237,12 +237,10 @@ def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
 def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rewrite:
     """What *fetched* changes in a session of which *kept* is kept, in order."""
     once = {message.id: message for message in fetched.messages}
-    said = {message.id: message for message in _those_since(fetched.wanted.since, once.values())}
-    stays = [row for row in _unasked(fetched, kept) if row.id not in said]
-    came = [
-        message_row(project, fetched.wanted.id, position, message)
-        for position, message in enumerate(said.values(), len(stays))
-    ]
+    said = _those_since(fetched.wanted.since, once.values())
+    ids = {message.id for message in said} if kept else set()
+    stays = [row for row in _unasked(fetched, kept) if row.id not in ids]
+    came = message_rows(project, fetched.wanted.id, len(stays), said)
     held = [(row.id, row.raw) for row in (*stays, *came)]
     if len(stays) == len(kept):
         return Rewrite(came, [], held, MessageCounts(inserted=len(came)))
@@ -267,11 +265,11 @@ def _unasked(fetched: Fetched, kept: Sequence[MessageRow]) -> Iterable[MessageRo
     return (row for row in kept if row.created_at is None or row.created_at < since)
 
 
-def _those_since(moment: str | None, messages: Iterable[Message]) -> Iterable[Message]:
+def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Message]:
     """*messages* without those before *moment*, which a server may give all the same."""
     if moment is None:
-        return messages
-    return (each for each in messages if (said := iso(each.created)) is None or said >= moment)
+        return list(messages)
+    return [each for each in messages if (said := iso(each.created)) is None or said >= moment]
 
 
 def instant(moment: datetime) -> str:

@@ -27,7 +27,7 @@ from navtalk_async.store.judging import (
     rewritten,
 )
 from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
-from navtalk_async.store.rows import MessageRow, SessionRow, session_row
+from navtalk_async.store.rows import MessageRow, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
 from navtalk_async.store.sqlite_reader import SqliteReader
@@ -48,24 +48,23 @@ from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
 __all__ = ["SqliteStore"]
 
-PUT_SESSION = f"""
-INSERT INTO sessions VALUES ({", ".join("?" * len(SessionRow._fields))})
+PUT_SESSIONS = """
+INSERT INTO sessions VALUES {rows}
 ON CONFLICT (project, id) DO UPDATE SET
     status = excluded.status, start_time = excluded.start_time, end_time = excluded.end_time,
     title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
     content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
 """
 
-PUT_MESSAGE = f"""
-INSERT INTO messages VALUES ({", ".join("?" * len(MessageRow._fields))})
+PUT_MESSAGES = """
+INSERT INTO messages VALUES {rows}
 ON CONFLICT (project, id) DO UPDATE SET
     session_id = excluded.session_id, position = excluded.position, role = excluded.role,
     type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
 """
 
 PUT_PENDING = """
-INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at)
-VALUES (?, ?, 'pending', ?, ?, ?)
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at) VALUES {rows}
 ON CONFLICT (project, session_id) DO UPDATE SET
     state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
     watched = excluded.watched, settles_at = excluded.settles_at
@@ -321,11 +320,11 @@ class SqliteStore(SqliteReader):
     def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
         news: Iterable[Change] = (*found.inserted, *found.changed)
         api = self._apis[project]
-        change.write(PUT_SESSION, [session_row(project, api, each.session, clock.now) for each in news])
-        change.write(
+        change.put(PUT_SESSIONS, [session_row(project, api, each.session, clock.now) for each in news])
+        change.put(
             PUT_PENDING,
             [
-                (project, each.session.id, each.content_hash, each.is_watched, each.settles_at)
+                (project, each.session.id, "pending", each.content_hash, each.is_watched, each.settles_at)
                 for each in news
             ],
         )
@@ -366,7 +365,7 @@ class SqliteStore(SqliteReader):
             change.write(
                 "DELETE FROM messages WHERE project = ? AND id = ?", [(row.project, row.id) for row in gone]
             )
-        change.write(PUT_MESSAGE, [row for each in made for row in each.put])
+        change.put(PUT_MESSAGES, [row for each in made for row in each.put])
 
     def _vanish(self, project: str, session_id: str) -> bool:
         with self._change(project, "vanish") as change:

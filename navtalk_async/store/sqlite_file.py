@@ -1,8 +1,9 @@
 """An archive's file: opened, recognised, held by one writer, and its failures told in our words."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -17,6 +18,9 @@ from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VER
 __all__ = ["Transaction", "Turns", "connect", "connect_to_read", "hold", "prepare"]
 
 T = TypeVar("T")
+
+VALUES_AT_ONCE = 900
+"""Any SQLite takes 999 in a statement."""
 
 
 class Turns:
@@ -84,6 +88,31 @@ class Transaction:
         reach(f"{self._name}: before write")
         self._db.executemany(statement, rows)
         reach(f"{self._name}: after write")
+
+    def put(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute *statement*, an insertion of `{rows}`, for *rows* of one length, many at once: that takes
+        half as long as one after the other.
+        """
+        reach(f"{self._name}: before write")
+        for some in cut(rows):
+            self._db.execute(inserting(statement, len(some), len(some[0])), list(chain.from_iterable(some)))
+        reach(f"{self._name}: after write")
+
+
+def cut(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
+    """*rows* in pieces of few different lengths, since each length is a statement to be understood."""
+    begin = 0
+    for size in (VALUES_AT_ONCE // len(rows[0]), 10, 1) if rows else ():
+        while begin + size <= len(rows):
+            yield rows[begin : begin + size]
+            begin += size
+
+
+@cache
+def inserting(statement: str, rows: int, columns: int) -> str:
+    """*statement* with so many question marks."""
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * rows))
 
 
 def connect(path: Path) -> sqlite3.Connection:

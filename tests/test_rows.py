@@ -1,0 +1,99 @@
+"""How rows are made of what came: quick where everything is as usual, and right whatever comes."""
+
+from datetime import UTC, datetime
+from itertools import chain
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from navtalk_async.models import Message, MessageType, Role, as_utc, http_date
+from navtalk_async.store.rows import MessageRow, iso, message_row, message_rows
+from navtalk_async.store.sqlite_file import VALUES_AT_ONCE, cut, inserting
+
+DIGIT = st.sampled_from("0123456789")
+USUAL = st.tuples(
+    *[DIGIT] * 4, st.just("-"), *[DIGIT] * 2, st.just("-"), *[DIGIT] * 2, st.sampled_from(" T"),
+    *[DIGIT] * 2, st.just(":"), *[DIGIT] * 2, st.just(":"), *[DIGIT] * 2,
+).map("".join)  # fmt: skip
+ODD = st.sampled_from("0123456789+-:.,TZWt \u0661\u00e9\0")
+NEARLY = st.tuples(USUAL, st.integers(0, 18), ODD, st.integers(0, 18), ODD).map(
+    lambda parts: replaced(replaced(parts[0], *parts[1:3]), *parts[3:])
+)
+TIMES = st.one_of(
+    st.datetimes().map(lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}"),
+    st.datetimes().map(str),
+    st.datetimes(timezones=st.just(UTC)).map(str),
+    USUAL,
+    NEARLY,
+    st.text(ODD, min_size=19, max_size=19),
+)
+
+
+def replaced(text, at, by):
+    return text[:at] + by + text[at + 1 :]
+
+
+def written_anew(text):
+    """The long way, which any time takes that is not as usual."""
+    try:
+        return as_utc(text).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return None
+
+
+@given(TIMES)
+@example("2025-01-01 24:00:00")
+@example("2025-W01-1 12:00:00")
+@example("2025-01-01 12:00+01")
+@example("2025-01-01 12:00:0Z")
+@example("2025-01-01 12:00:60")
+@example("2025-02-29 12:00:00")
+@example("0000-01-01 00:00:00")
+def test_a_time_is_written_as_if_it_were_always_written_anew(text):
+    assert iso(text) == written_anew(text)
+
+
+def message(number, kept):
+    said = {} if kept is None else {"kept": kept}
+    return Message(
+        id=str(number),
+        role=(Role.USER, Role.ASSISTANT, Role(7), Role(2**70), "narrator", None)[number % 6],
+        type=(MessageType.TEXT, MessageType(9), "image", None)[number % 4],
+        content=("two\nlines", "", None)[number % 3],
+        created=("2025-01-01 00:00:00", "soon", None)[number % 3],
+        **said,
+    )
+
+
+@given(st.lists(st.sampled_from([None, b'{"id": 1}', b'{\n"id":\n1}'])), st.integers(0, 3))
+def test_rows_made_together_are_those_made_one_by_one(kept, first):
+    messages = [message(number, raw) for number, raw in enumerate(kept)]
+    rows = message_rows("p", "s", first, messages)
+    assert rows == [message_row("p", "s", first + n, each) for n, each in enumerate(messages)]
+    assert [row.raw.encode() for row in rows] == [each.raw for each in messages]
+    assert all(type(row) is MessageRow for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("role", "kept"),
+    [(Role.USER, "user"), (Role(7), 7), (Role(2**70), str(2**70)), ("narrator", "narrator"), (None, None)],
+)
+def test_a_role_is_kept_as_its_word_or_as_it_came(role, kept):
+    said = Message(id="1", role=role, type=MessageType.TEXT, content="", created=None)
+    assert message_row("p", "s", 0, said).role == kept
+
+
+@given(st.integers(0, 350), st.integers(1, 13))
+def test_rows_are_cut_into_pieces_of_few_lengths_and_none_is_lost(rows, columns):
+    all_rows = [tuple(range(columns))] * rows
+    pieces = list(cut(all_rows))
+    assert list(chain.from_iterable(pieces)) == all_rows
+    assert {len(piece) for piece in pieces} <= {VALUES_AT_ONCE // columns, 10, 1}
+    assert all(inserting("{rows}", len(p), columns).count("?") <= VALUES_AT_ONCE for p in pieces)
+
+
+def test_the_date_of_an_answer_is_understood_each_time():
+    for _ in range(2):
+        assert http_date("Sat, 22 Nov 2025 10:00:00 GMT") == datetime(2025, 11, 22, 10, tzinfo=UTC)
+        assert http_date("soon") is None
