@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_rows import NOW, clock, message, session
+from store_rows import NOW, SETTLE, clock, message, session
 
 from navtalk_async.store.judging import (
     FULL_PAGE,
+    Clock,
     Fetched,
     Known,
     Wanted,
@@ -175,10 +176,12 @@ def test_a_session_that_changes_is_watched_whatever_its_end():
 
 def test_a_watched_session_that_was_read_in_this_round_is_not_read_again():
     one = session(1, status=0, ended=None)
-    for minutes, fetched in ((0, 1), (1, 0)):
+    times = Clock.at(NOW + timedelta(minutes=2), SETTLE, NOW + timedelta(seconds=1))
+    # What was read later than now was read before a clock went back.
+    for minutes, fetched in ((0, 1), (1, 0), (3, 1)):
         at = instant(NOW + timedelta(minutes=minutes))
         before = Known(content_hash(one.raw), is_watched=True, read_at=at)
-        assert len(judged([one], {one.id: before}, clock()).to_fetch) == fetched
+        assert len(judged([one], {one.id: before}, times).to_fetch) == fetched
 
 
 LAST = "2025-12-31T23:00:00Z"
