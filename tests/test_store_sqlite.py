@@ -218,3 +218,17 @@ async def test_an_archive_of_an_earlier_version_is_not_read_but_said_how_to_upgr
     with pytest.raises(StoreMismatch, match="older version; `navtalk sync"):
         async with SqliteReader(path):
             pass
+
+
+async def test_whoever_is_cancelled_while_a_store_opens_or_closes_leaves_it_to_others(tmp_path):
+    async def once():
+        async with SqliteStore(tmp_path / "archive.db"):
+            await asyncio.sleep(0)
+
+    for steps in range(60):
+        task = asyncio.create_task(once())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await once()

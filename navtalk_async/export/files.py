@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import msgspec
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 
 from navtalk_async.failpoints import reach
+from navtalk_async.surely import surely
 
 __all__ = ["WholeFile", "WrittenFile"]
 
@@ -44,8 +45,7 @@ class WholeFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with CancelScope(shield=True):
-            await to_thread.run_sync(self._put_in_place if error is None else self._discard)
+        await surely(to_thread.run_sync(self._put_in_place if error is None else self._discard))
 
     async def write(self, make: Callable[[], bytes], *, rows: int = 0) -> None:
         """Add what *make* gives, which is so many *rows*; it runs in another thread as well."""

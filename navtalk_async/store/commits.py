@@ -8,6 +8,8 @@ from typing import Generic, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
+from navtalk_async.surely import surely
+
 __all__ = ["GroupCommit"]
 
 T = TypeVar("T")
@@ -40,8 +42,7 @@ class GroupCommit(Generic[T]):
             return
         self._group.cancel_scope.cancel()
         await self._group.__aexit__(None, None, None)
-        with anyio.CancelScope(shield=True):
-            await self._commit_all()
+        await surely(self._commit_all())
 
     async def add(self, item: T) -> None:
         """Keep *item*; raises what its commit raises."""
@@ -55,8 +56,7 @@ class GroupCommit(Generic[T]):
             await self._news.wait()
             self._news.clear()
             # A commit that has begun is finished, so that nobody is left in doubt of it.
-            with anyio.CancelScope(shield=True):
-                await self._commit_all()
+            await surely(self._commit_all())
 
     async def _commit_all(self) -> None:
         batch, self._waiting = self._waiting, []

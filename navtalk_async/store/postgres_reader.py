@@ -5,8 +5,6 @@ from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-
 from navtalk_async.errors import StoreError
 from navtalk_async.store.postgres_server import (
     Address,
@@ -24,6 +22,7 @@ from navtalk_async.store.store import About, Counts, Failed
 
 if TYPE_CHECKING:
     from navtalk_async.store.postgres_server import Connection
+from navtalk_async.surely import surely
 
 __all__ = ["PostgresReader"]
 
@@ -70,16 +69,14 @@ class PostgresReader:
         try:
             await self._run(self._open)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
+            await surely(self.close())
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.close()
+        await surely(self.close())
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -115,8 +112,7 @@ class PostgresReader:
                     return
                 yield told
         finally:
-            with anyio.CancelScope(shield=True):
-                await close(db)
+            await surely(close(db))
 
     async def flaws(self, project: str) -> list[str]:
         """See `Reader.flaws`."""

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import anyio
-
 from navtalk_async.errors import StoreError
 from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
@@ -17,6 +15,7 @@ from navtalk_async.store.seal import Mark, mark
 from navtalk_async.store.sqlite_file import Turns, connect_to_read
 from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS
 from navtalk_async.store.store import About, Counts, Failed
+from navtalk_async.surely import surely
 
 __all__ = ["SqliteReader"]
 
@@ -47,24 +46,26 @@ class SqliteReader:
         self._run = Turns(self.path)
         self._at_a_glance = at_a_glance
         self._db: sqlite3.Connection | None = None
+        self._is_left = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
 
     async def __aenter__(self) -> Self:
+        self._is_left = False
         try:
-            await self._run(self._open)
+            await self._run(self._open_unless_left)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.close()
+            # Whoever is cancelled here may leave the opening behind in its thread, not yet begun.
+            self._is_left = True
+            await surely(self.close())
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.close()
+        await surely(self.close())
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -92,8 +93,7 @@ class SqliteReader:
             while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
                 yield await run(_with_messages, reader, project, rows)
         finally:
-            with anyio.CancelScope(shield=True):
-                await run(reader.close)
+            await surely(run(reader.close))
 
     async def flaws(self, project: str) -> list[str]:
         """See `Reader.flaws`."""
@@ -104,6 +104,10 @@ class SqliteReader:
         return await self._run(self._mark)
 
     # What follows runs in the archive's thread, one at a time.
+
+    def _open_unless_left(self) -> None:
+        if not self._is_left:
+            self._open()
 
     def _open(self) -> None:
         self._db = connect_to_read(self.path, at_a_glance=self._at_a_glance)

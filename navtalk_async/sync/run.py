@@ -13,8 +13,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from anyio import CancelScope
-
 from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.models import moment_of
@@ -24,6 +22,7 @@ from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.store.commits import GroupCommit
 from navtalk_async.store.judging import Fetched
 from navtalk_async.store.store import Standing, Store
+from navtalk_async.surely import surely
 from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.fetch import OF_ONE_ANSWER, Fetching
 from navtalk_async.sync.progress import Progress
@@ -168,8 +167,8 @@ async def note(
 ) -> None:
     """Record what ended a run, if the store can be written to."""
     told = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
-    with suppress(StoreError), CancelScope(shield=True):
-        await store.note(project, progress.run(began_at, error=told))
+    with suppress(StoreError):
+        await surely(store.note(project, progress.run(began_at, error=told)))
 
 
 def check_scope(client: NavTalkClient, scope: Scope) -> None:

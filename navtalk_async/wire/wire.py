@@ -99,7 +99,9 @@ class Line(msgspec.Struct, eq=False):
     """
     hint: Hint | None = None
     date: str | None = None
-    """What the latest answer, which came at `dated_at`, says of the time; other headers may quote the key."""
+    """What the latest answer that had a date, and came at `dated_at`, says of the time. Its other headers are
+    not kept, which may quote the key.
+    """
     dated_at: float = 0.0
 
     async def close(self) -> None:
@@ -324,7 +326,8 @@ class Wire:
         if not isinstance(response, Response):
             return response
         line.hint = hint(response.headers)
-        line.date, line.dated_at = response.headers.get("Date"), line.received_at
+        if date := response.headers.get("Date"):
+            line.date, line.dated_at = date, line.received_at
         began = time.perf_counter()
         try:
             return read(request, response)
