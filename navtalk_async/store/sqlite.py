@@ -58,14 +58,16 @@ ON CONFLICT (project, session_id) DO UPDATE SET
 """
 
 PUT_KEPT = """
-UPDATE sync_sessions SET
-    state = CASE WHEN state = 'pending' AND content_hash IS NOT :content_hash THEN 'pending' ELSE 'kept' END,
-    watched = watched AND NOT (settles_at IS NOT NULL AND settles_at <= :at),
-    reason = NULL, attempts = 0, read_at = :at, messages = :messages, digest = :digest,
-    next = :next, first = :first
-WHERE project = :project AND session_id = :id AND (
-    state <> 'kept' OR messages IS NOT :messages OR digest IS NOT :digest OR next IS NOT :next
-    OR (watched AND settles_at <= :at))
+INSERT INTO sync_sessions (project, session_id, state, content_hash, read_at, messages, digest, next, first)
+VALUES {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = CASE WHEN state = 'pending' AND content_hash IS NOT excluded.content_hash
+            THEN 'pending' ELSE 'kept' END,
+    watched = watched AND NOT (settles_at IS NOT NULL AND settles_at <= excluded.read_at),
+    reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
+    digest = excluded.digest, next = excluded.next, first = excluded.first
+WHERE state <> 'kept' OR messages IS NOT excluded.messages OR digest IS NOT excluded.digest
+    OR next IS NOT excluded.next OR (watched AND settles_at <= excluded.read_at)
 """
 """One of which nothing is new is not touched."""
 
@@ -350,7 +352,7 @@ class SqliteStore(SqliteReader):
         found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in finished]
         with self._change(project, "keep") as change:
             self._put_messages(change, [each for _, each in found])
-            change.write(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
+            change.put(PUT_KEPT, [_kept(project, fetched, made) for fetched, made in found])
         return sum((each.counts for _, each in found), MessageCounts())
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
@@ -416,17 +418,10 @@ def _journalled(judge: Callable[[], Judged], write: Callable[[Judged], None], qu
     return found.told(was_written=is_written)
 
 
-def _kept(project: str, fetched: Fetched, made: Rewrite) -> dict[str, object]:
-    return {
-        "project": project,
-        "id": fetched.wanted.id,
-        "content_hash": fetched.wanted.content_hash,
-        "at": fetched.at,
-        "messages": len(made.held),
-        "digest": digest(made.held),
-        "next": None if fetched.unread is None else _json(fetched.unread),
-        "first": None if fetched.unread is None else len(made.held),
-    }
+def _kept(project: str, fetched: Fetched, made: Rewrite) -> tuple[object, ...]:
+    wanted, unread, held = fetched.wanted, fetched.unread, made.held
+    further = (None, None) if unread is None else (_json(unread), len(held))
+    return (project, wanted.id, "kept", wanted.content_hash, fetched.at, len(held), digest(held), *further)
 
 
 def _json(value: object) -> str:
