@@ -26,7 +26,7 @@ from navtalk_async.store.judging import (
     judged,
     rewritten,
 )
-from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
+from navtalk_async.store.progress_rows import KeptRow, StandingRow, as_json, kept_row, known, standing, unread
 from navtalk_async.store.rows import MessageRow, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
@@ -71,14 +71,17 @@ ON CONFLICT (project, session_id) DO UPDATE SET
 """
 
 PUT_KEPT = """
-UPDATE sync_sessions SET
-    state = CASE WHEN state = 'pending' AND content_hash IS NOT :content_hash THEN 'pending' ELSE 'kept' END,
-    watched = watched AND NOT (:is_whole AND settles_at IS NOT NULL AND settles_at <= :at),
-    reason = NULL, attempts = 0, read_at = :at, messages = :messages, digest = :digest,
-    next = :next, first = :first
-WHERE project = :project AND session_id = :id AND (
-    state <> 'kept' OR messages IS NOT :messages OR digest IS NOT :digest OR next IS NOT :next
-    OR (watched AND :is_whole AND settles_at <= :at))
+INSERT INTO sync_sessions
+    (project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first)
+VALUES {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = CASE WHEN state = 'pending' AND content_hash IS NOT excluded.content_hash
+            THEN 'pending' ELSE 'kept' END,
+    watched = watched AND NOT COALESCE(settles_at <= excluded.settles_at, 0),
+    reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
+    digest = excluded.digest, next = excluded.next, first = excluded.first
+WHERE state <> 'kept' OR messages IS NOT excluded.messages OR digest IS NOT excluded.digest
+    OR next IS NOT excluded.next OR (watched AND settles_at <= excluded.settles_at)
 """
 """One of which nothing is new is not touched."""
 
@@ -338,7 +341,7 @@ class SqliteStore(SqliteReader):
         held = self._held(project, [each.wanted.id for each in readings])
         found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
         self._put_messages(change, [each for _, each in found])
-        change.write(PUT_KEPT, [kept_row(project, fetched, made)._asdict() for fetched, made in found])
+        change.put(PUT_KEPT, [_kept(kept_row(project, fetched, made)) for fetched, made in found])
         return sum((each.counts for _, each in found), MessageCounts())
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
@@ -401,3 +404,10 @@ def _journalled(judge: Callable[[], Judged], write: Callable[[Judged], None], qu
     if is_written:
         write(found)
     return found.told(was_written=is_written)
+
+
+def _kept(row: KeptRow) -> tuple[object, ...]:
+    # Only a whole reading ends the watch of a session that has settled by then.
+    settled_by = row.at if row.is_whole else None
+    noted = (row.messages, row.digest, row.next, row.first)
+    return (row.project, row.id, "kept", row.content_hash, row.at, settled_by, *noted)
