@@ -1,5 +1,6 @@
 """What a store in an SQLite file promises beside: its file is recognised, left alone, and upgraded."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 
