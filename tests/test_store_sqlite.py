@@ -233,3 +233,15 @@ async def test_whoever_is_cancelled_while_a_store_opens_or_closes_leaves_it_to_o
         task.cancel()
         await asyncio.wait([task])
         await once()
+
+
+async def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_path):
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE foo (bar)")
+    before = path.read_bytes()
+    with pytest.raises(StoreBroken, match="something else"):
+        async with SqliteStore(path):
+            pass
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

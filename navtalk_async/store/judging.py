@@ -155,7 +155,11 @@ def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock
             continue
         change = Change(session, new, *watch(session, is_new=before.content_hash is None, clock=clock))
         (found.inserted if before.content_hash is None else found.changed).append(change)
-        found.to_fetch.append(wanted_again(session.id, new, before, clock))
+        # One that has come to its end is read as a whole at once: nobody knows when the next round is.
+        is_whole = is_final(session)
+        found.to_fetch.append(
+            Wanted(session.id, new) if is_whole else wanted_again(session.id, new, before, clock)
+        )
     return found
 
 
@@ -201,11 +205,10 @@ class MessageCounts(NamedTuple):
     same: int = 0
     vanished: int = 0
 
-    def __add__(self, other: object) -> "MessageCounts":
-        """Both together."""
-        if not isinstance(other, MessageCounts):
-            return NotImplemented
-        return MessageCounts(*map(sum, zip(self, other, strict=True)))
+    @classmethod
+    def all(cls, counts: Iterable["MessageCounts"]) -> "MessageCounts":
+        """*counts* added up."""
+        return cls(*map(sum, zip(cls(), *counts, strict=True)))
 
 
 class Rewrite(NamedTuple):

@@ -342,11 +342,9 @@ class PostgresStore(PostgresReader):
         )
 
     async def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
-        counts = MessageCounts()
         async with self._change(project, "keep") as change:
-            for readings in apart(finished):
-                counts += await self._put_readings(change, project, readings)
-        return counts
+            counts = [await self._put_readings(change, project, readings) for readings in apart(finished)]
+        return MessageCounts.all(counts)
 
     async def _put_readings(
         self, change: Transaction, project: str, readings: Sequence[Fetched]
@@ -358,7 +356,7 @@ class PostgresStore(PostgresReader):
         await self._put_messages(change, project, [each for _, each in found])
         kept = [kept_row(project, fetched, made) for fetched, made in found]
         await change.write_all(PUT_KEPT, [row._replace(id=written_id(row.id)) for row in kept])
-        return sum((each.counts for _, each in found), MessageCounts())
+        return MessageCounts.all(each.counts for _, each in found)
 
     async def _put_messages(self, change: Transaction, project: str, made: Sequence[Rewrite]) -> None:
         gone = [written_id(row.id) for each in made for row in each.gone]

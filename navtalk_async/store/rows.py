@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import chain, count, repeat
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from navtalk_async.models import Message, MessageType, Session, SessionStatus, as_utc, as_word
+from navtalk_async.models import Message, MessageType, Role, Session, SessionStatus, as_utc, as_word
 
 __all__ = [
     "MessageRow",
@@ -149,8 +149,8 @@ def message_rows(project: str, session_id: str, first: int, messages: Sequence[M
         [message.id for message in messages],
         repeat(session_id),
         count(first),
-        [storable(as_word(message.role)) for message in messages],
-        [storable(as_number(message.type)) for message in messages],
+        [word(message.role) for message in messages],
+        [number(message.type) for message in messages],
         [message.content for message in messages],
         [iso(message.created) for message in messages],
         raws(messages),
@@ -168,9 +168,16 @@ def raws(messages: Sequence[Message]) -> list[str]:
     ]
 
 
-def as_number(kind: MessageType | str | None) -> str | int | None:
-    """*kind* as it is written in files: a plain number where it is one."""
-    return int(kind) if isinstance(kind, int) else kind
+@lru_cache(64, typed=True)
+def word(role: Role | str | None) -> str | int | None:
+    """*role* as it is kept; there are so few of them that each is looked at once."""
+    return storable(as_word(role))
+
+
+@lru_cache(64, typed=True)
+def number(kind: MessageType | str | None) -> str | int | None:
+    """*kind* of message as it is kept: a plain number where it is one."""
+    return storable(int(kind) if isinstance(kind, int) else kind)
 
 
 def storable(value: str | int | None) -> str | int | None:

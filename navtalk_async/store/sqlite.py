@@ -29,7 +29,7 @@ from navtalk_async.store.judging import (
 from navtalk_async.store.progress_rows import KeptRow, StandingRow, as_json, kept_row, known, standing, unread
 from navtalk_async.store.rows import MessageRow, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
-from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare
+from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare, refuse_foreign
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.statements import (
     FORGET_SEEN,
@@ -229,10 +229,11 @@ class SqliteStore(SqliteReader):
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_foreign(self.path)
         real = self.path.resolve()
         self._lock = hold(real.with_name(real.name + ".lock"))
         self._db = connect(self.path)
-        prepare(self._db, self.path)
+        prepare(self._db)
 
     def _close(self) -> None:
         super()._close()
@@ -334,7 +335,7 @@ class SqliteStore(SqliteReader):
 
     def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         with self._change(project, "keep") as change:
-            return sum((self._put(change, project, each) for each in apart(finished)), MessageCounts())
+            return MessageCounts.all([self._put(change, project, each) for each in apart(finished)])
 
     def _put(self, change: Transaction, project: str, readings: Sequence[Fetched]) -> MessageCounts:
         """Write *readings*, of different sessions."""
@@ -342,7 +343,7 @@ class SqliteStore(SqliteReader):
         found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
         self._put_messages(change, [each for _, each in found])
         change.put(PUT_KEPT, [_kept(kept_row(project, fetched, made)) for fetched, made in found])
-        return sum((each.counts for _, each in found), MessageCounts())
+        return MessageCounts.all(each.counts for _, each in found)
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
         rows = self._all(

@@ -15,7 +15,7 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMism
 from navtalk_async.failpoints import reach
 from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
 
-__all__ = ["Transaction", "Turns", "connect", "connect_to_read", "hold", "prepare"]
+__all__ = ["Transaction", "Turns", "connect", "connect_to_read", "hold", "prepare", "refuse_foreign"]
 
 T = TypeVar("T")
 
@@ -193,17 +193,32 @@ def hold(path: Path) -> sqlite3.Connection:
     return lock
 
 
-def prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make *db* an archive if it is new, and refuse what is none, or a later one."""
-    application, version = recognised(db)
-    if version > SCHEMA_VERSION and application == APPLICATION_ID:
+def refuse_foreign(path: Path) -> None:
+    """Refuse a database of something else, or of a later version, before anything of it is touched.
+
+    That goes by the file's header (source: sqlite.org, "Database File Format"): even a connection that only
+    reads leaves files behind.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        header = file.read(100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return
+    pages, version, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
+    if application != APPLICATION_ID and pages > 1:
+        raise StoreBroken(f"{path} is a database of something else; choose another place.")
+    if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make *db* an archive if it is new, and one of this version if it is older."""
+    application, version = recognised(db)
     if application == APPLICATION_ID:
         for each in range(version, SCHEMA_VERSION):
             db.executescript(f"BEGIN; {UPGRADES[each]} PRAGMA user_version = {each + 1}; COMMIT;")
         return
-    if db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() != (0,):
-        raise StoreBroken(f"{path} is a database of something else; choose another place.")
     db.executescript(
         f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"

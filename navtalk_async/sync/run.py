@@ -198,7 +198,8 @@ async def check_key(client: NavTalkClient, store: Store, standing: Standing, pro
     if standing.known and not await lists_known(client, store, standing, project):
         raise StoreMismatch(
             f"The key belongs to another project: it sees none of {len(standing.known)} sessions that "
-            f"{project!r} holds. Use that project's key, or another --project."
+            f"{project!r} holds. Use that project's key, or another --project; that too where all that was "
+            "kept has been deleted."
         )
 
 
