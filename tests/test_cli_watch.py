@@ -159,3 +159,11 @@ def test_a_round_is_told_in_a_sentence():
 )
 def test_failures_are_counted_as_people_do(number, word):
     assert ordinal(number) == word
+
+
+@pytest.mark.parametrize("command", ["sync", "status", "verify", "doctor --store"])
+@pytest.mark.parametrize("address", ["postgresql:/u:secretpw@h/a", "mysql://u:secretpw@h/a"])
+async def test_an_address_that_is_none_is_refused_and_its_password_not_shown(command, address):
+    done = await navtalk(*command.split(), address)
+    assert done.code == 2
+    assert "secretpw" not in done.err

@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from navtalk_async.cli.exits import Exit, exit_code
-from navtalk_async.cli.job import Job, StorePlace, takes_job
+from navtalk_async.cli.job import Job, takes_job
 from navtalk_async.cli.options import as_formats, as_span, examples
+from navtalk_async.cli.reading import Place, as_store
 from navtalk_async.cli.reporting import Watch, reporting
 from navtalk_async.cli.running import run
 from navtalk_async.cli.scope import check_scope, in_words
@@ -66,13 +67,13 @@ def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]]) -> int:
         "navtalk sync postgresql://chats@db.example/chats",
     )
 )
-@click.argument("store", type=StorePlace(dir_okay=False, path_type=Path))
+@click.argument("store", type=as_store)
 @click.option("--watch", "every", type=as_span, metavar="SPAN", help="Go on for ever, a round every SPAN.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Tell Prometheus on this port how it is.")
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Where that port is open.")  # noqa: S104
 @takes_job
 def sync(
-    *, job: Job, store: Path | str, every: timedelta | None, metrics_port: int | None, metrics_host: str
+    *, job: Job, store: Place, every: timedelta | None, metrics_port: int | None, metrics_host: str
 ) -> int:
     """Bring the archive STORE up to date: a SQLite file, or postgresql://user@host/database.
 
@@ -92,7 +93,7 @@ def sync(
 class Task:
     """One run of `export` or `sync`."""
 
-    def __init__(self, job: Job, command: str, where: Path | str) -> None:
+    def __init__(self, job: Job, command: str, where: Place) -> None:
         self._job = job
         self._shell = job.shell
         self._command = command

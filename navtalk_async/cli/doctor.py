@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
 
 import click
 
@@ -12,6 +11,7 @@ from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.key import Key
 from navtalk_async.cli.options import examples
 from navtalk_async.cli.probes import probe_api, probe_network, probe_store
+from navtalk_async.cli.reading import Place, as_archive
 from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
@@ -26,12 +26,12 @@ MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.PROBLEM: "PROBLEM
 @click.command(epilog=examples("navtalk doctor", "navtalk doctor --store archive.db --json"))
 @click.option(
     "--store",
-    type=click.Path(path_type=Path),
+    type=as_archive,
     metavar="PATH",
-    help="Also look at this archive, or where it is to be.",
+    help="Also look at this archive, or where it is to be; or at a database, by its address.",
 )
 @may_talk_to_api
-def doctor(*, given: Given, store: Path | None) -> int:
+def doctor(*, given: Given, store: Place | None) -> int:
     """Look for what is wrong with a set-up: Python, key, network, clock, limits, archive.
 
     Nothing is kept or changed, and the key is never shown. The exit code is that of the first problem.
@@ -59,7 +59,7 @@ def check_sentence(check: Check) -> str:
     return f"{MARKS[check.verdict]:<8} {check.name}: {check.said} {check.todo}".rstrip()
 
 
-async def _checks(given: Given, store: Path | None) -> AsyncGenerator[Check, None]:
+async def _checks(given: Given, store: Place | None) -> AsyncGenerator[Check, None]:
     """Every check in turn; of the API, as far as one makes sense after those before."""
     yield check_python()
     yield check_packages()

@@ -5,21 +5,21 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import click
 
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.options import LISTING, as_span, with_options
+from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import NavTalkClient
 from navtalk_async.short_pages import ShortPages
-from navtalk_async.store.opening import opened, told
+from navtalk_async.store.opening import opened
 from navtalk_async.store.store import Store
 from navtalk_async.sync import Progress, Scope, sync
 
-__all__ = ["Job", "StorePlace", "takes_job"]
+__all__ = ["Job", "takes_job"]
 
 RUN_OPTIONS = with_options(
     LISTING,
@@ -69,20 +69,6 @@ class How(TypedDict):
     watch_max_age: timedelta | None
 
 
-class StorePlace(click.Path):
-    """Where a store is: the path of its file, or the address of a database."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See `click.ParamType.convert`."""
-        if "://" not in str(value):
-            return super().convert(value, param, ctx)
-        try:
-            told(str(value))
-        except ValueError as refusal:
-            self.fail(str(refusal), param, ctx)
-        return str(value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What is to be brought up to date, and how."""
@@ -92,7 +78,7 @@ class Job:
     project: str
     how: How
 
-    def opened(self, where: Path | str) -> AbstractAsyncContextManager[Store]:
+    def opened(self, where: Place) -> AbstractAsyncContextManager[Store]:
         """The store that is at *where*, or is made there."""
         return opened(where)
 

@@ -16,11 +16,12 @@ from anyio import to_thread
 
 from navtalk_async.cli.checks import Check, Verdict, clock_check
 from navtalk_async.cli.exits import Exit, exit_code
+from navtalk_async.cli.reading import Place, readable
 from navtalk_async.client import NavTalkClient
 from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.models import Page, Request, Response, Session, http_date
+from navtalk_async.store.opening import told
 from navtalk_async.store.sqlite_file import hold
-from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.wire.hints import hint
 from navtalk_async.wire.retry import Retry
 
@@ -111,21 +112,34 @@ def limits_check(headers: Mapping[str, str]) -> Check:
     return Check("limits", Verdict.OK, said)
 
 
-async def probe_store(path: Path) -> Sequence[Check]:
-    """Whether there is an archive at *path*, or may be one; nothing is made."""
+async def probe_store(place: Place) -> Sequence[Check]:
+    """Whether there is an archive at *place*, or may be one; nothing is made."""
+    if isinstance(place, str):
+        return [await _archive_check(place)]
+    return await _probe_file(place)
+
+
+async def _probe_file(path: Path) -> Sequence[Check]:
     path = path / "archive.db" if await to_thread.run_sync(path.is_dir) else path
     checks = await to_thread.run_sync(_place_checks, path)
     if not await to_thread.run_sync(path.exists):
         return checks
+    checks.append(await _archive_check(path))
+    if checks[-1].verdict is Verdict.OK:
+        checks.append(await to_thread.run_sync(_lock_check, path))
+    return checks
+
+
+async def _archive_check(place: Place) -> Check:
     try:
-        async with SqliteReader(path, at_a_glance=True) as reader:
+        async with readable(place) as reader:
             projects = ", ".join(each.project for each in await reader.projects()) or "none yet"
     except StoreError as failure:
         said = str(failure.args[0])
-        return [*checks, Check("archive", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))]
-    checks.append(Check("archive", Verdict.OK, f"{path} is of this version; projects: {projects}."))
-    checks.append(await to_thread.run_sync(_lock_check, path))
-    return checks
+        if isinstance(place, str) and said.startswith("There is no archive"):
+            return Check("archive", Verdict.OK, f"{told(place)} answers; there is no archive yet.")
+        return Check("archive", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
+    return Check("archive", Verdict.OK, f"{told(place)} is of this version; projects: {projects}.")
 
 
 def _place_checks(path: Path) -> list[Check]:

@@ -12,24 +12,37 @@ from navtalk_async.store import opening
 from navtalk_async.store.store import Reader
 from navtalk_async.verify.verify import ARCHIVE
 
-__all__ = ["Place", "as_place", "readable"]
+__all__ = ["Place", "as_archive", "as_place", "as_store", "readable"]
 
 Place = Path | str
 """A path, or the address of a database."""
 
 
+def as_archive(text: str) -> Place:
+    """Where a store is, or is to be; a folder stands for the archive in it."""
+    try:
+        if not opening.is_address(text):
+            return Path(text)
+        opening.told(text)
+    except ValueError as refusal:
+        raise click.BadParameter(str(refusal)) from None
+    return text
+
+
+def as_store(text: str) -> Place:
+    """Where the file or database of a store is, or is to be."""
+    place = as_archive(text)
+    if isinstance(place, Path) and place.is_dir():
+        raise click.BadParameter(f"{text} is a folder; give the path of a file.")
+    return place
+
+
 def as_place(text: str) -> Place:
     """Where a store is, that must be there already."""
-    if "://" in text:
-        try:
-            opening.told(text)
-        except ValueError as refusal:
-            raise click.BadParameter(str(refusal)) from None
-        return text
-    path = Path(text)
-    if not path.exists():
+    place = as_archive(text)
+    if isinstance(place, Path) and not place.exists():
         raise click.BadParameter(f"There is nothing at {text}.")
-    return path
+    return place
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """`navtalk sync STORE --watch`: a worker that says how it is, and renews its key."""
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from pathlib import Path
 from time import monotonic
 from typing import NoReturn
 
@@ -12,6 +11,7 @@ from navtalk_async.cli.connection import Shell
 from navtalk_async.cli.job import Job
 from navtalk_async.cli.metrics import Metrics, served
 from navtalk_async.cli.progress import line
+from navtalk_async.cli.reading import Place
 from navtalk_async.cli.reporting import Watch, again_and_again
 from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.talk import Talk, counted
@@ -31,7 +31,7 @@ RECONCILE_SECONDS = 86_400.0
 class Shift:
     """The work of `--watch`: rounds for ever, told of on stderr, and to Prometheus."""
 
-    def __init__(self, job: Job, where: Path | str, every: float) -> None:
+    def __init__(self, job: Job, where: Place, every: float) -> None:
         self._job = job
         self._shell = job.shell
         self._where = where

@@ -8,7 +8,7 @@ from navtalk_async.store.postgres_server import SCHEMES, without_password
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.sqlite_reader import SqliteReader
 
-__all__ = ["opened", "readable", "told"]
+__all__ = ["is_address", "opened", "readable", "told"]
 
 
 def opened(where: str | Path) -> SqliteStore | PostgresStore:
@@ -17,7 +17,7 @@ def opened(where: str | Path) -> SqliteStore | PostgresStore:
     Raises:
         ValueError: *where* cannot be a store.
     """
-    return PostgresStore(str(where)) if _is_address(where) else SqliteStore(where)
+    return PostgresStore(str(where)) if is_address(where) else SqliteStore(where)
 
 
 def readable(where: str | Path, *, at_a_glance: bool = False) -> SqliteReader | PostgresReader:
@@ -26,7 +26,7 @@ def readable(where: str | Path, *, at_a_glance: bool = False) -> SqliteReader | 
     Raises:
         ValueError: *where* cannot be a store.
     """
-    return PostgresReader(str(where)) if _is_address(where) else SqliteReader(where, at_a_glance=at_a_glance)
+    return PostgresReader(str(where)) if is_address(where) else SqliteReader(where, at_a_glance=at_a_glance)
 
 
 def told(where: str | Path) -> str:
@@ -35,17 +35,20 @@ def told(where: str | Path) -> str:
     Raises:
         ValueError: *where* cannot be a store.
     """
-    return without_password(str(where)) if _is_address(where) else str(where)
+    return without_password(str(where)) if is_address(where) else str(where)
 
 
-def _is_address(where: str | Path) -> bool:
+def is_address(where: str | Path) -> bool:
+    """Whether *where* is the address of a database, and no path.
+
+    Raises:
+        ValueError: it is neither.
+    """
     scheme, mark, _ = str(where).partition(":/")
-    if isinstance(where, Path):
-        # A path has but one slash there; a password must not become the name of a folder.
-        if mark and scheme in SCHEMES:
-            raise ValueError("The address of a database is a text, not a path.")
-        return False
-    if "://" not in where:
+    if scheme in SCHEMES and mark and (isinstance(where, Path) or "://" not in where):
+        # A password must not become the name of a folder.
+        raise ValueError(f"The address of a database is a text that begins with {scheme}://.")
+    if isinstance(where, Path) or "://" not in where:
         return False
     if scheme not in SCHEMES:
         raise ValueError(f"{scheme}:// is no store we know; give a path, or postgresql://user@host/database.")
