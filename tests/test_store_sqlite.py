@@ -21,7 +21,7 @@ from store_rows import (
     wanted,
 )
 
-from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
 from navtalk_async.store.judging import MessageCounts
 from navtalk_async.store.rows import content_hash, message_row, session_row
@@ -245,3 +245,17 @@ async def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_pa
             pass
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_an_archive_that_is_taken_away_meanwhile_is_noticed(how, tmp_path):
+    path = tmp_path / "archive.db"
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        path.rename(tmp_path / "old.db")
+        if how == "replaced":
+            path.write_bytes(b"")
+        with pytest.raises(StoreUnreachable, match="removed or replaced"):
+            await store.finish("default", ROUND, RUN)
+        with pytest.raises(StoreUnreachable, match="removed or replaced"):
+            await store.claim("default", api="navtalk", scope="{}")

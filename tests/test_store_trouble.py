@@ -232,3 +232,14 @@ async def test_noise_in_any_page_is_told_in_our_words_or_does_no_harm_at_all(see
             refused += 1
     assert refused
     shutil.rmtree(archive.parent)
+
+
+@pytest.mark.parametrize("command", ["verify", "doctor --store"])
+async def test_a_folder_that_may_not_be_looked_into_is_told(command, archive, open_to_all, as_nobody):
+    open_to_all.chmod(0o700)
+    try:
+        for place in (archive.parent, archive):
+            ended = await as_nobody(*command.split(), place)
+            assert_sentence(ended, 2, "looked")
+    finally:
+        open_to_all.chmod(0o755)

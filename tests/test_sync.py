@@ -448,3 +448,26 @@ async def test_any_faults_and_any_stops_end_in_the_servers_truth(seed, faults, s
                 await asyncio.gather(run, arrival, return_exceptions=True)
             await synced(box, path)
             assert await kept(path) == truth(box.world)
+
+
+async def test_a_session_that_is_seen_the_second_time_and_whose_messages_fail_is_recorded(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        bad = box.world.sessions[5]["id"]
+        await synced(box, path, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
+        box.fail_next("500", times=8, path=f"sessions/{bad}")
+        box.fail_next("400", times=20, path=f"messages?sessionId={bad}")
+        report = await synced(box, path, scope=Scope(sessions=(bad,)), project="another")
+        assert report.failed == 1
+
+
+@pytest.mark.parametrize("option", ["retry_failed", "reconcile"])
+async def test_another_projects_key_changes_nothing_whatever_is_asked_for(path, option):
+    async with Sandbox(keys={"ours": World(40, 1, messages=1), "theirs": World(40, 2)}) as box:
+        box.fail_next("400", times=20, path=f"messages?sessionId={box.keys['ours'].sessions[3]['id']}")
+        await synced(box, path, key="ours")
+        async with opened(path) as store:
+            before = (await store.failures("default"), await store.projects())
+        with pytest.raises(StoreMismatch, match="another project"):
+            await synced(box, path, key="theirs", **{option: True})
+        async with opened(path) as store:
+            assert (await store.failures("default"), await store.projects()) == before

@@ -1,5 +1,6 @@
 """A store that is read, where the command line says it is: a database, or the folder of an export."""
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,12 +22,15 @@ Place = Path | str
 def as_archive(text: str) -> Place:
     """Where a store is, or is to be; a folder stands for the archive in it."""
     try:
-        if not opening.is_address(text):
-            return Path(text)
-        opening.told(text)
+        if opening.is_address(text):
+            opening.told(text)
+            return text
     except ValueError as refusal:
         raise click.BadParameter(str(refusal)) from None
-    return text
+    path = Path(text)
+    if is_there(path) and path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise click.BadParameter(f"{text} is a folder that may not be looked into.")
+    return path
 
 
 def as_store(text: str) -> Place:
@@ -40,9 +44,17 @@ def as_store(text: str) -> Place:
 def as_place(text: str) -> Place:
     """Where a store is, that must be there already."""
     place = as_archive(text)
-    if isinstance(place, Path) and not place.exists():
+    if isinstance(place, Path) and not is_there(place):
         raise click.BadParameter(f"There is nothing at {text}.")
     return place
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything at *path*."""
+    try:
+        return path.exists()
+    except OSError as failure:
+        raise click.BadParameter(f"{path} cannot be looked at: {failure.strerror}.") from None
 
 
 @asynccontextmanager
@@ -60,6 +72,6 @@ async def readable(place: Place) -> AsyncGenerator[Reader, None]:
 
 def _archive(place: Path) -> Path:
     path = place / ARCHIVE if place.is_dir() else place
-    if not path.exists():
+    if not is_there(path):
         raise StoreUnreachable(f"There is no archive in {place}.")
     return path

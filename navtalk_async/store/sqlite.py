@@ -10,6 +10,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from navtalk_async.errors import StoreUnreachable
 from navtalk_async.failpoints import reach
 from navtalk_async.models import Place, Session
 from navtalk_async.store.judging import (
@@ -29,7 +30,7 @@ from navtalk_async.store.judging import (
 from navtalk_async.store.progress_rows import KeptRow, StandingRow, as_json, kept_row, known, standing, unread
 from navtalk_async.store.rows import MessageRow, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
-from navtalk_async.store.sqlite_file import Transaction, connect, hold, prepare, refuse_foreign
+from navtalk_async.store.sqlite_file import Transaction, connect, hold, identity, prepare, refuse_foreign
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.statements import (
     FORGET_SEEN,
@@ -109,6 +110,7 @@ class SqliteStore(SqliteReader):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._lock: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._apis: dict[str, str] = {}
 
     async def claim(
@@ -234,12 +236,18 @@ class SqliteStore(SqliteReader):
         self._lock = hold(real.with_name(real.name + ".lock"))
         self._db = connect(self.path)
         prepare(self._db)
+        self._file = identity(self.path)
 
     def _close(self) -> None:
         super()._close()
         if self._lock is not None:
             self._lock.close()
         self._lock = None
+
+    def _refuse_another_file(self) -> None:
+        """Refuse to go on in a file that nobody will find again."""
+        if identity(self.path) != self._file:
+            raise StoreUnreachable(f"{self.path} was removed or replaced while it was being written to.")
 
     def _change(self, project: str, name: str) -> Transaction:
         return Transaction(self._connection, name, project)
@@ -256,6 +264,7 @@ class SqliteStore(SqliteReader):
         retry_failed: bool,  # noqa: FBT001
         reconcile: bool,  # noqa: FBT001
     ) -> Standing:
+        self._refuse_another_file()
         with self._change(project, "claim") as change:
             # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
             change.write(
@@ -389,6 +398,7 @@ class SqliteStore(SqliteReader):
         return bool(there)
 
     def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+        self._refuse_another_file()
         with self._change(project, "finish") as change:
             change.write(FORGET_SEEN, [(project,)])
             change.write(

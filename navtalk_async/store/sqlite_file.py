@@ -15,7 +15,16 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMism
 from navtalk_async.failpoints import reach
 from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
 
-__all__ = ["Transaction", "Turns", "connect", "connect_to_read", "hold", "prepare", "refuse_foreign"]
+__all__ = [
+    "Transaction",
+    "Turns",
+    "connect",
+    "connect_to_read",
+    "hold",
+    "identity",
+    "prepare",
+    "refuse_foreign",
+]
 
 T = TypeVar("T")
 
@@ -175,6 +184,15 @@ def recognised(db: sqlite3.Connection) -> tuple[int, int]:
         db.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
     )
     return application, version
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at *path* from one that takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def hold(path: Path) -> sqlite3.Connection:

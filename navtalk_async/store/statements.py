@@ -42,7 +42,8 @@ FLAWS = {
         SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
             SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id) LIMIT ?""",
     "Session {0} was kept, and is not there.": """
-        SELECT session_id FROM sync_sessions AS y WHERE project = ? AND state <> 'failed' AND NOT EXISTS (
+        SELECT session_id FROM sync_sessions AS y
+        WHERE project = ? AND content_hash IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id) LIMIT ?""",
     "Nothing is known of how session {0} was kept.": """
         SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (

@@ -211,10 +211,10 @@ class Fetching:
             return
         await self._each(_once(list(first)), self._remember)
         await self._prove_the_server_well()
+        # What was to be looked at the first time may have failed for its messages the second.
+        before = {wanted.id: error.attempts for wanted, error in first.items()}
         rows = [
-            Failed(
-                wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + first[wanted].attempts
-            )
+            Failed(wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before[wanted.id])
             for wanted, error in self._failures.items()
         ]
         await self._store.fail(self._project, rows)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 from navtalk_async.client import NavTalkClient
@@ -87,18 +88,16 @@ async def sync(
     checked_short_pages(short_pages)
     check_scope(client, scope)
     began_at = datetime.now(UTC)
-    standing = await store.claim(
-        project,
-        api=client.dialect.api,
-        scope=scope.text(),
-        retry_failed=retry_failed,
-        reconcile=reconcile,
-    )
+    claim = partial(store.claim, project, api=client.dialect.api, scope=scope.text())
+    standing = await claim()
     progress.failed = standing.failed
     progress.resumed = standing.round is not None or bool(standing.pending)
     habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
     try:
         await check_key(client, store, standing, project)
+        if retry_failed or reconcile:
+            # Not before the key is known to be this project's: another's leaves everything as it was.
+            standing = await claim(retry_failed=retry_failed, reconcile=reconcile)
         listed = await run_round(
             client,
             store,
