@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from navtalk_async.wire.address import checked_key
+
 __all__ = ["Key", "given_key"]
 
 
@@ -16,7 +18,7 @@ class Key:
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
-        self.text = read()
+        self.renew()
 
     def __call__(self) -> str:
         """The text."""
@@ -26,9 +28,12 @@ class Key:
         """Read it again: it may have been rotated.
 
         Raises:
-            click.UsageError: it cannot be read; then it stays what it was.
+            click.UsageError: it cannot be read, or is none; then it stays what it was.
         """
-        self.text = self._read()
+        try:
+            self.text = checked_key(self._read())
+        except ValueError as refusal:
+            raise click.UsageError(str(refusal)) from None
 
 
 def given_key(variable: str, file: Path | None, command: str | None) -> str:

@@ -85,7 +85,8 @@ UPGRADES = {
     UPDATE sync_sessions SET watched = 1
     WHERE EXISTS (SELECT 1 FROM sessions AS s
                   WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id
-                  AND s.deleted_at IS NULL AND (s.status = 'active' OR s.end_time IS NULL));
+                  AND s.deleted_at IS NULL AND COALESCE(s.status, '') NOT IN ('completed', 'failed')
+                  AND (COALESCE(s.status, '') = 'active' OR s.end_time IS NULL));
     DROP TABLE old_projects; DROP TABLE old_unread; DROP TABLE sync_pending;
     """,
 }
