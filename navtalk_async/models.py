@@ -121,9 +121,9 @@ def http_date(text: str) -> datetime | None:
     """The moment that a date in an HTTP header means (RFC 9110, section 5.6.7); None if it is none."""
     try:
         moment = email.utils.parsedate_to_datetime(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -413,7 +413,7 @@ BAD = [
     ("export", "out", "--sandbox", "--base-url", "https://example.com"),
     ("export", "out", "--key", "x"),
     ("export", __file__),
-    ("sync", "postgresql://me:hush@host/db"),
+    ("sync", "mysql://me:hush@host/db"),
     ("sync", "."),
     ("sessions", "--status", "done"),
     ("sessions", "--base-url", "http://example.com"),

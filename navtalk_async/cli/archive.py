@@ -84,6 +84,8 @@ def sync(
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
         return Task(job, "sync", store).run()
+    if not every:
+        raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
     if job.shell.as_json:
         raise click.UsageError("--json tells of one run; with --watch, use --progress json.")
     work = Shift(job, store, every.total_seconds()).work(metrics_host=metrics_host, metrics_port=metrics_port)

@@ -13,6 +13,10 @@ from navtalk_async.wire.address import checked_key
 __all__ = ["Key", "given_key"]
 
 
+PATIENCE_SECONDS = 120.0
+"""How long a key command may take; somebody may have to type a password."""
+
+
 class Key:
     """The key, which may be read again from where it came; called, it gives the text."""
 
@@ -78,7 +82,11 @@ def _of_command(command: str) -> str:
         raise click.UsageError("The text of --api-key-command is empty.")
     try:
         # Its questions and complaints go to the terminal as they are; only what it prints is the key.
-        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)  # noqa: S603 - the user's own
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=PATIENCE_SECONDS)  # noqa: S603 - the user's own
+    except subprocess.TimeoutExpired:
+        raise click.UsageError(
+            f"The key command {words[0]} took longer than {PATIENCE_SECONDS:.0f} s."
+        ) from None
     except OSError as failure:
         raise click.UsageError(f"The key command {words[0]} cannot be run: {failure.strerror}.") from None
     if done.returncode:

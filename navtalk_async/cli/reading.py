@@ -58,15 +58,15 @@ def is_there(path: Path) -> bool:
 
 
 @asynccontextmanager
-async def readable(place: Place) -> AsyncGenerator[Reader, None]:
-    """The store at *place*; in the folder of an export, its archive.
+async def readable(place: Place, *, at_a_glance: bool = True) -> AsyncGenerator[Reader, None]:
+    """The store at *place*; in the folder of an export, its archive. See `opening.readable`.
 
     Raises:
         StoreUnreachable: there is none, or it cannot be read.
         StoreBroken, StoreMismatch: it is no store, or not of this version.
     """
     where = await to_thread.run_sync(_archive, place) if isinstance(place, Path) else place
-    async with opening.readable(where, at_a_glance=True) as reader:
+    async with opening.readable(where, at_a_glance=at_a_glance) as reader:
         yield reader
 
 

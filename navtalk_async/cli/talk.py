@@ -55,7 +55,7 @@ class Talk:
     def hide(self, secret: str) -> None:
         """Never show *secret* from now on."""
         # One as short as a word of ours is made up, and would be found all over what we say.
-        if len(secret) >= LEAST_UNMISTAKABLE:
+        if len(secret) >= LEAST_UNMISTAKABLE and secret not in self._secrets:
             self._secrets.append(secret)
 
     @property

@@ -101,7 +101,8 @@ async def _ask_again(
     observer, at_once = waits_told(shell.talk, shell.progress), shell.connection.concurrency
     async with shell.connection.client(observer) as client:
         try:
-            async with readable(where) as reader:
+            # The API takes its time, and others may write meanwhile.
+            async with readable(where, at_a_glance=False) as reader:
                 await verify_remote(
                     client, reader, report, percent=percent, project=project, concurrency=at_once
                 )

@@ -1,7 +1,7 @@
 """What a store makes of what comes: what is new in it, what is to be fetched, and what is watched."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -220,6 +220,8 @@ class Rewrite(NamedTuple):
     """Those that the API no longer gives."""
     held: list[tuple[str, str]]
     """The id and raw object of every message that the session has then, in order."""
+    reached: int
+    """The position behind the last message that came."""
     counts: MessageCounts
 
 
@@ -244,35 +246,58 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     ids = {message.id for message in said} if kept else set()
     stays = [row for row in _unasked(fetched, kept) if row.id not in ids]
     came = message_rows(project, fetched.wanted.id, len(stays), said)
-    held = [(row.id, row.raw) for row in (*stays, *came)]
+    reached = len(stays) + len(came)
+    # What was kept of behind a page that is taken for the last one was not asked for.
+    behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unread is not None else []
+    held = [*stays, *came, *behind]
+    told = [(row.id, row.raw) for row in held]
     if len(stays) == len(kept):
-        return Rewrite(came, [], held, MessageCounts(inserted=len(came)))
+        return Rewrite(came, [], told, reached, MessageCounts(inserted=len(came)))
+    return _changes(kept, held, {row.id for row in came}, told, reached)
+
+
+def _changes(
+    kept: Sequence[MessageRow],
+    held: Sequence[MessageRow],
+    came: Collection[str],
+    told: list[tuple[str, str]],
+    reached: int,
+) -> Rewrite:
+    """What is to be written where *held* takes the place of *kept*, some of which just *came*."""
     old = {row.id: row for row in kept}
-    moved = [row._replace(position=place) for place, row in enumerate(stays) if row.position != place]
-    put = [row for row in came if old.get(row.id) != row]
-    new = sum(row.id not in old for row in came)
-    left = {message_id for message_id, _ in held}
+    placed = [row._replace(position=place) for place, row in enumerate(held)]
+    put = [row for row in placed if old.get(row.id) != row]
+    new = sum(row.id not in old for row in placed)
+    changed = sum(row.id in came for row in put) - new
+    left = {row.id for row in held}
     gone = [row for row in kept if row.id not in left]
-    counts = MessageCounts(new, len(put) - new, len(came) - len(put), len(gone))
-    return Rewrite([*moved, *put], gone, held, counts)
+    counts = MessageCounts(new, changed, len(came) - new - changed, len(gone))
+    return Rewrite(put, gone, told, reached, counts)
 
 
 def _unasked(fetched: Fetched, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:
-    """The messages of *kept* that were not asked for, so that nothing is told by their absence."""
+    """The messages of *kept*, before those that came, that were not asked for: nothing is told by their
+    absence.
+    """
     if fetched.first:
         return kept[: fetched.first]
     since = fetched.wanted.since
     if since is None:
         return ()
     # One without a time may or may not be among those since a moment.
-    return (row for row in kept if row.created_at is None or row.created_at < since)
+    return (row for row in kept if row.created_at is None or not _is_since(since, row.created_at))
 
 
 def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Message]:
     """*messages* without those before *moment*, which a server may give all the same."""
     if moment is None:
         return list(messages)
-    return [each for each in messages if (said := iso(each.created)) is None or said >= moment]
+    return [each for each in messages if (said := iso(each.created)) is None or _is_since(moment, said)]
+
+
+def _is_since(moment: str, said: str) -> bool:
+    # Without its Z, a moment comes before its own fractions too.
+    return said >= moment.removesuffix("Z")
 
 
 def instant(moment: datetime) -> str:

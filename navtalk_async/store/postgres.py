@@ -49,6 +49,7 @@ from navtalk_async.store.statements import (
     STANDING,
     UNFINISHED,
     UNREAD,
+    UNWATCH,
 )
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
@@ -182,24 +183,27 @@ class PostgresStore(PostgresReader):
         """See `Store.missing`."""
         rows = await self._run(
             self._all,
-            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL AND start_time > ?
+            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
+            AND (?::text IS NULL OR start_time > ?)
             AND COALESCE(status, '') = COALESCE(?, status, '') AND NOT EXISTS (
                 SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
             ORDER BY start_time, id""",
-            *(project, since or "", written_word(status)),
+            *(project, since, since, written_word(status)),
         )
         return [read_id(session_id) for (session_id,) in rows]
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
         """See `Store.watched`."""
+        if since is not None:
+            await self._run(self._write, project, "unwatch", UNWATCH, project, project, since)
         rows = await self._run(
             self._all,
             """SELECT session_id FROM sync_sessions AS y JOIN sessions AS s
             ON s.project = y.project AND s.id = y.session_id
             WHERE y.project = ? AND watched AND (
-                (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
-            AND COALESCE(s.start_time, '') >= ?""",
-            *(project, fresh, fresh, since or ""),
+                (state = 'kept' AND COALESCE(read_at, '') < ?)
+                OR (state = 'pending' AND last_changed_at < ?))""",
+            *(project, fresh, fresh),
         )
         return [read_id(session_id) for (session_id,) in rows]
 
@@ -366,6 +370,10 @@ class PostgresStore(PostgresReader):
         # Should two sessions claim a message, the last one has it; one statement cannot write it twice.
         put = {row.id: row for each in made for row in each.put}
         await change.write_all(PUT_MESSAGES, [written_message(row) for row in put.values()])
+        if put:
+            # Some may have come back.
+            came = [written_id(each) for each in put]
+            await change.write("DELETE FROM sync_gone WHERE project = $1 AND id = ANY($2)", project, came)
 
     async def _fail(self, project: str, failures: Sequence[Failed]) -> None:
         async with self._change(project, "fail") as change:

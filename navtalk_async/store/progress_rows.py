@@ -50,7 +50,7 @@ def kept_row(project: str, fetched: Fetched, made: Rewrite) -> KeptRow:
         len(made.held),
         digest(made.held),
         None if fetched.unread is None else as_json(fetched.unread),
-        None if fetched.unread is None else len(made.held),
+        None if fetched.unread is None else made.reached,
     )
 
 
@@ -130,7 +130,7 @@ def counts(row: Sequence[Any]) -> Counts:
 def unread(row: Sequence[Any]) -> Unread:
     """What `statements.UNREAD` tells of a session."""
     session_id, of, following, first = row
-    return Unread(Wanted(session_id, of), msgspec.json.decode(following, type=Request), first)
+    return Unread(Wanted(session_id, of), read_or_none(following, Request), first)
 
 
 def as_json(value: object) -> str:
@@ -157,5 +157,6 @@ def _places(text: str | None) -> list[Place]:
     if text is None:
         return []
     if text.startswith("{"):
-        return [Place(msgspec.json.decode(text, type=Request))]
-    return msgspec.json.decode(text, type=list[Place])
+        return [Place(read_or_none(text, Request))]
+    places: list[Place] = read_or_none(text, list[Place])
+    return places

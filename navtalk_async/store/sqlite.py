@@ -44,6 +44,7 @@ from navtalk_async.store.statements import (
     STANDING,
     UNFINISHED,
     UNREAD,
+    UNWATCH,
 )
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
@@ -144,24 +145,26 @@ class SqliteStore(SqliteReader):
         """See `Store.missing`."""
         rows = await self._run(
             self._all,
-            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL AND start_time > ?
-            AND (? IS NULL OR status = ?) AND NOT EXISTS (
+            """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
+            AND (? IS NULL OR start_time > ?) AND (? IS NULL OR status = ?) AND NOT EXISTS (
                 SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
             ORDER BY start_time, id""",
-            (project, since or "", status, status),
+            (project, since, since, status, status),
         )
         return [session_id for (session_id,) in rows]
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
         """See `Store.watched`."""
+        if since is not None:
+            await self._run(self._write, project, "unwatch", UNWATCH, [(project, project, since)])
         rows = await self._run(
             self._all,
             """SELECT session_id FROM sync_sessions AS y JOIN sessions AS s
             ON s.project = y.project AND s.id = y.session_id
             WHERE y.project = ? AND watched = 1 AND (
-                (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
-            AND COALESCE(s.start_time, '') >= ?""",
-            (project, fresh, fresh, since or ""),
+                (state = 'kept' AND COALESCE(read_at, '') < ?)
+                OR (state = 'pending' AND last_changed_at < ?))""",
+            (project, fresh, fresh),
         )
         return [session_id for (session_id,) in rows]
 
@@ -378,7 +381,13 @@ class SqliteStore(SqliteReader):
             change.write(
                 "DELETE FROM messages WHERE project = ? AND id = ?", [(row.project, row.id) for row in gone]
             )
-        change.put(PUT_MESSAGES, [row for each in made for row in each.put])
+        put = [row for each in made for row in each.put]
+        change.put(PUT_MESSAGES, put)
+        if put and change.all("SELECT 1 FROM sync_gone WHERE project = ? LIMIT 1", (put[0].project,)):
+            # Some may have come back.
+            change.write(
+                "DELETE FROM sync_gone WHERE project = ? AND id = ?", [(row.project, row.id) for row in put]
+            )
 
     def _vanish(self, project: str, session_id: str) -> bool:
         with self._change(project, "vanish") as change:

@@ -149,7 +149,11 @@ def connect_to_read(path: Path, *, at_a_glance: bool = False) -> sqlite3.Connect
         raise StoreUnreachable(f"There is no archive at {path}.")
     # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
     ways = ["mode=ro", "mode=ro&immutable=1"]
-    if at_a_glance and not path.with_name(path.name + "-wal").exists():
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        # What was committed last is in there alone.
+        ways.pop()
+    elif at_a_glance and not log.exists():
         ways.reverse()
     for how in ways:
         address = f"{path.resolve().as_uri()}?{how}"

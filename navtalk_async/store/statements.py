@@ -16,6 +16,7 @@ __all__ = [
     "STANDING",
     "UNFINISHED",
     "UNREAD",
+    "UNWATCH",
 ]
 
 PROJECTS = """
@@ -64,10 +65,15 @@ KNOWN_ORDERS = ("start_time DESC", "start_time", "id")
 """The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
 
 RETRY = """
-UPDATE sync_sessions SET state = 'pending', reason = NULL, attempts = 0 WHERE project = ? AND state = 'failed'
+UPDATE sync_sessions SET state = 'pending', reason = NULL WHERE project = ? AND state = 'failed'
 """
 
 FORGET_SEEN = "DELETE FROM sync_seen WHERE project = ?"
+
+UNWATCH = """
+UPDATE sync_sessions SET watched = FALSE WHERE project = ? AND watched
+AND session_id IN (SELECT id FROM sessions WHERE project = ? AND start_time < ?)
+"""
 
 GIVE_UP_ROUND = "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?"
 

@@ -202,7 +202,9 @@ class Store(Reader, Protocol):
         ...
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
-        """Sessions that are watched, were read before *fresh*, and began at *since* or later."""
+        """Sessions that are watched, and were read before *fresh*. Those that began before *since* are watched
+        no longer.
+        """
         ...
 
     async def holds(self, project: str, sessions: Sequence[str]) -> bool:

@@ -88,6 +88,8 @@ class Fetching:
         self._failures: dict[Wanted, NavTalkError] = {}
         self._failures_in_a_row = 0
         self._gone: set[str] = set()
+        self._latest: dict[str, object] = {}
+        """The latest reading under way of each session."""
         self._fetched: str | None = None
         """A session whose messages were had in this run: what a well server gives again."""
 
@@ -138,8 +140,16 @@ class Fetching:
 
     async def _read(self, wanted: Wanted) -> None:
         """Ask for the messages that are *wanted*, and keep them."""
-        at = instant(self._ask.now())
-        rows = await self._rows(self._question(wanted), audited=wanted.since is None)
+        at, reading = instant(self._ask.now()), object()
+        self._latest[wanted.id] = reading
+        try:
+            rows = await self._rows(self._question(wanted), audited=wanted.since is None)
+            if self._latest.get(wanted.id) is not reading:
+                # It changed meanwhile, and is being read again: what that brings is newer.
+                return
+        finally:
+            if self._latest.get(wanted.id) is reading:
+                del self._latest[wanted.id]
         await self._commits.add(Fetched(wanted, rows.items, unread=rows.unread, at=at))
         self._fetched = wanted.id
         self._progress.messages += len(rows.items)

@@ -92,7 +92,7 @@ class Worker:
         self._heard = heard
         self._rest = rest
         self._clock = clock
-        self._number = self._failures = 0
+        self._number, self._failures = 1, 0
         self._was_well = False
         self._retried_at = clock()
 
@@ -111,7 +111,6 @@ class Worker:
 
     async def _rounds(self, store: Store) -> NoReturn:
         while True:
-            self._number += 1
             began = self._clock()
             try:
                 progress = await self._once(store, self._retries_failed(began))
@@ -124,6 +123,7 @@ class Worker:
             took = self._clock() - began
             pause = max(0.0, self._every - took)
             self._heard(RoundDone(self._number, progress, took, pause))
+            self._number += 1
             await self._rest(pause)
 
     def _retries_failed(self, now: float) -> bool:
@@ -138,6 +138,7 @@ class Worker:
         self._failures += 1
         pause = pause_after(self._failures, self._every)
         self._heard(RoundFailed(self._number, error, self._failures, pause))
+        self._number += 1
         await self._rest(pause)
 
 

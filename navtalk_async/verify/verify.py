@@ -188,15 +188,19 @@ async def _judge_store(
     beside: Lines | None = None,
 ) -> None:
     known, before = len(report.findings), await _mark(reader)
-    for about in await _projects(reader, project):
-        flaws = await reader.flaws(about.project)
-        report.found(Finding(where, each.removesuffix("."), Cure.COPY) for each in flaws)
-        if not quick:
-            lines = beside if beside is not None and about.project == beside.project else None
-            await _judge_transcripts(reader, about, where, report, lines)
-
-    if len(report.findings) > known and isinstance(reader, SqliteReader):
-        await _make_sure_of_quiet(reader, before)
+    is_readable = False
+    try:
+        for about in await _projects(reader, project):
+            flaws = await reader.flaws(about.project)
+            report.found(Finding(where, each.removesuffix("."), Cure.COPY) for each in flaws)
+            if not quick:
+                lines = beside if beside is not None and about.project == beside.project else None
+                await _judge_transcripts(reader, about, where, report, lines)
+        is_readable = True
+    finally:
+        doubtful = not is_readable or len(report.findings) > known
+        if doubtful and isinstance(reader, SqliteReader):
+            await _make_sure_of_quiet(reader, before)
 
 
 async def _mark(reader: Reader) -> Mark | None:
