@@ -202,8 +202,8 @@ class Store(Reader, Protocol):
         ...
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
-        """Sessions that are watched, and were read before *fresh*. Those that began before *since* are watched
-        no longer.
+        """Sessions that are watched, and were read before *fresh*. Those that began before *since* are
+        watched no longer.
         """
         ...
 
