@@ -13,7 +13,6 @@ from truth import opened
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.errors import ConnectFailed, ServerError
 from navtalk_async.sandbox import Faults, Sandbox, World
-from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.sync import OVERLAP, SETTLE, sync
 
 LOG = logging.getLogger(__name__)
@@ -56,10 +55,11 @@ class Picture:
             [about] = await store.projects()
             sessions, messages = Table(), Table()
             async for some in store.transcripts("default"):
-                for session, said, _ in some:
+                for session, said, *_ in some:
                     sessions[session.id] = session
                     messages.update({row.id: row for row in said})
-            sync = await everything_of(store, "sync_sessions", 2)
+            rows = await store._run(store._all, "SELECT * FROM sync_sessions")
+            sync = Table({tuple(row[:2]): tuple(row) for row in rows})
         return cls(sessions, messages, sync, about.changes)
 
     @property
@@ -67,19 +67,12 @@ class Picture:
         return {key: row for key, row in self.sessions.items() if row.deleted_at is None}
 
 
-async def everything_of(store, table, key):
-    """All rows of *table* by their first columns, where the store is one that can be looked into."""
-    if not isinstance(store, SqliteStore):
-        return Table()
-    return Table({row[:key]: row for row in await store._run(store._all, f"SELECT * FROM {table}")})
-
-
 @dataclass
 class Year:
     """The world, its clock, and what happens as it goes on."""
 
     box: Sandbox
-    address: object
+    address: str
     now: datetime
     dice: Random = field(default_factory=lambda: Random(365))
     key: str = "first"
@@ -308,12 +301,6 @@ def assert_nothing_needless(before, after):
         old = before.sessions.get(key)
         if old is not None and old.raw == row.raw and old.deleted_at == row.deleted_at:
             assert row == old
-
-
-@pytest.fixture(params=["archive.db"])
-def address(request, tmp_path):
-    """A store, as `navtalk sync` is given it."""
-    return tmp_path / request.param
 
 
 async def away_for_an_hour(year):
