@@ -12,7 +12,7 @@ PARENT = """
 import json, os, signal, sys
 from collections import Counter
 
-import aiohttp, asyncpg, rich, uvloop
+import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, rich, uvloop
 
 from navtalk_async import client, failpoints, models
 from navtalk_async.cli.app import run_app

@@ -24,6 +24,7 @@ KILLED = -9
 ANSWERS = Answers(max_page=12, cursor_on_last_page=False)
 """Pages so short that a small world takes several of them, and many a session more than one."""
 
+
 @dataclass
 class Scene:
     """What there is when the run begins that will be killed."""
