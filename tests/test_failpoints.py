@@ -40,7 +40,7 @@ class Scene:
 
 
 def a_world(**options):
-    return World(40, messages=lambda number: number % 16, **options)
+    return World(28, messages=lambda number: number % 16, **options)
 
 
 def going_on(world):
@@ -64,7 +64,7 @@ async def after_changes(sync):
     world.change_session(talks["id"], title="again")
     for said in world.messages(talks["id"])[:3]:
         world.remove_message(talks["id"], said["id"])
-    for number in range(30):
+    for number in range(20):
         new = world.add_session(start_time=ends["startTime"])
         for said in range(number % 16):
             world.add_message(new["id"], f"new {said}")
@@ -258,5 +258,5 @@ async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, a
         *(phase.__name__, type(archive).__name__, len(set(arrivals)), len(died), dict(stage.left)),
     )
     assert set(died) == set(arrivals)
-    assert len(died) >= 20
+    assert len(set(arrivals)) >= 12
     assert isinstance(archive, Schema) or stage.left["a log to play back"] >= len(died) // 3
