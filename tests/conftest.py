@@ -45,6 +45,12 @@ def new_place(request, tmp_path):
     return make
 
 
+@pytest.fixture
+async def address(new_place):
+    """A store that is not there yet, as `navtalk sync` is given it."""
+    return await new_place()
+
+
 class Scripted:
     """A server of one answer: every request's head is kept, and answered with the same bytes."""
 

@@ -12,7 +12,7 @@ PARENT = """
 import json, os, signal, sys
 from collections import Counter
 
-import aiohttp, anyio._backends._asyncio, rich, uvloop
+import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, rich, uvloop
 
 from navtalk_async import client, failpoints, models
 from navtalk_async.cli.app import run_app
@@ -124,6 +124,20 @@ class Forks:
         run = await self.begin(*arguments, **options)
         await run.ended()
         return run
+
+
+DESK = b"GET /_sandbox/counts HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"
+
+
+async def settled(box):
+    """Until the server has read all that a dead process had sent, and seen its connections closed."""
+    # Those that it had opened and that stand in the door are let in before ours, and only then are counted.
+    reader, writer = await asyncio.open_connection(box.host, box.port)
+    writer.write(DESK)
+    await reader.read()
+    writer.close()
+    while box._door.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

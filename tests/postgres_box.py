@@ -64,6 +64,22 @@ async def new_schema(address):
     return f"{address}&search_path={name}"
 
 
+async def copy_schema(source, target):
+    """Put what is in the schema at the address *source* into the one at *target*, and nothing else."""
+    address = source
+    source, target = (each.rpartition("search_path=")[2] for each in (source, target))
+    db = await asyncpg.connect(address)
+    try:
+        tables = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", source)
+        steps = [f"DROP SCHEMA {target} CASCADE", f"CREATE SCHEMA {target}"]
+        for (table,) in tables:
+            steps.append(f"CREATE TABLE {target}.{table} (LIKE {source}.{table} INCLUDING ALL)")
+            steps.append(f"INSERT INTO {target}.{table} SELECT * FROM {source}.{table}")
+        await db.execute("; ".join(steps))
+    finally:
+        await db.close()
+
+
 async def answered(address, *statements):
     """The rows that the database at *address* answers to the last of *statements*."""
     db = await asyncpg.connect(address)

@@ -2,50 +2,47 @@
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
-import sys
 from collections import Counter
 
 import pytest
-from forks import forking
+from forks import forking, settled
+from postgres_box import new_schema
 from truth import assert_finished
 
 from navtalk_async.sandbox import Answers, Sandbox, World
 
+LOG = logging.getLogger(__name__)
 CONCURRENCY = 8
+BARE = Answers(cursor_on_last_page=False)
 AT_ONCE = 16
 
 
-async def begin_export(box, folder):
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "navtalk_async.cli", "export", str(folder), "--format", "jsonl"),
-        *("--base-url", box.url, "--concurrency", str(CONCURRENCY), "--progress", "none"),
-        env={**os.environ, "NAVTALK_API_KEY": "k"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+async def begin_export(box, forks, folder):
+    return await forks.begin(
+        *("export", folder, "--format", "jsonl", "--progress", "none"),
+        *("--base-url", box.url, "--concurrency", CONCURRENCY),
+        env={"NAVTALK_API_KEY": "k"},
     )
 
 
-async def killed_after(box, folder, requests):
+async def killed_after(box, forks, folder, requests):
     """Kill an export as soon as *requests* more have arrived; False if it ended before."""
-    process = await begin_export(box, folder)
-    arrival = asyncio.create_task(box.arrived(box.counts.total + requests))
-    ended = asyncio.create_task(process.communicate())
-    await asyncio.wait([arrival, ended], return_when=asyncio.FIRST_COMPLETED)
-    killed = not ended.done()
-    arrival.cancel()
-    if killed:
-        process.kill()
-    await ended
+    killed = await killed_at(box, await begin_export(box, forks, folder), requests)
+    await settled(box)
     return killed
 
 
-async def finished(box, folder):
-    process = await begin_export(box, folder)
-    _, talk = await process.communicate()
-    assert process.returncode == 0, talk.decode()
+async def finished(box, forks, folder):
+    run = await begin_export(box, forks, folder)
+    assert await run.ended() == 0, run.err
+    return lines_of(folder)
+
+
+def lines_of(folder):
     return [json.loads(line) for line in (folder / "transcripts.jsonl").read_bytes().splitlines()]
 
 
@@ -64,39 +61,48 @@ def asked_again(box):
 
 @pytest.mark.parametrize("requests", [1, 3, 60, 170, 245])
 async def test_an_export_killed_at_any_request_is_finished_by_the_same_command(tmp_path, requests):
-    async with Sandbox(World(250, messages=3), answers=Answers(cursor_on_last_page=False)) as box:
-        assert await killed_after(box, tmp_path, requests)
-        assert_everything_once(await finished(box, tmp_path), box.world)
+    async with (
+        Sandbox(World(250, messages=3), answers=BARE) as box,
+        forking() as forks,
+    ):
+        assert await killed_after(box, forks, tmp_path, requests)
+        assert_everything_once(await finished(box, forks, tmp_path), box.world)
         assert len(asked_again(box)) <= CONCURRENCY
 
 
 async def test_an_export_killed_again_and_again_loses_nothing_and_never_starts_over(tmp_path):
     dice = random.Random(7)
     kills = 0
-    async with Sandbox(World(250, messages=3), answers=Answers(cursor_on_last_page=False)) as box:
-        while kills < 8 and await killed_after(box, tmp_path, dice.randint(1, 60)):
+    async with (
+        Sandbox(World(250, messages=3), answers=BARE) as box,
+        forking() as forks,
+    ):
+        while kills < 8 and await killed_after(box, forks, tmp_path, dice.randint(1, 60)):
             kills += 1
-        assert_everything_once(await finished(box, tmp_path), box.world)
+        assert_everything_once(await finished(box, forks, tmp_path), box.world)
         assert kills >= 4
         assert len(asked_again(box)) <= kills * CONCURRENCY
 
 
 async def test_a_finished_export_run_again_asks_only_for_the_overlap(tmp_path):
-    async with Sandbox(World(250, messages=3), answers=Answers(cursor_on_last_page=False)) as box:
-        first = await finished(box, tmp_path)
+    async with (
+        Sandbox(World(250, messages=3), answers=BARE) as box,
+        forking() as forks,
+    ):
+        first = await finished(box, forks, tmp_path)
         box.counts.reset()
-        assert await finished(box, tmp_path) == first
+        assert await finished(box, forks, tmp_path) == first
         going_on = {session["id"] for session in box.world.sessions if session["status"] == 0}
         assert set(box.counts.messages_by_session) == going_on
         assert box.counts.by_kind["sessions"] + box.counts.session_gets <= 4 + len(going_on)
 
 
-async def killed_at(box, run, requests, dice):
-    """Kill *run* when *requests* more have arrived, at once or a moment later; False if it ended before."""
+async def killed_at(box, run, requests, turns=0):
+    """Kill *run* when *requests* more have arrived, and so many turns later; False if it ended before."""
     arrival = asyncio.create_task(box.arrived(box.counts.total + requests))
     ended = asyncio.create_task(run.ended())
     await asyncio.wait([arrival, ended], return_when=asyncio.FIRST_COMPLETED)
-    for _ in range(dice.randrange(200)):
+    for _ in range(turns):
         await asyncio.sleep(0)
     arrival.cancel()
     if not ended.done():
@@ -104,26 +110,25 @@ async def killed_at(box, run, requests, dice):
     return await ended == -signal.SIGKILL
 
 
-async def settled(box):
-    """Until the server has read all that a dead process had sent, and seen its connections closed."""
-    while box._door.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
-        await asyncio.sleep(0)
+class Job:
+    """One export or sync of *box*, killed again and again until it is finished."""
 
-
-class Export:
-    """One export of *box*, killed again and again until it is finished."""
-
-    def __init__(self, box, forks, folder):
+    def __init__(self, box, forks, command, where):
         self.box = box
         self.forks = forks
-        self.folder = folder
+        self.command = command, where
         self.kills = self.pages = 0
         self._asked_in = {}
         self._again = Counter()
 
+    @property
+    def again(self):
+        """How many sessions were asked for again, of all that a kill interrupted."""
+        return self._again.total()
+
     async def begin(self):
         return await self.forks.begin(
-            *("export", self.folder, "--progress", "none", "--base-url", self.box.url),
+            *(*self.command, "--progress", "none", "--base-url", self.box.url),
             *("--concurrency", AT_ONCE),
             env={"NAVTALK_API_KEY": "k"},
         )
@@ -144,7 +149,7 @@ class Export:
 
     async def kill(self, dice):
         """Run it until it is killed; False if it came to its end."""
-        if not await killed_at(self.box, await self.begin(), dice.randint(1, 50), dice):
+        if not await killed_at(self.box, await self.begin(), dice.randint(1, 50), dice.randrange(200)):
             return False
         await settled(self.box)
         self.assert_little_was_asked_again()
@@ -155,9 +160,8 @@ class Export:
         run = await self.begin()
         assert await run.ended() == 0, run.err
         self.assert_little_was_asked_again()
-        await assert_finished(self.folder / "archive.db", self.box.world)
-        lines = [json.loads(line) for line in (self.folder / "transcripts.jsonl").read_bytes().splitlines()]
-        assert_everything_once(lines, self.box.world)
+        # Every page of the listing once, and after a kill those that were under way.
+        assert self.pages <= 21 + self.kills * AT_ONCE
 
 
 @pytest.mark.timeout(400)
@@ -170,12 +174,49 @@ async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(
         while kills < 100:
             answers = Answers(cursor_on_last_page=exports % 2 == 1)
             async with Sandbox(World(2000, seed=exports, mean_messages=4), answers=answers) as box:
-                export = Export(box, forks, tmp_path / str(exports))
+                folder = tmp_path / str(exports)
+                export = Job(box, forks, "export", folder)
                 while export.kills < 50 and await export.kill(dice):
                     pass
                 await export.finish()
-                # Every page of the listing once, and after a kill those that were under way.
-                assert export.pages <= 21 + export.kills * AT_ONCE
+                await assert_finished(folder / "archive.db", box.world)
+                assert_everything_once(lines_of(folder), box.world)
             exports += 1
             kills += export.kills
     assert exports >= 2
+
+
+@pytest.mark.timeout(200)
+async def test_twenty_kills_of_large_syncs_into_postgresql_lose_nothing_and_double_nothing(postgres):
+    asyncio.get_running_loop().set_debug(False)
+    dice = random.Random(29)
+    kills = 0
+    async with forking() as forks:
+        while kills < 20:
+            async with Sandbox(World(2000, seed=kills, mean_messages=4)) as box:
+                job = Job(box, forks, "sync", place := await new_schema(postgres))
+                while kills + job.kills < 20 and await job.kill(dice):
+                    pass
+                await job.finish()
+                await assert_finished(place, box.world)
+            kills += job.kills
+    LOG.info("%s kills, %s sessions asked for again", kills, job.again)
+
+
+async def test_two_workers_on_one_database_exclude_each_other_until_one_is_killed(postgres):
+    place = await new_schema(postgres)
+    async with Sandbox(World(20, messages=3)) as box, forking() as forks, forking() as others:
+        # The first one has the right to write before it asks for anything.
+        box.hold()
+        first = await Job(box, forks, "sync", place).begin()
+        await box.arrived(1)
+        second = await Job(box, others, "sync", place).begin()
+        assert await second.ended() == 11
+        assert "Another run is writing to" in second.err
+        assert box.counts.total == 1
+        os.kill(first.pid, signal.SIGKILL)
+        assert await first.ended() == -signal.SIGKILL
+        box.release()
+        third = await Job(box, others, "sync", place).begin()
+        assert await third.ended() == 0, third.err
+        await assert_finished(place, box.world)

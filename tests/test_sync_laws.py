@@ -4,13 +4,11 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from truth import assert_finished, held, opened
+from truth import assert_finished, everything, held, opened
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
@@ -47,12 +45,6 @@ class Clock:
 @pytest.fixture
 def clock():
     return Clock()
-
-
-@pytest.fixture(params=["archive.db"])
-def address(request, tmp_path):
-    """A store, as `navtalk sync` is given it."""
-    return tmp_path / request.param
 
 
 async def synced(box, address, *, client=None, **options):
@@ -197,8 +189,8 @@ async def test_a_run_stopped_after_its_listing_lists_no_more_than_the_overlap_a_
     address, clock, until
 ):
     async with Sandbox(World(0), answers=Answers(max_page=10, cursor_on_last_page=False), clock=clock) as box:
-        for hour in range(500):
-            box.world.add_session(start_time=clock.before(hours=500 - hour))
+        for hour in range(200):
+            box.world.add_session(start_time=clock.before(hours=200 - hour))
         slow = box.world.sessions[-1]["id"]
         box.fail_next("hang", path=f"sessionId={slow}")
         run = asyncio.create_task(synced(box, address))
@@ -241,19 +233,17 @@ async def store(address):
 
 
 @given(readings=st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=4), at_once=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_they_are_kept_at_once(
-    readings, at_once
+    new_place, readings, at_once
 ):
-    with TemporaryDirectory() as folder:
-        address = Path(folder, "archive.db")
-        async with opened(address) as store:
-            await store.claim("default", api="navtalk", scope="{}")
-            [wanted] = await journalled(store, [session(1)])
-            fetched = [Fetched(wanted, [message(each) for each in sorted(said)]) for said in readings]
-            for some in [fetched] if at_once else [[each] for each in fetched]:
-                await store.keep("default", some)
-        [(_, messages, _)] = await held(address)
+    async with opened(await new_place()) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        [wanted] = await journalled(store, [session(1)])
+        fetched = [Fetched(wanted, [message(each) for each in sorted(said)]) for said in readings]
+        for some in [fetched] if at_once else [[each] for each in fetched]:
+            await store.keep("default", some)
+        [(_, messages, _)] = await everything(store)
         assert [each["id"] for each in messages] == [message(n).id for n in sorted(readings[-1])]
 
 
@@ -374,7 +364,11 @@ async def arrived_or_over(box, more, run):
     await asyncio.gather(arrival, return_exceptions=True)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(
     seed=st.integers(0, 1000),
     answers=st.builds(
@@ -386,24 +380,22 @@ async def arrived_or_over(box, more, run):
     ),
     spells=spells,
 )
-async def test_any_faults_stops_and_changes_end_in_the_servers_truth(seed, answers, spells):
+async def test_any_faults_stops_and_changes_end_in_the_servers_truth(new_place, seed, answers, spells):
     # Hundreds of runs are too many for every one of their tasks to be traced.
     asyncio.get_running_loop().set_debug(False)
-    clock = Clock()
-    with TemporaryDirectory() as folder:
-        address = Path(folder, "archive.db")
-        world = World(12, seed, mean_messages=4)
-        for hours in range(9):
-            new = world.add_session(start_time=clock.before(hours=3 * hours), status=hours % 2)
-            world.add_message(new["id"], "hello")
-        async with Sandbox(world, seed=seed, answers=answers, clock=clock) as box:
-            for spell in spells:
-                await lived_through(box, address, clock, spell)
-                clock.on(minutes=20)
-            # What failed in bad weather is tried again; and what changed while it was compared, compared.
-            for _ in range(2):
-                await synced(box, address, retry_failed=True, reconcile=True)
-                clock.on(minutes=20)
-            await assert_finished(address, world)
-            gone = {each.session["id"] for each in await held(address) if each.is_gone}
-            assert not gone & {each["id"] for each in world.sessions}
+    clock, address = Clock(), await new_place()
+    world = World(12, seed, mean_messages=4)
+    for hours in range(9):
+        new = world.add_session(start_time=clock.before(hours=3 * hours), status=hours % 2)
+        world.add_message(new["id"], "hello")
+    async with Sandbox(world, seed=seed, answers=answers, clock=clock) as box:
+        for spell in spells:
+            await lived_through(box, address, clock, spell)
+            clock.on(minutes=20)
+        # What failed in bad weather is tried again; and what changed while it was compared, compared.
+        for _ in range(2):
+            await synced(box, address, retry_failed=True, reconcile=True)
+            clock.on(minutes=20)
+        await assert_finished(address, world)
+        gone = {each.session["id"] for each in await held(address) if each.is_gone}
+        assert not gone & {each["id"] for each in world.sessions}

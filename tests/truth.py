@@ -4,13 +4,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from navtalk_async.store.opening import opened
 from navtalk_async.store.rows import content_hash, digest
-from navtalk_async.store.sqlite import SqliteStore
-
-
-def opened(address):
-    """The store at *address*, as `navtalk sync` is given it."""
-    return SqliteStore(address)
 
 
 class Held(NamedTuple):
@@ -24,9 +19,14 @@ class Held(NamedTuple):
 async def held(address, project="default"):
     """Everything that the store at *address* holds, in order; what it says of itself must be right."""
     async with opened(address) as store:
-        found = [each async for some in store.transcripts(project) for each in some]
-        assert await store.flaws(project) == []
-        counts = await store.counts(project)
+        return await everything(store, project)
+
+
+async def everything(store, project="default"):
+    """See `held`."""
+    found = [each async for some in store.transcripts(project) for each in some]
+    assert await store.flaws(project) == []
+    counts = await store.counts(project)
     assert counts.sessions == len(found)
     assert counts.messages == sum(len(each.messages) for each in found)
     for session, messages, told, _ in found:
@@ -50,14 +50,14 @@ def truth(world):
 
 async def assert_finished(address, world, project="default", *, failed=0):
     """The store holds what *world* has, and nothing is left to do but what has *failed*."""
-    found = await held(address, project)
+    async with opened(address) as store:
+        found = await everything(store, project)
+        counts = await store.counts(project)
+        [about] = await store.projects()
     there = [(each.session, each.messages) for each in found if not each.is_gone]
     if failed:
         assert [session for session, _ in there] == world.sessions
     else:
         assert there == truth(world)
-    async with opened(address) as store:
-        counts = await store.counts(project)
-        [about] = await store.projects()
     assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
     assert about.round is None
