@@ -240,7 +240,7 @@ async def test_an_unread_session_that_is_gone_or_whose_cursor_is_refused_ends_no
         with closing(sqlite3.connect(tmp_path / "archive.db")) as db, db:
             worn = stale.next.having(cursor="worn out")
             db.execute(
-                "UPDATE sync_unread SET next = ? WHERE session_id = ?",
+                "UPDATE sync_sessions SET next = ? WHERE session_id = ?",
                 (msgspec.json.encode(worn).decode(), stale.wanted.id),
             )
         report, unread = await audited(box, tmp_path / "archive.db", "follow")

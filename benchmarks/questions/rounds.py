@@ -77,8 +77,26 @@ async def rounds(job: Job) -> Figures:
     early, late = looks.seen.values()
     grown = {name: late[name] / early[name] for name in late}
     return {"memory": late["memory"], "round": 1e3 * meter.wall_seconds / job.size} | {
-        f"grown {name}": value for name, value in grown.items()
+        f"{name} grown": value for name, value in grown.items()
     }
+
+
+GROWN = {
+    "memory": ("Peak memory", 1.03),
+    "descriptors": ("Descriptors", 1.0),
+    "tasks": ("Tasks", 1.0),
+    "objects": ("Python objects", 1.01),
+}
+"""What may grow, what it is called, and by how much at the most."""
+
+
+def grown(name: str) -> Bar:
+    what, at_most = GROWN[name]
+    return Bar(
+        says=f"{what} of a worker after all its rounds, times those after a tenth",
+        value=lambda of: of(f"{name} grown", OURS),
+        at_most=at_most,
+    )
 
 
 QUESTION = Question(
@@ -86,20 +104,9 @@ QUESTION = Question(
     figures=(
         Figure(name="memory", unit="MiB at the peak", form=".1f"),
         Figure(name="round", unit="ms a round", form=".2f"),
+        *(Figure(name=f"{name} grown", unit=f"times the {name}", form=".3f") for name in GROWN),
     ),
-    bars=tuple(
-        Bar(
-            says=f"{what} of a worker after all its rounds, times those after a tenth",
-            value=lambda of, name=name: of(f"grown {name}", OURS),  # type: ignore[misc]
-            at_most=bound,
-        )
-        for what, name, bound in (
-            ("Peak memory", "memory", 1.03),
-            ("Descriptors", "descriptors", 1.0),
-            ("Tasks", "tasks", 1.0),
-            ("Python objects", "objects", 1.01),
-        )
-    ),
+    bars=tuple(map(grown, GROWN)),
     world=world,
     rounds=1,
     size=10_000,
