@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_rows import NOW, SETTLE, clock, message, session
 
+from navtalk_async.models import Request
 from navtalk_async.store.judging import (
     FULL_PAGE,
     Clock,
     Fetched,
     Known,
+    MessageCounts,
     Wanted,
     apart,
     instant,
@@ -234,3 +236,17 @@ def test_a_time_is_kept_as_the_moment_it_means(moment):
 )
 def test_times_of_other_forms_become_the_same_form(text, kept):
     assert iso(text) == kept
+
+
+def test_what_was_kept_of_behind_a_page_that_is_trusted_stays():
+    kept = [message_row("p", "s", n, message(n)) for n in range(5)]
+    further = Request(path="/api/chat/messages")
+    found = rewritten("p", Fetched(Wanted("s", "h"), [message(0), message(9)], unread=further), kept)
+    assert [each for each, _ in found.held] == [message(n).id for n in (0, 9, 2, 3, 4)]
+    assert (found.reached, found.counts) == (2, MessageCounts(inserted=1, same=1, vanished=1))
+
+
+def test_a_message_within_the_second_since_which_is_asked_is_not_from_before():
+    late = message(7, created="2025-11-12T18:20:43.5Z")
+    wanted = Wanted("s", "h", "2025-11-12T18:20:43Z")
+    assert [each for each, _ in rewritten("p", Fetched(wanted, [late]), []).held] == [late.id]

@@ -471,3 +471,23 @@ async def test_another_projects_key_changes_nothing_whatever_is_asked_for(path, 
             await synced(box, path, key="theirs", **{option: True})
         async with opened(path) as store:
             assert (await store.failures("default"), await store.projects()) == before
+
+
+async def test_a_session_too_old_to_be_waited_for_is_watched_no_longer(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        going_on = box.world.add_session(status=0, endTime=None)
+        await synced(box, path)
+        for age, times in ((None, 2), (timedelta(days=1), 2), (None, 2)):
+            await synced(box, path, watch_max_age=age, overlap=timedelta(0))
+            assert box.counts.messages_by_session[going_on["id"]] <= times + 1
+        async with opened(path) as store:
+            assert (await store.counts("default")).watched == 0
+
+
+async def test_a_session_without_a_begin_that_is_gone_is_found_by_reconciling(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        timeless = box.world.add_session()
+        box.world.change_session(timeless["id"], startTime="")
+        await synced(box, path)
+        box.world.remove_session(timeless["id"])
+        assert (await synced(box, path, reconcile=True)).vanished == 1
