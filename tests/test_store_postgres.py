@@ -4,8 +4,10 @@ shown, and nothing is written by who does not hold the lock.
 
 import asyncio
 import signal
+import socket
 import sys
 import traceback
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ from navtalk_async.failpoints import arm
 from navtalk_async.store.opening import opened, readable, told
 from navtalk_async.store.postgres import PostgresStore
 from navtalk_async.store.postgres_reader import PostgresReader
+from navtalk_async.store.postgres_server import PATIENCE, Address, Patience, close, connect
 
 
 @pytest.fixture
@@ -281,6 +284,155 @@ async def test_an_error_while_nobody_waits_is_left_to_the_next_call(place, quiet
                 await call
             with pytest.raises(StoreError):
                 await store.counts("default")
+
+
+class Wire:
+    """The way to a database over TCP, which goes mute when it is told to: nothing gets through any more, and
+    nobody hangs up.
+    """
+
+    def __init__(self, place):
+        rest, _, schema = place.rpartition("&search_path=")
+        self._socket = f"{rest.rpartition('host=')[2]}/.s.PGSQL.5432"
+        self._schema = schema
+        self.place = ""
+        self.is_mute = False
+        self.swallowed = asyncio.Event()
+
+    async def serve(self, reader, writer):
+        inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
+        try:
+            await asyncio.gather(self._carry(reader, inner_writer), self._carry(inner_reader, writer))
+        finally:
+            for each in (writer, inner_writer):
+                each.transport.abort()
+
+    async def _carry(self, reader, writer):
+        try:
+            while some := await reader.read(65_536):
+                if self.is_mute:
+                    self.swallowed.set()
+                else:
+                    writer.write(some)
+        except ConnectionError:
+            pass
+        writer.close()
+
+    @asynccontextmanager
+    async def laid(self):
+        async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            query = f"sslmode=disable&search_path={self._schema}"
+            self.place = f"postgresql://postgres@127.0.0.1:{port}/postgres?{query}"
+            yield self
+
+
+@pytest.fixture
+async def wire(place):
+    async with Wire(place).laid() as wire:
+        yield wire
+
+
+BRIEF = Patience(read=0.3, write=0.3, grace=0.3, farewell=0.1)
+
+
+async def reading(store):
+    await store.counts("default")
+
+
+async def writing(store):
+    await journal(store, session(2))
+
+
+@pytest.mark.parametrize("first", [reading, writing])
+async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_once(wire, first):
+    async with PostgresStore(wire.place, patience=BRIEF) as store:
+        await claimed(store)
+        wire.is_mute = True
+        with pytest.raises(StoreError, match="does not answer"):
+            await first(store)
+        async with asyncio.timeout(BRIEF.read):
+            for then in [reading, writing] * 20:
+                with pytest.raises(StoreError, match="does not answer"):
+                    await then(store)
+    with pytest.raises(StoreError, match="does not answer"):
+        await store.counts("default")
+
+
+async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
+    async with opened(wire.place) as store:
+        await journal(await claimed(store), *(session(n) for n in range(60)))
+    async with PostgresReader(wire.place, patience=BRIEF) as reader:
+        some = reader.transcripts("default")
+        assert await anext(some)
+        wire.is_mute = True
+        with pytest.raises(StoreError, match="does not answer"):
+            await anext(some)
+
+
+async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(wire):
+    store = PostgresStore(wire.place, patience=BRIEF)
+    async with store:
+        await claimed(store)
+        wire.is_mute = True
+        with pytest.raises(StoreError, match="does not answer"):
+            await store.counts("default")
+    wire.is_mute = False
+    async with store:
+        await journal(await claimed(store), session(1))
+        assert (await store.counts("default")).sessions == 1
+
+
+@pytest.mark.parametrize("work", [reading, writing])
+async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
+    async def run():
+        async with PostgresStore(wire.place, patience=PATIENCE._replace(grace=0.2, farewell=0.1)) as store:
+            await claimed(store)
+            wire.is_mute = True
+            await work(store)
+
+    running = asyncio.create_task(run())
+    await wire.swallowed.wait()
+    running.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+@pytest.mark.parametrize("work", [reading, writing])
+async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, work):
+    store = PostgresStore(wire.place, patience=PATIENCE._replace(grace=0.2, farewell=0.1))
+    async with store:
+        await claimed(store)
+        wire.is_mute = True
+        working = asyncio.create_task(work(store))
+        await wire.swallowed.wait()
+        async with asyncio.timeout(10):
+            await store.close()
+            with pytest.raises(StoreError, match="does not answer"):
+                await working
+
+
+async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_server_answers(wire):
+    async with opened(wire.place) as store:
+        await claimed(store)
+        call = asyncio.create_task(journal(store, *(session(n) for n in range(2000))))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (await store.counts("default")).sessions == 2000
+
+
+async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
+    db = await connect(Address(wire.place), PATIENCE)
+    try:
+        tcp = db._transport.get_extra_info("socket")
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+    finally:
+        await close(db, PATIENCE)
 
 
 async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(place):

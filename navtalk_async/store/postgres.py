@@ -26,7 +26,15 @@ from navtalk_async.store.judging import (
     rewritten,
 )
 from navtalk_async.store.postgres_reader import PostgresReader, grouped
-from navtalk_async.store.postgres_server import Transaction, connect, hold, numbered, prepare
+from navtalk_async.store.postgres_server import (
+    PATIENCE,
+    Patience,
+    Transaction,
+    connect,
+    hold,
+    numbered,
+    prepare,
+)
 from navtalk_async.store.postgres_text import (
     plain,
     read_id,
@@ -145,11 +153,11 @@ class PostgresStore(PostgresReader):
         StoreUnreachable: the user, the database or the schema is refused.
         StoreBroken: there is something else of the same names, or it is damaged.
         StoreMismatch: it was written by a newer version.
-        StoreError: the server is away.
+        StoreError: the server is away, or does not answer.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, *, patience: Patience = PATIENCE) -> None:
+        super().__init__(url, patience=patience)
         self._apis: dict[str, str] = {}
 
     async def claim(
@@ -244,12 +252,13 @@ class PostgresStore(PostgresReader):
     # What follows runs one at a time.
 
     async def _open(self) -> None:
-        self._db = await connect(self._address)
+        self._is_silent = False
+        self._db = await connect(self._address, self._patience)
         await hold(self._db, self._address)
         await prepare(self._db, self._address)
 
     def _change(self, project: str, name: str) -> Transaction:
-        return Transaction(self._connection, name, project)
+        return Transaction(self._connection, name, project, self._patience)
 
     async def _write(self, project: str, name: str, statement: str, *values: object) -> None:
         async with self._change(project, name) as change:

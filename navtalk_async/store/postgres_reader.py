@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from navtalk_async.errors import StoreError
 from navtalk_async.store.postgres_server import (
+    PATIENCE,
     Address,
+    Patience,
     Turns,
     close,
     connect_to_read,
     in_our_words,
     numbered,
+    silent,
 )
 from navtalk_async.store.postgres_text import read_id, read_message, read_session, written_id
 from navtalk_async.store.progress_rows import about, counts
@@ -54,13 +57,15 @@ class PostgresReader:
         StoreUnreachable: there is no archive, or it is not for us.
         StoreBroken: it is damaged, or there is something else.
         StoreMismatch: it was written by another version.
-        StoreError: the server is away.
+        StoreError: the server is away, or does not answer.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: Patience = PATIENCE) -> None:
         self._address = Address(url)
-        self._run = Turns(self._address)
+        self._patience = patience
+        self._run = Turns(self._address, self._hang_up, grace=patience.grace)
         self._db: Connection | None = None
+        self._is_silent = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._address}>"
@@ -79,7 +84,8 @@ class PostgresReader:
         await surely(self.close())
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database. What is under way is given a few seconds to end."""
+        self._run.hurry()
         await self._run(self._close)
 
     async def projects(self) -> list[About]:
@@ -99,7 +105,7 @@ class PostgresReader:
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Reader.transcripts`."""
         with in_our_words(self._address):
-            db = await connect_to_read(self._address)
+            db = await connect_to_read(self._address, self._patience)
         try:
             with in_our_words(self._address):
                 await db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -112,7 +118,7 @@ class PostgresReader:
                     return
                 yield told
         finally:
-            await surely(close(db))
+            await surely(close(db, self._patience))
 
     async def flaws(self, project: str) -> list[str]:
         """See `Reader.flaws`."""
@@ -121,15 +127,23 @@ class PostgresReader:
     # What follows runs one at a time.
 
     async def _open(self) -> None:
-        self._db = await connect_to_read(self._address)
+        self._is_silent = False
+        self._db = await connect_to_read(self._address, self._patience)
 
     async def _close(self) -> None:
         db, self._db = self._db, None
         if db is not None:
-            await close(db)
+            await close(db, self._patience)
+
+    def _hang_up(self) -> None:
+        self._is_silent = True
+        if self._db is not None:
+            self._db.terminate()
 
     @property
     def _connection(self) -> "Connection":
+        if self._is_silent:
+            raise silent(self._address)
         if self._db is None:
             raise StoreError(f"{self._address} is not open; use it in an `async with`.")
         return self._db

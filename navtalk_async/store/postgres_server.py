@@ -5,11 +5,12 @@ None of the driver's errors gets out: they may quote the address, and what was s
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.failpoints import reach
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection
 
 __all__ = [
+    "PATIENCE",
     "SCHEMES",
     "Address",
+    "Patience",
     "Transaction",
     "Turns",
     "close",
@@ -32,6 +35,7 @@ __all__ = [
     "in_our_words",
     "numbered",
     "prepare",
+    "silent",
     "without_password",
 ]
 
@@ -40,7 +44,22 @@ T = TypeVar("T")
 SCHEMES = ("postgresql", "postgres")
 
 CONNECT_SECONDS = 15.0
-CLOSE_SECONDS = 5.0
+
+
+class Patience(NamedTuple):
+    """How many seconds are waited for a server that may be silent, before its connection is ended."""
+
+    read: float = 300.0
+    """For a statement that reads, which may go through a whole table, or makes tables."""
+    write: float = 60.0
+    """For a statement of a transaction, which is of few rows; a run that is stopped waits for its commit."""
+    grace: float = 5.0
+    """For a piece of work whose caller was cancelled, or that is under way when the store is closed."""
+    farewell: float = 2.0
+    """For a transaction to be rolled back, or the connection to be closed."""
+
+
+PATIENCE = Patience()
 
 LOCK = 0x6E617674
 """Whose advisory locks are ours, in a database that others may use: "navt", as `application_id` in SQLite."""
@@ -63,6 +82,17 @@ SETTINGS = {
     "tcp_keepalives_count": "6",
 }
 """What we set of what the server knows."""
+
+KEEPALIVE = {
+    "TCP_KEEPIDLE": 30,
+    # As macOS calls it.
+    "TCP_KEEPALIVE": 30,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    # In milliseconds: how long what was sent may be unacknowledged, while which nothing is probed.
+    "TCP_USER_TIMEOUT": 60_000,
+}
+"""What we set of our end of the wire, where the platform has it: a dead one is known within a minute."""
 
 
 class Address:
@@ -110,23 +140,47 @@ def _driver() -> Any:
 class Turns:
     """Does one piece of work after the other, each to its end, and says in our words what fails.
 
-    A caller who is cancelled does not wait for the end of what has begun; the next one does.
+    A caller who is cancelled does not wait for the end of what has begun; the next one does. What has begun
+    is then given *grace* seconds. *hang_up* is called when there is no answer in time.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, hang_up: Callable[[], None], *, grace: float) -> None:
         self._address = address
+        self._hang_up = hang_up
+        self._grace = grace
         self._lock = asyncio.Lock()
+        self._bound: asyncio.Timeout | None = None
 
     async def __call__(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         """What *work* gives."""
         await self._lock.acquire()
         task = asyncio.create_task(self._told(work, *arguments))
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.hurry()
+            raise
+
+    def hurry(self) -> None:
+        """Give what has begun its grace, and no more."""
+        # What was begun just now has not entered its bound yet.
+        asyncio.get_running_loop().call_soon(self._hurry)
+
+    def _hurry(self) -> None:
+        if self._bound is not None and self._bound.when() is None:
+            self._bound.reschedule(asyncio.get_running_loop().time() + self._grace)
 
     async def _told(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         with in_our_words(self._address):
-            return await work(*arguments)
+            try:
+                async with asyncio.timeout(None) as self._bound:
+                    return await work(*arguments)
+            except TimeoutError:
+                self._hang_up()
+                raise
+            finally:
+                self._bound = None
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._lock.release()
@@ -142,14 +196,15 @@ class Transaction:
     Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
     """
 
-    def __init__(self, db: "Connection", name: str, project: str) -> None:
+    def __init__(self, db: "Connection", name: str, project: str, patience: Patience) -> None:
         self._db = db
+        self._patience = patience
         self._name = name
         self._project = project
         self._touched = 0
 
     async def __aenter__(self) -> Self:
-        await self._db.execute("BEGIN")
+        await self._execute("BEGIN")
         return self
 
     async def __aexit__(
@@ -167,13 +222,13 @@ class Transaction:
 
     async def all(self, query: str, *values: object) -> list[Any]:
         """The rows that *query* finds."""
-        rows: list[Any] = await self._db.fetch(query, *values)
+        rows: list[Any] = await self._db.fetch(query, *values, timeout=self._patience.write)
         return rows
 
     async def write(self, statement: str, *values: object) -> None:
         """Execute *statement*."""
         reach(f"{self._name}: before write")
-        self._touched += touched(await self._db.execute(statement, *values))
+        self._touched += touched(await self._execute(statement, *values))
         reach(f"{self._name}: after write")
 
     async def write_all(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
@@ -181,19 +236,23 @@ class Transaction:
         reach(f"{self._name}: before write")
         for begin in range(0, len(rows), ROWS_A_STATEMENT):
             columns = zip(*rows[begin : begin + ROWS_A_STATEMENT], strict=True)
-            self._touched += touched(await self._db.execute(statement, *columns))
+            self._touched += touched(await self._execute(statement, *columns))
         reach(f"{self._name}: after write")
+
+    async def _execute(self, statement: str, *values: object) -> str:
+        status: str = await self._db.execute(statement, *values, timeout=self._patience.write)
+        return status
 
     async def _commit(self) -> None:
         if self._touched:
             counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = $1"
-            await self._db.execute(counted, self._project)
+            await self._execute(counted, self._project)
         reach(f"{self._name}: before commit")
-        await self._db.execute("COMMIT")
+        await self._execute("COMMIT")
 
     async def _undo(self) -> None:
         try:
-            await self._db.execute("ROLLBACK")
+            await self._db.execute("ROLLBACK", timeout=self._patience.farewell)
         except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
             self._db.terminate()
 
@@ -209,15 +268,16 @@ def numbered(statement: str) -> str:
     return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
 
 
-async def connect(address: Address) -> "Connection":
+async def connect(address: Address, patience: Patience) -> "Connection":
     """A connection to the database at *address*, which sees its current schema alone."""
     try:
-        db = await _driver().connect(address.url, timeout=CONNECT_SECONDS)
+        db = await _driver().connect(address.url, timeout=CONNECT_SECONDS, command_timeout=patience.read)
     except OSError:
         raise
     except ValueError:
         raise StoreUnreachable(f"{address} is no address of a database.") from None
     try:
+        _keep_alive(db)
         await _settle(db, address)
     except BaseException:
         db.terminate()
@@ -225,9 +285,21 @@ async def connect(address: Address) -> "Connection":
     return db
 
 
+def _keep_alive(db: "Connection") -> None:
+    wire = db._transport.get_extra_info("socket")  # noqa: SLF001 - the driver has no other way to it
+    if wire.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    # A platform that refuses one of them is none the worse for it: each answer has its bound.
+    with suppress(OSError):
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 async def _settle(db: "Connection", address: Address) -> None:
     encoding, schema = await db.fetchrow(
-        "SELECT current_setting('server_encoding'), quote_ident(current_schema())"
+        "SELECT current_setting('server_encoding'), quote_ident(current_schema())", timeout=CONNECT_SECONDS
     )
     if encoding != "UTF8":
         raise StoreUnreachable(f"{address} keeps text as {encoding}, which cannot hold every text; UTF8 can.")
@@ -239,17 +311,18 @@ async def _settle(db: "Connection", address: Address) -> None:
         "JOIN unnest($1::text[], $2::text[]) AS wanted (name, value) USING (name)",
         list(wanted),
         list(wanted.values()),
+        timeout=CONNECT_SECONDS,
     )
 
 
-async def connect_to_read(address: Address) -> "Connection":
+async def connect_to_read(address: Address, patience: Patience) -> "Connection":
     """A connection that changes nothing.
 
     Raises:
         StoreUnreachable: there is no archive.
         StoreBroken, StoreMismatch: there is something else, or one that is not of this version.
     """
-    db = await connect(address)
+    db = await connect(address, patience)
     try:
         await db.execute("SET default_transaction_read_only = TRUE")
         refuse_others(await recognised(db, address), address)
@@ -269,10 +342,10 @@ def refuse_others(version: int | None, address: Address) -> None:
         )
 
 
-async def close(db: "Connection") -> None:
+async def close(db: "Connection", patience: Patience) -> None:
     """Let go of *db*, which may be dead."""
     try:
-        await db.close(timeout=CLOSE_SECONDS)
+        await db.close(timeout=patience.farewell)
     except Exception:  # noqa: BLE001 - it is gone, one way or the other
         db.terminate()
 
@@ -323,8 +396,8 @@ async def prepare(db: "Connection", address: Address) -> None:
     version = await recognised(db, address)
     steps = [SCHEMA] if version is None else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
     if steps:
-        async with db.transaction():
-            await db.execute("".join(steps))
+        # In one text they are one transaction, which needs no trip of its own to be undone.
+        await db.execute("".join(steps))
 
 
 @contextmanager
@@ -341,9 +414,14 @@ def in_our_words(address: Address) -> Iterator[None]:
     except (driver.InterfaceError, driver.InternalClientError) as failure:
         raise StoreError(f"The connection to {address} is of no use: {failure.args[0]}.") from None
     except TimeoutError:
-        raise StoreError(f"{address} does not answer.") from None
+        raise silent(address) from None
     except OSError as failure:
         raise StoreError(f"{address} cannot be reached: {failure.strerror or failure}.") from None
+
+
+def silent(address: Address) -> StoreError:
+    """The error of a server that lets us wait."""
+    return StoreError(f"{address} does not answer.")
 
 
 def kind_of(state: str) -> type[StoreError]:
