@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import ssl
 from pathlib import Path
 
@@ -143,10 +142,3 @@ MOUNTS = "/dev/sda1 / ext4 rw 0 0\nhost:/export /mnt/far nfs4 rw 0 0\ntmpfs /mnt
 def test_the_file_system_is_that_of_the_nearest_mount(folder, kind):
     assert file_system(Path(folder), MOUNTS) == kind
     assert file_system(Path(folder), "") is None
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_place_that_may_not_be_written_to_is_a_problem(tmp_path):
-    tmp_path.chmod(0o500)
-    done = await navtalk("doctor", "--sandbox", "--store", tmp_path / "archive.db", "--json")
-    assert (done.code, by_name(done)["place"]["verdict"]) == (2, "problem")

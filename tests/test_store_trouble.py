@@ -9,7 +9,9 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -67,15 +69,13 @@ async def archive(box, tmp_path):
 
 @pytest.fixture
 def open_to_all(archive):
-    """Where anybody may come, though not write."""
-    modes = {each: each.stat().st_mode for each in (archive.parent, *archive.parent.parents)}
-    ours = {each: mode for each, mode in modes.items() if each.stat().st_uid == os.geteuid()}
-    shut = {each: mode for each, mode in ours.items() if mode & 0o055 != 0o055}
-    for each, mode in shut.items():
-        each.chmod(mode | 0o055)
-    yield archive.parent
-    for each, mode in shut.items():
-        each.chmod(mode)
+    """A copy of the archive where anybody may come, though not write."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = shutil.copytree(archive.parent, Path(folder, "a"))
+        place.chmod(0o755)
+        yield place
+        place.chmod(0o755)
 
 
 @pytest.fixture
@@ -125,18 +125,18 @@ async def test_a_full_disk_under_the_files_leaves_the_earlier_ones(box, tmp_path
     await assert_finished(tmp_path / "archive.db", box.world)
 
 
-async def test_a_folder_that_may_not_be_written_to_is_told_and_left_alone(archive, open_to_all, as_nobody):
+async def test_a_folder_that_may_not_be_written_to_is_told_and_left_alone(open_to_all, as_nobody):
     before = bytes_of(open_to_all)
     open_to_all.chmod(0o555)
-    try:
-        for command in (("sync", archive), ("export", open_to_all), ("sync", open_to_all / "new.db")):
-            assert_sentence(await as_nobody(*command), 2, "cannot be used")
-            assert bytes_of(open_to_all) == before
-    finally:
-        open_to_all.chmod(0o755)
+    archive = open_to_all / "archive.db"
+    for command in (("sync", archive), ("export", open_to_all), ("sync", open_to_all / "new.db")):
+        assert_sentence(await as_nobody(*command), 2, "cannot be used")
+        assert bytes_of(open_to_all) == before
+    assert_sentence(await as_nobody("doctor", "--store", archive), 2, "may not be written to")
 
 
-async def test_an_archive_that_may_only_be_read_is_told_and_left_alone(archive, open_to_all, as_nobody):
+async def test_an_archive_that_may_only_be_read_is_told_and_left_alone(open_to_all, as_nobody):
+    archive = open_to_all / "archive.db"
     before = archive.read_bytes()
     archive.with_name("archive.db.lock").unlink(missing_ok=True)
     open_to_all.chmod(0o777)
@@ -235,11 +235,7 @@ async def test_noise_in_any_page_is_told_in_our_words_or_does_no_harm_at_all(see
 
 
 @pytest.mark.parametrize("command", ["verify", "doctor --store"])
-async def test_a_folder_that_may_not_be_looked_into_is_told(command, archive, open_to_all, as_nobody):
+async def test_a_folder_that_may_not_be_looked_into_is_told(command, open_to_all, as_nobody):
     open_to_all.chmod(0o700)
-    try:
-        for place in (archive.parent, archive):
-            ended = await as_nobody(*command.split(), place)
-            assert_sentence(ended, 2, "looked")
-    finally:
-        open_to_all.chmod(0o755)
+    for place in (open_to_all, open_to_all / "archive.db"):
+        assert_sentence(await as_nobody(*command.split(), place), 2, "looked")

@@ -119,7 +119,7 @@ async def test_a_listing_walked_from_many_places_is_gone_on_with_wherever_it_was
     path, requests, ignored
 ):
     # More at once than a page has sessions: so the listing is waited for, and goes wide.
-    async with Sandbox(World(2500, messages=0), answers=Answers(filters_ignored=ignored)) as box:
+    async with Sandbox(World(1200, messages=0), answers=Answers(filters_ignored=ignored)) as box:
         run = asyncio.create_task(synced(box, path, concurrency=120))
         await box.arrived(requests)
         run.cancel()
