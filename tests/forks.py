@@ -12,12 +12,15 @@ PARENT = """
 import json, os, signal, sys
 from collections import Counter
 
-import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, rich, uvloop
+import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, importlib.metadata, rich, uvloop
 
 from navtalk_async import client, failpoints, models
 from navtalk_async.cli.app import run_app
 from navtalk_async.export import export
 from navtalk_async.store import sqlite
+
+# What a run imports late, it could not without the rights that the parent has.
+importlib.metadata.version("aiohttp")
 
 
 def armed(arrivals, end):

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from itertools import count
 from typing import Any, Self
 
 from . import generated, samples
@@ -48,7 +47,7 @@ class World:
         self._total = sum(birth.messages for _, birth in made)
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
-        self._fresh = count(sessions)
+        self._fresh = sessions
 
     def __repr__(self) -> str:
         return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
@@ -203,7 +202,8 @@ class World:
         return row
 
     def _new_id(self) -> str:
-        return generated.session_id(next(self._fresh), self.seed)
+        self._fresh += 1
+        return generated.session_id(self._fresh - 1, self.seed)
 
 
 def _how_many(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
