@@ -10,6 +10,7 @@ from navtalk_async.cli.options import examples
 from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
+from navtalk_async.cli.summary import FAILURES_TOLD
 from navtalk_async.cli.talk import Talk, counted, visible
 from navtalk_async.export.manifest import Failure
 from navtalk_async.store.opening import told
@@ -17,8 +18,6 @@ from navtalk_async.store.store import About, Counts, Reader, Round
 from navtalk_async.store.store import Run as LastRun
 
 __all__ = ["ProjectStatus", "project_sentences", "status"]
-
-FAILURES_TOLD = 5
 
 
 class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):

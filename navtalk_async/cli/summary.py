@@ -11,7 +11,7 @@ from navtalk_async.observe import Stats
 from navtalk_async.store.store import Counts, Failed
 from navtalk_async.sync import Progress
 
-__all__ = ["Kept", "Run", "Summary", "sentences"]
+__all__ = ["FAILURES_TOLD", "Kept", "Run", "Summary", "sentences"]
 
 FAILURES_TOLD = 5
 

@@ -20,17 +20,14 @@ from navtalk_async.store.postgres_server import (
 from navtalk_async.store.postgres_text import read_id, read_message, read_session, written_id
 from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
 from navtalk_async.store.store import About, Counts, Failed
+from navtalk_async.surely import surely
 
 if TYPE_CHECKING:
     from navtalk_async.store.postgres_server import Connection
-from navtalk_async.surely import surely
 
 __all__ = ["PostgresReader"]
-
-SESSIONS_A_READ = 25
-FLAWS_TOLD = 20
 
 SESSIONS = f"""
 SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest,

@@ -13,14 +13,11 @@ from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.store.seal import Mark, mark
 from navtalk_async.store.sqlite_file import Turns, connect_to_read
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
 from navtalk_async.store.store import About, Counts, Failed
 from navtalk_async.surely import surely
 
 __all__ = ["SqliteReader"]
-
-SESSIONS_A_READ = 25
-FLAWS_TOLD = 20
 
 SESSIONS = f"""
 SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.state <> 'kept' OR y.watched

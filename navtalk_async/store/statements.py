@@ -4,6 +4,7 @@ __all__ = [
     "COUNTS",
     "FAILURES",
     "FLAWS",
+    "FLAWS_TOLD",
     "FORGET_SEEN",
     "GIVE_UP_ROUND",
     "KNOWN_ORDERS",
@@ -13,6 +14,7 @@ __all__ = [
     "REFUTE",
     "RETRY",
     "ROUND",
+    "SESSIONS_A_READ",
     "STANDING",
     "UNFINISHED",
     "UNREAD",
@@ -51,6 +53,12 @@ FLAWS = {
             SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id) LIMIT ?""",
 }
 """What is wrong of each session that one of these finds."""
+
+FLAWS_TOLD = 20
+"""How many sessions each of them finds at the most."""
+
+SESSIONS_A_READ = 25
+"""How many sessions are read with their messages at a time: so much is in memory."""
 
 STANDING = "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?"
 
