@@ -19,8 +19,10 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMism
 from navtalk_async.failpoints import arm
 from navtalk_async.store.opening import opened, readable, told
 from navtalk_async.store.postgres import PostgresStore
+from navtalk_async.store.postgres_address import Address
 from navtalk_async.store.postgres_reader import PostgresReader
-from navtalk_async.store.postgres_server import PATIENCE, Address, Patience, close, connect
+from navtalk_async.store.postgres_server import close, connect
+from navtalk_async.store.postgres_turns import PATIENCE, Patience
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from navtalk_async.store.postgres import PostgresStore
+from navtalk_async.store.postgres_address import SCHEMES, without_password
 from navtalk_async.store.postgres_reader import PostgresReader
-from navtalk_async.store.postgres_server import SCHEMES, without_password
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.sqlite_reader import SqliteReader
 

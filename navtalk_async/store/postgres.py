@@ -26,15 +26,7 @@ from navtalk_async.store.judging import (
     rewritten,
 )
 from navtalk_async.store.postgres_reader import PostgresReader, grouped
-from navtalk_async.store.postgres_server import (
-    PATIENCE,
-    Patience,
-    Transaction,
-    connect,
-    hold,
-    numbered,
-    prepare,
-)
+from navtalk_async.store.postgres_server import connect, hold, prepare
 from navtalk_async.store.postgres_text import (
     plain,
     read_id,
@@ -43,6 +35,7 @@ from navtalk_async.store.postgres_text import (
     written_session,
     written_word,
 )
+from navtalk_async.store.postgres_turns import PATIENCE, Patience, Transaction, numbered
 from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
 from navtalk_async.store.rows import MessageRow, SessionRow, session_row
 from navtalk_async.store.statements import (

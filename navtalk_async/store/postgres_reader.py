@@ -6,18 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from navtalk_async.errors import StoreError
-from navtalk_async.store.postgres_server import (
-    PATIENCE,
-    Address,
-    Patience,
-    Turns,
-    close,
-    connect_to_read,
-    in_our_words,
-    numbered,
-    silent,
-)
+from navtalk_async.store.postgres_address import Address, in_our_words, silent
+from navtalk_async.store.postgres_server import close, connect_to_read
 from navtalk_async.store.postgres_text import read_id, read_message, read_session, written_id
+from navtalk_async.store.postgres_turns import PATIENCE, Patience, Turns, numbered
 from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
@@ -25,7 +17,7 @@ from navtalk_async.store.store import About, Counts, Failed
 from navtalk_async.surely import surely
 
 if TYPE_CHECKING:
-    from navtalk_async.store.postgres_server import Connection
+    from navtalk_async.store.postgres_turns import Connection
 
 __all__ = ["PostgresReader"]
 
