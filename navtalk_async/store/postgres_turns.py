@@ -1,4 +1,4 @@
-"""Work on a connection to PostgreSQL: one piece after the other, each all or nothing, within bounds of time."""
+"""Work on a connection to PostgreSQL: piece after piece, each all or nothing, within bounds of time."""
 
 import asyncio
 import re
