@@ -31,6 +31,8 @@ Every error says whose fault it is, what happened and what to do next, pickles, 
 that were made before it was raised.
 """
 
+from typing import Any
+
 __all__ = [
     "AccessDenied",
     "ApiError",
@@ -89,6 +91,7 @@ class ApiError(NavTalkError):
         status: int = 0,
         code: int | None = None,
         retry_after: float | None = None,
+        details: dict[str, Any] | None = None,
         attempts: int = 0,
     ) -> None:
         super().__init__(message, attempts=attempts)
@@ -98,19 +101,33 @@ class ApiError(NavTalkError):
         """The `code` of the answer's envelope, where it has one; it may differ from the status."""
         self.retry_after = retry_after
         """The seconds the server asks us to wait; None where it asks for nothing."""
+        self.details = details or {}
+        """What else the body of the answer says, by the API's names."""
         self.message = message
 
 
 class BadRequest(ApiError):
     """400: the server does not accept the question, or (NavTalk) the key."""
 
-    next_step = "Check the key first: NavTalk answers 400 to a wrong one, too."
+    next_step = "Check what was asked for; and the key, since NavTalk answers 400 to a wrong one, too."
 
 
 class AccessDenied(ApiError):
     """401 or 403: the key has expired, or the project is not active, or the key may not do this."""
 
     next_step = "Check in the project's settings that the key is current and the project active."
+
+    @property
+    def allowed_endpoints(self) -> list[str] | None:
+        """What the key may be used for (Kodey.ai's `allowedEndpoints`); None where that is not said."""
+        found = self.details.get("allowedEndpoints")
+        return found if isinstance(found, list) else None
+
+    @property
+    def upgrade_instructions(self) -> str | None:
+        """How to get a key that may do more (Kodey.ai's `upgradeInstructions`); None where it is not said."""
+        found = self.details.get("upgradeInstructions")
+        return found if isinstance(found, str) else None
 
 
 class NotFound(ApiError):
