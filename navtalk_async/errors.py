@@ -28,8 +28,11 @@
         └── StoreBroken           the file is damaged, or is no store
 
 Every error says whose fault it is, what happened and what to do next, pickles, and counts the `attempts`
-that were made before it was raised.
+that were made before it was raised. Where a call that changes something failed, `may_have_happened` tells
+whether the change may have been made all the same.
 """
+
+from typing import Any
 
 __all__ = [
     "AccessDenied",
@@ -61,11 +64,20 @@ __all__ = [
 ]
 
 
+LOOK_FIRST = "It may have happened: look before you ask again."
+
+
 class NavTalkError(Exception):
     """The root: `except NavTalkError` catches whatever this library means to raise, bad arguments apart."""
 
     next_step = ""
     """What the reader of the error can do about it."""
+
+    may_have_happened: bool = False
+    """Whether the call was to change something, and the server may have done it: the question left, and what
+    came back does not say no. False where nothing was sent, where the server refused, and for every question
+    that only reads.
+    """
 
     def __init__(self, message: str = "", *, attempts: int = 0) -> None:
         super().__init__(message)
@@ -76,7 +88,7 @@ class NavTalkError(Exception):
         told = str(self.args[0])
         if self.attempts > 1:
             told = f"{told.removesuffix('.')}, after {self.attempts} attempts."
-        return f"{told} {self.next_step}".rstrip()
+        return f"{told} {LOOK_FIRST if self.may_have_happened else self.next_step}".rstrip()
 
 
 class ApiError(NavTalkError):
@@ -89,6 +101,7 @@ class ApiError(NavTalkError):
         status: int = 0,
         code: int | None = None,
         retry_after: float | None = None,
+        details: dict[str, Any] | None = None,
         attempts: int = 0,
     ) -> None:
         super().__init__(message, attempts=attempts)
@@ -98,19 +111,41 @@ class ApiError(NavTalkError):
         """The `code` of the answer's envelope, where it has one; it may differ from the status."""
         self.retry_after = retry_after
         """The seconds the server asks us to wait; None where it asks for nothing."""
+        self.details = details or {}
+        """What else the body of the answer says, by the API's names."""
         self.message = message
 
 
 class BadRequest(ApiError):
     """400: the server does not accept the question, or (NavTalk) the key."""
 
-    next_step = "Check the key first: NavTalk answers 400 to a wrong one, too."
+    may_be_key = False
+    """Whether the API answers a wrong key like this."""
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override] # others always say the same
+        """What the reader of the error can do about it."""
+        if self.may_be_key:
+            return "Check the key first: the API answers 400 to a wrong one, too."
+        return "Check what was asked for: the server does not take it."
 
 
 class AccessDenied(ApiError):
     """401 or 403: the key has expired, or the project is not active, or the key may not do this."""
 
     next_step = "Check in the project's settings that the key is current and the project active."
+
+    @property
+    def allowed_endpoints(self) -> list[str] | None:
+        """What the key may be used for (Kodey.ai's `allowedEndpoints`); None where that is not said."""
+        found = self.details.get("allowedEndpoints")
+        return found if isinstance(found, list) else None
+
+    @property
+    def upgrade_instructions(self) -> str | None:
+        """How to get a key that may do more (Kodey.ai's `upgradeInstructions`); None where it is not said."""
+        found = self.details.get("upgradeInstructions")
+        return found if isinstance(found, str) else None
 
 
 class NotFound(ApiError):

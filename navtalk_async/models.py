@@ -7,11 +7,11 @@ struct, unless it held something the struct cannot hold; then its bytes are kept
 """
 
 import email.utils
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ __all__ = [
     "Transcript",
     "as_utc",
     "as_word",
+    "beyond_columns",
     "http_date",
     "moment_of",
     "sort_out",
@@ -145,15 +146,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
         return sort_out(type(self), msgspec.json.decode(self.kept))[1]
 
 
-def sort_out(kind: type[Record], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def beyond_columns(kind: type[Record], fields: dict[str, Any]) -> dict[str, Any]:
+    """Those *fields* of an API's object that a store has no column for."""
+    columns = Session.__struct_fields__ if issubclass(kind, Session) else Message.__struct_fields__
+    return sort_out(kind, fields, columns)[1]
+
+
+def sort_out(
+    kind: type[Record], fields: dict[str, Any], among: Collection[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The *fields* of an API's object that *kind* has attributes for, by attribute, and all the others.
 
-    A value that its attribute cannot hold is among the others, and the attribute is None.
+    A value that its attribute cannot hold is among the others, and the attribute is None. Only attributes
+    *among* those named count, if any are.
     """
     values: dict[str, Any] = {}
     others = dict(fields)
     for field in msgspec.structs.fields(kind):
-        if field.name == "kept":
+        if field.name == "kept" or (among is not None and field.name not in among):
             continue
         found = others.pop(field.encode_name, None)
         if isinstance(found, float) and found.is_integer():
@@ -167,7 +177,16 @@ def sort_out(kind: type[Record], fields: dict[str, Any]) -> tuple[dict[str, Any]
 
 
 class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One conversation, without its messages."""
+    """One conversation, without its messages.
+
+    Its own attributes, and those of `Message`, are what every API has, and what a store has columns for; the
+    structs of an API add what only that one tells.
+    """
+
+    seldom: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only some of the API's answers have: another value of these is no change."""
+    is_read_on: ClassVar[bool] = False
+    """Whether its messages can be asked for from a moment on."""
 
     status: SessionStatus | str | None
     started: str | None
@@ -185,6 +204,20 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     def end_time(self) -> datetime | None:
         """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
         return moment_of(self.ended)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more is expected of it that its own row would not show: by its status, or its end
+        where that tells nothing.
+        """
+        if self.status in (SessionStatus.COMPLETED, SessionStatus.FAILED):
+            return True
+        return self.status is not SessionStatus.ACTIVE and self.ended is not None
+
+    @property
+    def final_since(self) -> str | None:
+        """When it became final, as the API wrote it; None where that is not known."""
+        return self.ended
 
 
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):

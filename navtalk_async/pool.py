@@ -2,28 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from datetime import date, datetime
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from navtalk_async.client import NavTalkClient
-from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.client import Client
+from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.fanout import WINDOW, Bell, FanOut, Order
-from navtalk_async.listing.by_time import ByTime
-from navtalk_async.listing.listing import WideListing
-from navtalk_async.models import (
-    Message,
-    Page,
-    Request,
-    Role,
-    Session,
-    SessionStatus,
-    Transcript,
-)
+from navtalk_async.listing.sessions import Listed, listing_of
+from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
 from navtalk_async.observe import ListedPlainly
-from navtalk_async.paging import Listing, whole
+from navtalk_async.paging import whole
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
@@ -31,8 +21,6 @@ __all__ = ["SessionPool", "Slots", "Width"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
-
-When = datetime | date | str
 
 OnError = Literal["raise", "yield"]
 
@@ -96,7 +84,7 @@ class Width:
         ValueError: it is neither `auto` nor at least 1.
     """
 
-    def __init__(self, client: NavTalkClient, concurrency: Concurrency) -> None:
+    def __init__(self, client: Client, concurrency: Concurrency) -> None:
         self._client = client
         self._fixed = checked_concurrency(concurrency)
         self._slots = None if self._fixed == "auto" else Slots(self._fixed)
@@ -142,7 +130,7 @@ class SessionPool:
 
     def __init__(
         self,
-        client: NavTalkClient,
+        client: Client,
         *,
         concurrency: Concurrency = "auto",
         listing: Literal["auto", "serial"] = "auto",
@@ -161,12 +149,10 @@ class SessionPool:
     def transcripts(
         self,
         *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: SessionStatus | int | None = None,
         role: Role | int | None = None,
         order: Order = "done",
         on_error: OnError = "raise",
+        **filters: Any,
     ) -> AbstractAsyncContextManager[AsyncIterator[Transcript]]:
         """Every session with its messages; an `async with` around an `async for`.
 
@@ -180,78 +166,70 @@ class SessionPool:
         for each session whose page was trusted.
 
         Arguments:
-            start_time, end_time, status: as for `sessions.list`.
-            role: only messages of this role.
+            filters: those of the API's list of sessions: on NavTalk `start_time`, `end_time` and `status`, on
+                Kodey.ai `user_id` and `agent_type`, on Lexicon `user_id`, which it needs.
+            role: only messages of this role, where the API can be asked for that.
             order: `"done"` as they are complete, `"listed"` in the order of the listing.
             on_error: `"raise"` raises the error of a session in its place; `"yield"` yields a transcript
                 with that `error` and goes on. An error of the listing itself is always raised, after the
                 transcripts of all sessions that were listed.
+
+        Raises:
+            ValueError: a filter that the API does not have, or that cannot be right; before anything is sent.
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
         width = Width(self._client, self._concurrency)
-        filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
+        first = filtered(self._client.dialect, filters)
         fetching = _Fetching(
-            width.bound(self._client.messages.page),
+            width.bound(self._client.page_of_messages),
             self._client.dialect,
             role=role,
             on_error=on_error,
             audit=Audit() if self._short_pages == "audit" else None,
         )
-        listing = self._listing(width, filters, end_time, order=order, is_awaited=lambda: fan.is_hungry)
+        listing = self._listing(width, first, filters, order=order, is_awaited=lambda: fan.is_hungry)
         fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=width, order=order)
         return fan
 
     def sessions(
-        self,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: SessionStatus | int | None = None,
-        order: Order = "listed",
+        self, *, order: Order = "listed", **filters: Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Session]]:
         """The listing alone; an `async with` around an `async for`.
 
         Arguments:
-            start_time, end_time, status: as for `sessions.list`.
+            filters: as for `transcripts`.
             order: `"listed"` in the order of the listing; `"done"` page by page as they come, which needs
                 less memory.
         """
-        pages = self.session_pages(start_time=start_time, end_time=end_time, status=status, order=order)
-        return aclosing(_each(pages))
+        return aclosing(_each(self.session_pages(order=order, **filters)))
 
     def session_pages(
-        self,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: SessionStatus | int | None = None,
-        order: Order = "listed",
+        self, *, order: Order = "listed", **filters: Any
     ) -> AsyncGenerator[list[Session], None]:
         """As `sessions`, page by page, some of them empty. To leave it early, close it (`aclosing`)."""
         if order not in WINDOW:
             raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
-        filters = self._client.sessions.list(start_time=start_time, end_time=end_time, status=status)
         width = Width(self._client, self._concurrency)
-        return self._listing(width, filters, end_time, order=order).pages()
+        return self._listing(width, filtered(self._client.dialect, filters), filters, order=order).pages()
 
     def _listing(
         self,
         width: Width,
-        filters: Listing[Session],
-        end_time: When | None,
+        first: Request,
+        filters: Mapping[str, Any],
         *,
         order: Order,
         is_awaited: Callable[[], bool] | None = None,
-    ) -> WideListing[Session]:
-        request = filters.request
-        return WideListing(
-            width.bound(filters.ask),
-            request,
-            axis=None if self._serial else ByTime.of(self._client.dialect, request, end_time),
+    ) -> Listed:
+        return listing_of(
+            width.bound(self._client.page_of_sessions),
+            self._client.dialect,
+            first,
+            horizon=filters.get("end_time"),
             walkers=1 if self._serial else width.walkers,
             listed=order == "listed",
-            full=self._client.dialect.rows(request),
+            cut=not self._serial,
             is_awaited=is_awaited,
             on_doubt=lambda reason: self._client.announce(ListedPlainly(reason)),
         )
@@ -278,14 +256,15 @@ class _Fetching:
     ) -> None:
         self._ask = ask
         self._dialect = dialect
-        self._role = role
+        self._filters = {} if role is None else {"role": role}
+        messages_filtered(dialect, "any", self._filters)
         self._on_error = on_error
         self._audit = audit
         self._unread: list[_Wanted] = []
         self._open = 0
         self._fetched = Bell()
 
-    async def wanted(self, listing: WideListing[Session]) -> AsyncGenerator[list[_Wanted], None]:
+    async def wanted(self, listing: Listed) -> AsyncGenerator[list[_Wanted], None]:
         """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
@@ -313,7 +292,7 @@ class _Fetching:
             self._fetched.ring()
 
     async def _messages(self, wanted: _Wanted) -> list[Message]:
-        request = wanted.rest or self._dialect.list_messages(wanted.session.id, role=self._role)
+        request = wanted.rest or self._dialect.list_messages(wanted.session.id, **self._filters)
         if self._audit is None or wanted.rest is not None:
             return await whole(self._ask, request)
         rows = await self._audit.whole(self._ask, request, full=self._dialect.rows)

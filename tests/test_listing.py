@@ -402,7 +402,7 @@ async def test_an_error_of_one_walk_is_raised_and_ends_the_others():
             asked += 1
             if asked == 9:
                 raise ServerError("The server answered 500.")
-            return await nt.sessions.page(request)
+            return await nt.page_of_sessions(request)
 
         listing = wide(ask)
         with pytest.raises(ServerError):
@@ -425,14 +425,14 @@ async def test_an_old_cursor_that_is_refused_is_no_error_of_the_listing():
     async with Sandbox(World(300)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         reached = int(datetime.fromisoformat(box.world.sessions[250]["startTime"] + "+00:00").timestamp())
         stale = Place(NavTalk().list_sessions(cursor="worn out"), reached=reached)
-        rest = [s.id async for page in _pages(wide(nt.sessions.page, places=[stale])) for s in page]
+        rest = [s.id async for page in _pages(wide(nt.page_of_sessions, places=[stale])) for s in page]
         assert set(ids(box.world.sessions[251:])) <= set(rest)
         fresh = NavTalk().list_sessions(cursor="worn out")
         with pytest.raises(BadRequest):
             [
                 page
                 async for page in _pages(
-                    WideListing(nt.sessions.page, fresh, axis=None, walkers=1, listed=True, full=100)
+                    WideListing(nt.page_of_sessions, fresh, axis=None, walkers=1, listed=True, full=100)
                 )
             ]
 

@@ -18,7 +18,7 @@ from navtalk_async.cli.show import put_json
 from navtalk_async.cli.summary import Kept, Run, Summary, sentences
 from navtalk_async.cli.talk import counted
 from navtalk_async.cli.watching import Shift
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError
 from navtalk_async.export.export import write_files
 from navtalk_async.export.files import WrittenFile
@@ -131,7 +131,7 @@ class Task:
         return code
 
     async def _write(
-        self, client: NavTalkClient, store: Store, folder: Path, formats: Sequence[str]
+        self, client: Client, store: Store, folder: Path, formats: Sequence[str]
     ) -> Sequence[WrittenFile]:
         manifest = await write_files(
             store,

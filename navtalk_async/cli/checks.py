@@ -1,5 +1,6 @@
 """What can be told of a set-up without asking anybody."""
 
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import click
 from navtalk_async.cli.connection import Given
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.key import Key
+from navtalk_async.cli.variables import Address, key_variable
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.wire.address import checked_key, checked_root
 
@@ -113,16 +115,19 @@ def check_key(given: Given) -> KeyFound:
     elif given.api_key_command is not None:
         where = "what --api-key-command printed"
     else:
-        where = "the environment's NAVTALK_API_KEY"
+        where = f"the environment's {key_variable(given.dialect, given.address(), os.environ)}"
     return KeyFound(key, Check("key", Verdict.OK, f"found, in {where}."))
 
 
-def check_root(base_url: str | None, env: Mapping[str, str], dialect: Dialect) -> RootFound:
+def check_root(address: Address, env: Mapping[str, str], dialect: Dialect) -> RootFound:
     """Where the API is said to be, and whether a key may be sent there."""
-    given = env.get("NAVTALK_BASE_URL")
-    where = "--base-url" if base_url else "NAVTALK_BASE_URL" if given else "the API's own"
+    url, where = address.url or dialect.default_base_url, address.by
+    if url is None:
+        said = f"nobody but you knows where {dialect.name} is."
+        todo = f"Give --base-url, or set {dialect.base_url_variable}."
+        return RootFound(None, Check("server", Verdict.PROBLEM, said, todo, Exit.USAGE))
     try:
-        root = checked_root(dialect.root(base_url or given or dialect.default_base_url))
+        root = checked_root(dialect.root(url))
     except ValueError as refusal:
         return RootFound(None, Check("server", Verdict.PROBLEM, str(refusal), "", Exit.USAGE))
     proxies = [name for name in ("HTTPS_PROXY", "https_proxy") if env.get(name)]

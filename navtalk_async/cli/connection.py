@@ -1,6 +1,7 @@
 """How to reach the API: what every command that talks to it may be told, and the client made of that."""
 
 import logging
+import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, fields
@@ -13,8 +14,10 @@ import click
 from navtalk_async.cli.key import Key, given_key
 from navtalk_async.cli.options import as_at_once, with_options
 from navtalk_async.cli.talk import Talk, TalkHandler
-from navtalk_async.client import NavTalkClient
-from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.cli.variables import Address, given_address, key_variable
+from navtalk_async.client import Client
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.dialects.known import dialect_of, dialects
 from navtalk_async.observe import Observer
 from navtalk_async.wire.limits import Concurrency
 
@@ -27,8 +30,6 @@ __all__ = [
     "may_talk_to_api",
     "talks_to_api",
 ]
-
-APIS = {"navtalk": NavTalkClient}
 
 SANDBOX_SESSIONS = 600
 
@@ -50,7 +51,7 @@ class Connection:
     @asynccontextmanager
     async def client(
         self, on_event: Observer | None, *, key_renewed: bool = False
-    ) -> AsyncGenerator[NavTalkClient, None]:
+    ) -> AsyncGenerator[Client, None]:
         """The client; and the server too, where it is the sandbox. With *key_renewed*, the key is what it has
         become at any time, which costs a little for every request.
 
@@ -58,9 +59,10 @@ class Connection:
             click.UsageError: something that cannot be right; before anything is sent.
         """
         async with AsyncExitStack() as stack:
-            base_url = await stack.enter_async_context(_sandbox()) if self.sandbox else self.base_url
+            base_url = await stack.enter_async_context(_sandbox(self.api)) if self.sandbox else self.base_url
             with as_usage_error():
-                client = APIS[self.api](
+                client = Client(
+                    dialect_of(self.api),
                     self.key if key_renewed else self.key.text,
                     base_url=base_url,
                     concurrency=self.concurrency,
@@ -82,11 +84,11 @@ class Shell:
 
 
 @asynccontextmanager
-async def _sandbox() -> AsyncGenerator[str, None]:
+async def _sandbox(api: str) -> AsyncGenerator[str, None]:
     from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few commands need
 
     async with Sandbox(sessions=SANDBOX_SESSIONS) as box:
-        yield box.navtalk_url
+        yield box.url_of(api)
 
 
 @contextmanager
@@ -99,14 +101,14 @@ def as_usage_error() -> Iterator[None]:
 
 
 CONNECTION_OPTIONS = with_options(
-    click.option("--api", type=click.Choice(list(APIS)), default="navtalk", help="Which API to ask."),
-    click.option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL]"),
+    click.option("--api", type=click.Choice(list(dialects())), default="navtalk", help="Which API to ask."),
+    click.option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]"),
     click.option("--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network."),
     click.option(
         "--api-key-file",
         metavar="PATH",
         type=click.Path(path_type=Path),
-        help="Read the key from a file. [env: NAVTALK_API_KEY]",
+        help="Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]",
     ),
     click.option("--api-key-command", metavar="CMD", help="Run a command (no shell) that prints the key."),
     click.option(
@@ -147,6 +149,15 @@ class Given:
     as_json: bool
     verbose: int
 
+    @property
+    def dialect(self) -> Dialect:
+        """How the API speaks."""
+        return dialect_of(self.api)
+
+    def address(self) -> Address:
+        """Where the API is said to be."""
+        return given_address(self.dialect, self.base_url, os.environ)
+
     def key(self) -> Key:
         """The key.
 
@@ -155,7 +166,8 @@ class Given:
         """
         if self.sandbox:
             return Key(lambda: "sandbox")
-        return Key(partial(given_key, NavTalk.key_variable, self.api_key_file, self.api_key_command))
+        variable = key_variable(self.dialect, self.address(), os.environ)
+        return Key(partial(given_key, variable, self.api_key_file, self.api_key_command))
 
     def shell(self, key: Key | None = None) -> Shell:
         """Everything; with *key*, if it is known already.
@@ -170,7 +182,7 @@ class Given:
         connection = Connection(
             api=self.api,
             key=key,
-            base_url=self.base_url,
+            base_url=self.address().url,
             sandbox=self.sandbox,
             concurrency=self.concurrency,
             rate=self.rate,

@@ -6,17 +6,17 @@ from collections.abc import AsyncGenerator, Sequence
 import click
 
 from navtalk_async.cli.checks import Check, Verdict, check_key, check_packages, check_python, check_root
-from navtalk_async.cli.connection import Given, may_talk_to_api
+from navtalk_async.cli.connection import Given, as_usage_error, may_talk_to_api
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.key import Key
-from navtalk_async.cli.options import examples
+from navtalk_async.cli.options import USER, examples
 from navtalk_async.cli.probes import probe_api, probe_network, probe_store
 from navtalk_async.cli.reading import Place, as_archive
 from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.talk import visible
-from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.dialects.dialect import filtered, least
 
 __all__ = ["check_sentence", "doctor"]
 
@@ -30,8 +30,9 @@ MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.PROBLEM: "PROBLEM
     metavar="PATH",
     help="Also look at this archive, or where it is to be; or at a database, by its address.",
 )
+@USER
 @may_talk_to_api
-def doctor(*, given: Given, store: Place | None) -> int:
+def doctor(*, given: Given, store: Place | None, user: str | None) -> int:
     """Look for what is wrong with a set-up: Python, key, network, clock, limits, archive.
 
     Nothing is kept or changed, and the key is never shown. The exit code is that of the first problem.
@@ -40,7 +41,7 @@ def doctor(*, given: Given, store: Place | None) -> int:
 
     async def work() -> int:
         checks: list[Check] = []
-        async for check in _checks(given, store):
+        async for check in _checks(given, store, user):
             checks.append(check)
             if not given.as_json:
                 await put(f"{visible(talk.scrubbed(check_sentence(check)))}\n")
@@ -59,7 +60,7 @@ def check_sentence(check: Check) -> str:
     return f"{MARKS[check.verdict]:<8} {check.name}: {check.said} {check.todo}".rstrip()
 
 
-async def _checks(given: Given, store: Place | None) -> AsyncGenerator[Check, None]:
+async def _checks(given: Given, store: Place | None, user: str | None) -> AsyncGenerator[Check, None]:
     """Every check in turn; of the API, as far as one makes sense after those before."""
     yield check_python()
     yield check_packages()
@@ -67,7 +68,7 @@ async def _checks(given: Given, store: Place | None) -> AsyncGenerator[Check, No
     yield found.check
     if given.sandbox:
         yield Check("server", Verdict.OK, "the sandbox, in this process.")
-    root = check_root(given.base_url, os.environ, NavTalk())
+    root = check_root(given.address(), os.environ, given.dialect)
     if not given.sandbox:
         yield root.check
     is_fit = found.key is not None and root.root is not None
@@ -76,15 +77,17 @@ async def _checks(given: Given, store: Place | None) -> AsyncGenerator[Check, No
             is_fit = is_fit and check.verdict is not Verdict.PROBLEM
             yield check
     if is_fit:
-        for check in await _of_api(given, found.key):
+        for check in await _of_api(given, found.key, user):
             yield check
     if store is not None:
         for check in await probe_store(store):
             yield check
 
 
-async def _of_api(given: Given, key: Key | None) -> Sequence[Check]:
+async def _of_api(given: Given, key: Key | None, user: str | None) -> Sequence[Check]:
     shell = given.shell(key)
     async with shell.connection.client(waits_told(shell.talk, "none")) as client:
-        checks = await probe_api(client)
+        with as_usage_error():
+            request = least(client.dialect, filtered(client.dialect, {"user_id": user}))
+        checks = await probe_api(client, request)
     return [each._replace(said=shell.talk.scrubbed(each.said)) for each in checks]

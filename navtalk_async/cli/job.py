@@ -13,7 +13,7 @@ from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.options import LISTING, as_span, with_options
 from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.short_pages import ShortPages
 from navtalk_async.store.opening import opened
 from navtalk_async.store.store import Store
@@ -83,7 +83,7 @@ class Job:
         return opened(where)
 
     async def once(
-        self, client: NavTalkClient, store: Store, progress: Progress, *, retry_failed: bool, reconcile: bool
+        self, client: Client, store: Store, progress: Progress, *, retry_failed: bool, reconcile: bool
     ) -> Progress:
         """One round with *client*, told of in *progress*."""
         how: How = {**self.how, "retry_failed": retry_failed, "reconcile": reconcile}

@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 import click
 
 from navtalk_async.cli.connection import Shell, as_usage_error, talks_to_api
-from navtalk_async.cli.options import LISTING, as_role, as_session_id, as_status, as_time, examples
+from navtalk_async.cli.options import AGENT_TYPE, LISTING, USER, as_role, as_status, as_time, examples
 from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import details_text, put, put_json, tab_separated, transcript_text
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.export.rows import message_fields, session_fields
 from navtalk_async.models import Message, Page, Session
 from navtalk_async.pool import SessionPool
@@ -28,7 +28,7 @@ Fields = dict[str, Any]
 SESSION_COLUMNS = ("id", "status", "start_time", "end_time", "video_url")
 MESSAGE_COLUMNS = ("position", "id", "created_at", "role", "type", "content")
 
-IDENTIFIED = click.argument("session_id", metavar="ID", type=as_session_id)
+IDENTIFIED = click.argument("session_id", metavar="ID")
 START = click.option(
     "--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset)."
 )
@@ -47,6 +47,8 @@ END = click.option(
 @click.option(
     "--status", type=as_status, metavar="active|completed|failed", help="Only sessions of this status."
 )
+@USER
+@AGENT_TYPE
 @LISTING
 @talks_to_api
 def sessions(
@@ -55,14 +57,18 @@ def sessions(
     start: datetime | None,
     end: datetime | None,
     status: int | None,
+    user: str | None,
+    agent_type: str | None,
     listing: Literal["auto", "serial"],
 ) -> int:
     """List sessions, the oldest first."""
 
-    async def look(client: NavTalkClient) -> None:
+    async def look(client: Client) -> None:
         pool = SessionPool(client, concurrency=shell.connection.concurrency, listing=listing)
         with as_usage_error():
-            pages = pool.session_pages(start_time=start, end_time=end, status=status)
+            pages = pool.session_pages(
+                start_time=start, end_time=end, status=status, user_id=user, agent_type=agent_type
+            )
         rows = _rows(pages, lambda _, each: _session_fields(client, each))
         await _show(shell, rows, "sessions_table", SESSION_COLUMNS)
 
@@ -75,8 +81,8 @@ def sessions(
 def session(*, shell: Shell, session_id: str) -> int:
     """Show one session, without its messages."""
 
-    async def look(client: NavTalkClient) -> None:
-        fields = _session_fields(client, await client.sessions.get(session_id))
+    async def look(client: Client) -> None:
+        fields = await _session(client, session_id)
         await (put_json(fields) if shell.as_json else put(details_text(fields)))
 
     return _run(shell, look)
@@ -93,9 +99,9 @@ def messages(
 ) -> int:
     """List what was said in one session."""
 
-    async def look(client: NavTalkClient) -> None:
+    async def look(client: Client) -> None:
         with as_usage_error():
-            listing = client.messages.list(session_id, start_time=start, end_time=end, role=role)
+            listing = client.list_messages(session_id, start_time=start, end_time=end, role=role)
         pages = _items(listing.pages())
         rows = _rows(pages, lambda number, each: _message_fields(client, session_id, number, each))
         await _show(shell, rows, "messages_table", MESSAGE_COLUMNS)
@@ -112,18 +118,18 @@ def transcript(*, shell: Shell, session_id: str) -> int:
     With --json it is an object as in transcripts.jsonl.
     """
 
-    async def look(client: NavTalkClient) -> None:
-        fields = _session_fields(client, await client.sessions.get(session_id))
+    async def look(client: Client) -> None:
+        fields = await _session(client, session_id)
         said = [
             _message_fields(client, session_id, number, each)
-            for number, each in enumerate([message async for message in client.messages.list(session_id)])
+            for number, each in enumerate([message async for message in client.list_messages(session_id)])
         ]
         await (put_json(fields | {"messages": said}) if shell.as_json else put(transcript_text(fields, said)))
 
     return _run(shell, look)
 
 
-def _run(shell: Shell, look: Callable[[NavTalkClient], Awaitable[None]]) -> int:
+def _run(shell: Shell, look: Callable[[Client], Awaitable[None]]) -> int:
     async def work() -> int:
         async with shell.connection.client(waits_told(shell.talk, shell.progress)) as client:
             await look(client)
@@ -168,13 +174,20 @@ async def _show(
             header = False
 
 
-def _session_fields(client: NavTalkClient, session: Session) -> Fields:
+async def _session(client: Client, session_id: str) -> Fields:
+    """The fields of one session."""
+    with as_usage_error():
+        request = client.dialect.get_session(client.dialect.checked_id(session_id))
+    return _session_fields(client, await client.ask(request, client.dialect.read_session))
+
+
+def _session_fields(client: Client, session: Session) -> Fields:
     """As in our files, but for what only an archive knows."""
     row = session_row("", client.dialect.api, session, "")
     fields = session_fields(row, client.dialect.record_kinds[0])
     return {name: value for name, value in fields.items() if name not in ("project", "deleted_at")}
 
 
-def _message_fields(client: NavTalkClient, session_id: str, number: int, message: Message) -> Fields:
+def _message_fields(client: Client, session_id: str, number: int, message: Message) -> Fields:
     row = message_row("", str(session_id), number, message)
     return message_fields(row, client.dialect.record_kinds[1])

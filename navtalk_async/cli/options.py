@@ -7,19 +7,19 @@ from typing import Any, TypeVar
 
 import click
 
-from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.export.export import FORMATS
 from navtalk_async.models import OpenEnum, Role, SessionStatus, as_utc
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = [
+    "AGENT_TYPE",
     "LISTING",
+    "USER",
     "as_at_once",
     "as_formats",
     "as_percent",
     "as_role",
     "as_seconds",
-    "as_session_id",
     "as_span",
     "as_status",
     "as_time",
@@ -34,6 +34,13 @@ LISTING = click.option(
     type=click.Choice(["auto", "serial"]),
     default="auto",
     help="List from many places at once where that helps, or page by page.",
+)
+
+USER = click.option(
+    "--user", metavar="ID", help="Sessions of this user; Lexicon needs one, Kodey.ai takes one."
+)
+AGENT_TYPE = click.option(
+    "--agent-type", metavar="TYPE", help="Sessions with agents of this type (Kodey.ai)."
 )
 
 
@@ -91,14 +98,6 @@ def as_at_once(text: str) -> Concurrency:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise click.BadParameter(f"{text!r} is neither auto nor a number from 1.")
     return int(text)
-
-
-def as_session_id(text: str) -> str:
-    """The id of a session, as it was given: servers may tell upper from lower case."""
-    try:
-        return NavTalk().checked_id(text)
-    except ValueError as refusal:
-        raise click.BadParameter(str(refusal)) from None
 
 
 def as_seconds(text: str) -> float:

@@ -18,7 +18,7 @@ from navtalk_async.cli.running import run
 from navtalk_async.cli.scope import check_scope, takes_scope
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.talk import counted, visible
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.errors import NotFound
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Session, SessionStatus
@@ -173,7 +173,7 @@ def plan(
 
 
 async def _list(
-    client: NavTalkClient,
+    client: Client,
     shell: Shell,
     scope: Scope,
     *,
@@ -185,13 +185,11 @@ async def _list(
     began, asked = perf_counter(), client.stats().requests
     if scope.sessions:
         for session_id in scope.sessions:
-            listed.add(await client.sessions.get(session_id))
+            listed.add(await client.get_session(session_id))
             sample.add(session_id)
     else:
         pool = SessionPool(client, concurrency=shell.connection.concurrency, listing=listing)
-        pages = pool.session_pages(
-            start_time=scope.start, end_time=scope.end, status=scope.status, order="done"
-        )
+        pages = pool.session_pages(order="done", **scope.of_sessions)
         async with aclosing(pages):
             async for page in pages:
                 for session in page:
@@ -201,14 +199,14 @@ async def _list(
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _ask(client: NavTalkClient, shell: Shell, scope: Scope, ids: Sequence[str]) -> list[Sampled]:
+async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -> list[Sampled]:
     """What the messages of some sessions took."""
     dialect = client.dialect
 
     async def ask(session_id: str) -> Sampled | None:
         requests = messages = empty = 0
-        first = dialect.list_messages(session_id, role=scope.role)
-        pages = walk(client.messages.page, first)
+        first = dialect.list_messages(session_id, **scope.of_messages)
+        pages = walk(client.page_of_messages, first)
         try:
             async with aclosing(pages):
                 async for page in pages:

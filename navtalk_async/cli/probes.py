@@ -17,7 +17,7 @@ from anyio import to_thread
 from navtalk_async.cli.checks import Check, Verdict, clock_check
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.reading import Place, readable
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.store.opening import told
@@ -75,8 +75,10 @@ async def probe_network(root: str) -> AsyncGenerator[Check, None]:
     yield Check(what, Verdict.OK, f"made in {_ms(began)}.")
 
 
-async def probe_api(client: NavTalkClient) -> Sequence[Check]:
-    """Whether the API lists a session for the key, how fast, by what clock and within which limits."""
+async def probe_api(client: Client, request: Request) -> Sequence[Check]:
+    """Whether the API answers *request*, for a list of sessions, with the key; how fast, by what clock, and
+    within which limits.
+    """
     asking = client.using(timeout=PATIENCE_SECONDS, retry=Retry(attempts=2), lane="interactive")
     heads: list[Mapping[str, str]] = []
 
@@ -84,7 +86,6 @@ async def probe_api(client: NavTalkClient) -> Sequence[Check]:
         heads.append(response.headers)
         return client.dialect.read_sessions(request, response)
 
-    request = client.dialect.list_sessions(limit=1)
     seconds = []
     try:
         for _ in range(ROUND_TRIPS):

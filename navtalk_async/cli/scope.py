@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from navtalk_async.cli.connection import as_usage_error
-from navtalk_async.cli.options import as_role, as_session_id, as_status, as_time, with_options
-from navtalk_async.client import NavTalkClient
+from navtalk_async.cli.options import AGENT_TYPE, USER, as_role, as_status, as_time, with_options
+from navtalk_async.client import Client
 from navtalk_async.dialects.navtalk import seconds_text
 from navtalk_async.models import Role, SessionStatus, as_word
 from navtalk_async.store.rows import iso
@@ -32,9 +32,9 @@ SCOPE_OPTIONS = with_options(
         "--status", type=as_status, metavar="active|completed|failed", help="Sessions of this status."
     ),
     click.option("--role", type=as_role, metavar="user|assistant", help="Messages of this role."),
-    click.option(
-        "--session", "ids", type=as_session_id, metavar="ID", multiple=True, help="This session; repeatable."
-    ),
+    click.option("--session", "ids", metavar="ID", multiple=True, help="This session; repeatable."),
+    USER,
+    AGENT_TYPE,
 )
 
 
@@ -49,6 +49,8 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
         status: int | None,
         role: int | None,
         ids: tuple[str, ...],
+        user: str | None,
+        agent_type: str | None,
         **others: Any,
     ) -> int:
         if ids and (start is not None or end is not None or status is not None):
@@ -58,6 +60,8 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
             end=None if end is None else seconds_text(end),
             status=status,
             role=role,
+            user=user,
+            agent_type=agent_type,
             # The same sessions in another order are the same scope.
             sessions=tuple(sorted({str(each) for each in ids})),
         )
@@ -66,14 +70,14 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
     return SCOPE_OPTIONS(scoped)
 
 
-def check_scope(client: NavTalkClient, scope: Scope) -> None:
+def check_scope(client: Client, scope: Scope) -> None:
     """Let *client* refuse what makes no sense, before anything is sent or any file is made.
 
     Raises:
         click.UsageError: with the reason.
     """
     with as_usage_error():
-        client.sessions.list(start_time=scope.start, end_time=scope.end, status=scope.status)
+        scope.check(client.dialect)
 
 
 def in_words(scope: Scope) -> dict[str, Any]:

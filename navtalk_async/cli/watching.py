@@ -15,7 +15,7 @@ from navtalk_async.cli.reading import Place
 from navtalk_async.cli.reporting import Watch, again_and_again
 from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.talk import Talk, counted
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.store.store import Store
 from navtalk_async.sync import Progress, RoundDone, RoundFailed, Worker
 
@@ -42,7 +42,7 @@ class Shift:
         self._health = Health(self._watch, job.shell)
         self._metrics: Metrics | None = None
         self._key_doubted = False
-        self._client: NavTalkClient
+        self._client: Client
 
     async def work(self, *, metrics_host: str, metrics_port: int | None) -> NoReturn:
         """Go on until it is cancelled, or something will not pass by itself."""

@@ -3,13 +3,21 @@
 import re
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.dialect import api_error, loads, patiently, whole_surrogates
-from navtalk_async.errors import WrongShape
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.dialects.phrases import (
+    NOT_TO_THE_LETTER,
+    api_error,
+    as_part_of_a_path,
+    loads,
+    page_size,
+    patiently,
+    whole_surrogates,
+)
+from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -38,6 +46,8 @@ When = datetime | date | str
 
 class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A session as NavTalk writes it. Any other field makes the row be read `patiently`."""
+
+    is_read_on = True
 
     started: str | None = msgspec.field(name="startTime")
     ended: str | None = msgspec.field(name="endTime")
@@ -70,17 +80,18 @@ class Refusal(msgspec.Struct):
 SESSIONS = msgspec.json.Decoder(Envelope[Rows[NavTalkSession]])
 SESSION = msgspec.json.Decoder(Envelope[NavTalkSession])
 MESSAGES = msgspec.json.Decoder(Envelope[Rows[NavTalkMessage]])
-NOT_TO_THE_LETTER = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class NavTalk:
+class NavTalk(Dialect):
     """The dialect of `transfer.navtalk.ai`."""
 
     api = "navtalk"
+    name = "NavTalk"
     default_base_url = "https://transfer.navtalk.ai/api/chat"
     key_place = KeyPlace("query", "apikey")
     key_variable = "NAVTALK_API_KEY"
-    record_kinds: tuple[type[Session], type[Message]] = (NavTalkSession, NavTalkMessage)
+    base_url_variable = "NAVTALK_BASE_URL"
+    record_kinds = (NavTalkSession, NavTalkMessage)
 
     def root(self, base_url: str) -> str:
         """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""
@@ -112,10 +123,8 @@ class NavTalk:
         return request.having(startTime=seconds_text(moment), cursor=None)
 
     def get_session(self, session_id: str) -> Request:
-        # The API itself may give an id that is no UUID; it stays a single part of the path all the same.
-        if session_id in ("", ".", ".."):
-            raise WrongShape(f"{session_id!r} is no id.")
-        return Request(path=f"/api/chat/sessions/{quote(session_id, safe='')}")
+        # The API itself may give an id that is no UUID.
+        return Request(path=f"/api/chat/sessions/{as_part_of_a_path(session_id)}")
 
     def list_messages(
         self,
@@ -192,11 +201,19 @@ def data_of(response: Response, kind: Any) -> Any:
     body = whole_surrogates(response.body)
     if response.status != 200:
         refusal = why(body)
-        raise api_error(response, code=refusal.code, message=refusal.message)
+        raise refused(response, refusal)
     answer = loads(body, Refusal)
     if answer.code not in (200, None):
-        raise api_error(response, code=answer.code, message=answer.message)
+        raise refused(response, answer)
     return loads(body, Envelope[kind]).data
+
+
+def refused(response: Response, refusal: Refusal) -> ApiError:
+    """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
+    error = api_error(response, code=refusal.code, message=refusal.message)
+    if isinstance(error, BadRequest):
+        error.may_be_key = True
+    return error
 
 
 def why(body: bytes) -> Refusal:
@@ -212,19 +229,6 @@ def number(name: str, value: int) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name}={value!r} is not a whole number, nor a member of the enum for it.")
     return str(int(value))
-
-
-def page_size(limit: int | None, *, most: int) -> str:
-    """*limit*, or *most*: the fewest requests for a walk.
-
-    Raises:
-        ValueError: *limit* is below 1 or above *most*.
-    """
-    if limit is None:
-        return str(most)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
-        raise ValueError(f"limit={limit!r} is not from 1 to {most}, the most the API gives in a page.")
-    return str(limit)
 
 
 def span(start: When | None, end: When | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from navtalk_async.models import Message, Record, Session, sort_out
+from navtalk_async.models import Message, Record, Session, beyond_columns
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 
 __all__ = ["message_fields", "session_fields", "transcript_fields"]
@@ -49,11 +49,14 @@ def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
 
 
 def extra(raw: str, kind: type[Record]) -> dict[str, Any]:
-    """The fields of *raw* that *kind* has no attribute for, under `extra`; nothing where there are none."""
-    try:
-        # Nearly every row is as the reference has it, and this is the fastest way to see that it is.
-        msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError:
-        _, others = sort_out(kind, msgspec.json.decode(raw))
-        return {"extra": others} if others else {}
-    return {}
+    """The fields of *raw* that there is no column for, under `extra`; nothing where there are none."""
+    if kind.__struct_config__.forbid_unknown_fields:
+        try:
+            # Nearly every row is as the reference has it, and this is the fastest way to see that it is.
+            msgspec.json.decode(raw, type=kind)
+        except msgspec.ValidationError:
+            pass
+        else:
+            return {}
+    others = beyond_columns(kind, msgspec.json.decode(raw))
+    return {"extra": others} if others else {}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.models import Message, Request, Session, as_utc
-from navtalk_async.store.rows import MessageRow, content_hash, is_final, iso, message_rows
+from navtalk_async.store.rows import MessageRow, content_hash, iso, message_rows
 
 __all__ = [
     "FULL_PAGE",
@@ -147,27 +147,27 @@ def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock
     """
     found = Judged([], [], [], [])
     for session in {session.id: session for session in sessions}.values():
-        before, new = known.get(session.id, UNKNOWN), content_hash(session.raw)
+        before, new = known.get(session.id, UNKNOWN), content_hash(session)
         if before.content_hash == new:
             found.same.append(session)
             if before.is_watched and not before.has_failed and not before.is_pending:
-                found.to_fetch.extend(again(session.id, new, before, clock))
+                found.to_fetch.extend(again(session, new, before, clock))
             continue
         change = Change(session, new, *watch(session, is_new=before.content_hash is None, clock=clock))
         (found.inserted if before.content_hash is None else found.changed).append(change)
         # One that has come to its end is read as a whole at once: nobody knows when the next round is.
-        is_whole = is_final(session)
+        is_whole = session.is_final
         found.to_fetch.append(
-            Wanted(session.id, new) if is_whole else wanted_again(session.id, new, before, clock)
+            Wanted(session.id, new) if is_whole else wanted_again(session, new, before, clock)
         )
     return found
 
 
-def again(session_id: str, of: str, before: Known, clock: Clock) -> list[Wanted]:
+def again(session: Session, of: str, before: Known, clock: Clock) -> list[Wanted]:
     """The watched session, unless it was read a moment ago."""
     if before.read_at is not None and clock.fresh <= before.read_at <= clock.now:
         return []
-    return [wanted_again(session_id, of, before, clock)]
+    return [wanted_again(session, of, before, clock)]
 
 
 def watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | None]:
@@ -176,25 +176,26 @@ def watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | 
     Of one that is seen for the first time, its end tells how long it has been final. One that changes
     before our eyes may say more, whatever its end says.
     """
-    if not is_final(session):
+    if not session.is_final:
         return True, None
-    ended = iso(session.ended)
+    ended = iso(session.final_since)
     if is_new and ended is not None and ended <= clock.settled:
         return False, None
     return True, clock.settles
 
 
-def wanted_again(session_id: str, of: str | None, before: Known, clock: Clock) -> Wanted:
+def wanted_again(session: Session, of: str | None, before: Known, clock: Clock) -> Wanted:
     """What to ask of a session: what it said since the last message that is kept, where that saves a request.
 
     Messages under way may have been said before that one, so we go back by as much as it takes to settle.
     The last reading of all is a whole one.
     """
     is_last = before.settles_at is not None and before.settles_at <= clock.now
-    if is_last or before.messages < FULL_PAGE or before.last_message_at is None:
-        return Wanted(session_id, of)
+    said = before.last_message_at
+    if is_last or said is None or before.messages < FULL_PAGE or not session.is_read_on:
+        return Wanted(session.id, of)
     settle = as_utc(clock.now) - as_utc(clock.settled)
-    return Wanted(session_id, of, instant(as_utc(before.last_message_at) - settle))
+    return Wanted(session.id, of, instant(as_utc(said) - settle))
 
 
 class MessageCounts(NamedTuple):

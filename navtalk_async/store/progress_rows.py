@@ -61,6 +61,7 @@ class StandingRow(NamedTuple):
     scope: str
     places: str | None
     round: str | None
+    rounds: int
     watermark: str | None
     refuted: int
 
@@ -90,6 +91,7 @@ def standing(
     return Standing(
         places=_places(row.places),
         round=read_or_none(row.round, Round),
+        rounds=row.rounds,
         watermark=row.watermark,
         # One that failed before it was ever seen is to be looked at first.
         pending=[

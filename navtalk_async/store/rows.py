@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from navtalk_async.models import Message, MessageType, Role, Session, SessionStatus, as_utc, as_word
+from navtalk_async.models import Message, MessageType, Role, Session, as_utc, as_word
 
 __all__ = [
     "MessageRow",
@@ -18,7 +18,6 @@ __all__ = [
     "StoredTranscript",
     "content_hash",
     "digest",
-    "is_final",
     "iso",
     "message_row",
     "message_rows",
@@ -82,16 +81,12 @@ class StoredTranscript(NamedTuple):
     """Whether the next round reads it again: it is watched, pending or failed."""
 
 
-def is_final(session: Session) -> bool:
-    """Whether nothing more is expected of *session*: by its status, or its end where that tells nothing."""
-    if session.status in (SessionStatus.COMPLETED, SessionStatus.FAILED):
-        return True
-    return session.status is not SessionStatus.ACTIVE and session.ended is not None
-
-
-def content_hash(raw: bytes) -> str:
-    """What two equal JSON objects of a session share, however they are written."""
-    canonical = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")
+def content_hash(session: Session) -> str:
+    """What two equal states of a session share, however their JSON objects are written."""
+    fields = msgspec.json.decode(session.raw)
+    for name in session.seldom:
+        fields.pop(name, None)
+    canonical = msgspec.json.encode(fields, order="sorted")
     return blake2b(canonical, digest_size=16).hexdigest()
 
 
@@ -117,7 +112,6 @@ def iso(text: str | None) -> str | None:
 
 def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
     """*session* as it is kept."""
-    raw = session.raw
     return SessionRow(
         project,
         session.id,
@@ -127,8 +121,8 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
         iso(session.ended),
         session.title,
         session.video_url,
-        raw.decode(),
-        content_hash(raw),
+        session.raw.decode(),
+        content_hash(session),
         now,
         now,
     )

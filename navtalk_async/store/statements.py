@@ -60,7 +60,7 @@ FLAWS_TOLD = 20
 SESSIONS_A_READ = 25
 """How many sessions are read with their messages at a time: so much is in memory."""
 
-STANDING = "SELECT api, scope, places, round, watermark, refuted FROM sync_projects WHERE project = ?"
+STANDING = "SELECT api, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?"
 
 UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
 

@@ -40,6 +40,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Where an interrupted listing goes on."""
     round: Round | None = None
     """The round that an earlier run left open."""
+    rounds: int = 0
+    """How many came to their end."""
     watermark: str | None = None
     """The latest begin of any session in rounds that came to their end, in ISO 8601."""
     pending: list[Wanted] = []

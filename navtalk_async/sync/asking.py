@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from navtalk_async.client import NavTalkClient
-from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.client import Client
+from navtalk_async.dialects.dialect import Dialect, least
 from navtalk_async.models import Message, Page, Request, Session
 from navtalk_async.pool import Width
+from navtalk_async.sync.scope import Scope
 
 __all__ = ["Asking"]
 
@@ -23,10 +24,16 @@ class Asking(NamedTuple):
     """The time by the server's clock."""
     width: Width
     """How many requests at once."""
+    scope: Scope
+    """What is asked for."""
+    least: Request | None
+    """A question that costs the server little, and that it answers if it answers any; None where the scope
+    gives none.
+    """
 
     @classmethod
-    def of(cls, client: NavTalkClient, width: Width) -> "Asking":
-        """What asks with *client*, so many at once."""
+    def of(cls, client: Client, width: Width, scope: Scope) -> "Asking":
+        """What asks with *client* for what is in *scope*, so many at once."""
         dialect = client.dialect
 
         @width.bound
@@ -35,9 +42,21 @@ class Asking(NamedTuple):
 
         return cls(
             dialect,
-            width.bound(client.sessions.page),
-            width.bound(client.messages.page),
+            width.bound(client.page_of_sessions),
+            width.bound(client.page_of_messages),
             get_session,
             client.now,
             width,
+            scope,
+            least_of(dialect, scope),
         )
+
+
+def least_of(dialect: Dialect, scope: Scope) -> Request | None:
+    """The question for the smallest first page of the sessions of *scope*; None where an API wants to know
+    whose they are, and is asked for some by their ids alone.
+    """
+    try:
+        return least(dialect, scope.first_page(dialect))
+    except ValueError:
+        return None

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from navtalk_async.dialects.dialect import least
 from navtalk_async.errors import (
     AccessDenied,
     AttemptTimeout,
@@ -71,7 +72,6 @@ class Fetching:
         commits: GroupCommit[Fetched],
         *,
         project: str,
-        role: int | None,
         audit: Audit | None,
         progress: Progress,
     ) -> None:
@@ -80,7 +80,7 @@ class Fetching:
         self._store = store
         self._commits = commits
         self._project = project
-        self._role = role
+        self._filters = asking.scope.of_messages
         self._audit = audit
         self._progress = progress
         self._look: Look
@@ -156,10 +156,10 @@ class Fetching:
 
     def _question(self, wanted: Wanted) -> Request:
         if wanted.since is None:
-            return self._dialect.list_messages(wanted.id, role=self._role)
+            return self._dialect.list_messages(wanted.id, **self._filters)
         # A second earlier, in case that the bound is exclusive; what lies before is not taken.
         start = as_utc(wanted.since) - timedelta(seconds=1)
-        return self._dialect.list_messages(wanted.id, role=self._role, start_time=start)
+        return self._dialect.list_messages(wanted.id, **self._filters, start_time=start)
 
     async def _rows(self, request: Request, *, audited: bool) -> Rows[Message]:
         if self._audit is None or not audited:
@@ -236,10 +236,12 @@ class Fetching:
 
     async def _prove_the_server_well(self) -> None:
         """Raise what a question raises that was answered before; with a key that is refused, any does."""
+        dialect = self._dialect
         if self._fetched is None:
-            await self._ask.list_sessions(self._dialect.list_sessions(limit=1))
+            if self._ask.least is not None:
+                await self._ask.list_sessions(self._ask.least)
         else:
-            await self._ask.list_messages(self._dialect.list_messages(self._fetched, limit=1))
+            await self._ask.list_messages(least(dialect, dialect.list_messages(self._fetched)))
 
     async def _is_gone(self, wanted: Wanted) -> bool:
         """Whether the session is there no more; then it is marked. One that was never there is a failure."""

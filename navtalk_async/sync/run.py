@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.models import moment_of
 from navtalk_async.observe import ListedPlainly
@@ -28,7 +28,7 @@ from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.fetch import OF_ONE_ANSWER, Fetching
 from navtalk_async.sync.progress import Progress
 from navtalk_async.sync.scope import Scope
-from navtalk_async.sync.wanted import Habits, Listed, first_page
+from navtalk_async.sync.wanted import Habits, Listed
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = ["OVERLAP", "SETTLE", "sync"]
@@ -43,7 +43,7 @@ more then."""
 
 
 async def sync(
-    client: NavTalkClient,
+    client: Client,
     store: Store,
     *,
     project: str = "default",
@@ -86,7 +86,7 @@ async def sync(
     """
     scope, progress = scope or Scope(), progress or Progress()
     checked_short_pages(short_pages)
-    check_scope(client, scope)
+    scope.check(client.dialect)
     began_at = datetime.now(UTC)
     claim = partial(store.claim, project, api=client.dialect.api, scope=scope.text())
     standing = await claim()
@@ -94,7 +94,7 @@ async def sync(
     progress.resumed = standing.round is not None or bool(standing.pending)
     habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
     try:
-        await check_key(client, store, standing, project)
+        await check_key(client, store, standing, project, scope)
         if retry_failed or reconcile:
             # Not before the key is known to be this project's: another's leaves everything as it was.
             standing = await claim(retry_failed=retry_failed, reconcile=reconcile)
@@ -122,7 +122,7 @@ async def sync(
 
 
 async def run_round(
-    client: NavTalkClient,
+    client: Client,
     store: Store,
     standing: Standing,
     habits: Habits,
@@ -135,22 +135,19 @@ async def run_round(
     progress: Progress,
 ) -> Listed:
     """Everything that the project wants; what there was to list of it."""
-    asking = Asking.of(client.using(lane="bulk"), width)
+    asking = Asking.of(client.using(lane="bulk"), width, scope)
 
     async def commit(finished: Sequence[Fetched]) -> None:
         progress.kept(await store.keep(project, finished))
 
     commits = GroupCommit(commit)
-    fetching = Fetching(
-        asking, store, commits, project=project, role=scope.role, audit=audit, progress=progress
-    )
+    fetching = Fetching(asking, store, commits, project=project, audit=audit, progress=progress)
     listed = Listed(
         asking,
         store,
         standing,
         habits,
         project=project,
-        scope=scope,
         progress=progress,
         walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
@@ -170,14 +167,7 @@ async def note(
         await surely(store.note(project, progress.run(began_at, error=told)))
 
 
-def check_scope(client: NavTalkClient, scope: Scope) -> None:
-    """Refuse filters that cannot be right, before a project is bound to them."""
-    first_page(client.dialect, scope, scope.start)
-    for each in scope.sessions:
-        client.dialect.checked_id(each)
-
-
-async def check_key(client: NavTalkClient, store: Store, standing: Standing, project: str) -> None:
+async def check_key(client: Client, store: Store, standing: Standing, project: str, scope: Scope) -> None:
     """Make sure that the key belongs to the *project*: sessions that are surely in it can be seen.
 
     Should all of them be gone, the end of the listing is looked at before the key is blamed.
@@ -194,7 +184,7 @@ async def check_key(client: NavTalkClient, store: Store, standing: Standing, pro
         return
     if trouble is not None:
         raise trouble
-    if standing.known and not await lists_known(client, store, standing, project):
+    if standing.known and not await lists_known(client, store, standing, project, scope):
         raise StoreMismatch(
             f"The key belongs to another project: it sees none of {len(standing.known)} sessions that "
             f"{project!r} holds. Use that project's key, or another --project; that too where all that was "
@@ -202,9 +192,13 @@ async def check_key(client: NavTalkClient, store: Store, standing: Standing, pro
         )
 
 
-async def lists_known(client: NavTalkClient, store: Store, standing: Standing, project: str) -> bool:
-    """Whether the sessions around the watermark are this *project*'s."""
-    start = moment_of(standing.watermark)
-    request = client.dialect.list_sessions(start_time=start and start - OVERLAP)
-    page = await client.sessions.page(request)
+async def lists_known(client: Client, store: Store, standing: Standing, project: str, scope: Scope) -> bool:
+    """Whether the sessions around the watermark, or first in the list, are this *project*'s."""
+    start, dialect = moment_of(standing.watermark), client.dialect
+    try:
+        whole = Scope(user=scope.user).first_page(dialect)
+    except ValueError:
+        return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
+    request = whole if start is None else dialect.beginning(whole, start - OVERLAP) or whole
+    page = await client.page_of_sessions(request)
     return await store.holds(project, [session.id for session in page.items])

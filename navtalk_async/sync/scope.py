@@ -1,6 +1,12 @@
 """Which sessions and messages a project in a store is made of."""
 
+from datetime import datetime
+from typing import Any
+
 import msgspec
+
+from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
+from navtalk_async.models import Request
 
 __all__ = ["Scope"]
 
@@ -13,8 +19,50 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: str | None = None
     status: int | None = None
     role: int | None = None
+    user: str | None = None
+    """Only sessions of this user."""
+    agent_type: str | None = None
+    """Only sessions with agents of this type."""
     sessions: tuple[str, ...] = ()
     """Only these, by id; the other filters of sessions then do not apply."""
+
+    @property
+    def of_sessions(self) -> dict[str, Any]:
+        """The filters of sessions, as `Client.list_sessions` takes them."""
+        return {
+            "start_time": self.start,
+            "end_time": self.end,
+            "status": self.status,
+            "user_id": self.user,
+            "agent_type": self.agent_type,
+        }
+
+    @property
+    def of_messages(self) -> dict[str, Any]:
+        """The filters of messages, as `Client.list_messages` takes them."""
+        return {} if self.role is None else {"role": self.role}
+
+    def first_page(self, dialect: Dialect, start: datetime | None = None) -> Request:
+        """The question for the first page of its sessions, or of those that begin at *start* or later.
+
+        Raises:
+            ValueError: the API has no such filter, needs another one, or it cannot be right.
+        """
+        return filtered(
+            dialect, self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
+        )
+
+    def check(self, dialect: Dialect) -> None:
+        """See that the API can be asked for it.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if not self.sessions:
+            self.first_page(dialect)
+        for each in self.sessions:
+            dialect.checked_id(each)
+        messages_filtered(dialect, "any", self.of_messages)
 
     def text(self) -> str:
         """The scope as JSON, for comparing."""

@@ -6,19 +6,17 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.listing.by_time import ByTime, moment_at
-from navtalk_async.listing.listing import WideListing
+from navtalk_async.listing.by_time import moment_at
 from navtalk_async.listing.plan import FIRST_WASTE
+from navtalk_async.listing.sessions import listing_of
 from navtalk_async.models import Place, Request, Session, SessionStatus, as_utc, as_word, moment_of
 from navtalk_async.store.judging import Clock, Journalled, Wanted, instant
 from navtalk_async.store.rows import iso
 from navtalk_async.store.store import Round, Standing, Store
 from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.progress import Progress
-from navtalk_async.sync.scope import Scope
 
-__all__ = ["Habits", "Listed", "first_page"]
+__all__ = ["Habits", "Listed"]
 
 LATER_WASTE = -1
 """The first listing of a project may waste requests on finding out where most of it is. A later one must have
@@ -58,7 +56,6 @@ class Listed:
         habits: Habits,
         *,
         project: str,
-        scope: Scope,
         progress: Progress,
         walkers: int,
         is_awaited: Callable[[], bool],
@@ -70,15 +67,18 @@ class Listed:
         self._standing = standing
         self._habits = habits
         self._project = project
-        self._scope = scope
+        self._scope = asking.scope
         self._progress = progress
         self._walkers = walkers
         self._is_awaited = is_awaited
         self._on_doubt = on_doubt
+        least = asking.least
+        self._by_time = least is not None and self._dialect.beginning(least, asking.now()) is not None
+        """Whether what is new can be listed alone, and a listing gone on with."""
         self._seen: set[str] = set()
         """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
         began = asking.now()
-        self.round = standing.round or next_round(standing, habits, began)
+        self.round = standing.round or next_round(standing, habits, began, by_time=self._by_time)
         self._goes_on = is_gone_on_with(standing.round, began)
         self._fresh = fresh_from(self.round, began, habits.settle) if self._goes_on else began + ONE_SECOND
 
@@ -143,7 +143,7 @@ class Listed:
 
     @property
     def _is_later_round(self) -> bool:
-        return self._standing.watermark is not None
+        return self._standing.rounds > 0
 
     def _was_listed_just_now(self) -> bool:
         listed, now = moment_of(self.round.listed), self._ask.now()
@@ -178,29 +178,32 @@ class Listed:
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
         self._progress.ends_at = moment_of(self._scope.end) or self._ask.now()
         self._progress.began_at = moment_of(self._scope.start) or first_moment(self._standing.places)
-        request = self._listing_from(moment_of(listed_from(self.round, self._habits.overlap)))
-        listing: WideListing[Session] = WideListing(
+        since = listed_from(self.round, self._habits.overlap) if self._by_time else None
+        request = self._listing_from(moment_of(since))
+        listing = listing_of(
             self._ask.list_sessions,
+            self._dialect,
             request,
-            axis=ByTime.of(self._dialect, request, self._progress.ends_at),
+            horizon=self._progress.ends_at,
             walkers=self._walkers,
             listed=False,
-            full=self._dialect.rows(request),
             is_awaited=self._is_awaited,
             waste=LATER_WASTE if self._is_later_round and not self.round.is_whole else FIRST_WASTE,
-            places=self._standing.places,
+            places=self._standing.places if self._by_time else (),
             on_doubt=self._on_doubt,
         )
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
-                yield sessions, listing.places()
+                yield sessions, listing.places() if self._by_time else [Place(request)]
+        if not self._by_time:
+            yield [], []
 
     def _listing_from(self, moment: datetime | None) -> Request:
         start, end = moment_of(self._scope.start), moment_of(self._scope.end)
         moments = [each for each in (start, moment) if each is not None]
         # A server that ignores the end may have taken us beyond it.
         begin = min([max(moments), *([end] if end else [])]) if moments else None
-        return first_page(self._dialect, self._scope, begin)
+        return self._scope.first_page(self._dialect, begin)
 
     def _note(self, sessions: Sequence[Session], places: Sequence[Place] | None, found: Journalled) -> None:
         progress = self._progress
@@ -233,19 +236,11 @@ def listed_from(open_round: Round, overlap: timedelta) -> str | None:
     return max((each for each in (open_round.since, again) if each is not None), default=None)
 
 
-def next_round(standing: Standing, habits: Habits, now: datetime) -> Round:
-    """A round that begins *now*."""
-    since = None if habits.reconcile else earlier(standing.watermark, habits.overlap)
+def next_round(standing: Standing, habits: Habits, now: datetime, *, by_time: bool) -> Round:
+    """A round that begins *now*; one that lists everything, where it cannot be listed *by_time*."""
+    is_partial = by_time and not habits.reconcile
+    since = earlier(standing.watermark, habits.overlap) if is_partial else None
     return Round(began=instant(now), since=since, is_whole=habits.reconcile)
-
-
-def first_page(dialect: Dialect, scope: Scope, start: datetime | str | None) -> Request:
-    """The question for the first page of the sessions in *scope* that begin at *start* or later.
-
-    Raises:
-        ValueError: a filter that cannot be right.
-    """
-    return dialect.list_sessions(start_time=start, end_time=scope.end, status=scope.status)
 
 
 def first_moment(places: Sequence[Place]) -> datetime | None:

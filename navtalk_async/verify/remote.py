@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.errors import NotFound, StoreBroken
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Session
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 
 
 async def ask_again(
-    client: NavTalkClient,
+    client: Client,
     reader: Reader,
     about: About,
     report: Report,
@@ -44,16 +44,16 @@ async def ask_again(
     counts = await reader.counts(about.project)
     there = counts.sessions - counts.deleted
     places = places_of(there, percent)
-    role = _role_of(about)
+    filters = _scope_of(about).of_messages
     asking, width = client.using(lane="bulk"), Width(client, concurrency)
     dialect = client.dialect
-    list_messages = width.bound(asking.messages.page)
+    list_messages = width.bound(asking.page_of_messages)
 
     async def ask(kept: StoredTranscript) -> Asked:
         session_id = kept.session.id
         try:
             session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-            messages = await whole(list_messages, dialect.list_messages(session_id, role=role))
+            messages = await whole(list_messages, dialect.list_messages(session_id, **filters))
         except NotFound:
             return Asked(kept, ["gone: the API no longer has it"], is_gone=True)
         return Asked(kept, differences(kept, session, messages))
@@ -80,9 +80,9 @@ async def ask_again(
         )
 
 
-def _role_of(about: About) -> int | None:
+def _scope_of(about: About) -> Scope:
     try:
-        return msgspec.json.decode(about.scope, type=Scope).role
+        return msgspec.json.decode(about.scope, type=Scope)
     except (msgspec.DecodeError, TypeError):
         raise StoreBroken(f"The archive is damaged: the filters of {about.project!r} are none.") from None
 
@@ -108,7 +108,7 @@ async def sample(
 def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
     """How what the API gives differs from what is *kept*, in sentences without a subject."""
     told = []
-    if content_hash(session.raw) != kept.session.content_hash:
+    if content_hash(session) != kept.session.content_hash:
         told.append("its session changed at the API")
     there = {
         message.id: message_row(kept.session.project, kept.session.id, position, message)

@@ -1,11 +1,10 @@
 """Whether a session in a store is what the API gave: its columns and messages against their raw objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-import msgspec
-
-from navtalk_async.dialects.dialect import Dialect, patiently
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import DecodeFailed
 from navtalk_async.models import Record
 from navtalk_async.store.rows import (
@@ -27,27 +26,27 @@ OF_A_MESSAGE = ("id", "role", "type", "content", "created_at")
 
 def flaws_of(kept: StoredTranscript, dialect: Dialect) -> list[str]:
     """What is wrong with *kept*, in sentences without a subject; nothing where all is well."""
-    session_kind, message_kind = dialect.record_kinds
-    told = _session_flaws(kept.session, dialect.api, session_kind)
+    told = _session_flaws(kept.session, dialect)
     for position, row in enumerate(kept.messages):
-        told += _message_flaws(row, message_kind)
+        told += _message_flaws(row, dialect)
         if row.position != position:
             told.append(f"message {row.id} is at position {row.position}, where {position} should be")
             break
     return told + _order_flaws(kept)
 
 
-def _session_flaws(row: SessionRow, api: str, kind: type[Record]) -> list[str]:
+def _session_flaws(row: SessionRow, dialect: Dialect) -> list[str]:
     try:
-        made = session_row(row.project, api, record(kind, row.raw), "")  # type: ignore[arg-type] # it is a Session
+        made = session_row(row.project, dialect.api, read(row.raw, dialect.session_of), "")
     except Unreadable as failure:
         return [f"its raw object is damaged: {failure}"]
     return _unequal("its", OF_A_SESSION, row, made)
 
 
-def _message_flaws(row: MessageRow, kind: type[Record]) -> list[str]:
+def _message_flaws(row: MessageRow, dialect: Dialect) -> list[str]:
+    of = partial(dialect.message_of, session_id=row.session_id, position=row.position)
     try:
-        made = message_row(row.project, row.session_id, row.position, record(kind, row.raw))  # type: ignore[arg-type] # it is a Message
+        made = message_row(row.project, row.session_id, row.position, read(row.raw, of))
     except Unreadable as failure:
         return [f"the raw object of message {row.id} is damaged: {failure}"]
     return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)
@@ -74,8 +73,8 @@ class Unreadable(Exception):
     """A raw object that is none; said without what stands in it."""
 
 
-def record(kind: type[R], raw: object) -> R:
-    """What the API's object *raw* means.
+def read(raw: object, meant: Callable[[bytes], R]) -> R:
+    """What the API's object *raw* means, by *meant*.
 
     Raises:
         Unreadable: it is none.
@@ -83,12 +82,7 @@ def record(kind: type[R], raw: object) -> R:
     if not isinstance(raw, str):
         raise Unreadable("it is no text")
     try:
-        # Nearly every row is as the reference has it.
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    try:
-        return patiently(kind, msgspec.Raw(raw.encode()))
+        return meant(raw.encode())
     except DecodeFailed as failure:
         raise Unreadable(str(failure.args[0]).removesuffix(".")) from None
     except (ValueError, OverflowError) as failure:

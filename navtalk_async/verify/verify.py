@@ -4,16 +4,16 @@
 parses everything and compares it: it says whether what was written was right.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
 
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
 from navtalk_async.export.manifest import MANIFEST, Manifest, read_manifest
 from navtalk_async.store.rows import StoredTranscript
@@ -30,8 +30,6 @@ from navtalk_async.wire.limits import Concurrency
 __all__ = ["ARCHIVE", "verify_export", "verify_remote", "verify_store"]
 
 ARCHIVE = "archive.db"
-
-DIALECTS: Mapping[str, Dialect] = {NavTalk.api: NavTalk()}
 
 
 async def verify_export(
@@ -86,7 +84,7 @@ async def verify_store(
 
 
 async def verify_remote(
-    client: NavTalkClient,
+    client: Client,
     reader: Reader,
     report: Report,
     *,
@@ -146,7 +144,7 @@ async def _judge_seal(path: Path, seal: Seal, report: Report) -> Since:
 def _lines(folder: Path, manifest: Manifest, since: Since | None) -> Lines | None:
     if all(each.name != PARSED for each in manifest.files):
         return None
-    dialect = DIALECTS.get(manifest.api)
+    dialect = dialects().get(manifest.api)
     kinds = dialect.record_kinds if dialect is not None and since is Since.SAME else None
     return Lines(open_lines(folder / PARSED), manifest.project, kinds)
 
@@ -221,12 +219,12 @@ async def _make_sure_of_quiet(reader: SqliteReader, before: Mark | None) -> None
 async def _judge_transcripts(
     reader: Reader, about: About, where: str, report: Report, lines: Lines | None
 ) -> None:
-    dialect = DIALECTS.get(about.api)
-    if dialect is None:
+    known = dialects().get(about.api)
+    if known is None:
         what = f"the project {about.project!r} is of an API that is not known: {about.api!r}"
         report.found([Finding(where, what, Cure.COPY)])
         return
-    judge = partial(_judge_block, dialect=dialect, where=f"{where}, {about.project}", lines=lines)
+    judge = partial(_judge_block, dialect=known(), where=f"{where}, {about.project}", lines=lines)
     async with aclosing(reader.transcripts(about.project)) as blocks:
         async for block in blocks:
             report.found(await to_thread.run_sync(judge, block))

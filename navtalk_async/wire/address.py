@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from navtalk_async.errors import NavTalkError
@@ -112,7 +113,19 @@ def without_secret(error: NavTalkError, key: str) -> NavTalkError:
     """
     error.args = tuple(scrub(part, [key]) if isinstance(part, str) else part for part in error.args)
     for name, value in vars(error).items():
-        if isinstance(value, str):
-            setattr(error, name, scrub(value, [key]))
+        if isinstance(value, str | dict):
+            setattr(error, name, _scrubbed(value, key))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
+
+
+def _scrubbed(value: Any, key: str) -> Any:
+    """*value*, of JSON, without *key*."""
+    match value:
+        case str():
+            return scrub(value, [key])
+        case list():
+            return [_scrubbed(each, key) for each in value]
+        case dict():
+            return {_scrubbed(name, key): _scrubbed(each, key) for name, each in value.items()}
+    return value

@@ -1,18 +1,17 @@
-"""Ask: a client for each API, with the resources and calls of that API."""
+"""Ask any API: what all clients have in common."""
 
 import os
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import BodyTooLarge
-from navtalk_async.models import Message, Page, Request, Response, Role, Session, SessionStatus
+from navtalk_async.models import Message, Page, Request, Response, Session
 from navtalk_async.observe import Event, Observer, Stats
 from navtalk_async.paging import Listing
 from navtalk_async.wire.address import checked_key
@@ -21,29 +20,43 @@ from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Wire
 
-__all__ = ["Messages", "NavTalkClient", "Sessions"]
+__all__ = ["Client", "Options"]
 
 T = TypeVar("T")
-
-When = datetime | date | str
 
 UNSET = msgspec.UNSET
 
 
-class NavTalkClient:
-    """A client of NavTalk's chat record API.
+class Options(TypedDict, total=False):
+    """What every client takes; see `Client`."""
 
-        async with NavTalkClient() as nt:
-            async for session in nt.sessions.list(status=SessionStatus.COMPLETED):
-                print(session.id, session.start_time)
+    concurrency: Concurrency
+    rate: float | None
+    timeout: float | None
+    attempt_timeout: float
+    retry: Retry | None
+    body_limit: int
+    trust_env: bool
+    engine: Engine | None
+    on_event: Observer | None
 
-    It may be made anywhere, used from any number of tasks and event loops, and closed from any of them.
+
+class Client:
+    """A client of the API that *dialect* speaks; what is said here holds for every client.
+
+        async with Client(dialect_of("kodey"), key) as client:
+            async for session in client.list_sessions(user_id="u1"):
+                print(session.id, len([message async for message in client.list_messages(session.id)]))
+
+    It may be made anywhere, used from any number of tasks and event loops, and closed from any of them. The
+    client of one API (`NavTalkClient`, say) has that one's own resources and calls besides.
 
     Arguments:
+        dialect: how the API speaks.
         key: the API key; or a callable, plain or async, that is asked for it before every attempt, for
-            keys that change. Default: the environment's `NAVTALK_API_KEY`.
-        base_url: with or without `/api/chat` at its end. Default: the environment's `NAVTALK_BASE_URL`,
-            or else NavTalk's own. It must be https, except on this machine.
+            keys that change. Default: the environment's `…_API_KEY`, by the dialect's `key_variable`.
+        base_url: where the API is. Default: the environment's `…_BASE_URL`, or else the vendor's own; where
+            none is known, it must be given. It must be https, except on this machine.
         concurrency: the most requests in flight at once, of everything this client does in one event loop.
             `"auto"` learns what the server can use: it begins with 16, grows by half with every round of
             answers as long as more are answered a second and none is refused, up to 256, and keeps trying
@@ -61,12 +74,13 @@ class NavTalkClient:
         on_event: called with an `observe.Event` whenever something happens on the wire.
 
     Raises:
-        ValueError: no key, an engine that is not installed, or something that cannot be right; before
-            anything is sent.
+        ValueError: no key, no address, an engine that is not installed, or something that cannot be right;
+            before anything is sent.
     """
 
     def __init__(
         self,
+        dialect: Dialect,
         key: Key | None = None,
         *,
         base_url: str | None = None,
@@ -80,15 +94,13 @@ class NavTalkClient:
         engine: Engine | None = None,
         on_event: Observer | None = None,
     ) -> None:
-        self.dialect: Dialect = NavTalk()
-        key = _given_key(key, self.dialect.key_variable)
-        if base_url is None:
-            base_url = os.environ.get("NAVTALK_BASE_URL") or self.dialect.default_base_url
+        self.dialect = dialect
+        key = _given_key(key, dialect.key_variable)
         self._patience = Patience(timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry())
         self._wire = Wire(
-            root=self.dialect.root(base_url),
+            root=dialect.root(_given_address(base_url, dialect)),
             key=key,
-            key_place=self.dialect.key_place,
+            key_place=dialect.key_place,
             concurrency=concurrency,
             rate=rate,
             body_limit=body_limit,
@@ -99,8 +111,7 @@ class NavTalkClient:
         self._name_resources()
 
     def _name_resources(self) -> None:
-        self.sessions = Sessions(self)
-        self.messages = Messages(self)
+        """Make the resources that the client of one API has, which belong to it or to a view of it."""
 
     def __repr__(self) -> str:
         # One that could not be made has no wire; and is shown, in a report of why.
@@ -160,6 +171,53 @@ class NavTalkClient:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._patience)
 
+    def list_sessions(self, **filters: Any) -> Listing[Session]:
+        """The sessions that *filters*, named as the API's client names them, let through; None is no filter.
+
+        Raises:
+            ValueError: the API has no such filter, needs another one, or it cannot be right; before anything
+                is sent.
+        """
+        return Listing(self.page_of_sessions, filtered(self.dialect, filters))
+
+    def list_messages(self, session_id: str | UUID, **filters: Any) -> Listing[Message]:
+        """The messages of a session, in the API's order; *filters* as for `list_sessions`.
+
+        Raises:
+            ValueError: *session_id* cannot be one, or as for `list_sessions`.
+        """
+        checked = self.dialect.checked_id(session_id)
+        return Listing(self.page_of_messages, messages_filtered(self.dialect, checked, filters))
+
+    async def get_session(self, session_id: str | UUID) -> Session:
+        """One session, as the list of sessions has it.
+
+        Raises:
+            ValueError: *session_id* cannot be one.
+            NotFound: there is none of this id for the key.
+        """
+        request = self.dialect.get_session(self.dialect.checked_id(session_id))
+        return await self.ask(request, self.dialect.read_session)
+
+    def page_of_sessions(self, request: Request) -> Awaitable[Page[Session]]:
+        """The page of sessions that *request* asks for; see `page`."""
+        return self.page(request, self.dialect.read_sessions)
+
+    def page_of_messages(self, request: Request) -> Awaitable[Page[Message]]:
+        """The page of messages that *request* asks for; see `page`."""
+        return self.page(request, self.dialect.read_messages)
+
+    async def page(self, request: Request, read: Callable[[Request, Response], Page[T]]) -> Page[T]:
+        """What *read* makes of the page that *request* asks for, which some earlier page had as its `next`;
+        with fewer rows, if its rows are so long that they do not fit into memory together.
+        """
+        try:
+            return await self.ask(request, read)
+        except BodyTooLarge:
+            if (smaller := self.dialect.smaller(request)) is None:
+                raise
+        return await self.page(smaller, read)
+
     def expect(self, at_once: int) -> None:
         """Say that so many requests at once are about to come: `concurrency="auto"` begins with them then, up
         to 128, unless it has learned better.
@@ -188,109 +246,10 @@ def _given_key(key: Key | None, variable: str) -> Key:
     return checked_key(key) if isinstance(key, str) else key
 
 
-class Sessions:
-    """The sessions of the key's project."""
-
-    def __init__(self, client: NavTalkClient) -> None:
-        self._client = client
-
-    def list(
-        self,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: SessionStatus | int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Listing[Session]:
-        """Sessions in the order of their begin, then id (`GET /api/chat/sessions`).
-
-        Arguments:
-            start_time, end_time: aware datetimes, dates (their first second) or `yyyy-MM-dd HH:mm:ss` in
-                UTC. Whether the API takes them as inclusive, and whether `end_time` bounds a session's
-                begin or its end, is not documented.
-            status: only sessions of this status.
-            limit: rows a page, 1 to 100; default 100, the fewest requests.
-            cursor: where to begin, as an earlier page gave it.
-
-        Raises:
-            ValueError: a naive datetime, a limit out of range; before anything is sent.
-        """
-        request = self._client.dialect.list_sessions(
-            start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
+def _given_address(base_url: str | None, dialect: Dialect) -> str:
+    found = base_url or os.environ.get(dialect.base_url_variable) or dialect.default_base_url
+    if found is None:
+        raise ValueError(
+            f"Where {dialect.name} is, only you know: give base_url, or set {dialect.base_url_variable}."
         )
-        return Listing(self.page, request)
-
-    async def get(self, session_id: str | UUID) -> Session:
-        """One session (`GET /api/chat/sessions/{sessionId}`).
-
-        Raises:
-            ValueError: *session_id* is no UUID.
-            NotFound: there is none of this id in the key's project.
-        """
-        dialect = self._client.dialect
-        return await self._client.ask(
-            dialect.get_session(dialect.checked_id(session_id)), dialect.read_session
-        )
-
-    async def page(self, request: Request) -> Page[Session]:
-        """The page that *request* asks for, which some earlier page had as its `next`; with fewer rows, if
-        its rows are so long that they do not fit into memory together.
-        """
-        dialect = self._client.dialect
-        try:
-            return await self._client.ask(request, dialect.read_sessions)
-        except BodyTooLarge:
-            if (smaller := dialect.smaller(request)) is None:
-                raise
-        return await self.page(smaller)
-
-
-class Messages:
-    """The messages of sessions."""
-
-    def __init__(self, client: NavTalkClient) -> None:
-        self._client = client
-
-    def list(
-        self,
-        session_id: str | UUID,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        role: Role | int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Listing[Message]:
-        """A session's messages in the order of their time, then id (`GET /api/chat/messages`).
-
-        Arguments:
-            start_time, end_time: as for `Sessions.list`, of the message's `created_at`.
-            role: only what this role said.
-            limit: rows a page, 1 to 200; default 200, the fewest requests.
-            cursor: where to begin, as an earlier page gave it.
-
-        Raises:
-            ValueError: an id that is no UUID, a naive datetime, a limit out of range; before anything is
-                sent.
-        """
-        dialect = self._client.dialect
-        request = dialect.list_messages(
-            dialect.checked_id(session_id),
-            start_time=start_time,
-            end_time=end_time,
-            role=role,
-            limit=limit,
-            cursor=cursor,
-        )
-        return Listing(self.page, request)
-
-    async def page(self, request: Request) -> Page[Message]:
-        """The page that *request* asks for; see `Sessions.page`."""
-        dialect = self._client.dialect
-        try:
-            return await self._client.ask(request, dialect.read_messages)
-        except BodyTooLarge:
-            if (smaller := dialect.smaller(request)) is None:
-                raise
-        return await self.page(smaller)
+    return found

@@ -1,0 +1,120 @@
+"""Ask NavTalk: `NavTalkClient`."""
+
+from datetime import date, datetime
+from typing import Unpack
+from uuid import UUID
+
+from navtalk_async.client.client import Client, Options
+from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.models import Message, Role, Session, SessionStatus
+from navtalk_async.paging import Listing
+from navtalk_async.wire.wire import Key
+
+__all__ = ["Messages", "NavTalkClient", "Sessions"]
+
+When = datetime | date | str
+
+
+class NavTalkClient(Client):
+    """A client of NavTalk's chat record API.
+
+        async with NavTalkClient() as nt:
+            async for session in nt.sessions.list(status=SessionStatus.COMPLETED):
+                print(session.id, session.start_time)
+
+    Arguments:
+        key: see `Client`; by default the environment's `NAVTALK_API_KEY`.
+        base_url: with or without `/api/chat` at its end; by default the environment's `NAVTALK_BASE_URL`, or
+            else NavTalk's own.
+        options: all others of `Client`.
+
+    Raises:
+        ValueError: see `Client`.
+    """
+
+    sessions: "Sessions"
+    messages: "Messages"
+
+    def __init__(
+        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(NavTalk(), key, base_url=base_url, **options)
+
+    def _name_resources(self) -> None:
+        self.sessions = Sessions(self)
+        self.messages = Messages(self)
+
+
+class Sessions:
+    """The sessions of the key's project."""
+
+    def __init__(self, client: NavTalkClient) -> None:
+        self._client = client
+
+    def list(
+        self,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: SessionStatus | int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Listing[Session]:
+        """Sessions in the order of their begin, then id (`GET /api/chat/sessions`).
+
+        Arguments:
+            start_time, end_time: aware datetimes, dates (their first second) or `yyyy-MM-dd HH:mm:ss` in
+                UTC. Whether the API takes them as inclusive, and whether `end_time` bounds a session's
+                begin or its end, is not documented.
+            status: only sessions of this status.
+            limit: rows a page, 1 to 100; default 100, the fewest requests.
+            cursor: where to begin, as an earlier page gave it.
+
+        Raises:
+            ValueError: a naive datetime, a limit out of range; before anything is sent.
+        """
+        return self._client.list_sessions(
+            start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
+        )
+
+    async def get(self, session_id: str | UUID) -> Session:
+        """One session (`GET /api/chat/sessions/{sessionId}`).
+
+        Raises:
+            ValueError: *session_id* is no UUID.
+            NotFound: there is none of this id in the key's project.
+        """
+        return await self._client.get_session(session_id)
+
+
+class Messages:
+    """The messages of sessions."""
+
+    def __init__(self, client: NavTalkClient) -> None:
+        self._client = client
+
+    def list(
+        self,
+        session_id: str | UUID,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        role: Role | int | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Listing[Message]:
+        """A session's messages in the order of their time, then id (`GET /api/chat/messages`).
+
+        Arguments:
+            start_time, end_time: as for `Sessions.list`, of the message's `created_at`.
+            role: only what this role said.
+            limit: rows a page, 1 to 200; default 200, the fewest requests.
+            cursor: where to begin, as an earlier page gave it.
+
+        Raises:
+            ValueError: an id that is no UUID, a naive datetime, a limit out of range; before anything is
+                sent.
+        """
+        return self._client.list_messages(
+            session_id, start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor
+        )

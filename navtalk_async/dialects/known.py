@@ -1,0 +1,36 @@
+"""The dialects there are: whatever stands in this folder, and whatever else is imported."""
+
+from functools import cache
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+
+from navtalk_async import dialects as folder
+from navtalk_async.dialects.dialect import Dialect
+
+__all__ = ["dialect_of", "dialects"]
+
+
+def dialects() -> dict[str, type[Dialect]]:
+    """Every dialect, by the short name of its API; NavTalk's first, the others by name."""
+    _import_folder()
+    found = {each.api: each for each in Dialect.__subclasses__() if not isabstract(each)}
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "navtalk", item[0])))
+
+
+def dialect_of(api: str) -> Dialect:
+    """The dialect of *api*.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = dialects().get(api)
+    if found is None:
+        raise ValueError(f"{api!r} is no API we know; there are {', '.join(dialects())}.")
+    return found()
+
+
+@cache
+def _import_folder() -> None:
+    for module in iter_modules(folder.__path__):
+        import_module(f"{folder.__name__}.{module.name}")
