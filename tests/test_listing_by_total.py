@@ -22,16 +22,25 @@ class Row:
     id: str
 
 
+class Still(random.Random):
+    """The chance that everything happens at once."""
+
+    def randrange(self, *_):
+        return 0
+
+
 @dataclass
 class Server:
     """A list asked for by offset, which says of its length what it is told to say."""
 
     rows: list
     cap: int = LIMIT
+    uneven: bool = False
+    """Whether a page may have fewer rows than the cap, and at least one."""
     total: object = len
     """What it says of its rows' number, given its rows."""
     has_more: str = "rows"
-    """What it goes by to promise another page: its rows, its total, or nothing ever."""
+    """What it goes by to promise another page: its rows, its total, or nothing: always, or never."""
     moves: dict = field(default_factory=dict)
     """After so many answers, what becomes of its rows."""
     failing: int | None = None
@@ -58,10 +67,11 @@ class Server:
         self.asked += 1
         if self.asked == self.failing:
             raise LookupError(f"{self.asked}")
-        rows = self.rows[offset : offset + self.cap]
+        most = self.chance.randint(1, self.cap) if self.uneven else self.cap
+        rows = self.rows[offset : offset + most]
         total, at = self.total(self.rows), offset + len(rows)
         more = {"rows": at < len(self.rows), "total": total is not None and at < total, "never": False}
-        following = request.having(offset=str(at)) if rows and more[self.has_more] else None
+        following = request.having(offset=str(at)) if more.get(self.has_more, True) else None
         if (move := self.moves.get(self.asked)) is not None:
             self.rows = move(self.rows)
         return Page(rows, following, total)
@@ -118,6 +128,20 @@ async def test_a_quiet_list_is_given_once_in_as_many_requests_as_it_has_pages(
     assert server.asked == fewest(server, rows)
 
 
+@quick
+@given(**ANY)
+async def test_pages_of_any_number_of_rows_are_walked_on_from_where_they_ended(
+    *, count, cap, walkers, listed, chance
+):
+    rows = rows_to(count)
+    server = Server(rows, cap, uneven=True, chance=chance)
+    given_rows, doubts = await walked(server, walkers=walkers, listed=listed)
+    assert Counter(given_rows) == Counter(rows)
+    assert given_rows == rows or not listed
+    assert doubts == []
+    assert server.asked <= max(1, count)
+
+
 WRONG = {
     "missing": lambda _: None,
     "nought": lambda _: 0,
@@ -165,6 +189,14 @@ async def test_a_list_that_promises_no_more_and_tells_a_larger_total_is_asked_wh
     assert few.asked == 4
 
 
+@pytest.mark.parametrize("count", [0, 5, 10, 25, 60])
+@pytest.mark.parametrize("total", ["missing", "nought", "one too small", "too large"])
+async def test_more_that_is_promised_where_nothing_came_is_not_waited_for(count, total):
+    server = Server(rows_to(count), total=WRONG[total], has_more="always")
+    given_rows, _ = await walked(server)
+    assert given_rows == rows_to(count)
+
+
 def inserted(at, number):
     return lambda rows: [*rows[: at % (len(rows) + 1)], Row(f"new{number}"), *rows[at % (len(rows) + 1) :]]
 
@@ -198,6 +230,21 @@ async def test_rows_that_a_deletion_hides_are_found_by_another_walk():
     given_rows, doubts = await walked(server, walkers=1)
     assert given_rows == [*rows_to(10), *rows_to(40)[11:], Row("r10")]
     assert doubts == ["its total changed while it was walked"]
+
+
+async def test_a_row_that_came_twice_has_hidden_another():
+    server = Server(rows_to(40), moves={1: lambda rows: [Row("new"), *rows[:-1]]})
+    given_rows, doubts = await walked(server)
+    assert given_rows == [*rows_to(39), Row("new")]
+    assert doubts == ["it gave 39 rows of 40"]
+
+
+async def test_nothing_is_asked_for_behind_the_place_where_nothing_came():
+    server = Server(rows_to(20), total=lambda _: 35, chance=Still())
+    given_rows, _ = await walked(server, walkers=2)
+    assert given_rows == rows_to(20)
+    # Each of two walks asks for two pages and one behind them.
+    assert server.asked == 6
 
 
 async def test_a_list_that_never_keeps_still_is_walked_three_times():

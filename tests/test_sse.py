@@ -273,16 +273,21 @@ def by_the_book(stream):
 PIECES = st.sampled_from(
     [b"\n", b"\r", b"\r\n", b"\n\n", b":", b" ", b"data", b"event", b"id", b"data: ", b"event: ", b"id: ",
      b"retry: 1", b"\0", b"a", b"{}", b"\xef\xbb\xbf", b"\xef", b"\xbb", b"\xc3", b"\xbc",
-     b"\xf0\x9f\x98\x80", b"\xed\xa0", b"\xff", b"data: x\n\n", b"event: y\ndata: z\n\n"]
+     b"\xf0\x9f\x98\x80", b"\xed\xa0", b"\xff", b"data: x\n\n", b"event: y\ndata: z\n\n",
+     b"data" + 4_096 * b":"]
 )  # fmt: skip
 
 
 @settings(max_examples=2_000, deadline=None)
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.data())
 @example(b"\xef\xbb\xbfdata: a\r\n\r\n", None)
-def test_a_soup_of_bytes_is_read_as_the_specification_reads_it(soup, data):
+def test_a_soup_of_bytes_is_read_as_the_specification_reads_it_and_at_once(soup, data):
     places = data.draw(st.lists(st.integers(0, len(soup)), max_size=12)) if data else range(len(soup))
-    assert events_of(*cut(soup, places)) == by_the_book(soup)
+    decoder, fed, events = SseDecoder(), b"", []
+    for chunk in cut(soup, places):
+        fed += chunk
+        events += decoder.feed(chunk)
+        assert events == by_the_book(fed)
 
 
 @settings(max_examples=500, deadline=None)
@@ -311,6 +316,27 @@ def test_an_event_without_an_end_is_refused_before_it_eats_memory(size, line):
         decoder.feed(b"\n\ndata: more\n\n")
 
 
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("event", [b"data: 1234567890\n\n", b"data: 12345\ndata: 678\n\n", b": 345678901\n"])
+def test_no_more_than_the_limit_is_taken_in_whatever_size_it_comes_in(size, event):
+    for limit, is_taken in ((len(event), True), (9, False)):
+        decoder = SseDecoder(limit=limit)
+        events, error = outcome(decoder, cut(event, range(size, len(event), size)))
+        assert (error is None) == is_taken
+        assert not events or is_taken
+
+
+def test_no_more_of_a_long_event_than_a_little_is_read_again():
+    decoder = SseDecoder()
+    for _ in range(1_000):
+        decoder.feed(b"data: " + 100 * b"x")
+        assert len(decoder._waiting) <= sse.SHORT
+        decoder.feed(99 * b"x" + b"\n")
+        assert len(decoder._waiting) <= sse.SHORT
+    [event] = decoder.feed(b"\n")
+    assert len(event.data) == 200_000 - 1
+
+
 def test_comments_without_end_are_no_event_and_go_on_for_ever():
     decoder = SseDecoder(limit=100)
     for _ in range(10_000):
@@ -326,11 +352,11 @@ LARGE = [b"data: " + b"x" * 20, b"\n", b"data: ab\n\n", b"data: c\n"]
 def test_what_is_too_large_does_not_depend_on_how_the_stream_is_cut(pieces, data):
     stream = b"".join(pieces)
     places = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
-    assert outcome(cut(stream, places)) == outcome([stream])
+    assert outcome(SseDecoder(limit=30), cut(stream, places)) == outcome(SseDecoder(limit=30), [stream])
 
 
-def outcome(chunks):
-    decoder, events = SseDecoder(limit=30), []
+def outcome(decoder, chunks):
+    events = []
     try:
         for chunk in [*chunks, b""]:
             events += decoder.feed(chunk)

@@ -119,7 +119,7 @@ class SseDecoder:
                 self._read_lines(others, events)
             else:
                 events.append(ServerSentEvent(_type_of(name), data, self.last_event_id))
-        if self._is_between and len(text) <= SHORT:
+        if len(text) <= SHORT:
             self._waiting = text
         else:
             self._read_lines(text, events)
