@@ -38,12 +38,12 @@ class Sandbox:
     those APIs do. What is written through one of them is read through all.
 
     `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second, then
-    429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that is not
-    empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens; the key
-    ``expired`` never is. *gzip* compresses for those who accept it. *clock* gives the moment that the answers'
-    ``Date`` tells, or None for one that tells nothing; without it, the machine's own does. The same *seed*
-    makes the same data and the same faults. Closing ends every connection at once, and waits for no request;
-    opened again, a Sandbox has the address it had.
+    429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that is
+    not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens; the
+    key ``expired`` never is. *gzip* compresses for those who accept it. *clock* gives the moment that the
+    answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own does. The same
+    *seed* makes the same data and the same faults. Closing ends every connection at once, and waits for no
+    request; opened again, a Sandbox has the address it had.
     """
 
     def __init__(
