@@ -48,6 +48,8 @@ class World:
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
         self._fresh = sessions
+        self.notes: dict[str, Row] = {}
+        """What the APIs keep of a session or a message beside its row, by its id, in words of their own."""
 
     def __repr__(self) -> str:
         return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
@@ -115,7 +117,7 @@ class World:
         """The session and its messages vanish: from now on it is answered 404."""
         self._total -= len(self.message_table(session_id))
         self._table.discard(self._by_id.pop(session_id))
-        for kept in (self._births, self._changed, self._recent):
+        for kept in (self._births, self._changed, self._recent, self.notes):
             kept.pop(session_id, None)
 
     def add_message(
@@ -177,6 +179,24 @@ class World:
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         return table
+
+    def message_count(self, session_id: str) -> int:
+        """How many messages a session has, found without making them; `KeyError` for no session."""
+        changed = self._changed.get(session_id)
+        return self._births[session_id].messages if changed is None else len(changed)
+
+    def last_said(self, session_id: str) -> str | None:
+        """When a session's last message was said, or None, found without making any."""
+        changed = self._changed.get(session_id)
+        if changed is not None:
+            return changed.rows[-1]["createdAt"] if changed.rows else None
+        birth = self._births[session_id]
+        return generated.said_at(birth, birth.messages - 1) if birth.messages else None
+
+    def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
+        """What is kept of a session or a message beside its row, with *fields* added."""
+        self.notes[id] = self.notes.get(id, {}) | fields
+        return self.notes[id]
 
     def _born(self, session_id: str) -> list[Row]:
         birth = self._births.get(session_id)
