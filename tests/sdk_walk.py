@@ -1,7 +1,7 @@
 """Every call of LlamaCloud's own SDK, in strict validation, against one server: what it got, as JSON.
 
-A script, run in a process of its own by `walked`, for two versions of the SDK cannot live in one. With
-``title`` it asks for a title too, which versions since 2.18 cannot.
+A script, run in a process of its own by `walked`, for two versions of the SDK cannot live in one. The older
+one asks for a title too, which those since 2.18 cannot.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ INDEXES = ["index-1", "unknown-1"]
 
 
 async def walked(url, key, *, old=False):
-    """What the SDK got from the server at *url*; the newest one, or with *old* the 2.7.0 in its own folder."""
+    """What the SDK got from the server at *url*: the newest, or with *old* the 2.7.0 of its own folder."""
     if old and not (OLD / "llama_cloud").is_dir():
         raise AssertionError(f"there is no {OLD}; {GET_OLD}")
     paths = [str(OLD)] if old else []
@@ -63,14 +63,13 @@ async def refused(call):
     return None
 
 
-async def streamed(chat, session_id, prompt, event_type):
+async def streamed(chat, session_id, event_type, **asked):
     """The events of one turn, each read by the SDK's own decoder and validated by its own model."""
     from llama_cloud._models import validate_type  # noqa: PLC0415
     from llama_cloud._streaming import SSEDecoder  # noqa: PLC0415
 
     events = []
-    asking = chat.with_streaming_response.stream(session_id, index_ids=INDEXES, prompt=prompt)
-    async with asking as response:
+    async with chat.with_streaming_response.stream(session_id, index_ids=INDEXES, **asked) as response:
         async for event in SSEDecoder().aiter_bytes(response.iter_bytes()):
             data = plain(validate_type(type_=event_type, value=event.json()))
             events.append({"event": event.event, "data": data})
@@ -97,9 +96,12 @@ async def walk(url, key):
         bound = {"index_ids": INDEXES} if old else {"index_ids": INDEXES, "shared_access": "query"}
         got["created"] = [plain(await chat.create()), plain(await chat.create(**bound))]
         mine = got["created"][0]["session_id"]
-        got["streamed"] = [await streamed(chat, mine, prompt, Event) for prompt in PROMPTS]
+        got["streamed"] = [await streamed(chat, mine, Event, prompt=prompt) for prompt in PROMPTS]
         if old:
             got["titled"] = plain(await chat.set_title(mine, first_message=PROMPTS[0]))
+        else:
+            asked = {"prompt": PROMPTS[0], "require_all_indexes": True}
+            got["streamed"].append(await streamed(chat, mine, Event, **asked))
         got["after"] = plain(await chat.retrieve(mine))
         got["deleted"] = await chat.delete(mine)
         got["gone"] = await refused(chat.retrieve(mine))
@@ -112,4 +114,4 @@ async def walk(url, key):
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(walk(*sys.argv[1:]))))
+    json.dump(asyncio.run(walk(*sys.argv[1:])), sys.stdout)

@@ -42,3 +42,16 @@ class Answers:
 
     max_page: int | None = None
     """The most rows a page has, whatever was asked: short pages with more behind them."""
+
+    sessions_order: Literal["newest", "oldest", "id"] = "newest"
+    """LlamaCloud's listing: what was updated last comes first, or comes last; or by id."""
+
+    shared_access: bool = True
+    """LlamaCloud: True as it is since its SDK's 2.18, with ``shared_access`` on a session and
+    ``skipped_index_ids`` on a stop; False as it was before, without either."""
+
+    deltas_in_history: bool = False
+    """LlamaCloud: whether a session's events keep the deltas a text came in, beside the text."""
+
+    line_ends: Literal["lf", "crlf", "cr"] = "lf"
+    """LlamaCloud: how the lines of a stream end."""

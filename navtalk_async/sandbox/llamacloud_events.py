@@ -59,7 +59,7 @@ def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
             ended = stop(row, notes, skips=False)
             exported = ["export-config-1"] if _dice(row) % 5 == 0 else None
             told = {"error": ended["error"], "is_error": ended["is_error"], "export_config_ids": exported}
-            return ended["usage"] | told
+            return {**ended["usage"], **told}
         following = row
     return None
 
@@ -92,7 +92,7 @@ def stop(row: Row, notes: Row, *, skips: bool) -> Event:
             "duration_ms": 250 + dice % 40_000 / 8,
             "total_input_tokens": 20 + dice % 4_001,
             "total_output_tokens": 0 if error else 1 + dice % 997,
-            "turns": 1 + len(_tools(dice)) // 2,
+            "turns": 1 if error or dice % 3 else 2,
         },
     }
     return event | {"skipped_index_ids": note.get("skipped_index_ids")} if skips else event

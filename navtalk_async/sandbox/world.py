@@ -1,6 +1,6 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
@@ -50,6 +50,8 @@ class World:
         self._fresh = sessions
         self.notes: dict[str, Row] = {}
         """What the APIs keep of a session or a message beside its row, by its id, in words of their own."""
+        self.changes: Counter[str] = Counter()
+        """How often a session, or what it holds, was changed; or what is kept beside a row, by its id."""
 
     def __repr__(self) -> str:
         return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
@@ -117,6 +119,7 @@ class World:
         """The session and its messages vanish: from now on it is answered 404."""
         self._total -= len(self.message_table(session_id))
         self._table.discard(self._by_id.pop(session_id))
+        self.changes[session_id] += 1
         for kept in (self._births, self._changed, self._recent, self.notes):
             kept.pop(session_id, None)
 
@@ -157,6 +160,7 @@ class World:
         self._recent.pop(session_id, None)
         table.discard(old)
         self._total -= 1
+        self.changes[session_id] += 1
 
     @property
     def session_table(self) -> Table:
@@ -196,6 +200,7 @@ class World:
     def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
         """What is kept of a session or a message beside its row, with *fields* added."""
         self.notes[id] = self.notes.get(id, {}) | fields
+        self.changes[id] += 1
         return self.notes[id]
 
     def _born(self, session_id: str) -> list[Row]:
@@ -212,6 +217,7 @@ class World:
             self._changed.setdefault(row["id"], Table("createdAt"))
         self._by_id[row["id"]] = row
         self._table.put(row)
+        self.changes[row["id"]] += 1
         return row
 
     def _say(self, session_id: str, row: Row) -> Row:
@@ -219,6 +225,7 @@ class World:
         self._recent.pop(session_id, None)
         table.put(row)
         self._total += 1
+        self.changes[session_id] += 1
         return row
 
     def _new_id(self) -> str:
