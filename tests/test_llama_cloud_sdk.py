@@ -20,7 +20,7 @@ DELTAS = {"text_delta", "thinking_delta"}
 
 def sandbox(*, old, **answers):
     # Each walk has a sandbox of its own, where the same happens in the same second.
-    answers = Answers(shared_access=not old, **answers)
+    answers = Answers(llamacloud_shared_access=not old, **answers)
     return Sandbox(sessions=40, keys={KEY}, answers=answers, clock=lambda: NOW)
 
 
@@ -106,9 +106,9 @@ def test_the_sdk_gets_value_by_value_what_the_wire_carries(walks, old):
 @pytest.mark.parametrize(
     "answers",
     [
-        {"cursor_on_last_page": False, "sessions_order": "oldest"},
-        {"cursor_on_last_page": False, "last_cursor": "empty", "sessions_order": "id", "max_page": 3},
-        {"last_cursor": "missing", "deltas_in_history": True, "line_ends": "cr"},
+        {"cursor_on_last_page": False, "llamacloud_order": "oldest"},
+        {"cursor_on_last_page": False, "last_cursor": "empty", "llamacloud_order": "id", "max_page": 3},
+        {"last_cursor": "missing", "llamacloud_deltas_in_history": True, "llamacloud_line_ends": "cr"},
     ],
     ids=["null", "empty", "missing"],
 )

@@ -1,6 +1,6 @@
 """How LlamaCloud's chat API answers: seven endpoints, as its reference page and its own SDK have them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from zlib import crc32
@@ -10,9 +10,10 @@ import msgspec
 from .answers import Answers
 from .exchange import NOTHING, Answered, Asked, Refused, Room, Streamed, opened
 from .faults import PAGE_FAULTS
-from .llamacloud_events import Event, history, in_parts, last_run, said, stop, wire
+from .llamacloud_events import history, in_parts, last_run, said, stop, wire
 from .llamacloud_pages import page, updated
 from .llamacloud_requests import first_message, invalid, new_session, page_size, turn
+from .routes import Routes
 from .table import Row
 from .translated import stamped, unknown
 from .world import World
@@ -33,29 +34,31 @@ FAILING: Final = "fail"
 """The prompt whose turn fails."""
 
 _LONGEST_TITLE: Final = 40
-_KINDS: Final = {
-    ("GET", "/"): "sessions",
-    ("POST", "/"): "create",
-    ("GET", "/{}"): "session",
-    ("DELETE", "/{}"): "delete",
-    ("GET", "/{}/summary"): "summary",
-    ("POST", "/{}/title"): "title",
-    ("POST", "/{}/messages/stream"): "stream",
-}
-_PLACES: Final = frozenset(place for _, place in _KINDS)
+_ROUTES: Final = Routes(
+    PREFIX,
+    {
+        "GET ": "sessions",
+        "POST ": "create",
+        "GET {id}": "session",
+        "DELETE {id}": "delete",
+        "GET {id}/summary": "summary",
+        "POST {id}/title": "title",
+        "POST {id}/messages/stream": "stream",
+    },
+)
 _LINE_ENDS: Final = {"lf": "\n", "crlf": "\r\n", "cr": "\r"}
 
 _json = msgspec.json.Encoder().encode
 
 
 def kind(asked: Asked) -> str:
-    """The endpoint *asked* is for, or an empty string."""
-    return _KINDS.get((asked.method, _place(asked)), "")
+    """The endpoint *asked* is for: sessions, session, create, delete, summary, title, stream, or none."""
+    return _ROUTES.kind(asked)
 
 
 def session(asked: Asked) -> str:
     """The id of the session that is asked about, or an empty string."""
-    return (asked.steps(PREFIX) or [""])[0] if _place(asked) in _PLACES else ""
+    return _ROUTES.step(asked, "id")
 
 
 def secret(asked: Asked) -> str:
@@ -100,17 +103,9 @@ def refusal(
     return Answered(code, _json({"detail": message}), headers=headers)
 
 
-def _place(asked: Asked) -> str:
-    """The path below that of the listing, without the id that stands in it."""
-    if not f"{asked.path}/".startswith(PREFIX + "/"):
-        return ""
-    steps = asked.steps(PREFIX)
-    return "/" + "/".join(["{}" if steps[0] else "", *steps[1:]] if steps else [])
-
-
 def _world(asked: Asked, room: Room) -> World:
     if not asked.kind:
-        raise Refused(405, "Method Not Allowed") if _place(asked) in _PLACES else Refused(404, "Not Found")
+        raise _ROUTES.refused(asked)
     key = secret(asked)
     if key == "expired":
         raise Refused(403, "API key expired")
@@ -139,35 +134,42 @@ def _answer(asked: Asked, room: Room, world: World, fault: str | None) -> Answer
             world.remove_session(name)
             return Answered(204, b"")
         case "title":
-            world.note(name, generated_title=_title(first_message(asked)))
+            world.note(name, title=_title(first_message(asked)))
         case "session":
-            events = _history(world, name, answers)
-            return Answered(200, _json(_summary(world, name, answers) | {"events": events}))
+            return Answered(200, _json(_whole(world, name, answers)))
     return Answered(200, _json(_summary(world, name, answers)))
-
-
-def _history(world: World, name: str, answers: Answers) -> list[Event]:
-    rows = world.message_table(name).rows
-    return history(rows, world.notes, skips=answers.shared_access, deltas=answers.deltas_in_history)
 
 
 def _summary(world: World, name: str, answers: Answers) -> Row:
     row, rows = world.session_row(name) or {}, world.message_table(name).rows
-    dice = crc32(name.encode())
-    first = next((each["content"] for each in rows if each["role"] == 0), None)
+    kept = _made_up(name, rows) | world.notes.get(name, {})
     told: Row = {
         "session_id": name,
         "last_updated_at": updated(world, row),
-        "generated_title": _title(first) if first is not None and dice % 4 else None,
-        "index_ids": [f"index-{dice // 3 % 50 + each}" for each in range(dice % 3)] or None,
+        "generated_title": kept["title"],
+        "index_ids": kept["index_ids"],
         "job_metadata": last_run(rows, world.notes),
+    }
+    if answers.llamacloud_shared_access:
+        told["shared_access"] = kept["shared_access"]
+    return told | unknown(row)
+
+
+def _whole(world: World, name: str, answers: Answers) -> Row:
+    skips, deltas = answers.llamacloud_shared_access, answers.llamacloud_deltas_in_history
+    events = history(world.message_table(name).rows, world.notes, skips=skips, deltas=deltas)
+    return {"events": events, **_summary(world, name, answers)}
+
+
+def _made_up(name: str, rows: Sequence[Row]) -> Row:
+    """What a session is noted for, where nothing was noted."""
+    dice = crc32(name.encode())
+    first = next((each["content"] for each in rows if each["role"] == 0), None)
+    return {
+        "title": _title(first) if first is not None and dice % 4 else None,
+        "index_ids": [f"index-{dice // 3 % 50 + each}" for each in range(dice % 3)] or None,
         "shared_access": "query" if dice % 5 == 0 else "read_only",
     }
-    told |= unknown(row)
-    told |= {field: value for field, value in world.notes.get(name, {}).items() if field in told}
-    if not answers.shared_access:
-        del told["shared_access"]
-    return told
 
 
 def _title(message: str) -> str:
@@ -201,8 +203,8 @@ def _stream(asked: Asked, name: str, room: Room, world: World) -> Streamed:
         events += said(row)
     if error or skipped:
         world.note(row["id"], stop={"error": error, "skipped_index_ids": skipped or None})
-    events.append(stop(row, world.notes, skips=room.answers.shared_access))
-    pieces = wire(in_parts(events), _LINE_ENDS[room.answers.line_ends])
+    events.append(stop(row, world.notes, skips=room.answers.llamacloud_shared_access))
+    pieces = wire(in_parts(events), _LINE_ENDS[room.answers.llamacloud_line_ends])
     return Streamed(200, "text/event-stream", list(pieces))
 
 

@@ -50,12 +50,12 @@ def page(world: World, size: int, text: str, answers: Answers, fault: str | None
 
     `ValueError` for a token that is none of ours.
     """
-    newest_first = answers.sessions_order == "newest"
+    newest_first = answers.llamacloud_order == "newest"
     start = Token(_LAST if newest_first else _FIRST)
     token = Token.read(text) if text else start
     if fault == "empty-page":
         return [], str(Token(token.key, token.again + 1))
-    keys = _order(world, by_id=answers.sessions_order == "id")
+    keys = _order(world, by_id=answers.llamacloud_order == "id")
     if newest_first:
         reach = bisect_left(keys, token.key)
         found, more = keys[max(0, reach - size) : reach][::-1], reach > size
@@ -76,7 +76,7 @@ def page(world: World, size: int, text: str, answers: Answers, fault: str | None
 
 def _order(world: World, *, by_id: bool) -> list[Key]:
     """What every session is ordered by, in order: kept until the world changes."""
-    state = (by_id, world.changes.total())
+    state = (by_id, world.version)
     kept = _orders.get(world)
     if kept is None or kept[0] != state:
         rows = world.session_table.rows
