@@ -261,9 +261,9 @@ def _team(world: World, session_id: str) -> str:
 
 
 def _user(world: World, session_id: str) -> str | None:
-    """Whose a chat is; one of five that are made up was made without a user."""
+    """Whose a chat is; one of seven that are made up was made without a user."""
     notes = world.notes.get(session_id, {})
     if "user" in notes:
         name: str | None = notes["user"]
         return name
-    return None if share(session_id, 5) == 4 else user(session_id)
+    return None if share(session_id, 7) == 6 else user(session_id)
