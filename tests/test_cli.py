@@ -15,6 +15,7 @@ import pytest
 from shell import KEY, arrived, ended, navtalk, started
 
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
+from navtalk_async.sandbox.apis import apis
 from navtalk_async.store.sqlite import SqliteStore
 
 NOBODY = "00000000-0000-11f0-0000-000000000000"
@@ -502,8 +503,15 @@ async def test_a_terminal_gets_a_bar_and_is_left_clean(tmp_path):
 
 async def test_the_sandbox_prints_a_command_that_works_and_stops_when_told(tmp_path):
     async with started("sandbox", "--sessions", 20, "--faults", "500=1%", "--latency", "1ms") as process:
-        address, command = [(await process.stdout.readline()).decode().strip() for _ in range(2)]
+        lines = [(await process.stdout.readline()).decode().strip() for _ in range(2 * len(apis()))]
+        address, command, *sisters = lines
         assert address.startswith("http://127.0.0.1:")
+        box = address.removesuffix("/api/chat")
+        for told in (
+            f"KODEY_API_KEY=any navtalk export out-kodey --api kodey --base-url {box}",
+            f"LEXICON_API_KEY=any navtalk export out-lexicon --api lexicon --user user-0 --base-url {box}",
+        ):
+            assert sisters[sisters.index(told) - 1] == box
         setting, name, *arguments = shlex.split(command)
         assert (setting, name) == ("NAVTALK_API_KEY=any", "navtalk")
         done = await navtalk(*arguments, env={"NAVTALK_API_KEY": "any"}, cwd=tmp_path)
