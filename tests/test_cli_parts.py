@@ -430,6 +430,8 @@ BAD = [
     ("sandbox", "--faults", "fire=1"),
     ("sandbox", "--answers", "mood=good"),
     ("sandbox", "--answers", "errors=never"),
+    ("sandbox", "--answers", "kodey_order=up"),
+    ("sandbox", "--answers", "lexicon_invalid=404"),
     ("sandbox", "--latency", "soon"),
 ]
 
