@@ -53,6 +53,7 @@ FAULTS = {
     "echo-key": BadRequest,
     "reset": Disconnected,
     "drop": Disconnected,
+    "lost-answer": Disconnected,
     "cut": BrokenBody,
     "cut-chunked": BrokenBody,
     "slow": AttemptTimeout,

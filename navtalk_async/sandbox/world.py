@@ -48,6 +48,12 @@ class World:
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
         self._fresh = sessions
+        self.version = 0
+        """How often anything was changed."""
+        self.notes: dict[str, Row] = {}
+        """What the APIs keep of a session or a message beside its row, by its id: see `note`."""
+        self.joined: set[str] = set()
+        """The ids of sessions that somebody is talking in just now; an API may refuse to delete them."""
 
     def __repr__(self) -> str:
         return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
@@ -113,9 +119,11 @@ class World:
 
     def remove_session(self, session_id: str) -> None:
         """The session and its messages vanish: from now on it is answered 404."""
+        self.version += 1
+        self.joined.discard(session_id)
         self._total -= len(self.message_table(session_id))
         self._table.discard(self._by_id.pop(session_id))
-        for kept in (self._births, self._changed, self._recent):
+        for kept in (self._births, self._changed, self._recent, self.notes):
             kept.pop(session_id, None)
 
     def add_message(
@@ -155,6 +163,7 @@ class World:
         self._recent.pop(session_id, None)
         table.discard(old)
         self._total -= 1
+        self.version += 1
 
     @property
     def session_table(self) -> Table:
@@ -178,6 +187,29 @@ class World:
             self._recent.popitem(last=False)
         return table
 
+    def message_count(self, session_id: str) -> int:
+        """How many messages a session has, found without making them; `KeyError` for no session."""
+        changed = self._changed.get(session_id)
+        return self._births[session_id].messages if changed is None else len(changed)
+
+    def last_said(self, session_id: str) -> str | None:
+        """When a session's last message was said, or None, found without making any."""
+        changed = self._changed.get(session_id)
+        if changed is not None:
+            return changed.rows[-1]["createdAt"] if changed.rows else None
+        birth = self._births[session_id]
+        return generated.said_at(birth, birth.messages - 1) if birth.messages else None
+
+    def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
+        """What is kept of a session or a message beside its row, with *fields* added.
+
+        The names are those of no API: ``user``, ``agent``, ``team``, ``tenant``, ``title`` and ``metadata``
+        of a session, ``metadata``, ``media_type`` and ``media_url`` of a message.
+        """
+        self.version += 1
+        self.notes[id] = self.notes.get(id, {}) | fields
+        return self.notes[id]
+
     def _born(self, session_id: str) -> list[Row]:
         birth = self._births.get(session_id)
         if birth is None:
@@ -188,6 +220,7 @@ class World:
         return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
 
     def _enter(self, row: Row) -> Row:
+        self.version += 1
         if row["id"] not in self._births:
             self._changed.setdefault(row["id"], Table("createdAt"))
         self._by_id[row["id"]] = row
@@ -195,6 +228,7 @@ class World:
         return row
 
     def _say(self, session_id: str, row: Row) -> Row:
+        self.version += 1
         table = self._changed[session_id] = self.message_table(session_id)
         self._recent.pop(session_id, None)
         table.put(row)
