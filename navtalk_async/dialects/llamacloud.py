@@ -30,7 +30,7 @@ from navtalk_async.dialects.phrases import (
     page_size,
 )
 from navtalk_async.errors import ApiError
-from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session
+from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, sort_out
 
 __all__ = [
     "MOST_INDEXES",
@@ -120,7 +120,9 @@ class LlamaCloudFullSession(LlamaCloudSession, frozen=True, kw_only=True, gc=Fal
     @property
     def extra(self) -> dict[str, Any]:
         """What the API's object holds beyond our attributes, by the API's names."""
-        return {name: value for name, value in super().extra.items() if name != "events"}
+        fields = msgspec.json.decode(self.raw)
+        del fields["events"]
+        return sort_out(LlamaCloudSession, fields)[1]
 
 
 class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defaults=True):
