@@ -28,7 +28,8 @@
         └── StoreBroken           the file is damaged, or is no store
 
 Every error says whose fault it is, what happened and what to do next, pickles, and counts the `attempts`
-that were made before it was raised.
+that were made before it was raised. Where a call that changes something failed, `may_have_happened` tells
+whether the change may have been made all the same.
 """
 
 from typing import Any
@@ -63,11 +64,20 @@ __all__ = [
 ]
 
 
+LOOK_FIRST = "It may have happened: look before you ask again."
+
+
 class NavTalkError(Exception):
     """The root: `except NavTalkError` catches whatever this library means to raise, bad arguments apart."""
 
     next_step = ""
     """What the reader of the error can do about it."""
+
+    may_have_happened: bool = False
+    """Whether the call was to change something, and the server may have done it: the question left, and what
+    came back does not say no. False where nothing was sent, where the server refused, and for every question
+    that only reads.
+    """
 
     def __init__(self, message: str = "", *, attempts: int = 0) -> None:
         super().__init__(message)
@@ -78,7 +88,7 @@ class NavTalkError(Exception):
         told = str(self.args[0])
         if self.attempts > 1:
             told = f"{told.removesuffix('.')}, after {self.attempts} attempts."
-        return f"{told} {self.next_step}".rstrip()
+        return f"{told} {LOOK_FIRST if self.may_have_happened else self.next_step}".rstrip()
 
 
 class ApiError(NavTalkError):
@@ -109,7 +119,15 @@ class ApiError(NavTalkError):
 class BadRequest(ApiError):
     """400: the server does not accept the question, or (NavTalk) the key."""
 
-    next_step = "Check what was asked for; and the key, since NavTalk answers 400 to a wrong one, too."
+    may_be_key = False
+    """Whether the API answers a wrong key like this."""
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override] # others always say the same
+        """What the reader of the error can do about it."""
+        if self.may_be_key:
+            return "Check the key first: the API answers 400 to a wrong one, too."
+        return "Check what was asked for: the server does not take it."
 
 
 class AccessDenied(ApiError):

@@ -106,6 +106,17 @@ def test_a_single_attempt_is_not_worth_mentioning():
     assert "attempt" not in str(BrokenBody("Cut.", attempts=1))
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_what_may_have_happened_is_said_in_place_of_the_next_step_and_travels(kind, protocol):
+    error = made(kind)
+    assert not error.may_have_happened
+    error.may_have_happened = True
+    unpickled = pickle.loads(pickle.dumps(error, protocol))
+    assert unpickled.may_have_happened
+    assert str(unpickled).endswith(", after 3 attempts. It may have happened: look before you ask again.")
+
+
 def test_an_exceeded_deadline_is_a_timeout_error_too():
     with pytest.raises(TimeoutError):
         raise DeadlineExceeded("Too late.", attempts=2)
@@ -121,6 +132,7 @@ facts = st.fixed_dictionaries(
         "status": st.integers(100, 599),
         "code": st.none() | st.integers(),
         "retry_after": st.none() | st.floats(0, 1e9),
+        "details": st.dictionaries(st.text(), st.integers()),
         "attempts": st.integers(0, 100),
     }
 )

@@ -33,7 +33,7 @@ from navtalk_async.models import Request
 from navtalk_async.observe import Answered, Failed, Waiting
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox.stunts import bomb
-from navtalk_async.wire.transport import _ours
+from navtalk_async.wire.transport import our_error
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -53,6 +53,7 @@ FAULTS = {
     "echo-key": BadRequest,
     "reset": Disconnected,
     "drop": Disconnected,
+    "lost-answer": Disconnected,
     "cut": BrokenBody,
     "cut-chunked": BrokenBody,
     "slow": AttemptTimeout,
@@ -141,7 +142,7 @@ async def test_what_is_not_http_is_a_broken_body(scripted):
     ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
 )
 def test_each_error_of_aiohttp_has_its_class(failure, kind):
-    error = _ours(failure, "/x", "https://host", 1.0)
+    error = our_error(failure, "/x", "https://host", 1.0)
     assert type(error) is kind
     assert (error.__cause__, error.__context__) == (None, None)
 

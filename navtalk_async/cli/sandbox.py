@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
@@ -14,10 +14,12 @@ from navtalk_async.cli.show import put
 from navtalk_async.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from navtalk_async.sandbox import Answers, Faults
+    from navtalk_async.sandbox import Answers, Faults, Sandbox
 
 __all__ = ["sandbox"]
 
+_KEYS: Final = {"llamacloud": "LLAMA_CLOUD_API_KEY"}
+_SCOPES: Final = {"lexicon": " --user user-0"}
 
 # The sandbox is a web server, and all the other commands would wait for its import: so it comes late.
 
@@ -33,7 +35,7 @@ def as_faults(text: str) -> "Faults":
 
 
 def as_answers(text: str) -> "Answers":
-    """Answers to what the API's reference leaves open: `name=value`, separated by commas."""
+    """Answers to what the APIs' references leave open: `name=value`, separated by commas."""
     from navtalk_async.sandbox import Answers  # noqa: PLC0415
 
     pairs = [part.partition("=") for part in filter(None, (part.strip() for part in text.split(",")))]
@@ -45,6 +47,18 @@ def as_answers(text: str) -> "Answers":
         return msgspec.convert({name: value for name, _, value in pairs}, Answers, strict=False)
     except msgspec.ValidationError as refusal:
         raise click.BadParameter(f"{refusal}.") from None
+
+
+def _first_steps(box: "Sandbox") -> str:
+    """For each API its address and a command that reads all of it, NavTalk's first."""
+    from navtalk_async.sandbox.apis import apis  # noqa: PLC0415
+
+    lines = [box.navtalk_url, f"NAVTALK_API_KEY=any navtalk export out --base-url {box.url}"]
+    for name in sorted(apis().keys() - {"navtalk"}):
+        key = _KEYS.get(name, f"{name.upper()}_API_KEY")
+        command = f"navtalk export out-{name} --api {name}{_SCOPES.get(name, '')}"
+        lines += [box.url_of(name), f"{key}=any {command} --base-url {box.url_of(name)}"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 @click.command(
@@ -72,12 +86,12 @@ def as_answers(text: str) -> "Answers":
     type=as_answers,
     metavar="TEXT",
     default="",
-    help="How to play what the API's reference leaves open; a wrong name lists it all.",
+    help="How to play what the APIs' references leave open; a wrong name lists it all.",
 )
 def sandbox(
     *, port: int, sessions: int, seed: int, latency: float, faults: "Faults", answers: "Answers"
 ) -> int:
-    """Serve a made-up API on this machine, until Ctrl-C."""
+    """Serve made-up APIs on this machine, until Ctrl-C."""
     from navtalk_async.sandbox import Sandbox  # noqa: PLC0415
 
     async def work() -> int:
@@ -89,7 +103,7 @@ def sandbox(
                 await stack.enter_async_context(box)
             except OSError as failure:
                 raise click.UsageError(f"Port {port} cannot be had: {failure.strerror}.") from None
-            await put(f"{box.navtalk_url}\nNAVTALK_API_KEY=any navtalk export out --base-url {box.url}\n")
+            await put(_first_steps(box))
             await asyncio.Event().wait()
         return 0
 

@@ -1,4 +1,4 @@
-"""What the API's reference leaves open, and which of the possible answers the sandbox gives."""
+"""What the APIs' references leave open, and which of the possible answers the sandbox gives."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,8 @@ from typing import Literal
 class Answers:
     """One answer to each thing nobody outside the vendor knows; a client has to live with all of them.
 
-    The defaults are what the reference page shows, where it shows anything.
+    The defaults are what the reference pages show, where they show anything. What a name begins with another
+    API's is of that API alone; *errors* is NavTalk's, but for ``bare``, which is everybody's.
     """
 
     cursor_on_last_page: bool = True
@@ -31,7 +32,7 @@ class Answers:
     """Whether the *endTime* filter bounds a session's start or its end; one that runs has not ended yet."""
 
     over_limit: Literal["clamp", "refuse"] = "clamp"
-    """What becomes of a ``limit`` over the documented maximum: the maximum, or a 400."""
+    """What becomes of a ``limit`` over the documented maximum: the maximum, or a refusal (NavTalk: 400)."""
 
     filters_ignored: bool = False
     """True: ``startTime`` and ``endTime`` change nothing."""
@@ -42,3 +43,47 @@ class Answers:
 
     max_page: int | None = None
     """The most rows a page has, whatever was asked: short pages with more behind them."""
+
+    kodey_messages: Literal["empty", "all", "missing"] = "empty"
+    """What ``messages`` of a single chat holds: nothing, every message, or it is not there."""
+
+    kodey_user: Literal["string", "null", "missing"] = "string"
+    """What ``userId`` is of a chat that was made without: ``anonymous``, null, or not there."""
+
+    kodey_401: Literal["message", "both"] = "message"
+    """Whether a 401 has only a ``message``, or an ``error`` too, as every other failure."""
+
+    kodey_order: Literal["asc", "desc", "none"] = "asc"
+    """How chats and messages are ordered: by time, the latest first, or in no order of time at all."""
+
+    kodey_limits: bool = False
+    """True: ``pk_live_`` keys may ask 100 times a minute and all others 1,000 times, then 429."""
+
+    lexicon_errors: Literal["detail", "error"] = "detail"
+    """The body of a failure: ``{"detail": …}``, or ``{"error": …, "message": …}``."""
+
+    lexicon_invalid: Literal["400", "422"] = "400"
+    """The status of a request that lacks something, or says what cannot be."""
+
+    lexicon_has_more: Literal["right", "false", "true", "missing"] = "right"
+    """What ``has_more`` says: what is so; always false, as in the reference's own sample; true on every page
+    that has rows, also the last; or it is not there."""
+
+    lexicon_total: Literal["right", "few", "many", "missing"] = "right"
+    """What ``total`` says: how many rows there are; how many came; more than there are; or nothing."""
+
+    lexicon_sorts_by: Literal["created_at", "updated_at"] = "created_at"
+    """The time that a user's chats are ordered by."""
+
+    llamacloud_order: Literal["newest", "oldest", "id"] = "newest"
+    """What was updated last comes first, or comes last; or by id."""
+
+    llamacloud_shared_access: bool = True
+    """True: as it is since its SDK's 2.18, with ``shared_access`` on a session and
+    ``skipped_index_ids`` on a stop; False: as it was before, without either."""
+
+    llamacloud_deltas_in_history: bool = False
+    """Whether a session's events keep the deltas a text came in, beside the text."""
+
+    llamacloud_line_ends: Literal["lf", "crlf", "cr"] = "lf"
+    """How the lines of a stream end."""

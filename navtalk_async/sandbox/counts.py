@@ -21,7 +21,13 @@ class Counts:
         self.total = 0
         """Requests that arrived, answered or not."""
         self.by_kind: Counter[str] = Counter()
-        """Requests by endpoint: sessions, session, messages, other."""
+        """Requests by endpoint: sessions, session and messages in every API, its other ones, and other."""
+        self.by_api: Counter[str] = Counter()
+        """Requests by API, e.g. navtalk."""
+        self.writes: Counter[tuple[str, str]] = Counter()
+        """Requests to change something that arrived, answered or not, by method and path."""
+        self.written: deque[tuple[str, str, bytes]] = deque(maxlen=_LOGGED)
+        """The latest of them, each its method, path and body."""
         self.by_status: Counter[int] = Counter()
         """Answers by HTTP status; a connection reset or dropped has none."""
         self.faults: Counter[str] = Counter()
@@ -40,17 +46,21 @@ class Counts:
         """How often a single session was asked for."""
         return self.by_kind["session"]
 
-    def arrived(self, asked: Asked) -> None:
-        """A request came in."""
+    def arrived(self, asked: Asked, api: str, session: str) -> None:
+        """A request came in for that *api*, about that *session* where it is about one."""
         self.total += 1
+        self.by_api[api] += 1
         self.by_kind[asked.kind or "other"] += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         if asked.kind == "messages":
-            self.messages_by_session[asked.query.get("sessionId", "")] += 1
+            self.messages_by_session[session] += 1
         params = {name: value for name, value in asked.query.items() if name != _SECRET}
-        if asked.kind == "session":
-            params["sessionId"] = asked.path.rpartition("/")[2]
+        if session:
+            params["sessionId"] = session
+        if asked.method != "GET":
+            self.writes[asked.method, asked.path] += 1
+            self.written.append((asked.method, asked.path, asked.body))
         self.recent.append((asked.kind or "other", params))
 
     def left(self) -> None:
@@ -62,6 +72,8 @@ class Counts:
         return {
             "total": self.total,
             "by_kind": dict(self.by_kind),
+            "by_api": dict(self.by_api),
+            "writes": {f"{method} {path}": count for (method, path), count in self.writes.items()},
             "by_status": {str(status): count for status, count in self.by_status.items()},
             "faults": dict(self.faults),
             "messages_by_session": dict(self.messages_by_session),

@@ -32,17 +32,17 @@ class Faults:
     echo_key: float = 0.0
     """A 400 whose message repeats the key and the whole address."""
     reset: float = 0.0
-    """The connection is reset before any answer."""
+    """The connection is reset before any answer, though what was asked is done; a stream is, half way."""
     drop: float = 0.0
-    """The connection is closed before any answer."""
+    """The connection is closed before any answer, and nothing was done."""
     cut: float = 0.0
-    """The body ends before its Content-Length does."""
+    """The body ends before its Content-Length does; a stream, within a chunk."""
     cut_chunked: float = 0.0
-    """A chunked body ends before its last chunk."""
+    """A chunked body ends before its last chunk; a stream, after half of its pieces."""
     slow: float = 0.0
-    """A right body, dripping for *slow_seconds*."""
+    """A right body, dripping for *slow_seconds*; so does a stream."""
     hang: float = 0.0
-    """No answer, ever."""
+    """No answer, ever, though what was asked is done; a stream stands still half way."""
     garbage: float = 0.0
     """HTTP 200, and random bytes."""
     html: float = 0.0
@@ -65,6 +65,8 @@ class Faults:
     """No rows, and a cursor that goes on where this page should have begun."""
     cycle: float = 0.0
     """The next cursor leads back to an earlier page."""
+    lost_answer: float = 0.0
+    """What was asked is done, and the connection closed without any answer."""
 
     retry_after: float = 0.0
     """The seconds a 429 says to wait."""

@@ -117,6 +117,11 @@ def _session(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
     return row
 
 
+def said_at(birth: Birth, number: int) -> str:
+    """When the session's message of that *number* was said."""
+    return stamp(birth.start + number * birth.seconds // birth.messages)
+
+
 def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]:
     """The messages of one session, in the order they were said; *long* makes the last one a megabyte."""
     rng = Random(f"{seed}/{birth.number}")  # noqa: S311 - made-up data, not secrets
@@ -127,7 +132,7 @@ def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]
             "role": number % 2,
             "messageType": 0,
             "content": text(rng),
-            "createdAt": stamp(birth.start + number * birth.seconds // birth.messages),
+            "createdAt": said_at(birth, number),
         }
         if unknown:
             row["sentiment"] = {"score": rng.random(), "labels": ["calm", "كتب"], "by": None}

@@ -8,27 +8,29 @@ from typing import Final
 import msgspec
 
 from .answers import Answers
-from .exchange import Answered, Asked, Room
+from .exchange import NOTHING, Answered, Asked, Refused, Room, opened
 from .faults import PAGE_FAULTS
 from .navtalk_cursor import ORIGIN, Cursor, Filters, is_time
 from .table import Row, Table
 from .world import World
 
+NAME: Final = "navtalk"
 BASE: Final = "/api/chat"
+PREFIX: Final = BASE
+WRONG_SHAPES: Final = (
+    b"null",
+    b"[]",
+    b'"SUCCESS"',
+    b'{"items":[],"total":0}',
+    b'{"code":200,"message":"SUCCESS","data":"none"}',
+    b'{"code":200,"message":"SUCCESS","data":{"data":{"0":1},"nextCursor":7}}',
+    b'{"code":200,"message":"SUCCESS","data":{"data":[{"id":7,"startTime":null}],"nextCursor":null}}',
+)
 _SESSIONS: Final = f"{BASE}/sessions"
 _MESSAGES: Final = f"{BASE}/messages"
 _LONGEST_NUMBER: Final = 9
 
 _json = msgspec.json.Encoder().encode
-
-
-class Refused(Exception):
-    """The API says no, with a code of its table."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,22 @@ class Listing:
     limit: int
 
 
-def kind(path: str) -> str:
-    """The endpoint *path* belongs to: sessions, session, messages, or an empty string."""
+def kind(asked: Asked) -> str:
+    """The endpoint *asked* is for: sessions, session, messages, or an empty string."""
+    path = asked.path
     if path == _MESSAGES:
         return "messages"
     if path == _SESSIONS:
         return "sessions"
     name = path.removeprefix(_SESSIONS + "/")
     return "session" if name != path and name and "/" not in name else ""
+
+
+def session(asked: Asked) -> str:
+    """The id of the session that is asked about, or an empty string."""
+    if asked.kind == "messages":
+        return asked.query.get("sessionId", "")
+    return asked.path.rpartition("/")[2] if asked.kind == "session" else ""
 
 
 def secret(asked: Asked) -> str:
@@ -74,12 +84,19 @@ def answer(asked: Asked, room: Room, fault: str | None = None) -> Answered:
     return Answered(200, b'{"code":200,"message":"SUCCESS","data":' + data + b"}")
 
 
-def refusal(code: int, message: str, asked: Asked, answers: Answers) -> Answered:
-    """A failure, told by status, by body, or by either, as *answers* has it."""
+def refusal(code: int, message: str, asked: Asked, answers: Answers, wait: float | None = None) -> Answered:
+    """A failure, told by status, by body, or by either, as *answers* has it; *wait* is in ``Retry-After``."""
+    headers = {} if wait is None else {"Retry-After": f"{wait:g}"}
     if answers.errors == "bare":
-        return Answered(code, message.encode(), "text/plain")
+        return Answered(code, message.encode(), "text/plain", headers)
     by_body = answers.errors == "body" or (answers.errors == "both" and asked.number % 2 == 0)
-    return Answered(200 if by_body else code, _json({"code": code, "message": message, "data": None}))
+    body = _json({"code": code, "message": message, "data": None})
+    return Answered(200 if by_body else code, body, headers=headers)
+
+
+def headers(asked: Asked, room: Room) -> Mapping[str, str]:  # noqa: ARG001 - what any API may need
+    """Nothing: its reference knows no rate limit."""
+    return NOTHING
 
 
 def _world(asked: Asked, room: Room) -> World:
@@ -87,18 +104,19 @@ def _world(asked: Asked, room: Room) -> World:
         raise Refused(404, "Not Found")
     if asked.method != "GET":
         raise Refused(405, "Method Not Allowed")
-    key, keys = secret(asked), room.keys
+    key = secret(asked)
     if key == "expired":
         raise Refused(403, "API key expired or project not active")
-    if not key or (keys is not None and key not in keys):
+    world = opened(key, room)
+    if world is None:
         raise Refused(400, "Invalid API key")
-    return keys[key] if isinstance(keys, Mapping) else room.world
+    return world
 
 
 def _data(asked: Asked, world: World, answers: Answers, fault: str | None) -> bytes:
     query = asked.query
     if asked.kind == "session":
-        return _json(_session(world, asked.path.rpartition("/")[2]))
+        return _json(_session(world, session(asked)))
     if asked.kind == "sessions":
         end_field = "endTime" if answers.end_bounds == "end" else "startTime"
         limit = _limit(query, answers, usual=20, most=100)

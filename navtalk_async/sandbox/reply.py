@@ -10,7 +10,7 @@ from zlib import compressobj
 from aiohttp import web
 
 from .answers import Answers
-from .exchange import Answered, Api, Asked, Room
+from .exchange import Answered, Api, Asked, Room, Streamed
 from .faults import PAGE_FAULTS, Faults
 from .stunts import Stunt, bomb, spoiled
 
@@ -25,12 +25,9 @@ _MESSAGES: Final = {
 }
 
 
-def too_many(asked: Asked, api: Api, retry_after: str | None) -> Answered:
-    """A 429, which says how long to wait unless *retry_after* is None."""
-    answered = api.refusal(429, "Too Many Requests", asked, _BY_STATUS)
-    if retry_after is not None:
-        answered.headers["Retry-After"] = retry_after
-    return answered
+def too_many(asked: Asked, api: Api, wait: float | None) -> Answered:
+    """A 429, which says to wait that many seconds unless *wait* is None."""
+    return api.refusal(429, "Too Many Requests", asked, _BY_STATUS, wait)
 
 
 def unavailable(asked: Asked, api: Api) -> Answered:
@@ -38,18 +35,22 @@ def unavailable(asked: Asked, api: Api) -> Answered:
     return api.refusal(503, "Service Unavailable", asked, _BY_STATUS)
 
 
-async def composed(asked: Asked, api: Api, room: Room, fault: str | None, faults: Faults) -> Answered | Stunt:
+async def composed(
+    asked: Asked, api: Api, room: Room, fault: str | None, faults: Faults
+) -> Answered | Streamed | Stunt:
     """What this request gets, with *fault* or without."""
     if fault is None or fault in PAGE_FAULTS:
         return api.answer(asked, room, fault)
     if fault == "bomb":
         # Made once, in some tenths of a second: too long for the loop that serves everyone else.
         return Answered(200, await asyncio.to_thread(bomb), headers={"Content-Encoding": "gzip"})
+    if fault == "drop":
+        # What was asked for is not even begun; lost-answer is the fault where it was done.
+        return Stunt()
     # The dice are the request's own, so what it gets does not depend on who else is being answered.
     dice = Random(asked.number)  # noqa: S311 - dice for faults
-    return _refused(asked, api, room, fault, faults) or spoiled(
-        fault, api.answer(asked, room, None), faults, dice
-    )
+    refused = _refused(asked, api, room, fault, faults)
+    return refused or spoiled(fault, api.answer(asked, room, None), faults, dice, api.WRONG_SHAPES)
 
 
 def _refused(asked: Asked, api: Api, room: Room, fault: str, faults: Faults) -> Answered | None:
@@ -58,7 +59,7 @@ def _refused(asked: Asked, api: Api, room: Room, fault: str, faults: Faults) -> 
         case "400" | "403" | "404" | "500":
             made = api.refusal(int(fault), _MESSAGES[fault], asked, room.answers)
         case "429":
-            made = too_many(asked, api, f"{faults.retry_after:g}")
+            made = too_many(asked, api, faults.retry_after)
         case "429-bare":
             made = too_many(asked, api, None)
         case "503":
@@ -96,6 +97,23 @@ def whole(
     return web.Response(
         body=body, status=answered.status, content_type=answered.content_type, headers=headers or None
     )
+
+
+async def streamed(
+    request: web.BaseRequest, answer: Streamed, *, date: str | None = None
+) -> web.StreamResponse:
+    """The answer piece by piece, as they come; *date* is its `Date`."""
+    headers = answer.headers if date is None else answer.headers | {"Date": date}
+    response = web.StreamResponse(status=answer.status, headers=headers or None)
+    response.content_type = answer.content_type
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    for number, piece in enumerate(answer.pieces):
+        if number and answer.pause:
+            await asyncio.sleep(answer.pause)
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 async def perform(request: web.BaseRequest, stunt: Stunt) -> web.StreamResponse:

@@ -14,13 +14,13 @@ from typing import Final, Self
 import msgspec
 from aiohttp import web
 
-from . import navtalk
 from .answers import Answers
+from .apis import apis, fitting
 from .counts import Counts
-from .exchange import Answered, Api, Asked
+from .exchange import Answered, Api, Asked, Streamed
 from .faults import Faults, check
 from .limits import Window
-from .reply import composed, perform, too_many, unavailable, whole
+from .reply import composed, perform, streamed, too_many, unavailable, whole
 from .stunts import Stunt
 from .world import World
 
@@ -31,16 +31,19 @@ _CLOSING_SECONDS: Final = 1.0
 
 
 class Sandbox:
-    """A NavTalk of your own on loopback: deterministic data, both answers to every unknown, faults on demand.
+    """The APIs on loopback, your own: deterministic data, both answers to every unknown, faults on demand.
 
-    ``async with Sandbox(sessions=500) as box:`` serves a `World` at `box.navtalk_url` until the block is
-    left. `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second,
-    then 429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that
-    is not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens;
-    the key ``expired`` is always answered 403. *gzip* compresses for those who accept it. *clock* gives the
-    moment that the answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own
-    does. The same *seed* makes the same data and the same faults. Closing ends every connection at once, and
-    waits for no request; opened again, a Sandbox has the address it had.
+    ``async with Sandbox(sessions=500) as box:`` serves a `World` until the block is left: at `navtalk_url`
+    as NavTalk does, and the same sessions and messages at `kodey_url`, `lexicon_url` and `llamacloud_url`, as
+    those APIs do. What is written through one of them is read through all.
+
+    `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second, then
+    429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that is
+    not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens; the
+    key ``expired`` never is. *gzip* compresses for those who accept it. *clock* gives the moment that the
+    answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own does. The same
+    *seed* makes the same data and the same faults. Closing ends every connection at once, and waits for no
+    request; opened again, a Sandbox has the address it had.
     """
 
     def __init__(
@@ -72,10 +75,9 @@ class Sandbox:
         self.host = host
         self.port = port
         self.counts = Counts()
-        self._apis: tuple[Api, ...] = (navtalk,)
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._script: list[_Planned] = []
-        self._window = Window()
+        self._windows: dict[str, Window] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._open = asyncio.Event()
         self._open.set()
@@ -92,10 +94,29 @@ class Sandbox:
         """Where it listens, e.g. ``http://127.0.0.1:40123``."""
         return f"http://{self.host}:{self.port}"
 
+    def url_of(self, name: str) -> str:
+        """The base URL of the API of that *name*, as its reference writes it; `KeyError` for none of ours."""
+        return self.url + apis()[name].BASE
+
     @property
     def navtalk_url(self) -> str:
         """The base URL of the NavTalk API, as its reference writes it: with ``/api/chat`` at the end."""
-        return self.url + navtalk.BASE
+        return self.url_of("navtalk")
+
+    @property
+    def kodey_url(self) -> str:
+        """The base URL of the Kodey API."""
+        return self.url_of("kodey")
+
+    @property
+    def lexicon_url(self) -> str:
+        """The base URL of the Lexicon API."""
+        return self.url_of("lexicon")
+
+    @property
+    def llamacloud_url(self) -> str:
+        """The base URL of the LlamaCloud API."""
+        return self.url_of("llamacloud")
 
     async def __aenter__(self) -> Self:
         self._door = _Door(self._serve, self.counts)
@@ -160,11 +181,28 @@ class Sandbox:
             self._waiting.append((count, waiter))
             await waiter
 
+    def window(self, name: str = "", seconds: float = 1.0) -> Window:
+        """The window of that *name*, made when it is first asked for; the one without a name keeps `rate`."""
+        if name not in self._windows:
+            self._windows[name] = Window(seconds)
+        return self._windows[name]
+
+    def ticks(self) -> float:
+        """Seconds on the clock that windows go by: the loop's."""
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        """The moment, as `clock` has it or, where that tells none, the machine."""
+        return (self.clock and self.clock()) or datetime.now(UTC)
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith(_DESK):
             return self._at_the_desk(request)
         asked, api = self._understood(request)
-        self._note(asked)
+        if asked.method != "GET":
+            # Not request.read(), which refuses a message of a megabyte.
+            asked.body = await request.content.read()
+        self._note(asked, api)
         try:
             refused = self._overload(asked, api)
             fault = None if refused else self._fault(asked, api)
@@ -172,22 +210,25 @@ class Sandbox:
             if self.latency:
                 await asyncio.sleep(self.latency)
             answered = refused or await composed(asked, api, self, fault, self.faults)
-            return await self._reply(request, answered)
+            return await self._reply(request, answered, api.headers(asked, self))
         finally:
             self.counts.left()
 
     def _understood(self, request: web.BaseRequest) -> tuple[Asked, Api]:
-        path = request.path
-        address = self.url + request.raw_path
-        asked = Asked(request.method, path, request.query, address, number=self.counts.total)
-        for api in self._apis:
-            asked.kind = api.kind(path)
-            if asked.kind:
-                return asked, api
-        return asked, self._apis[0]
+        asked = Asked(
+            request.method,
+            request.path,
+            request.query,
+            self.url + request.raw_path,
+            number=self.counts.total,
+            headers=request.headers,
+        )
+        api = fitting(asked.path)
+        asked.kind = api.kind(asked)
+        return asked, api
 
-    def _note(self, asked: Asked) -> None:
-        self.counts.arrived(asked)
+    def _note(self, asked: Asked, api: Api) -> None:
+        self.counts.arrived(asked, api.NAME, api.session(asked))
         if self._waiting:
             for count, waiter in self._waiting:
                 if count <= self.counts.total and not waiter.done():
@@ -197,8 +238,8 @@ class Sandbox:
     def _overload(self, asked: Asked, api: Api) -> Answered | None:
         if self.capacity is not None and self.counts.in_flight > self.capacity:
             return unavailable(asked, api)
-        if self.rate is not None and not self._window.allows(asyncio.get_running_loop().time(), self.rate):
-            return too_many(asked, api, "1")
+        if self.rate is not None and not self.window().allows(self.ticks(), self.rate):
+            return too_many(asked, api, 1)
         return None
 
     def _fault(self, asked: Asked, api: Api) -> str | None:
@@ -218,11 +259,17 @@ class Sandbox:
                 return plan.kind
         return None
 
-    async def _reply(self, request: web.BaseRequest, answered: Answered | Stunt) -> web.StreamResponse:
+    async def _reply(
+        self, request: web.BaseRequest, answered: Answered | Streamed | Stunt, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         if answered.status:
             self.counts.by_status[answered.status] += 1
         if isinstance(answered, Stunt):
             return await perform(request, answered)
+        if headers:
+            answered.headers = {**headers, **answered.headers}
+        if isinstance(answered, Streamed):
+            return await streamed(request, answered, date=self._date())
         return whole(request, answered, gzip=self.gzip, date=self._date())
 
     def _date(self) -> str | None:

@@ -1,28 +1,20 @@
 """How a fault looks on the wire: the very bytes that leave, and how the connection ends."""
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import Final
 
-from .exchange import Answered
+from .exchange import Answered, Streamed
 from .faults import Faults
 
 _BLOCK: Final = 1 << 20
 _BOMB_BLOCKS: Final = 320
 _DEEP: Final = b'{"code":200,"message":"SUCCESS","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 _DRIPS: Final = 20
-_WRONG_SHAPES: Final = (
-    b"null",
-    b"[]",
-    b'"SUCCESS"',
-    b'{"items":[],"total":0}',
-    b'{"code":200,"message":"SUCCESS","data":"none"}',
-    b'{"code":200,"message":"SUCCESS","data":{"data":{"0":1},"nextCursor":7}}',
-    b'{"code":200,"message":"SUCCESS","data":{"data":[{"id":7,"startTime":null}],"nextCursor":null}}',
-)
+_IN_THE_MIDDLE: Final = frozenset({"cut", "cut-chunked", "reset", "slow", "hang"})
 _HTML: Final = (
     b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body><h1>Back soon</h1></body></html>"
 )
@@ -38,38 +30,62 @@ class Stunt:
     status: int = 0
 
 
-def spoiled(fault: str, clean: Answered, faults: Faults, rng: Random) -> Answered | Stunt:
-    """The *clean* answer after the fault befell it: another answer, or a stunt."""
+def spoiled(
+    fault: str, clean: Answered | Streamed, faults: Faults, rng: Random, shapes: Sequence[bytes]
+) -> Answered | Streamed | Stunt:
+    """The *clean* answer after the fault befell it: another answer, or a stunt; *shapes* are wrong ones."""
+    if isinstance(clean, Streamed) and fault in _IN_THE_MIDDLE:
+        return _broken(fault, clean, faults)
     body = clean.body
     match fault:
+        case "reset" | "hang":
+            stunt = Stunt(end=fault)
+        case "lost-answer":
+            stunt = Stunt()
+        case "cut" | "cut-chunked" if not body:
+            # Nothing but the head is there to be cut.
+            stunt = Stunt()
         case "cut":
-            return Stunt([_head(clean, len(body)) + body[: len(body) // 2]], status=clean.status)
+            stunt = Stunt([_head(clean, len(body)) + body[: len(body) // 2]], status=clean.status)
         case "cut-chunked":
-            return Stunt([_head(clean, None) + _chunk(body[: len(body) // 2 + 1])], status=clean.status)
+            stunt = Stunt([_head(clean, None) + _chunk(body[: len(body) // 2 + 1])], status=clean.status)
         case "slow":
-            return Stunt(_drips(clean), pause=faults.slow_seconds / _DRIPS, status=clean.status)
+            stunt = Stunt(_drips(clean), pause=faults.slow_seconds / _DRIPS, status=clean.status)
         case "huge":
-            return Stunt(_flood(clean, faults.huge_bytes), status=clean.status)
-        case "drop":
-            return Stunt()
-    return Stunt(end=fault) if fault in {"reset", "hang"} else _nonsense(fault, clean, rng)
+            stunt = Stunt(_flood(clean, faults.huge_bytes), status=clean.status)
+        case _:
+            return _nonsense(fault, clean, rng, shapes)
+    return stunt
 
 
-def _nonsense(fault: str, clean: Answered, rng: Random) -> Answered:
+def _broken(fault: str, clean: Streamed, faults: Faults) -> Streamed | Stunt:
+    """A stream that slows down, or that stops half way: between two pieces, or for a cut within one."""
+    pieces, half = list(clean.pieces), len(clean.pieces) // 2
+    if fault == "slow":
+        pause = faults.slow_seconds / max(len(pieces), 1)
+        return Streamed(clean.status, clean.content_type, pieces, pause, clean.headers)
+    sent = [_head(clean, None), *map(_chunk, pieces[:half])]
+    if fault == "cut":
+        sent += [_chunk(piece)[: -len(piece) // 2 - 2] for piece in pieces[half : half + 1]]
+    end = fault if fault in {"reset", "hang"} else "close"
+    return Stunt(sent, end, clean.pause, status=clean.status)
+
+
+def _nonsense(fault: str, clean: Answered | Streamed, rng: Random, shapes: Sequence[bytes]) -> Answered:
     """An answer that arrives well and cannot be read."""
     match fault:
         case "html":
             return Answered(200, _HTML, "text/html")
         case "truncated":
-            return Answered(clean.status, clean.body[: len(clean.body) // 2])
+            return Answered(clean.status, clean.body[: len(clean.body) // 2], clean.content_type)
         case "wrong-shape":
-            return Answered(200, _WRONG_SHAPES[int(rng.random() * len(_WRONG_SHAPES))])
+            return Answered(200, shapes[int(rng.random() * len(shapes))])
         case "deep":
             return Answered(200, _DEEP)
     return Answered(200, rng.randbytes(64 + int(rng.random() * 2000)))
 
 
-def _head(clean: Answered, length: int | None) -> bytes:
+def _head(clean: Answered | Streamed, length: int | None) -> bytes:
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     return (
         f"HTTP/1.1 {clean.status} Made up\r\nContent-Type: {clean.content_type}\r\n{framing}\r\n\r\n"
@@ -80,14 +96,14 @@ def _chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-def _drips(clean: Answered) -> Iterator[bytes]:
+def _drips(clean: Answered | Streamed) -> Iterator[bytes]:
     body, size = clean.body, len(clean.body) // _DRIPS + 1
     yield _head(clean, len(body)) + body[:size]
     for begin in range(size, len(body), size):
         yield body[begin : begin + size]
 
 
-def _flood(clean: Answered, size: int) -> Iterator[bytes]:
+def _flood(clean: Answered | Streamed, size: int) -> Iterator[bytes]:
     yield _head(clean, None) + _chunk(b'{"code":200,"message":"SUCCESS","data":"')
     piece = _chunk(b"x" * 65_536)
     for _ in range(size // 65_536 + 1):

@@ -178,7 +178,8 @@ class Listed:
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
         self._progress.ends_at = moment_of(self._scope.end) or self._ask.now()
         self._progress.began_at = moment_of(self._scope.start) or first_moment(self._standing.places)
-        request = self._listing_from(moment_of(listed_from(self.round, self._habits.overlap)))
+        since = listed_from(self.round, self._habits.overlap) if self._by_time else None
+        request = self._listing_from(moment_of(since))
         listing = listing_of(
             self._ask.list_sessions,
             self._dialect,

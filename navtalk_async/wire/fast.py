@@ -81,7 +81,8 @@ class FastTransport(Transport):
         host = f"{url.scheme}://{url.netloc}"
         try:
             method = getattr(wreq.Method, request.method)
-            answer = await self._closable(client.request(method, f"{host}{url.path}?{url.query}", **options))
+            target = f"{host}{url.path}?{url.query}" if url.query else f"{host}{url.path}"
+            answer = await self._closable(client.request(method, target, **options))
             body = await self._whole_body(answer)
         except asyncio.CancelledError as leaving:
             if self._client is None and not is_cancelled():

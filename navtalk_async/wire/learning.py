@@ -95,9 +95,11 @@ class Limit(Protocol):
         """Somebody has asked for so many at once; as long as nothing else is known, begin with them."""
         ...
 
-    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+    def answered(
+        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
+    ) -> None:
         """A good answer came to what left at *sent_at* as the *place*-th in flight; *full* is whether the
-        limit was in use.
+        limit was in use, *is_typical* whether the time it took says anything of the others.
         """
         ...
 
@@ -125,9 +127,12 @@ class FixedLimit(Limit):
     def expect(self, at_once: int) -> None:
         """See `Limit.expect`: it has begun with what was asked for."""
 
-    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+    def answered(
+        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
+    ) -> None:
         """See `Limit.answered`."""
-        self.latency += 0.1 * (now - sent_at - self.latency)
+        if is_typical:
+            self.latency += 0.1 * (now - sent_at - self.latency)
         self.proven = max(self.proven, place)
         if full and self.now < self.most:
             self.now += 1
@@ -188,14 +193,19 @@ class LearningLimit(Limit):
         if self._mode == "grow" and not self._goodput and not self._goal:
             self._set(max(self.now, min(at_once, ASKED_START)))
 
-    def answered(self, now: float, sent_at: float, place: int, *, full: bool) -> None:
+    def answered(
+        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
+    ) -> None:
         """See `Limit.answered`."""
         if place > self.proven and (not self._ceiling or place < self._ceiling):
             self.proven = place
         self._chance.good += 1
         current = self._round
         current.answers += 1
-        current.latencies += now - sent_at
+        if is_typical:
+            current.latencies += now - sent_at
+        else:
+            current.untimed += 1
         if full:
             current.full += 1
             if self._mode == "grow" and not self._goal:
@@ -313,7 +323,8 @@ class LearningLimit(Limit):
 
     def _end_round(self, now: float) -> None:
         done, skipped = self._round, self._skip
-        self.latency = done.latencies / done.answers
+        if done.answers > done.untimed:
+            self.latency = done.latencies / (done.answers - done.untimed)
         self._begin(now)
         if self._mode == "hold" and self._above_good > max(HITS, 3 * self._above_refused):
             self._try_ceiling()
@@ -410,7 +421,7 @@ class LearningLimit(Limit):
 class _Round:
     """What came in from some moment on."""
 
-    __slots__ = ("answers", "began", "full", "latencies", "least")
+    __slots__ = ("answers", "began", "full", "latencies", "least", "untimed")
 
     def __init__(self, began: float = 0.0, least: int = 0) -> None:
         self.began = began
@@ -420,6 +431,8 @@ class _Round:
         self.full = 0
         """Answers from the highest place there was: the limit was in use."""
         self.latencies = 0.0
+        self.untimed = 0
+        """Answers whose time is not among the latencies."""
 
 
 class _Chance:

@@ -173,18 +173,33 @@ class Gate:
             raise DeadlineExceeded(SPENT)
         return place
 
+    def stay(self) -> None:
+        """What is about to `leave` keeps its place, and somebody else will `leave` for it."""
+        self.in_flight += 1
+
     def leave(self) -> None:
         """The request that entered is over."""
         self.in_flight -= 1
         if self._lanes[0] or self._lanes[1] or self._lanes[2]:
             self._let_in()
 
-    def answered(self, now: float, sent_at: float, place: int, hint: Hint | None = None) -> None:
-        """A good answer came *now*, to what left at *sent_at* in this *place* and is about to `leave`."""
+    def answered(
+        self,
+        now: float,
+        sent_at: float,
+        place: int,
+        hint: Hint | None = None,
+        *,
+        is_typical: bool = True,
+    ) -> None:
+        """A good answer came *now*, to what left at *sent_at* in this *place* and is about to `leave`;
+        *is_typical* is whether the time it took says anything of the others.
+        """
         self._strikes = 0
         self._pace.accepted += 1
         room = self.limit.now
-        self.limit.answered(now, sent_at, place, full=self.in_flight >= room - _reserve(room))
+        full = self.in_flight >= room - _reserve(room)
+        self.limit.answered(now, sent_at, place, full=full, is_typical=is_typical)
         if hint is not None or self._remaining is not None:
             self._heed(hint, now)
 

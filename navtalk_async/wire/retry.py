@@ -21,6 +21,7 @@ __all__ = [
     "Retry",
     "asked_pause",
     "backoff",
+    "leaves_open",
     "overloaded",
     "pause_after",
     "too_much",
@@ -30,8 +31,8 @@ __all__ = [
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
 """What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
 
-NEVER_ARRIVED = (ConnectFailed, RateLimited)
-"""What proves that the server did nothing with the question, so that even a POST may be sent again."""
+NEVER_ARRIVED = ConnectFailed
+"""What proves that the question never arrived, so that even a POST may be sent again. A 429 did arrive."""
 
 WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
 """What a wrong base URL looks like."""
@@ -68,7 +69,7 @@ def worth_repeating(
     retry: Retry, request: Request, error: NavTalkError, *, attempt: int, known_server: bool
 ) -> bool:
     """Whether to ask again after *attempt* attempts that count, the last of which ended in *error*."""
-    if not isinstance(error, NEVER_ARRIVED if not request.repeatable else (*PASSING, RateLimited)):
+    if not isinstance(error, (*PASSING, RateLimited) if request.repeatable else NEVER_ARRIVED):
         return False
     if isinstance(error, RateLimited):
         return True
@@ -76,6 +77,23 @@ def worth_repeating(
     if not known_server and isinstance(error, WRONG_ADDRESS):
         at_most = min(at_most, retry.attempts_at_first)
     return attempt < at_most
+
+
+def leaves_open(request: Request, error: NavTalkError) -> bool:
+    """Whether *request*, which was sent, was to change something and may have, although *error* came of it.
+
+    A server that fails may do so half way, and an answer that cannot be read is one all the same; only who
+    never connected, or was told no, knows that nothing happened.
+    """
+    if request.repeatable:
+        return False
+    match error:
+        case ServerError():
+            return True
+        case ApiError() | ConnectFailed():
+            return False
+        case _:
+            return True
 
 
 def backoff(retry: Retry, attempt: int, chance: float) -> float:

@@ -1,5 +1,5 @@
-"""One attempt over aiohttp: bytes out, a whole answer or an error value in. The only client code that
-imports aiohttp.
+"""One attempt over aiohttp: bytes out, a whole answer or an error value in. Only this and `single_use` import
+aiohttp.
 
 Two rules keep the key in. aiohttp's own errors carry the URL, and NavTalk's key stands in it: they are
 turned into ours here, by kind, keeping nothing of theirs. And errors are *returned*, not raised: the frame
@@ -26,7 +26,17 @@ from navtalk_async.errors import (
 from navtalk_async.models import Request, Response
 from navtalk_async.wire.watchdog import Watchdog
 
-__all__ = ["CONNECT_SECONDS", "USER_AGENT", "AiohttpTransport", "Transport", "is_cancelled"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "USER_AGENT",
+    "AiohttpTransport",
+    "Transport",
+    "bounded_body",
+    "is_cancelled",
+    "new_session",
+    "our_error",
+    "too_large",
+]
 
 USER_AGENT = "navtalk-async (https://pypi.org/project/navtalk-async/)"
 CONNECT_SECONDS = 10.0
@@ -47,21 +57,31 @@ class Transport(Protocol):
         ...
 
 
+def new_session(
+    connector: aiohttp.TCPConnector,
+    *,
+    trust_env: bool,
+    traces: list[aiohttp.TraceConfig] | None = None,
+) -> aiohttp.ClientSession:
+    """A session that does what we ask of it, and bounds nothing but the time to connect."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        # A load balancer's cookie would pin all our traffic to one machine behind it.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        trust_env=trust_env,
+        trace_configs=traces,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+    )
+
+
 class AiohttpTransport(Transport):
     """A connection pool of aiohttp. The gate bounds how many requests there are, so the pool does not."""
 
     def __init__(self, *, body_limit: int, trust_env: bool) -> None:
         self._body_limit = body_limit
         self._watchdog: Watchdog[asyncio.Task[object]] = Watchdog(_cancel)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            # A load balancer's cookie would pin all our traffic to one machine behind it.
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            trust_env=trust_env,
-            # The watchdog sees to the rest.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        )
+        self._session = new_session(aiohttp.TCPConnector(limit=0), trust_env=trust_env)
         self._reading: set[aiohttp.ClientResponse] = set()
 
     async def exchange(
@@ -89,7 +109,7 @@ class AiohttpTransport(Transport):
                 if length is not None and length <= self._body_limit and ENCODING not in answer.headers:
                     body: bytes | None = await answer.read()
                 else:
-                    body = await self._bounded_body(answer)
+                    body = await bounded_body(answer, self._body_limit)
             finally:
                 self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
@@ -103,11 +123,11 @@ class AiohttpTransport(Transport):
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
             if self._watchdog.forget(task):
                 task.uncancel()
-            return _ours(failure, request.path, f"{url.scheme}://{url.netloc}", seconds)
+            return our_error(failure, request.path, f"{url.scheme}://{url.netloc}", seconds)
         finally:
             self._watchdog.forget(task)
         if body is None:
-            return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
+            return too_large(request.path, self._body_limit)
         return Response(status=answer.status, headers=answer.headers, body=body)
 
     async def close(self) -> None:
@@ -118,22 +138,28 @@ class AiohttpTransport(Transport):
         for answer in self._reading:
             answer.content.set_exception(aiohttp.ClientConnectionError())
 
-    async def _bounded_body(self, answer: aiohttp.ClientResponse) -> bytes | None:
-        """The body, inflated; None if it is larger than we hold. A bomb is noticed as it goes off."""
-        length = answer.content_length
-        parts, size = [], 0
-        try:
-            if length is not None and length > self._body_limit and ENCODING not in answer.headers:
+
+async def bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body, inflated; None if it has more than *limit* bytes. A bomb is noticed as it goes off."""
+    length = answer.content_length
+    parts, size = [], 0
+    try:
+        if length is not None and length > limit and ENCODING not in answer.headers:
+            return None
+        async for part in answer.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
                 return None
-            async for part in answer.content.iter_any():
-                parts.append(part)
-                size += len(part)
-                if size > self._body_limit:
-                    return None
-            return b"".join(parts)
-        finally:
-            # After a body read to its end this is nothing; after any other, it ends the connection.
-            answer.close()
+        return b"".join(parts)
+    finally:
+        # After a body read to its end this is nothing; after any other, it ends the connection.
+        answer.close()
+
+
+def too_large(path: str, limit: int) -> BodyTooLarge:
+    """What an answer of more than *limit* bytes is."""
+    return BodyTooLarge(f"The answer of {path} has more than {limit:,} bytes.")
 
 
 def _cancel(task: asyncio.Task[object]) -> None:
@@ -152,7 +178,7 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _ours(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
+def our_error(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
     """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
     match failure:
         case aiohttp.ConnectionTimeoutError():

@@ -5,7 +5,8 @@ import inspect
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -33,25 +34,28 @@ from navtalk_async.wire.address import (
     without_secret,
 )
 from navtalk_async.wire.engine import maker
-from navtalk_async.wire.hints import Hint, hint
+from navtalk_async.wire.hints import hint
 from navtalk_async.wire.learning import START
 from navtalk_async.wire.limits import LANES, Concurrency, Gate, Lane, checked_concurrency, checked_rate
+from navtalk_async.wire.line import Line
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
-    Budget,
     Retry,
     asked_pause,
     backoff,
+    leaves_open,
     overloaded,
     pause_after,
     too_much,
     worth_repeating,
 )
-from navtalk_async.wire.transport import Transport
+from navtalk_async.wire.single_use import SingleUseTransport
+from navtalk_async.wire.stream import Stream
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
 
 T = TypeVar("T")
+E = TypeVar("E", bound=NavTalkError)
 
 Key = str | Callable[[], str | Awaitable[str]]
 Read = Callable[[Request, Response], T]
@@ -84,31 +88,6 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
         if self.lane not in LANES:
             raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
-
-
-class Line(msgspec.Struct, eq=False):
-    """What one event loop has of a wire."""
-
-    transport: Transport
-    gate: Gate
-    budget: Budget = msgspec.field(default_factory=Budget)
-    closed: bool = False
-    received_at: float = 0.0
-    """When the latest answer had come, and what it said of limits: for whom it came to, who reads both before
-    anybody else runs.
-    """
-    hint: Hint | None = None
-    date: str | None = None
-    """What the latest answer that had a date, and came at `dated_at`, says of the time. Its other headers are
-    not kept, which may quote the key.
-    """
-    dated_at: float = 0.0
-
-    async def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.gate.close()
-            await self.transport.close()
 
 
 class Failure(NamedTuple):
@@ -164,11 +143,43 @@ class Wire:
     def __reduce__(self) -> str:
         raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
 
-    async def ask(self, request: Request, read: Read[T], patience: Patience) -> T:
-        """What *read* makes of the answer to *request*.
+    def stream(
+        self, request: Request, refuse: Callable[[Request, Response], object], patience: Patience
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The answer to *request*, for `async with`, whose chunks of up to 64 KiB are given as they come. Any
+        answer but a 2xx is read whole and given to *refuse*, which raises what it means.
+
+        Until the answer begins, all is as for `ask`, and there the `timeout` of *patience* ends. From then on
+        its `attempt_timeout` bounds the wait for each chunk, nothing bounds their number, and nothing is
+        asked again. Leaving the `async with` ends the connection and gives the place in flight back, which
+        the answer has until then.
 
         Raises:
-            NavTalkError: any of them but a `StoreError`; when *patience* is at its end, the last one.
+            NavTalkError: as `ask`. A next chunk: BrokenBody, where the connection ended; AttemptTimeout;
+                ClientClosed.
+        """
+
+        async def begin(stream: Stream) -> None:
+            await self.ask(request, stream.read, patience, stream)
+
+        return Stream(
+            request,
+            begin=begin,
+            refuse=refuse,
+            seconds=patience.attempt_timeout,
+            stats=self._stats,
+            observer=self._observer,
+        )
+
+    async def ask(
+        self, request: Request, read: Read[T], patience: Patience, stream: Stream | None = None
+    ) -> T:
+        """What *read* makes of the answer to *request*. One that changes something is sent again only where
+        it surely never arrived. Where a *stream* is to take the answer, it is one that has just begun.
+
+        Raises:
+            NavTalkError: any of them but a `StoreError`; when *patience* is at its end, the last one. Its
+                `may_have_happened` tells whether a change may have been made.
         """
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop) or await self._open(loop)
@@ -193,13 +204,15 @@ class Wire:
                         line,
                         request,
                         read,
-                        await self._exchange(line, request, self._key, seconds),
+                        await self._exchange(line, request, self._key, seconds, stream),
                         self._key,
                     )
                 else:
-                    outcome = await self._attempt(line, request, read, seconds, self._key)
+                    outcome = await self._attempt(line, request, read, seconds, self._key, stream=stream)
                 if not isinstance(outcome, BaseException):
                     self._well_answered(line, request, attempts, sent_at, place)
+                    if stream is not None:
+                        stream.has_begun(line, attempts)
                     return outcome
             finally:
                 gate.leave()
@@ -270,8 +283,11 @@ class Wire:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Line:
         if self._closed:
             raise ClientClosed("The client is closed.")
-        transport = self._transport(body_limit=self._body_limit, trust_env=self._trust_env)
-        line = Line(transport, Gate(self._concurrency, self._rate))
+        line = Line(
+            transport=self._transport(body_limit=self._body_limit, trust_env=self._trust_env),
+            single_use=SingleUseTransport(body_limit=self._body_limit, trust_env=self._trust_env),
+            gate=Gate(self._concurrency, self._rate),
+        )
         line.gate.limit.expect(self._expected)
         self._lines[loop] = line
         self._keepers[loop] = self._keep(loop, line)
@@ -300,6 +316,8 @@ class Wire:
         read: Read[T],
         seconds: float,
         fetch: Callable[[], str | Awaitable[str]],
+        *,
+        stream: Stream | None,
     ) -> T | NavTalkError | asyncio.CancelledError:
         """One attempt with a key that has to be fetched: its result, or its error as a value, by the rules at
         the top of `transport`.
@@ -311,7 +329,9 @@ class Wire:
             line.received_at = asyncio.get_running_loop().time()
             return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
         seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
-        return self._understood(line, request, read, await self._exchange(line, request, key, seconds), key)
+        return self._understood(
+            line, request, read, await self._exchange(line, request, key, seconds, stream), key
+        )
 
     def _understood(
         self,
@@ -324,7 +344,7 @@ class Wire:
         """What *read* makes of *response*, or its error as a value."""
         line.received_at = asyncio.get_running_loop().time()
         if not isinstance(response, Response):
-            return response
+            return response if isinstance(response, asyncio.CancelledError) else _told(request, response)
         line.hint = hint(response.headers)
         if date := response.headers.get("Date"):
             line.date, line.dated_at = date, line.received_at
@@ -332,12 +352,12 @@ class Wire:
         try:
             return read(request, response)
         except NavTalkError as refusal:
-            return without_secret(refusal, key)
+            return without_secret(_told(request, refusal), key)
         finally:
             self._stats.decode_seconds += time.perf_counter() - began
 
     def _exchange(
-        self, line: Line, request: Request, key: str, seconds: float
+        self, line: Line, request: Request, key: str, seconds: float, stream: Stream | None
     ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
         # In a frame of its own, which has ended before an answer is read: the URL holds the key.
         both = self._quoted
@@ -345,7 +365,11 @@ class Wire:
             both = self._quoted = key, Secret(quoted(key))
         url, headers = address(self._base, request, both, self._key_place)
         self._stats.requests += 1
-        return line.transport.exchange(request, url, headers, seconds)
+        if stream is not None:
+            return line.single_use.begin(request, url, headers, seconds)
+        if request.method == "GET":
+            return line.transport.exchange(request, url, headers, seconds)
+        return line.single_use.exchange(request, url, headers, seconds)
 
     async def _turn(self, gate: Gate, deadline: float | None, lane: int, attempts: int) -> int:
         """Wait for a place in flight, which is what it gives; and take the time."""
@@ -365,7 +389,8 @@ class Wire:
 
     def _well_answered(self, line: Line, request: Request, attempts: int, sent_at: float, place: int) -> None:
         stats, received_at = self._stats, line.received_at
-        line.gate.answered(received_at, sent_at, place, line.hint)
+        # A change takes its own time, and that of making its connection.
+        line.gate.answered(received_at, sent_at, place, line.hint, is_typical=request.method == "GET")
         line.budget.earn()
         self._known_server = True
         stats.answers += 1
@@ -380,7 +405,7 @@ class Wire:
         self._stats.network_seconds += max(0.0, line.received_at - failure.sent_at)
         announce(self._observer, Failed(request.path, attempts, f"{type(error).__name__}: {error.args[0]}"))
         if line.closed:
-            raise ClientClosed("The client was closed while this call was on its way.", attempts=attempts)
+            raise _like(error, ClientClosed("The client was closed while this call was on its way."))
         if overloaded(error):
             self._refused(line, failure)
         elif isinstance(error, ApiError) and not isinstance(error, ServerError):
@@ -431,9 +456,22 @@ class Wire:
 
 def _too_late(error: AttemptTimeout) -> DeadlineExceeded:
     """What an attempt's timeout is where the whole call had no more time to give it."""
-    exceeded = DeadlineExceeded("The time for this call was spent waiting for an answer.")
+    exceeded = _like(error, DeadlineExceeded("The time for this call was spent waiting for an answer."))
     exceeded.__cause__ = error
     return exceeded
+
+
+def _like(error: NavTalkError, other: E) -> E:
+    """*other*, as what the call of *error* ends with instead."""
+    other.attempts, other.may_have_happened = error.attempts, error.may_have_happened
+    return other
+
+
+def _told(request: Request, error: E) -> E:
+    """*error*, which knows now whether what *request* was to change may have been changed."""
+    if leaves_open(request, error):
+        error.may_have_happened = True
+    return error
 
 
 async def _closed_elsewhere(loop: asyncio.AbstractEventLoop, line: Line) -> None:

@@ -1,0 +1,203 @@
+"""One attempt over a connection of its own: for what must not be sent twice, and for answers that are read
+while they come.
+
+A connection that was kept open may just have been ended by the server. Nobody can tell then whether what was
+sent over it arrived, so a question that changes something gets a new one. The rules are those of
+`transport`; and here, every failure from before there was a connection is a `ConnectFailed`: what never left
+never arrived.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from urllib.parse import SplitResult
+
+import aiohttp
+from yarl import URL
+
+from navtalk_async.errors import AttemptTimeout, BrokenBody, ConnectFailed, Disconnected, TransportError
+from navtalk_async.models import Request, Response
+from navtalk_async.wire.transport import (
+    Transport,
+    bounded_body,
+    is_cancelled,
+    new_session,
+    our_error,
+    too_large,
+)
+from navtalk_async.wire.watchdog import Watchdog
+
+__all__ = ["CHUNK_BYTES", "Flow", "Flowing", "SingleUseTransport"]
+
+CHUNK_BYTES = 64 * 1024
+"""The most of a flow that is handed on at once."""
+
+Take = Callable[[Request, aiohttp.ClientResponse], Awaitable[Response | TransportError]]
+
+
+JSON = {"Content-Type": "application/json"}
+
+FLOWING = {
+    "Accept": "text/event-stream, application/json",
+    # What compresses, or takes it apart on its way, holds it back until there is more.
+    "Accept-Encoding": "identity",
+}
+
+
+class Attempt(SimpleNamespace):
+    """How far an attempt has come."""
+
+    has_connected = False
+
+
+class Flow:
+    """The body of an answer, as it comes."""
+
+    def __init__(
+        self,
+        answer: aiohttp.ClientResponse,
+        path: str,
+        watchdog: Watchdog["Flow"],
+        reading: set[aiohttp.ClientResponse],
+    ) -> None:
+        self._answer = answer
+        self._path = path
+        self._watchdog = watchdog
+        self._reading = reading
+        reading.add(answer)
+
+    async def chunk(self, seconds: float) -> bytes | TransportError | asyncio.CancelledError:
+        """What has come, at most `CHUNK_BYTES` of it, or comes within *seconds*; nothing at the end. Errors
+        are returned, and so is that we were cancelled, after which one may ask again.
+        """
+        loop = asyncio.get_running_loop()
+        self._watchdog.watch(self, loop.time() + seconds, loop)
+        try:
+            return await self._answer.content.read(CHUNK_BYTES)
+        except asyncio.CancelledError as leaving:
+            leaving.__context__ = leaving.__cause__ = None
+            return leaving.with_traceback(None)
+        except Exception:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            if self._watchdog.forget(self):
+                return AttemptTimeout(f"Nothing more of the answer of {self._path} within {seconds:.3g} s.")
+            return BrokenBody(f"The answer of {self._path} was cut off.")
+        finally:
+            self._watchdog.forget(self)
+
+    def give_up(self) -> None:
+        """Let whoever waits for a chunk wait no longer."""
+        self._answer.content.set_exception(TimeoutError())
+
+    def close(self) -> None:
+        """End the connection."""
+        self._reading.discard(self._answer)
+        self._answer.close()
+
+
+class Flowing(Response, frozen=True, kw_only=True):
+    """A good answer that has begun; its body is to come."""
+
+    flow: Flow
+
+
+class SingleUseTransport(Transport):
+    """As many connections as there are requests. The gate bounds how many that are at once."""
+
+    def __init__(self, *, body_limit: int, trust_env: bool) -> None:
+        self._body_limit = body_limit
+        self._trust_env = trust_env
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+        self._reading: set[aiohttp.ClientResponse] = set()
+        self._watchdog: Watchdog[Flow] = Watchdog(Flow.give_up)
+
+    async def exchange(
+        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+    ) -> Response | TransportError | asyncio.CancelledError:
+        """See `Transport.exchange`."""
+        return await self._carry(request, url, headers or {}, seconds, self._whole)
+
+    async def begin(
+        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+    ) -> Response | TransportError | asyncio.CancelledError:
+        """Like `exchange`, but a good answer is given as soon as it has begun within *seconds*, as `Flowing`.
+        Whoever takes it closes its flow.
+        """
+        return await self._carry(request, url, FLOWING | (headers or {}), seconds, self._flowing)
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+        self._closed = True
+        self._watchdog.close()
+        if self._session is not None:
+            await self._session.close()
+        # aiohttp ends the connections, and leaves those who read from them waiting.
+        for answer in self._reading:
+            answer.content.set_exception(aiohttp.ClientConnectionError())
+
+    async def _carry(
+        self, request: Request, url: SplitResult, headers: dict[str, str], seconds: float, take: Take
+    ) -> Response | TransportError | asyncio.CancelledError:
+        attempt, host = Attempt(), f"{url.scheme}://{url.netloc}"
+        if request.body is not None:
+            headers = JSON | headers
+        if self._closed:
+            return ConnectFailed(f"No connection to {host}: the client is closed.")
+        session = self._opened()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await session.request(
+                    request.method,
+                    # Encoded already; see `AiohttpTransport.exchange`.
+                    URL(url, encoded=True),
+                    data=request.body,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=attempt,
+                )
+                return await take(request, answer)
+        except asyncio.CancelledError as leaving:
+            if not session.closed or is_cancelled():
+                leaving.__context__ = leaving.__cause__ = None
+                return leaving.with_traceback(None)
+            failed: TransportError = Disconnected(
+                f"The connection was closed before {request.path} was answered."
+            )
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            failed = our_error(failure, request.path, host, seconds)
+        if attempt.has_connected or isinstance(failed, ConnectFailed):
+            return failed
+        how_long = f" within {seconds:.3g} s" if isinstance(failed, AttemptTimeout) else ""
+        return ConnectFailed(f"No connection to {host}{how_long}.")
+
+    async def _whole(self, request: Request, answer: aiohttp.ClientResponse) -> Response | TransportError:
+        self._reading.add(answer)
+        try:
+            body = await bounded_body(answer, self._body_limit)
+        finally:
+            self._reading.discard(answer)
+        if body is None:
+            return too_large(request.path, self._body_limit)
+        return Response(status=answer.status, headers=answer.headers, body=body)
+
+    async def _flowing(self, request: Request, answer: aiohttp.ClientResponse) -> Response | TransportError:
+        if not 200 <= answer.status < 300:
+            return await self._whole(request, answer)
+        flow = Flow(answer, request.path, self._watchdog, self._reading)
+        return Flowing(status=answer.status, headers=answer.headers, body=b"", flow=flow)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(_has_connected)
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            self._session = new_session(connector, trust_env=self._trust_env, traces=[trace])
+            # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        return self._session
+
+
+async def _has_connected(
+    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionCreateEndParams
+) -> None:
+    context.trace_request_ctx.has_connected = True
