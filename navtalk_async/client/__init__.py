@@ -1,6 +1,7 @@
 """Ask: a client for each API, with the resources and calls of that API; and one for any of them."""
 
 from navtalk_async.client.client import Client
+from navtalk_async.client.llamacloud import LlamaCloudClient
 from navtalk_async.client.navtalk import NavTalkClient
 
-__all__ = ["Client", "NavTalkClient"]
+__all__ = ["Client", "LlamaCloudClient", "NavTalkClient"]
