@@ -3,6 +3,7 @@
 from navtalk_async.client.client import Client
 from navtalk_async.client.kodey import KodeyClient
 from navtalk_async.client.lexicon import LexiconClient
+from navtalk_async.client.llamacloud import LlamaCloudClient
 from navtalk_async.client.navtalk import NavTalkClient
 
-__all__ = ["Client", "KodeyClient", "LexiconClient", "NavTalkClient"]
+__all__ = ["Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"]
