@@ -50,7 +50,7 @@ def clock(minutes=0):
 
 
 def wanted(kept, **how):
-    return Wanted(kept.id, content_hash(kept.raw), **how)
+    return Wanted(kept.id, content_hash(kept), **how)
 
 
 def fetched(kept, *numbers, minutes=0, **how):

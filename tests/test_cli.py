@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from shell import KEY, arrived, ended, navtalk, started
 
+from navtalk_async.dialects.known import dialects
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
 
@@ -502,12 +503,15 @@ async def test_a_terminal_gets_a_bar_and_is_left_clean(tmp_path):
 
 async def test_the_sandbox_prints_a_command_that_works_and_stops_when_told(tmp_path):
     async with started("sandbox", "--sessions", 20, "--faults", "500=1%", "--latency", "1ms") as process:
-        address, command = [(await process.stdout.readline()).decode().strip() for _ in range(2)]
-        assert address.startswith("http://127.0.0.1:")
-        setting, name, *arguments = shlex.split(command)
-        assert (setting, name) == ("NAVTALK_API_KEY=any", "navtalk")
-        done = await navtalk(*arguments, env={"NAVTALK_API_KEY": "any"}, cwd=tmp_path)
-        assert done.code == 0
+        for api in dialects():
+            address, command = [(await process.stdout.readline()).decode().strip() for _ in range(2)]
+            assert address.startswith("http://127.0.0.1:")
+            setting, name, *arguments = shlex.split(command)
+            variable, _, key = setting.partition("=")
+            assert (variable, key, name) == (dialects()[api].key_variable, "any", "navtalk")
+            done = await navtalk(*arguments, env={variable: key}, cwd=tmp_path)
+            assert done.code == 0, done.err
+            assert written(tmp_path / arguments[1])
         assert len(written(tmp_path / "out")) == 20
         port = address.split(":")[2].split("/")[0]
         taken = await navtalk("sandbox", "--port", port)

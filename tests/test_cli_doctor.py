@@ -12,6 +12,7 @@ from shell import KEY, navtalk
 from navtalk_async.cli.checks import Verdict, check_root, clock_check
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.probes import file_system, limits_check, probe_network
+from navtalk_async.cli.variables import Address
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.sandbox import Faults, Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
@@ -127,7 +128,9 @@ def test_limits_that_a_server_tells_of_are_told():
 
 
 def test_a_proxy_that_is_not_used_is_told():
-    found = check_root("https://example.com", {"HTTPS_PROXY": "http://user:secret@proxy"}, NavTalk())
+    found = check_root(
+        Address("https://example.com", "--base-url"), {"HTTPS_PROXY": "http://user:secret@proxy"}, NavTalk()
+    )
     assert found.check.verdict is Verdict.WARNING
     assert "secret" not in json.dumps(found.check)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.dialects.dialect import retry_after, whole_surrogates
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
+from navtalk_async.dialects.phrases import retry_after, whole_surrogates
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,

@@ -328,9 +328,14 @@ def test_a_walk_ends_where_nothing_comes(told):
 
 
 @pytest.mark.parametrize("told", [{"offset": 8}, {}])
-def test_a_page_without_rows_that_surely_has_some_is_told(told):
-    with pytest.raises(WrongShape, match="no rows after 8 of 15"):
-        offset_after(0, asked=8, total=15, has_more=True, **told)
+def test_a_page_without_rows_that_surely_has_some_is_asked_for_again_as_a_smaller_one_but_not_for_ever(told):
+    asked, limit = [], 100
+    while limit is not None:
+        asked.append(limit)
+        following = messages(page(0, total=15, has_more=True, **told), offset=8, limit=limit).next
+        assert following is None or following.params["offset"] == "8"
+        limit = None if following is None else int(following.params["limit"])
+    assert asked == [100, 50, 25, 12, 6, 3, 1]
 
 
 def test_a_page_behind_the_end_may_say_that_it_begins_elsewhere():

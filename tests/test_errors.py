@@ -132,6 +132,7 @@ facts = st.fixed_dictionaries(
         "status": st.integers(100, 599),
         "code": st.none() | st.integers(),
         "retry_after": st.none() | st.floats(0, 1e9),
+        "details": st.dictionaries(st.text(), st.integers()),
         "attempts": st.integers(0, 100),
     }
 )

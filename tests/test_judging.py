@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_rows import NOW, SETTLE, clock, message, session
 
-from navtalk_async.models import Request
+from navtalk_async.models import Request, Session
 from navtalk_async.store.judging import (
     FULL_PAGE,
     Clock,
@@ -64,7 +64,7 @@ def test_a_page_is_judged_completely_and_nothing_is_fetched_without_a_reason(
 ):
     known = {
         each.id: Known(
-            content_hash(each.raw),
+            content_hash(each),
             is_pending=(number := int(each.id[:8], 16)) in pending,
             has_failed=number in failed - pending,
             is_watched=number in watched,
@@ -182,7 +182,7 @@ def test_a_watched_session_that_was_read_in_this_round_is_not_read_again():
     # What was read later than now was read before a clock went back.
     for minutes, fetched in ((0, 1), (1, 0), (3, 1)):
         at = instant(NOW + timedelta(minutes=minutes))
-        before = Known(content_hash(one.raw), is_watched=True, read_at=at)
+        before = Known(content_hash(one), is_watched=True, read_at=at)
         assert len(judged([one], {one.id: before}, times).to_fetch) == fetched
 
 
@@ -200,11 +200,29 @@ LAST = "2025-12-31T23:00:00Z"
 )
 def test_a_long_session_is_read_from_its_last_messages_but_for_the_last_time(messages, settles_at, since):
     before = Known("h", is_watched=True, settles_at=settles_at, messages=messages, last_message_at=LAST)
-    assert wanted_again("s", "h", before, clock()) == Wanted("s", "h", since)
+    one = session(1)
+    assert wanted_again(one, "h", before, clock()) == Wanted(one.id, "h", since)
 
 
-def test_an_object_has_one_hash_however_it_is_written():
-    assert content_hash(b'{"a": 1, "b": [2]}') == content_hash(b'{"b":[2],"a":1}')
+class Plain(Session, frozen=True, kw_only=True, gc=False):
+    """A session of an API whose messages cannot be asked for from a moment on."""
+
+    seldom = frozenset({"sometimes"})
+
+
+def plain(kept=b"{}"):
+    return Plain(id="s", status=None, started=None, ended=None, kept=kept)
+
+
+def test_a_long_session_is_read_whole_where_the_api_has_no_moment_to_begin_at():
+    before = Known("h", is_watched=True, messages=FULL_PAGE, last_message_at=LAST)
+    assert wanted_again(plain(), "h", before, clock()) == Wanted("s", "h")
+
+
+@pytest.mark.parametrize("same", [b'{"b":[2],"a":1}', b'{"a":1,"b":[2],"sometimes":3}'])
+def test_a_session_has_one_hash_however_it_is_written_and_whoever_tells_more_of_it(same):
+    assert content_hash(plain(b'{"a": 1, "b": [2]}')) == content_hash(plain(same))
+    assert content_hash(plain(b'{"a": 1, "b": [3]}')) != content_hash(plain(same))
 
 
 @given(*[st.lists(st.tuples(st.sampled_from("ab"), st.just("{}")), max_size=3)] * 2)

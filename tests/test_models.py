@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.dialects.dialect import patiently
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
+from navtalk_async.dialects.phrases import patiently
 from navtalk_async.errors import NotFound
 from navtalk_async.models import (
     MessageType,

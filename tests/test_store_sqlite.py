@@ -153,8 +153,8 @@ def old_archive(path, version, *, following):
             row = message_row("default", each.id, 0, message(number))
             db.execute(f"INSERT INTO messages VALUES ({', '.join('?' * len(row))})", row)
         pending = "INSERT INTO sync_pending VALUES ('default', ?, ?, ?, ?)"
-        db.execute(pending, (PENDING.id, content_hash(PENDING.raw), None, 0))
-        db.execute(pending, (FAILED.id, content_hash(FAILED.raw), "ServerError: 500", 8))
+        db.execute(pending, (PENDING.id, content_hash(PENDING), None, 0))
+        db.execute(pending, (FAILED.id, content_hash(FAILED), "ServerError: 500", 8))
         db.execute(
             "INSERT INTO sync_projects (project, api, scope, next, reached, watermark, listings) "
             "VALUES ('default', 'navtalk', '{}', ?, '2025-11-12 18:20:05', '2025-11-11 00:00:00', 3)",
@@ -163,7 +163,7 @@ def old_archive(path, version, *, following):
         if version == 2:
             db.execute(
                 "INSERT INTO sync_unread VALUES ('default', ?, ?, ?, 1)",
-                (UNREAD.id, content_hash(UNREAD.raw), text(FURTHER)),
+                (UNREAD.id, content_hash(UNREAD), text(FURTHER)),
             )
             db.execute("UPDATE sync_projects SET refuted = 1")
 

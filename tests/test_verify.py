@@ -30,7 +30,6 @@ from navtalk_async.sync import Scope, sync
 from navtalk_async.verify import Cure, Report, verify_export, verify_remote, verify_store
 from navtalk_async.verify.archive import Since, judge_archive
 from navtalk_async.verify.remote import differences, places_of
-from navtalk_async.verify.transcripts import record
 
 SESSIONS = 24
 FLIPS = 120
@@ -515,8 +514,8 @@ async def test_a_session_that_changed_at_the_api_is_found_and_named(out, what):
 @given(st.data())
 def test_what_differs_at_the_api_is_told_message_by_message(exported, data):
     kept = longest(exported)
-    there = [record(NavTalk.record_kinds[1], row.raw) for row in kept.messages]
-    session = record(NavTalk.record_kinds[0], kept.session.raw)
+    there = [NavTalk().message_of(row.raw.encode(), row.session_id, row.position) for row in kept.messages]
+    session = NavTalk().session_of(kept.session.raw.encode())
     assert differences(kept, session, there) == []
     place = data.draw(st.integers(0, len(there) - 1))
     one = there[place]

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from navtalk_async.dialects.known import dialect_of
 from navtalk_async.store.opening import opened
 from navtalk_async.store.rows import content_hash, digest
 
@@ -30,7 +31,7 @@ async def everything(store, project="default"):
     assert counts.sessions == len(found)
     assert counts.messages == sum(len(each.messages) for each in found)
     for session, messages, told, _ in found:
-        assert content_hash(session.raw.encode()) == session.content_hash
+        assert content_hash(dialect_of(session.api).session_of(session.raw.encode())) == session.content_hash
         assert [row.position for row in messages] == list(range(len(messages)))
         assert told is None or told == digest((row.id, row.raw) for row in messages)
     return [

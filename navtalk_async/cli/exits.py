@@ -37,8 +37,7 @@ class Exit(IntEnum):
 
 CODES: dict[type[BaseException], Exit] = {
     AccessDenied: Exit.KEY_REFUSED,
-    # A wrong key is answered 400 (source: NavTalk reference, "Error Codes").
-    BadRequest: Exit.KEY_REFUSED,
+    BadRequest: Exit.USAGE,
     NotFound: Exit.USAGE,
     Redirected: Exit.USAGE,
     StoreBroken: Exit.USAGE,
@@ -54,4 +53,6 @@ CODES: dict[type[BaseException], Exit] = {
 
 def exit_code(error: BaseException) -> Exit:
     """What to exit with after *error*: the code of the most special of its classes that has one."""
+    if isinstance(error, BadRequest) and error.may_be_key:
+        return Exit.KEY_REFUSED
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), Exit.BUG)

@@ -17,6 +17,7 @@ from navtalk_async.dialects.phrases import (
     patiently,
     whole_surrogates,
 )
+from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -200,11 +201,19 @@ def data_of(response: Response, kind: Any) -> Any:
     body = whole_surrogates(response.body)
     if response.status != 200:
         refusal = why(body)
-        raise api_error(response, code=refusal.code, message=refusal.message)
+        raise refused(response, refusal)
     answer = loads(body, Refusal)
     if answer.code not in (200, None):
-        raise api_error(response, code=answer.code, message=answer.message)
+        raise refused(response, answer)
     return loads(body, Envelope[kind]).data
+
+
+def refused(response: Response, refusal: Refusal) -> ApiError:
+    """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
+    error = api_error(response, code=refusal.code, message=refusal.message)
+    if isinstance(error, BadRequest):
+        error.may_be_key = True
+    return error
 
 
 def why(body: bytes) -> Refusal:

@@ -80,7 +80,9 @@ class Listed:
         began = asking.now()
         self.round = standing.round or next_round(standing, habits, began, by_time=self._by_time)
         self._goes_on = is_gone_on_with(standing.round, began)
-        self._fresh = fresh_from(self.round, began, habits.settle) if self._goes_on else began + ONE_SECOND
+        # Where no change is told, everything is watched: who was stopped would begin all over again.
+        trusted = habits.settle if self._by_time else max(habits.settle, habits.overlap)
+        self._fresh = fresh_from(self.round, began, trusted) if self._goes_on else began + ONE_SECOND
 
     async def wanted(self) -> AsyncGenerator[Sequence[Wanted], None]:
         """The sessions to fetch, some at a time."""
@@ -178,7 +180,8 @@ class Listed:
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
         self._progress.ends_at = moment_of(self._scope.end) or self._ask.now()
         self._progress.began_at = moment_of(self._scope.start) or first_moment(self._standing.places)
-        request = self._listing_from(moment_of(listed_from(self.round, self._habits.overlap)))
+        since = listed_from(self.round, self._habits.overlap) if self._by_time else None
+        request = self._listing_from(moment_of(since))
         listing = listing_of(
             self._ask.list_sessions,
             self._dialect,
@@ -222,9 +225,11 @@ def is_gone_on_with(open_round: Round | None, now: datetime) -> bool:
     return began is not None and began <= now
 
 
-def fresh_from(open_round: Round, now: datetime, settle: timedelta) -> datetime:
-    """From when on what was read in a round that was left open need not be read again in it."""
-    return max(as_utc(open_round.began), now - settle)
+def fresh_from(open_round: Round, now: datetime, trusted: timedelta) -> datetime:
+    """From when on what was read in a round that was left open need not be read again in it; what was read so
+    long ago is *trusted*.
+    """
+    return max(as_utc(open_round.began), now - trusted)
 
 
 def listed_from(open_round: Round, overlap: timedelta) -> str | None:
