@@ -20,6 +20,7 @@ from navtalk_async.errors import (
     ServerError,
 )
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World, kodey
+from navtalk_async.store.rows import content_hash
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 
@@ -329,6 +330,15 @@ async def test_a_view_has_the_same_calls():
         assert type(view) is KodeyClient
         assert await rows(view.chats.list()) == await rows(asked.chats.list())
         assert view.chats._client is view
+
+
+@pytest.mark.parametrize("held", ["empty", "all", "missing"])
+@pytest.mark.parametrize("user", ["string", "null", "missing"])
+async def test_a_chat_is_the_same_in_the_list_and_by_its_id(held, user):
+    answers = Answers(kodey_messages=held, kodey_user=user)
+    async with Sandbox(World(10, unknown_fields=True), answers=answers) as box, client(box) as asked:
+        for chat in await rows(asked.chats.list()):
+            assert content_hash(await asked.chats.get(chat.id)) == content_hash(chat)
 
 
 async def test_unknown_fields_are_kept():
