@@ -156,7 +156,7 @@ def test_documented_rows_are_written_again_without_loss():
     assert KODEY.message_of(reply(REPLY).raw, "c", 0) == reply(REPLY)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"OK"])
+@pytest.mark.parametrize("body", [b"", b"\n", b"{}"])
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_chat_that_is_deleted_needs_no_words(body, status):
     assert gone(body, status) is None
@@ -338,11 +338,17 @@ def test_a_value_is_an_attribute_or_extra_and_never_lost(row):
     assert {**told, **found.extra}.items() >= {k: v for k, v in row.items() if v is not None}.items()
 
 
-@pytest.mark.parametrize("read", [chats, chat, messages, reply])
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff", b"OK"])
+@READERS
+@pytest.mark.parametrize("body", [b"<html>", b"{", b"\xff", b"OK"])
 def test_what_is_no_json_is_told(read, body):
     with pytest.raises(NotJson):
         read(body)
+
+
+@pytest.mark.parametrize("read", [chats, chat, messages, reply])
+def test_an_answer_without_a_body_is_no_json(read):
+    with pytest.raises(NotJson):
+        read(b"")
 
 
 @pytest.mark.parametrize("read", [chats, chat, messages, reply])
