@@ -74,7 +74,10 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
                 return
 
     def _broken(self, told: str, attempts: int) -> StreamBroken:
-        return StreamBroken(told, events=self._events, attempts=attempts)
+        error = StreamBroken(told, events=self._events, attempts=attempts)
+        # The server was asked to make this turn, and began to.
+        error.may_have_happened = True
+        return error
 
     async def _end(self) -> None:
         self._chunks = None
