@@ -26,6 +26,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
     Raises:
         StreamBroken: the connection ended, or nothing came for too long, before the last event; its `events`
             are all that came.
+        ClientClosed: the client was.
     """
 
     def __init__(self, answer: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> None:
