@@ -2,13 +2,16 @@
 showing your key.
 """
 
-from navtalk_async.client import LlamaCloudClient, NavTalkClient
+from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.errors import NavTalkError
 from navtalk_async.models import Message, MessageType, Page, Request, Role, Session, SessionStatus, Transcript
 from navtalk_async.pool import SessionPool
 from navtalk_async.wire.retry import Retry
 
 __all__ = [
+    "Client",
+    "KodeyClient",
+    "LexiconClient",
     "LlamaCloudClient",
     "Message",
     "MessageType",

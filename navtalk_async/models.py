@@ -299,6 +299,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     items: list[T]
     next: Request | None = None
     """None on the last page."""
+    total: int | None = None
+    """How many rows the whole list has, where the API tells."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -34,7 +34,7 @@ CODES = {
     "AccessDenied": 4,
     "ApiError": 5,
     "AttemptTimeout": 5,
-    "BadRequest": 4,
+    "BadRequest": 2,
     "BodyTooLarge": 5,
     "BrokenBody": 5,
     "ClientClosed": 5,
@@ -62,6 +62,13 @@ CODES = {
 
 def test_every_error_of_the_library_has_its_exit_code():
     assert {name: int(exit_code(getattr(errors, name)("Said."))) for name in errors.__all__} == CODES
+
+
+def test_a_question_that_is_refused_may_be_the_fault_of_the_key():
+    error = errors.BadRequest("Said.")
+    error.may_be_key = True
+    assert exit_code(error) == 4
+    assert "key" in str(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), KeyError("x"), OSError("x")])
@@ -423,6 +430,8 @@ BAD = [
     ("sandbox", "--faults", "fire=1"),
     ("sandbox", "--answers", "mood=good"),
     ("sandbox", "--answers", "errors=never"),
+    ("sandbox", "--answers", "kodey_order=up"),
+    ("sandbox", "--answers", "lexicon_invalid=404"),
     ("sandbox", "--latency", "soon"),
 ]
 

@@ -1,7 +1,9 @@
 """Ask: a client for each API, with the resources and calls of that API; and one for any of them."""
 
 from navtalk_async.client.client import Client
+from navtalk_async.client.kodey import KodeyClient
+from navtalk_async.client.lexicon import LexiconClient
 from navtalk_async.client.llamacloud import LlamaCloudClient
 from navtalk_async.client.navtalk import NavTalkClient
 
-__all__ = ["Client", "LlamaCloudClient", "NavTalkClient"]
+__all__ = ["Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"]
