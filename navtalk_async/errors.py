@@ -204,8 +204,6 @@ class BrokenBody(TransportError):
 class StreamBroken(TransportError):
     """A stream of events ended before its last one; what came until then is in `events`."""
 
-    may_have_happened = True
-
     def __init__(self, message: str = "", *, events: Iterable[Any] = (), attempts: int = 0) -> None:
         super().__init__(message, attempts=attempts)
         self.events: list[Any] = list(events)

@@ -26,6 +26,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
     Raises:
         StreamBroken: the connection ended, or nothing came for too long, before the last event; its `events`
             are all that came.
+        ClientClosed: the client was.
     """
 
     def __init__(self, answer: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> None:
@@ -74,7 +75,10 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
                 return
 
     def _broken(self, told: str, attempts: int) -> StreamBroken:
-        return StreamBroken(told, events=self._events, attempts=attempts)
+        error = StreamBroken(told, events=self._events, attempts=attempts)
+        # The server was asked to make this turn, and began to.
+        error.may_have_happened = True
+        return error
 
     async def _end(self) -> None:
         self._chunks = None
