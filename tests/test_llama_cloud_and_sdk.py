@@ -26,7 +26,7 @@ EVERYTHING_OPEN = {
 
 
 class Ours:
-    """Our client on the walk. What it gives are its attributes, by the API's names; `raw` is not looked at."""
+    """Our client on the walk. What it gives are its attributes, by the names of the API; not its `raw`."""
 
     titles = True
 
