@@ -20,7 +20,6 @@ from navtalk_async.errors import (
     RateLimited,
     RepeatedPage,
     ServerError,
-    WrongShape,
 )
 from navtalk_async.models import KeyPlace, Response
 
