@@ -341,7 +341,7 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_asked():
             with pytest.raises(ValueError, match=r"\w"):
                 ask()
         for call in (llama.sessions.get, llama.sessions.summary, llama.sessions.delete):
-            with pytest.raises(ValueError, match="not the id of a session"):
+            with pytest.raises(ValueError, match="cannot be the id of any session"):
                 await call("")
         assert box.counts.total == 0
 
@@ -539,11 +539,11 @@ async def test_a_client_that_is_closed_ends_its_streams():
 
 
 async def test_a_view_of_the_client_streams_over_the_same_places():
-    async with streaming(sent(EVENTS)) as box, client(box, concurrency=1) as llama:
+    async with streaming(sent(EVENTS[:2])) as box, client(box, concurrency=1) as llama:
         async with say(llama.using(lane="interactive")) as events:
             assert await anext(events) == TYPED[0]
             assert llama.stats().in_flight == 1
-            assert [event async for event in events] == TYPED[1:]
+        assert llama.stats().in_flight == 0
 
 
 async def test_what_shows_a_stream_shows_no_content():
