@@ -409,7 +409,7 @@ BAD = [
     ("export",),
     ("expotr", "out"),
     ("export", "out", "--format", "docx"),
-    ("export", "out", "--api", "kodey"),
+    ("export", "out", "--api", "slack"),
     ("export", "out", "--start", "yesterday"),
     ("export", "out", "--start", "2025-12-01", "--end", "2025-11-01"),
     ("export", "out", "--session", "../../etc"),
