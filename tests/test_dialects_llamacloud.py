@@ -193,7 +193,7 @@ def test_every_question_says_whose_sessions_are_meant(ask):
     assert not {"project_id", "organization_id"} & ask(LLAMA).params.keys()
     assert ask(ours).params.items() >= {"project_id": "p", "organization_id": "o"}.items()
     assert ask(ours, project_id="q").params.items() >= {"project_id": "q", "organization_id": "o"}.items()
-    with pytest.raises(ValueError, match="'' is not the id of a project"):
+    with pytest.raises(ValueError, match="'' cannot be the id of any project"):
         ask(LLAMA, project_id="")
 
 
@@ -227,7 +227,7 @@ def test_a_prompt_may_have_a_thousand_characters(prompt):
         ("x" * 1001, [], "1,001 characters"),
         ("x", ["i"] * 11, "11 indexes"),
         ("x", "index-1", "one text"),
-        ("x", [""], "not the id of a index"),
+        ("x", [""], "cannot be the id of any index"),
     ],
 )
 def test_what_the_api_would_refuse_is_never_asked(prompt, index_ids, words):

@@ -26,12 +26,10 @@ EVERYTHING_OPEN = {
 
 
 class Ours:
-    """Our client on the walk. What it gives are its attributes, by the names of the API; not its `raw`."""
-
-    titles = True
+    """Our client on the walk. What it gives are its attributes, by the API's names, and never `raw`."""
 
     def __init__(self, client, *, shares):
-        self.client, self.shares = client, shares
+        self.client, self.shares, self.titles = client, shares, not shares
         self.sessions = client.sessions
 
     async def listed(self, page_size):
@@ -98,9 +96,7 @@ def sandbox(**answers):
 
 async def ours(box, *, shares):
     async with LlamaCloudClient(KEY, base_url=box.llamacloud_url) as client:
-        calls = Ours(client, shares=shares)
-        calls.titles = not shares
-        return await walk(calls)
+        return await walk(Ours(client, shares=shares))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["newest", "2.7.0"])
