@@ -122,15 +122,14 @@ class ApiError(NavTalkError):
 class BadRequest(ApiError):
     """400: the server does not accept the question, or (NavTalk) the key."""
 
+    next_step = "Check what was asked for: the server does not take it."
     may_be_key = False
     """Whether the API answers a wrong key like this."""
 
-    @property
-    def next_step(self) -> str:  # type: ignore[override] # others always say the same
-        """What the reader of the error can do about it."""
-        if self.may_be_key:
-            return "Check the key first: the API answers 400 to a wrong one, too."
-        return "Check what was asked for: the server does not take it."
+    def suspect_key(self) -> None:
+        """Note that the API answers a wrong key like this."""
+        self.may_be_key = True
+        self.next_step = "Check the key first: the API answers 400 to a wrong one, too."
 
 
 class AccessDenied(ApiError):

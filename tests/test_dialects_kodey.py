@@ -238,7 +238,7 @@ def test_filters_that_say_nothing_are_refused(bad):
 
 @pytest.mark.parametrize("name", ["status", "limit", "start_time"])
 def test_filters_that_the_api_has_not_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=rf"{name}.*user_id, agent_type"):
+    with pytest.raises(ValueError, match=rf"{name}.*user_id and agent_type"):
         filtered(KODEY, {name: 1})
     with pytest.raises(ValueError, match=name):
         messages_filtered(KODEY, "c", {name: 1})
