@@ -26,12 +26,14 @@ __all__ = [
     "NOT_TO_THE_LETTER",
     "accepted",
     "api_error",
+    "as_json",
     "as_part_of_a_path",
     "as_record",
     "loads",
     "name_of_a_thing",
     "page_size",
     "patiently",
+    "refusal_fields",
     "retry_after",
     "whole_surrogates",
 ]
@@ -150,6 +152,15 @@ def accepted(response: Response, kind: Any, refusal: Callable[[Response], ApiErr
     return loads(whole_surrogates(response.body), kind)
 
 
+def refusal_fields(response: Response) -> dict[str, Any]:
+    """The fields of the JSON object that the body of a refusal is; none where it is something else."""
+    try:
+        fields = msgspec.json.decode(whole_surrogates(response.body))
+    except NOT_TO_THE_LETTER:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
     """One *row* as *kind*, at full speed where it fits to the letter; see `patiently`.
 
@@ -159,6 +170,8 @@ def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
         record = msgspec.json.decode(row, type=kind)
     except NOT_TO_THE_LETTER:
         return patiently(kind, row)
+    if not record.id:
+        raise WrongShape("The answer holds a row without an id.")
     if not kind.__struct_config__.forbid_unknown_fields:
         msgspec.structs.force_setattr(record, "kept", bytes(row))
     return record
@@ -215,6 +228,20 @@ def page_size(limit: int | None, *, most: int, usual: int | None = None) -> str:
     return str(limit)
 
 
+def as_json(fields: Mapping[str, Any]) -> bytes:
+    """*fields* as the body of a request.
+
+    Raises:
+        ValueError: JSON has no form for something in them, or their `metadata` is no object.
+    """
+    if not isinstance(fields.get("metadata", {}), dict):
+        raise ValueError(f"metadata={fields['metadata']!r} is no dict.")
+    try:
+        return msgspec.json.encode(fields)
+    except (TypeError, ValueError, OverflowError, RecursionError) as failure:
+        raise ValueError(f"This cannot be written as JSON: {failure}.") from None
+
+
 def name_of_a_thing(what: str, text: object) -> str:
     """*text*, if it can be the id of anything; *what* it is the id of is told in the error.
 
@@ -223,7 +250,7 @@ def name_of_a_thing(what: str, text: object) -> str:
     """
     told = str(text) if isinstance(text, UUID) else text
     if not isinstance(told, str) or not told.isprintable() or not told.strip() or told in (".", ".."):
-        raise ValueError(f"{text!r} is not the id of a {what}.")
+        raise ValueError(f"{text!r} cannot be the id of any {what}.")
     return told
 
 

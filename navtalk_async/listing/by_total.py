@@ -212,9 +212,9 @@ class OffsetListing(Generic[T]):
             page = await self._page(tally, following)
             rows += page.items
             at += len(page.items)
-            if not page.items:
-                cut.end = min(cut.end, at)
             following = self._after(page, at)
+            if not page.items and following is None:
+                cut.end = min(cut.end, at)
         return Chunk(begin, rows, at, following if at < cut.end else None)
 
     async def _on(self, tally: Tally[T], request: Request | None, at: int) -> AsyncGenerator[list[T], None]:
@@ -238,5 +238,5 @@ class OffsetListing(Generic[T]):
     def _after(self, page: Page[T], at: int) -> Request | None:
         """What to ask after *page*, which ends behind the first *at* rows; None where nothing is promised."""
         if page.next is not None or not page.items:
-            return page.next if page.items else None
+            return page.next
         return self._asked_from(at) if page.total is not None and page.total > at else None

@@ -1,7 +1,7 @@
 """The other side of the wire: a local server that speaks the APIs, for tests, benchmarks and first steps.
 
 async with Sandbox(sessions=500, faults=Faults.parse("500=5%,reset=0.01")) as box:
-    box.navtalk_url, box.world, box.counts
+    box.navtalk_url, box.kodey_url, box.lexicon_url, box.llamacloud_url, box.world, box.counts
 """
 
 from .answers import Answers

@@ -74,3 +74,16 @@ class Answers:
 
     lexicon_sorts_by: Literal["created_at", "updated_at"] = "created_at"
     """The time that a user's chats are ordered by."""
+
+    llamacloud_order: Literal["newest", "oldest", "id"] = "newest"
+    """What was updated last comes first, or comes last; or by id."""
+
+    llamacloud_shared_access: bool = True
+    """True: as it is since its SDK's 2.18, with ``shared_access`` on a session and
+    ``skipped_index_ids`` on a stop; False: as it was before, without either."""
+
+    llamacloud_deltas_in_history: bool = False
+    """Whether a session's events keep the deltas a text came in, beside the text."""
+
+    llamacloud_line_ends: Literal["lf", "crlf", "cr"] = "lf"
+    """How the lines of a stream end."""

@@ -34,10 +34,17 @@ class Asked:
     body: bytes = b""
 
     def steps(self, prefix: str) -> list[str]:
-        """The steps of the path below *prefix*, each decoded: one may hold a slash, which came as %2F."""
+        """The steps of the path below *prefix*, each decoded: one may hold a slash, which came as %2F.
+
+        Those of a path that is not below it begin with an empty one.
+        """
         path = urlsplit(self.url).path if self.url else self.path
-        below = path.removeprefix(prefix).removeprefix("/")
-        return [unquote(step) for step in below.split("/")] if below else []
+        below = path.removeprefix(prefix)
+        if below in {"", "/"}:
+            return []
+        if not path.startswith(f"{prefix}/"):
+            return ["", path]
+        return [unquote(step) for step in below[1:].split("/")]
 
     def fields(self) -> dict[str, Any]:
         """The JSON object that came as the body, where nothing is an empty one; `Refused` (400) if none."""

@@ -40,6 +40,7 @@ _ROUTES: Final = Routes(
 _MOST: Final = 100
 _USUAL: Final = 50
 _LONGEST_NUMBER: Final = 9
+_TOO_MANY: Final = 11  # the sample has four messages, and counts fifteen
 _STATUSES: Final = ("active", "completed", "failed")
 _SAMPLE: Final = "chat-a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d"
 _SAMPLE_MESSAGES: Final[tuple[tuple[str, str, str, dict[str, Any]], ...]] = (
@@ -184,7 +185,7 @@ def _page(
     most = 0 if fault == "empty-page" else min(limit, answers.max_page or limit)
     page = (rows if order == "asc" else rows[::-1])[offset : offset + most]
     more = offset + len(page) < len(rows)
-    totals = {"right": len(rows), "few": len(page), "many": len(rows) + 7}
+    totals = {"right": len(rows), "few": len(page), "many": len(rows) + _TOO_MANY}
     promises = {"right": more, "false": False, "true": bool(page) or more}
     told = {
         "total": totals.get(answers.lexicon_total),

@@ -31,16 +31,19 @@ _CLOSING_SECONDS: Final = 1.0
 
 
 class Sandbox:
-    """A NavTalk of your own on loopback: deterministic data, both answers to every unknown, faults on demand.
+    """The APIs on loopback, your own: deterministic data, both answers to every unknown, faults on demand.
 
-    ``async with Sandbox(sessions=500) as box:`` serves a `World` at `box.navtalk_url` until the block is
-    left. `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second,
-    then 429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that
-    is not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens;
-    the key ``expired`` is always answered 403. *gzip* compresses for those who accept it. *clock* gives the
-    moment that the answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own
-    does. The same *seed* makes the same data and the same faults. Closing ends every connection at once, and
-    waits for no request; opened again, a Sandbox has the address it had.
+    ``async with Sandbox(sessions=500) as box:`` serves a `World` until the block is left: at `navtalk_url`
+    as NavTalk does, and the same sessions and messages at `kodey_url`, `lexicon_url` and `llamacloud_url`, as
+    those APIs do. What is written through one of them is read through all.
+
+    `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second, then
+    429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Any key that is
+    not empty is let in; *keys* is a set of those that are, or a mapping from each to the World it opens; the
+    key ``expired`` never is. *gzip* compresses for those who accept it. *clock* gives the moment that the
+    answers' ``Date`` tells, or None for one that tells nothing; without it, the machine's own does. The same
+    *seed* makes the same data and the same faults. Closing ends every connection at once, and waits for no
+    request; opened again, a Sandbox has the address it had.
     """
 
     def __init__(

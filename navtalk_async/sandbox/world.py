@@ -1,6 +1,6 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
@@ -52,6 +52,8 @@ class World:
         """How often anything was changed."""
         self.notes: dict[str, Row] = {}
         """What the APIs keep of a session or a message beside its row, by its id: see `note`."""
+        self.changes: Counter[str] = Counter()
+        """How often a session, or anything in it, was changed, by its id."""
         self.joined: set[str] = set()
         """The ids of sessions that somebody is talking in just now; an API may refuse to delete them."""
 
@@ -119,7 +121,7 @@ class World:
 
     def remove_session(self, session_id: str) -> None:
         """The session and its messages vanish: from now on it is answered 404."""
-        self.version += 1
+        self._touch(session_id)
         self.joined.discard(session_id)
         self._total -= len(self.message_table(session_id))
         self._table.discard(self._by_id.pop(session_id))
@@ -163,7 +165,7 @@ class World:
         self._recent.pop(session_id, None)
         table.discard(old)
         self._total -= 1
-        self.version += 1
+        self._touch(session_id)
 
     @property
     def session_table(self) -> Table:
@@ -203,10 +205,11 @@ class World:
     def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
         """What is kept of a session or a message beside its row, with *fields* added.
 
-        The names are those of no API: ``user``, ``agent``, ``team``, ``tenant``, ``title`` and ``metadata``
-        of a session, ``metadata``, ``media_type`` and ``media_url`` of a message.
+        The names are those of no API: ``user``, ``agent``, ``team``, ``tenant``, ``title``, ``metadata``,
+        ``index_ids`` and ``shared_access`` of a session, ``metadata``, ``media_type``, ``media_url`` and
+        ``stop`` of a message.
         """
-        self.version += 1
+        self._touch(id)
         self.notes[id] = self.notes.get(id, {}) | fields
         return self.notes[id]
 
@@ -220,7 +223,7 @@ class World:
         return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
 
     def _enter(self, row: Row) -> Row:
-        self.version += 1
+        self._touch(row["id"])
         if row["id"] not in self._births:
             self._changed.setdefault(row["id"], Table("createdAt"))
         self._by_id[row["id"]] = row
@@ -228,12 +231,16 @@ class World:
         return row
 
     def _say(self, session_id: str, row: Row) -> Row:
-        self.version += 1
+        self._touch(session_id)
         table = self._changed[session_id] = self.message_table(session_id)
         self._recent.pop(session_id, None)
         table.put(row)
         self._total += 1
         return row
+
+    def _touch(self, id: str) -> None:  # noqa: A002 - the rows' own name for it
+        self.version += 1
+        self.changes[id] += 1
 
     def _new_id(self) -> str:
         self._fresh += 1

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult
 import aiohttp
 from yarl import URL
 
-from navtalk_async.errors import AttemptTimeout, ConnectFailed, Disconnected, TransportError
+from navtalk_async.errors import AttemptTimeout, BrokenBody, ConnectFailed, Disconnected, TransportError
 from navtalk_async.models import Request, Response
 from navtalk_async.wire.transport import (
     Transport,
@@ -25,16 +25,79 @@ from navtalk_async.wire.transport import (
     our_error,
     too_large,
 )
+from navtalk_async.wire.watchdog import Watchdog
 
-__all__ = ["SingleUseTransport"]
+__all__ = ["CHUNK_BYTES", "Flow", "Flowing", "SingleUseTransport"]
+
+CHUNK_BYTES = 64 * 1024
+"""The most of a flow that is handed on at once."""
 
 Take = Callable[[Request, aiohttp.ClientResponse], Awaitable[Response | TransportError]]
+
+
+JSON = {"Content-Type": "application/json"}
+
+FLOWING = {
+    "Accept": "text/event-stream, application/json",
+    # Who compresses holds small pieces back until there are more.
+    "Accept-Encoding": "identity",
+}
 
 
 class Attempt(SimpleNamespace):
     """How far an attempt has come."""
 
     has_connected = False
+
+
+class Flow:
+    """The body of an answer, as it comes."""
+
+    def __init__(
+        self,
+        answer: aiohttp.ClientResponse,
+        path: str,
+        watchdog: Watchdog["Flow"],
+        reading: set[aiohttp.ClientResponse],
+    ) -> None:
+        self._answer = answer
+        self._path = path
+        self._watchdog = watchdog
+        self._reading = reading
+        reading.add(answer)
+
+    async def chunk(self, seconds: float) -> bytes | TransportError | asyncio.CancelledError:
+        """What has come, at most `CHUNK_BYTES` of it, or comes within *seconds*; nothing at the end. Errors
+        are returned, and so is that we were cancelled, after which one may ask again.
+        """
+        loop = asyncio.get_running_loop()
+        self._watchdog.watch(self, loop.time() + seconds, loop)
+        try:
+            return await self._answer.content.read(CHUNK_BYTES)
+        except asyncio.CancelledError as leaving:
+            leaving.__context__ = leaving.__cause__ = None
+            return leaving.with_traceback(None)
+        except Exception:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            if self._watchdog.forget(self):
+                return AttemptTimeout(f"Nothing more of the answer of {self._path} within {seconds:.3g} s.")
+            return BrokenBody(f"The answer of {self._path} was cut off.")
+        finally:
+            self._watchdog.forget(self)
+
+    def give_up(self) -> None:
+        """Let whoever waits for a chunk wait no longer."""
+        self._answer.content.set_exception(TimeoutError())
+
+    def close(self) -> None:
+        """End the connection."""
+        self._reading.discard(self._answer)
+        self._answer.close()
+
+
+class Flowing(Response, frozen=True, kw_only=True):
+    """A good answer that has begun; its body is to come."""
+
+    flow: Flow
 
 
 class SingleUseTransport(Transport):
@@ -46,17 +109,26 @@ class SingleUseTransport(Transport):
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._reading: set[aiohttp.ClientResponse] = set()
+        self._watchdog: Watchdog[Flow] = Watchdog(Flow.give_up)
 
     async def exchange(
         self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
-        described = {} if request.body is None else {"Content-Type": "application/json"}
-        return await self._carry(request, url, described | (headers or {}), seconds, self._whole)
+        return await self._carry(request, url, headers or {}, seconds, self._whole)
+
+    async def begin(
+        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+    ) -> Response | TransportError | asyncio.CancelledError:
+        """Like `exchange`, but a good answer is given as soon as it has begun within *seconds*, as `Flowing`.
+        Whoever takes it closes its flow.
+        """
+        return await self._carry(request, url, FLOWING | (headers or {}), seconds, self._flowing)
 
     async def close(self) -> None:
         """See `Transport.close`."""
         self._closed = True
+        self._watchdog.close()
         if self._session is not None:
             await self._session.close()
         # aiohttp ends the connections, and leaves those who read from them waiting.
@@ -67,6 +139,8 @@ class SingleUseTransport(Transport):
         self, request: Request, url: SplitResult, headers: dict[str, str], seconds: float, take: Take
     ) -> Response | TransportError | asyncio.CancelledError:
         attempt, host = Attempt(), f"{url.scheme}://{url.netloc}"
+        if request.body is not None:
+            headers = JSON | headers
         if self._closed:
             return ConnectFailed(f"No connection to {host}: the client is closed.")
         session = self._opened()
@@ -105,6 +179,12 @@ class SingleUseTransport(Transport):
         if body is None:
             return too_large(request.path, self._body_limit)
         return Response(status=answer.status, headers=answer.headers, body=body)
+
+    async def _flowing(self, request: Request, answer: aiohttp.ClientResponse) -> Response | TransportError:
+        if not 200 <= answer.status < 300:
+            return await self._whole(request, answer)
+        flow = Flow(answer, request.path, self._watchdog, self._reading)
+        return Flowing(status=answer.status, headers=answer.headers, body=b"", flow=flow)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

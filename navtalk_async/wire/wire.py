@@ -5,7 +5,8 @@ import inspect
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ from navtalk_async.wire.retry import (
     worth_repeating,
 )
 from navtalk_async.wire.single_use import SingleUseTransport
+from navtalk_async.wire.stream import Stream
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
 
@@ -141,9 +143,39 @@ class Wire:
     def __reduce__(self) -> str:
         raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
 
-    async def ask(self, request: Request, read: Read[T], patience: Patience) -> T:
+    def stream(
+        self, request: Request, refuse: Callable[[Request, Response], object], patience: Patience
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The answer to *request*, for `async with`, whose chunks of up to 64 KiB are given as they come. Any
+        answer but a 2xx is read whole and given to *refuse*, which raises what it means.
+
+        Until the answer begins, all is as for `ask`, and there the `timeout` of *patience* ends. From then on
+        its `attempt_timeout` bounds the wait for each chunk, nothing bounds their number, and nothing is
+        asked again. Leaving the `async with` ends the connection and gives the place in flight back, which
+        the answer has until then.
+
+        Raises:
+            NavTalkError: as `ask`. A next chunk: BrokenBody, where the connection ended; AttemptTimeout;
+                ClientClosed.
+        """
+
+        async def begin(stream: Stream) -> None:
+            await self.ask(request, stream.read, patience, stream)
+
+        return Stream(
+            request,
+            begin=begin,
+            refuse=refuse,
+            seconds=patience.attempt_timeout,
+            stats=self._stats,
+            observer=self._observer,
+        )
+
+    async def ask(
+        self, request: Request, read: Read[T], patience: Patience, stream: Stream | None = None
+    ) -> T:
         """What *read* makes of the answer to *request*. One that changes something is sent again only where
-        it surely never arrived.
+        it surely never arrived. Where a *stream* is to take the answer, it is one that has just begun.
 
         Raises:
             NavTalkError: any of them but a `StoreError`; when *patience* is at its end, the last one. Its
@@ -172,13 +204,15 @@ class Wire:
                         line,
                         request,
                         read,
-                        await self._exchange(line, request, self._key, seconds),
+                        await self._exchange(line, request, self._key, seconds, stream),
                         self._key,
                     )
                 else:
-                    outcome = await self._attempt(line, request, read, seconds, self._key)
+                    outcome = await self._attempt(line, request, read, seconds, self._key, stream=stream)
                 if not isinstance(outcome, BaseException):
                     self._well_answered(line, request, attempts, sent_at, place)
+                    if stream is not None:
+                        stream.has_begun(line, attempts)
                     return outcome
             finally:
                 gate.leave()
@@ -282,6 +316,8 @@ class Wire:
         read: Read[T],
         seconds: float,
         fetch: Callable[[], str | Awaitable[str]],
+        *,
+        stream: Stream | None,
     ) -> T | NavTalkError | asyncio.CancelledError:
         """One attempt with a key that has to be fetched: its result, or its error as a value, by the rules at
         the top of `transport`.
@@ -293,7 +329,9 @@ class Wire:
             line.received_at = asyncio.get_running_loop().time()
             return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
         seconds = max(seconds - (time.monotonic() - asked_at), LEAST_SECONDS)
-        return self._understood(line, request, read, await self._exchange(line, request, key, seconds), key)
+        return self._understood(
+            line, request, read, await self._exchange(line, request, key, seconds, stream), key
+        )
 
     def _understood(
         self,
@@ -319,7 +357,7 @@ class Wire:
             self._stats.decode_seconds += time.perf_counter() - began
 
     def _exchange(
-        self, line: Line, request: Request, key: str, seconds: float
+        self, line: Line, request: Request, key: str, seconds: float, stream: Stream | None
     ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
         # In a frame of its own, which has ended before an answer is read: the URL holds the key.
         both = self._quoted
@@ -327,6 +365,8 @@ class Wire:
             both = self._quoted = key, Secret(quoted(key))
         url, headers = address(self._base, request, both, self._key_place)
         self._stats.requests += 1
+        if stream is not None:
+            return line.single_use.begin(request, url, headers, seconds)
         if request.method == "GET":
             return line.transport.exchange(request, url, headers, seconds)
         return line.single_use.exchange(request, url, headers, seconds)
