@@ -10,6 +10,7 @@ from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from navtalk_async.errors import RepeatedPage
 from navtalk_async.listing.by_total import WALKS, OffsetListing, Seen
 from navtalk_async.models import Page, Request
 
@@ -43,6 +44,9 @@ class Server:
     """What it goes by to promise another page: its rows, its total, or nothing: always, or never."""
     moves: dict = field(default_factory=dict)
     """After so many answers, what becomes of its rows."""
+    hiccups: set = frozenset()
+    """The numbers of the answers that have no rows, and promise them for another time."""
+    heeds_offset: bool = True
     failing: int | None = None
     """The number of the answer that is an error instead."""
     chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -67,8 +71,11 @@ class Server:
         self.asked += 1
         if self.asked == self.failing:
             raise LookupError(f"{self.asked}")
+        if self.asked in self.hiccups:
+            return Page([], request.having(again=str(self.asked)), self.total(self.rows))
+        begin = offset if self.heeds_offset else 0
         most = self.chance.randint(1, self.cap) if self.uneven else self.cap
-        rows = self.rows[offset : offset + most]
+        rows = self.rows[begin : begin + most]
         total, at = self.total(self.rows), offset + len(rows)
         more = {"rows": at < len(self.rows), "total": total is not None and at < total, "never": False}
         following = request.having(offset=str(at)) if more.get(self.has_more, True) else None
@@ -149,7 +156,7 @@ WRONG = {
     "one too small": lambda rows: len(rows) - 1,
     "one too large": lambda rows: len(rows) + 1,
     "too large": lambda rows: 3 * len(rows) + 1,
-    "huge": lambda _: 10**18,
+    "huge": lambda _: 10**30,
     "less than nothing": lambda _: -1,
 }
 
@@ -190,11 +197,38 @@ async def test_a_list_that_promises_no_more_and_tells_a_larger_total_is_asked_wh
 
 
 @pytest.mark.parametrize("count", [0, 5, 10, 25, 60])
-@pytest.mark.parametrize("total", ["missing", "nought", "one too small", "too large"])
-async def test_more_that_is_promised_where_nothing_came_is_not_waited_for(count, total):
+@pytest.mark.parametrize("total", ["missing", "nought", "one too small", "too large", "huge"])
+async def test_a_server_that_always_promises_more_where_nothing_comes_is_left(count, total):
     server = Server(rows_to(count), total=WRONG[total], has_more="always")
-    given_rows, _ = await walked(server)
+    given_rows = []
+    with pytest.raises(RepeatedPage):
+        async for rows in listing_of(server).pages():
+            given_rows += rows
     assert given_rows == rows_to(count)
+    assert server.asked <= fewest(server, rows_to(count)) + 20
+
+
+@quick
+@given(hiccups=st.sets(st.integers(1, 20), max_size=4), **ANY)
+async def test_rows_that_are_promised_and_kept_back_for_a_moment_are_asked_for_again(
+    *, hiccups, count, cap, walkers, listed, chance
+):
+    server = Server(rows_to(count), cap, hiccups=hiccups, chance=chance)
+    given_rows, doubts = await walked(server, walkers=walkers, listed=listed)
+    assert Counter(given_rows) == Counter(rows_to(count))
+    assert doubts == []
+
+
+@pytest.mark.parametrize("total", [len, WRONG["missing"], WRONG["too large"], WRONG["huge"]])
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_server_that_does_not_heed_the_offset_is_left(total, listed):
+    server = Server(rows_to(500), total=total, heeds_offset=False)
+    given_rows = []
+    with pytest.raises(RepeatedPage, match="the same rows again and again"):
+        async for rows in listing_of(server, listed=listed).pages():
+            given_rows += rows
+    assert given_rows == rows_to(10)
+    assert server.asked <= 60
 
 
 def inserted(at, number):
@@ -303,13 +337,14 @@ async def test_leaving_early_leaves_no_task_behind(taken, listed, quiet_loop):
 @pytest.mark.parametrize("total", [len, WRONG["too small"], WRONG["missing"]])
 async def test_an_error_is_raised_once_and_as_itself(failing, listed, total, quiet_loop):
     async with quiet_loop():
-        server = Server(rows_to(200), total=total, failing=failing)
+        server = Server(rows_to(200), total=total, failing=failing, uneven=True)
         given_rows = []
         with pytest.raises(LookupError, match=f"{failing}"):
             async with aclosing(listing_of(server, listed=listed).pages()) as pages:
                 async for rows in pages:
                     given_rows += rows
         assert max(Counter(given_rows).values(), default=1) == 1
+        assert given_rows == rows_to(len(given_rows)) or not listed
         assert server.running == 0
 
 

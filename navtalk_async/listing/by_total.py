@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from navtalk_async.fanout import FanOut, Order
 from navtalk_async.models import Page, Place, Record, Request
-from navtalk_async.paging import walk
+from navtalk_async.paging import SAME_PAGES_IN_A_ROW, Trail, walk
 
 __all__ = ["WALKS", "OffsetListing", "Seen", "Tally"]
 
@@ -69,12 +69,14 @@ class Tally(Generic[T]):
         self._total: int | None = None
         self._has_moved = False
         self._walks = self._rows = self._new = 0
+        self.stale = 0
+        """How many pages in a row had rows, and none that is new."""
 
     def begin(self) -> None:
         """Count what comes from here on as another walk."""
         self._walks += 1
         self._total, self._has_moved = None, False
-        self._rows = self._new = 0
+        self._rows = self._new = self.stale = 0
 
     def note(self, total: int | None) -> None:
         """Note what some page of this walk said to be the *total*."""
@@ -87,6 +89,7 @@ class Tally(Generic[T]):
         new = [row for row in rows if self._seen.add(row.id)]
         self._rows += len(rows)
         self._new += len(new)
+        self.stale = self.stale + 1 if rows and not new else 0
         return new
 
     @property
@@ -106,7 +109,7 @@ class Cut:
 
     def __init__(self, step: int, total: int) -> None:
         self.step = step
-        self.begins = range(step, total, step or 1)
+        self.begins = range(step, total, step)
         self.end = math.inf
         """Where nothing came; the list has ended there, whatever it promised."""
 
@@ -119,12 +122,13 @@ class Cut:
 
 
 class Chunk(NamedTuple, Generic[T]):
-    """The rows of a chunk, and the question for what follows on it where that is promised."""
+    """The rows of a chunk, which go up to *at*; what follows on them is a question, an error, or nothing."""
 
     begin: int
     rows: list[T]
     at: int
     following: Request | None
+    error: Exception | None = None
 
 
 class OffsetListing(Generic[T]):
@@ -175,32 +179,33 @@ class OffsetListing(Generic[T]):
         tally: Tally[T] = Tally()
         for number in range(WALKS):
             tally.begin()
-            async with aclosing(self._widely(tally) if number == 0 else self._plainly(tally)) as pages:
+            walk_of_all = self._widely(tally) if number == 0 else self._on(tally, self._request, 0)
+            async with aclosing(walk_of_all) as pages:
                 async for rows in pages:
-                    yield tally.new(rows)
+                    yield rows
             if tally.doubt is None:
                 return
             if self._on_doubt is not None:
                 self._on_doubt(tally.doubt)
 
-    def _plainly(self, tally: Tally[T]) -> AsyncGenerator[list[T], None]:
-        return self._on(tally, self._request, 0)
-
     async def _widely(self, tally: Tally[T]) -> AsyncGenerator[list[T], None]:
-        first = await self._page(tally, self._request)
-        yield first.items
-        at = len(first.items)
-        following = self._after(first, at)
-        cut = Cut(at, first.total or 0)
+        page = await self._page(tally, self._request)
+        yield tally.new(page.items)
+        at = len(page.items)
+        following = self._after(page, at)
         # Where the page says that it is the last, its total alone is not worth more than one request.
-        if first.next is not None and len(cut.begins) > 1 and self._walkers > 1:
-            following = None
+        if page.next is not None and 0 < 2 * at < (page.total or 0) and self._walkers > 1:
+            cut, following = Cut(at, page.total or 0), None
             work = partial(self._chunk, tally, cut)
             async with FanOut(work, cut.in_turn(), at_once=self._walkers, order=self._order) as chunks:
                 async for chunk in chunks:
-                    yield chunk.rows
+                    yield tally.new(chunk.rows)
+                    if chunk.error is not None:
+                        raise chunk.error
                     if chunk.begin == cut.begins[-1]:
                         at, following = chunk.at, chunk.following
+                    if tally.stale >= SAME_PAGES_IN_A_ROW:
+                        break
         async with aclosing(self._on(tally, following, at)) as pages:
             async for rows in pages:
                 yield rows
@@ -208,13 +213,19 @@ class OffsetListing(Generic[T]):
     async def _chunk(self, tally: Tally[T], cut: Cut, begin: int) -> Chunk[T]:
         rows: list[T] = []
         at, following = begin, self._asked_from(begin)
-        while following is not None and at < min(begin + cut.step, cut.end):
-            page = await self._page(tally, following)
-            rows += page.items
-            at += len(page.items)
-            following = self._after(page, at)
-            if not page.items and following is None:
-                cut.end = min(cut.end, at)
+        trail = None if following is None else Trail(following)
+        try:
+            while following is not None and trail is not None and at < min(begin + cut.step, cut.end):
+                page = await self._page(tally, following)
+                rows += page.items
+                at += len(page.items)
+                following = trail.after(Page(page.items, self._after(page, at)))
+                if not page.items and following is None:
+                    cut.end = min(cut.end, at)
+        except Exception as error:
+            if not rows:
+                raise
+            return Chunk(begin, rows, at, None, error)
         return Chunk(begin, rows, at, following if at < cut.end else None)
 
     async def _on(self, tally: Tally[T], request: Request | None, at: int) -> AsyncGenerator[list[T], None]:
@@ -228,7 +239,7 @@ class OffsetListing(Generic[T]):
 
         async with aclosing(walk(ask, request)) as pages:
             async for page in pages:
-                yield page.items
+                yield tally.new(page.items)
 
     async def _page(self, tally: Tally[T], request: Request) -> Page[T]:
         page = await self._ask(request)
