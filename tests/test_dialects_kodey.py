@@ -88,7 +88,7 @@ def chats(body, status=200, headers=()):
 
 
 def chat(body, status=200, headers=()):
-    return KODEY.read_session(KODEY.get_session("c"), answer(body, status, headers))
+    return KODEY.read_chat(KODEY.get_session("c"), answer(body, status, headers))
 
 
 def messages(body, status=200, headers=()):

@@ -200,9 +200,7 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(place):
         await journal(store, session(1), session(2))
         await store.keep("default", [fetched(session(1), 1, 2)])
     for table in ("messages", "sync_gone"):
-        await asked(
-            place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)"
-        )
+        await asked(place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)")
     await asked(place, "UPDATE sync_schema SET version = 3")
     async with opened(place) as store:
         await claimed(store)

@@ -14,13 +14,13 @@ from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
 from navtalk_async.pool import Width
-from navtalk_async.store.rows import MessageRow, StoredTranscript, content_hash, message_row
+from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
 from navtalk_async.store.store import About, Reader
 from navtalk_async.sync import Scope
 from navtalk_async.verify.report import Cure, Finding, Report
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["ask_again", "differences", "places_of"]
+__all__ = ["ask_again", "differences", "has_changed", "places_of"]
 
 
 class Asked(NamedTuple):
@@ -108,7 +108,7 @@ async def sample(
 def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
     """How what the API gives differs from what is *kept*, in sentences without a subject."""
     told = []
-    if content_hash(session) != kept.session.content_hash:
+    if has_changed(kept.session, session):
         told.append("its session changed at the API")
     there = {
         message.id: message_row(kept.session.project, kept.session.id, position, message)
@@ -126,6 +126,16 @@ def differences(kept: StoredTranscript, session: Session, messages: Sequence[Mes
     if not told and list(there) != list(here):
         told.append("its messages are in another order at the API")
     return told
+
+
+def has_changed(kept: SessionRow, session: Session) -> bool:
+    """Whether *session* is another than the one that is *kept*, by what both of them tell: the list of all
+    sessions and a session's own page need not tell the same.
+    """
+    if content_hash(session) == kept.content_hash:
+        return False
+    before, now = msgspec.json.decode(kept.raw), msgspec.json.decode(session.raw)
+    return any(before[name] != now[name] for name in before.keys() & now.keys())
 
 
 def _without_place(row: MessageRow) -> MessageRow:
