@@ -2,13 +2,15 @@
 showing your key.
 """
 
-from navtalk_async.client import NavTalkClient
+from navtalk_async.client import KodeyClient, LexiconClient, NavTalkClient
 from navtalk_async.errors import NavTalkError
 from navtalk_async.models import Message, MessageType, Page, Request, Role, Session, SessionStatus, Transcript
 from navtalk_async.pool import SessionPool
 from navtalk_async.wire.retry import Retry
 
 __all__ = [
+    "KodeyClient",
+    "LexiconClient",
     "Message",
     "MessageType",
     "NavTalkClient",

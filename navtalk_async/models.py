@@ -298,6 +298,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     items: list[T]
     next: Request | None = None
     """None on the last page."""
+    total: int | None = None
+    """How many rows the whole list has, where the API says so."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,12 +26,14 @@ __all__ = [
     "NOT_TO_THE_LETTER",
     "accepted",
     "api_error",
+    "as_json",
     "as_part_of_a_path",
     "as_record",
     "loads",
     "name_of_a_thing",
     "page_size",
     "patiently",
+    "refusal_fields",
     "retry_after",
     "whole_surrogates",
 ]
@@ -150,6 +152,15 @@ def accepted(response: Response, kind: Any, refusal: Callable[[Response], ApiErr
     return loads(whole_surrogates(response.body), kind)
 
 
+def refusal_fields(response: Response) -> dict[str, Any]:
+    """The fields of the JSON object that the body of a refusal is; none where it is something else."""
+    try:
+        fields = msgspec.json.decode(whole_surrogates(response.body))
+    except NOT_TO_THE_LETTER:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
     """One *row* as *kind*, at full speed where it fits to the letter; see `patiently`.
 
@@ -213,6 +224,20 @@ def page_size(limit: int | None, *, most: int, usual: int | None = None) -> str:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
         raise ValueError(f"limit={limit!r} is not from 1 to {most}, the most the API gives in a page.")
     return str(limit)
+
+
+def as_json(fields: Mapping[str, Any]) -> bytes:
+    """*fields* as the body of a request.
+
+    Raises:
+        ValueError: JSON has no form for something in them, or their `metadata` is no object.
+    """
+    if not isinstance(fields.get("metadata", {}), dict):
+        raise ValueError(f"metadata={fields['metadata']!r} is no dict.")
+    try:
+        return msgspec.json.encode(fields)
+    except (TypeError, ValueError, OverflowError, RecursionError) as failure:
+        raise ValueError(f"This cannot be written as JSON: {failure}.") from None
 
 
 def name_of_a_thing(what: str, text: object) -> str:

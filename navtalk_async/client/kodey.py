@@ -1,0 +1,139 @@
+"""Ask Kodey.ai: `KodeyClient`."""
+
+from typing import Any, Unpack, cast
+from uuid import UUID
+
+from navtalk_async.client.client import Client, Options
+from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
+from navtalk_async.models import Role
+from navtalk_async.paging import Listing
+from navtalk_async.wire.wire import Key
+
+__all__ = ["Chats", "KodeyClient", "Messages"]
+
+
+class KodeyClient(Client):
+    """A client of Kodey.ai's chat API (source: its reference, "Chat API").
+
+        async with KodeyClient() as kodey:
+            chat = await kodey.chats.create(agent_id="agent-1", user_id="ann")
+            reply = await kodey.messages.create(chat.id, "Hello")
+
+    A publishable key (`pk_live_…`) may ask 100 times a minute, a secret one (`sk_live_…`) 1,000 times; who
+    asks more often is made to wait, as the server says how long.
+
+    Arguments:
+        key: see `Client`; by default the environment's `KODEY_API_KEY`.
+        base_url: by default the environment's `KODEY_BASE_URL`, or else Kodey.ai's own.
+        options: all others of `Client`.
+
+    Raises:
+        ValueError: see `Client`.
+    """
+
+    dialect: Kodey
+    chats: "Chats"
+    messages: "Messages"
+
+    def __init__(
+        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(Kodey(), key, base_url=base_url, **options)
+
+    def _name_resources(self) -> None:
+        self.chats = Chats(self)
+        self.messages = Messages(self)
+
+
+class Chats:
+    """The chats of the key's team."""
+
+    def __init__(self, client: KodeyClient) -> None:
+        self._client = client
+
+    async def create(
+        self, *, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> KodeyChat:
+        """A new chat (`POST /chat`).
+
+        It is asked for once: where that fails, the error's `may_have_happened` tells whether there may be
+        such a chat all the same.
+
+        Arguments:
+            agent_id: the agent it is with.
+            user_id: whose it is.
+            metadata: whatever is to be kept with it, as a JSON object.
+
+        Raises:
+            ValueError: an id that cannot be one, metadata that is no JSON; before anything is sent.
+            AccessDenied: the key may not do this; `allowed_endpoints` tells what it may, and
+                `upgrade_instructions` how to get one that may.
+        """
+        request = self._client.dialect.create_chat(agent_id, user_id, metadata)
+        return await self._client.ask(request, self._client.dialect.read_session)
+
+    def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
+        """All chats, in one answer (`GET /chat`); the order is not documented.
+
+        Arguments:
+            user_id: only those of this user.
+            agent_type: only those with agents of this type.
+
+        Raises:
+            ValueError: an empty filter; before anything is sent.
+        """
+        listing = self._client.list_sessions(user_id=user_id, agent_type=agent_type)
+        return cast("Listing[KodeyChat]", listing)
+
+    async def get(self, chat_id: str | UUID) -> KodeyChat:
+        """One chat (`GET /chat/:chatId`). What its `messages` hold is not documented, and may be nothing.
+
+        Raises:
+            ValueError: *chat_id* cannot be one; before anything is sent.
+            NotFound: there is none of this id for the key.
+        """
+        return cast("KodeyChat", await self._client.get_session(chat_id))
+
+    async def delete(self, chat_id: str | UUID) -> None:
+        """Delete a chat (`DELETE /chat/:chatId`); it is asked for once, as in `create`.
+
+        Raises:
+            ValueError: *chat_id* cannot be one; before anything is sent.
+            NotFound: there is none of this id for the key.
+            AccessDenied: the key may not do this; see `create`.
+        """
+        dialect = self._client.dialect
+        await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_nothing)
+
+
+class Messages:
+    """The messages of chats."""
+
+    def __init__(self, client: KodeyClient) -> None:
+        self._client = client
+
+    async def create(self, chat_id: str | UUID, content: str, role: Role | str = "user") -> KodeyMessage:
+        """Say something in a chat, and get what the agent answers (`POST /chat/:chatId/message`).
+
+        It is said once: where that fails, the error's `may_have_happened` tells whether it may have been
+        heard all the same.
+
+        Arguments:
+            content: what is said.
+            role: who says it, `"user"` or `"assistant"`.
+
+        Raises:
+            ValueError: *chat_id* cannot be one, nothing is said, no such role; before anything is sent.
+            NotFound: there is no chat of this id for the key.
+        """
+        dialect = self._client.dialect
+        request = dialect.create_message(dialect.checked_id(chat_id), content, role)
+        return await self._client.ask(request, dialect.read_message)
+
+    def list(self, chat_id: str | UUID) -> Listing[KodeyMessage]:
+        """All messages of a chat, in one answer (`GET /chat/:chatId/message`); the order is not documented.
+
+        Raises:
+            ValueError: *chat_id* cannot be one; before anything is sent.
+        """
+        return cast("Listing[KodeyMessage]", self._client.list_messages(chat_id))

@@ -1,0 +1,143 @@
+"""Ask Lexicon: `LexiconClient`."""
+
+from typing import Any, Literal, Unpack, cast
+from uuid import UUID
+
+from navtalk_async.client.client import Client, Options
+from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
+from navtalk_async.paging import Listing
+from navtalk_async.wire.wire import Key
+
+__all__ = ["Chats", "LexiconClient", "Messages"]
+
+Order = Literal["asc", "desc"]
+
+
+class LexiconClient(Client):
+    """A client of the chats API of Lexicon Labs (source: its reference, "Chats").
+
+        async with LexiconClient(base_url="https://lexicon.example.com") as lexicon:
+            async for chat in lexicon.chats.list_for_user("ann"):
+                print(chat.id, chat.title, chat.updated_at)
+
+    Arguments:
+        key: see `Client`; by default the environment's `LEXICON_API_KEY`.
+        base_url: where it is, with or without `/api/v1` at its end; by default the environment's
+            `LEXICON_BASE_URL`. One of them is needed.
+        options: all others of `Client`.
+
+    Raises:
+        ValueError: no base URL, and what `Client` tells.
+    """
+
+    dialect: Lexicon
+    chats: "Chats"
+    messages: "Messages"
+
+    def __init__(
+        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(Lexicon(), key, base_url=base_url, **options)
+
+    def _name_resources(self) -> None:
+        self.chats = Chats(self)
+        self.messages = Messages(self)
+
+
+class Chats:
+    """The chats of the key's tenant."""
+
+    def __init__(self, client: LexiconClient) -> None:
+        self._client = client
+
+    async def create(
+        self, *, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> LexiconChat:
+        """A new chat (`POST /api/v1/chats/`).
+
+        It is asked for once: where that fails, the error's `may_have_happened` tells whether there may be
+        such a chat all the same.
+
+        Arguments:
+            user_id: whose it is.
+            title: what it is called.
+            metadata: whatever is to be kept with it, as a JSON object.
+
+        Raises:
+            ValueError: an id that cannot be one, a title that is no text, metadata that is no JSON; before
+                anything is sent.
+        """
+        request = self._client.dialect.create_chat(user_id, title, metadata)
+        return await self._client.ask(request, self._client.dialect.read_session)
+
+    def list_for_user(
+        self,
+        user_id: str,
+        *,
+        offset: int | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+    ) -> Listing[LexiconChat]:
+        """A user's chats (`GET /api/v1/chats/user/{user_id}`). There is no list of the chats of all users.
+
+        Arguments:
+            offset: how many chats to leave out; default 0.
+            limit: rows a page, 1 to 100; default 50, as documented.
+            order: `"asc"` or `"desc"`, by time. Default `"asc"`, and not the API's own `"desc"`: a chat that
+                is made while the list is walked then comes at its end, and none is given twice.
+
+        Raises:
+            ValueError: an id that cannot be one, an offset below 0, a limit out of range, no such order;
+                before anything is sent.
+        """
+        listing = self._client.list_sessions(user_id=user_id, offset=offset, limit=limit, order=order)
+        return cast("Listing[LexiconChat]", listing)
+
+    async def get(self, chat_id: str | UUID) -> LexiconChat:
+        """One chat, with its `status` and `message_count` (`GET /api/v1/chats/{chat_id}`).
+
+        Raises:
+            ValueError: *chat_id* cannot be one; before anything is sent.
+            NotFound: there is none of this id for the key.
+        """
+        return cast("LexiconChat", await self._client.get_session(chat_id))
+
+    async def delete(self, chat_id: str | UUID) -> LexiconDeletion:
+        """Delete a chat (`DELETE /api/v1/chats/{chat_id}`); it is asked for once, as in `create`.
+
+        Raises:
+            ValueError: *chat_id* cannot be one; before anything is sent.
+            NotFound: there is none of this id for the key.
+            Conflict: somebody is connected to it just now.
+        """
+        dialect = self._client.dialect
+        return await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_deletion)
+
+
+class Messages:
+    """The messages of chats."""
+
+    def __init__(self, client: LexiconClient) -> None:
+        self._client = client
+
+    def list(
+        self,
+        chat_id: str | UUID,
+        *,
+        offset: int | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+    ) -> Listing[LexiconMessage]:
+        """A chat's messages (`GET /api/v1/chats/{chat_id}/messages`).
+
+        Arguments:
+            offset: how many messages to leave out; default 0.
+            limit: rows a page, 1 to 100; default 100, the fewest requests.
+            order: `"asc"`, the default, or `"desc"`, by time.
+
+        Raises:
+            ValueError: *chat_id* cannot be one, an offset below 0, a limit out of range, no such order;
+                before anything is sent.
+        """
+        listing = self._client.list_messages(chat_id, offset=offset, limit=limit, order=order)
+        return cast("Listing[LexiconMessage]", listing)
