@@ -172,7 +172,8 @@ def sort_out(
             values[field.name] = msgspec.convert(found, field.type)
         except msgspec.ValidationError:
             values[field.name] = None
-            others[field.encode_name] = found
+            if field.encode_name in fields:
+                others[field.encode_name] = found
     return values, others
 
 

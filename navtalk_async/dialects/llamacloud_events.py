@@ -1,0 +1,193 @@
+"""What happens in a LlamaCloud session, event by event (source: its reference, "Get Full Session").
+
+    match event:
+        case Text(content=content): ...
+        case ToolCall(name=name, arguments=arguments): ...
+        case Stop(is_error=True, error=error): ...
+
+The reference has `type` as optional. An event without one is told by its fields where only one kind has
+those: a tool's call, its result, and a stop. What is of no known type, or lacks what its type needs, is an
+`UnknownEvent`; nothing is refused, and every event keeps the JSON it came as.
+"""
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from navtalk_async.dialects.phrases import NOT_TO_THE_LETTER
+from navtalk_async.models import Kept
+
+__all__ = [
+    "Event",
+    "ImageAttachment",
+    "Stop",
+    "Text",
+    "TextDelta",
+    "Thinking",
+    "ThinkingDelta",
+    "ToolCall",
+    "ToolResult",
+    "UnknownEvent",
+    "Usage",
+    "UserInput",
+    "event_of",
+]
+
+Number = int | float
+
+
+class Happening(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
+    """What all events have in common: the JSON they came as."""
+
+    kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
+
+    @property
+    def raw(self) -> bytes:
+        """The API's JSON, byte for byte, with the fields we do not know; of an event that did not come from
+        the API, what it would be.
+        """
+        return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
+
+
+class UserInput(Happening, frozen=True, kw_only=True, gc=False, tag="user_input"):
+    """What the user said."""
+
+    type: ClassVar[Literal["user_input"]] = "user_input"
+    content: str
+
+
+class Text(Happening, frozen=True, kw_only=True, gc=False, tag="text"):
+    """What was answered."""
+
+    type: ClassVar[Literal["text"]] = "text"
+    content: str
+
+
+class TextDelta(Happening, frozen=True, kw_only=True, gc=False, tag="text_delta"):
+    """A part of an answer, as it comes; the `Text` that follows has all of it."""
+
+    type: ClassVar[Literal["text_delta"]] = "text_delta"
+    content: str
+
+
+class Thinking(Happening, frozen=True, kw_only=True, gc=False, tag="thinking"):
+    """What was thought before an answer, or a tool's call."""
+
+    type: ClassVar[Literal["thinking"]] = "thinking"
+    content: str
+
+
+class ThinkingDelta(Happening, frozen=True, kw_only=True, gc=False, tag="thinking_delta"):
+    """A part of a thought, as it comes; the `Thinking` that follows has all of it."""
+
+    type: ClassVar[Literal["thinking_delta"]] = "thinking_delta"
+    content: str
+
+
+class ToolCall(Happening, frozen=True, kw_only=True, gc=False, tag="tool_call"):
+    """A tool is asked."""
+
+    type: ClassVar[Literal["tool_call"]] = "tool_call"
+    arguments: dict[str, Any]
+    call_id: str
+    name: str
+
+
+class ImageAttachment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where the screenshot of a page is."""
+
+    attachment_name: str
+    source_id: str
+
+
+class ToolResult(Happening, frozen=True, kw_only=True, gc=False, tag="tool_result"):
+    """A tool has answered; `call_id` is that of its `ToolCall`."""
+
+    type: ClassVar[Literal["tool_result"]] = "tool_result"
+    call_id: str
+    name: str
+    result: Any
+    """Whatever the tool gives: any JSON."""
+    image_attachment: ImageAttachment | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a turn took."""
+
+    duration_ms: Number | None = None
+    total_input_tokens: Number | None = None
+    total_output_tokens: Number | None = None
+    turns: Number | None = None
+
+
+class Stop(Happening, frozen=True, kw_only=True, gc=False, tag="stop"):
+    """The end of a turn: the last event of a stream."""
+
+    type: ClassVar[Literal["stop"]] = "stop"
+    is_error: bool
+    usage: Usage
+    error: str | None = None
+    skipped_index_ids: list[str] | None = None
+    """The indexes asked for that could not be queried in this turn."""
+
+
+class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something that the reference does not have, or not like this."""
+
+    type: str | None
+    """What it says it is; where it does not say, what a stream calls it; None where neither does."""
+    raw: bytes
+    """The API's JSON, byte for byte; in a stream, whatever the event's data was."""
+
+
+Event: TypeAlias = (
+    UserInput | Text | TextDelta | Thinking | ThinkingDelta | ToolCall | ToolResult | Stop | UnknownEvent
+)
+
+
+Known: TypeAlias = UserInput | Text | TextDelta | Thinking | ThinkingDelta | ToolCall | ToolResult | Stop
+
+KNOWN: msgspec.json.Decoder[Known] = msgspec.json.Decoder(Known)
+FIELDS = msgspec.json.Decoder(dict[str, Any])
+
+
+TELLING: dict[str, type[ToolCall | ToolResult | Stop]] = {
+    "arguments": ToolCall,
+    "result": ToolResult,
+    "is_error": Stop,
+}
+"""The fields that only one kind of event has."""
+
+
+def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
+    """The event that *raw* is; *name* is what a stream calls it, if it is more than how it comes."""
+    kept = bytes(raw)
+    try:
+        event = KNOWN.decode(raw)
+    except NOT_TO_THE_LETTER:
+        return _patiently(kept, name)
+    msgspec.structs.force_setattr(event, "kept", kept)
+    return event
+
+
+def _patiently(raw: bytes, name: str | None) -> Event:
+    try:
+        fields = FIELDS.decode(raw)
+    except NOT_TO_THE_LETTER:
+        return UnknownEvent(type=name, raw=raw)
+    told = fields.pop("type", None)
+    kind = _by_fields(fields) if told is None else None
+    try:
+        event = msgspec.convert(fields, kind) if kind else None
+    except msgspec.ValidationError:
+        event = None
+    if event is None:
+        return UnknownEvent(type=told if isinstance(told, str) else name, raw=raw)
+    msgspec.structs.force_setattr(event, "kept", raw)
+    return event
+
+
+def _by_fields(fields: dict[str, Any]) -> type[ToolCall | ToolResult | Stop] | None:
+    """The one kind of event that has such *fields*, if there is one and only one."""
+    found = [kind for name, kind in TELLING.items() if name in fields]
+    return found[0] if len(found) == 1 else None
