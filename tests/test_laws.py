@@ -1,0 +1,456 @@
+"""What holds of every API alike: one suite for all of them, a row each in `apis`."""
+
+import asyncio
+import json
+import logging
+import pickle
+from contextlib import aclosing
+from datetime import UTC, datetime
+from inspect import signature
+from tempfile import mkdtemp
+
+import pytest
+from apis import APIS, truth_of
+from changes import Change, Clock, arrived_or_over, changes_of, happen
+from evidence import KEYS, failing
+from forks import forking, settled
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shell import KEY
+from truth import assert_like, opened
+
+from navtalk_async import Retry, SessionPool
+from navtalk_async.client import Client
+from navtalk_async.dialects.known import dialect_of
+from navtalk_async.errors import (
+    AccessDenied,
+    BadRequest,
+    BrokenBody,
+    DeadlineExceeded,
+    DecodeFailed,
+    Disconnected,
+    NavTalkError,
+    NotFound,
+    NotJson,
+    RateLimited,
+    Redirected,
+    ServerError,
+    WrongShape,
+)
+from navtalk_async.export.export import write_files
+from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
+from navtalk_async.sync import Scope, sync
+from navtalk_async.verify import Report, verify_remote, verify_store
+
+PATIENT = Retry(attempts=40, attempts_at_first=40, base_seconds=0.0, cap_seconds=0.0)
+ONCE = Retry(attempts=1, attempts_at_first=1)
+CONCURRENCY = 4
+DAY = {"days": 1}
+
+PATIENTLY = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(params=APIS, ids=str)
+def api(request):
+    """Each API in turn."""
+    return request.param
+
+
+def client_of(api, box, key="k", **options):
+    return Client(dialect_of(api.name), key, base_url=box.url_of(api.name), **{"retry": PATIENT} | options)
+
+
+def a_world(sessions=24, **options):
+    """One whose sessions have as many messages as fill some pages, or none."""
+    return World(sessions, **{"messages": lambda number: number * 5 % 13, **options})
+
+
+def answers_of(api):
+    """All that the sandbox may answer to what is unknown of *api*, in any combination."""
+    fields = {name: st.sampled_from(values) for name, values in api.answers.items()}
+    return st.builds(Answers, **fields).filter(api.can_be)
+
+
+def one_by_one(api):
+    """Every answer to every unknown, while all others are as they usually are."""
+    return [Answers(**{name: value}) for name, values in api.answers.items() for value in values]
+
+
+def a_page_of(limit, ask):
+    """The filter for pages of *limit* rows, where the API lets itself be asked for them."""
+    return {"limit": limit} if "limit" in signature(ask).parameters else {}
+
+
+def scope_of(api):
+    return Scope(user=api.filters.get("user_id"))
+
+
+def raw(rows):
+    return [json.loads(row.raw) for row in rows]
+
+
+def said(told):
+    return {each.id: each.messages for each in told}
+
+
+async def rows(listing):
+    return [row async for row in listing]
+
+
+async def everything(client, api, *, order="listed", **options):
+    """What a pool makes of all there is: sessions, and the messages of each."""
+    async with SessionPool(client, **options).transcripts(order=order, **api.filters) as transcripts:
+        return [(json.loads(each.session.raw), raw(each.messages)) async for each in transcripts]
+
+
+def in_order(told):
+    return [(each.session, each.messages) for each in told]
+
+
+def as_set(pairs):
+    return sorted(json.dumps(each, sort_keys=True) for each in pairs)
+
+
+# Paging.
+
+
+async def assert_paged(api, box, limit):
+    told = await truth_of(api, box)
+    assert len(told) == len({each.id for each in told}) > 5
+    async with client_of(api, box) as client:
+        sessions = client.list_sessions(**api.filters, **a_page_of(limit, client.dialect.list_sessions))
+        first = await sessions
+        rest = await rows(sessions.resume(first.next))
+        assert raw([*first.items, *rest]) == raw(await rows(sessions)) == [each.session for each in told]
+        longest = max(told, key=lambda each: len(each.messages))
+        messages = client.list_messages(longest.id, **a_page_of(limit, client.dialect.list_messages))
+        first = await messages
+        rest = await rows(messages.resume(first.next))
+        assert raw([*first.items, *rest]) == raw(await rows(messages)) == longest.messages
+        assert len({each.id for each in [*first.items, *rest]}) == len(longest.messages)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_every_row_comes_once_and_in_order_whatever_single_thing_the_server_answers(api, limit):
+    async with Sandbox(a_world()) as box:
+        for answers in one_by_one(api):
+            box.answers = answers
+            await assert_paged(api, box, limit)
+
+
+@settings(PATIENTLY, max_examples=15)
+@given(data=st.data(), limit=st.sampled_from([None, 1, 3, 7, 100]), seed=st.integers(0, 99))
+async def test_every_row_comes_once_and_in_order_whatever_the_server_answers(api, data, limit, seed):
+    answers = data.draw(answers_of(api))
+    async with Sandbox(a_world(24, seed=seed, unknown_fields=seed % 2 == 1), answers=answers) as box:
+        await assert_paged(api, box, limit)
+
+
+@settings(PATIENTLY, max_examples=8)
+@given(data=st.data(), latency=st.sampled_from([0.0, 0.002]))
+async def test_a_list_that_is_walked_wide_is_the_list_that_is_walked_page_by_page(api, data, latency):
+    answers = data.draw(answers_of(api))
+    async with Sandbox(World(150, messages=1), answers=answers, latency=latency) as box:
+        told = [each.session for each in await truth_of(api, box)]
+        async with client_of(api, box) as client:
+            filters = api.filters | a_page_of(5, client.dialect.list_sessions)
+            for way in ("auto", "serial"):
+                pool = SessionPool(client, listing=way)
+                async with pool.sessions(**filters) as listed:
+                    assert raw(await rows(listed)) == told
+                async with pool.sessions(order="done", **filters) as done:
+                    assert as_set(raw(await rows(done))) == as_set(told)
+
+
+@pytest.mark.parametrize("way", ["auto", "serial"])
+async def test_transcripts_come_in_the_order_of_the_list_or_as_they_are_done(api, way):
+    async with Sandbox(a_world(40)) as box:
+        told = in_order(await truth_of(api, box))
+        async with client_of(api, box) as client:
+            assert await everything(client, api, listing=way) == told
+            assert as_set(await everything(client, api, listing=way, order="done")) == as_set(told)
+
+
+async def test_one_session_is_the_same_whether_it_is_listed_or_asked_for(api):
+    async with Sandbox(a_world(), answers=Answers(max_page=3)) as box, client_of(api, box) as client:
+        for listed in await rows(client.list_sessions(**api.filters)):
+            alone = await client.get_session(listed.id)
+            there, here = (
+                {name: value for name, value in json.loads(each.raw).items() if name not in each.seldom}
+                for each in (listed, alone)
+            )
+            assert there == here
+
+
+# Errors.
+
+REFUSALS = {
+    "400": BadRequest,
+    "403": AccessDenied,
+    "404": NotFound,
+    "429": RateLimited,
+    "500": ServerError,
+    "503": ServerError,
+    "redirect": Redirected,
+}
+
+
+def calls(client, api, session_id):
+    return {
+        "sessions": lambda: rows(client.list_sessions(**api.filters)),
+        "session": lambda: client.get_session(session_id),
+        "messages": lambda: rows(client.list_messages(session_id)),
+    }
+
+
+async def refused(call):
+    with pytest.raises(NavTalkError) as caught:
+        await call()
+    return caught.value
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+async def test_a_refusal_is_an_error_of_its_kind_however_it_is_told(api, fault):
+    async with Sandbox(a_world()) as box:
+        session_id = (await truth_of(api, box))[0].id
+        for errors in api.answers["errors"]:
+            box.answers = Answers(errors=errors)
+            async with client_of(api, box, KEYS[0], retry=ONCE, timeout=0.5) as client:
+                for call in calls(client, api, session_id).values():
+                    box.fail_next(fault, 1000)
+                    error = await refused(call)
+                    box._script.clear()
+                    if isinstance(error, DeadlineExceeded):
+                        # Who is asked too much is waited for, as long as there is time.
+                        assert fault == "429"
+                        continue
+                    assert type(error) is REFUSALS[fault]
+                    assert str(302 if fault == "redirect" else fault) in {str(error.status), str(error.code)}
+                    assert "CANARY" not in f"{error}{error!r}{vars(error)}"
+                    assert error.attempts == 1
+                    again = pickle.loads(pickle.dumps(error))
+                    assert (type(again), vars(again), str(again)) == (type(error), vars(error), str(error))
+
+
+async def test_what_is_asked_too_fast_is_waited_out_and_given_up_when_there_is_no_time(api):
+    async with Sandbox(a_world(), faults=Faults(retry_after=99)) as box:
+        session_id = (await truth_of(api, box))[0].id
+        async with client_of(api, box, timeout=1) as client:
+            for call in calls(client, api, session_id).values():
+                box.fail_next("429")
+                error = await refused(call)
+                assert isinstance(error, (RateLimited, DeadlineExceeded))
+        box.faults = Faults(retry_after=0)
+        async with client_of(api, box) as client:
+            for call in calls(client, api, session_id).values():
+                box.fail_next("429", 3)
+                assert await call()
+
+
+async def test_a_wrong_key_is_told_from_everything_else(api):
+    async with Sandbox(a_world(), keys={"right"}) as box:
+        session_id = (await truth_of(api, box, "right"))[0].id
+        async with client_of(api, box, "wrong") as client:
+            for call in calls(client, api, session_id).values():
+                error = await refused(call)
+                assert type(error) is api.wrong_key
+                assert error.status in {400, 401, 403}
+        async with client_of(api, box, "right") as client:
+            for call in calls(client, api, session_id).values():
+                assert await call()
+
+
+async def test_what_is_not_there_is_not_found(api):
+    async with Sandbox(a_world()) as box, client_of(api, box) as client:
+        gone = (await truth_of(api, box))[0].id
+        box.world.remove_session(gone)
+        for name, call in calls(client, api, gone).items():
+            if name != "sessions":
+                assert type(await refused(call)) is NotFound
+
+
+# Retries.
+
+MIXED = ("500", "503", "429", "429-bare", "reset", "drop", "cut", "cut-chunked", "garbage", "html", "truncated")
+ENDLESS = {
+    "500": ServerError,
+    "503": ServerError,
+    "reset": Disconnected,
+    "drop": Disconnected,
+    "cut": BrokenBody,
+    "cut-chunked": BrokenBody,
+    "garbage": DecodeFailed,
+    "html": NotJson,
+    "truncated": DecodeFailed,
+    "wrong-shape": WrongShape,
+    "deep": WrongShape,
+}
+
+
+@settings(PATIENTLY, max_examples=8)
+@given(
+    data=st.data(),
+    chances=st.dictionaries(st.sampled_from(MIXED), st.floats(0.0, 0.06), min_size=1, max_size=5),
+    seed=st.integers(0, 999),
+)
+async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_truth(
+    api, data, chances, seed
+):
+    asyncio.get_running_loop().set_debug(False)
+    answers = data.draw(answers_of(api))
+    async with Sandbox(a_world(), seed=seed, answers=answers) as box:
+        told = in_order(await truth_of(api, box))
+        box.faults = Faults.parse(",".join(f"{kind}={chance}" for kind, chance in chances.items()))
+        async with client_of(api, box, concurrency=8) as client:
+            assert await everything(client, api) == told
+            [some, *_] = told
+            session = await client.get_session(next(iter(await client.list_sessions(**api.filters))).id)
+            assert session.id in json.dumps(some)
+
+
+@pytest.mark.parametrize("fault", ENDLESS)
+async def test_a_fault_that_never_ends_is_given_up_with_its_own_error(api, fault):
+    async with Sandbox(a_world()) as box:
+        session_id = (await truth_of(api, box))[0].id
+        box.faults = Faults.parse(f"{fault}=1")
+        stubborn = Retry(attempts=3, attempts_at_first=3, base_seconds=0, cap_seconds=0)
+        async with client_of(api, box, retry=stubborn) as client:
+            for call in calls(client, api, session_id).values():
+                box.counts.reset()
+                error = await refused(call)
+                assert isinstance(error, ENDLESS[fault])
+                assert error.attempts == 3
+                assert box.counts.total >= 3
+
+
+# The key.
+
+
+def clue(text):
+    """Bytes by which a key, however it is written, is found in a file."""
+    return b"CANARY" in text
+
+
+@pytest.mark.parametrize("fault", KINDS)
+async def test_no_fault_brings_the_key_to_light(api, fault, evidence, engine):
+    key = KEYS[1]
+    faults = Faults(retry_after=99, slow_seconds=99, huge_bytes=4 << 20)
+    async with Sandbox(a_world(), faults=faults) as box:
+        session_id = (await truth_of(api, box))[0].id
+        options = {
+            "retry": ONCE,
+            "timeout": 0.1 if fault == "429-bare" else 30,
+            "attempt_timeout": {"slow": 0.1, "hang": 0.1}.get(fault, 20),
+            "body_limit": 1 << 20,
+            "on_event": evidence,
+        }
+        async with client_of(api, box, key, **options) as client:
+            evidence.see(client)
+            for call in calls(client, api, session_id).values():
+                box.fail_next(fault, 100)
+                error = await failing(call(), evidence)
+                box._script.clear()
+                evidence.see(client.stats())
+                evidence.see(error)
+
+
+async def test_no_success_leaves_the_key_behind(api, evidence, engine):
+    for key in KEYS:
+        async with Sandbox(a_world(), keys={key}) as box:
+            told = in_order(await truth_of(api, box, key))
+            async with client_of(api, box, key, on_event=evidence) as client:
+                listing = client.list_sessions(**api.filters)
+                evidence.see(listing)
+                evidence.see(await listing)
+                assert await everything(client, api) == told
+                evidence.see(client.stats())
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, evidence):
+    async with Sandbox(a_world(), faults=Faults(echo_key=0.02), seed=3) as box:
+        async with client_of(api, box, key, on_event=evidence) as client:
+            async with opened(tmp_path / "archive.db") as store:
+                for _ in range(8):
+                    await failing(sync(client, store, scope=scope_of(api)), evidence)
+                await write_files(store, tmp_path, dialect=client.dialect)
+                evidence.see(await store.failures("default"))
+        assert box.counts.faults["echo-key"]
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(written) >= 3
+    assert [file for file in written if clue(file.read_bytes())] == []
+
+
+# Cancellation.
+
+
+async def cancelled_after(box, more, work):
+    """Cancel *work* as soon as so many requests more have arrived; whether it had to be."""
+    run = asyncio.create_task(work)
+    await arrived_or_over(box, more, run)
+    was_cancelled = run.cancel()
+    await asyncio.wait([run])
+    if not run.cancelled():
+        run.result()
+    return was_cancelled
+
+
+@settings(PATIENTLY, max_examples=10)
+@given(more=st.integers(1, 40), way=st.sampled_from(["list", "pool", "messages"]), held=st.booleans())
+async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind_and_a_client_that_works(
+    api, quiet_loop, until, more, way, held
+):
+    async with quiet_loop(), Sandbox(a_world(), answers=Answers(max_page=5), latency=0.001) as box:
+        told = in_order(await truth_of(api, box))
+        async with client_of(api, box) as client:
+            before = asyncio.all_tasks()
+            longest = max(await truth_of(api, box), key=lambda each: len(each.messages))
+            if held:
+                box.hold()
+                more = min(more, 1)
+            box.counts.reset()
+            works = {
+                "list": lambda: rows(client.list_sessions(**api.filters)),
+                "pool": lambda: everything(client, api),
+                "messages": lambda: rows(client.list_messages(longest.id)),
+            }
+            await cancelled_after(box, more, works[way]())
+            await until(lambda: box.counts.in_flight == 0)
+            box.release()
+            ours = {task for task in asyncio.all_tasks() - before if "navtalk_async/sandbox" not in repr(task)}
+            assert [task for task in ours if "web_protocol" not in repr(task)] == []
+            assert await everything(client, api) == told
+
+
+# Going on.
+
+
+async def synced(api, box, address, **options):
+    async with client_of(api, box, **options.pop("client", {})) as client, opened(address) as store:
+        return await sync(client, store, scope=scope_of(api), **{"concurrency": CONCURRENCY, **options})
+
+
+@settings(PATIENTLY, max_examples=10)
+@given(more=st.integers(0, 70), again=st.integers(0, 40), max_page=st.sampled_from([None, 6]))
+async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_path, more, again, max_page):
+    asyncio.get_running_loop().set_debug(False)
+    clock, address = Clock(), f"{mkdtemp(dir=tmp_path)}/archive.db"
+    async with Sandbox(a_world(40), answers=Answers(max_page=max_page), clock=clock) as box:
+        told = await truth_of(api, box)
+        box.counts.reset()
+        runs = []
+        for each in (more, again, None):
+            before = +box.counts.messages_by_session
+            if each is None:
+                await synced(api, box, address)
+            else:
+                await cancelled_after(box, each, synced(api, box, address))
+            runs.append(box.counts.messages_by_session - before)
+        await assert_like(address, told)
+        pages = {each.id: -(-len(each.messages) // (max_page or 100)) + 1 for each in told}
+        twice = {
+            name for name, times in sum(runs, start=runs[0].copy()).items() if name not in pages
+        } | (runs[0].keys() & runs[1].keys()) | ((runs[0] + runs[1]).keys() & runs[2].keys())
+        assert len(twice) <= 2 * CONCURRENCY, twice
