@@ -4,6 +4,7 @@ A row says how everything is read without any of our code, what the sandbox may 
 the API tells; the rest is asked of the dialect by its name.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,9 @@ from changes import CHANGES
 
 from navtalk_async.errors import AccessDenied, BadRequest, NavTalkError
 from navtalk_async.sandbox import Answers
+
+Ask = Callable[..., Awaitable[Any]]
+
 
 class Told(NamedTuple):
     """A session as its API tells it."""
@@ -31,8 +35,10 @@ class Api:
     name: str
     carry: Callable[[str], dict[str, Any]]
     """Where a key goes, as aiohttp is told it."""
-    everything: Callable[[Callable[..., Awaitable[Any]]], Awaitable[list[Told]]]
-    """All there is, in the API's order, by way of `await ask(path, **params)`, which gives the JSON."""
+    sessions: Callable[[Ask], Awaitable[list[dict]]]
+    """All sessions in the API's order, by way of `await ask(path, **params)`, which gives the JSON."""
+    messages: Callable[[Ask, str], Awaitable[list[dict]]]
+    """All messages of the session of that id, likewise."""
     session_columns: dict[str, str]
     """Where a store's columns come from, by the names of the API's fields; others are empty."""
     message_columns: dict[str, str]
@@ -61,60 +67,42 @@ def lines(columns, *names):
     return {name: name for name in names} | columns
 
 
-async def everything_of_navtalk(ask):
-    async def rows(path, **params):
-        found, more = [], {}
-        while True:
-            data = (await ask(path, **params, **more))["data"]
-            found += data["data"]
-            if not data["data"] or not data.get("nextCursor"):
-                return found
-            more = {"cursor": data["nextCursor"]}
-
-    return [
-        Told(each["id"], each, await rows("/api/chat/messages", sessionId=each["id"], limit=200))
-        for each in await rows("/api/chat/sessions", limit=100)
-    ]
+async def pages_of_navtalk(ask, path, **params):
+    found, more = [], {}
+    while True:
+        data = (await ask(path, **params, **more))["data"]
+        found += data["data"]
+        if not data["data"] or not data.get("nextCursor"):
+            return found
+        more = {"cursor": data["nextCursor"]}
 
 
-async def everything_of_kodey(ask):
-    return [
-        Told(each["id"], each, (await ask(f"/chat/{each['id']}/message"))["messages"])
-        for each in (await ask("/chat"))["chats"]
-    ]
+async def pages_of_lexicon(ask, path, kind):
+    found = []
+    while rows := (await ask(path, offset=len(found), limit=100, order="asc"))[kind]:
+        found += rows
+    return found
 
 
-async def everything_of_lexicon(ask):
-    async def rows(path, kind):
-        found = []
-        while True:
-            page = (await ask(path, offset=len(found), limit=100, order="asc"))[kind]
-            if not page:
-                return found
-            found += page
-
-    return [
-        Told(each["id"], each, await rows(f"/api/v1/chats/{each['id']}/messages", "messages"))
-        for each in await rows("/api/v1/chats/user/user-0", "chats")
-    ]
-
-
-async def everything_of_llamacloud(ask):
+async def pages_of_llamacloud(ask):
     found, more = [], {}
     while True:
         page = await ask("/api/v1/chat", page_size=100, **more)
-        for each in page["items"]:
-            whole = await ask(f"/api/v1/chat/{each['session_id']}")
-            found.append(Told(each["session_id"], each, whole["events"]))
+        found += page["items"]
         if not page["items"] or not page.get("next_page_token"):
             return found
         more = {"page_token": page["next_page_token"]}
 
 
+async def field_of(answer, name):
+    return (await answer)[name]
+
+
 NAVTALK = Api(
     name="navtalk",
     carry=lambda key: {"params": {"apikey": key}},
-    everything=everything_of_navtalk,
+    sessions=lambda ask: pages_of_navtalk(ask, "/api/chat/sessions", limit=100),
+    messages=lambda ask, name: pages_of_navtalk(ask, "/api/chat/messages", sessionId=name, limit=200),
     session_columns=lines(
         {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}, "id", "status"
     ),
@@ -140,7 +128,8 @@ NAVTALK = Api(
 KODEY = Api(
     name="kodey",
     carry=lambda key: {"headers": {"x-api-key": key}},
-    everything=everything_of_kodey,
+    sessions=lambda ask: field_of(ask("/chat"), "chats"),
+    messages=lambda ask, name: field_of(ask(f"/chat/{name}/message"), "messages"),
     session_columns=lines({"start_time": "createdAt"}, "id"),
     message_columns=lines({"created_at": "createdAt"}, "id", "role", "content"),
     answers={
@@ -156,7 +145,8 @@ KODEY = Api(
 LEXICON = Api(
     name="lexicon",
     carry=lambda key: {"headers": {"X-API-Key": key}},
-    everything=everything_of_lexicon,
+    sessions=lambda ask: pages_of_lexicon(ask, "/api/v1/chats/user/user-0", "chats"),
+    messages=lambda ask, name: pages_of_lexicon(ask, f"/api/v1/chats/{name}/messages", "messages"),
     session_columns=lines({"start_time": "created_at"}, "id", "title"),
     message_columns=lines({"role": "sender_role", "type": "media_type"}, "id", "content", "created_at"),
     answers={
@@ -182,7 +172,8 @@ LEXICON = Api(
 LLAMACLOUD = Api(
     name="llamacloud",
     carry=lambda key: {"headers": {"Authorization": f"Bearer {key}"}},
-    everything=everything_of_llamacloud,
+    sessions=pages_of_llamacloud,
+    messages=lambda ask, name: field_of(ask(f"/api/v1/chat/{name}"), "events"),
     session_columns={"id": "session_id", "title": "generated_title"},
     message_columns=lines({}, "type", "content"),
     answers={
@@ -214,7 +205,16 @@ async def plainly(api, box, key="k"):
         yield ask
 
 
+async def sessions_of(api, box, key="k"):
+    """All sessions that *api* has in *box*, in its order."""
+    async with plainly(api, box, key) as ask:
+        return await api.sessions(ask)
+
+
 async def truth_of(api, box, key="k"):
     """All that *api* has in *box*, in its order."""
     async with plainly(api, box, key) as ask:
-        return await api.everything(ask)
+        sessions = await api.sessions(ask)
+        ids = [each[api.session_columns["id"]] for each in sessions]
+        messages = await asyncio.gather(*(api.messages(ask, each) for each in ids))
+    return list(map(Told, ids, sessions, messages))

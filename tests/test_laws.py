@@ -10,11 +10,11 @@ from inspect import signature
 from tempfile import mkdtemp
 
 import pytest
-from apis import APIS, truth_of
+from apis import APIS, sessions_of, truth_of
 from changes import Change, Clock, arrived_or_over, changes_of, happen
 from evidence import KEYS, failing
 from forks import forking, settled
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from shell import KEY
 from truth import assert_like, opened
@@ -47,8 +47,9 @@ ONCE = Retry(attempts=1, attempts_at_first=1)
 CONCURRENCY = 4
 DAY = {"days": 1}
 
+# An example takes hundreds of requests: too many to look for a smaller one.
 PATIENTLY = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 
@@ -56,6 +57,12 @@ PATIENTLY = settings(
 def api(request):
     """Each API in turn."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+async def untraced():
+    """Tens of thousands of requests are too many for every step of theirs to be traced."""
+    asyncio.get_running_loop().set_debug(False)
 
 
 def client_of(api, box, key="k", **options):
@@ -153,7 +160,7 @@ async def test_every_row_comes_once_and_in_order_whatever_the_server_answers(api
 async def test_a_list_that_is_walked_wide_is_the_list_that_is_walked_page_by_page(api, data, latency):
     answers = data.draw(answers_of(api))
     async with Sandbox(World(150, messages=1), answers=answers, latency=latency) as box:
-        told = [each.session for each in await truth_of(api, box)]
+        told = await sessions_of(api, box)
         async with client_of(api, box) as client:
             filters = api.filters | a_page_of(5, client.dialect.list_sessions)
             for way in ("auto", "serial"):
@@ -298,7 +305,6 @@ ENDLESS = {
 async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_truth(
     api, data, chances, seed
 ):
-    asyncio.get_running_loop().set_debug(False)
     answers = data.draw(answers_of(api))
     async with Sandbox(a_world(), seed=seed, answers=answers) as box:
         told = in_order(await truth_of(api, box))
@@ -402,6 +408,7 @@ async def cancelled_after(box, more, work):
 async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind_and_a_client_that_works(
     api, quiet_loop, until, more, way, held
 ):
+    asyncio.get_running_loop().set_debug(True)
     async with quiet_loop(), Sandbox(a_world(), answers=Answers(max_page=5), latency=0.001) as box:
         told = in_order(await truth_of(api, box))
         async with client_of(api, box) as client:
@@ -435,7 +442,6 @@ async def synced(api, box, address, **options):
 @settings(PATIENTLY, max_examples=10)
 @given(more=st.integers(0, 70), again=st.integers(0, 40), max_page=st.sampled_from([None, 6]))
 async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_path, more, again, max_page):
-    asyncio.get_running_loop().set_debug(False)
     clock, address = Clock(), f"{mkdtemp(dir=tmp_path)}/archive.db"
     async with Sandbox(a_world(40), answers=Answers(max_page=max_page), clock=clock) as box:
         told = await truth_of(api, box)
