@@ -324,7 +324,10 @@ async def test_a_fault_that_never_ends_is_given_up_with_its_own_error(api, fault
         box.faults = Faults.parse(f"{fault}=1")
         stubborn = Retry(attempts=3, attempts_at_first=3, base_seconds=0, cap_seconds=0)
         async with client_of(api, box, retry=stubborn) as client:
-            for call in calls(client, api, session_id).values():
+            for name, call in calls(client, api, session_id).items():
+                if (fault, name) == ("wrong-shape", "session"):
+                    # Whose rows may lack nearly everything, an object of another kind is a row.
+                    continue
                 box.counts.reset()
                 error = await refused(call)
                 assert isinstance(error, ENDLESS[fault])
@@ -474,16 +477,17 @@ async def is_under_way(address):
         return any(each.round for each in await store.projects())
 
 
-@pytest.mark.parametrize("number", [1, 3])
-async def test_a_run_that_is_killed_between_two_steps_to_the_disk_is_gone_on_with(api, tmp_path, number):
+async def test_a_run_that_is_killed_before_it_commits_is_gone_on_with(api, tmp_path):
     async with Sandbox(a_world(40)) as box, forking() as forks:
         told = await truth_of(api, box)
-        at_all = await command(api, box, forks, "sync", tmp_path / "all.db", armed=True)
-        assert at_all.code == 0, at_all.err
-        for name in sorted(set(at_all.arrivals)):
-            address = tmp_path / f"{name}.db"
-            killed = await command(api, box, forks, "sync", address, end=[name, number])
-            assert killed.code in {0, -9}, killed.err
+        whole = await command(api, box, forks, "sync", tmp_path / "whole.db", armed=True)
+        assert whole.code == 0, whole.err
+        places = {name for name in whole.arrivals if name.endswith(": before commit")}
+        assert len(places) >= 3
+        for number, name in enumerate(sorted(places)):
+            address = tmp_path / f"{number}.db"
+            killed = await command(api, box, forks, "sync", address, end=[name, 1])
+            assert killed.code == -9, killed.err
             await settled(box)
             again = await command(api, box, forks, "sync", address)
             assert again.code == 0, again.err
@@ -686,7 +690,7 @@ async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_pat
                 sum(len(each.messages) for each in told),
             )
         await assert_like(tmp_path / "archive.db", told)
-        await done("verify", tmp_path, "--against-api", "--sample", "100%", scoped=False)
+        await done("verify", tmp_path, "--remote", "100%", scoped=False)
         assert [each["id"] for each in await done("sessions")] == [each.id for each in told]
         [session] = await done("session", most.id, scoped=False)
         assert session["id"] == most.id
