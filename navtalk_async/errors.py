@@ -13,6 +13,7 @@
     │   ├── ConnectFailed         nobody was reached; nothing was sent
     │   ├── Disconnected          the connection ended before the answer began
     │   ├── BrokenBody            the answer began, and was cut or garbled
+    │   ├── StreamBroken          a stream ended before its end; `events` has what came
     │   ├── BodyTooLarge          the answer would not fit in the memory we allow it
     │   └── AttemptTimeout        one attempt took longer than it may
     ├── DeadlineExceeded        the budget over all attempts and waits is spent (also a TimeoutError)
@@ -32,6 +33,7 @@ that were made before it was raised. Where a call that changes something failed,
 whether the change may have been made all the same.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "StoreLocked",
     "StoreMismatch",
     "StoreUnreachable",
+    "StreamBroken",
     "TransportError",
     "WrongShape",
 ]
@@ -119,15 +122,14 @@ class ApiError(NavTalkError):
 class BadRequest(ApiError):
     """400: the server does not accept the question, or (NavTalk) the key."""
 
+    next_step = "Check what was asked for: the server does not take it."
     may_be_key = False
     """Whether the API answers a wrong key like this."""
 
-    @property
-    def next_step(self) -> str:  # type: ignore[override] # others always say the same
-        """What the reader of the error can do about it."""
-        if self.may_be_key:
-            return "Check the key first: the API answers 400 to a wrong one, too."
-        return "Check what was asked for: the server does not take it."
+    def suspect_key(self) -> None:
+        """Note that the API answers a wrong key like this."""
+        self.may_be_key = True
+        self.next_step = "Check the key first: the API answers 400 to a wrong one, too."
 
 
 class AccessDenied(ApiError):
@@ -196,6 +198,15 @@ class Disconnected(TransportError):
 
 class BrokenBody(TransportError):
     """The answer began, and was cut or garbled on its way."""
+
+
+class StreamBroken(TransportError):
+    """A stream of events ended before its last one; what came until then is in `events`."""
+
+    def __init__(self, message: str = "", *, events: Iterable[Any] = (), attempts: int = 0) -> None:
+        super().__init__(message, attempts=attempts)
+        self.events: list[Any] = list(events)
+        """The events that came, in order; also those that were handed out before."""
 
 
 class BodyTooLarge(TransportError):

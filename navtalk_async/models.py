@@ -300,7 +300,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: Request | None = None
     """None on the last page."""
     total: int | None = None
-    """How many rows the whole list has, where the API says so."""
+    """How many rows the whole list has, where the API tells."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):

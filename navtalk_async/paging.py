@@ -22,6 +22,12 @@ One or two come from servers that filter after they have paged; who stops at the
 behind it."""
 
 
+SAME_PAGES_IN_A_ROW = 10
+"""How many pages may begin and end with the same rows before a list is no more believed to go on. One or two
+are alike where rows are added before the place that is counted from; a server that ignores where a page
+should begin gives nothing else, for ever."""
+
+
 class Trail:
     """Where a walk has been, and so whether it may go on.
 
@@ -33,7 +39,8 @@ class Trail:
         self._here = self._landmark = request
         self._steps = 0
         self._reach = 1
-        self._empty = 0
+        self._empty = self._alike = 0
+        self._rows: tuple[Any, ...] = ()
 
     @property
     def has_moved(self) -> bool:
@@ -55,11 +62,19 @@ class Trail:
             raise RepeatedPage(
                 f"{page.next.path} gave {self._empty} empty pages in a row, each promising more."
             )
+        self._see_other_rows(page.items, page.next.path)
         self._here = page.next
         self._steps += 1
         if self._steps == self._reach:
             self._landmark, self._steps, self._reach = page.next, 0, self._reach * 2
         return page.next
+
+    def _see_other_rows(self, items: list[Any], path: str) -> None:
+        rows = (len(items), items[0], items[-1]) if items else ()
+        self._alike = self._alike + 1 if rows and rows == self._rows else 0
+        self._rows = rows
+        if self._alike >= SAME_PAGES_IN_A_ROW:
+            raise RepeatedPage(f"{path} gives the same rows again and again.")
 
 
 async def walk(ask: Ask[T], request: Request | None) -> AsyncGenerator[Page[T], None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 OLD = Path(sys.prefix, "llama-cloud-2.7")
-GET_OLD = "python -m pip install -q --no-deps --target .venv/llama-cloud-2.7 llama-cloud==2.7.0"
+GET_OLD = ".venv/bin/python -m pip install -q --no-deps --target .venv/llama-cloud-2.7 llama-cloud==2.7.0"
 INDEXES = ["index-1", "unknown-1"]
 PROMPTS = (
     "What do the refund terms say?",

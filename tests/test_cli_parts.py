@@ -34,7 +34,7 @@ CODES = {
     "AccessDenied": 4,
     "ApiError": 5,
     "AttemptTimeout": 5,
-    "BadRequest": 4,
+    "BadRequest": 2,
     "BodyTooLarge": 5,
     "BrokenBody": 5,
     "ClientClosed": 5,
@@ -55,6 +55,7 @@ CODES = {
     "StoreLocked": 11,
     "StoreMismatch": 2,
     "StoreUnreachable": 2,
+    "StreamBroken": 5,
     "TransportError": 5,
     "WrongShape": 5,
 }
@@ -62,6 +63,13 @@ CODES = {
 
 def test_every_error_of_the_library_has_its_exit_code():
     assert {name: int(exit_code(getattr(errors, name)("Said."))) for name in errors.__all__} == CODES
+
+
+def test_a_question_that_is_refused_may_be_the_fault_of_the_key():
+    error = errors.BadRequest("Said.")
+    error.suspect_key()
+    assert exit_code(error) == 4
+    assert "key" in str(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), KeyError("x"), OSError("x")])
@@ -147,11 +155,12 @@ def test_tab_separated_rows_are_a_line_each_and_a_tab_between_cells(rows):
 
 def test_a_transcript_keeps_lines_and_escapes_the_rest():
     session = {"id": "s", "status": "completed"}
-    said = {"role": "user", "created_at": "2025-11-12T18:20:43Z", "content": "one\r\ntwo\x1b[31m\n\nthree"}
-    assert transcript_text(session, [said, {**said, "content": None}]) == (
+    said = {"role": "user", "type": 0, "created_at": "2025-11-12T18:20:43Z"}
+    said["content"] = "one\r\ntwo\x1b[31m\n\nthree"
+    assert transcript_text(session, [said, {**said, "type": "thinking", "content": None}]) == (
         "id      s\nstatus  completed\n"
         "\nuser  2025-11-12T18:20:43Z\n    one\n    two\\x1b[31m\n\n    three\n"
-        "\nuser  2025-11-12T18:20:43Z\n\n"
+        "\nuser  thinking  2025-11-12T18:20:43Z\n\n"
     )
 
 
@@ -402,7 +411,7 @@ BAD = [
     ("export",),
     ("expotr", "out"),
     ("export", "out", "--format", "docx"),
-    ("export", "out", "--api", "kodey"),
+    ("export", "out", "--api", "slack"),
     ("export", "out", "--start", "yesterday"),
     ("export", "out", "--start", "2025-12-01", "--end", "2025-11-01"),
     ("export", "out", "--session", "../../etc"),
@@ -423,6 +432,8 @@ BAD = [
     ("sandbox", "--faults", "fire=1"),
     ("sandbox", "--answers", "mood=good"),
     ("sandbox", "--answers", "errors=never"),
+    ("sandbox", "--answers", "kodey_order=up"),
+    ("sandbox", "--answers", "lexicon_invalid=404"),
     ("sandbox", "--latency", "soon"),
 ]
 

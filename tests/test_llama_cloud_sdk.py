@@ -5,10 +5,11 @@ import json
 import re
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
 import aiohttp
 import pytest
-from sdk_walk import PROMPTS, walk, walked
+from sdk_walk import GET_OLD, PROMPTS, walk, walked
 
 from navtalk_async.sandbox import Answers, Sandbox
 
@@ -173,5 +174,6 @@ async def test_the_sdk_is_turned_away_without_the_key():
 
 async def test_a_missing_older_sdk_is_told_with_the_command_that_gets_it(monkeypatch, tmp_path):
     monkeypatch.setattr("sdk_walk.OLD", tmp_path)
-    with pytest.raises(AssertionError, match=r"pip install -q --no-deps --target \S+ llama-cloud==2\.7\.0"):
+    with pytest.raises(AssertionError, match=re.escape(GET_OLD)):
         await walked("http://127.0.0.1:9", KEY, old=True)
+    assert f"\n{GET_OLD}\n" in Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import NotFound, RepeatedPage
 from navtalk_async.models import Page, Request
-from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, Listing, walk, whole
+from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, walk, whole
 
 FIRST = Request(path="/api/chat/sessions", params={"limit": "3"})
 
@@ -37,6 +37,13 @@ class Server:
 async def rows_of(pages):
     async with aclosing(pages) as walking:
         return [row async for page in walking for row in page.items]
+
+
+async def test_a_server_that_gives_the_same_rows_from_every_place_is_left():
+    server = Server([[1, 2, 3]] * 1_000)
+    with pytest.raises(RepeatedPage, match="the same rows"):
+        await whole(server.ask, FIRST)
+    assert server.asked == SAME_PAGES_IN_A_ROW + 1
 
 
 # Up to nine empty pages between any two that have rows.

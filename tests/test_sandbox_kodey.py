@@ -75,12 +75,12 @@ async def test_a_chat_lives_from_create_to_delete():
             "chatId": name,
             "content": f"You said: {content}",
             "role": "assistant",
-            "createdAt": "2026-02-03T04:05:06Z",
+            "createdAt": "2026-02-03T04:05:07Z",
         }
         said = (await get(box, f"/chat/{name}/message"))["messages"]
-        assert sorted((row["role"], row["content"]) for row in said) == [
-            ("assistant", reply["content"]),
+        assert [(row["role"], row["content"]) for row in said] == [
             ("user", content),
+            ("assistant", reply["content"]),
         ]
         assert [row["content"] for row in box.world.messages(name)] == [row["content"] for row in said]
         assert (await call(box, "DELETE", f"/chat/{name}"))[:2] == (204, None)

@@ -273,3 +273,13 @@ def test_a_fixed_limit_is_reached_from_a_slow_start(most):
     for _ in range(2 * most):
         limit.answered(0.1, 0.0, limit.now, full=True)
     assert limit.now == most
+
+
+@pytest.mark.parametrize("limit", [LearningLimit(256), FixedLimit(64)], ids=repr)
+def test_answers_that_are_not_typical_count_but_their_time_does_not(limit):
+    for number in range(200):
+        untypical = number % 2 == 0
+        took = 60.0 if untypical else 0.1
+        limit.answered(number, number - took, 1, full=False, is_typical=not untypical)
+    assert limit.latency == pytest.approx(0.1, rel=0.01)
+    assert limit.proven == 1

@@ -37,6 +37,8 @@ POST = Request(path="/stream", method="POST", body=b'{"prompt":"?"}')
 GET = Request(path="/stream")
 HEAD = b"HTTP/1.1 200 So\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
+UNTIL_CLOSED = b"HTTP/1.1 200 So\r\n\r\n"
+"""The head of an answer whose end is that of its connection."""
 
 
 def chunked(data):
@@ -423,6 +425,23 @@ async def test_closing_the_client_ends_a_stream_with_client_closed(where):
             _, error = await (call or collected(chunks))
             await chunks.aclose()
     assert (type(error), error.attempts, error.may_have_happened) == (ClientClosed, 1, True)
+
+
+@pytest.mark.parametrize("head", [HEAD, UNTIL_CLOSED], ids=["chunked", "until closed"])
+@pytest.mark.parametrize("turns", range(25))
+async def test_a_client_closed_in_any_moment_of_the_begin_leaves_nobody_waiting(turns, head):
+    async with Box() as box, wired(box.url) as wire:
+        call = asyncio.create_task(begun(wire))
+        (await box.asked()).write(head)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await wire.aclose()
+            try:
+                came, error = await call
+            except ClientClosed as closed:
+                came, error = b"", closed
+    assert (came, type(error), error.may_have_happened) == (b"", ClientClosed, True)
 
 
 async def test_a_loop_that_ends_ends_its_streams():

@@ -68,14 +68,15 @@ async def _checks(given: Given, store: Place | None, user: str | None) -> AsyncG
     yield found.check
     if given.sandbox:
         yield Check("server", Verdict.OK, "the sandbox, in this process.")
-    root = check_root(given.address(), os.environ, given.dialect)
+    is_fit = found.key is not None
     if not given.sandbox:
+        root = check_root(given.address(), os.environ, given.dialect)
         yield root.check
-    is_fit = found.key is not None and root.root is not None
-    if root.root is not None and not given.sandbox:
-        async for check in probe_network(root.root):
-            is_fit = is_fit and check.verdict is not Verdict.PROBLEM
-            yield check
+        is_fit = is_fit and root.root is not None
+        if root.root is not None:
+            async for check in probe_network(root.root):
+                is_fit = is_fit and check.verdict is not Verdict.PROBLEM
+                yield check
     if is_fit:
         for check in await _of_api(given, found.key, user):
             yield check

@@ -12,13 +12,13 @@ from navtalk_async.cli.options import as_seconds, examples
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put
 from navtalk_async.cli.talk import Talk
+from navtalk_async.dialects.known import dialect_of
 
 if TYPE_CHECKING:
     from navtalk_async.sandbox import Answers, Faults, Sandbox
 
 __all__ = ["sandbox"]
 
-_KEYS: Final = {"llamacloud": "LLAMA_CLOUD_API_KEY"}
 _SCOPES: Final = {"lexicon": " --user user-0"}
 
 # The sandbox is a web server, and all the other commands would wait for its import: so it comes late.
@@ -55,7 +55,7 @@ def _first_steps(box: "Sandbox") -> str:
 
     lines = [box.navtalk_url, f"NAVTALK_API_KEY=any navtalk export out --base-url {box.url}"]
     for name in sorted(apis().keys() - {"navtalk"}):
-        key = _KEYS.get(name, f"{name.upper()}_API_KEY")
+        key = dialect_of(name).key_variable
         command = f"navtalk export out-{name} --api {name}{_SCOPES.get(name, '')}"
         lines += [box.url_of(name), f"{key}=any {command} --base-url {box.url_of(name)}"]
     return "".join(f"{line}\n" for line in lines)

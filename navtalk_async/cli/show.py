@@ -44,6 +44,9 @@ def _write(data: bytes) -> None:
         raise OutputFailed(f"The output cannot be written: {failure.strerror}.") from None
 
 
+PLAIN_TYPES = (None, 0, "text", "user_input")
+
+
 def cell(value: Any) -> str:
     """*value* for a table: one line, and nothing that plays with the terminal."""
     return "" if value is None else visible(str(value).replace("\\", "\\\\"))
@@ -67,6 +70,12 @@ def transcript_text(session: dict[str, Any], messages: Sequence[dict[str, Any]])
     parts = [details_text(session)]
     for message in messages:
         said = [visible(each) for each in (message["content"] or "").replace("\r\n", "\n").split("\n")]
-        parts.append(f"\n{cell(message['role'])}  {cell(message['created_at'])}\n")
+        parts.append(f"\n{'  '.join(filter(None, map(cell, heading(message))))}\n")
         parts += [f"    {each}".rstrip() + "\n" for each in said]
     return "".join(parts)
+
+
+def heading(message: dict[str, Any]) -> list[Any]:
+    """Who said something, what kind of thing it is where it is none like any other, and when."""
+    kind = message["type"]
+    return [message["role"], None if kind in PLAIN_TYPES else kind, message["created_at"]]

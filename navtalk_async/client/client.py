@@ -1,7 +1,8 @@
 """Ask any API: what all clients have in common."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar
@@ -170,6 +171,17 @@ class Client:
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._patience)
+
+    def stream(
+        self, request: Request, refuse: Callable[[Request, Response], object]
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The answer to *request* chunk by chunk, as it comes; for calls that have no method yet. Any answer
+        but a 2xx is given to *refuse*, which raises what it means.
+
+        The client's `timeout` bounds the time until the answer begins, and its `attempt_timeout` the wait for
+        each chunk. It keeps its place in flight until it is left.
+        """
+        return self._wire.stream(request, refuse, self._patience)
 
     def list_sessions(self, **filters: Any) -> Listing[Session]:
         """The sessions that *filters*, named as the API's client names them, let through; None is no filter.

@@ -13,6 +13,9 @@ from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Ses
 
 __all__ = ["Dialect", "filtered", "least", "messages_filtered"]
 
+OF_A_PAGE = frozenset({"limit", "cursor", "offset", "order", "page_token"})
+"""What says how a list is given, and not what is in it."""
+
 
 class Dialect(ABC):
     """How one API speaks. A new one is a subclass in a file of this folder; `known.dialects` finds it there.
@@ -140,7 +143,8 @@ def _given(dialect: Dialect, of: str, ask: Any, filters: Mapping[str, Any]) -> d
     there = _names(ask)
     for name in given:
         if name not in there:
-            some = f"only by {', '.join(there)}" if there else "by nothing"
+            others = [each for each in there if each not in OF_A_PAGE]
+            some = f"only by {' and '.join(others)}" if others else "there are no filters"
             raise ValueError(f"{dialect.name} cannot be asked for {of} by {name}: {some}.")
     return given
 

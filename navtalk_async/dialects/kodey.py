@@ -176,9 +176,9 @@ class Kodey(Dialect):
         return as_record(KodeyMessage, accepted(response, msgspec.Raw, refused))
 
     def read_nothing(self, request: Request, response: Response) -> None:
-        """Nothing, out of the answer to a *request* that says no more than that it was done."""
-        if not 200 <= response.status < 300:
-            raise refused(response)
+        """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less."""
+        if response.body.strip() or not 200 <= response.status < 300:
+            accepted(response, msgspec.Raw, refused)
 
 
 def refused(response: Response) -> ApiError:

@@ -17,7 +17,7 @@ from navtalk_async.dialects.phrases import (
     page_size,
     refusal_fields,
 )
-from navtalk_async.errors import ApiError, RepeatedPage, WrongShape
+from navtalk_async.errors import ApiError, RepeatedPage
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -232,14 +232,16 @@ class Lexicon(Dialect):
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         answer = accepted(response, Chats, refused)
-        return page_of([as_record(LexiconChat, row) for row in answer.chats], request, answer)
+        rows = [as_record(LexiconChat, row) for row in answer.chats]
+        return page_of(rows, request, answer, self.smaller(request))
 
     def read_session(self, request: Request, response: Response) -> LexiconChat:
         return as_record(LexiconChat, accepted(response, msgspec.Raw, refused))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         answer = accepted(response, Said, refused)
-        return page_of([as_record(LexiconMessage, row) for row in answer.messages], request, answer)
+        rows = [as_record(LexiconMessage, row) for row in answer.messages]
+        return page_of(rows, request, answer, self.smaller(request))
 
     def read_deletion(self, request: Request, response: Response) -> LexiconDeletion:
         """What is said of a chat that was deleted."""
@@ -264,23 +266,23 @@ def paged(limit: str, offset: int | None, order: str | None) -> dict[str, str]:
     return {"limit": limit, "offset": str(offset), "order": order}
 
 
-def page_of(rows: list[Any], request: Request, told: Told) -> Page[Any]:
+def page_of(rows: list[Any], request: Request, told: Told, smaller: Request | None) -> Page[Any]:
     """The page of *rows* that answers *request*.
 
     The next one begins behind the rows that came, however many were asked for. It is asked for if it is
     promised, by `has_more` or by `total`: where those contradict each other, as in the reference's own
-    sample, one question too many costs less than rows that are lost.
+    sample, one question too many costs less than rows that are lost. Where nothing came though both promise
+    more, the same is asked for once more as a *smaller* page, and so on: a server that failed for a moment
+    has them then, and one that always says so is left after a few questions.
 
     Raises:
         RepeatedPage: the rows are those of another place.
-        WrongShape: there are no rows, though both promise some.
     """
     asked, total = int(request.params["offset"]), number(told.total)
     reached = asked + len(rows)
     if not rows:
-        if told.has_more is True and total is not None and total > asked:
-            raise WrongShape(f"The answer has no rows after {asked} of {total}, and promises more.")
-        return Page([], total=total)
+        is_promised = told.has_more is True and total is not None and total > asked
+        return Page([], smaller if is_promised else None, total)
     if number(told.offset) not in (asked, None):
         raise RepeatedPage(f"{request.path} was asked for rows from {asked} on, and gave {told.offset}'s.")
     going_on = request.having(offset=str(reached)) if promised(told.has_more, total, reached) else None

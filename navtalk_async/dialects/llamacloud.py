@@ -245,7 +245,7 @@ class LlamaCloud(Dialect):
         session_id: str,
         prompt: str,
         *,
-        index_ids: Sequence[str] = (),
+        index_ids: Sequence[str],
         require_all_indexes: bool | None = None,
         project_id: str | None = None,
         organization_id: str | None = None,

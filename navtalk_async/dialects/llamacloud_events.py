@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from navtalk_async.dialects.phrases import NOT_TO_THE_LETTER
+from navtalk_async.dialects.phrases import NOT_TO_THE_LETTER, whole_surrogates
+from navtalk_async.dialects.sse import ServerSentEvent
 from navtalk_async.models import Kept
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Usage",
     "UserInput",
     "event_of",
+    "streamed_event",
 ]
 
 Number = int | float
@@ -151,6 +153,9 @@ KNOWN: msgspec.json.Decoder[Known] = msgspec.json.Decoder(Known)
 FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
+WAYS = ("delta", "message")
+"""The names that streamed events have; they tell how an event comes, in parts or whole, not what it is."""
+
 TELLING: dict[str, type[ToolCall | ToolResult | Stop]] = {
     "arguments": ToolCall,
     "result": ToolResult,
@@ -160,7 +165,7 @@ TELLING: dict[str, type[ToolCall | ToolResult | Stop]] = {
 
 
 def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
-    """The event that *raw* is; *name* is what a stream calls it, if it is more than how it comes."""
+    """The event that *raw* is; *name* is what a stream calls it."""
     kept = bytes(raw)
     try:
         event = KNOWN.decode(raw)
@@ -168,6 +173,13 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
         return _patiently(kept, name)
     msgspec.structs.force_setattr(event, "kept", kept)
     return event
+
+
+def streamed_event(sent: ServerSentEvent) -> Event:
+    """The event that a stream has *sent*. One whose data is no JSON, or no object, is an unknown one: the
+    stream goes on behind it.
+    """
+    return event_of(whole_surrogates(sent.data), None if sent.type in WAYS else sent.type)
 
 
 def _patiently(raw: bytes, name: str | None) -> Event:

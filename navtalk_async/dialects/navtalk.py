@@ -212,7 +212,7 @@ def refused(response: Response, refusal: Refusal) -> ApiError:
     """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
     error = api_error(response, code=refusal.code, message=refusal.message)
     if isinstance(error, BadRequest):
-        error.may_be_key = True
+        error.suspect_key()
     return error
 
 

@@ -170,6 +170,8 @@ def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
         record = msgspec.json.decode(row, type=kind)
     except NOT_TO_THE_LETTER:
         return patiently(kind, row)
+    if not record.id:
+        raise WrongShape("The answer holds a row without an id.")
     if not kind.__struct_config__.forbid_unknown_fields:
         msgspec.structs.force_setattr(record, "kept", bytes(row))
     return record
@@ -248,7 +250,7 @@ def name_of_a_thing(what: str, text: object) -> str:
     """
     told = str(text) if isinstance(text, UUID) else text
     if not isinstance(told, str) or not told.isprintable() or not told.strip() or told in (".", ".."):
-        raise ValueError(f"{text!r} is not the id of a {what}.")
+        raise ValueError(f"{text!r} cannot be the id of any {what}.")
     return told
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import Protocol
 
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.listing.by_time import ByTime
+from navtalk_async.listing.by_total import OffsetListing
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.models import Page, Place, Request, Session
@@ -48,6 +50,15 @@ def listing_of(
         cut: whether the list may be walked from several places.
         others: see `WideListing`.
     """
+    if dialect.from_offset(request, 0) is not None:
+        return OffsetListing(
+            ask,
+            request,
+            asked_from=partial(dialect.from_offset, request),
+            walkers=walkers if cut else 1,
+            listed=listed,
+            on_doubt=on_doubt,
+        )
     return WideListing(
         ask,
         request,

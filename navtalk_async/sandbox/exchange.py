@@ -42,8 +42,9 @@ class Asked:
         below = path.removeprefix(prefix)
         if below in {"", "/"}:
             return []
-        is_below = path.startswith(f"{prefix}/")
-        return [unquote(step) for step in (below[1:] if is_below else path).split("/")]
+        if not path.startswith(f"{prefix}/"):
+            return ["", path]
+        return [unquote(step) for step in below[1:].split("/")]
 
     def fields(self) -> dict[str, Any]:
         """The JSON object that came as the body, where nothing is an empty one; `Refused` (400) if none."""

@@ -13,7 +13,7 @@ from .exchange import NOTHING, Answered, Asked, Refused, Room, opened
 from .faults import PAGE_FAULTS
 from .routes import Routes
 from .table import Row
-from .translated import role, share, stamped, unknown, user, zoned
+from .translated import following, role, share, stamped, unknown, user, zoned
 from .world import World
 
 NAME: Final = "kodey"
@@ -239,10 +239,9 @@ def _reply(world: World, session_id: str, fields: Mapping[str, Any], room: Room)
         raise Refused(400, "content is required")
     if fields.get("role", "user") != "user":
         raise Refused(400, "role must be user")
-    # Not before what was said last, or the reply would not be the last thing said.
-    now = max(stamped(room.now()), world.last_said(session_id) or "")
-    world.add_message(session_id, content, created_at=now)
-    row = world.add_message(session_id, f"You said: {content}", role=1, created_at=now)
+    for number, text in enumerate((content, f"You said: {content}")):
+        time = following(world.last_said(session_id), room.now())
+        row = world.add_message(session_id, text, role=number, created_at=time)
     return {"chatId": session_id} | _said(row)
 
 

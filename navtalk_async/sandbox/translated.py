@@ -1,6 +1,6 @@
 """From NavTalk's rows to those of the other APIs: what all of them have to say in another way."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
 
@@ -19,6 +19,14 @@ def zoned(time: str | None) -> str | None:
 def stamped(moment: datetime) -> str:
     """The moment as a row has it, ``2024-01-15 10:30:00``."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def following(latest: str | None, moment: datetime) -> str:
+    """When a new message is said: at *moment*, or a second after the *latest*, since ties have no order."""
+    now = stamped(moment)
+    if latest is None or latest < now:
+        return now
+    return (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
 
 
 def role(number: int) -> str:

@@ -80,7 +80,9 @@ class Listed:
         began = asking.now()
         self.round = standing.round or next_round(standing, habits, began, by_time=self._by_time)
         self._goes_on = is_gone_on_with(standing.round, began)
-        self._fresh = fresh_from(self.round, began, habits.settle) if self._goes_on else began + ONE_SECOND
+        # Where no change is told, everything is watched: who was stopped would begin all over again.
+        trusted = habits.settle if self._by_time else max(habits.settle, habits.overlap)
+        self._fresh = fresh_from(self.round, began, trusted) if self._goes_on else began + ONE_SECOND
 
     async def wanted(self) -> AsyncGenerator[Sequence[Wanted], None]:
         """The sessions to fetch, some at a time."""
@@ -223,9 +225,11 @@ def is_gone_on_with(open_round: Round | None, now: datetime) -> bool:
     return began is not None and began <= now
 
 
-def fresh_from(open_round: Round, now: datetime, settle: timedelta) -> datetime:
-    """From when on what was read in a round that was left open need not be read again in it."""
-    return max(as_utc(open_round.began), now - settle)
+def fresh_from(open_round: Round, now: datetime, trusted: timedelta) -> datetime:
+    """From when on what was read in a round that was left open need not be read again in it; what was read so
+    long ago is *trusted*.
+    """
+    return max(as_utc(open_round.began), now - trusted)
 
 
 def listed_from(open_round: Round, overlap: timedelta) -> str | None:

@@ -47,7 +47,11 @@ SHORTEST_PAUSE, LONGEST_FIRST_PAUSE = 0.01, 0.5
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How stubborn to be. With the defaults a call that keeps failing gives up after some 12 seconds."""
+    """How stubborn to be. With the defaults a call that keeps failing gives up after some 12 seconds.
+
+    A call that changes something is only made again where nobody was reached: all else may have happened, or
+    was refused, a 429 included.
+    """
 
     attempts: int = 8
     """The most attempts for a call. 429 answers are waited out and do not count. One answer in ten being

@@ -39,7 +39,7 @@ JSON = {"Content-Type": "application/json"}
 
 FLOWING = {
     "Accept": "text/event-stream, application/json",
-    # What compresses, or takes it apart on its way, holds it back until there is more.
+    # Who compresses holds small pieces back until there are more.
     "Accept-Encoding": "identity",
 }
 

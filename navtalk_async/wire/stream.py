@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from navtalk_async.errors import ApiError, ClientClosed, NavTalkError
+from navtalk_async.errors import ApiError, BrokenBody, ClientClosed, NavTalkError
 from navtalk_async.models import Request, Response
 from navtalk_async.observe import Failed, Observer, Stats, announce
 from navtalk_async.wire.line import Line
@@ -74,13 +74,13 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         self._stats.network_seconds += clock() - began
         if isinstance(chunk, asyncio.CancelledError):
             raise chunk
-        if isinstance(chunk, NavTalkError):
-            self._end()
-            raise self._told(chunk, line)
-        if not chunk:
-            self._end()
-            raise StopAsyncIteration
-        return chunk
+        if isinstance(chunk, bytes) and chunk:
+            return chunk
+        self._end()
+        # Closed by us, an answer of no length ends as if it had come to its end.
+        if isinstance(chunk, NavTalkError) or line.closed:
+            raise self._told(chunk or BrokenBody("The connection was closed."), line)
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Have no more of it: end the connection, and give the place at the gate back."""

@@ -1,0 +1,240 @@
+"""Ask LlamaCloud: `LlamaCloudClient`."""
+
+from collections.abc import Sequence
+from typing import Unpack, cast
+from uuid import UUID
+
+from navtalk_async.client.client import Client, Options
+from navtalk_async.client.event_stream import EventStream
+from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
+from navtalk_async.paging import Listing
+from navtalk_async.wire.wire import Key
+
+__all__ = ["LlamaCloudClient", "Sessions"]
+
+
+class LlamaCloudClient(Client):
+    """A client of LlamaCloud's chat API (source: its reference, "Chat").
+
+        async with LlamaCloudClient() as llama:
+            session = await llama.sessions.create(index_ids=["index-1"])
+            async with llama.sessions.stream(session.id, "What is new?", index_ids=["index-1"]) as events:
+                async for event in events:
+                    print(event.type)
+
+    Arguments:
+        key: see `Client`; by default the environment's `LLAMA_CLOUD_API_KEY`.
+        base_url: by default the environment's `LLAMA_CLOUD_BASE_URL`, or else LlamaCloud's own.
+        project_id, organization_id: whose sessions are meant by every call that does not say; by default
+            the API takes the key's own.
+        options: all others of `Client`.
+
+    Raises:
+        ValueError: see `Client`.
+    """
+
+    dialect: LlamaCloud
+    sessions: "Sessions"
+
+    def __init__(
+        self,
+        key: Key | None = None,
+        *,
+        base_url: str | None = None,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        dialect = LlamaCloud(project_id=project_id, organization_id=organization_id)
+        super().__init__(dialect, key, base_url=base_url, **options)
+
+    def _name_resources(self) -> None:
+        self.sessions = Sessions(self)
+
+
+class Sessions:
+    """The chat sessions of a project.
+
+    What every call takes: *project_id* and *organization_id*, by default those of the client.
+
+    What changes something is asked for once. Where that fails, the error's `may_have_happened` tells whether
+    it may have been done all the same.
+    """
+
+    def __init__(self, client: LlamaCloudClient) -> None:
+        self._client = client
+
+    def list(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> Listing[LlamaCloudSession]:
+        """All sessions, without their events (`GET /api/v1/chat`); the order is not documented.
+
+        Arguments:
+            page_size: sessions a page, 1 to 1,000; default 100. How many a server gives at the most is not
+                documented.
+            page_token: where to begin, as an earlier page gave it.
+
+        Raises:
+            ValueError: a page size out of range; before anything is sent.
+        """
+        listing = self._client.list_sessions(
+            limit=page_size,
+            page_token=page_token,
+            project_id=project_id,
+            organization_id=organization_id,
+        )
+        return cast("Listing[LlamaCloudSession]", listing)
+
+    async def create(
+        self,
+        *,
+        index_ids: Sequence[str] | None = None,
+        shared_access: str | None = None,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> LlamaCloudSession:
+        """A new session (`POST /api/v1/chat`).
+
+        Arguments:
+            index_ids: the indexes it is bound to, for good once its first message is sent; by default none.
+            shared_access: what its share link grants, `"query"` or `"read_only"`; by default, what is usual
+                at the server. Servers of the time before this was there may not take it.
+
+        Raises:
+            ValueError: an id that cannot be one; before anything is sent.
+        """
+        dialect = self._client.dialect
+        request = dialect.create_session(
+            index_ids=index_ids,
+            shared_access=shared_access,
+            project_id=project_id,
+            organization_id=organization_id,
+        )
+        return await self._client.ask(request, dialect.read_session)
+
+    async def get(
+        self,
+        session_id: str | UUID,
+        *,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> LlamaCloudFullSession:
+        """One session with all its events (`GET /api/v1/chat/{session_id}`).
+
+        Raises:
+            ValueError: *session_id* cannot be one; before anything is sent.
+            NotFound: there is none of this id.
+        """
+        dialect = self._client.dialect
+        request = dialect.list_messages(
+            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
+        )
+        return await self._client.ask(request, dialect.read_full_session)
+
+    async def summary(
+        self,
+        session_id: str | UUID,
+        *,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> LlamaCloudSession:
+        """One session as a list has it (`GET /api/v1/chat/{session_id}/summary`).
+
+        Raises:
+            ValueError, NotFound: as for `get`.
+        """
+        dialect = self._client.dialect
+        request = dialect.get_session(
+            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
+        )
+        return await self._client.ask(request, dialect.read_session)
+
+    async def delete(
+        self,
+        session_id: str | UUID,
+        *,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> None:
+        """Delete a session (`DELETE /api/v1/chat/{session_id}`).
+
+        Raises:
+            ValueError, NotFound: as for `get`.
+        """
+        dialect = self._client.dialect
+        request = dialect.delete_session(
+            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
+        )
+        await self._client.ask(request, dialect.read_deleted)
+
+    async def generate_title(
+        self,
+        session_id: str | UUID,
+        first_message: str,
+        *,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> LlamaCloudSession:
+        """Have a session given a title (`POST /api/v1/chat/{session_id}/title`), and get it as a list has it.
+
+        Arguments:
+            first_message: what the title is to be made from.
+
+        Raises:
+            ValueError, NotFound: as for `get`.
+        """
+        dialect = self._client.dialect
+        request = dialect.generate_title(
+            dialect.checked_id(session_id),
+            first_message,
+            project_id=project_id,
+            organization_id=organization_id,
+        )
+        return await self._client.ask(request, dialect.read_session)
+
+    def stream(
+        self,
+        session_id: str | UUID,
+        prompt: str,
+        *,
+        index_ids: Sequence[str],
+        require_all_indexes: bool | None = None,
+        project_id: str | None = None,
+        organization_id: str | None = None,
+    ) -> EventStream:
+        """Say something in a session, and get what happens then, event by event
+        (`POST /api/v1/chat/{session_id}/messages/stream`).
+
+            async with llama.sessions.stream(session.id, "What is new?", index_ids=["index-1"]) as events:
+                async for event in events: ...
+
+        Texts and thoughts come twice: in parts (`TextDelta`, `ThinkingDelta`) as they are made, and whole
+        (`Text`, `Thinking`). The last event is a `Stop`, also where the turn failed (`is_error`).
+
+        Arguments:
+            prompt: what is said, up to 1,000 characters.
+            index_ids: the indexes to answer from, up to 10.
+            require_all_indexes: whether the turn is to fail where one of them cannot be queried; by default,
+                what is usual at the server.
+
+        Raises:
+            ValueError: an id that cannot be one, no prompt, or too much of something; before anything is
+                sent.
+            NotFound: there is no session of this id; when the stream is entered.
+            StreamBroken: it ended before its `Stop`; its `events` are all that came.
+        """
+        dialect = self._client.dialect
+        request = dialect.stream(
+            dialect.checked_id(session_id),
+            prompt,
+            index_ids=index_ids,
+            require_all_indexes=require_all_indexes,
+            project_id=project_id,
+            organization_id=organization_id,
+        )
+        return EventStream(self._client.stream(request, dialect.refuse))
