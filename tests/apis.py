@@ -54,8 +54,6 @@ class Api:
     """What of that it finds only in sessions that go on."""
     reads_again: Callable[[dict], bool] = lambda _: False
     """Whether the messages of a session are read in every round, although nothing shows in its row."""
-    goes_on: bool = False
-    """Whether a listing that was stopped goes on where it was, and does not begin again."""
     wrong_key: type[NavTalkError] = AccessDenied
 
     def __str__(self):
@@ -121,7 +119,6 @@ NAVTALK = Api(
     },
     of_open=CHANGES,
     reads_again=lambda session: session["endTime"] is None,
-    goes_on=True,
     wrong_key=BadRequest,
 )
 

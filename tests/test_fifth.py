@@ -10,8 +10,8 @@ import navtalk_async
 
 TESTS = Path(__file__).parent
 LAWS = (
-    "in_order or walked_wide or refusal or wrong_key or now_and_then or stopped_at or after_every or deleted_at "
-    "or a_file_has or the_command"
+    "whatever_the_server_answers or walked_wide or refusal or stopped_at or after_every or a_file_has "
+    "or exports_verifies"
 )
 
 
