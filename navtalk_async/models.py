@@ -28,6 +28,7 @@ __all__ = [
     "Session",
     "SessionStatus",
     "Transcript",
+    "as_fields",
     "as_utc",
     "as_word",
     "beyond_columns",
@@ -140,16 +141,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What the API's object holds beyond our attributes, by the API's names."""
+        """What the API's object holds beyond our attributes, by the API's names; what is no object is the
+        field `value`.
+        """
         if self.kept is msgspec.UNSET:
             return {}
-        return sort_out(type(self), msgspec.json.decode(self.kept))[1]
+        return sort_out(type(self), as_fields(msgspec.json.decode(self.kept)))[1]
 
 
-def beyond_columns(kind: type[Record], fields: dict[str, Any]) -> dict[str, Any]:
-    """Those *fields* of an API's object that a store has no column for."""
+def as_fields(value: Any) -> dict[str, Any]:
+    """*value* as the fields of an object; what is none is the only field of one, `value`."""
+    return value if isinstance(value, dict) else {"value": value}
+
+
+def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
+    """What a store has no column for in *value*, an API's object; what is no object is the field `value`."""
     columns = Session.__struct_fields__ if issubclass(kind, Session) else Message.__struct_fields__
-    return sort_out(kind, fields, columns)[1]
+    return sort_out(kind, as_fields(value), columns)[1]
 
 
 def sort_out(
@@ -157,8 +165,8 @@ def sort_out(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The *fields* of an API's object that *kind* has attributes for, by attribute, and all the others.
 
-    A value that its attribute cannot hold is among the others, and the attribute is None. Only attributes
-    *among* those named count, if any are.
+    A value that its attribute cannot hold is among the others, and the attribute is None; an id that is a
+    whole number is its text. Only attributes *among* those named count, if any are.
     """
     values: dict[str, Any] = {}
     others = dict(fields)
@@ -166,7 +174,9 @@ def sort_out(
         if field.name == "kept" or (among is not None and field.name not in among):
             continue
         found = others.pop(field.encode_name, None)
-        if isinstance(found, float) and found.is_integer():
+        if field.name == "id" and type(found) is int:
+            found = str(found)
+        elif isinstance(found, float) and found.is_integer():
             found = int(found)
         try:
             values[field.name] = msgspec.convert(found, field.type)

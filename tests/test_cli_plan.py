@@ -57,6 +57,18 @@ async def test_a_plan_tells_how_much_is_kept_already(tmp_path):
         assert "40 sessions with 80 messages are kept already" in done.out
 
 
+async def test_a_session_whose_messages_cannot_be_had_is_left_out_of_the_estimate():
+    async with Sandbox(World(12, messages=4), answers=Answers(cursor_on_last_page=False)) as box:
+        box.fail_next("400", 1000, f"sessionId={box.world.sessions[3]['id']}")
+        done = await navtalk("plan", "--json", box=box)
+        assert done.code == 0
+        told = done.rows[0]["estimate"]
+        assert (told["sampled"], told["unasked"], told["messages"]) == (11, 1, 48)
+        assert "could not be had: 1 session." in (await navtalk("plan", box=box)).out
+        box.fail_next("400", 1000, "sessionId")
+        assert (await navtalk("plan", box=box)).code == 4
+
+
 async def test_a_plan_of_nothing_is_a_plan():
     async with Sandbox(World(0)) as box:
         done = await navtalk("plan", box=box)

@@ -117,6 +117,20 @@ async def test_a_stale_session_is_named_and_a_sync_brings_it_up_to_date(out, box
     assert few.rows[0]["checked"]["asked"] == 2
 
 
+async def test_a_session_that_the_api_does_not_give_is_named_and_the_others_verified(out, box):
+    bad = box.world.sessions[0]["id"]
+    box.fail_next("400", 1000, bad)
+    done = await navtalk("verify", out, "--remote", "100%", "--json", box=box)
+    assert done.code == done.rows[0]["exit_code"] == 3
+    assert done.rows[0]["findings"] == []
+    assert done.rows[0]["checked"]["unasked"] == 1
+    assert done.rows[0]["checked"]["asked"] == len(box.world.sessions) - 1
+    assert bad in done.err
+    assert "nothing is wrong with what could be looked at" in done.err
+    damage(out / "transcripts.jsonl")
+    assert (await navtalk("verify", out, "--remote", "100%", box=box)).code == 6
+
+
 async def test_a_server_that_fails_is_told_after_what_was_found(out, box):
     damage(out / "transcripts.jsonl")
     async with Sandbox(box.world, faults=Faults.parse("500=100%")) as broken:

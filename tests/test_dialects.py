@@ -549,10 +549,23 @@ def test_a_missing_field_is_none(field):
     assert json.loads(row.raw) == {name: value for name, value in MESSAGE.items() if name != field}
 
 
-@pytest.mark.parametrize("row", [{}, {"id": None}, {"id": ""}, {"id": 7}, [], "row"])
+@pytest.mark.parametrize("row", [{}, {"id": None}, {"id": ""}, {"id": True}, {"id": 7.0}, [], "row"])
 def test_a_row_that_cannot_be_told_from_others_is_of_the_wrong_shape(row):
     with pytest.raises(WrongShape):
         sessions(page_of(SESSION, row))
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_an_id_that_is_a_whole_number_is_its_text(number):
+    [session] = sessions(page_of(SESSION | {"id": number})).items
+    [message] = messages(page_of(MESSAGE | {"id": number})).items
+    for read, row, again in (
+        (session, SESSION, NavTalk().session_of(session.raw)),
+        (message, MESSAGE, NavTalk().message_of(message.raw, "", 0)),
+    ):
+        assert (read.id, again) == (str(number), read)
+        assert json.loads(read.raw) == row | {"id": number}
+        assert read.extra == {}
 
 
 def test_deep_nesting_is_an_error_of_ours():

@@ -88,7 +88,7 @@ def chats(body, status=200, headers=()):
 
 
 def chat(body, status=200, headers=()):
-    return KODEY.read_session(KODEY.get_session("c"), answer(body, status, headers))
+    return KODEY.read_chat(KODEY.get_session("c"), answer(body, status, headers))
 
 
 def messages(body, status=200, headers=()):
@@ -327,6 +327,15 @@ def test_whatever_a_row_holds_is_kept(row):
     assert json.loads(messages({"messages": [row]}).items[0].raw) == row
 
 
+@pytest.mark.parametrize("number", [0, 17, -1, 2**70])
+def test_an_id_that_is_a_whole_number_is_its_text(number):
+    for row in (
+        chats({"chats": [{"id": number}]}).items[0],
+        messages({"messages": [{"id": number}]}).items[0],
+    ):
+        assert (row.id, json.loads(row.raw), row.extra) == (str(number), {"id": number}, {})
+
+
 @given(objects)
 def test_a_value_is_an_attribute_or_extra_and_never_lost(row):
     found = chats({"chats": [row]}).items[0]
@@ -360,8 +369,8 @@ def test_an_answer_without_a_body_is_no_json(read):
         b'"OK"',
         b"{}",
         b'{"items":[]}',
-        b'{"chats":{"0":1},"messages":{"0":1},"id":7}',
-        b'{"chats":[{"id":7}],"messages":[{"id":7,"createdAt":null}],"id":null}',
+        b'{"chats":{"0":1},"messages":{"0":1},"id":true}',
+        b'{"chats":[{"id":true}],"messages":[{"id":[7],"createdAt":null}],"id":null}',
         b'{"chats":[null],"messages":[[]],"id":""}',
         b"[" * 100_000,
     ],

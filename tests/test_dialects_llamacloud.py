@@ -39,6 +39,7 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
+from navtalk_async.export.rows import extra
 from navtalk_async.models import Request, Response, beyond_columns, moment_of
 from navtalk_async.store.rows import content_hash
 
@@ -425,6 +426,23 @@ def test_a_message_has_beside_its_columns_what_its_event_has():
     assert beyond[3] == CALL
 
 
+@given(st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.lists(st.integers(0, 9)))
+def test_what_is_no_object_among_the_events_costs_none_of_the_others(odd):
+    odd = json.loads(raw(odd))
+    first, read, last = messages({"events": [EVENTS[0], odd, EVENTS[6]]}).items
+    assert (first.id, last.id, last.content) == (f"{ID}:0", f"{ID}:2", EVENTS[6].get("content"))
+    assert (read.type, read.role, read.content, read.extra) == (None, None, None, {"value": odd})
+    assert json.loads(read.raw) == odd
+    assert LLAMA.message_of(read.raw, ID, 1) == read
+    assert extra(read.raw.decode(), LlamaCloudMessage) == {"extra": {"value": odd}}
+    assert full(LEAST | {"events": [odd]}).events == [UnknownEvent(type=None, raw=read.raw)]
+
+
+def test_a_session_whose_id_is_a_number_has_its_text():
+    read = LLAMA.session_of(raw(NEW | {"session_id": 17}))
+    assert (read.id, json.loads(read.raw)) == ("17", NEW | {"session_id": 17})
+
+
 def test_an_id_that_an_event_may_once_have_is_no_id_of_ours():
     read = LLAMA.message_of(raw(EVENTS[0] | {"id": "event-1"}), ID, 3)
     assert (read.id, read.extra) == (f"{ID}:3", {"id": "event-1"})
@@ -550,8 +568,8 @@ def test_what_is_no_json_is_told(read, body):
         b"7",
         b'{"detail":"Not Found"}',
         b'{"items":{"0":1},"next_page_token":7,"events":"none"}',
-        b'{"items":[{"session_id":7}],"session_id":7,"events":[7]}',
-        b'{"items":[{"session_id":null}],"session_id":null,"events":[[]]}',
+        b'{"items":[{"session_id":""}],"session_id":"","events":7}',
+        b'{"items":[{"session_id":null}],"session_id":null,"events":{}}',
         b'{"items":' + b"[" * 100_000 + b"]" * 100_000 + b',"session_id":7,"events":null}',
     ],
 )

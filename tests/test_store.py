@@ -232,11 +232,21 @@ async def test_two_readings_of_a_session_that_end_at_once_are_kept_one_after_the
     assert await ids(store) == [1, 2]
 
 
-async def test_a_message_that_two_sessions_claim_is_kept_once(store):
+async def said(store):
+    """What each session says, by the ids of its messages."""
+    return [[row.id for row in each.messages] for each in await everything(store)]
+
+
+async def test_messages_of_two_sessions_may_have_the_same_ids(store):
+    a, b = message(5).id, message(6).id
     await journal(store, session(1), session(2))
-    await store.keep("default", [fetched(session(1), 5), fetched(session(2), 5)])
-    one, other = await everything(store)
-    assert (one.messages, [row.session_id for row in other.messages]) == ([], [session(2).id])
+    await store.keep("default", [fetched(session(1), 5, 6), fetched(session(2), 5, 6)])
+    assert await said(store) == [[a, b], [a, b]]
+    await store.keep("default", [fetched(session(1), 6, minutes=1)])
+    assert await said(store) == [[b], [a, b]]
+    await store.keep("default", [fetched(session(2), minutes=1)])
+    await store.keep("default", [fetched(session(1), 5, 6, minutes=2)])
+    assert await said(store) == [[a, b], []]
 
 
 async def test_a_project_of_which_nothing_came_is_not_bound_to_its_filters(store):

@@ -190,6 +190,33 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
         assert (about.rounds, about.last_run) == (3, None)
 
 
+async def test_an_archive_of_the_third_version_is_gone_on_with(path):
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        await journal(store, session(1), session(2))
+        await store.keep("default", [fetched(session(1), 1, 2)])
+        before = await everything(store)
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("messages", "sync_gone"):
+            [(made,)] = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,))
+            old = made.replace(table, f"old_{table}", 1).replace("(project, session_id, id)", "(project, id)")
+            db.executescript(
+                f"{old}; INSERT INTO old_{table} SELECT * FROM {table}; DROP TABLE {table};"
+                f"ALTER TABLE old_{table} RENAME TO {table};"
+            )
+        db.executescript(
+            "CREATE INDEX messages_in_order ON messages (project, session_id, position);"
+            "PRAGMA user_version = 3;"
+        )
+    async with SqliteStore(path) as store:
+        assert await everything(store) == before
+        await store.claim("default", api="navtalk", scope="{}")
+        # What one session says in a message of the same id is no other's any more.
+        await store.keep("default", [fetched(session(2), 1)])
+        assert [len(each.messages) for each in await everything(store)] == [2, 1]
+        assert await store.flaws("default") == []
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_this_one(tmp_path, version):
     old_archive(tmp_path / "old.db", version, following=None)

@@ -17,7 +17,7 @@ from postgres_box import new_schema
 
 from navtalk_async import NavTalkClient, failpoints
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch
 from navtalk_async.export.export import write_files
 from navtalk_async.export.manifest import canonical, read_manifest
 from navtalk_async.sandbox import Sandbox, World
@@ -29,7 +29,8 @@ from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.sync import Scope, sync
 from navtalk_async.verify import Cure, Report, verify_export, verify_remote, verify_store
 from navtalk_async.verify.archive import Since, judge_archive
-from navtalk_async.verify.remote import differences, places_of
+from navtalk_async.verify.remote import MANY, Unasked, differences, places_of
+from navtalk_async.wire.retry import Retry
 
 SESSIONS = 24
 FLIPS = 120
@@ -475,7 +476,7 @@ async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
 async def remote(folder, box, percent=100.0, **options):
     report = Report()
     async with (
-        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        NavTalkClient("k", base_url=box.navtalk_url, retry=Retry(attempts=2, base_seconds=0.01)) as nt,
         SqliteReader(folder / "archive.db") as reader,
     ):
         await verify_remote(nt, reader, report, percent=percent, **options)
@@ -492,6 +493,41 @@ async def test_an_archive_that_is_up_to_date_is_as_the_api_has_it(out):
         report = await remote(out, box)
         assert told(report) == report.notes == []
         assert report.checked.asked == SESSIONS
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_session_that_the_api_does_not_give_costs_none_of_the_others(out, count):
+    async with Sandbox(world()) as box:
+        bad, stale = completed(box)[:count], completed(box)[-1]
+        box.world.add_message(stale, "too late")
+        for each in bad:
+            box.fail_next("500", 1000, each)
+        report = await remote(out, box)
+        assert [stale in each for each in told(report)] == [True]
+        assert (report.checked.asked, report.checked.unasked) == (SESSIONS - count, count)
+        [note] = report.notes
+        assert f"{count} of {SESSIONS} sessions could not be asked for" in note
+        assert sum(each in note for each in bad) == min(count, 3)
+        assert "ServerError" in note
+        assert ("and 2 more" in note) == (count == 5)
+
+
+async def test_a_server_that_gives_no_session_is_an_error(out):
+    async with Sandbox(world()) as box:
+        box.fail_next("500", 1000)
+        with pytest.raises(ServerError):
+            await remote(out, box)
+
+
+def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more():
+    some, error = Unasked("default"), ServerError("The server answered 500.")
+    for each in range(MANY - 1):
+        some.add(str(each), error)
+    some.in_a_row = 0
+    for each in range(MANY - 1):
+        some.add(str(each), error)
+    with pytest.raises(ServerError):
+        some.add("the last", error)
 
 
 STALE = {

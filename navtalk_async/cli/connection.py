@@ -41,6 +41,8 @@ class Connection:
     """A client yet to be made."""
 
     api: str
+    whose: dict[str, str | None]
+    """The options of the dialect."""
     key: Key = field(repr=False)
     base_url: str | None
     sandbox: bool
@@ -62,7 +64,7 @@ class Connection:
             base_url = await stack.enter_async_context(_sandbox(self.api)) if self.sandbox else self.base_url
             with as_usage_error():
                 client = Client(
-                    dialect_of(self.api),
+                    dialect_of(self.api, **self.whose),
                     self.key if key_renewed else self.key.text,
                     base_url=base_url,
                     concurrency=self.concurrency,
@@ -102,6 +104,10 @@ def as_usage_error() -> Iterator[None]:
 
 CONNECTION_OPTIONS = with_options(
     click.option("--api", type=click.Choice(list(dialects())), default="navtalk", help="Which API to ask."),
+    click.option("--project-id", metavar="ID", help="Which of LlamaCloud's projects [the key's own]."),
+    click.option(
+        "--organization-id", metavar="ID", help="Which of LlamaCloud's organizations [the key's own]."
+    ),
     click.option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]"),
     click.option("--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network."),
     click.option(
@@ -138,6 +144,8 @@ class Given:
     """The options of the connection as they were given; a key is looked for when it is asked for."""
 
     api: str
+    project_id: str | None
+    organization_id: str | None
     base_url: str | None
     sandbox: bool
     api_key_file: Path | None
@@ -181,6 +189,7 @@ class Given:
             talk.hide(key.text)
         connection = Connection(
             api=self.api,
+            whose={"project_id": self.project_id, "organization_id": self.organization_id},
             key=key,
             base_url=self.address().url,
             sandbox=self.sandbox,

@@ -19,13 +19,14 @@ from navtalk_async.cli.scope import check_scope, takes_scope
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.talk import counted, visible
 from navtalk_async.client import Client
-from navtalk_async.errors import NotFound
+from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
 from navtalk_async.pool import SessionPool, Width
 from navtalk_async.store.rows import iso
 from navtalk_async.sync import Scope
+from navtalk_async.sync.fetch import OF_THE_RUN
 
 __all__ = ["Estimate", "Listed", "Sample", "Sampled", "estimate", "plan", "plan_sentences"]
 
@@ -83,7 +84,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What it would take to get everything."""
 
     sampled: int
-    """How many sessions were asked for their messages."""
+    """How many sessions were asked for their messages, and gave them."""
+    unasked: int = 0
+    """How many were asked for them, and could not be had."""
     messages: int
     requests: int
     listing_requests: int
@@ -95,9 +98,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     minutes: float
 
 
-def estimate(listed: Listed, sampled: Sequence[Sampled], *, seconds: float, rate: float | None) -> Estimate:
+def estimate(
+    listed: Listed, sampled: Sequence[Sampled], *, seconds: float, rate: float | None, unasked: int = 0
+) -> Estimate:
     """What all of *listed* takes, if those *sampled*, which took so many *seconds*, are like the others;
-    *rate* is a bound of requests a second.
+    *rate* is a bound of requests a second, and *unasked* how many could not be had.
     """
     count = max(1, len(sampled))
     asked = sum(one.requests for one in sampled)
@@ -109,6 +114,7 @@ def estimate(listed: Listed, sampled: Sequence[Sampled], *, seconds: float, rate
         pace = min(pace, rate)
     return Estimate(
         sampled=len(sampled),
+        unasked=unasked,
         messages=round(sum(one.messages for one in sampled) / count * listed.sessions),
         requests=requests,
         listing_requests=listed.requests,
@@ -156,9 +162,9 @@ def plan(
             async with counting(shell.talk, shell.progress, what=what, count=count):
                 await _list(client, shell, scope, listing=listing, listed=listed, sample=sample)
                 began = perf_counter()
-                sampled = await _ask(client, shell, scope, sample.ids)
+                sampled, unasked = await _ask(client, shell, scope, sample.ids)
                 seconds = perf_counter() - began
-            told = estimate(listed, sampled, seconds=seconds, rate=shell.connection.rate)
+            told = estimate(listed, sampled, seconds=seconds, rate=shell.connection.rate, unasked=unasked)
         kept = None if store is None else await _kept(store, project)
         if shell.as_json:
             await put_json(
@@ -199,9 +205,14 @@ async def _list(
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -> list[Sampled]:
-    """What the messages of some sessions took."""
+async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -> tuple[list[Sampled], int]:
+    """What the messages of some sessions took, and how many of these could not be had.
+
+    Raises:
+        NavTalkError: the API cannot be asked, or not for any of them.
+    """
     dialect = client.dialect
+    errors: list[NavTalkError] = []
 
     async def ask(session_id: str) -> Sampled | None:
         requests = messages = empty = 0
@@ -215,13 +226,21 @@ async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -
                     empty += not page.items and requests > 1
         except NotFound:
             return None  # It vanished since it was listed.
+        except OF_THE_RUN:
+            raise
+        except NavTalkError as error:
+            errors.append(error)
+            return None
         return Sampled(requests, messages, empty)
 
     async def batch() -> AsyncGenerator[Sequence[str], None]:
         yield ids
 
     async with FanOut(ask, batch(), at_once=Width(client, shell.connection.concurrency)) as answers:
-        return [each async for each in answers if each is not None]
+        sampled = [each async for each in answers if each is not None]
+    if errors and not sampled:
+        raise errors[0]
+    return sampled, len(errors)
 
 
 async def _kept(store: Place, project: str) -> dict[str, int]:
@@ -241,6 +260,8 @@ def plan_sentences(listed: Listed, told: Estimate, kept: dict[str, int] | None) 
         f"About {counted(told.requests, 'request')}: {parts}.",
         f"About {told.minutes:.1f} minutes, at the pace just measured: {pace}.",
     ]
+    if told.unasked:
+        lines.append(f"Left out, since their messages could not be had: {counted(told.unasked, 'session')}.")
     if told.cursors_on_last_pages:
         lines.append(
             "The server puts a cursor on last pages, which cost a request more each; --short-pages audit "

@@ -49,7 +49,8 @@ def verify(*, given: Given, where: Place, quick: bool, remote: float | None, pro
     """Find out whether anything is lost, doubled, out of order or damaged.
 
     DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
-    is changed. Exit code 6 says that something was found.
+    is changed. Exit code 6 says that something was found; 3 that nothing was, but not every session that was
+    to be asked for again could be had.
     """
     folder = where if isinstance(where, Path) and where.is_dir() else None
     if folder is not None and not any((folder / name).exists() for name in (MANIFEST, ARCHIVE)):
@@ -73,13 +74,20 @@ def verify(*, given: Given, where: Place, quick: bool, remote: float | None, pro
                 await judge()
         except NavTalkError as failure:
             error = failure
-        code = exit_code(error) if error is not None else Exit.UNVERIFIED if report.findings else Exit.OK
+        code = exit_code(error) if error is not None else verdict_code(report)
         await _tell(told(where), report, code, talk, quick=quick, as_json=given.as_json, error=error)
         if error is not None:
             raise error
         return code
 
     return run(work(), talk)
+
+
+def verdict_code(report: Report) -> Exit:
+    """What to exit with after a verification that came to its end."""
+    if report.findings:
+        return Exit.UNVERIFIED
+    return Exit.PARTIAL if report.checked.unasked else Exit.OK
 
 
 async def _verify_alone(place: Place, report: Report, *, quick: bool, project: str | None) -> None:
@@ -168,6 +176,9 @@ def sentences(where: str, report: Report, *, is_whole: bool) -> list[str]:
         )
     if checked.asked:
         parts.append(f"{counted(checked.asked, 'session')} asked for again")
+    if checked.unasked:
+        parts.append(f"{counted(checked.unasked, 'session')} that could not be had")
     looked = f" Looked at: {'; '.join(parts)}." if parts else ""
     verdict = f"{len(found):,} wrong" if found else "nothing is wrong"
-    return [*lines, f"{where}: {verdict}.{looked}"]
+    so_far = " with what could be looked at" if checked.unasked and not found else ""
+    return [*lines, f"{where}: {verdict}{so_far}.{looked}"]

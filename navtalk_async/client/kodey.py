@@ -70,7 +70,7 @@ class Chats:
                 `upgrade_instructions` how to get one that may.
         """
         request = self._client.dialect.create_chat(agent_id, user_id, metadata)
-        return await self._client.ask(request, self._client.dialect.read_session)
+        return await self._client.ask(request, self._client.dialect.read_chat)
 
     def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
         """All chats, in one answer (`GET /chat`); the order is not documented.
@@ -92,7 +92,8 @@ class Chats:
             ValueError: *chat_id* cannot be one; before anything is sent.
             NotFound: there is none of this id for the key.
         """
-        return cast("KodeyChat", await self._client.get_session(chat_id))
+        dialect = self._client.dialect
+        return await self._client.ask(dialect.get_session(dialect.checked_id(chat_id)), dialect.read_chat)
 
     async def delete(self, chat_id: str | UUID) -> None:
         """Delete a chat (`DELETE /chat/:chatId`); it is asked for once, as in `create`.

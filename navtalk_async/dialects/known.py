@@ -2,7 +2,7 @@
 
 from functools import cache
 from importlib import import_module
-from inspect import isabstract
+from inspect import isabstract, signature
 from pkgutil import iter_modules
 
 from navtalk_async import dialects as folder
@@ -18,16 +18,19 @@ def dialects() -> dict[str, type[Dialect]]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != "navtalk", item[0])))
 
 
-def dialect_of(api: str) -> Dialect:
-    """The dialect of *api*.
+def dialect_of(api: str, **options: str | None) -> Dialect:
+    """The dialect of *api*, made with those *options* that are not None.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or it has no such option.
     """
     found = dialects().get(api)
     if found is None:
         raise ValueError(f"{api!r} is no API we know; there are {', '.join(dialects())}.")
-    return found()
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - signature(found).parameters.keys():
+        raise ValueError(f"{found.name} knows no {name}.")
+    return found(**given)
 
 
 @cache

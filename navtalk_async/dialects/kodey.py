@@ -52,7 +52,7 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
 class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat with an agent. It has no status and no end: more may be said in it at any time."""
 
-    seldom = frozenset({"messages", "metadata", "teamId", "userId"})
+    seldom = frozenset({"teamId"})
 
     status: SessionStatus | str | None = msgspec.field(default=None, name="·status")
     started: str | None = msgspec.field(default=None, name="createdAt")
@@ -165,6 +165,13 @@ class Kodey(Dialect):
         return Page([as_record(KodeyChat, row) for row in rows])
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:
+        """A chat as the list has it, without the messages that its own page may hold."""
+        fields = accepted(response, dict[str, Any], refused)
+        fields.pop("messages", None)
+        return as_record(KodeyChat, msgspec.json.encode(fields))
+
+    def read_chat(self, request: Request, response: Response) -> KodeyChat:
+        """A chat, with whatever its own page holds."""
         return as_record(KodeyChat, accepted(response, msgspec.Raw, refused))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:

@@ -30,7 +30,7 @@ from navtalk_async.dialects.phrases import (
     page_size,
 )
 from navtalk_async.errors import ApiError
-from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, sort_out
+from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, as_fields, sort_out
 
 __all__ = [
     "MOST_INDEXES",
@@ -304,14 +304,14 @@ class LlamaCloud(Dialect):
         raise refusal(response)
 
     def message_of(self, raw: bytes | msgspec.Raw, session_id: str, position: int) -> LlamaCloudMessage:
-        """The message that the event *raw* is, at that *position* of that session.
+        """The message that the event *raw* is, at that *position* of that session; what is no object is one
+        of no type.
 
         Raises:
-            DecodeFailed: it is no object.
+            DecodeFailed: it is no JSON.
         """
         event = event_of(raw)
-        fields = loads(bytes(raw), dict[str, Any])
-        content = fields.get("content")
+        content = as_fields(loads(bytes(raw), Any)).get("content")
         return LlamaCloudMessage(
             id=f"{session_id}:{position}",
             role=ROLES.get(event.type or ""),

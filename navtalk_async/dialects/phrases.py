@@ -178,7 +178,8 @@ def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
 
 
 def patiently(kind: type[R], row: bytes | msgspec.Raw) -> R:
-    """One *row* that does not fit *kind* to the letter: what fits is taken, the rest is kept in `raw`.
+    """One *row* that does not fit *kind* to the letter: what fits is taken, the rest is kept in `raw`. An id
+    that is a whole number is its text.
 
     Raises:
         WrongShape: it is no object, or has no id; without one it could not be told from another row.

@@ -73,9 +73,9 @@ ON CONFLICT (project, id) DO UPDATE SET
 PUT_MESSAGES = f"""
 INSERT INTO messages
 SELECT * FROM {lists("bigint" if name == "position" else "text" for name in MessageRow._fields)}
-ON CONFLICT (project, id) DO UPDATE SET
-    session_id = excluded.session_id, position = excluded.position, role = excluded.role,
-    type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+ON CONFLICT (project, session_id, id) DO UPDATE SET
+    position = excluded.position, role = excluded.role, type = excluded.type,
+    content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
 """
 
 PUT_PENDING = f"""
@@ -122,11 +122,13 @@ WHERE y.project = $1 AND y.session_id = ANY($2) AND y.messages IS DISTINCT FROM 
 ORDER BY m.session_id, m.position
 """
 
+THE_MESSAGES = "project = $1 AND (session_id, id) IN (SELECT * FROM unnest($2::text[], $3::text[]))"
+
 PUT_GONE = f"""
 INSERT INTO sync_gone ({", ".join(MessageRow._fields)}, gone_at)
-SELECT {", ".join(MessageRow._fields)}, $3 FROM messages WHERE project = $1 AND id = ANY($2)
-ON CONFLICT (project, id) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in (*MessageRow._fields[2:], "gone_at"))}
+SELECT {", ".join(MessageRow._fields)}, $4 FROM messages WHERE {THE_MESSAGES}
+ON CONFLICT (project, session_id, id) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in (*MessageRow._fields[3:], "gone_at"))}
 """
 
 PUT_FAILED = """
@@ -365,17 +367,15 @@ class PostgresStore(PostgresReader):
         return MessageCounts.all(each.counts for _, each in found)
 
     async def _put_messages(self, change: Transaction, project: str, made: Sequence[Rewrite]) -> None:
-        gone = [written_id(row.id) for each in made for row in each.gone]
-        if gone:
-            await change.write(PUT_GONE, project, gone, instant(datetime.now(UTC)))
-            await change.write("DELETE FROM messages WHERE project = $1 AND id = ANY($2)", project, gone)
-        # Should two sessions claim a message, the last one has it; one statement cannot write it twice.
-        put = {row.id: row for each in made for row in each.put}
-        await change.write_all(PUT_MESSAGES, [written_message(row) for row in put.values()])
+        gone = places_of(row for each in made for row in each.gone)
+        if any(gone):
+            await change.write(PUT_GONE, project, *gone, instant(datetime.now(UTC)))
+            await change.write(f"DELETE FROM messages WHERE {THE_MESSAGES}", project, *gone)
+        put = [row for each in made for row in each.put]
+        await change.write_all(PUT_MESSAGES, [written_message(row) for row in put])
         if put:
             # Some may have come back.
-            came = [written_id(each) for each in put]
-            await change.write("DELETE FROM sync_gone WHERE project = $1 AND id = ANY($2)", project, came)
+            await change.write(f"DELETE FROM sync_gone WHERE {THE_MESSAGES}", project, *places_of(put))
 
     async def _fail(self, project: str, failures: Sequence[Failed]) -> None:
         async with self._change(project, "fail") as change:
@@ -408,6 +408,12 @@ class PostgresStore(PostgresReader):
                 watermark = GREATEST(watermark, $3) WHERE project = $1""",
                 *(project, as_json(run), reached),
             )
+
+
+def places_of(rows: Iterable[MessageRow]) -> tuple[list[str], list[str]]:
+    """The sessions and the ids of messages, as they are written, a list each."""
+    found = [(written_id(row.session_id), written_id(row.id)) for row in rows]
+    return [session_id for session_id, _ in found], [name for _, name in found]
 
 
 async def _journalled(

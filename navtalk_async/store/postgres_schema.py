@@ -2,7 +2,7 @@
 
 __all__ = ["NAMES", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """That of the same tables in SQLite."""
 
 # What is compared and ordered is so by its bytes, as in SQLite, whatever the database's own order is.
@@ -32,7 +32,7 @@ CREATE TABLE sync_seen (
 CREATE TABLE sync_gone (
     project {WORD} NOT NULL, id {WORD} NOT NULL, session_id {WORD} NOT NULL, position BIGINT NOT NULL,
     role TEXT, type TEXT, content TEXT, created_at {WORD}, raw TEXT NOT NULL, gone_at {WORD} NOT NULL,
-    PRIMARY KEY (project, id)
+    PRIMARY KEY (project, session_id, id)
 );
 CREATE TABLE sessions (
     project {WORD} NOT NULL, id {WORD} NOT NULL, api TEXT NOT NULL,
@@ -45,7 +45,7 @@ CREATE INDEX sessions_in_order ON sessions (project, start_time NULLS FIRST, id)
 CREATE TABLE messages (
     project {WORD} NOT NULL, id {WORD} NOT NULL, session_id {WORD} NOT NULL, position BIGINT NOT NULL,
     role TEXT, type TEXT, content TEXT, created_at {WORD}, raw TEXT NOT NULL,
-    PRIMARY KEY (project, id)
+    PRIMARY KEY (project, session_id, id)
 );
 CREATE INDEX messages_in_order ON messages (project, session_id, position);
 INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});
@@ -59,5 +59,11 @@ NAMES = (
 )
 """What `SCHEMA` makes, and must not find."""
 
-UPGRADES: dict[int, str] = {}
+UPGRADES = {
+    3: """
+    ALTER TABLE messages DROP CONSTRAINT messages_pkey, ADD PRIMARY KEY (project, session_id, id);
+    ALTER TABLE sync_gone DROP CONSTRAINT sync_gone_pkey, ADD PRIMARY KEY (project, session_id, id);
+    UPDATE sync_schema SET version = 4;
+    """,
+}
 """What makes a version into the next one."""

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from navtalk_async.errors import StoreUnreachable
@@ -60,10 +61,13 @@ ON CONFLICT (project, id) DO UPDATE SET
 
 PUT_MESSAGES = """
 INSERT INTO messages VALUES {rows}
-ON CONFLICT (project, id) DO UPDATE SET
-    session_id = excluded.session_id, position = excluded.position, role = excluded.role,
-    type = excluded.type, content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+ON CONFLICT (project, session_id, id) DO UPDATE SET
+    position = excluded.position, role = excluded.role, type = excluded.type,
+    content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
 """
+
+THE_MESSAGE = "project = ? AND session_id = ? AND id = ?"
+place_of = attrgetter("project", "session_id", "id")
 
 PUT_PENDING = """
 INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at) VALUES {rows}
@@ -375,19 +379,15 @@ class SqliteStore(SqliteReader):
             columns = ", ".join(MessageRow._fields)
             change.write(
                 f"INSERT OR REPLACE INTO sync_gone ({columns}, gone_at) SELECT {columns}, "
-                "strftime('%Y-%m-%dT%H:%M:%SZ') FROM messages WHERE project = ? AND id = ?",
-                [(row.project, row.id) for row in gone],
+                f"strftime('%Y-%m-%dT%H:%M:%SZ') FROM messages WHERE {THE_MESSAGE}",
+                list(map(place_of, gone)),
             )
-            change.write(
-                "DELETE FROM messages WHERE project = ? AND id = ?", [(row.project, row.id) for row in gone]
-            )
+            change.write(f"DELETE FROM messages WHERE {THE_MESSAGE}", list(map(place_of, gone)))
         put = [row for each in made for row in each.put]
         change.put(PUT_MESSAGES, put)
         if put and change.all("SELECT 1 FROM sync_gone WHERE project = ? LIMIT 1", (put[0].project,)):
             # Some may have come back.
-            change.write(
-                "DELETE FROM sync_gone WHERE project = ? AND id = ?", [(row.project, row.id) for row in put]
-            )
+            change.write(f"DELETE FROM sync_gone WHERE {THE_MESSAGE}", list(map(place_of, put)))
 
     def _vanish(self, project: str, session_id: str) -> bool:
         with self._change(project, "vanish") as change:

@@ -3,9 +3,27 @@
 __all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-PROGRESS = """
+# Not every API says that the id of a message is one in more than its session.
+GONE = """
+CREATE TABLE sync_gone (
+    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
+    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL, gone_at TEXT NOT NULL,
+    PRIMARY KEY (project, session_id, id)
+);
+"""
+
+MESSAGES = """
+CREATE TABLE messages (
+    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
+    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
+    PRIMARY KEY (project, session_id, id)
+);
+CREATE INDEX messages_in_order ON messages (project, session_id, position);
+"""
+
+PROGRESS = f"""
 CREATE TABLE sync_projects (
     project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
     watermark TEXT, places TEXT, round TEXT, last_run TEXT,
@@ -25,19 +43,14 @@ CREATE INDEX sync_unread ON sync_sessions (project) WHERE next IS NOT NULL;
 CREATE TABLE sync_seen (
     project TEXT NOT NULL, session_id TEXT NOT NULL, PRIMARY KEY (project, session_id)
 ) WITHOUT ROWID;
-CREATE TABLE sync_gone (
-    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
-    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL, gone_at TEXT NOT NULL,
-    PRIMARY KEY (project, id)
-);
-"""
+{GONE}"""
 """A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
 are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
 *digest* tell what was kept of it when it was *read_at*; *next* is a cursor that was not followed, and *first*
 the position that the first message behind it would have. `sync_gone` holds the messages that the API no
 longer gives."""
 
-SCHEMA = f"""{PROGRESS}
+SCHEMA = f"""{PROGRESS}{MESSAGES}
 CREATE TABLE sessions (
     project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
     status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
@@ -46,12 +59,6 @@ CREATE TABLE sessions (
     PRIMARY KEY (project, id)
 );
 CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
-CREATE TABLE messages (
-    project TEXT NOT NULL, id TEXT NOT NULL, session_id TEXT NOT NULL, position INTEGER NOT NULL,
-    role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
-    PRIMARY KEY (project, id)
-);
-CREATE INDEX messages_in_order ON messages (project, session_id, position);
 """
 
 OLD_UNREAD = """
@@ -88,6 +95,16 @@ UPGRADES = {
                   AND s.deleted_at IS NULL AND COALESCE(s.status, '') NOT IN ('completed', 'failed')
                   AND (COALESCE(s.status, '') = 'active' OR s.end_time IS NULL));
     DROP TABLE old_projects; DROP TABLE old_unread; DROP TABLE sync_pending;
+    """,
+    3: f"""
+    DROP INDEX messages_in_order;
+    ALTER TABLE messages RENAME TO old_messages;
+    {MESSAGES}
+    INSERT INTO messages SELECT * FROM old_messages;
+    ALTER TABLE sync_gone RENAME TO old_gone;
+    {GONE}
+    INSERT INTO sync_gone SELECT * FROM old_gone;
+    DROP TABLE old_messages; DROP TABLE old_gone;
     """,
 }
 """What makes a version into the next one."""

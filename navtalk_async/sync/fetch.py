@@ -32,7 +32,7 @@ from navtalk_async.store.store import Failed, Store, Unread
 from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.progress import Progress
 
-__all__ = ["OF_ONE_ANSWER", "Fetching"]
+__all__ = ["OF_ONE_ANSWER", "OF_THE_RUN", "Fetching"]
 
 T = TypeVar("T")
 

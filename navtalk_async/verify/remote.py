@@ -9,18 +9,25 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.client import Client
-from navtalk_async.errors import NotFound, StoreBroken
+from navtalk_async.errors import NavTalkError, NotFound, StoreBroken
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
 from navtalk_async.pool import Width
-from navtalk_async.store.rows import MessageRow, StoredTranscript, content_hash, message_row
+from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
 from navtalk_async.store.store import About, Reader
 from navtalk_async.sync import Scope
+from navtalk_async.sync.fetch import OF_THE_RUN
 from navtalk_async.verify.report import Cure, Finding, Report
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["ask_again", "differences", "places_of"]
+__all__ = ["ask_again", "differences", "has_changed", "places_of"]
+
+A_FEW = 3
+"""How many of the sessions that could not be had are named."""
+
+MANY = 32
+"""How many sessions in a row must be impossible to have before it is the server that fails."""
 
 
 class Asked(NamedTuple):
@@ -29,6 +36,45 @@ class Asked(NamedTuple):
     kept: StoredTranscript
     what: list[str]
     is_gone: bool = False
+    error: NavTalkError | None = None
+    """Why it could not be had."""
+
+
+class Unasked:
+    """Those sessions of *project* that could not be had."""
+
+    def __init__(self, project: str) -> None:
+        self._project = project
+        self._count = 0
+        self.in_a_row = 0
+        self._named: list[str] = []
+        self._first: NavTalkError | None = None
+
+    def add(self, session_id: str, error: NavTalkError) -> None:
+        """Another one, by an *error*, which is raised where there were too many in a row."""
+        self._count += 1
+        self.in_a_row += 1
+        self._first = self._first or error
+        if self._count <= A_FEW:
+            why = f"{type(error).__name__}: {str(error.args[0]).removesuffix('.')}"
+            self._named.append(f"{session_id} ({why})")
+        if self.in_a_row >= MANY:
+            raise error
+
+    def notes(self, asked: int) -> list[str]:
+        """What there is to say of them, beside so many that were *asked*.
+
+        Raises:
+            NavTalkError: none could be had.
+        """
+        if self._first is None:
+            return []
+        if not asked:
+            raise self._first
+        more = f"; and {self._count - A_FEW:,} more" if self._count > A_FEW else ""
+        share = f"{self._count:,} of {asked + self._count:,} sessions"
+        named = f"{'; '.join(self._named)}{more}"
+        return [f"{self._project}: {share} could not be asked for, and are not compared: {named}."]
 
 
 async def ask_again(
@@ -56,19 +102,30 @@ async def ask_again(
             messages = await whole(list_messages, dialect.list_messages(session_id, **filters))
         except NotFound:
             return Asked(kept, ["gone: the API no longer has it"], is_gone=True)
+        except OF_THE_RUN:
+            raise
+        except NavTalkError as error:
+            return Asked(kept, [], error=error)
         return Asked(kept, differences(kept, session, messages))
 
     gone = late = asked = 0
+    unasked = Unasked(about.project)
     fan = FanOut(ask, sample(reader, about.project, places), at_once=width)
     async with fan as answers:
         async for answer in answers:
+            if answer.error is not None:
+                report.checked.unasked += 1
+                unasked.add(answer.kept.session.id, answer.error)
+                continue
             asked += 1
+            unasked.in_a_row = 0
             report.checked.asked += 1
             gone += answer.is_gone
             late += bool(answer.what) and answer.kept.is_due
             if answer.what and not answer.kept.is_due:
                 where = f"{about.project}, session {answer.kept.session.id}"
                 report.found(Finding(where, f"stale: {each}", Cure.SYNC) for each in answer.what)
+    report.notes += unasked.notes(asked)
     if late:
         report.notes.append(
             f"{about.project}: {late:,} of {asked:,} sessions asked for are behind the API, as may be: "
@@ -108,7 +165,7 @@ async def sample(
 def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
     """How what the API gives differs from what is *kept*, in sentences without a subject."""
     told = []
-    if content_hash(session) != kept.session.content_hash:
+    if has_changed(kept.session, session):
         told.append("its session changed at the API")
     there = {
         message.id: message_row(kept.session.project, kept.session.id, position, message)
@@ -126,6 +183,16 @@ def differences(kept: StoredTranscript, session: Session, messages: Sequence[Mes
     if not told and list(there) != list(here):
         told.append("its messages are in another order at the API")
     return told
+
+
+def has_changed(kept: SessionRow, session: Session) -> bool:
+    """Whether *session* is another than the one that is *kept*, by what both of them tell: the list of all
+    sessions and a session's own page need not tell the same.
+    """
+    if content_hash(session) == kept.content_hash:
+        return False
+    before, now = msgspec.json.decode(kept.raw), msgspec.json.decode(session.raw)
+    return any(before[name] != now[name] for name in before.keys() & now.keys())
 
 
 def _without_place(row: MessageRow) -> MessageRow:

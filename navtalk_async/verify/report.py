@@ -42,7 +42,9 @@ class Checked(msgspec.Struct, kw_only=True):
     """Of the archive, each compared with all that is known of it."""
     messages: int = 0
     asked: int = 0
-    """Sessions that were asked for again from the API."""
+    """Sessions that were asked for again from the API, and had."""
+    unasked: int = 0
+    """Sessions that were to be asked for again, and could not be had."""
 
 
 class Report(msgspec.Struct, kw_only=True):

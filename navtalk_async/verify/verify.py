@@ -96,11 +96,12 @@ async def verify_remote(
 
     Sessions that are known to be gone are left out. Those that the next sync reads again anyway (watched,
     pending or failed) may be behind, which is a note. The others should be as they are kept; those that
-    changed at the API, or are gone, are findings.
+    changed at the API, or are gone, are findings. Those that cannot be had, while others can, are a note and
+    counted in `report.checked.unasked`.
 
     Raises:
         StoreMismatch: there is no such *project*, or its API is another one.
-        NavTalkError: the API cannot be asked.
+        NavTalkError: the API cannot be asked, or not for any session of a project.
     """
     for about in await _projects(reader, project):
         if about.api != client.dialect.api:
