@@ -4,11 +4,13 @@ server that says what it is told.
 
 import asyncio
 import gc
+import logging
 import warnings
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import pytest
+from evidence import Evidence
 from postgres_box import new_schema, running_postgres
 
 pytest_plugins = ["navtalk_async.testing"]
@@ -134,3 +136,17 @@ def until():
             await asyncio.sleep(0)
 
     return turn
+
+
+@pytest.fixture
+def evidence(caplog, capfd):
+    """Collects while the test runs; at its end, the log and the terminal are looked at, too."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("asyncio", "aiohttp.client", "aiohttp.internal", "navtalk_async"):
+        caplog.set_level(logging.DEBUG, name)
+    collected = Evidence()
+    yield collected
+    collected.see(caplog.text)
+    collected.seen += [repr(vars(record)) for record in caplog.records]
+    collected.seen += capfd.readouterr()
+    assert collected.shows_the_key() == []

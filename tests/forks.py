@@ -83,12 +83,16 @@ class Run:
         return self.code
 
     @property
+    def out(self):
+        return Path(self._folder, "out").read_text()
+
+    @property
     def err(self):
         return Path(self._folder, "err").read_text()
 
     @property
     def rows(self):
-        return [json.loads(line) for line in Path(self._folder, "out").read_bytes().splitlines()]
+        return [json.loads(line) for line in self.out.encode().splitlines()]
 
     @property
     def arrivals(self):

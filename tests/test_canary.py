@@ -2,81 +2,21 @@
 
 import asyncio
 import json
-import logging
-import pickle
-import traceback
 
 import pytest
+from evidence import KEYS, failing
 
 from navtalk_async import NavTalkClient, Retry, SessionPool
 from navtalk_async.errors import NavTalkError
 from navtalk_async.models import Request
-from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox
+from navtalk_async.sandbox import Faults, Sandbox
 
 pytestmark = pytest.mark.usefixtures("engine")
 
-KEYS = ["CANARY-1234567890", "CANARY-+/=%&<'\"\\?#", "%43ANARY-CANARY%20"]
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.01)
 
 every_key = pytest.mark.parametrize("key", KEYS)
-
-
-class Evidence:
-    """Everything somebody may get to see: of errors, events, the client, and the log."""
-
-    def __init__(self):
-        self.seen = []
-
-    def __call__(self, event):
-        self.see(event)
-
-    def see(self, thing):
-        self.seen += [str(thing), repr(thing)]
-
-    def see_error(self, error):
-        self.see(error)
-        self.see(error.args)
-        self.see(vars(error))
-        if isinstance(error, NavTalkError):
-            self.seen += [pickle.dumps(error, protocol).decode("latin-1") for protocol in range(6)]
-        report = traceback.TracebackException.from_exception(error, capture_locals=True)
-        self.seen += report.format()
-        for other in (error.__cause__, error.__context__):
-            if other is not None:
-                self.see_error(other)
-
-    def shows_the_key(self):
-        return [text for text in self.seen if "CANARY" in text]
-
-
-@pytest.fixture
-def evidence(caplog, capfd):
-    """Collects while the test runs; at its end, the log and the terminal are looked at, too."""
-    caplog.set_level(logging.DEBUG)
-    for name in ("asyncio", "aiohttp.client", "aiohttp.internal", "navtalk_async"):
-        caplog.set_level(logging.DEBUG, name)
-    collected = Evidence()
-    yield collected
-    collected.see(caplog.text)
-    collected.seen += [repr(vars(record)) for record in caplog.records]
-    collected.seen += capfd.readouterr()
-    assert collected.shows_the_key() == []
-
-
-async def failing(call, evidence):
-    """What *call* ends with; the frames of its error begin here, where nobody knows the key."""
-    # Every step of the loop counts as slow now, and is logged.
-    asyncio.get_running_loop().slow_callback_duration = 0.0
-    try:
-        await call
-    except (NavTalkError, ValueError, TimeoutError, asyncio.CancelledError) as error:
-        evidence.see_error(error)
-        return error
-    else:
-        return None
-    finally:
-        asyncio.get_running_loop().slow_callback_duration = 1.0
 
 
 async def rows(listing):
@@ -93,25 +33,6 @@ def client(url, key, evidence, **options):
     evidence.see(nt)
     evidence.see(nt.using(timeout=5))
     return nt
-
-
-@every_key
-@pytest.mark.parametrize("fault", KINDS)
-async def test_no_fault_brings_the_key_to_light(fault, key, evidence):
-    faults = Faults(retry_after=99, slow_seconds=99, huge_bytes=4 << 20)
-    async with Sandbox(sessions=120, faults=faults, answers=Answers(errors="both")) as box:
-        box.fail_next(fault, 100)
-        impatient = {"slow": 0.1, "hang": 0.1}.get(fault, 20)
-        options = {
-            "timeout": 0.1 if fault == "429-bare" else 30,
-            "attempt_timeout": impatient,
-            "body_limit": 1 << 20,
-        }
-        async with client(box.navtalk_url, key, evidence, **options) as nt:
-            listing = nt.sessions.list()
-            evidence.see(listing)
-            error = await failing(rows(listing), evidence)
-            assert isinstance(error, NavTalkError)
 
 
 @every_key

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from changes import NOON, Clock, arrived_or_over, changes, happen, weathers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from truth import assert_finished, everything, held, opened
@@ -22,24 +23,6 @@ from navtalk_async.sync import Scope, sync
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 ONCE = Retry(attempts=1)
-NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
-
-
-@dataclass
-class Clock:
-    """The server's clock: it stands still until it is moved."""
-
-    now: datetime = NOON
-
-    def __call__(self):
-        return self.now
-
-    def before(self, **span):
-        """A moment before now, as the API writes it."""
-        return f"{self.now - timedelta(**span):%Y-%m-%d %H:%M:%S}"
-
-    def on(self, **span):
-        self.now += timedelta(**span)
 
 
 @pytest.fixture
@@ -262,65 +245,6 @@ async def test_the_rest_of_a_session_that_has_failed_since_does_not_make_it_kept
 
 
 @dataclass
-class Change:
-    """Something that happens in the world after so many requests more."""
-
-    after: int
-    kind: str
-    dice: int
-
-
-CHANGES = ["begin", "say", "end", "remove", "correct", "unsay"]
-WEATHER = [
-    "500",
-    "503",
-    "429",
-    "429-bare",
-    "reset",
-    "drop",
-    "cut",
-    "cut-chunked",
-    "garbage",
-    "truncated",
-    "html",
-]
-
-
-def happen(world, clock, change):
-    """Let *change* happen to one of the sessions that go on, or of all, as the dice will have it."""
-    now = clock.before(seconds=change.dice % 100)
-    if change.kind == "begin":
-        world.add_session(start_time=now, status=0)
-        return
-    open_ones = [each["id"] for each in world.sessions if each["status"] == 0]
-    some = [each["id"] for each in world.sessions] if change.kind == "remove" else open_ones
-    if not some:
-        return
-    chosen = some[change.dice % len(some)]
-    said = world.messages(chosen)
-    if change.kind == "say":
-        world.add_message(chosen, f"said {change.dice}", created_at=now)
-    elif change.kind == "end":
-        world.change_session(chosen, status=1, endTime=now)
-    elif change.kind == "remove":
-        world.remove_session(chosen)
-    elif said:
-        one = said[change.dice % len(said)]["id"]
-        if change.kind == "correct":
-            world.change_message(chosen, one, content=f"corrected {change.dice}")
-        else:
-            world.remove_message(chosen, one)
-
-
-changes = st.lists(
-    st.builds(Change, st.integers(0, 12), st.sampled_from(CHANGES), st.integers(0, 1000)), max_size=12
-)
-weathers = st.dictionaries(st.sampled_from(WEATHER), st.floats(0.0, 0.05), max_size=4).map(
-    lambda chances: Faults.parse(",".join(f"{kind}={chance}" for kind, chance in chances.items()) or "500=0")
-)
-
-
-@dataclass
 class Spell:
     """One run: the weather, what happens to the world meanwhile, and when the run is stopped, if it is."""
 
@@ -347,7 +271,7 @@ async def lived_through(box, address, clock, spell):
     run.add_done_callback(lambda _: None)
     for change in spell.changes:
         await arrived_or_over(box, change.after, run)
-        happen(box.world, clock, change)
+        happen(box.world, clock, change, of_open={"say", "end", "correct", "unsay"})
     if spell.stop is not None:
         await arrived_or_over(box, spell.stop, run)
         run.cancel()
@@ -355,13 +279,6 @@ async def lived_through(box, address, clock, spell):
         await run
     box.faults = Faults()
     box._script.clear()
-
-
-async def arrived_or_over(box, more, run):
-    arrival = asyncio.create_task(box.arrived(box.counts.total + more))
-    await asyncio.wait([arrival, run], return_when=asyncio.FIRST_COMPLETED)
-    arrival.cancel()
-    await asyncio.gather(arrival, return_exceptions=True)
 
 
 @settings(

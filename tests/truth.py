@@ -62,3 +62,18 @@ async def assert_finished(address, world, project="default", *, failed=0):
         assert there == truth(world)
     assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
     assert about.round is None
+
+
+async def assert_like(address, told, project="default"):
+    """The store holds what an API has *told*, in whatever order that is in, and nothing is left to do."""
+    async with opened(address) as store:
+        found = await everything(store, project)
+        rows = {row.session.id: row async for some in store.transcripts(project) for row in some}
+        counts = await store.counts(project)
+        [about] = await store.projects()
+    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, 0, 0, True), counts
+    assert about.round is None
+    there = {name: each for name, each in zip(rows, found, strict=True) if not each.is_gone}
+    assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in told}
+    assert {name: each.messages for name, each in there.items()} == {each.id: each.messages for each in told}
+    return rows

@@ -70,7 +70,7 @@ def api_error(
     """
     number = _decisive(response.status, code)
     kind = ERRORS.get(number) or _by_hundred(number)
-    text = str(message or "no reason given")[:500].rstrip(".")
+    text = str(message or "no reason given").rstrip(".")
     if kind is Redirected:
         target = response.headers.get("Location", "an unnamed place").partition("?")[0]
         text = f"it wants us to go to {target}"

@@ -11,6 +11,9 @@ from navtalk_async.observe import scrub
 
 __all__ = ["Secret", "address", "checked_key", "checked_root", "quoted", "without_secret"]
 
+LONGEST_SENTENCE = 600
+"""Characters of what an error tells; what a server says may have no end."""
+
 
 def checked_root(root: str) -> str:
     """*root* without a slash at its end.
@@ -111,12 +114,20 @@ def without_secret(error: NavTalkError, key: str) -> NavTalkError:
 
     Its traceback and context go too, since their frames hold the answer itself.
     """
-    error.args = tuple(scrub(part, [key]) if isinstance(part, str) else part for part in error.args)
+    error.args = tuple(_told(part, key) if isinstance(part, str) else part for part in error.args)
     for name, value in vars(error).items():
-        if isinstance(value, str | dict):
+        if isinstance(value, str):
+            setattr(error, name, _told(value, key))
+        elif isinstance(value, dict):
             setattr(error, name, _scrubbed(value, key))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
+
+
+def _told(text: str, key: str) -> str:
+    """*text* without *key*, and no longer than anybody reads; cut before, it might end in half of a key."""
+    told = scrub(text, [key])
+    return told if len(told) <= LONGEST_SENTENCE else f"{told[:LONGEST_SENTENCE]}…"
 
 
 def _scrubbed(value: Any, key: str) -> Any:
