@@ -155,9 +155,20 @@ def as_fields(value: Any) -> dict[str, Any]:
 
 
 def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
-    """What a store has no column for in *value*, an API's object; what is no object is the field `value`."""
+    """What no column of a store holds of *value*, an API's object: the fields without a column, and times
+    that are none; what is no object is the field `value`.
+    """
     columns = Session.__struct_fields__ if issubclass(kind, Session) else Message.__struct_fields__
-    return sort_out(kind, as_fields(value), columns)[1]
+    values, others = sort_out(kind, as_fields(value), columns)
+    unread = [name for name in TIMES if (text := values.get(name)) is not None and moment_of(text) is None]
+    if unread:
+        names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+        others |= {names[name]: values[name] for name in unread}
+    return others
+
+
+TIMES = ("started", "ended", "created")
+"""The attributes that a store keeps as moments; one that is no moment is no more than a text."""
 
 
 def sort_out(

@@ -467,6 +467,22 @@ async def test_an_answer_that_is_no_stream_is_an_error_without_events(body):
     assert broken.value.events == []
 
 
+async def test_a_stream_that_was_not_entered_says_so_and_asks_nothing():
+    async with streaming(sent(EVENTS)) as box, client(box) as llama:
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(say(llama))
+        assert llama.stats().requests == 0
+
+
+async def test_a_stream_is_entered_once():
+    async with streaming(sent(EVENTS)) as box, client(box) as llama:
+        async with say(llama) as events:
+            assert [event async for event in events] == TYPED
+        with pytest.raises(RuntimeError, match="once"):
+            await events.__aenter__()
+        assert llama.stats().requests == 1
+
+
 async def test_what_is_no_event_is_an_unknown_one_and_the_stream_goes_on():
     data = b"data: [DONE]\n\nevent: error\ndata: {}\n\ndata: 7\n\n" + sent(EVENTS[-1:])
     async with streaming(data) as box, client(box) as llama:

@@ -2,6 +2,8 @@
 
 import json
 from datetime import UTC, datetime
+from unicodedata import category
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -29,6 +31,15 @@ KODEY = Kodey()
 HALF_PAST_TEN = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
 texts = st.text('ab/.%?#\\"\x00\n é😀\u2028', max_size=6)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from(
+    ["agentId", "userId", "teamId", "metadata", "messages", "createdAt", "content", "role"]
+)
+objects = st.dictionaries(names | texts, values).map(lambda fields: fields | {"id": "x"})
 
 # The reference's own answers.
 CREATED = b"""{
@@ -256,10 +267,49 @@ def test_a_role_that_there_is_not_is_refused(role):
         KODEY.create_message("c", "Hi", role)
 
 
-@pytest.mark.parametrize("metadata", [[], "x", 7, {"a": object()}, {"a": "\ud83d"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *(
+            [],
+            "x",
+            7,
+            {"a": object()},
+            {"a": "\ud83d"},
+            {"a": float("nan")},
+            {"a": float("-inf")},
+            {"a": b"x"},
+        ),
+        *({"a": {1}}, {1: 2}, {"a": [{None: 1}]}, {"a": ({"b": {(1,): 2}},)}, {True: 1}),
+    ],
+)
 def test_metadata_that_is_no_object_of_json_is_refused(metadata):
     with pytest.raises(ValueError, match=r"metadata|JSON"):
         KODEY.create_chat("a", metadata=metadata)
+
+
+@given(objects)
+def test_metadata_is_sent_as_it_is_given(metadata):
+    assert json.loads(KODEY.create_chat("a", metadata=metadata).body)["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    "name", ["👩\u200d👩\u200d👧", "山田\u3000太郎", "a\u00a0b", "soft\u00adhyphen", "\u2028x", "\ue000"]
+)
+def test_an_id_may_hold_whatever_can_be_written(name):
+    assert KODEY.checked_id(name) == name
+    assert unquote(KODEY.get_session(name).path) == f"/chat/{name}"
+
+
+@given(st.text(st.characters(), min_size=1))
+def test_only_control_characters_and_halves_of_characters_are_in_no_id(name):
+    is_one = name.strip() and name not in {".", ".."} and not {"Cc", "Cs"} & set(map(category, name))
+    try:
+        assert KODEY.checked_id(name) == name
+    except ValueError:
+        assert not is_one
+    else:
+        assert is_one
 
 
 @given(texts.filter(lambda text: text not in {"", ".", ".."}))
@@ -308,17 +358,6 @@ def test_metadata_that_is_told_is_given():
 def test_a_chat_is_never_final():
     assert not chat(CHAT).is_final
     assert chat(CHAT).final_since is None
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-)
-names = st.sampled_from(
-    ["agentId", "userId", "teamId", "metadata", "messages", "createdAt", "content", "role"]
-)
-objects = st.dictionaries(names | texts, values).map(lambda fields: fields | {"id": "x"})
 
 
 @given(objects)

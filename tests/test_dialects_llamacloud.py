@@ -211,7 +211,7 @@ def test_no_id_leads_to_another_place(session_id):
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, True, 1.5])
 def test_a_page_size_out_of_range_is_refused_before_it_is_sent(limit):
-    with pytest.raises(ValueError, match="from 1 to 1000"):
+    with pytest.raises(ValueError, match=r"page_size=.* from 1 to 1000"):
         LLAMA.list_sessions(limit=limit)
 
 
@@ -223,17 +223,38 @@ def test_a_prompt_may_have_a_thousand_characters(prompt):
 @pytest.mark.parametrize(
     ("prompt", "index_ids", "words"),
     [
-        ("", [], "no text"),
-        (None, [], "no text"),
+        ("", [], "prompt='' says nothing"),
+        (" \n", [], "prompt=.* says nothing"),
+        (None, [], "prompt=None says nothing"),
+        ("x\ud800", [], "prompt=.* half of a character"),
         ("x" * 1001, [], "1,001 characters"),
         ("x", ["i"] * 11, "11 indexes"),
-        ("x", "index-1", "one text"),
+        ("x", "index-1", "no list of ids"),
+        ("x", None, "no list of ids"),
+        ("x", 5, "no list of ids"),
+        ("x", {"a": 1}, "no list of ids"),
+        ("x", [None], "id of any index"),
         ("x", [""], "cannot be the id of any index"),
     ],
 )
 def test_what_the_api_would_refuse_is_never_asked(prompt, index_ids, words):
     with pytest.raises(ValueError, match=words):
         LLAMA.stream(ID, prompt, index_ids=index_ids)
+
+
+@pytest.mark.parametrize("bad", [None, "", " ", 5, ["x"], b"x", "x\ud800"])
+def test_what_says_nothing_is_never_sent(bad):
+    with pytest.raises(ValueError, match="first_message"):
+        LLAMA.generate_title(ID, bad)
+    if bad is not None:
+        with pytest.raises(ValueError, match="shared_access"):
+            LLAMA.create_session(shared_access=bad)
+        with pytest.raises(ValueError, match="page_token"):
+            LLAMA.list_sessions(page_token=bad)
+        with pytest.raises(ValueError, match="require_all_indexes"):
+            LLAMA.stream(ID, "x", index_ids=["i"], require_all_indexes=bad)
+        with pytest.raises(ValueError, match=r"index"):
+            LLAMA.create_session(index_ids=[bad] if isinstance(bad, list) else bad)
 
 
 def test_a_smaller_page_has_half_the_rows_and_is_of_the_same_list():

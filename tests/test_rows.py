@@ -3,12 +3,17 @@
 from datetime import UTC, datetime
 from itertools import chain
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from navtalk_async.dialects.kodey import Kodey
+from navtalk_async.dialects.lexicon import Lexicon
+from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.export.rows import message_fields, session_fields
 from navtalk_async.models import Message, MessageType, Role, as_utc, http_date
-from navtalk_async.store.rows import MessageRow, iso, message_row, message_rows
+from navtalk_async.store.rows import MessageRow, iso, message_row, message_rows, session_row
 from navtalk_async.store.sqlite_file import VALUES_AT_ONCE, cut, inserting
 
 DIGIT = st.sampled_from("0123456789")
@@ -82,6 +87,34 @@ def test_rows_made_together_are_those_made_one_by_one(kept, first):
 def test_a_role_is_kept_as_its_word_or_as_it_came(role, kept):
     said = Message(id="1", role=role, type=MessageType.TEXT, content="", created=None)
     assert message_row("p", "s", 0, said).role == kept
+
+
+@pytest.mark.parametrize("dialect", [NavTalk(), Kodey(), Lexicon()])
+@given(
+    began=st.none() | st.sampled_from(["", "soon", "2025-13-01"]) | TIMES,
+    ended=st.none() | st.just("never") | TIMES,
+)
+def test_a_time_stands_in_its_column_or_under_extra_as_it_came(dialect, began, ended):
+    session, message = dialect.record_kinds
+    names = {
+        field.name: field.encode_name for field in chain(*map(msgspec.structs.fields, (session, message)))
+    }
+    sent = {"id": "1", names["started"]: began, names["ended"]: ended, "status": None}
+    kept = session_row("p", dialect.api, dialect.session_of(msgspec.json.encode(sent)), "")
+    fields = session_fields(kept, session)
+    said = {"id": "1", names["created"]: began, names["role"]: None, names["type"]: None, "content": None}
+    kept = message_row("p", "s", 0, dialect.message_of(msgspec.json.encode(said), "s", 0))
+    for found, name, api, text in (
+        (fields, "start_time", names["started"], began),
+        (fields, "end_time", names["ended"], ended),
+        (message_fields(kept, message), "created_at", names["created"], began),
+    ):
+        if "·" in api:
+            continue
+        assert found[name] == (None if text is None else written_anew(text))
+        odd = {} if text is None or found[name] is not None else {api: text}
+        assert found.get("extra", {}).get(api) == odd.get(api)
+        assert (api in found.get("extra", {})) == bool(odd)
 
 
 @given(st.integers(0, 350), st.integers(1, 13))

@@ -24,6 +24,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
     server is not documented.
 
     Raises:
+        RuntimeError: it was iterated without being entered, or entered twice.
         StreamBroken: the connection ended, or nothing came for too long, before the last event; its `events`
             are all that came.
         ClientClosed: the client was.
@@ -33,6 +34,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
         self._answer = answer
         self._chunks: AsyncIterator[bytes] | None = None
         self._open = AsyncExitStack()
+        self._was_entered = False
         self._decoder = SseDecoder()
         self._events: list[Event] = []
         self._waiting: deque[Event] = deque()
@@ -41,6 +43,9 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
         return f"<EventStream, {len(self._events)} events so far>"
 
     async def __aenter__(self) -> Self:
+        if self._was_entered:
+            raise RuntimeError("A stream is asked for once; make another to say something again.")
+        self._was_entered = True
         self._chunks = await self._open.enter_async_context(self._answer)
         return self
 
@@ -51,6 +56,8 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
         await self._end()
 
     async def __anext__(self) -> Event:
+        if not self._was_entered:
+            raise RuntimeError("Nothing is asked before a stream is entered: write `async with` around it.")
         while not self._waiting and self._chunks is not None:
             await self._read(self._chunks)
         if not self._waiting:

@@ -17,6 +17,7 @@ from navtalk_async.dialects.phrases import (
     loads,
     name_of_a_thing,
     refusal_fields,
+    text,
 )
 from navtalk_async.errors import ApiError
 from navtalk_async.models import (
@@ -206,14 +207,3 @@ def seconds(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return max(0.0, number) if math.isfinite(number) else None
-
-
-def text(name: str, value: str) -> str:
-    """*value*, if it says anything.
-
-    Raises:
-        ValueError: it does not, or is no text; *name* is told in the error.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name}={value!r} says nothing.")
-    return value

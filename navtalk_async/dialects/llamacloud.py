@@ -23,11 +23,13 @@ from navtalk_async.dialects.phrases import (
     NOT_TO_THE_LETTER,
     accepted,
     api_error,
+    as_json,
     as_part_of_a_path,
     as_record,
     loads,
     name_of_a_thing,
     page_size,
+    text,
 )
 from navtalk_async.errors import ApiError
 from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, as_fields, sort_out
@@ -188,9 +190,11 @@ class LlamaCloud(Dialect):
         organization_id: str | None = None,
     ) -> Request:
         params = self._asked_for(project_id, organization_id)
-        params["page_size"] = page_size(limit, most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE)
+        params["page_size"] = page_size(
+            limit, most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE, name="page_size"
+        )
         if page_token is not None:
-            params["page_token"] = page_token
+            params["page_token"] = text("page_token", page_token)
         return Request(path=PATH, params=params)
 
     def get_session(
@@ -214,12 +218,16 @@ class LlamaCloud(Dialect):
         organization_id: str | None = None,
     ) -> Request:
         """What makes a new session; see `Sessions.create`."""
-        fields = {"index_ids": index_ids and ids_of_indexes(index_ids), "shared_access": shared_access}
+        fields: dict[str, Any] = {}
+        if index_ids is not None:
+            fields["index_ids"] = ids_of_indexes(index_ids)
+        if shared_access is not None:
+            fields["shared_access"] = text("shared_access", shared_access)
         return Request(
             path=PATH,
             params=self._asked_for(project_id, organization_id),
             method="POST",
-            body=body_of(fields),
+            body=as_json(fields),
         )
 
     def delete_session(
@@ -237,7 +245,7 @@ class LlamaCloud(Dialect):
         organization_id: str | None = None,
     ) -> Request:
         """What has a session given a title; see `Sessions.generate_title`."""
-        body = body_of({"first_message": first_message})
+        body = as_json({"first_message": text("first_message", first_message)})
         return self._of_one(session_id, "/title", project_id, organization_id, method="POST", body=body)
 
     def stream(
@@ -251,18 +259,21 @@ class LlamaCloud(Dialect):
         organization_id: str | None = None,
     ) -> Request:
         """What has a prompt answered, event by event; see `Sessions.stream`."""
-        fields = {
+        fields: dict[str, Any] = {
             "index_ids": ids_of_indexes(index_ids, most=MOST_INDEXES),
             "prompt": checked_prompt(prompt),
-            "require_all_indexes": require_all_indexes,
         }
+        if require_all_indexes is not None:
+            if not isinstance(require_all_indexes, bool):
+                raise ValueError(f"require_all_indexes={require_all_indexes!r} is neither True nor False.")
+            fields["require_all_indexes"] = require_all_indexes
         return self._of_one(
             session_id,
             "/messages/stream",
             project_id,
             organization_id,
             method="POST",
-            body=body_of(fields),
+            body=as_json(fields),
         )
 
     def rows(self, request: Request) -> int:
@@ -348,19 +359,14 @@ def whose(project_id: str | None, organization_id: str | None) -> dict[str, str]
     return {name: name_of_a_thing(name[:-3], text) for name, text in given.items() if text is not None}
 
 
-def body_of(fields: dict[str, Any]) -> bytes:
-    """*fields* as JSON, without those that are None."""
-    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
-
-
 def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[str]:
     """*index_ids*, if they can be; at *most* so many.
 
     Raises:
         ValueError: they cannot.
     """
-    if isinstance(index_ids, str):
-        raise ValueError(f"index_ids={index_ids!r} is one text: give a list of them.")
+    if not isinstance(index_ids, list | tuple):
+        raise ValueError(f"index_ids={index_ids!r} is no list of ids.")
     if most is not None and len(index_ids) > most:
         raise ValueError(f"{len(index_ids)} indexes are more than {most}, the most the API takes.")
     return [name_of_a_thing("index", each) for each in index_ids]
@@ -372,9 +378,7 @@ def checked_prompt(prompt: str) -> str:
     Raises:
         ValueError: it cannot.
     """
-    if not isinstance(prompt, str) or not prompt:
-        raise ValueError(f"prompt={prompt!r} is no text that could be answered.")
-    if len(prompt) > MOST_PROMPT:
+    if len(text("prompt", prompt)) > MOST_PROMPT:
         raise ValueError(
             f"The prompt has {len(prompt):,} characters, more than {MOST_PROMPT:,}, the most the API takes."
         )

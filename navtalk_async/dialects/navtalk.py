@@ -15,6 +15,7 @@ from navtalk_async.dialects.phrases import (
     loads,
     page_size,
     patiently,
+    text,
     whole_surrogates,
 )
 from navtalk_async.errors import ApiError, BadRequest
@@ -116,7 +117,7 @@ class NavTalk(Dialect):
             params["status"] = number("status", status)
         params["limit"] = page_size(limit, most=SESSIONS_A_PAGE)
         if cursor is not None:
-            params["cursor"] = cursor
+            params["cursor"] = text("cursor", cursor)
         return Request(path="/api/chat/sessions", params=params)
 
     def beginning(self, request: Request, moment: datetime) -> Request | None:
@@ -142,7 +143,7 @@ class NavTalk(Dialect):
             params["role"] = number("role", role)
         params["limit"] = page_size(limit, most=MESSAGES_A_PAGE)
         if cursor is not None:
-            params["cursor"] = cursor
+            params["cursor"] = text("cursor", cursor)
         return Request(path="/api/chat/messages", params=params)
 
     def rows(self, request: Request) -> int:

@@ -31,7 +31,7 @@ def session_fields(row: SessionRow, kind: type[Session]) -> dict[str, Any]:
         "title": row.title,
         "video_url": row.video_url,
         "deleted_at": row.deleted_at,
-        **extra(row.raw, kind),
+        **extra(row.raw, kind, row.start_time, row.end_time),
     }
 
 
@@ -44,13 +44,15 @@ def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
         "type": row.type,
         "content": row.content,
         "created_at": row.created_at,
-        **extra(row.raw, kind),
+        **extra(row.raw, kind, row.created_at),
     }
 
 
-def extra(raw: str, kind: type[Record]) -> dict[str, Any]:
-    """The fields of *raw* that there is no column for, under `extra`; nothing where there are none."""
-    if kind.__struct_config__.forbid_unknown_fields:
+def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
+    """What no column holds of *raw*, under `extra`; nothing where there is none. *times* are those that its
+    columns hold.
+    """
+    if None not in times and kind.__struct_config__.forbid_unknown_fields:
         try:
             # Nearly every row is as the reference has it, and this is the fastest way to see that it is.
             msgspec.json.decode(raw, type=kind)
