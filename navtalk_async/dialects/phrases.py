@@ -174,7 +174,10 @@ def refused(response: Response) -> ApiError:
     The error's `details` are the whole object.
     """
     fields = refusal_fields(response)
-    told = (reason(fields.get(name)) for name in ("detail", "message", "error"))
+    try:
+        told = [reason(fields.get(name)) for name in ("detail", "message", "error")]
+    except RecursionError:
+        told = []
     waits = [seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
     return api_error(response, message=next(filter(None, told), None), wait=_most(*waits), details=fields)
 
