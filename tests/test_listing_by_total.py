@@ -350,7 +350,7 @@ async def test_nothing_is_asked_for_behind_the_place_where_nothing_came():
     server = Server(rows_to(20), total=lambda _: 35, chance=Still())
     given_rows, _ = await walked(server, walkers=2)
     assert given_rows == rows_to(20)
-    # Each of two walks asks for three pages, from their last row on, and behind it; the first walk does not ask
+    # Each of two walks asks for three pages, from their last row on, and behind it; the first does not ask
     # for what is promised beyond.
     assert server.asked == 10
 
