@@ -33,6 +33,21 @@ async def test_a_good_set_up_is_told_to_be_good(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_user_who_is_missing_is_a_problem_and_all_else_is_looked_at(tmp_path):
+    async with Sandbox(World(3)) as box:
+        env = {"LEXICON_API_KEY": KEY, "LEXICON_BASE_URL": box.lexicon_url}
+        asked = ("doctor", "--api", "lexicon", "--store", tmp_path / "archive.db", "--json")
+        done = await navtalk(*asked, env=env)
+        assert done.code == done.rows[0]["exit_code"] == 2
+        checks = by_name(done)
+        assert checks["listing"]["verdict"] == "problem"
+        assert "--user" in checks["listing"]["said"]
+        assert checks["place"]["verdict"] == "ok"
+        assert {each["verdict"] for name, each in checks.items() if name != "listing"} == {"ok"}
+        told = await navtalk(*asked, "--user", "user-0", env=env)
+        assert (told.code, by_name(told)["listing"]["verdict"]) == (0, "ok")
+
+
 async def test_the_key_is_never_shown_nor_any_part_of_it(tmp_path):
     (tmp_path / "key").write_text(KEY)
     async with Sandbox(World(3), keys={"another-key-altogether"}) as box:

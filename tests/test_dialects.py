@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
-from navtalk_async.dialects.phrases import retry_after, whole_surrogates
+from navtalk_async.dialects.phrases import refused, retry_after, whole_surrogates
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,
@@ -26,6 +26,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
+from navtalk_async.wire.address import without_secret
 
 NAVTALK = NavTalk()
 ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
@@ -613,3 +614,12 @@ def test_an_envelope_may_hold_more_or_less(envelope):
 def test_a_body_is_decoded_once_where_it_is_as_documented():
     [row] = messages(page_of(MESSAGE)).items
     assert row.kept is msgspec.UNSET
+
+
+@pytest.mark.parametrize("depth", [3, 100, 450, 900, 1_500, 100_000])
+@pytest.mark.parametrize("shape", ['{{"detail": {}}}', '{{"detail": "no", "more": {}}}'])
+def test_a_refusal_may_be_nested_as_deeply_as_it_likes(shape, depth):
+    body = shape.format("[" * depth + "]" * depth).encode()
+    error = without_secret(refused(Response(status=400, headers={}, body=body)), "key")
+    assert isinstance(error, BadRequest)
+    assert str(error)

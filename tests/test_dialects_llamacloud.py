@@ -556,9 +556,25 @@ def test_a_refusal_tells_what_is_wrong_and_where():
         {"loc": ["query"]},
         7,
     ]
-    with pytest.raises(BadRequest, match=r"422: body\.prompt: Too long; Bad\.") as refused:
+    with pytest.raises(
+        BadRequest, match=r"422: body\.prompt: Too long; Bad; \{'loc': \['query'\]\}; 7\."
+    ) as refused:
         session({"detail": flaws}, 422)
     assert refused.value.details == {"detail": flaws}
+
+
+@pytest.mark.parametrize("read", [sessions, session, full, messages, deleted, streaming])
+def test_a_refusal_of_another_form_loses_nothing(read):
+    body = {"error": "Busy", "message": "Not just now.", "retry_after": 7, "trace": "t1"}
+    with pytest.raises(RateLimited, match="Not just now") as caught:
+        read(body, 429)
+    assert (caught.value.retry_after, caught.value.details) == (7.0, body)
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"OK", b"{"])
+def test_a_page_of_a_proxy_is_no_deletion(body):
+    with pytest.raises(NotJson):
+        deleted(body)
 
 
 def test_a_wait_that_a_header_asks_for_is_told():

@@ -185,11 +185,11 @@ async def test_one_session_is_the_same_whether_it_is_listed_or_asked_for(api):
     async with Sandbox(a_world(), answers=Answers(max_page=3)) as box, client_of(api, box) as client:
         for listed in await rows(client.list_sessions(**api.filters)):
             alone = await client.get_session(listed.id)
-            there, here = (
-                {name: value for name, value in json.loads(each.raw).items() if name not in each.seldom}
-                for each in (listed, alone)
-            )
-            assert there == here
+            there, here = json.loads(listed.raw), json.loads(alone.raw)
+            # Some fields only one of the two answers has.
+            both = there.keys() & here.keys() - listed.seldom
+            assert len(both) >= 3
+            assert {name: there[name] for name in both} == {name: here[name] for name in both}
 
 
 # Errors.

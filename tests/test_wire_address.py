@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -167,3 +167,12 @@ def test_an_error_that_may_be_shown_has_forgotten_where_it_came_from():
     assert caught.value.__context__ is not None
     clean = without_secret(caught.value, "CANARY")
     assert (clean.__context__, clean.__cause__, clean.__traceback__) == (None, None, None)
+
+
+@pytest.mark.parametrize("before", range(540, 640, 7))
+def test_a_long_answer_is_cut_behind_the_key_and_never_within_it(before):
+    key = "CANARY-+/=%&<" + "x" * 80
+    for told in (key, quote(key, safe="")):
+        error = without_secret(BadRequest(f"{'y' * before}{told} and more", status=400), key)
+        assert "CANARY" not in f"{error}{vars(error)}"
+        assert len(str(error.args[0])) < 700

@@ -6,11 +6,12 @@ import traceback
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import Retry
-from navtalk_async.dialects.dialect import api_error
+from navtalk_async.dialects.phrases import api_error
 from navtalk_async.errors import (
     ApiError,
     AttemptTimeout,
@@ -154,6 +155,22 @@ async def test_chunks_are_given_as_they_come(request_):
             await anext(chunks)
         assert wire.stats().in_flight == 0
         await chunks.aclose()
+
+
+async def test_what_came_before_a_death_is_given_also_to_a_slow_reader():
+    async with Box() as box, wired(box.url) as wire:
+        chunks, writer = await entered(wire, box)
+        for sent in (b"data: 1\n\n", b"x" * 1000):
+            writer.write(chunked(sent))
+        await writer.drain()
+        writer.close()
+        content = chunks._flow._answer.content
+        while content.exception() is None:
+            await checkpoint()
+        came, error = await collected(chunks)
+        assert came == b"data: 1\n\n" + b"x" * 1000
+        assert isinstance(error, BrokenBody)
+        assert wire.stats().in_flight == 0
 
 
 async def test_what_is_sent_says_what_is_wanted():

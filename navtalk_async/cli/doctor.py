@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 import click
 
 from navtalk_async.cli.checks import Check, Verdict, check_key, check_packages, check_python, check_root
-from navtalk_async.cli.connection import Given, as_usage_error, may_talk_to_api
+from navtalk_async.cli.connection import Given, may_talk_to_api
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.key import Key
 from navtalk_async.cli.options import USER, examples
@@ -88,7 +88,9 @@ async def _checks(given: Given, store: Place | None, user: str | None) -> AsyncG
 async def _of_api(given: Given, key: Key | None, user: str | None) -> Sequence[Check]:
     shell = given.shell(key)
     async with shell.connection.client(waits_told(shell.talk, "none")) as client:
-        with as_usage_error():
+        try:
             request = least(client.dialect, filtered(client.dialect, {"user_id": user}))
+        except ValueError as refusal:
+            return [Check("listing", Verdict.PROBLEM, str(refusal), "", Exit.USAGE)]
         checks = await probe_api(client, request)
     return [each._replace(said=shell.talk.scrubbed(each.said)) for each in checks]

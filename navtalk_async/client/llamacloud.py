@@ -80,7 +80,7 @@ class Sessions:
             page_token: where to begin, as an earlier page gave it.
 
         Raises:
-            ValueError: a page size out of range; before anything is sent.
+            ValueError: a page size out of range, a token that says nothing; before anything is sent.
         """
         listing = self._client.list_sessions(
             limit=page_size,
@@ -106,7 +106,7 @@ class Sessions:
                 at the server. Servers of the time before this was there may not take it.
 
         Raises:
-            ValueError: an id that cannot be one; before anything is sent.
+            ValueError: an id that cannot be one, an access that says nothing; before anything is sent.
         """
         dialect = self._client.dialect
         request = dialect.create_session(
@@ -186,7 +186,8 @@ class Sessions:
             first_message: what the title is to be made from.
 
         Raises:
-            ValueError, NotFound: as for `get`.
+            ValueError: *session_id* cannot be one, *first_message* says nothing; before anything is sent.
+            NotFound: there is none of this id.
         """
         dialect = self._client.dialect
         request = dialect.generate_title(

@@ -1,6 +1,5 @@
 """How Kodey.ai's chat API speaks (source: its reference, "Chat API")."""
 
-import math
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,16 +9,15 @@ import msgspec
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.phrases import (
     accepted,
-    api_error,
     as_json,
     as_part_of_a_path,
     as_record,
+    done,
     loads,
     name_of_a_thing,
-    refusal_fields,
+    refused,
     text,
 )
-from navtalk_async.errors import ApiError
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -185,25 +183,4 @@ class Kodey(Dialect):
 
     def read_nothing(self, request: Request, response: Response) -> None:
         """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less."""
-        if response.body.strip() or not 200 <= response.status < 300:
-            accepted(response, msgspec.Raw, refused)
-
-
-def refused(response: Response) -> ApiError:
-    """What a refusal means: `{"error", "message"}`, of which a 401 has only the second, and more."""
-    fields = refusal_fields(response)
-    error, message = fields.pop("error", None), fields.pop("message", None)
-    return api_error(
-        response, message=message or error, wait=seconds(fields.get("retryAfter")), details=fields
-    )
-
-
-def seconds(value: object) -> float | None:
-    """The seconds that *value*, of a body, asks to wait; None where it asks for nothing."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, number) if math.isfinite(number) else None
+        done(response, refused)

@@ -9,15 +9,14 @@ import msgspec
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.phrases import (
     accepted,
-    api_error,
     as_json,
     as_part_of_a_path,
     as_record,
     name_of_a_thing,
     page_size,
-    refusal_fields,
+    refused,
 )
-from navtalk_async.errors import ApiError, RepeatedPage
+from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -299,23 +298,3 @@ def promised(has_more: object, total: int | None, reached: int) -> bool:
 def number(value: object) -> int | None:
     """*value*, if it counts something."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def refused(response: Response) -> ApiError:
-    """What a refusal means. The reference shows none: `{"detail": …}` and `{"error", "message"}` are both
-    understood, and what is no JSON is a refusal all the same.
-    """
-    fields = refusal_fields(response)
-    message = reason(fields.get("detail")) or fields.get("message") or fields.get("error")
-    return api_error(response, message=message, details=fields)
-
-
-def reason(detail: object) -> str | None:
-    """What *detail* says: a text; or a list of what is wrong with each part of the question."""
-    if isinstance(detail, list):
-        return "; ".join(filter(None, map(reason, detail)))
-    if isinstance(detail, dict):
-        place, told = detail.get("loc"), detail.get("msg")
-        where = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
-        return f"{where}{told}" if told else str(detail)
-    return None if detail is None else str(detail)

@@ -20,18 +20,17 @@ from navtalk_async.dialects.llamacloud_events import (
     event_of,
 )
 from navtalk_async.dialects.phrases import (
-    NOT_TO_THE_LETTER,
     accepted,
-    api_error,
     as_json,
     as_part_of_a_path,
     as_record,
+    done,
     loads,
     name_of_a_thing,
     page_size,
+    refused,
     text,
 )
-from navtalk_async.errors import ApiError
 from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, as_fields, sort_out
 
 __all__ = [
@@ -149,10 +148,6 @@ class Items(msgspec.Struct):
 
 class Events(msgspec.Struct):
     events: list[msgspec.Raw]
-
-
-class Refusal(msgspec.Struct):
-    detail: Any = None
 
 
 class LlamaCloud(Dialect):
@@ -284,35 +279,34 @@ class LlamaCloud(Dialect):
         return request.having(page_size=str(rows)) if rows else None
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        answer = accepted(response, Items, refusal)
+        answer = accepted(response, Items, refused)
         items: list[Session] = [as_record(LlamaCloudSession, row) for row in answer.items]
         # With its filters again: whether a token remembers them is not documented.
         token = answer.next_page_token
         return Page(items, request.having(page_token=token) if token else None)
 
     def read_session(self, request: Request, response: Response) -> LlamaCloudSession:
-        return as_record(LlamaCloudSession, accepted(response, msgspec.Raw, refusal))
+        return as_record(LlamaCloudSession, accepted(response, msgspec.Raw, refused))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        answer = accepted(response, Events, refusal)
+        answer = accepted(response, Events, refused)
         session_id = unquote(request.path.rpartition("/")[2])
         return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(answer.events)])
 
     def read_full_session(self, request: Request, response: Response) -> LlamaCloudFullSession:
         """A session and its events, out of the answer to what `list_messages` asks."""
-        raw = accepted(response, msgspec.Raw, refusal)
+        raw = accepted(response, msgspec.Raw, refused)
         session, answer = as_record(LlamaCloudSession, raw), loads(raw, Events)
         values = msgspec.structs.asdict(session)
         return LlamaCloudFullSession(**values, events=[event_of(each) for each in answer.events])
 
     def read_deleted(self, request: Request, response: Response) -> None:
-        """Nothing, out of any answer that is a success."""
-        if not 200 <= response.status < 300:
-            raise refusal(response)
+        """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less."""
+        done(response, refused)
 
     def refuse(self, request: Request, response: Response) -> None:
         """Raise what an answer means that is no stream."""
-        raise refusal(response)
+        raise refused(response)
 
     def message_of(self, raw: bytes | msgspec.Raw, session_id: str, position: int) -> LlamaCloudMessage:
         """The message that the event *raw* is, at that *position* of that session; what is no object is one
@@ -395,27 +389,3 @@ def readable(event: Event) -> str | None:
         case Stop(error=error):
             return error
     return None
-
-
-def refusal(response: Response) -> ApiError:
-    """The error that an answer is which is no success."""
-    try:
-        detail = msgspec.json.decode(response.body, type=Refusal).detail
-    except NOT_TO_THE_LETTER:
-        return api_error(response)
-    return api_error(response, message=said_of(detail), details={} if detail is None else {"detail": detail})
-
-
-def said_of(detail: Any) -> str | None:
-    """What *detail* says in words: a text, or a list of what is wrong with the question and where; neither
-    is documented, both are the habit of the framework that the API's own SDK expects.
-    """
-    if not isinstance(detail, list):
-        return detail if isinstance(detail, str) else None
-    flaws = [each for each in detail if isinstance(each, dict) and isinstance(each.get("msg"), str)]
-    return "; ".join(f"{_where(each)}{each['msg']}" for each in flaws) or None
-
-
-def _where(flaw: dict[str, Any]) -> str:
-    place = flaw.get("loc")
-    return f"{'.'.join(map(str, place))}: " if isinstance(place, list) and place else ""

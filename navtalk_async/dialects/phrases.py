@@ -1,6 +1,7 @@
 """The phrases that all dialects share: refusals, JSON, rows that are not to the letter, and checks."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -30,11 +31,12 @@ __all__ = [
     "as_json",
     "as_part_of_a_path",
     "as_record",
+    "done",
     "loads",
     "name_of_a_thing",
     "page_size",
     "patiently",
-    "refusal_fields",
+    "refused",
     "retry_after",
     "text",
     "whole_surrogates",
@@ -154,6 +156,32 @@ def accepted(response: Response, kind: Any, refusal: Callable[[Response], ApiErr
     return loads(whole_surrogates(response.body), kind)
 
 
+def done(response: Response, refusal: Callable[[Response], ApiError]) -> None:
+    """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less.
+
+    Raises:
+        ApiError: what *refusal* makes of an answer that is no success.
+        DecodeFailed: it is one, and no JSON.
+    """
+    if response.body.strip() or not 200 <= response.status < 300:
+        accepted(response, msgspec.Raw, refusal)
+
+
+def refused(response: Response) -> ApiError:
+    """What a refusal means, whichever of the usual forms it has: `{"detail": …}`, `{"error", "message"}`, and
+    a wait in `retryAfter` or `retry_after`. What is no JSON is a refusal all the same.
+
+    The error's `details` are the whole object.
+    """
+    fields = refusal_fields(response)
+    try:
+        told = [reason(fields.get(name)) for name in ("detail", "message", "error")]
+    except RecursionError:
+        told = []
+    waits = [seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
+    return api_error(response, message=next(filter(None, told), None), wait=_most(*waits), details=fields)
+
+
 def refusal_fields(response: Response) -> dict[str, Any]:
     """The fields of the JSON object that the body of a refusal is; none where it is something else."""
     try:
@@ -161,6 +189,28 @@ def refusal_fields(response: Response) -> dict[str, Any]:
     except NOT_TO_THE_LETTER:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def reason(detail: object) -> str | None:
+    """What *detail* says: a text; or a list of what is wrong with each part of the question."""
+    if isinstance(detail, list):
+        return "; ".join(told.rstrip(".") for told in map(reason, detail) if told)
+    if isinstance(detail, dict):
+        place, told = detail.get("loc"), detail.get("msg")
+        where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""
+        return f"{where}{told}" if told else str(detail)
+    return None if detail is None else str(detail)
+
+
+def seconds(value: object) -> float | None:
+    """The seconds that *value*, of a body, asks to wait; None where it asks for nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
 
 
 def as_record(kind: type[R], row: bytes | msgspec.Raw) -> R:

@@ -24,8 +24,8 @@ WRONG_SHAPES: Final = (
     b"[]",
     b'"OK"',
     b'{"items":[],"total":0}',
-    b'{"chats":{"0":1},"messages":{"0":1},"id":7}',
-    b'{"chats":[{"id":7}],"messages":[{"id":7,"createdAt":null}],"id":null}',
+    b'{"chats":{"0":1},"messages":{"0":1},"id":[7]}',
+    b'{"chats":[{"id":[7]}],"messages":[{"id":[7],"createdAt":null}],"id":null}',
 )
 
 _ROUTES: Final = Routes(

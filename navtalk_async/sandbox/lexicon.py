@@ -23,8 +23,8 @@ WRONG_SHAPES: Final = (
     b"[]",
     b'"OK"',
     b'{"items":[],"next":null}',
-    b'{"chats":{"0":1},"messages":{"0":1},"id":7,"success":"perhaps"}',
-    b'{"chats":[{"id":7}],"messages":[{"id":7,"created_at":null}],"total":1,"id":null,"success":null}',
+    b'{"chats":{"0":1},"messages":{"0":1},"id":[7],"success":"perhaps"}',
+    b'{"chats":[{"id":[7]}],"messages":[{"id":[7],"created_at":null}],"total":1,"id":null,"success":null}',
 )
 
 _ROUTES: Final = Routes(

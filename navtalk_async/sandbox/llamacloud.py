@@ -27,7 +27,7 @@ WRONG_SHAPES: Final = (
     b'"ok"',
     b'{"detail":"Not Found"}',
     b'{"items":{"0":1},"next_page_token":7}',
-    b'{"items":[{"session_id":7}],"next_page_token":null}',
+    b'{"items":[{"session_id":[7]}],"next_page_token":null}',
     b'{"session_id":"a","last_updated_at":null,"events":"none"}',
 )
 FAILING: Final = "fail"

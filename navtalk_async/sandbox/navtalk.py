@@ -24,7 +24,7 @@ WRONG_SHAPES: Final = (
     b'{"items":[],"total":0}',
     b'{"code":200,"message":"SUCCESS","data":"none"}',
     b'{"code":200,"message":"SUCCESS","data":{"data":{"0":1},"nextCursor":7}}',
-    b'{"code":200,"message":"SUCCESS","data":{"data":[{"id":7,"startTime":null}],"nextCursor":null}}',
+    b'{"code":200,"message":"SUCCESS","data":{"data":[{"id":[7],"startTime":null}],"nextCursor":null}}',
 )
 _SESSIONS: Final = f"{BASE}/sessions"
 _MESSAGES: Final = f"{BASE}/messages"

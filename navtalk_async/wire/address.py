@@ -119,7 +119,7 @@ def without_secret(error: NavTalkError, key: str) -> NavTalkError:
         if isinstance(value, str):
             setattr(error, name, _told(value, key))
         elif isinstance(value, dict):
-            setattr(error, name, _scrubbed(value, key))
+            setattr(error, name, _details(value, key))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
 
@@ -128,6 +128,14 @@ def _told(text: str, key: str) -> str:
     """*text* without *key*, and no longer than anybody reads; cut before, it might end in half of a key."""
     told = scrub(text, [key])
     return told if len(told) <= LONGEST_SENTENCE else f"{told[:LONGEST_SENTENCE]}…"
+
+
+def _details(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """*value* without *key*; nothing of what is nested deeper than anybody's words are."""
+    try:
+        return {_told(name, key): _scrubbed(each, key) for name, each in value.items()}
+    except RecursionError:
+        return {}
 
 
 def _scrubbed(value: Any, key: str) -> Any:

@@ -78,6 +78,9 @@ class Flow:
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
         except Exception:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+            # Of a connection that died, aiohttp tells the death first, and keeps what came before it.
+            if rest := self._answer.content._read_nowait(CHUNK_BYTES):  # noqa: SLF001 - nobody else gives it
+                return rest
             if self._watchdog.forget(self):
                 return AttemptTimeout(f"Nothing more of the answer of {self._path} within {seconds:.3g} s.")
             return BrokenBody(f"The answer of {self._path} was cut off.")

@@ -10,7 +10,7 @@ from .translated import role, unknown, zoned
 NAME = "fifth"
 BASE = ""
 PREFIX = "/v5/talks"
-WRONG_SHAPES = (b"null", b"[]", b'{"rows":7,"ref":7}')
+WRONG_SHAPES = (b"null", b"[]", b'{"rows":7,"ref":[7]}')
 
 ROUTES = Routes(PREFIX, {"GET ": "sessions", "GET {id}": "session", "GET {id}/lines": "messages"})
 
