@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async.errors import RepeatedPage
-from navtalk_async.listing.by_total import WALKS, OffsetListing, Seen
+from navtalk_async.listing.by_total import WALKS, OffsetListing
+from navtalk_async.listing.tally import Seen
 from navtalk_async.models import Page, Request
 
 LIMIT = 10
@@ -108,7 +109,9 @@ async def walked(server, *, walkers=4, listed=True):
 
 
 def fewest(server, rows):
-    return max(1, -(-len(rows) // server.cap))
+    """The pages of *rows* if each begins with the last row of the one before it."""
+    shared = 1 if server.cap > 1 else 0
+    return 1 + max(0, -(-(len(rows) - server.cap) // (server.cap - shared)))
 
 
 ANY = {
@@ -146,7 +149,8 @@ async def test_pages_of_any_number_of_rows_are_walked_on_from_where_they_ended(
     assert Counter(given_rows) == Counter(rows)
     assert given_rows == rows or not listed
     assert doubts == []
-    assert server.asked <= max(1, count)
+    # The row that a chunk shares with the one before it may come alone.
+    assert server.asked <= max(1, 2 * count)
 
 
 WRONG = {
@@ -170,10 +174,11 @@ async def test_a_total_that_is_wrong_costs_requests_and_no_row(*, count, cap, wa
     assert Counter(given_rows) == Counter(rows)
     assert given_rows == rows or not listed
     assert server.peak <= walkers
-    # It is walked once more where rows seem to be missing, and each walk asks behind the end for them.
+    # It is walked once more where rows seem to be missing, and each walk asks for them: from the last row on,
+    # and then behind it.
     walks = 1 + len(doubts)
     assert walks == 1 + (wrong in {"one too large", "too large", "huge"})
-    assert server.asked <= walks * (fewest(server, rows) + 1) + 3 * walkers
+    assert server.asked <= walks * (fewest(server, rows) + 2) + 3 * walkers
 
 
 @quick
@@ -193,7 +198,8 @@ async def test_a_list_that_promises_no_more_and_tells_a_larger_total_is_asked_wh
     given_rows, doubts = await walked(few)
     assert given_rows == rows_to(4)
     assert doubts == ["it gave 4 rows of 15"]
-    assert few.asked == 4
+    # Each of two walks asks for the page, from its last row on, and behind that.
+    assert few.asked == 6
 
 
 @pytest.mark.parametrize("count", [0, 5, 10, 25, 60])
@@ -244,6 +250,26 @@ MOVES = st.dictionaries(
 ).map(lambda moves: {after: move(at, after) for after, (move, at) in moves.items()})
 
 
+def exchanged(at, to, many, number):
+    """Some rows go in the same moment as as many others come elsewhere: their number tells nothing of it."""
+
+    def move(rows):
+        begin = at % (len(rows) + 1)
+        rest = [*rows[:begin], *rows[begin + many :]]
+        new = [Row(f"new{number}-{each}") for each in range(len(rows) - len(rest))]
+        place = min(to, len(rest))
+        return [*rest[:place], *new, *rest[place:]]
+
+    return move
+
+
+EXCHANGES = st.dictionaries(
+    st.integers(1, 25),
+    st.tuples(st.just(0) | st.integers(0, 150), st.just(150) | st.integers(0, 150), st.integers(1, 20)),
+    max_size=8,
+).map(lambda moves: {after: exchanged(*move, after) for after, move in moves.items()})
+
+
 @settings(max_examples=200, deadline=None)
 @given(moves=MOVES, **ANY)
 async def test_a_list_that_moves_loses_none_of_the_rows_that_were_there_throughout(
@@ -259,8 +285,55 @@ async def test_a_list_that_moves_loses_none_of_the_rows_that_were_there_througho
         assert set(given_rows) >= set(rows_to(count)) & set(server.rows)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    moves=EXCHANGES | MOVES,
+    total=st.sampled_from([len, WRONG["missing"], WRONG["one too small"]]),
+    **{**ANY, "cap": st.integers(2, LIMIT)},
+)
+async def test_a_list_that_moves_while_its_total_tells_nothing_of_it_loses_no_row_that_was_there_throughout(
+    *, count, cap, walkers, listed, chance, moves, total
+):
+    server = Server(rows_to(count), cap, moves=moves, total=total, chance=chance)
+    given_rows, doubts = await walked(server, walkers=walkers, listed=listed)
+    assert max(Counter(given_rows).values(), default=1) == 1
+    assert server.peak <= walkers
+    assert len(doubts) <= len(moves)
+    if len(doubts) < WALKS:
+        assert set(given_rows) >= set(rows_to(count)) & set(server.rows)
+
+
+@pytest.mark.parametrize("after", [1, 5, 20])
+@pytest.mark.parametrize("walkers", [1, 8])
+@pytest.mark.parametrize("listed", [True, False])
+async def test_deletions_at_the_front_and_as_many_rows_more_at_the_end_hide_none(after, walkers, listed):
+    rows = rows_to(1_987)
+    server = Server(rows, cap=50, moves={after: exchanged(0, len(rows), 13, after)}, chance=Still())
+    given_rows, doubts = await walked(server, walkers=walkers, listed=listed)
+    assert set(given_rows) == {*rows, *server.rows}
+    assert len(given_rows) == len(rows) + 13
+    assert doubts == ["its rows moved while it was walked"]
+
+
+@pytest.mark.parametrize("total", [WRONG["missing"], lambda _: 40])
+@pytest.mark.parametrize("walkers", [1, 4])
+async def test_a_row_that_is_gone_where_the_next_page_should_begin_tells_that_the_list_moved(total, walkers):
+    server = Server(rows_to(40), total=total, moves={2: lambda rows: rows[15:25]})
+    given_rows, doubts = await walked(server, walkers=walkers)
+    assert set(given_rows) >= set(rows_to(40)[15:25])
+    assert len(doubts) == 1
+
+
+async def test_the_rows_of_a_list_that_only_grows_at_its_end_are_where_they_were():
+    more = [Row("new0"), Row("new1")]
+    server = Server(rows_to(40), total=WRONG["missing"], moves={2: lambda rows: [*rows, *more]})
+    given_rows, doubts = await walked(server)
+    assert given_rows == [*rows_to(40), *more]
+    assert doubts == []
+
+
 async def test_rows_that_a_deletion_hides_are_found_by_another_walk():
-    server = Server(rows_to(40), moves={1: deleted(0, 1)})
+    server = Server(rows_to(40), moves={1: lambda rows: rows[2:]})
     given_rows, doubts = await walked(server, walkers=1)
     assert given_rows == [*rows_to(10), *rows_to(40)[11:], Row("r10")]
     assert doubts == ["its total changed while it was walked"]
@@ -277,8 +350,9 @@ async def test_nothing_is_asked_for_behind_the_place_where_nothing_came():
     server = Server(rows_to(20), total=lambda _: 35, chance=Still())
     given_rows, _ = await walked(server, walkers=2)
     assert given_rows == rows_to(20)
-    # Each of two walks asks for two pages and one behind them.
-    assert server.asked == 6
+    # Each of two walks asks for three pages, from their last row on, and behind it; the first does not ask
+    # for what is promised beyond.
+    assert server.asked == 10
 
 
 async def test_a_list_that_never_keeps_still_is_walked_three_times():

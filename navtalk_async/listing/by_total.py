@@ -1,25 +1,28 @@
 """The walk of a list that is paged by offset and tells its total, from many places at once.
 
-What came in the first page is the step, and what the total promises beyond it is cut into chunks of one step.
-Neither is believed further than that: a chunk whose page was short is walked on, a list that goes on behind
-its last chunk as well, and nothing more is asked for behind a place where nothing came.
+What the total promises beyond the first page is cut into chunks of as many rows as came in that page. Neither
+is believed further than that: a chunk whose page was short is walked on, a list that goes on behind its last
+chunk as well, and nothing more is asked for behind a place where nothing came.
 
-Offsets shift when rows come and go before them, so a walk of a list that moves may miss some. The totals give
-it away, and the list is walked again.
+Offsets shift when rows come and go before them, so a walk of a list that moves may miss some. So neighbouring
+pages share a row: whatever is in the list throughout stays on one side of it, and if both pages show the same
+row at the same place, nothing between them was missed. Where they do not, or where the totals tell of a
+change, the list is walked again. Pages of a single row have none to share, and there the totals are all that
+tells.
 """
 
 import math
-from array import array
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from navtalk_async.fanout import FanOut, Order
+from navtalk_async.listing.tally import Tally
 from navtalk_async.models import Page, Place, Record, Request
-from navtalk_async.paging import SAME_PAGES_IN_A_ROW, Trail, walk
+from navtalk_async.paging import SAME_PAGES_IN_A_ROW, Trail
 
-__all__ = ["WALKS", "OffsetListing", "Seen", "Tally"]
+__all__ = ["WALKS", "OffsetListing"]
 
 T = TypeVar("T", bound=Record)
 
@@ -27,89 +30,60 @@ WALKS = 3
 """How often a list is walked in the hope that it keeps still meanwhile."""
 
 
-class Seen:
-    """The ids of any number of rows, at 16 to 32 bytes each: their hashes, in an open table."""
+class Strand(Generic[T]):
+    """A walk from page to page from the place *at* on, where *following* asks for the first one.
 
-    def __init__(self) -> None:
-        self._table = array("q", bytes(8 * 1024))
-        self._count = 0
+    After a page of several rows, the next is asked for from the last of them on, and must begin with that
+    one. After a page of one row it is asked for from behind it, or it might be the same page for ever.
+    """
 
-    def add(self, name: str) -> bool:
-        """Remember *name*; whether it is new."""
-        number = hash(name) or 1
-        place = self._place(number)
-        if self._table[place]:
-            return False
-        self._table[place] = number
-        self._count += 1
-        if 2 * self._count > len(self._table):
-            self._grow()
-        return True
+    def __init__(
+        self, asked_from: Callable[[int], Request | None], following: Request | None, at: int
+    ) -> None:
+        self._asked_from = asked_from
+        self._shared: T | None = None
+        self.following = following
+        """What to ask next; None at the end."""
+        self.at = at
+        """How many rows of the list there are up to here."""
+        self.has_moved = False
+        """Whether some page did not begin with the row that the one before it ended with."""
+        self.has_ended = False
+        """Whether nothing came, and nothing more is promised."""
 
-    def _place(self, number: int) -> int:
-        """Where *number* is, or where there is room for it."""
-        table, last = self._table, len(self._table) - 1
-        place = number & last
-        while table[place] and table[place] != number:
-            place = (place + 1) & last
-        return place
+    def take(self, page: Page[T]) -> list[T]:
+        """The rows that *page* adds to those before it."""
+        rows, shared = page.items, self._shared
+        if not rows:
+            self.following, self.has_ended = page.next, page.next is None
+            self.has_moved |= self.has_ended and shared is not None
+            return []
+        self.at += len(rows) - (shared is not None)
+        self._go_on_after(page)
+        if shared is not None and rows[0].id == shared.id:
+            return rows[1:]
+        self.has_moved |= shared is not None
+        return rows
 
-    def _grow(self) -> None:
-        numbers, self._table = self._table, array("q", bytes(2 * 8 * len(self._table)))
-        for number in numbers:
-            if number:
-                self._table[self._place(number)] = number
-
-
-class Tally(Generic[T]):
-    """What came of a list in one walk after the other, and whether that is all there is."""
-
-    def __init__(self) -> None:
-        self._seen = Seen()
-        self._total: int | None = None
-        self._has_moved = False
-        self._walks = self._rows = self._new = 0
-        self.stale = 0
-        """How many pages in a row had rows, and none that is new."""
-
-    def begin(self) -> None:
-        """Count what comes from here on as another walk."""
-        self._walks += 1
-        self._total, self._has_moved = None, False
-        self._rows = self._new = self.stale = 0
-
-    def note(self, total: int | None) -> None:
-        """Note what some page of this walk said to be the *total*."""
-        if total is not None:
-            self._has_moved |= self._total not in (None, total)
-            self._total = total
-
-    def new(self, rows: list[T]) -> list[T]:
-        """Those of *rows* that were never given before; they are, from now on."""
-        new = [row for row in rows if self._seen.add(row.id)]
-        self._rows += len(rows)
-        self._new += len(new)
-        self.stale = self.stale + 1 if rows and not new else 0
-        return new
-
-    @property
-    def doubt(self) -> str | None:
-        """Why rows may be missing after this walk; None if it was a quiet one."""
-        if self._has_moved:
-            return "its total changed while it was walked"
-        # In the first walk, whatever came twice has taken the place of something else.
-        came = self._new if self._walks == 1 else self._rows
-        if self._total is not None and came < self._total and (self._new or self._walks == 1):
-            return f"it gave {came:,} rows of {self._total:,}"
-        return None
+    def _go_on_after(self, page: Page[T]) -> None:
+        self.following = self._shared = None
+        if page.next is None and (page.total or 0) <= self.at:
+            return
+        if len(page.items) > 1 and (overlapping := self._asked_from(self.at - 1)) is not None:
+            self.following, self._shared = overlapping, page.items[-1]
+        else:
+            self.following = page.next or self._asked_from(self.at)
 
 
 class Cut:
-    """The chunks of a list beyond its first page, one *step* of rows each, as far as its *total* promises."""
+    """The chunks of a list beyond its first page of so many *rows*, as far as its *total* promises."""
 
-    def __init__(self, step: int, total: int) -> None:
-        self.step = step
-        self.begins = range(step, total, step)
+    def __init__(self, rows: int, total: int) -> None:
+        self.rows = rows
+        self.shared = 1 if rows > 1 else 0
+        """How many rows neighbours have in common."""
+        self.step = rows - self.shared
+        self.begins = range(self.step, total - self.shared, self.step)
         self.end = math.inf
         """Where nothing came; the list has ended there, whatever it promised."""
 
@@ -122,13 +96,21 @@ class Cut:
 
 
 class Chunk(NamedTuple, Generic[T]):
-    """The rows of a chunk, which go up to *at*; what follows on them is a question, an error, or nothing."""
+    """The rows from *begin* on up to where their *strand* is; an error may have cut it off."""
 
     begin: int
     rows: list[T]
-    at: int
-    following: Request | None
+    strand: Strand[T]
     error: Exception | None = None
+
+    def shared(self, cut: Cut) -> Iterator[tuple[int, str]]:
+        """The place and the id of each row that it has in common with another chunk of *cut*."""
+        if self.rows and cut.shared:
+            if self.begin > 0:
+                yield self.begin, self.rows[0].id
+            place, behind = self.begin + cut.step, self.strand.at
+            if place < behind and self.begin < cut.begins[-1]:
+                yield place, self.rows[place - behind].id
 
 
 class OffsetListing(Generic[T]):
@@ -179,75 +161,72 @@ class OffsetListing(Generic[T]):
         tally: Tally[T] = Tally()
         for number in range(WALKS):
             tally.begin()
-            walk_of_all = self._widely(tally) if number == 0 else self._on(tally, self._request, 0)
-            async with aclosing(walk_of_all) as pages:
+            walk = self._widely(tally) if number == 0 else self._on(tally, self._strand(self._request, 0))
+            async with aclosing(walk) as pages:
                 async for rows in pages:
-                    yield rows
+                    yield tally.new(rows)
             if tally.doubt is None:
                 return
             if self._on_doubt is not None:
                 self._on_doubt(tally.doubt)
 
+    def _strand(self, request: Request | None, at: int) -> Strand[T]:
+        return Strand(self._asked_from, request, at)
+
     async def _widely(self, tally: Tally[T]) -> AsyncGenerator[list[T], None]:
-        page = await self._page(tally, self._request)
-        yield tally.new(page.items)
-        at = len(page.items)
-        following = self._after(page, at)
+        strand = self._strand(self._request, 0)
+        page, rows = await self._step(tally, strand, self._request)
+        yield rows
         # Where the page says that it is the last, its total alone is not worth more than one request.
-        if page.next is not None and 0 < 2 * at < (page.total or 0) and self._walkers > 1:
-            cut, following = Cut(at, page.total or 0), None
+        if page.next is not None and 0 < 2 * strand.at < (page.total or 0) and self._walkers > 1:
+            cut = Cut(strand.at, page.total or 0)
+            tally.share(Chunk(0, rows, strand).shared(cut))
+            strand.following = None
             work = partial(self._chunk, tally, cut)
             async with FanOut(work, cut.in_turn(), at_once=self._walkers, order=self._order) as chunks:
                 async for chunk in chunks:
-                    yield tally.new(chunk.rows)
+                    tally.share(chunk.shared(cut))
+                    yield chunk.rows
                     if chunk.error is not None:
                         raise chunk.error
                     if chunk.begin == cut.begins[-1]:
-                        at, following = chunk.at, chunk.following
+                        strand = chunk.strand
                     if tally.stale >= SAME_PAGES_IN_A_ROW:
                         break
-        async with aclosing(self._on(tally, following, at)) as pages:
+        async with aclosing(self._on(tally, strand)) as pages:
             async for rows in pages:
                 yield rows
 
     async def _chunk(self, tally: Tally[T], cut: Cut, begin: int) -> Chunk[T]:
         rows: list[T] = []
-        at, following = begin, self._asked_from(begin)
-        trail = None if following is None else Trail(following)
+        strand = self._strand(self._asked_from(begin) if begin < cut.end else None, begin)
         try:
-            while following is not None and trail is not None and at < min(begin + cut.step, cut.end):
-                page = await self._page(tally, following)
-                rows += page.items
-                at += len(page.items)
-                following = trail.after(Page(page.items, self._after(page, at)))
-                if not page.items and following is None:
-                    cut.end = min(cut.end, at)
+            async with aclosing(self._on(tally, strand)) as pages:
+                async for more in pages:
+                    rows += more
+                    if strand.at >= min(begin + cut.rows, cut.end):
+                        break
         except Exception as error:
             if not rows:
                 raise
-            return Chunk(begin, rows, at, None, error)
-        return Chunk(begin, rows, at, following if at < cut.end else None)
+            return Chunk(begin, rows, strand, error)
+        if strand.has_ended:
+            cut.end = min(cut.end, strand.at)
+        if strand.at >= cut.end:
+            strand.following = None
+        return Chunk(begin, rows, strand)
 
-    async def _on(self, tally: Tally[T], request: Request | None, at: int) -> AsyncGenerator[list[T], None]:
-        """The rows of the page that *request* asks for, behind the first *at* rows, and of all after it."""
+    async def _on(self, tally: Tally[T], strand: Strand[T]) -> AsyncGenerator[list[T], None]:
+        """What each page adds, up to the end of *strand*."""
+        trail = None if strand.following is None else Trail(strand.following)
+        while trail is not None and strand.following is not None:
+            page, rows = await self._step(tally, strand, strand.following)
+            yield rows
+            trail.after(Page(page.items, strand.following))
 
-        async def ask(request: Request) -> Page[T]:
-            nonlocal at
-            page = await self._page(tally, request)
-            at += len(page.items)
-            return Page(page.items, self._after(page, at))
-
-        async with aclosing(walk(ask, request)) as pages:
-            async for page in pages:
-                yield tally.new(page.items)
-
-    async def _page(self, tally: Tally[T], request: Request) -> Page[T]:
+    async def _step(self, tally: Tally[T], strand: Strand[T], request: Request) -> tuple[Page[T], list[T]]:
+        """The page that *request* asks for, and what it adds to *strand*."""
         page = await self._ask(request)
-        tally.note(page.total)
-        return page
-
-    def _after(self, page: Page[T], at: int) -> Request | None:
-        """What to ask after *page*, which ends behind the first *at* rows; None where nothing is promised."""
-        if page.next is not None or not page.items:
-            return page.next
-        return self._asked_from(at) if page.total is not None and page.total > at else None
+        rows = strand.take(page)
+        tally.note(page.total, has_moved=strand.has_moved)
+        return page, rows
