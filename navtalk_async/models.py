@@ -207,6 +207,8 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
     seldom: ClassVar[frozenset[str]] = frozenset()
     """Fields that only some of the API's answers have: another value of these is no change."""
+    tells_all_alone: ClassVar[bool] = True
+    """Whether a session that is asked for by its id is told of as fully as in the list."""
     is_read_on: ClassVar[bool] = False
     """Whether its messages can be asked for from a moment on."""
 
@@ -244,6 +246,9 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One thing said in a session."""
+
+    has_own_id: ClassVar[bool] = True
+    """Whether no other message of the session can have the same id."""
 
     role: Role | str | None
     type: MessageType | str | None

@@ -16,6 +16,7 @@ from navtalk_async.errors import (
     NotFound,
     NotJson,
     RateLimited,
+    RepeatedPage,
     ServerError,
 )
 from navtalk_async.models import Request
@@ -213,9 +214,10 @@ async def test_an_empty_page_that_promises_more_is_asked_for_again():
         assert await ids(asked.chats.list_for_user("user-0", limit=10)) == of_user(box, "user-0")
 
 
-async def test_empty_pages_that_always_promise_more_are_left_soon():
+async def test_empty_pages_that_always_promise_more_are_an_error_soon():
     async with Sandbox(World(60), faults=Faults(empty_page=1.0)) as box, client(box) as asked:
-        assert await ids(asked.chats.list_for_user("user-0", limit=100)) == []
+        with pytest.raises(RepeatedPage, match="promises"):
+            await ids(asked.chats.list_for_user("user-0", limit=100))
         assert box.counts.total < 10
 
 

@@ -328,13 +328,15 @@ def test_a_walk_ends_where_nothing_comes(told):
 
 @pytest.mark.parametrize("told", [{"offset": 8}, {}])
 def test_a_page_without_rows_that_surely_has_some_is_asked_for_again_as_a_smaller_one_but_not_for_ever(told):
-    asked, limit = [], 100
-    while limit is not None:
-        asked.append(limit)
-        following = messages(page(0, total=15, has_more=True, **told), offset=8, limit=limit).next
-        assert following is None or following.params["offset"] == "8"
-        limit = None if following is None else int(following.params["limit"])
+    empty = page(0, total=15, has_more=True, **told)
+    asked = [100]
+    while asked[-1] > 1:
+        following = messages(empty, offset=8, limit=asked[-1]).next
+        assert following.params["offset"] == "8"
+        asked.append(int(following.params["limit"]))
     assert asked == [100, 50, 25, 12, 6, 3, 1]
+    with pytest.raises(RepeatedPage, match="no rows from 8 on, and promises 15"):
+        messages(empty, offset=8, limit=1)
 
 
 def test_a_page_behind_the_end_may_say_that_it_begins_elsewhere():

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_rows import NOW, SETTLE, clock, message, session
 
-from navtalk_async.models import Request, Session
+from navtalk_async.models import Message, Request, Session
 from navtalk_async.store.judging import (
     FULL_PAGE,
     Clock,
@@ -19,6 +20,7 @@ from navtalk_async.store.judging import (
     instant,
     judged,
     rewritten,
+    told_apart,
     wanted_again,
 )
 from navtalk_async.store.rows import content_hash, digest, iso, message_row
@@ -268,3 +270,24 @@ def test_a_message_within_the_second_since_which_is_asked_is_not_from_before():
     late = message(7, created="2025-11-12T18:20:43.5Z")
     wanted = Wanted("s", "h", "2025-11-12T18:20:43Z")
     assert [each for each, _ in rewritten("p", Fetched(wanted, [late]), []).held] == [late.id]
+
+
+class Said(Message, frozen=True, kw_only=True, gc=False):
+    """A message of an API that does not promise that its id is its own."""
+
+    has_own_id = False
+
+
+def said_as(name, content):
+    raw = msgspec.json.encode({"id": name, "content": content})
+    return Said(id=name, role=None, type=None, content=content, created=None, kept=raw)
+
+
+@given(st.lists(st.builds(said_as, st.sampled_from("ab"), st.sampled_from(["x", "y", "z"])), max_size=8))
+def test_messages_that_share_an_id_are_told_apart_and_what_came_twice_is_one(messages):
+    apart = told_apart(messages)
+    assert len({each.id for each in apart}) == len(apart)
+    assert [each.raw for each in apart] == list(dict.fromkeys(each.raw for each in messages))
+    assert [each.id.partition("#")[0] for each in apart] == [
+        msgspec.json.decode(each.raw)["id"] for each in apart
+    ]

@@ -379,18 +379,27 @@ async def test_leaving_early_gives_back_place_and_connection(quiet_loop, until, 
     assert box.most_open == 1
 
 
-async def test_a_stream_keeps_its_place_until_its_end():
-    async with Box() as box, wired(box.url, concurrency=1) as wire:
+async def test_a_stream_is_entered_once_and_before_it_is_read():
+    async with Box() as box, wired(box.url) as wire:
+        unasked = wire.stream(POST, refuse, patient())
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(unasked)
         chunks, writer = await entered(wire, box)
-        assert wire.stats().in_flight == 1
-        waiting = asyncio.create_task(begun(wire))
-        await asyncio.sleep(0)
-        assert (wire.stats().waiting, len(box.heads)) == (1, 1)
+        with pytest.raises(RuntimeError, match="entered once"):
+            await chunks.__aenter__()
         writer.write(END)
         assert await collected(chunks) == (b"", None)
-        # Before the `async with` is left.
+
+
+async def test_who_listens_to_a_stream_keeps_nobody_waiting():
+    async with Box() as box, wired(box.url, concurrency=1) as wire:
+        chunks, writer = await entered(wire, box)
+        assert wire.stats().in_flight == 0
+        second = asyncio.create_task(begun(wire))
         (await box.asked()).write(HEAD + END)
-        assert await waiting == (b"", None)
+        assert await second == (b"", None)
+        writer.write(END)
+        assert await collected(chunks) == (b"", None)
         await chunks.aclose()
         await chunks.aclose()
         assert wire.stats().in_flight == 0

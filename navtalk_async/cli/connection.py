@@ -164,7 +164,8 @@ class Given:
 
     def address(self) -> Address:
         """Where the API is said to be."""
-        return given_address(self.dialect, self.base_url, os.environ)
+        has_key = bool(self.api_key_file or self.api_key_command)
+        return given_address(self.dialect, self.base_url, os.environ, has_key=has_key)
 
     def key(self) -> Key:
         """The key.

@@ -53,8 +53,10 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
         agent_type: str | None,
         **others: Any,
     ) -> int:
-        if ids and (start is not None or end is not None or status is not None):
-            raise click.UsageError("--session says exactly which; leave out --start, --end and --status.")
+        if ids and any(each is not None for each in (start, end, status, user, agent_type)):
+            raise click.UsageError(
+                "--session says exactly which; leave out --start, --end, --status, --user and --agent-type."
+            )
         scope = Scope(
             start=None if start is None else seconds_text(start),
             end=None if end is None else seconds_text(end),
@@ -62,6 +64,9 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
             role=role,
             user=user,
             agent_type=agent_type,
+            # These are the connection's as well.
+            project_id=others.get("project_id"),
+            organization_id=others.get("organization_id"),
             # The same sessions in another order are the same scope.
             sessions=tuple(sorted({str(each) for each in ids})),
         )

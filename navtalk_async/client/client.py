@@ -179,7 +179,7 @@ class Client:
         but a 2xx is given to *refuse*, which raises what it means.
 
         The client's `timeout` bounds the time until the answer begins, and its `attempt_timeout` the wait for
-        each chunk. It keeps its place in flight until it is left.
+        each chunk. Once it has begun, it takes no place in flight.
         """
         return self._wire.stream(request, refuse, self._patience)
 

@@ -40,6 +40,8 @@ ROLES = ("user", "assistant")
 class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
     """One thing said in a chat; its `role` is `"user"` or `"assistant"`."""
 
+    has_own_id = False
+
     type: MessageType | str | None = msgspec.field(default=None, name="·type")
     content: str | None = None
     role: Role | str | None = None
@@ -52,6 +54,7 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat with an agent. It has no status and no end: more may be said in it at any time."""
 
     seldom = frozenset({"teamId"})
+    tells_all_alone = False
 
     status: SessionStatus | str | None = msgspec.field(default=None, name="·status")
     started: str | None = msgspec.field(default=None, name="createdAt")

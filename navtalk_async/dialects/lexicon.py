@@ -103,6 +103,8 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
 class LexiconMessage(Message, frozen=True, kw_only=True, gc=False):
     """One thing said in a chat; its `type` is the API's `media_type`, None for a text."""
 
+    has_own_id = False
+
     role: Role | str | None = msgspec.field(default=None, name="sender_role")
     type: MessageType | str | None = msgspec.field(default=None, name="media_type")
     content: str | None = None
@@ -270,17 +272,20 @@ def page_of(rows: list[Any], request: Request, told: Told, smaller: Request | No
 
     The next one begins behind the rows that came, however many were asked for. It is asked for if it is
     promised, by `has_more` or by `total`: where those contradict each other, as in the reference's own
-    sample, one question too many costs less than rows that are lost. Where nothing came though both promise
-    more, the same is asked for once more as a *smaller* page, and so on: a server that failed for a moment
-    has them then, and one that always says so is left after a few questions.
+    sample, one question too many costs less than rows that are lost. Where nothing came though more is
+    promised, and `total` does not deny it, the same is asked for once more as a *smaller* page, and so on: a
+    server that failed for a moment has them then.
 
     Raises:
-        RepeatedPage: the rows are those of another place.
+        RepeatedPage: the rows are those of another place; or none came even in the smallest page, and both
+            still promise more.
     """
     asked, total = int(request.params["offset"]), number(told.total)
     reached = asked + len(rows)
     if not rows:
-        is_promised = told.has_more is True and total is not None and total > asked
+        is_promised = told.has_more is True and (total is None or total > asked)
+        if is_promised and smaller is None and total is not None:
+            raise RepeatedPage(f"{request.path} gives no rows from {asked} on, and promises {total}.")
         return Page([], smaller if is_promised else None, total)
     if number(told.offset) not in (asked, None):
         raise RepeatedPage(f"{request.path} was asked for rows from {asked} on, and gave {told.offset}'s.")

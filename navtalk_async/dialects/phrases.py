@@ -179,7 +179,10 @@ def refused(response: Response) -> ApiError:
     except RecursionError:
         told = []
     waits = [seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
-    return api_error(response, message=next(filter(None, told), None), wait=_most(*waits), details=fields)
+    error = api_error(response, message=next(filter(None, told), None), wait=_most(*waits), details=fields)
+    if isinstance(error, AccessDenied) and error.upgrade_instructions:
+        error.next_step = error.upgrade_instructions
+    return error
 
 
 def refusal_fields(response: Response) -> dict[str, Any]:

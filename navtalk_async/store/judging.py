@@ -26,6 +26,7 @@ __all__ = [
     "instant",
     "judged",
     "rewritten",
+    "told_apart",
     "wanted_again",
 ]
 
@@ -242,8 +243,7 @@ def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
 
 def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rewrite:
     """What *fetched* changes in a session of which *kept* is kept, in order."""
-    once = {message.id: message for message in fetched.messages}
-    said = _those_since(fetched.wanted.since, once.values())
+    said = _those_since(fetched.wanted.since, told_apart(fetched.messages))
     ids = {message.id for message in said} if kept else set()
     stays = [row for row in _unasked(fetched, kept) if row.id not in ids]
     came = message_rows(project, fetched.wanted.id, len(stays), said)
@@ -255,6 +255,26 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     if len(stays) == len(kept):
         return Rewrite(came, [], told, reached, MessageCounts(inserted=len(came)))
     return _changes(kept, held, {row.id for row in came}, told, reached)
+
+
+def told_apart(messages: Sequence[Message]) -> list[Message]:
+    """*messages*, each once and with an id of its own.
+
+    What came twice is one message. What is another and yet has the same id, where the API does not promise
+    that ids are its own, gets the number of its turn behind it, as in `id#2`.
+    """
+    once = {message.id: message for message in messages}
+    if len(once) == len(messages) or messages[0].has_own_id:
+        return list(once.values())
+    apart: list[Message] = []
+    turns: dict[str, list[bytes]] = {}
+    for message in messages:
+        others = turns.setdefault(message.id, [])
+        if message.raw not in others:
+            others.append(message.raw)
+            number = f"#{len(others)}" if len(others) > 1 else ""
+            apart.append(msgspec.structs.replace(message, id=message.id + number))
+    return apart
 
 
 def _changes(

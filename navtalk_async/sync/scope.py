@@ -23,6 +23,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only sessions of this user."""
     agent_type: str | None = None
     """Only sessions with agents of this type."""
+    project_id: str | None = None
+    """The API's own project (LlamaCloud), which its dialect is told."""
+    organization_id: str | None = None
     sessions: tuple[str, ...] = ()
     """Only these, by id; the other filters of sessions then do not apply."""
 

@@ -114,6 +114,9 @@ class Listed:
             NotFound: it is gone.
         """
         session = await self._ask.get_session(self._dialect.get_session(session_id))
+        if not session.tells_all_alone and await self._store.holds(self._project, [session_id]):
+            # What is kept of it came from the list, and is more than this.
+            return [Wanted(session_id, None)]
         found = await self._journal([session], None)
         return found.to_fetch
 

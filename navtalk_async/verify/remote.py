@@ -14,6 +14,7 @@ from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
 from navtalk_async.pool import Width
+from navtalk_async.store.judging import told_apart
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
 from navtalk_async.store.store import About, Reader
 from navtalk_async.sync import Scope
@@ -169,7 +170,7 @@ def differences(kept: StoredTranscript, session: Session, messages: Sequence[Mes
         told.append("its session changed at the API")
     there = {
         message.id: message_row(kept.session.project, kept.session.id, position, message)
-        for position, message in enumerate(messages)
+        for position, message in enumerate(told_apart(messages))
     }
     here = {row.id: row for row in kept.messages}
     missing = len(there.keys() - here.keys())

@@ -9,7 +9,7 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.models import KeyPlace, Request
 from navtalk_async.observe import scrub
 
-__all__ = ["Secret", "address", "checked_key", "checked_root", "quoted", "without_secret"]
+__all__ = ["Secret", "address", "checked_key", "checked_root", "is_loopback", "quoted", "without_secret"]
 
 LONGEST_SENTENCE = 600
 """Characters of what an error tells; what a server says may have no end."""

@@ -173,10 +173,6 @@ class Gate:
             raise DeadlineExceeded(SPENT)
         return place
 
-    def stay(self) -> None:
-        """What is about to `leave` keeps its place, and somebody else will `leave` for it."""
-        self.in_flight += 1
-
     def leave(self) -> None:
         """The request that entered is over."""
         self.in_flight -= 1

@@ -1,4 +1,4 @@
-"""An answer that is read while it comes: it keeps its place at the gate until it has ended, or is left."""
+"""An answer that is read while it comes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,6 +45,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         self._stats = stats
         self._observer = observer
         self._attempts = 0
+        self._is_entered = False
         self._flow: Flow | None = None
         self._line: Line | None = None
 
@@ -52,6 +53,9 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         return f"<Stream of {self._request.path}>"
 
     async def __aenter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError("A stream is entered once; ask again for another.")
+        self._is_entered = True
         try:
             await self._begin(self)
         except BaseException:
@@ -65,6 +69,8 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         await self.aclose()
 
     async def __anext__(self) -> bytes:
+        if not self._is_entered:
+            raise RuntimeError("A stream is asked for by `async with`; there is nothing to read before.")
         flow, line = self._flow, self._line
         if flow is None or line is None:
             raise StopAsyncIteration
@@ -83,7 +89,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Have no more of it: end the connection, and give the place at the gate back."""
+        """Have no more of it: end the connection."""
         self._end()
 
     def read(self, request: Request, response: Response) -> None:
@@ -95,19 +101,15 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         raise ApiError(f"The server answered {response.status}.", status=response.status)
 
     def has_begun(self, line: Line, attempts: int) -> None:
-        """The answer has begun, after so many *attempts*: keep the place that it has at the gate of *line*,
-        until the end.
+        """The answer has begun on *line*, after so many *attempts*. It has no place at the gate any more: who
+        speaks for minutes would keep everybody waiting, and a call made while one listens its whole turn.
         """
-        line.gate.stay()
         self._line, self._attempts = line, attempts
 
     def _end(self) -> None:
-        flow, line = self._flow, self._line
-        self._flow = self._line = None
+        flow, self._flow = self._flow, None
         if flow is not None:
             flow.close()
-        if line is not None:
-            line.gate.leave()
 
     def _told(self, error: NavTalkError, line: Line) -> NavTalkError:
         """*error*, which ended the answer, with all that is known of the call."""

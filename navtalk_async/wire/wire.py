@@ -151,8 +151,7 @@ class Wire:
 
         Until the answer begins, all is as for `ask`, and there the `timeout` of *patience* ends. From then on
         its `attempt_timeout` bounds the wait for each chunk, nothing bounds their number, and nothing is
-        asked again. Leaving the `async with` ends the connection and gives the place in flight back, which
-        the answer has until then.
+        asked again. It then takes no place in flight any more. Leaving the `async with` ends the connection.
 
         Raises:
             NavTalkError: as `ask`. A next chunk: BrokenBody, where the connection ended; AttemptTimeout;
