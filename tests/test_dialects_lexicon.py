@@ -320,7 +320,14 @@ def test_a_walk_goes_on_as_long_as_anything_promises_more(told, goes_on):
 
 
 @pytest.mark.parametrize(
-    "told", [{}, {"has_more": False}, {"has_more": True}, {"total": 15}, {"total": 15, "has_more": False}]
+    "told",
+    [
+        {},
+        {"has_more": False},
+        {"has_more": True, "total": 8},
+        {"total": 15},
+        {"total": 15, "has_more": False},
+    ],
 )
 def test_a_walk_ends_where_nothing_comes(told):
     assert offset_after(0, asked=8, **told) is None
@@ -341,6 +348,12 @@ def test_a_page_without_rows_that_surely_has_some_is_asked_for_again_as_a_smalle
 
 def test_a_page_behind_the_end_may_say_that_it_begins_elsewhere():
     assert offset_after(0, asked=40, offset=15, total=15, has_more=False) is None
+
+
+def test_a_server_that_tells_no_total_and_always_promises_more_is_left_without_an_error():
+    empty = page(0, has_more=True)
+    assert messages(empty, offset=8).next.params["limit"] == "50"
+    assert messages(empty, offset=8, limit=1).next is None
 
 
 @pytest.mark.parametrize("echoed", [0, 39, 41])

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
-from navtalk_async.dialects.phrases import patiently
+from navtalk_async.dialects.rows import patiently
 from navtalk_async.errors import NotFound
 from navtalk_async.models import (
     MessageType,

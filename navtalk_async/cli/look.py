@@ -61,7 +61,7 @@ def sessions(
     agent_type: str | None,
     listing: Literal["auto", "serial"],
 ) -> int:
-    """List sessions, the oldest first."""
+    """List sessions, in the API's order; NavTalk's and Lexicon's give the oldest first."""
 
     async def look(client: Client) -> None:
         pool = SessionPool(client, concurrency=shell.connection.concurrency, listing=listing)

@@ -26,7 +26,7 @@ from navtalk_async.paging import walk
 from navtalk_async.pool import SessionPool, Width
 from navtalk_async.store.rows import iso
 from navtalk_async.sync import Scope
-from navtalk_async.sync.fetch import OF_THE_RUN
+from navtalk_async.sync.fetch import is_of_the_run
 
 __all__ = ["Estimate", "Listed", "Sample", "Sampled", "estimate", "plan", "plan_sentences"]
 
@@ -226,9 +226,9 @@ async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -
                     empty += not page.items and requests > 1
         except NotFound:
             return None  # It vanished since it was listed.
-        except OF_THE_RUN:
-            raise
         except NavTalkError as error:
+            if is_of_the_run(error):
+                raise
             errors.append(error)
             return None
         return Sampled(requests, messages, empty)

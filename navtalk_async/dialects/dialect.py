@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any, ClassVar
 from uuid import UUID
 
-from navtalk_async.dialects.phrases import as_record
+from navtalk_async.dialects.rows import as_record
 from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session
 
 __all__ = ["Dialect", "filtered", "least", "messages_filtered"]

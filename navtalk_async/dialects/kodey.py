@@ -6,18 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, text
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.phrases import (
-    accepted,
-    as_json,
-    as_part_of_a_path,
-    as_record,
-    done,
-    loads,
-    name_of_a_thing,
-    refused,
-    text,
-)
+from navtalk_async.dialects.refusals import accepted, done, refused
+from navtalk_async.dialects.rows import as_record, loads
 from navtalk_async.models import (
     KeyPlace,
     Message,

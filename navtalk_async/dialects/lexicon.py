@@ -6,16 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, page_size
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.phrases import (
-    accepted,
-    as_json,
-    as_part_of_a_path,
-    as_record,
-    name_of_a_thing,
-    page_size,
-    refused,
-)
+from navtalk_async.dialects.refusals import accepted, refused
+from navtalk_async.dialects.rows import as_record
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import (
     KeyPlace,

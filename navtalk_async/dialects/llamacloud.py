@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, page_size, text
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.llamacloud_events import (
     Event,
@@ -19,18 +20,8 @@ from navtalk_async.dialects.llamacloud_events import (
     ToolResult,
     event_of,
 )
-from navtalk_async.dialects.phrases import (
-    accepted,
-    as_json,
-    as_part_of_a_path,
-    as_record,
-    done,
-    loads,
-    name_of_a_thing,
-    page_size,
-    refused,
-    text,
-)
+from navtalk_async.dialects.refusals import accepted, done, refused
+from navtalk_async.dialects.rows import as_record, loads
 from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, as_fields, sort_out
 
 __all__ = [

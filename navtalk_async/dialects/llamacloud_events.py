@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from navtalk_async.dialects.phrases import NOT_TO_THE_LETTER, whole_surrogates
+from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, whole_surrogates
 from navtalk_async.dialects.sse import ServerSentEvent
 from navtalk_async.models import Kept
 

@@ -7,17 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from navtalk_async.dialects.checks import as_part_of_a_path, page_size, text
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.phrases import (
-    NOT_TO_THE_LETTER,
-    api_error,
-    as_part_of_a_path,
-    loads,
-    page_size,
-    patiently,
-    text,
-    whole_surrogates,
-)
+from navtalk_async.dialects.refusals import api_error
+from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, loads, patiently, whole_surrogates
 from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,

@@ -32,7 +32,7 @@ from navtalk_async.store.store import Failed, Store, Unread
 from navtalk_async.sync.asking import Asking
 from navtalk_async.sync.progress import Progress
 
-__all__ = ["OF_ONE_ANSWER", "OF_THE_RUN", "Fetching"]
+__all__ = ["OF_ONE_ANSWER", "Fetching", "is_of_the_run"]
 
 T = TypeVar("T")
 
@@ -261,6 +261,11 @@ class Fetching:
             # Whether it is there, this does not tell; that it cannot be had, the caller knows.
             return False
         return False
+
+
+def is_of_the_run(error: NavTalkError) -> bool:
+    """Whether the next session would meet *error* as well."""
+    return isinstance(error, OF_THE_RUN)
 
 
 async def _once(items: Sequence[T]) -> AsyncGenerator[Sequence[T], None]:

@@ -1,7 +1,8 @@
 """One run of a sync, from what an earlier one left to the last session that is new.
 
 A run fetches what an earlier one left pending, then lists on: from where an interrupted listing stopped,
-or else from a day before the latest session known. Each page of the listing is journalled, sessions and
+or else from a day before the latest session known; an API that cannot be asked by time is listed from the
+first session on. Each page of the listing is journalled, sessions and
 places together, before it is worked at; a session is pending from then until its messages are kept. So
 whatever a run is killed by, the next one continues, and asks again for no more than the sessions and pages
 that were under way.

@@ -18,7 +18,7 @@ from navtalk_async.store.judging import told_apart
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
 from navtalk_async.store.store import About, Reader
 from navtalk_async.sync import Scope
-from navtalk_async.sync.fetch import OF_THE_RUN
+from navtalk_async.sync.fetch import is_of_the_run
 from navtalk_async.verify.report import Cure, Finding, Report
 from navtalk_async.wire.limits import Concurrency
 
@@ -103,9 +103,9 @@ async def ask_again(
             messages = await whole(list_messages, dialect.list_messages(session_id, **filters))
         except NotFound:
             return Asked(kept, ["gone: the API no longer has it"], is_gone=True)
-        except OF_THE_RUN:
-            raise
         except NavTalkError as error:
+            if is_of_the_run(error):
+                raise
             return Asked(kept, [], error=error)
         return Asked(kept, differences(kept, session, messages))
 

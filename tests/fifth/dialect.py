@@ -4,8 +4,10 @@ from urllib.parse import quote
 
 import msgspec
 
+from navtalk_async.dialects.checks import name_of_a_thing, page_size
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.phrases import accepted, api_error, as_record, name_of_a_thing, page_size
+from navtalk_async.dialects.refusals import accepted, api_error
+from navtalk_async.dialects.rows import as_record
 from navtalk_async.models import KeyPlace, Message, MessageType, Page, Request, Role, Session, SessionStatus
 
 PATH = "/v5/talks"
