@@ -18,6 +18,9 @@ from navtalk_async.sync import Scope
 
 __all__ = ["check_scope", "in_words", "takes_scope"]
 
+OF_A_DIALECT = ("project_id", "organization_id")
+"""The options of `--api`'s dialect."""
+
 SCOPE_OPTIONS = with_options(
     click.option(
         "--start",
@@ -64,9 +67,8 @@ def takes_scope(command: Callable[..., int]) -> Callable[..., int]:
             role=role,
             user=user,
             agent_type=agent_type,
-            # These are the connection's as well.
-            project_id=others.get("project_id"),
-            organization_id=others.get("organization_id"),
+            # The connection's as well.
+            options={name: others[name] for name in OF_A_DIALECT if others.get(name) is not None},
             # The same sessions in another order are the same scope.
             sessions=tuple(sorted({str(each) for each in ids})),
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -35,6 +36,8 @@ class Dialect(ABC):
     """The environment variable that holds the key."""
     base_url_variable: ClassVar[str]
     """The environment variable that says where the API is."""
+    options: Mapping[str, str] = MappingProxyType({})
+    """What it was made with, that decides whose sessions the lists have: those of a project, say."""
     record_kinds: ClassVar[tuple[type[Session], type[Message]]]
     """The structs that its sessions and messages are read into."""
 

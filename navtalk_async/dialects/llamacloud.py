@@ -158,7 +158,7 @@ class LlamaCloud(Dialect):
     record_kinds = (LlamaCloudSession, LlamaCloudMessage)
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
-        self._whose = whose(project_id, organization_id)
+        self.options = whose(project_id, organization_id)
 
     def root(self, base_url: str) -> str:
         """*base_url* without `/api/v1`, which each path begins with."""
@@ -317,7 +317,7 @@ class LlamaCloud(Dialect):
         )
 
     def _asked_for(self, project_id: str | None, organization_id: str | None) -> dict[str, str]:
-        return self._whose | whose(project_id, organization_id)
+        return {**self.options} | whose(project_id, organization_id)
 
     def _of_one(
         self,

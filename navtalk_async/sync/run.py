@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
+import msgspec
+
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.models import moment_of
@@ -86,6 +88,8 @@ async def sync(
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
     scope, progress = scope or Scope(), progress or Progress()
+    if client.dialect.options:
+        scope = msgspec.structs.replace(scope, options=dict(client.dialect.options))
     checked_short_pages(short_pages)
     scope.check(client.dialect)
     began_at = datetime.now(UTC)

@@ -23,9 +23,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Only sessions of this user."""
     agent_type: str | None = None
     """Only sessions with agents of this type."""
-    project_id: str | None = None
-    """The API's own project (LlamaCloud), which its dialect is told."""
-    organization_id: str | None = None
+    options: dict[str, str] = {}
+    """Those of the dialect, see `Dialect.options`; a sync sets them."""
     sessions: tuple[str, ...] = ()
     """Only these, by id; the other filters of sessions then do not apply."""
 

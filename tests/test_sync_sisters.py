@@ -1,0 +1,103 @@
+"""What a sync of one of the sisters has to mind, beyond the laws that hold for all of them."""
+
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from navtalk_async import KodeyClient, LlamaCloudClient
+from navtalk_async.cli.scope import in_words
+from navtalk_async.errors import StoreMismatch
+from navtalk_async.sandbox import Sandbox
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.sync import Scope, sync
+from navtalk_async.verify import Report, verify_remote
+
+TIME = "2024-01-15T10:30:00Z"
+
+
+class Chats:
+    """Two chats of Kodey.ai, as the reference has them: whose a chat is, only the list tells."""
+
+    def __init__(self):
+        self.said = {"a": ["m1"], "b": ["m1", "m2"]}
+        self.listed = ["a", "b"]
+
+    async def list(self, _):
+        rows = [{"id": name, "agentId": "x", "userId": "ann", "createdAt": TIME} for name in self.listed]
+        return web.json_response({"chats": rows})
+
+    async def chat(self, request):
+        name = request.match_info["name"]
+        row = {"id": name, "agentId": "x", "teamId": "t", "messages": [], "createdAt": TIME}
+        return web.json_response(row)
+
+    async def messages(self, request):
+        said = self.said[request.match_info["name"]]
+        rows = [{"id": each, "content": each, "role": "user", "createdAt": TIME} for each in said]
+        return web.json_response({"messages": rows})
+
+    @asynccontextmanager
+    async def served(self):
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/chat", self.list),
+                web.get("/chat/{name}", self.chat),
+                web.get("/chat/{name}/message", self.messages),
+            ]
+        )
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+async def held(store):
+    """The sessions of *store* by id, each its object and the ids of its messages."""
+    return {
+        each.session.id: (msgspec.json.decode(each.session.raw), [row.id for row in each.messages])
+        async for block in store.transcripts("default")
+        for each in block
+    }
+
+
+async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tmp_path):
+    chats = Chats()
+    async with (
+        chats.served() as url,
+        KodeyClient("any", base_url=url) as client,
+        SqliteStore(tmp_path / "a.db") as store,
+    ):
+        await sync(client, store)
+        before = await held(store)
+        chats.listed.remove("b")
+        chats.said["b"].append("m3")
+        for _ in range(2):
+            progress = await sync(client, store)
+            assert (progress.changed, progress.vanished) == (0, 0)
+        after = await held(store)
+        assert after == before | {"b": (before["b"][0], ["m1", "m2", "m3"])}
+        report = Report()
+        await verify_remote(client, store, report, percent=100)
+        assert report.findings == []
+
+
+@contextmanager
+def refused(expected):
+    with pytest.raises(StoreMismatch, match="filters") if expected else nullcontext():
+        yield
+
+
+async def test_projects_of_one_key_are_not_mixed_in_one_project_of_an_archive(tmp_path):
+    assert in_words(Scope(options={"project_id": "one"})) == {"options": {"project_id": "one"}}
+    async with Sandbox(sessions=3) as box, SqliteStore(tmp_path / "a.db") as store:
+        for project in ("one", "one", "two", None):
+            client = LlamaCloudClient("any", base_url=box.llamacloud_url, project_id=project)
+            async with client:
+                with refused(project != "one"):
+                    await sync(client, store)
