@@ -40,7 +40,7 @@ class Trail:
         self._steps = 0
         self._reach = 1
         self._empty = self._alike = 0
-        self._rows: tuple[Any, ...] = ()
+        self._first = self._last = object()
 
     @property
     def has_moved(self) -> bool:
@@ -55,26 +55,24 @@ class Trail:
         """
         if page.next is None:
             return None
-        self._empty = 0 if page.items else self._empty + 1
+        items = page.items
+        self._empty = 0 if items else self._empty + 1
         if page.next in (self._here, self._landmark):
             raise RepeatedPage(f"{page.next.path} leads back to a page it has already given.")
         if self._empty >= EMPTY_PAGES_IN_A_ROW:
             raise RepeatedPage(
                 f"{page.next.path} gave {self._empty} empty pages in a row, each promising more."
             )
-        self._see_other_rows(page.items, page.next.path)
+        if items:
+            self._alike = self._alike + 1 if items[0] == self._first and items[-1] == self._last else 0
+            self._first, self._last = items[0], items[-1]
+            if self._alike >= SAME_PAGES_IN_A_ROW:
+                raise RepeatedPage(f"{page.next.path} gives the same rows again and again.")
         self._here = page.next
         self._steps += 1
         if self._steps == self._reach:
             self._landmark, self._steps, self._reach = page.next, 0, self._reach * 2
         return page.next
-
-    def _see_other_rows(self, items: list[Any], path: str) -> None:
-        rows = (len(items), items[0], items[-1]) if items else ()
-        self._alike = self._alike + 1 if rows and rows == self._rows else 0
-        self._rows = rows
-        if self._alike >= SAME_PAGES_IN_A_ROW:
-            raise RepeatedPage(f"{path} gives the same rows again and again.")
 
 
 async def walk(ask: Ask[T], request: Request | None) -> AsyncGenerator[Page[T], None]:

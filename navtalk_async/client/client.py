@@ -19,7 +19,7 @@ from navtalk_async.wire.address import checked_key
 from navtalk_async.wire.engine import Engine
 from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
-from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Wire
+from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Wire
 
 __all__ = ["Client", "Options"]
 
@@ -79,6 +79,12 @@ class Client:
             before anything is sent.
     """
 
+    page_of_sessions: Callable[[Request], Awaitable[Page[Session]]]
+    """The page of sessions that a request asks for, which some earlier page had as its `next`; with fewer
+    rows, if its rows are so long that they do not fit into memory together."""
+    page_of_messages: Callable[[Request], Awaitable[Page[Message]]]
+    """The same for messages."""
+
     def __init__(
         self,
         dialect: Dialect,
@@ -109,7 +115,27 @@ class Client:
             engine=engine or os.environ.get("NAVTALK_ENGINE") or "aiohttp",
             observer=on_event,
         )
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Make what belongs to a client, or to a view of it."""
+        self.page_of_sessions = self._paging(self.dialect.read_sessions)
+        self.page_of_messages = self._paging(self.dialect.read_messages)
         self._name_resources()
+
+    def _paging(self, read: Read[Page[T]]) -> Callable[[Request], Awaitable[Page[T]]]:
+        wire, patience, dialect = self._wire, self._patience, self.dialect
+
+        # Every page of every list comes this way: what would be calls of methods is said here once.
+        async def page(request: Request) -> Page[T]:
+            try:
+                return await wire.ask(request, read, patience)
+            except BodyTooLarge:
+                if (smaller := dialect.smaller(request)) is None:
+                    raise
+            return await page(smaller)
+
+        return page
 
     def _name_resources(self) -> None:
         """Make the resources that the client of one API has, which belong to it or to a view of it."""
@@ -161,7 +187,7 @@ class Client:
         view._patience = Patience(
             **(msgspec.structs.asdict(self._patience) | {k: v for k, v in given.items() if v is not UNSET})
         )
-        view._name_resources()
+        view._take_up()
         return view
 
     def stats(self) -> Stats:
@@ -210,25 +236,6 @@ class Client:
         """
         request = self.dialect.get_session(self.dialect.checked_id(session_id))
         return await self.ask(request, self.dialect.read_session)
-
-    def page_of_sessions(self, request: Request) -> Awaitable[Page[Session]]:
-        """The page of sessions that *request* asks for; see `page`."""
-        return self.page(request, self.dialect.read_sessions)
-
-    def page_of_messages(self, request: Request) -> Awaitable[Page[Message]]:
-        """The page of messages that *request* asks for; see `page`."""
-        return self.page(request, self.dialect.read_messages)
-
-    async def page(self, request: Request, read: Callable[[Request, Response], Page[T]]) -> Page[T]:
-        """What *read* makes of the page that *request* asks for, which some earlier page had as its `next`;
-        with fewer rows, if its rows are so long that they do not fit into memory together.
-        """
-        try:
-            return await self.ask(request, read)
-        except BodyTooLarge:
-            if (smaller := self.dialect.smaller(request)) is None:
-                raise
-        return await self.page(smaller, read)
 
     def expect(self, at_once: int) -> None:
         """Say that so many requests at once are about to come: `concurrency="auto"` begins with them then, up

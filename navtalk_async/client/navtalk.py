@@ -32,6 +32,7 @@ class NavTalkClient(Client):
         ValueError: see `Client`.
     """
 
+    dialect: NavTalk
     sessions: "Sessions"
     messages: "Messages"
 
@@ -73,9 +74,10 @@ class Sessions:
         Raises:
             ValueError: a naive datetime, a limit out of range; before anything is sent.
         """
-        return self._client.list_sessions(
+        request = self._client.dialect.list_sessions(
             start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
         )
+        return Listing(self._client.page_of_sessions, request)
 
     async def get(self, session_id: str | UUID) -> Session:
         """One session (`GET /api/chat/sessions/{sessionId}`).
@@ -115,6 +117,13 @@ class Messages:
             ValueError: an id that is no UUID, a naive datetime, a limit out of range; before anything is
                 sent.
         """
-        return self._client.list_messages(
-            session_id, start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor
+        dialect = self._client.dialect
+        request = dialect.list_messages(
+            dialect.checked_id(session_id),
+            start_time=start_time,
+            end_time=end_time,
+            role=role,
+            limit=limit,
+            cursor=cursor,
         )
+        return Listing(self._client.page_of_messages, request)

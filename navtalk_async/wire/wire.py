@@ -52,7 +52,7 @@ from navtalk_async.wire.retry import (
 from navtalk_async.wire.single_use import SingleUseTransport
 from navtalk_async.wire.stream import Stream
 
-__all__ = ["BODY_LIMIT", "Key", "Patience", "Wire"]
+__all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Wire"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=NavTalkError)
