@@ -201,6 +201,7 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(place):
         await store.keep("default", [fetched(session(1), 1, 2)])
     for table in ("messages", "sync_gone"):
         await asked(place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)")
+    await asked(place, "CREATE INDEX messages_in_order ON messages (project, session_id, position)")
     await asked(place, "UPDATE sync_schema SET version = 3")
     async with opened(place) as store:
         await claimed(store)

@@ -47,13 +47,12 @@ CREATE TABLE messages (
     role TEXT, type TEXT, content TEXT, created_at {WORD}, raw TEXT NOT NULL,
     PRIMARY KEY (project, session_id, id)
 );
-CREATE INDEX messages_in_order ON messages (project, session_id, position);
 INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});
 """
 """See `sqlite_schema` for what the columns of the progress tables tell."""
 
 NAMES = (
-    *("sessions", "sessions_in_order", "messages", "messages_in_order"),
+    *("sessions", "sessions_in_order", "messages"),
     *("sync_schema", "sync_projects", "sync_sessions", "sync_seen", "sync_gone"),
     *("sync_unfinished", "sync_watched", "sync_unread"),
 )
@@ -61,6 +60,7 @@ NAMES = (
 
 UPGRADES = {
     3: """
+    DROP INDEX messages_in_order;
     ALTER TABLE messages DROP CONSTRAINT messages_pkey, ADD PRIMARY KEY (project, session_id, id);
     ALTER TABLE sync_gone DROP CONSTRAINT sync_gone_pkey, ADD PRIMARY KEY (project, session_id, id);
     UPDATE sync_schema SET version = 4;

@@ -20,7 +20,6 @@ CREATE TABLE messages (
     role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL,
     PRIMARY KEY (project, session_id, id)
 );
-CREATE INDEX messages_in_order ON messages (project, session_id, position);
 """
 
 PROGRESS = f"""
