@@ -1,5 +1,6 @@
 """What a sync of one of the sisters has to mind, beyond the laws that hold for all of them."""
 
+import asyncio
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import msgspec
@@ -21,6 +22,10 @@ class Chats:
     """Two chats of Kodey.ai, as the reference has them: whose a chat is, only the list tells."""
 
     def __init__(self):
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.questions = 0
+        """How often anybody asked for messages."""
+        self.may_answer.set()
         self.said = {"a": ["m1"], "b": ["m1", "m2"]}
         self.listed = ["a", "b"]
 
@@ -34,6 +39,9 @@ class Chats:
         return web.json_response(row)
 
     async def messages(self, request):
+        self.questions += 1
+        self.asked.set()
+        await self.may_answer.wait()
         said = self.said[request.match_info["name"]]
         rows = [{"id": each, "content": each, "role": "user", "createdAt": TIME} for each in said]
         return web.json_response({"messages": rows})
@@ -85,6 +93,27 @@ async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tm
         report = Report()
         await verify_remote(client, store, report, percent=100)
         assert report.findings == []
+
+
+async def test_a_chat_that_was_stopped_on_its_way_is_asked_for_once_more_and_not_left_pending(tmp_path):
+    chats, scope = Chats(), Scope(sessions=("b",))
+    async with (
+        chats.served() as url,
+        KodeyClient("any", base_url=url) as client,
+        SqliteStore(tmp_path / "a.db") as store,
+    ):
+        chats.may_answer.clear()
+        stopped = asyncio.create_task(sync(client, store, scope=scope))
+        await chats.asked.wait()
+        stopped.cancel()
+        await asyncio.wait([stopped])
+        assert (await store.counts("default")).pending == 1
+        chats.may_answer.set()
+        await sync(client, store, scope=scope)
+        # Asked for twice at once, the later answer would be no answer to what is pending.
+        assert chats.questions == 2
+        assert (await store.counts("default")).pending == 0
+        assert (await held(store))["b"][1] == ["m1", "m2"]
 
 
 @contextmanager

@@ -115,8 +115,9 @@ class Listed:
         """
         session = await self._ask.get_session(self._dialect.get_session(session_id))
         if not session.tells_all_alone and await self._store.holds(self._project, [session_id]):
-            # What is kept of it came from the list, and is more than this.
-            return [Wanted(session_id, None)]
+            # What is kept of it came from the list, and is more than this. What is pending is being fetched.
+            is_pending = any(each.id == session_id for each in self._standing.pending)
+            return [] if is_pending else [Wanted(session_id, None)]
         found = await self._journal([session], None)
         return found.to_fetch
 
