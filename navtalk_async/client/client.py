@@ -269,6 +269,7 @@ def _given_address(base_url: str | None, dialect: Dialect) -> str:
     found = base_url or os.environ.get(dialect.base_url_variable) or dialect.default_base_url
     if found is None:
         raise ValueError(
-            f"Where {dialect.name} is, only you know: give base_url (--base-url), or set {dialect.base_url_variable}."
+            f"Where {dialect.name} is, only you know: "
+            f"give base_url (--base-url), or set {dialect.base_url_variable}."
         )
     return found
