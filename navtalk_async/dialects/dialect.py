@@ -38,6 +38,8 @@ class Dialect(ABC):
     """The environment variable that says where the API is."""
     options: Mapping[str, str] = MappingProxyType({})
     """What it was made with, that decides whose sessions the lists have: those of a project, say."""
+    changing_filters: ClassVar[frozenset[str]] = frozenset()
+    """Filters of the list of sessions on what changes in the life of a session: a sync lists without them."""
     record_kinds: ClassVar[tuple[type[Session], type[Message]]]
     """The structs that its sessions and messages are read into."""
 

@@ -85,6 +85,7 @@ class NavTalk(Dialect):
     key_place = KeyPlace("query", "apikey")
     key_variable = "NAVTALK_API_KEY"
     base_url_variable = "NAVTALK_BASE_URL"
+    changing_filters = frozenset({"status"})
     record_kinds = (NavTalkSession, NavTalkMessage)
 
     def root(self, base_url: str) -> str:

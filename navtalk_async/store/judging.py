@@ -1,14 +1,14 @@
 """What a store makes of what comes: what is new in it, what is to be fetched, and what is watched."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
 from navtalk_async.models import Message, Request, Session, as_utc
-from navtalk_async.store.rows import MessageRow, content_hash, iso, message_rows
+from navtalk_async.store.rows import MessageRow, content_hash, digest, is_same_state, iso, message_rows
 
 __all__ = [
     "FULL_PAGE",
@@ -23,6 +23,7 @@ __all__ = [
     "Rewrite",
     "Wanted",
     "apart",
+    "damaged_below",
     "instant",
     "judged",
     "rewritten",
@@ -57,6 +58,11 @@ class Fetched(NamedTuple):
     """Where there might be more, which is not believed."""
     at: str = ""
     """When they were asked for, in ISO 8601."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether some of what is kept stays, without having been asked for."""
+        return self.wanted.since is not None or self.first > 0 or self.unread is not None
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,11 +134,15 @@ class Judged(NamedTuple):
     changed: list[Change]
     same: list[Session]
     to_fetch: list[Wanted]
+    left_out: list[Session]
+    """Open sessions that the filter on their status leaves out, and that are not known to wait yet."""
+    waited: list[str]
+    """Sessions that wait no longer, since they match now, or never will."""
 
     @property
     def is_news(self) -> bool:
         """Whether there is anything that the store does not know yet."""
-        return bool(self.inserted or self.changed)
+        return bool(self.inserted or self.changed or self.left_out or self.waited)
 
     def told(self, *, was_written: bool) -> Journalled:
         """The same in numbers."""
@@ -140,19 +150,35 @@ class Judged(NamedTuple):
         return Journalled(*counts, self.to_fetch, was_written)
 
 
-def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock) -> Judged:
+def judged(
+    sessions: Sequence[Session],
+    known: Mapping[str, Known],
+    clock: Clock,
+    matches: Callable[[Session], bool] | None = None,
+    waiting: Collection[str] = (),
+) -> Judged:
     """Judge *sessions* by what is *known* of each, by id.
 
     To be fetched is what is new or has changed, and what is watched; not what is being fetched anyway, unless
-    it changed meanwhile and may have said more since; nor what has failed, until it changes.
+    it changed meanwhile and may have said more since; nor what has failed, until it changes. A session that
+    is not kept is taken when it *matches*; those that are *waiting* did not yet.
     """
-    found = Judged([], [], [], [])
+    found = Judged([], [], [], [], [], [])
     for session in {session.id: session for session in sessions}.values():
-        before, new = known.get(session.id, UNKNOWN), content_hash(session)
-        if before.content_hash == new:
+        before = known.get(session.id, UNKNOWN)
+        is_left_out = matches is not None and before.content_hash is None and not matches(session)
+        waits = is_left_out and not session.is_final
+        if waits and session.id not in waiting:
+            found.left_out.append(session)
+        elif session.id in waiting and not waits:
+            found.waited.append(session.id)
+        if is_left_out:
+            continue
+        new = content_hash(session)
+        if is_same_state(before.content_hash, new):
             found.same.append(session)
             if before.is_watched and not before.has_failed and not before.is_pending:
-                found.to_fetch.extend(again(session, new, before, clock))
+                found.to_fetch.extend(again(session, before, clock))
             continue
         change = Change(session, new, *watch(session, is_new=before.content_hash is None, clock=clock))
         (found.inserted if before.content_hash is None else found.changed).append(change)
@@ -164,11 +190,11 @@ def judged(sessions: Sequence[Session], known: Mapping[str, Known], clock: Clock
     return found
 
 
-def again(session: Session, of: str, before: Known, clock: Clock) -> list[Wanted]:
+def again(session: Session, before: Known, clock: Clock) -> list[Wanted]:
     """The watched session, unless it was read a moment ago."""
     if before.read_at is not None and clock.fresh <= before.read_at <= clock.now:
         return []
-    return [wanted_again(session, of, before, clock)]
+    return [wanted_again(session, before.content_hash, before, clock)]
 
 
 def watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | None]:
@@ -220,8 +246,8 @@ class Rewrite(NamedTuple):
     """New or changed ones."""
     gone: list[MessageRow]
     """Those that the API no longer gives."""
-    held: list[tuple[str, str]]
-    """The id and raw object of every message that the session has then, in order."""
+    held: list[MessageRow]
+    """Every message that the session has then, in order."""
     reached: int
     """The position behind the last message that came."""
     counts: MessageCounts
@@ -251,10 +277,9 @@ def rewritten(project: str, fetched: Fetched, kept: Sequence[MessageRow]) -> Rew
     # What was kept of behind a page that is taken for the last one was not asked for.
     behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unread is not None else []
     held = [*stays, *came, *behind]
-    told = [(row.id, row.raw) for row in held]
     if len(stays) == len(kept):
-        return Rewrite(came, [], told, reached, MessageCounts(inserted=len(came)))
-    return _changes(kept, held, {row.id for row in came}, told, reached)
+        return Rewrite(came, [], held, reached, MessageCounts(inserted=len(came)))
+    return _changes(kept, held, {row.id for row in came}, reached)
 
 
 def told_apart(messages: Sequence[Message]) -> list[Message]:
@@ -277,11 +302,22 @@ def told_apart(messages: Sequence[Message]) -> list[Message]:
     return apart
 
 
+def damaged_below(
+    readings: Iterable[Fetched], held: Mapping[str, list[MessageRow]], noted: Mapping[str, str | None]
+) -> set[str]:
+    """The sessions of which only a part was read, and whose kept messages are not those whose digest was
+    *noted*: to add to them would vouch for damage.
+    """
+    parts = (each.wanted.id for each in readings if each.is_part)
+    return {
+        name for name in parts if noted.get(name) is not None and digest(held.get(name, [])) != noted[name]
+    }
+
+
 def _changes(
     kept: Sequence[MessageRow],
     held: Sequence[MessageRow],
     came: Collection[str],
-    told: list[tuple[str, str]],
     reached: int,
 ) -> Rewrite:
     """What is to be written where *held* takes the place of *kept*, some of which just *came*."""
@@ -293,7 +329,7 @@ def _changes(
     left = {row.id for row in held}
     gone = [row for row in kept if row.id not in left]
     counts = MessageCounts(new, changed, len(came) - new - changed, len(gone))
-    return Rewrite(put, gone, told, reached, counts)
+    return Rewrite(put, gone, placed, reached, counts)
 
 
 def _unasked(fetched: Fetched, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:

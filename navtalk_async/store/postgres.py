@@ -8,6 +8,7 @@ that shares connections among transactions, two runs would not exclude each othe
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from navtalk_async.models import Place, Session
 from navtalk_async.store.judging import (
@@ -21,6 +22,7 @@ from navtalk_async.store.judging import (
     MessageCounts,
     Rewrite,
     apart,
+    damaged_below,
     instant,
     judged,
     rewritten,
@@ -30,27 +32,42 @@ from navtalk_async.store.postgres_server import connect, hold, prepare
 from navtalk_async.store.postgres_text import (
     plain,
     read_id,
+    read_session,
     written_id,
     written_message,
     written_session,
-    written_word,
 )
 from navtalk_async.store.postgres_turns import PATIENCE, Patience, Transaction, numbered
-from navtalk_async.store.progress_rows import StandingRow, as_json, kept_row, known, standing, unread
-from navtalk_async.store.rows import MessageRow, SessionRow, session_row
+from navtalk_async.store.progress_rows import (
+    StandingRow,
+    as_json,
+    kept_row,
+    known,
+    standing,
+    unread,
+    waiting_rows,
+)
+from navtalk_async.store.rows import MessageRow, SessionRow, row_digest, row_digest_after, session_row
 from navtalk_async.store.statements import (
     FORGET_SEEN,
     GIVE_UP_ROUND,
     KNOWN_ORDERS,
     NOTE_RUN,
     PLACES,
+    READ_WHOLE,
     REFUTE,
     RETRY,
     ROUND,
+    SERVER,
     STANDING,
     UNFINISHED,
     UNREAD,
     UNWATCH,
+    VANISH,
+    VANISHED,
+    VANISHING,
+    WAITED,
+    WAITING,
 )
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
@@ -79,13 +96,13 @@ ON CONFLICT (project, session_id, id) DO UPDATE SET
 """
 
 PUT_PENDING = f"""
-INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at)
-SELECT project, id, 'pending', content_hash, watched, settles_at
-FROM {lists(["text", "text", "text", "boolean", "text"])}
-    AS new (project, id, content_hash, watched, settles_at)
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at, row_digest)
+SELECT project, id, 'pending', content_hash, watched, settles_at, row_digest
+FROM {lists(["text", "text", "text", "boolean", "text", "text"])}
+    AS new (project, id, content_hash, watched, settles_at, row_digest)
 ON CONFLICT (project, session_id) DO UPDATE SET
     state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
-    watched = excluded.watched, settles_at = excluded.settles_at
+    watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
 """
 
 PUT_KEPT = f"""
@@ -102,6 +119,8 @@ WHERE y.project = k.project AND y.session_id = k.id AND (
     OR (y.watched AND k.is_whole AND y.settles_at <= k.at))
 """
 """One of which nothing is new is not touched."""
+
+PUT_WAITING = f"INSERT INTO sync_waiting SELECT * FROM {lists(['text'] * 3)} ON CONFLICT DO NOTHING"
 
 PUT_SEEN = f"INSERT INTO sync_seen SELECT * FROM {lists(['text', 'text'])} ON CONFLICT DO NOTHING"
 
@@ -121,6 +140,8 @@ FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.sessio
 WHERE y.project = $1 AND y.session_id = ANY($2) AND y.messages IS DISTINCT FROM 0
 ORDER BY m.session_id, m.position
 """
+
+DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = $1 AND session_id = ANY($2)"
 
 THE_MESSAGES = "project = $1 AND (session_id, id) IN (SELECT * FROM unnest($2::text[], $3::text[]))"
 
@@ -156,11 +177,20 @@ class PostgresStore(PostgresReader):
         self._apis: dict[str, str] = {}
 
     async def claim(
-        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+        self,
+        project: str,
+        *,
+        api: str,
+        scope: str,
+        server: str | None = None,
+        server_moved: bool = False,
+        retry_failed: bool = False,
+        reconcile: bool = False,
     ) -> Standing:
         """See `Store.claim`."""
         self._apis[project] = api
-        return await self._run(self._claim, project, api, scope, retry_failed, reconcile)
+        asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
+        return await self._run(self._claim, project, asked, retry_failed, reconcile)
 
     async def journal(
         self,
@@ -172,9 +202,10 @@ class PostgresStore(PostgresReader):
         places: Sequence[Place] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
+        matches: Callable[[Session], bool] | None = None,
     ) -> Journalled:
         """See `Store.journal`."""
-        judge = partial(self._judged, project, sessions, clock)
+        judge = partial(self._judged, project, sessions, clock, matches)
         write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
         return await self._run(_journalled, judge, write, quiet)
 
@@ -182,16 +213,15 @@ class PostgresStore(PostgresReader):
         """See `Store.keep`."""
         return await self._run(self._keep, project, finished)
 
-    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
+    async def missing(self, project: str, *, since: str | None) -> list[str]:
         """See `Store.missing`."""
         rows = await self._run(
             self._all,
             """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
-            AND (?::text IS NULL OR start_time > ?)
-            AND COALESCE(status, '') = COALESCE(?, status, '') AND NOT EXISTS (
+            AND (?::text IS NULL OR start_time > ?) AND NOT EXISTS (
                 SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
             ORDER BY start_time, id""",
-            *(project, since, since, written_word(status)),
+            *(project, since, since),
         )
         return [read_id(session_id) for (session_id,) in rows]
 
@@ -205,8 +235,10 @@ class PostgresStore(PostgresReader):
             ON s.project = y.project AND s.id = y.session_id
             WHERE y.project = ? AND watched AND (
                 (state = 'kept' AND COALESCE(read_at, '') < ?)
-                OR (state = 'pending' AND last_changed_at < ?))""",
-            *(project, fresh, fresh),
+                OR (state = 'pending' AND last_changed_at < ?))
+            UNION SELECT session_id FROM sync_waiting
+            WHERE project = ? AND (?::text IS NULL OR COALESCE(start_time >= ?, TRUE))""",
+            *(project, fresh, fresh, project, since, since),
         )
         return [read_id(session_id) for (session_id,) in rows]
 
@@ -262,28 +294,31 @@ class PostgresStore(PostgresReader):
     async def _claim(
         self,
         project: str,
-        api: str,
-        scope: str,
+        asked: dict[str, Any],
         retry_failed: bool,  # noqa: FBT001
         reconcile: bool,  # noqa: FBT001
     ) -> Standing:
         async with self._change(project, "claim") as change:
             # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
             await change.write(
-                """UPDATE sync_projects SET api = $2, scope = $3, refuted = FALSE
-                WHERE project = $1 AND (api <> $2 OR scope <> $3) AND round IS NULL AND rounds = 0
+                """UPDATE sync_projects SET api = $2, server = $3, scope = $4, refuted = FALSE
+                WHERE project = $1 AND (api <> $2 OR server <> $3 OR scope <> $4)
+                AND round IS NULL AND rounds = 0
                 AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = $1)""",
-                *(project, api, scope),
+                *(project, asked["api"], asked["server"], asked["scope"]),
             )
             await change.write(
-                "INSERT INTO sync_projects (project, api, scope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                *(project, api, scope),
+                "INSERT INTO sync_projects (project, api, server, scope) VALUES ($1, $2, $3, $4) "
+                "ON CONFLICT DO NOTHING",
+                *(project, asked["api"], asked["server"], asked["scope"]),
             )
             if retry_failed:
                 await change.write(numbered(RETRY), project)
             [row] = await change.all(numbered(STANDING), project)
             found = StandingRow(*row)
-            found.refuse_others(self._address, project, api=api, scope=scope)
+            found.refuse_others(self._address, project, **asked)
+            if asked["server"] not in (None, found.server):
+                await change.write(numbered(SERVER), asked["server"], project)
         if found.is_given_up(reconcile=reconcile):
             await self._give_up_round(project)
             found = found._replace(round=None, places=None)
@@ -292,6 +327,7 @@ class PostgresStore(PostgresReader):
             found,
             [(read_id(session_id), of, state) for session_id, of, state in unfinished],
             await self._some(project),
+            [read_id(session_id) for (session_id,) in await self._all(WAITING, project)],
         )
 
     async def _give_up_round(self, project: str) -> None:
@@ -310,8 +346,19 @@ class PostgresStore(PostgresReader):
             some += [read_id(session_id) for (session_id,) in await self._all(query, project)]
         return some
 
-    async def _judged(self, project: str, sessions: Sequence[Session], clock: Clock) -> Judged:
-        return judged(sessions, await self._what_is_known(project, sessions), clock)
+    async def _judged(
+        self,
+        project: str,
+        sessions: Sequence[Session],
+        clock: Clock,
+        matches: Callable[[Session], bool] | None,
+    ) -> Judged:
+        known = await self._what_is_known(project, sessions)
+        if matches is None:
+            return judged(sessions, known, clock)
+        ids = [written_id(session.id) for session in sessions]
+        waiting = await self._all(f"{WAITING} AND session_id = ANY(?)", project, ids)
+        return judged(sessions, known, clock, matches, {read_id(session_id) for (session_id,) in waiting})
 
     async def _journal(
         self,
@@ -326,6 +373,10 @@ class PostgresStore(PostgresReader):
         async with self._change(project, "journal") as change:
             await self._put_sessions(change, project, found, clock)
             await change.write_all(PUT_SEEN, [(project, written_id(session_id)) for session_id in seen])
+            waiting = waiting_rows(project, found.left_out)
+            await change.write_all(PUT_WAITING, [(each, written_id(name), at) for each, name, at in waiting])
+            for session_id in found.waited:
+                await change.write(numbered(WAITED), project, written_id(session_id))
             await change.write(numbered(ROUND), as_json(round), project)
             if places is not None:
                 await change.write(numbered(PLACES), as_json(places) if places else None, project)
@@ -336,18 +387,13 @@ class PostgresStore(PostgresReader):
 
     async def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
         news: Sequence[Change] = (*found.inserted, *found.changed)
-        api = self._apis[project]
-        await change.write_all(
-            PUT_SESSIONS,
-            [written_session(session_row(project, api, each.session, clock.now)) for each in news],
-        )
-        await change.write_all(
-            PUT_PENDING,
-            [
-                (project, written_id(each.session.id), each.content_hash, each.is_watched, each.settles_at)
-                for each in news
-            ],
-        )
+        rows = [session_row(project, self._apis[project], each.session, clock.now) for each in news]
+        await change.write_all(PUT_SESSIONS, [written_session(row) for row in rows])
+        pending = [
+            (written_id(row.id), row.content_hash, each.is_watched, each.settles_at, row_digest(row))
+            for each, row in zip(news, rows, strict=True)
+        ]
+        await change.write_all(PUT_PENDING, [(project, *each) for each in pending])
 
     async def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         async with self._change(project, "keep") as change:
@@ -360,7 +406,16 @@ class PostgresStore(PostgresReader):
         """Write *readings*, of different sessions."""
         sessions = [written_id(each.wanted.id) for each in readings]
         held = grouped(await change.all(HELD, project, sessions))
-        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
+        parts = [written_id(each.wanted.id) for each in readings if each.is_part]
+        noted = {read_id(name): of for name, of in await change.all(DIGESTS, project, parts)} if parts else {}
+        refused = damaged_below(readings, held, noted)
+        for session_id in refused:
+            await change.write(numbered(READ_WHOLE), project, written_id(session_id))
+        found = [
+            (each, rewritten(project, each, held.get(each.wanted.id, [])))
+            for each in readings
+            if each.wanted.id not in refused
+        ]
         await self._put_messages(change, project, [each for _, each in found])
         kept = [kept_row(project, fetched, made) for fetched, made in found]
         await change.write_all(PUT_KEPT, [row._replace(id=written_id(row.id)) for row in kept])
@@ -383,20 +438,16 @@ class PostgresStore(PostgresReader):
                 await change.write(PUT_FAILED, project, written_id(session_id), plain(reason), attempts)
 
     async def _vanish(self, project: str, session_id: str) -> bool:
+        now = instant(datetime.now(UTC))
         async with self._change(project, "vanish") as change:
-            [(there,)] = await change.all(
-                "SELECT COUNT(*) FROM sessions WHERE project = $1 AND id = $2", *(project, session_id)
-            )
-            await change.write(
-                "UPDATE sessions SET deleted_at = $3 WHERE project = $1 AND id = $2 AND deleted_at IS NULL",
-                *(project, session_id, instant(datetime.now(UTC))),
-            )
-            await change.write(
-                "UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL "
-                "WHERE project = $1 AND session_id = $2",
-                *(project, session_id),
-            )
-        return bool(there)
+            rows = await change.all(numbered(VANISHING), project, session_id)
+            waited = await change.all(numbered(f"{WAITING} AND session_id = ?"), project, session_id)
+            await change.write(numbered(VANISH), now, project, session_id)
+            for *row, noted in rows:
+                of = row_digest_after(read_session(SessionRow(*row)), noted, deleted_at=now)
+                await change.write(numbered(VANISHED), of, project, session_id)
+            await change.write(numbered(WAITED), project, session_id)
+        return bool(rows or waited)
 
     async def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
         # A session dated in the future does not take the next round beyond this one.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PostgresReader"]
 
 SESSIONS = f"""
-SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest,
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.row_digest,
        y.state <> 'kept' OR y.watched
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = $1 ORDER BY s.start_time NULLS FIRST, s.id
@@ -150,12 +150,13 @@ class PostgresReader:
 
 
 async def _with_messages(db: "Connection", project: str, rows: Sequence[Any]) -> list[StoredTranscript]:
-    sessions = [read_session(SessionRow(*row[:-2])) for row in rows]
+    noted = [row[-3:] for row in rows]
+    sessions = [read_session(SessionRow(*row[:-3])) for row in rows]
     found = await db.fetch(MESSAGES, project, [written_id(each.id) for each in sessions])
     by_session = grouped(found)
     return [
-        StoredTranscript(session, by_session.get(session.id, []), row[-2], bool(row[-1]))
-        for session, row in zip(sessions, rows, strict=True)
+        StoredTranscript(session, by_session.get(session.id, []), *each)
+        for session, each in zip(sessions, noted, strict=True)
     ]
 
 

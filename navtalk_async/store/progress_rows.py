@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from navtalk_async.errors import StoreBroken, StoreMismatch
-from navtalk_async.models import Place, Request
+from navtalk_async.models import Place, Request, Session
 from navtalk_async.store.judging import Fetched, Known, Rewrite, Wanted
-from navtalk_async.store.rows import digest
+from navtalk_async.store.rows import digest, iso
 from navtalk_async.store.store import About, Counts, Round, Run, Standing, Unread
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "read_or_none",
     "standing",
     "unread",
+    "waiting_rows",
 ]
 
 
@@ -58,6 +59,7 @@ class StandingRow(NamedTuple):
     """What `sync_projects` tells of how far a project has come."""
 
     api: str
+    server: str | None
     scope: str
     places: str | None
     round: str | None
@@ -65,8 +67,10 @@ class StandingRow(NamedTuple):
     watermark: str | None
     refuted: int
 
-    def refuse_others(self, where: object, project: str, *, api: str, scope: str) -> None:
-        """Refuse to go on with another API, or with other filters.
+    def refuse_others(
+        self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
+    ) -> None:
+        """Refuse to go on with another API, server, or other filters.
 
         Raises:
             StoreMismatch: it is one.
@@ -77,6 +81,12 @@ class StandingRow(NamedTuple):
                     f"The project {project!r} in {where} was begun with other {what}: {begun}, and not "
                     f"{asked}. Use the same, or another --project, or another place."
                 )
+        if server != self.server and None not in (server, self.server) and not server_moved:
+            raise StoreMismatch(
+                f"The project {project!r} in {where} was synced from {self.server}, and not from {server}. "
+                "If the same server has moved, confirm it with --server-moved (server_moved=True); else use "
+                "another --project."
+            )
 
     def is_given_up(self, *, reconcile: bool) -> bool:
         """Whether its open round ends, since one is wanted that compares everything."""
@@ -85,9 +95,12 @@ class StandingRow(NamedTuple):
 
 
 def standing(
-    row: StandingRow, unfinished: Sequence[tuple[str, str | None, str]], some: Sequence[str]
+    row: StandingRow,
+    unfinished: Sequence[tuple[str, str | None, str]],
+    some: Sequence[str],
+    waiting: Sequence[str],
 ) -> Standing:
-    """How far a project has come, of which those sessions are *unfinished*, and *some* are surely in it."""
+    """How far a project has come; *some* are sessions that it surely holds."""
     return Standing(
         places=_places(row.places),
         round=read_or_none(row.round, Round),
@@ -102,7 +115,13 @@ def standing(
         failed=sum(state == "failed" for _, _, state in unfinished),
         refuted=bool(row.refuted),
         known=list(dict.fromkeys(some)),
+        waiting=list(waiting),
     )
+
+
+def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, str, str | None]]:
+    """The rows of `sync_waiting` for *sessions*."""
+    return [(project, each.id, iso(each.started)) for each in sessions]
 
 
 def known(row: Sequence[Any]) -> Known:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from hashlib import blake2b
-from itertools import chain, count, repeat
+from itertools import count, repeat
 from typing import NamedTuple
 
 import msgspec
@@ -18,9 +18,12 @@ __all__ = [
     "StoredTranscript",
     "content_hash",
     "digest",
+    "is_same_state",
     "iso",
     "message_row",
     "message_rows",
+    "row_digest",
+    "row_digest_after",
     "session_row",
 ]
 
@@ -68,6 +71,8 @@ new_message_row: Callable[[Iterable[object]], MessageRow] = partial(tuple.__new_
 
 encode_lines = msgspec.json.Encoder().encode_lines
 
+encode_columns = msgspec.msgpack.Encoder().encode
+
 
 class StoredTranscript(NamedTuple):
     """A session as it is kept, with its messages in order."""
@@ -75,25 +80,56 @@ class StoredTranscript(NamedTuple):
     session: SessionRow
     messages: list[MessageRow]
     digest: str | None = None
-    """What `digest` gave of the messages when they were kept; None while they are pending, and where a
-    version kept them that did not note it."""
+    """The `digest` of the messages when they were kept; None before, and where an older version kept them."""
+    row_digest: str | None = None
+    """The `row_digest` of the session when it was written; None where an older version wrote it."""
     is_due: bool = False
     """Whether the next round reads it again: it is watched, pending or failed."""
 
 
 def content_hash(session: Session) -> str:
-    """What two equal states of a session share, however their JSON objects are written."""
+    """A hash of a session's JSON object, however it is written; compared by `is_same_state`.
+
+    Fields that only some of the API's answers have follow it with a hash each: ` message_count=…`.
+    """
     fields = msgspec.json.decode(session.raw)
-    for name in session.seldom:
-        fields.pop(name, None)
-    canonical = msgspec.json.encode(fields, order="sorted")
-    return blake2b(canonical, digest_size=16).hexdigest()
+    seldom = {name: fields.pop(name) for name in sorted(session.seldom & fields.keys())}
+    return _hash_of_json(fields, 16) + "".join(
+        f" {name}={_hash_of_json(value, 4)}" for name, value in seldom.items()
+    )
 
 
-def digest(messages: Iterable[tuple[str, str]]) -> str:
-    """What tells the id and raw object of each of a session's *messages*, in their order, from all others."""
-    told = "\0".join(chain.from_iterable(messages))
-    return blake2b(told.encode(), digest_size=16).hexdigest()
+def is_same_state(kept: str | None, new: str) -> bool:
+    """Whether a session with the `content_hash` *new* is as it is *kept*: all that *new* tells is known."""
+    if kept is None or kept == new:
+        return kept == new
+    (before, *known), (after, *told) = kept.split(), new.split()
+    return before == after and set(told) <= set(known)
+
+
+def _hash_of_json(value: object, size: int) -> str:
+    return blake2b(msgspec.json.encode(value, order="sorted"), digest_size=size).hexdigest()
+
+
+def digest(messages: Sequence[MessageRow]) -> str:
+    """A hash of all columns of a session's *messages*, in their order."""
+    return _hash_of_columns(messages)
+
+
+def row_digest(row: SessionRow) -> str:
+    """A hash of all columns of *row* that are exported."""
+    return _hash_of_columns((*row[:9], row.deleted_at))
+
+
+def row_digest_after(row: SessionRow, noted: str | None, *, deleted_at: str) -> str | None:
+    """The digest of *row* once it is *deleted_at* that time; one that does not match stays as *noted*."""
+    if row.deleted_at is not None or noted != row_digest(row):
+        return noted
+    return row_digest(row._replace(deleted_at=deleted_at))
+
+
+def _hash_of_columns(columns: Sequence[object]) -> str:
+    return blake2b(encode_columns(columns), digest_size=16).hexdigest()
 
 
 def iso(text: str | None) -> str | None:

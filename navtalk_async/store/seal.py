@@ -10,9 +10,10 @@ import msgspec
 __all__ = ["Mark", "Seal", "fingerprint", "mark"]
 
 STATE = (
-    """SELECT project, api, scope, watermark, places, round, last_run, rounds, refuted
+    """SELECT project, api, server, scope, watermark, places, round, last_run, rounds, refuted
     FROM sync_projects ORDER BY project""",
     "SELECT * FROM sync_sessions ORDER BY project, session_id",
+    "SELECT * FROM sync_waiting ORDER BY project, session_id",
     "SELECT project, COUNT(*), COUNT(deleted_at) FROM sessions GROUP BY project ORDER BY project",
 )
 """Whatever a transaction writes, it changes something of this."""

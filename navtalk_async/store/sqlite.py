@@ -5,11 +5,13 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.failpoints import reach
@@ -25,11 +27,22 @@ from navtalk_async.store.judging import (
     MessageCounts,
     Rewrite,
     apart,
+    damaged_below,
+    instant,
     judged,
     rewritten,
 )
-from navtalk_async.store.progress_rows import KeptRow, StandingRow, as_json, kept_row, known, standing, unread
-from navtalk_async.store.rows import MessageRow, session_row
+from navtalk_async.store.progress_rows import (
+    KeptRow,
+    StandingRow,
+    as_json,
+    kept_row,
+    known,
+    standing,
+    unread,
+    waiting_rows,
+)
+from navtalk_async.store.rows import MessageRow, SessionRow, row_digest, row_digest_after, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import Transaction, connect, hold, identity, prepare, refuse_foreign
 from navtalk_async.store.sqlite_reader import SqliteReader
@@ -39,13 +52,20 @@ from navtalk_async.store.statements import (
     KNOWN_ORDERS,
     NOTE_RUN,
     PLACES,
+    READ_WHOLE,
     REFUTE,
     RETRY,
     ROUND,
+    SERVER,
     STANDING,
     UNFINISHED,
     UNREAD,
     UNWATCH,
+    VANISH,
+    VANISHED,
+    VANISHING,
+    WAITED,
+    WAITING,
 )
 from navtalk_async.store.store import Failed, Round, Run, Standing, Unread
 
@@ -70,10 +90,11 @@ THE_MESSAGE = "project = ? AND session_id = ? AND id = ?"
 place_of = attrgetter("project", "session_id", "id")
 
 PUT_PENDING = """
-INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at) VALUES {rows}
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at, row_digest)
+VALUES {rows}
 ON CONFLICT (project, session_id) DO UPDATE SET
     state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
-    watched = excluded.watched, settles_at = excluded.settles_at
+    watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
 """
 
 PUT_KEPT = """
@@ -98,7 +119,20 @@ SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
            SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
            ORDER BY m.position DESC LIMIT 1) END
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
-WHERE s.project = ? AND s.id IN (SELECT value FROM json_each(?))
+WHERE s.project = ? AND s.id IN ({{ids}})
+"""
+
+HELD = f"""
+SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
+FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
+WHERE y.project = ? AND y.session_id IN ({{ids}}) AND y.messages IS NOT 0
+ORDER BY m.session_id, m.position
+"""
+
+DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id IN ({ids})"
+
+PUT_WAITING = """
+INSERT INTO sync_waiting VALUES {rows} ON CONFLICT (project, session_id) DO NOTHING
 """
 
 
@@ -119,11 +153,20 @@ class SqliteStore(SqliteReader):
         self._apis: dict[str, str] = {}
 
     async def claim(
-        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+        self,
+        project: str,
+        *,
+        api: str,
+        scope: str,
+        server: str | None = None,
+        server_moved: bool = False,
+        retry_failed: bool = False,
+        reconcile: bool = False,
     ) -> Standing:
         """See `Store.claim`."""
         self._apis[project] = api
-        return await self._run(self._claim, project, api, scope, retry_failed, reconcile)
+        asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
+        return await self._run(self._claim, project, asked, retry_failed, reconcile)
 
     async def journal(
         self,
@@ -135,9 +178,10 @@ class SqliteStore(SqliteReader):
         places: Sequence[Place] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
+        matches: Callable[[Session], bool] | None = None,
     ) -> Journalled:
         """See `Store.journal`."""
-        judge = partial(self._judged, project, sessions, clock)
+        judge = partial(self._judged, project, sessions, clock, matches)
         write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
         return await self._run(_journalled, judge, write, quiet)
 
@@ -145,15 +189,15 @@ class SqliteStore(SqliteReader):
         """See `Store.keep`."""
         return await self._run(self._keep, project, finished)
 
-    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
+    async def missing(self, project: str, *, since: str | None) -> list[str]:
         """See `Store.missing`."""
         rows = await self._run(
             self._all,
             """SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
-            AND (? IS NULL OR start_time > ?) AND (? IS NULL OR status = ?) AND NOT EXISTS (
+            AND (? IS NULL OR start_time > ?) AND NOT EXISTS (
                 SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
             ORDER BY start_time, id""",
-            (project, since, since, status, status),
+            (project, since, since),
         )
         return [session_id for (session_id,) in rows]
 
@@ -167,19 +211,17 @@ class SqliteStore(SqliteReader):
             ON s.project = y.project AND s.id = y.session_id
             WHERE y.project = ? AND watched = 1 AND (
                 (state = 'kept' AND COALESCE(read_at, '') < ?)
-                OR (state = 'pending' AND last_changed_at < ?))""",
-            (project, fresh, fresh),
+                OR (state = 'pending' AND last_changed_at < ?))
+            UNION SELECT session_id FROM sync_waiting
+            WHERE project = ? AND (? IS NULL OR COALESCE(start_time >= ?, TRUE))""",
+            (project, fresh, fresh, project, since, since),
         )
         return [session_id for (session_id,) in rows]
 
     async def holds(self, project: str, sessions: Sequence[str]) -> bool:
         """See `Store.holds`."""
-        rows = await self._run(
-            self._all,
-            "SELECT 1 FROM sessions WHERE project = ? AND id IN (SELECT value FROM json_each(?)) LIMIT 1",
-            (project, as_json(sessions)),
-        )
-        return bool(rows)
+        query = "SELECT 1 FROM sessions WHERE project = ? AND id IN ({ids}) LIMIT 1"
+        return bool(await self._run(self._all_of, query, project, sessions))
 
     async def refute(self, project: str) -> None:
         """See `Store.refute`."""
@@ -266,8 +308,7 @@ class SqliteStore(SqliteReader):
     def _claim(
         self,
         project: str,
-        api: str,
-        scope: str,
+        asked: dict[str, Any],
         retry_failed: bool,  # noqa: FBT001
         reconcile: bool,  # noqa: FBT001
     ) -> Standing:
@@ -275,24 +316,29 @@ class SqliteStore(SqliteReader):
         with self._change(project, "claim") as change:
             # A project of which nothing came yet, its key being refused, say, is not bound to its filters.
             change.write(
-                """UPDATE sync_projects SET api = :api, scope = :scope, refuted = 0
-                WHERE project = :project AND (api <> :api OR scope <> :scope) AND round IS NULL AND rounds = 0
+                """UPDATE sync_projects SET api = :api, server = :server, scope = :scope, refuted = 0
+                WHERE project = :project AND (api <> :api OR server <> :server OR scope <> :scope)
+                AND round IS NULL AND rounds = 0
                 AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = :project)""",
-                [{"project": project, "api": api, "scope": scope}],
+                [{"project": project} | asked],
             )
             change.write(
-                "INSERT OR IGNORE INTO sync_projects (project, api, scope) VALUES (?, ?, ?)",
-                [(project, api, scope)],
+                "INSERT OR IGNORE INTO sync_projects (project, api, server, scope) "
+                "VALUES (:project, :api, :server, :scope)",
+                [{"project": project} | asked],
             )
             [row] = change.all(STANDING, (project,))
             found = StandingRow(*row)
-            found.refuse_others(self.path, project, api=api, scope=scope)
+            found.refuse_others(self.path, project, **asked)
+            if asked["server"] not in (None, found.server):
+                change.write(SERVER, [(asked["server"], project)])
             if retry_failed:
                 change.write(RETRY, [(project,)])
         if found.is_given_up(reconcile=reconcile):
             self._give_up_round(project)
             found = found._replace(round=None, places=None)
-        return standing(found, self._all(UNFINISHED, (project,)), self._some(project))
+        waiting = [session_id for (session_id,) in self._all(WAITING, (project,))]
+        return standing(found, self._all(UNFINISHED, (project,)), self._some(project), waiting)
 
     def _give_up_round(self, project: str) -> None:
         with self._change(project, "give up") as change:
@@ -310,8 +356,19 @@ class SqliteStore(SqliteReader):
         ]
         return [session_id for rows in found for (session_id,) in rows]
 
-    def _judged(self, project: str, sessions: Sequence[Session], clock: Clock) -> Judged:
-        return judged(sessions, self._what_is_known(project, sessions), clock)
+    def _judged(
+        self,
+        project: str,
+        sessions: Sequence[Session],
+        clock: Clock,
+        matches: Callable[[Session], bool] | None,
+    ) -> Judged:
+        known = self._what_is_known(project, sessions)
+        if matches is None:
+            return judged(sessions, known, clock)
+        query = f"{WAITING} AND session_id IN ({{ids}})"
+        waiting = self._all_of(query, project, [session.id for session in sessions])
+        return judged(sessions, known, clock, matches, {session_id for (session_id,) in waiting})
 
     def _journal(
         self,
@@ -329,25 +386,26 @@ class SqliteStore(SqliteReader):
                 "INSERT OR IGNORE INTO sync_seen VALUES (?, ?)",
                 [(project, session_id) for session_id in seen],
             )
+            change.put(PUT_WAITING, waiting_rows(project, found.left_out))
+            change.write(WAITED, [(project, session_id) for session_id in found.waited])
             change.write(ROUND, [(as_json(round), project)])
             if places is not None:
                 change.write(PLACES, [(as_json(places) if places else None, project)])
 
     def _what_is_known(self, project: str, sessions: Sequence[Session]) -> Mapping[str, Known]:
-        rows = self._all(KNOWN, (project, as_json([session.id for session in sessions])))
+        rows = self._all_of(KNOWN, project, [session.id for session in sessions])
         return {session_id: known(row) for session_id, *row in rows}
 
     def _put_sessions(self, change: Transaction, project: str, found: Judged, clock: Clock) -> None:
-        news: Iterable[Change] = (*found.inserted, *found.changed)
+        news: Sequence[Change] = (*found.inserted, *found.changed)
         api = self._apis[project]
-        change.put(PUT_SESSIONS, [session_row(project, api, each.session, clock.now) for each in news])
-        change.put(
-            PUT_PENDING,
-            [
-                (project, each.session.id, "pending", each.content_hash, each.is_watched, each.settles_at)
-                for each in news
-            ],
-        )
+        rows = [session_row(project, api, each.session, clock.now) for each in news]
+        change.put(PUT_SESSIONS, rows)
+        pending = [
+            (row.id, "pending", row.content_hash, each.is_watched, each.settles_at, row_digest(row))
+            for each, row in zip(news, rows, strict=True)
+        ]
+        change.put(PUT_PENDING, [(project, *each) for each in pending])
 
     def _keep(self, project: str, finished: Sequence[Fetched]) -> MessageCounts:
         with self._change(project, "keep") as change:
@@ -356,20 +414,20 @@ class SqliteStore(SqliteReader):
     def _put(self, change: Transaction, project: str, readings: Sequence[Fetched]) -> MessageCounts:
         """Write *readings*, of different sessions."""
         held = self._held(project, [each.wanted.id for each in readings])
-        found = [(each, rewritten(project, each, held.get(each.wanted.id, []))) for each in readings]
+        noted = dict(self._all_of(DIGESTS, project, [each.wanted.id for each in readings if each.is_part]))
+        refused = damaged_below(readings, held, noted)
+        change.write(READ_WHOLE, [(project, session_id) for session_id in refused])
+        found = [
+            (each, rewritten(project, each, held.get(each.wanted.id, [])))
+            for each in readings
+            if each.wanted.id not in refused
+        ]
         self._put_messages(change, [each for _, each in found])
         change.put(PUT_KEPT, [_kept(kept_row(project, fetched, made)) for fetched, made in found])
         return MessageCounts.all(each.counts for _, each in found)
 
     def _held(self, project: str, sessions: Sequence[str]) -> dict[str, list[MessageRow]]:
-        rows = self._all(
-            f"""SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
-            FROM sync_sessions AS y JOIN messages AS m
-            ON m.project = y.project AND m.session_id = y.session_id
-            WHERE y.project = ? AND y.session_id IN (SELECT value FROM json_each(?))
-            AND y.messages IS NOT 0 ORDER BY m.session_id, m.position""",
-            (project, as_json(sessions)),
-        )
+        rows = self._all_of(HELD, project, sessions)
         messages = groupby((MessageRow(*row) for row in rows), key=lambda row: row.session_id)
         return {session_id: list(group) for session_id, group in messages}
 
@@ -390,21 +448,15 @@ class SqliteStore(SqliteReader):
             change.write(f"DELETE FROM sync_gone WHERE {THE_MESSAGE}", list(map(place_of, put)))
 
     def _vanish(self, project: str, session_id: str) -> bool:
+        now = instant(datetime.now(UTC))
         with self._change(project, "vanish") as change:
-            [(there,)] = change.all(
-                "SELECT COUNT(*) FROM sessions WHERE project = ? AND id = ?", (project, session_id)
-            )
-            change.write(
-                "UPDATE sessions SET deleted_at = strftime('%Y-%m-%dT%H:%M:%SZ') "
-                "WHERE project = ? AND id = ? AND deleted_at IS NULL",
-                [(project, session_id)],
-            )
-            change.write(
-                "UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = 0, next = NULL "
-                "WHERE project = ? AND session_id = ?",
-                [(project, session_id)],
-            )
-        return bool(there)
+            rows = change.all(VANISHING, (project, session_id))
+            waited = change.all(f"{WAITING} AND session_id = ?", (project, session_id))
+            gone = [row_digest_after(SessionRow(*row), noted, deleted_at=now) for *row, noted in rows]
+            change.write(VANISH, [(now, project, session_id)])
+            change.write(VANISHED, [(each, project, session_id) for each in gone])
+            change.write(WAITED, [(project, session_id)])
+        return bool(gone or waited)
 
     def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
         self._refuse_another_file()

@@ -16,12 +16,16 @@ from navtalk_async.failpoints import reach
 from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
 
 __all__ = [
+    "IDS_A_QUERY",
+    "READ_WITH_MARKS",
     "Transaction",
     "Turns",
+    "all_rows",
     "connect",
     "connect_to_read",
     "hold",
     "identity",
+    "is_no_text",
     "prepare",
     "refuse_foreign",
 ]
@@ -30,6 +34,11 @@ T = TypeVar("T")
 
 VALUES_AT_ONCE = 900
 """Any SQLite takes 999 in a statement."""
+
+IDS_A_QUERY = 500
+
+READ_WITH_MARKS = partial(str, encoding="utf-8", errors="replace")
+"""How to read text that is no UTF-8, as a flipped byte makes it; it takes several times as long."""
 
 
 class Turns:
@@ -90,7 +99,7 @@ class Transaction:
 
     def all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows that *query* finds."""
-        return self._db.execute(query, values).fetchall()
+        return all_rows(self._db, query, values)
 
     def write(self, statement: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> None:
         """Execute *statement* for each of *rows*."""
@@ -122,6 +131,25 @@ def inserting(statement: str, rows: int, columns: int) -> str:
     """*statement* with so many question marks."""
     row = f"({', '.join('?' * columns)})"
     return statement.format(rows=", ".join([row] * rows))
+
+
+def all_rows(db: sqlite3.Connection, query: str, values: Any = ()) -> list[Any]:
+    """All rows that *query* finds; what is no UTF-8, in a damaged file, is read with U+FFFD."""
+    try:
+        return db.execute(query, values).fetchall()
+    except sqlite3.OperationalError as failure:
+        if not is_no_text(failure):
+            raise
+    usual, db.text_factory = db.text_factory, READ_WITH_MARKS
+    try:
+        return db.execute(query, values).fetchall()
+    finally:
+        db.text_factory = usual
+
+
+def is_no_text(failure: sqlite3.OperationalError) -> bool:
+    """Whether a column holds what is no UTF-8."""
+    return "decode to UTF-8" in str(failure)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -240,8 +268,9 @@ def prepare(db: sqlite3.Connection) -> None:
     """Make *db* an archive if it is new, and one of this version if it is older."""
     application, version = recognised(db)
     if application == APPLICATION_ID:
-        for each in range(version, SCHEMA_VERSION):
-            db.executescript(f"BEGIN; {UPGRADES[each]} PRAGMA user_version = {each + 1}; COMMIT;")
+        while version < SCHEMA_VERSION:
+            upgrade, version = UPGRADES[version]
+            db.executescript(f"BEGIN; {upgrade} PRAGMA user_version = {version}; COMMIT;")
         return
     db.executescript(
         f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"

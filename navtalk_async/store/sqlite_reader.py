@@ -12,7 +12,14 @@ from navtalk_async.errors import StoreError
 from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.store.seal import Mark, mark
-from navtalk_async.store.sqlite_file import Turns, connect_to_read
+from navtalk_async.store.sqlite_file import (
+    IDS_A_QUERY,
+    READ_WITH_MARKS,
+    Turns,
+    all_rows,
+    connect_to_read,
+    is_no_text,
+)
 from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
 from navtalk_async.store.store import About, Counts, Failed
 from navtalk_async.surely import surely
@@ -20,7 +27,8 @@ from navtalk_async.surely import surely
 __all__ = ["SqliteReader"]
 
 SESSIONS = f"""
-SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.state <> 'kept' OR y.watched
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.row_digest,
+       y.state <> 'kept' OR y.watched
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time, s.id
 """
@@ -86,8 +94,8 @@ class SqliteReader:
         run = Turns(self.path)
         reader = await run(partial(connect_to_read, self.path, at_a_glance=self._at_a_glance))
         try:
-            sessions = await run(_sessions, reader, project)
-            while rows := await run(sessions.fetchmany, SESSIONS_A_READ):
+            sessions = await run(_Sessions, reader, project)
+            while rows := await run(sessions.some):
                 yield await run(_with_messages, reader, project, rows)
         finally:
             await surely(run(reader.close))
@@ -124,7 +132,17 @@ class SqliteReader:
         return self._db
 
     def _all(self, query: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
-        return self._connection.execute(query, values).fetchall()
+        return all_rows(self._connection, query, values)
+
+    def _all_of(self, query: str, project: str, ids: Sequence[str]) -> list[Any]:
+        """The rows that *query* finds of *project* and `{ids}`."""
+        # Not by json_each, which ends a text at its first NUL.
+        pieces = [ids[begin : begin + IDS_A_QUERY] for begin in range(0, len(ids), IDS_A_QUERY)]
+        return [
+            row
+            for some in pieces
+            for row in self._all(query.format(ids=", ".join("?" * len(some))), (project, *some))
+        ]
 
     def _flaws(self, project: str) -> list[str]:
         told = [
@@ -135,9 +153,26 @@ class SqliteReader:
         return told
 
 
-def _sessions(reader: sqlite3.Connection, project: str) -> sqlite3.Cursor:
-    reader.execute("BEGIN")
-    return reader.execute(SESSIONS, (project,))
+class _Sessions:
+    """The rows of `SESSIONS` as of one moment; what is no UTF-8, in a damaged file, is read with U+FFFD."""
+
+    def __init__(self, reader: sqlite3.Connection, project: str) -> None:
+        self._reader, self._project, self._read = reader, project, 0
+        reader.execute("BEGIN")
+        self._cursor = reader.execute(SESSIONS, (project,))
+
+    def some(self) -> list[tuple[Any, ...]]:
+        try:
+            rows = self._cursor.fetchmany(SESSIONS_A_READ)
+        except sqlite3.OperationalError as failure:
+            if not is_no_text(failure) or self._reader.text_factory is READ_WITH_MARKS:
+                raise
+            self._reader.text_factory = READ_WITH_MARKS
+            query = f"{SESSIONS} LIMIT -1 OFFSET ?"
+            self._cursor = self._reader.execute(query, (self._project, self._read))
+            return self.some()
+        self._read += len(rows)
+        return rows
 
 
 def _with_messages(
@@ -145,7 +180,8 @@ def _with_messages(
 ) -> list[StoredTranscript]:
     marks = ", ".join("?" * len(rows))
     ids = [row[SessionRow._fields.index("id")] for row in rows]
-    found = reader.execute(
+    found = all_rows(
+        reader,
         f"SELECT {', '.join(MessageRow._fields)} FROM messages WHERE project = ? "
         f"AND session_id IN ({marks}) ORDER BY session_id, position",
         (project, *ids),
@@ -153,6 +189,6 @@ def _with_messages(
     messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
     by_session = {session_id: list(group) for session_id, group in messages}
     return [
-        StoredTranscript(SessionRow(*row[:-2]), by_session.get(session_id, []), row[-2], bool(row[-1]))
-        for session_id, row in zip(ids, rows, strict=True)
+        StoredTranscript(SessionRow(*row), by_session.get(session_id, []), noted, row_noted, bool(is_due))
+        for session_id, (*row, noted, row_noted, is_due) in zip(ids, rows, strict=True)
     ]

@@ -3,7 +3,7 @@
 __all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Not every API says that the id of a message is one in more than its session.
 GONE = """
@@ -12,6 +12,12 @@ CREATE TABLE sync_gone (
     role, type, content TEXT, created_at TEXT, raw TEXT NOT NULL, gone_at TEXT NOT NULL,
     PRIMARY KEY (project, session_id, id)
 );
+"""
+
+WAITING = """
+CREATE TABLE sync_waiting (
+    project TEXT NOT NULL, session_id TEXT NOT NULL, start_time TEXT, PRIMARY KEY (project, session_id)
+) WITHOUT ROWID;
 """
 
 MESSAGES = """
@@ -24,7 +30,7 @@ CREATE TABLE messages (
 
 PROGRESS = f"""
 CREATE TABLE sync_projects (
-    project TEXT PRIMARY KEY, api TEXT NOT NULL, scope TEXT NOT NULL,
+    project TEXT PRIMARY KEY, api TEXT NOT NULL, server TEXT, scope TEXT NOT NULL,
     watermark TEXT, places TEXT, round TEXT, last_run TEXT,
     rounds INTEGER NOT NULL DEFAULT 0, changes INTEGER NOT NULL DEFAULT 0,
     refuted INTEGER NOT NULL DEFAULT 0
@@ -33,7 +39,7 @@ CREATE TABLE sync_sessions (
     project TEXT NOT NULL, session_id TEXT NOT NULL,
     state TEXT NOT NULL, content_hash TEXT, reason TEXT, attempts INTEGER NOT NULL DEFAULT 0,
     watched INTEGER NOT NULL DEFAULT 0, settles_at TEXT, read_at TEXT,
-    messages INTEGER, digest TEXT, next TEXT, first INTEGER,
+    messages INTEGER, digest TEXT, row_digest TEXT, next TEXT, first INTEGER,
     PRIMARY KEY (project, session_id)
 ) WITHOUT ROWID;
 CREATE INDEX sync_unfinished ON sync_sessions (project, state) WHERE state <> 'kept';
@@ -42,12 +48,13 @@ CREATE INDEX sync_unread ON sync_sessions (project) WHERE next IS NOT NULL;
 CREATE TABLE sync_seen (
     project TEXT NOT NULL, session_id TEXT NOT NULL, PRIMARY KEY (project, session_id)
 ) WITHOUT ROWID;
-{GONE}"""
+{WAITING}{GONE}"""
 """A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
 are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
-*digest* tell what was kept of it when it was *read_at*; *next* is a cursor that was not followed, and *first*
-the position that the first message behind it would have. `sync_gone` holds the messages that the API no
-longer gives."""
+*digest* tell what was kept of it when it was *read_at*, and *row_digest* covers its row in `sessions`; *next*
+is a cursor that was not followed, and *first* the position that the first message behind it would have.
+`sync_waiting` holds open sessions that a filter on their status leaves out so far, and `sync_gone` the
+messages that the API no longer gives."""
 
 SCHEMA = f"""{PROGRESS}{MESSAGES}
 CREATE TABLE sessions (
@@ -60,6 +67,20 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
 """
 
+LIST_AGAIN = """
+UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL WHERE scope LIKE '%"status":%';
+"""
+"""Versions before the fifth never listed a session that came to match a filter on the status late: such a
+project is listed from its beginning once more."""
+
+NEW_KEY_OF_MESSAGES = f"""
+    DROP INDEX messages_in_order;
+    ALTER TABLE messages RENAME TO old_messages;
+    {MESSAGES}
+    INSERT INTO messages SELECT * FROM old_messages;
+    DROP TABLE old_messages;
+"""
+
 OLD_UNREAD = """
 CREATE TABLE sync_unread (
     project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
@@ -69,8 +90,9 @@ CREATE TABLE sync_unread (
 """
 
 UPGRADES = {
-    1: f"{OLD_UNREAD} ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;",
-    2: f"""
+    1: (f"{OLD_UNREAD} ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;", 2),
+    2: (
+        f"""
     ALTER TABLE sync_projects RENAME TO old_projects;
     ALTER TABLE sync_unread RENAME TO old_unread;
     {PROGRESS}
@@ -94,16 +116,29 @@ UPGRADES = {
                   AND s.deleted_at IS NULL AND COALESCE(s.status, '') NOT IN ('completed', 'failed')
                   AND (COALESCE(s.status, '') = 'active' OR s.end_time IS NULL));
     DROP TABLE old_projects; DROP TABLE old_unread; DROP TABLE sync_pending;
+    {NEW_KEY_OF_MESSAGES}{LIST_AGAIN}
     """,
-    3: f"""
-    DROP INDEX messages_in_order;
-    ALTER TABLE messages RENAME TO old_messages;
-    {MESSAGES}
-    INSERT INTO messages SELECT * FROM old_messages;
+        5,
+    ),
+    3: (
+        f"""
+    {NEW_KEY_OF_MESSAGES}
     ALTER TABLE sync_gone RENAME TO old_gone;
     {GONE}
     INSERT INTO sync_gone SELECT * FROM old_gone;
-    DROP TABLE old_messages; DROP TABLE old_gone;
+    DROP TABLE old_gone;
     """,
+        4,
+    ),
+    # An older digest does not cover every column.
+    4: (
+        f"""
+    ALTER TABLE sync_projects ADD COLUMN server TEXT;
+    ALTER TABLE sync_sessions ADD COLUMN row_digest TEXT;
+    UPDATE sync_sessions SET digest = NULL;
+    {WAITING}{LIST_AGAIN}
+    """,
+        5,
+    ),
 }
-"""What makes a version into the next one."""
+"""What makes a version into a later one, and which."""

@@ -1,5 +1,7 @@
 """Statements that every database of ours understands; a question mark stands for each value."""
 
+from navtalk_async.store.rows import SessionRow
+
 __all__ = [
     "COUNTS",
     "FAILURES",
@@ -11,18 +13,26 @@ __all__ = [
     "NOTE_RUN",
     "PLACES",
     "PROJECTS",
+    "READ_WHOLE",
     "REFUTE",
     "RETRY",
     "ROUND",
+    "SERVER",
     "SESSIONS_A_READ",
     "STANDING",
     "UNFINISHED",
     "UNREAD",
     "UNWATCH",
+    "VANISH",
+    "VANISHED",
+    "VANISHING",
+    "WAITED",
+    "WAITING",
 ]
 
 PROJECTS = """
-SELECT project, api, scope, watermark, rounds, changes, round, last_run FROM sync_projects ORDER BY project
+SELECT project, api, server, scope, watermark, rounds, changes, round, last_run FROM sync_projects
+ORDER BY project
 """
 
 COUNTS = """
@@ -60,7 +70,15 @@ FLAWS_TOLD = 20
 SESSIONS_A_READ = 25
 """How many sessions are read with their messages at a time: so much is in memory."""
 
-STANDING = "SELECT api, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?"
+STANDING = """
+SELECT api, server, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?
+"""
+
+SERVER = "UPDATE sync_projects SET server = ? WHERE project = ?"
+
+WAITING = "SELECT session_id FROM sync_waiting WHERE project = ?"
+
+WAITED = "DELETE FROM sync_waiting WHERE project = ? AND session_id = ?"
 
 UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
 
@@ -90,5 +108,23 @@ ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
 PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
 
 NOTE_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
+
+VANISHING = f"""
+SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.row_digest
+FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? AND s.id = ?
+"""
+
+VANISH = "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL"
+
+VANISHED = """
+UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
+WHERE project = ? AND session_id = ?
+"""
+
+READ_WHOLE = """
+UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?
+"""
+"""For sessions whose kept messages are not those that were written: nothing can be added to them."""
 
 REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"

@@ -4,7 +4,7 @@ Data and progress are written in the same transaction, so whatever instant a pro
 holds what was finished and knows what was not.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -51,6 +51,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this server is known to have messages behind short pages."""
     known: list[str] = []
     """A few sessions that are surely in this project."""
+    waiting: list[str] = []
+    """Open sessions that the filter on their status leaves out so far."""
 
 
 class Unread(NamedTuple):
@@ -111,6 +113,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
     project: str
     api: str
+    server: str | None
+    """The address of the API; None where an older version synced it."""
     scope: str
     """The filters, as JSON."""
     watermark: str | None
@@ -159,15 +163,24 @@ class Store(Reader, Protocol):
     """Where sessions and messages are kept. Any task may call it; it does one thing after the other."""
 
     async def claim(
-        self, project: str, *, api: str, scope: str, retry_failed: bool = False, reconcile: bool = False
+        self,
+        project: str,
+        *,
+        api: str,
+        scope: str,
+        server: str | None = None,
+        server_moved: bool = False,
+        retry_failed: bool = False,
+        reconcile: bool = False,
     ) -> Standing:
         """Say what is about to be synced, and learn how far it has come.
 
-        *scope* is the filters as JSON; *retry_failed* makes the failed sessions pending again; to
+        *scope* is the filters as JSON; *server* is the API's address, which the project remembers, and takes
+        for a new one where *server_moved*; *retry_failed* makes the failed sessions pending again; to
         *reconcile*, an open round that does not compare everything is given up.
 
         Raises:
-            StoreMismatch: the project was begun with another API or other filters.
+            StoreMismatch: the project was begun with another API, server or other filters.
         """
         ...
 
@@ -181,12 +194,15 @@ class Store(Reader, Protocol):
         places: Sequence[Place] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
+        matches: Callable[[Session], bool] | None = None,
     ) -> Journalled:
         """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
 
         *places* are where the listing goes on, none of them at its end; where they are not given, the
         sessions are not out of the listing. *seen* are the ids of sessions that the round has listed and that
-        are to be written down as such. With *quiet*, nothing is written where nothing is new.
+        are to be written down as such. With *quiet*, nothing is written where nothing is new. Where *matches*
+        is given, a session is kept from the first time on that it matches; an open one that does not yet is
+        remembered as waiting.
         """
         ...
 
@@ -197,15 +213,13 @@ class Store(Reader, Protocol):
         """
         ...
 
-    async def missing(self, project: str, *, since: str | None, status: str | int | None = None) -> list[str]:
-        """Sessions that are kept, began later than *since*, have that *status*, if one is given, and are not
-        written down as seen by this round.
-        """
+    async def missing(self, project: str, *, since: str | None) -> list[str]:
+        """Sessions that are kept, began later than *since*, and were not seen in this round."""
         ...
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
-        """Sessions that are watched, and were read before *fresh*. Those that began before *since* are
-        watched no longer.
+        """Sessions that are watched, and were read before *fresh*, and those that wait to match the filter on
+        their status. Those that began before *since* are watched no longer.
         """
         ...
 

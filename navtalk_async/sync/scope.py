@@ -1,12 +1,13 @@
 """Which sessions and messages a project in a store is made of."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
-from navtalk_async.models import Request
+from navtalk_async.models import Request, Session, SessionStatus, as_word
 
 __all__ = ["Scope"]
 
@@ -53,6 +54,20 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return filtered(
             dialect, self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
         )
+
+    def listed(self, dialect: Dialect) -> "Scope":
+        """The scope to list sessions by: without a filter that a session may come to match long after it
+        began, when it would not be listed any more.
+        """
+        return self if self.sieve(dialect) is None else msgspec.structs.replace(self, status=None)
+
+    def sieve(self, dialect: Dialect) -> Callable[[Session], bool] | None:
+        """Whether a session that is listed by `listed` matches; None where all do."""
+        if self.status is None or self.sessions or "status" not in dialect.changing_filters:
+            return None
+        status = SessionStatus(self.status)
+        # A server may write a number as a text.
+        return lambda session: session.status in (status, as_word(status), str(int(status)))
 
     def check(self, dialect: Dialect) -> None:
         """See that the API can be asked for it.

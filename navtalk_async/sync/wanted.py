@@ -9,7 +9,7 @@ import msgspec
 from navtalk_async.listing.by_time import moment_at
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.listing.sessions import listing_of
-from navtalk_async.models import Place, Request, Session, SessionStatus, as_utc, as_word, moment_of
+from navtalk_async.models import Place, Request, Session, as_utc, moment_of
 from navtalk_async.store.judging import Clock, Journalled, Wanted, instant
 from navtalk_async.store.rows import iso
 from navtalk_async.store.store import Round, Standing, Store
@@ -67,7 +67,8 @@ class Listed:
         self._standing = standing
         self._habits = habits
         self._project = project
-        self._scope = asking.scope
+        self._scope = asking.scope.listed(asking.dialect)
+        self._matches = asking.scope.sieve(asking.dialect)
         self._progress = progress
         self._walkers = walkers
         self._is_awaited = is_awaited
@@ -139,12 +140,7 @@ class Listed:
         """Sessions that the listing should have given, and did not."""
         if not self._is_later_round:
             return []
-        status = self._scope.status
-        missing = await self._store.missing(
-            self._project,
-            since=self.round.since,
-            status=None if status is None else as_word(SessionStatus(status)),
-        )
+        missing = await self._store.missing(self._project, since=self.round.since)
         return [each for each in missing if each not in self._seen]
 
     @property
@@ -161,7 +157,7 @@ class Listed:
         if places is not None:
             self.round = msgspec.structs.replace(
                 self.round,
-                reached=latest(self.round.reached, sessions),
+                reached=latest(self.round.reached, sessions, now),
                 listed=None if places else instant(now),
             )
             if self._is_later_round:
@@ -175,6 +171,7 @@ class Listed:
             places=places,
             seen=seen,
             quiet=places is None or (self._is_later_round and not self.round.is_whole),
+            matches=self._matches,
         )
         if found.was_written:
             self._seen.difference_update(seen)
@@ -259,10 +256,14 @@ def first_moment(places: Sequence[Place]) -> datetime | None:
     return moment_at(min(known)) if known else None
 
 
-def latest(reached: str | None, sessions: Sequence[Session]) -> str | None:
-    """The latest begin among *sessions* and what was *reached* before, in ISO 8601."""
-    begins = [begin for session in sessions if (begin := iso(session.started)) is not None]
-    return max(begins if reached is None else [reached, *begins], default=None)
+def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> str | None:
+    """The latest begin among *sessions* and what was *reached* before, in ISO 8601.
+
+    A session that is dated in the future tells nothing of how far the others have come.
+    """
+    begins = [iso(session.started) for session in sessions]
+    past = (each for each in (reached, *begins) if each is not None and each <= instant(now))
+    return max(past, default=None)
 
 
 def earlier(text: str | None, by: timedelta) -> str | None:

@@ -66,7 +66,7 @@ def _order_flaws(kept: StoredTranscript) -> list[str]:
     """
     rows = kept.messages
     if kept.digest is not None:
-        is_same = digest((str(row.id), str(row.raw)) for row in rows) == kept.digest
+        is_same = digest(rows) == kept.digest
         return [] if is_same else ["its messages are not those that were kept, or not in their order"]
     times = [row.created_at for row in rows if isinstance(row.created_at, str)]
     return [] if times == sorted(times) else ["its messages are not in the order of their times"]
