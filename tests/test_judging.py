@@ -23,7 +23,7 @@ from navtalk_async.store.judging import (
     told_apart,
     wanted_again,
 )
-from navtalk_async.store.rows import content_hash, digest, iso, message_row
+from navtalk_async.store.rows import content_hash, digest, is_same_state, iso, message_row
 
 MOMENTS = [f"2025-11-12 18:20:{second:02}" for second in range(6)]
 
@@ -73,7 +73,7 @@ def test_a_page_is_judged_completely_and_nothing_is_fetched_without_a_reason(
         )
         for each in before
     }
-    found = judged(page, known, clock())
+    found = judged(page, known, clock(), is_listed=True)
     sorts = [*found.inserted, *found.changed]
     assert {each.session.id for each in sorts} | {each.id for each in found.same} == {e.id for e in page}
     assert len(sorts) + len(found.same) == len({each.id for each in page})
@@ -126,7 +126,7 @@ def test_whatever_was_asked_the_positions_have_no_gap_and_the_counts_add_up(kept
     made = rewritten("p", Fetched(Wanted("s", None, iso(since)), answer, first), kept)
     held = after(kept, made)
     assert [row.position for row in held] == list(range(len(held)))
-    assert made.held == [(row.id, row.raw) for row in held]
+    assert made.held == held
     assert len(held) == len(kept) + made.counts.inserted - made.counts.vanished
     assert made.counts.inserted + made.counts.changed + made.counts.same <= len(answer)
 
@@ -157,7 +157,7 @@ def test_readings_of_one_session_are_kept_one_after_the_other(ids):
 
 
 def test_a_session_that_goes_on_is_watched():
-    [change] = judged([session(1, status=0, ended=None)], {}, clock()).inserted
+    [change] = judged([session(1, status=0, ended=None)], {}, clock(), is_listed=True).inserted
     assert (change.is_watched, change.settles_at) == (True, None)
 
 
@@ -169,12 +169,12 @@ def test_a_session_that_goes_on_is_watched():
     ],
 )
 def test_a_session_that_ended_is_watched_until_it_has_settled(ended, expected):
-    [change] = judged([session(1, ended=ended)], {}, clock()).inserted
+    [change] = judged([session(1, ended=ended)], {}, clock(), is_listed=True).inserted
     assert (change.is_watched, change.settles_at) == expected
 
 
 def test_a_session_that_changes_is_watched_whatever_its_end():
-    [change] = judged([session(1)], {session(1).id: Known("another")}, clock()).changed
+    [change] = judged([session(1)], {session(1).id: Known("another")}, clock(), is_listed=True).changed
     assert (change.is_watched, change.settles_at) == (True, "2026-01-01T00:02:00Z")
 
 
@@ -185,7 +185,7 @@ def test_a_watched_session_that_was_read_in_this_round_is_not_read_again():
     for minutes, fetched in ((0, 1), (1, 0), (3, 1)):
         at = instant(NOW + timedelta(minutes=minutes))
         before = Known(content_hash(one), is_watched=True, read_at=at)
-        assert len(judged([one], {one.id: before}, times).to_fetch) == fetched
+        assert len(judged([one], {one.id: before}, times, is_listed=True).to_fetch) == fetched
 
 
 LAST = "2025-12-31T23:00:00Z"
@@ -209,7 +209,7 @@ def test_a_long_session_is_read_from_its_last_messages_but_for_the_last_time(mes
 class Plain(Session, frozen=True, kw_only=True, gc=False):
     """A session of an API whose messages cannot be asked for from a moment on."""
 
-    seldom = frozenset({"sometimes"})
+    seldom = frozenset({"sometimes", "seldom"})
 
 
 def plain(kept=b"{}"):
@@ -221,10 +221,25 @@ def test_a_long_session_is_read_whole_where_the_api_has_no_moment_to_begin_at():
     assert wanted_again(plain(), "h", before, clock()) == Wanted("s", "h")
 
 
-@pytest.mark.parametrize("same", [b'{"b":[2],"a":1}', b'{"a":1,"b":[2],"sometimes":3}'])
-def test_a_session_has_one_hash_however_it_is_written_and_whoever_tells_more_of_it(same):
-    assert content_hash(plain(b'{"a": 1, "b": [2]}')) == content_hash(plain(same))
-    assert content_hash(plain(b'{"a": 1, "b": [3]}')) != content_hash(plain(same))
+def test_a_session_has_one_hash_however_it_is_written():
+    assert content_hash(plain(b'{"a": 1, "b": [2]}')) == content_hash(plain(b'{"b":[2],"a":1}'))
+
+
+@pytest.mark.parametrize(
+    ("new", "by_id", "in_the_list"),
+    [
+        (b'{"a":1,"sometimes":3}', True, True),
+        (b'{"a":1}', True, True),
+        (b'{"a":1,"sometimes":4}', False, False),
+        (b'{"a":2,"sometimes":3}', False, False),
+        (b'{"a":1,"sometimes":3,"seldom":null}', True, False),
+    ],
+)
+def test_a_field_that_not_every_answer_has_is_a_change_where_its_value_is_another(new, by_id, in_the_list):
+    kept = content_hash(plain(b'{"a": 1, "sometimes": 3}'))
+    new = content_hash(plain(new))
+    assert is_same_state(kept, new, is_listed=False) == by_id
+    assert is_same_state(kept, new, is_listed=True) == in_the_list
 
 
 @given(*[st.lists(st.tuples(st.sampled_from("ab"), st.just("{}")), max_size=3)] * 2)
@@ -262,14 +277,14 @@ def test_what_was_kept_of_behind_a_page_that_is_trusted_stays():
     kept = [message_row("p", "s", n, message(n)) for n in range(5)]
     further = Request(path="/api/chat/messages")
     found = rewritten("p", Fetched(Wanted("s", "h"), [message(0), message(9)], unread=further), kept)
-    assert [each for each, _ in found.held] == [message(n).id for n in (0, 9, 2, 3, 4)]
+    assert [row.id for row in found.held] == [message(n).id for n in (0, 9, 2, 3, 4)]
     assert (found.reached, found.counts) == (2, MessageCounts(inserted=1, same=1, vanished=1))
 
 
 def test_a_message_within_the_second_since_which_is_asked_is_not_from_before():
     late = message(7, created="2025-11-12T18:20:43.5Z")
     wanted = Wanted("s", "h", "2025-11-12T18:20:43Z")
-    assert [each for each, _ in rewritten("p", Fetched(wanted, [late]), []).held] == [late.id]
+    assert [row.id for row in rewritten("p", Fetched(wanted, [late]), []).held] == [late.id]
 
 
 class Said(Message, frozen=True, kw_only=True, gc=False):

@@ -206,10 +206,11 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(path):
             )
         db.executescript(
             "CREATE INDEX messages_in_order ON messages (project, session_id, position);"
-            "PRAGMA user_version = 3;"
+            "ALTER TABLE sync_projects DROP COLUMN server; ALTER TABLE sync_sessions DROP COLUMN row_digest;"
+            "DROP TABLE sync_waiting; PRAGMA user_version = 3;"
         )
     async with SqliteStore(path) as store:
-        assert await everything(store) == before
+        assert await everything(store) == [each._replace(digest=None, row_digest=None) for each in before]
         await store.claim("default", api="navtalk", scope="{}")
         # What one session says in a message of the same id is no other's any more.
         await store.keep("default", [fetched(session(2), 1)])

@@ -138,7 +138,6 @@ async def test_a_folder_that_may_not_be_written_to_is_told_and_left_alone(open_t
 async def test_an_archive_that_may_only_be_read_is_told_and_left_alone(open_to_all, as_nobody):
     archive = open_to_all / "archive.db"
     before = archive.read_bytes()
-    archive.with_name("archive.db.lock").unlink(missing_ok=True)
     open_to_all.chmod(0o777)
     archive.chmod(0o444)
     assert_sentence(await as_nobody("sync", archive), 2, "cannot be used")

@@ -21,6 +21,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.sandbox import Faults, Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.store.sqlite_file import HeldFile
 from navtalk_async.sync import Progress, RoundDone, RoundFailed, Worker, sync
 from navtalk_async.sync.worker import LONGEST_PAUSE_SECONDS, may_pass, pause_after
 
@@ -194,7 +195,9 @@ async def test_the_store_stays_held_while_the_api_is_away(path):
         held = []
 
         def look():
-            held.append(path.with_name("archive.db.lock").exists())
+            with pytest.raises(StoreLocked):
+                HeldFile(path)
+            held.append(True)
 
         await worked(box, path, [away, look, None])
         assert held == [True]

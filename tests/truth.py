@@ -6,7 +6,7 @@ import msgspec
 
 from navtalk_async.dialects.known import dialect_of
 from navtalk_async.store.opening import opened
-from navtalk_async.store.rows import content_hash, digest
+from navtalk_async.store.rows import content_hash, digest, row_digest
 
 
 class Held(NamedTuple):
@@ -30,10 +30,11 @@ async def everything(store, project="default"):
     counts = await store.counts(project)
     assert counts.sessions == len(found)
     assert counts.messages == sum(len(each.messages) for each in found)
-    for session, messages, told, _ in found:
+    for session, messages, told, row_told, _ in found:
         assert content_hash(dialect_of(session.api).session_of(session.raw.encode())) == session.content_hash
         assert [row.position for row in messages] == list(range(len(messages)))
-        assert told is None or told == digest((row.id, row.raw) for row in messages)
+        assert told is None or told == digest(messages)
+        assert row_told is None or row_told == row_digest(session)
     return [
         Held(
             msgspec.json.decode(session.raw),

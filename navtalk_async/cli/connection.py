@@ -50,6 +50,11 @@ class Connection:
     rate: float | None
     timeout: float
 
+    @property
+    def server(self) -> str | None:
+        """What an archive remembers the server by; None for its address. Each sandbox has another one."""
+        return "sandbox" if self.sandbox else None
+
     @asynccontextmanager
     async def client(
         self, on_event: Observer | None, *, key_renewed: bool = False

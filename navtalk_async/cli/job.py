@@ -35,6 +35,9 @@ RUN_OPTIONS = with_options(
         "--reconcile", is_flag=True, help="List everything again, and compare it; with --watch, once a day."
     ),
     click.option(
+        "--server-moved", is_flag=True, help="The archive's server is at another address now; remember that."
+    ),
+    click.option(
         "--overlap",
         type=as_span,
         metavar="SPAN",
@@ -64,6 +67,7 @@ class How(TypedDict):
     short_pages: ShortPages
     retry_failed: bool
     reconcile: bool
+    server_moved: bool
     overlap: timedelta
     settle: timedelta
     watch_max_age: timedelta | None
@@ -94,6 +98,7 @@ class Job:
             scope=self.scope,
             concurrency=self.shell.connection.concurrency,
             progress=progress,
+            server=self.shell.connection.server,
             **how,
         )
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.store.opening import told
-from navtalk_async.store.sqlite_file import hold
+from navtalk_async.store.sqlite_file import HeldFile, in_our_words
 from navtalk_async.wire.hints import hint
 from navtalk_async.wire.retry import Retry
 
@@ -162,14 +163,11 @@ def _place_checks(path: Path) -> list[Check]:
 
 
 def _lock_check(path: Path) -> Check:
-    real = path.resolve()
-    lock = real.with_name(real.name + ".lock")
-    if lock.exists():
-        try:
-            hold(lock).close()
-        except StoreError as failure:
-            said = str(failure.args[0])
-            return Check("lock", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
+    try:
+        in_our_words(partial(HeldFile, path), path).close()
+    except StoreError as failure:
+        said = str(failure.args[0])
+        return Check("lock", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
     return Check("lock", Verdict.OK, "nobody is writing to it.")
 
 

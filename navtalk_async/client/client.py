@@ -190,6 +190,11 @@ class Client:
         view._take_up()
         return view
 
+    @property
+    def base_url(self) -> str:
+        """The address of the API, without the path that all requests begin with, and written in one way."""
+        return self._wire.base_url
+
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
         return self._wire.stats()

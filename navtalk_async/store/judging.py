@@ -154,6 +154,8 @@ def judged(
     sessions: Sequence[Session],
     known: Mapping[str, Known],
     clock: Clock,
+    *,
+    is_listed: bool,
     matches: Callable[[Session], bool] | None = None,
     waiting: Collection[str] = (),
 ) -> Judged:
@@ -161,7 +163,8 @@ def judged(
 
     To be fetched is what is new or has changed, and what is watched; not what is being fetched anyway, unless
     it changed meanwhile and may have said more since; nor what has failed, until it changes. A session that
-    is not kept is taken when it *matches*; those that are *waiting* did not yet.
+    is not kept is taken when it *matches*; those that are *waiting* did not yet. Sessions that are not out of
+    the list (*is_listed*) were asked for one by one.
     """
     found = Judged([], [], [], [], [], [])
     for session in {session.id: session for session in sessions}.values():
@@ -175,7 +178,7 @@ def judged(
         if is_left_out:
             continue
         new = content_hash(session)
-        if is_same_state(before.content_hash, new):
+        if is_same_state(before.content_hash, new, is_listed=is_listed):
             found.same.append(session)
             if before.is_watched and not before.has_failed and not before.is_pending:
                 found.to_fetch.extend(again(session, before, clock))

@@ -205,7 +205,7 @@ class PostgresStore(PostgresReader):
         matches: Callable[[Session], bool] | None = None,
     ) -> Journalled:
         """See `Store.journal`."""
-        judge = partial(self._judged, project, sessions, clock, matches)
+        judge = partial(self._judged, project, sessions, clock, matches, is_listed=places is not None)
         write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
         return await self._run(_journalled, judge, write, quiet)
 
@@ -352,13 +352,16 @@ class PostgresStore(PostgresReader):
         sessions: Sequence[Session],
         clock: Clock,
         matches: Callable[[Session], bool] | None,
+        *,
+        is_listed: bool,
     ) -> Judged:
         known = await self._what_is_known(project, sessions)
         if matches is None:
-            return judged(sessions, known, clock)
-        ids = [written_id(session.id) for session in sessions]
-        waiting = await self._all(f"{WAITING} AND session_id = ANY(?)", project, ids)
-        return judged(sessions, known, clock, matches, {read_id(session_id) for (session_id,) in waiting})
+            return judged(sessions, known, clock, is_listed=is_listed)
+        held = [written_id(session.id) for session in sessions]
+        waiting = await self._all(f"{WAITING} AND session_id = ANY(?)", project, held)
+        ids = {read_id(session_id) for (session_id,) in waiting}
+        return judged(sessions, known, clock, is_listed=is_listed, matches=matches, waiting=ids)
 
     async def _journal(
         self,

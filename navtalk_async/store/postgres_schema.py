@@ -1,6 +1,6 @@
 """The tables of an archive in a PostgreSQL schema."""
 
-from navtalk_async.store.sqlite_schema import LIST_AGAIN
+from navtalk_async.store.sqlite_schema import COUNT_AGAIN, LIST_AGAIN
 
 __all__ = ["NAMES", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
@@ -78,6 +78,7 @@ UPGRADES = {
     ALTER TABLE sync_projects ADD COLUMN server TEXT;
     ALTER TABLE sync_sessions ADD COLUMN row_digest TEXT;
     UPDATE sync_sessions SET digest = NULL;
+    {COUNT_AGAIN}
 {LIST_AGAIN}
     {WAITING}
     UPDATE sync_schema SET version = 5;

@@ -99,12 +99,21 @@ def content_hash(session: Session) -> str:
     )
 
 
-def is_same_state(kept: str | None, new: str) -> bool:
-    """Whether a session with the `content_hash` *new* is as it is *kept*: all that *new* tells is known."""
+def is_same_state(kept: str | None, new: str, *, is_listed: bool) -> bool:
+    """Whether a session with the `content_hash` *new* is as it is *kept*.
+
+    A field that is not in each answer counts where both have it; and where a list has it for the first time.
+    """
     if kept is None or kept == new:
         return kept == new
-    (before, *known), (after, *told) = kept.split(), new.split()
-    return before == after and set(told) <= set(known)
+    before, after = _parts(kept), _parts(new)
+    same_in_both = all(before[name] == after[name] for name in before.keys() & after.keys())
+    return same_in_both and (not is_listed or after.keys() <= before.keys())
+
+
+def _parts(content_hash: str) -> dict[str, str]:
+    whole, *fields = content_hash.split(" ")
+    return {"": whole, **dict(field.split("=") for field in fields)}
 
 
 def _hash_of_json(value: object, size: int) -> str:

@@ -4,7 +4,6 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 `synchronous=FULL` makes a commit outlast the power. WAL needs a local disk.
 """
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +12,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from navtalk_async.errors import StoreUnreachable
 from navtalk_async.failpoints import reach
 from navtalk_async.models import Place, Session
 from navtalk_async.store.judging import (
@@ -44,7 +42,7 @@ from navtalk_async.store.progress_rows import (
 )
 from navtalk_async.store.rows import MessageRow, SessionRow, row_digest, row_digest_after, session_row
 from navtalk_async.store.seal import Seal, fingerprint, mark
-from navtalk_async.store.sqlite_file import Transaction, connect, hold, identity, prepare, refuse_foreign
+from navtalk_async.store.sqlite_file import HeldFile, Transaction, connect, prepare
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.statements import (
     FORGET_SEEN,
@@ -148,8 +146,7 @@ class SqliteStore(SqliteReader):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self._lock: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._file: HeldFile | None = None
         self._apis: dict[str, str] = {}
 
     async def claim(
@@ -181,7 +178,7 @@ class SqliteStore(SqliteReader):
         matches: Callable[[Session], bool] | None = None,
     ) -> Journalled:
         """See `Store.journal`."""
-        judge = partial(self._judged, project, sessions, clock, matches)
+        judge = partial(self._judged, project, sessions, clock, matches, is_listed=places is not None)
         write = partial(self._journal, project, clock=clock, round=round, places=places, seen=seen)
         return await self._run(_journalled, judge, write, quiet)
 
@@ -279,24 +276,20 @@ class SqliteStore(SqliteReader):
         return Seal(name=self.path.name, bytes=size, sha256=sha256, changes=found.changes, state=found.state)
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        refuse_foreign(self.path)
-        real = self.path.resolve()
-        self._lock = hold(real.with_name(real.name + ".lock"))
+        self._file = HeldFile(self.path)
         self._db = connect(self.path)
         prepare(self._db)
-        self._file = identity(self.path)
 
     def _close(self) -> None:
         super()._close()
-        if self._lock is not None:
-            self._lock.close()
-        self._lock = None
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
     def _refuse_another_file(self) -> None:
         """Refuse to go on in a file that nobody will find again."""
-        if identity(self.path) != self._file:
-            raise StoreUnreachable(f"{self.path} was removed or replaced while it was being written to.")
+        if self._file is not None:
+            self._file.refuse_another(self.path)
 
     def _change(self, project: str, name: str) -> Transaction:
         return Transaction(self._connection, name, project)
@@ -362,13 +355,16 @@ class SqliteStore(SqliteReader):
         sessions: Sequence[Session],
         clock: Clock,
         matches: Callable[[Session], bool] | None,
+        *,
+        is_listed: bool,
     ) -> Judged:
         known = self._what_is_known(project, sessions)
         if matches is None:
-            return judged(sessions, known, clock)
+            return judged(sessions, known, clock, is_listed=is_listed)
         query = f"{WAITING} AND session_id IN ({{ids}})"
         waiting = self._all_of(query, project, [session.id for session in sessions])
-        return judged(sessions, known, clock, matches, {session_id for (session_id,) in waiting})
+        ids = {session_id for (session_id,) in waiting}
+        return judged(sessions, known, clock, is_listed=is_listed, matches=matches, waiting=ids)
 
     def _journal(
         self,

@@ -1,13 +1,16 @@
 """An archive's file: opened, recognised, held by one writer, and its failures told in our words."""
 
+import errno
+import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -15,19 +18,24 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMism
 from navtalk_async.failpoints import reach
 from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 __all__ = [
     "IDS_A_QUERY",
     "READ_WITH_MARKS",
+    "HeldFile",
     "Transaction",
     "Turns",
     "all_rows",
     "connect",
     "connect_to_read",
-    "hold",
-    "identity",
+    "in_our_words",
     "is_no_text",
+    "make_folder",
     "prepare",
-    "refuse_foreign",
 ]
 
 T = TypeVar("T")
@@ -36,6 +44,9 @@ VALUES_AT_ONCE = 900
 """Any SQLite takes 999 in a statement."""
 
 IDS_A_QUERY = 500
+
+LOCKED_BYTE = 0x7FFFFFFF
+"""Behind every byte that SQLite locks: where locks keep others from reading (Windows), no reader comes."""
 
 READ_WITH_MARKS = partial(str, encoding="utf-8", errors="replace")
 """How to read text that is no UTF-8, as a flipped byte makes it; it takes several times as long."""
@@ -154,7 +165,8 @@ def is_no_text(failure: sqlite3.OperationalError) -> bool:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to *path* that may be used from any thread, by one at a time."""
-    db = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
+    # A relative name such as `:memory:` or `file:x?mode=memory` would not mean a file to SQLite.
+    db = sqlite3.connect(path.absolute(), check_same_thread=False, timeout=30.0)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -223,38 +235,115 @@ def recognised(db: sqlite3.Connection) -> tuple[int, int]:
 def identity(path: Path) -> tuple[int, int] | None:
     """What tells the file at *path* from one that takes its place; None where there is none."""
     try:
-        found = path.stat()
+        return identity_of(path.stat())
     except FileNotFoundError:
         return None
+
+
+def identity_of(found: os.stat_result) -> tuple[int, int]:
+    """What tells a file from all others, whatever its names."""
     return found.st_dev, found.st_ino
 
 
-def hold(path: Path) -> sqlite3.Connection:
-    """The right to write, held until the connection is closed or its process dies, however it dies.
+class HeldFile:
+    """The right to write to the archive at *path*, whatever other names it has, until it is closed or the
+    process dies. The file is made, for its owner alone, where it is not there.
 
-    SQLite's own locks work alike on every system, and leave the archive itself open to readers.
+    The lock is the file's own and none of SQLite's, so readers are not kept out. It is closed after every
+    connection to the file: closing it ends the locks that SQLite has on it in this process (POSIX). For the
+    same reason a file that this process holds is not opened a second time.
+
+    Raises:
+        StoreLocked: another run has the right.
+        StoreBroken: it is a database of something else.
+        StoreMismatch: it is of a later version.
     """
-    lock = sqlite3.connect(path, check_same_thread=False, timeout=0.0, isolation_level=None)
+
+    _held: ClassVar[set[tuple[int, int]]] = set()
+
+    def __init__(self, path: Path) -> None:
+        make_folder(path.parent)
+        if identity(path) in self._held:
+            raise locked(path)
+        self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
+        self._identity = identity_of(os.fstat(self._file.fileno()))
+        try:
+            lock(self._file, path)
+            refuse_foreign(self._file.read(100), path)
+            refuse_log_of_other_name(path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._held.add(self._identity)
+
+    def close(self) -> None:
+        """Give the right up."""
+        self._file.close()
+        self._held.discard(self._identity)
+
+    def refuse_another(self, path: Path) -> None:
+        """Refuse to go on where *path* is another file by now.
+
+        Raises:
+            StoreUnreachable: it is, or there is none.
+        """
+        if identity(path) != self._identity:
+            raise StoreUnreachable(f"{path} was removed or replaced while it was being written to.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder*, and all above it that are not there, for their owner alone."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _made_for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
+def locked(path: Path) -> StoreLocked:
+    return StoreLocked(f"Another run is writing to {path}.")
+
+
+def lock(file: BinaryIO, path: Path) -> None:
+    """Lock *file*.
+
+    Raises:
+        StoreLocked: another process has.
+    """
     try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as failure:
-        lock.close()
-        if "locked" in str(failure):
-            raise StoreLocked(f"Another run is writing to {path.with_suffix('')}.") from None
-        raise
-    return lock
+        if sys.platform == "win32":
+            file.seek(LOCKED_BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        if failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise
+        raise locked(path) from None
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_log_of_other_name(path: Path) -> None:
+    """Refuse a file of several names whose latest commits are in the log beside another one of them: SQLite
+    looks for the log beside the name that it is given, and would write over what it does not see.
+    """
+    path = path.resolve()
+    if path.stat().st_nlink < 2:
+        return
+    for log in path.parent.glob("*-wal"):
+        other = log.with_name(log.name.removesuffix("-wal"))
+        if other != path and identity(other) == identity(path) and log.stat().st_size:
+            raise StoreUnreachable(f"{path} has commits in {log}, under its other name: use {other}.")
+
+
+def refuse_foreign(header: bytes, path: Path) -> None:
     """Refuse a database of something else, or of a later version, before anything of it is touched.
 
-    That goes by the file's header (source: sqlite.org, "Database File Format"): even a connection that only
-    reads leaves files behind.
+    That goes by the file's first 100 bytes (source: sqlite.org, "Database File Format"): even a connection
+    that only reads leaves files behind.
     """
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        header = file.read(100)
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         return
     pages, version, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))

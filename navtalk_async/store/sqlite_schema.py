@@ -73,6 +73,11 @@ UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL WHERE sco
 """Versions before the fifth never listed a session that came to match a filter on the status late: such a
 project is listed from its beginning once more."""
 
+COUNT_AGAIN = """
+UPDATE sessions SET content_hash = '' WHERE api = 'lexicon' AND raw LIKE '%"message_count"%';
+"""
+"""Versions before the fifth took another number of messages for no change."""
+
 NEW_KEY_OF_MESSAGES = f"""
     DROP INDEX messages_in_order;
     ALTER TABLE messages RENAME TO old_messages;
@@ -136,6 +141,7 @@ UPGRADES = {
     ALTER TABLE sync_projects ADD COLUMN server TEXT;
     ALTER TABLE sync_sessions ADD COLUMN row_digest TEXT;
     UPDATE sync_sessions SET digest = NULL;
+    {COUNT_AGAIN}
     {WAITING}{LIST_AGAIN}
     """,
         5,

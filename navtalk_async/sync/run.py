@@ -59,6 +59,8 @@ async def sync(
     watch_max_age: timedelta | None = None,
     reconcile: bool = False,
     retry_failed: bool = False,
+    server: str | None = None,
+    server_moved: bool = False,
     progress: Progress | None = None,
 ) -> Progress:
     """Bring *project* in *store* up to date; run it again to continue, whatever ended it.
@@ -79,11 +81,13 @@ async def sync(
         watch_max_age: sessions that began longer ago are no longer watched; None watches them until they end.
         reconcile: list everything again, not only what is new, and compare it with what is kept.
         retry_failed: try again what failed for good in earlier runs.
+        server: the name of the server, which the project remembers; by default, the client's `base_url`.
+        server_moved: confirms that the API is at another address now, but the same.
         progress: is kept up to date while the run goes on.
 
     Raises:
         ValueError: a *scope* that cannot be right; before anything is asked or kept.
-        StoreMismatch: the project in the store is of another API, scope or key.
+        StoreMismatch: the project in the store is of another API, server, scope or key.
         StoreError: the store does not work.
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
@@ -93,7 +97,14 @@ async def sync(
     checked_short_pages(short_pages)
     scope.check(client.dialect)
     began_at = datetime.now(UTC)
-    claim = partial(store.claim, project, api=client.dialect.api, scope=scope.text())
+    claim = partial(
+        store.claim,
+        project,
+        api=client.dialect.api,
+        server=server or client.base_url,
+        scope=scope.text(),
+        server_moved=server_moved,
+    )
     standing = await claim()
     progress.failed = standing.failed
     progress.resumed = standing.round is not None or bool(standing.pending)

@@ -9,7 +9,16 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.models import KeyPlace, Request
 from navtalk_async.observe import scrub
 
-__all__ = ["Secret", "address", "checked_key", "checked_root", "is_loopback", "quoted", "without_secret"]
+__all__ = [
+    "Secret",
+    "address",
+    "canonical_root",
+    "checked_key",
+    "checked_root",
+    "is_loopback",
+    "quoted",
+    "without_secret",
+]
 
 LONGEST_SENTENCE = 600
 """Characters of what an error tells; what a server says may have no end."""
@@ -34,6 +43,14 @@ def checked_root(root: str) -> str:
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError(f"The base URL {_shown(root)!r} would send the key in the clear: write https.")
     return root.rstrip("/")
+
+
+def canonical_root(root: SplitResult) -> str:
+    """The one way to write an address: the host in lower case, and no port that is the usual one."""
+    host = (root.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if root.port in (None, {"http": 80, "https": 443}[root.scheme]) else f":{root.port}"
+    return f"{root.scheme}://{host}{port}{root.path}"
 
 
 def _has_fair_port(parts: SplitResult) -> bool:

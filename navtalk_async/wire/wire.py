@@ -28,6 +28,7 @@ from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Wait
 from navtalk_async.wire.address import (
     Secret,
     address,
+    canonical_root,
     checked_key,
     checked_root,
     quoted,
@@ -226,6 +227,11 @@ class Wire:
                 raise outcome
             await self._pause(line, failed, patience.retry, deadline)
             self._stats.retries += 1
+
+    @property
+    def base_url(self) -> str:
+        """See `Client.base_url`."""
+        return canonical_root(self._base)
 
     def announce(self, event: Event) -> None:
         """Tell whoever watches that *event* happened."""
