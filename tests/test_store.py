@@ -331,7 +331,8 @@ async def test_a_vanished_session_stays_with_the_time_it_went_and_comes_back_if_
     assert await store.missing("default", since=None) == []
     found = await journal(store, session(1, ended=None))
     [back] = await everything(store)
-    assert (found.inserted, found.to_fetch) == (1, [wanted(session(1, ended=None))])
+    assert (found.inserted, found.changed) == (0, 1)
+    assert found.to_fetch == [wanted(session(1, ended=None), came_back=True)]
     assert back.session.deleted_at is None
     assert await store.watched("default", fresh=clock(60).fresh) == [session(1).id]
 

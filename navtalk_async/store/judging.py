@@ -45,6 +45,8 @@ class Wanted(NamedTuple):
     """Its messages before this moment (ISO 8601) are kept, and need not be asked for again."""
     is_unlisted: bool = False
     """Whether the session itself is to be asked for first, since this round's listing did not give it."""
+    came_back: bool = False
+    """Whether the listing gave it although it was marked as deleted."""
 
 
 class Fetched(NamedTuple):
@@ -101,6 +103,7 @@ class Known(NamedTuple):
     """When its messages were last asked for; None if never."""
     messages: int = 0
     last_message_at: str | None = None
+    is_deleted: bool = False
 
 
 UNKNOWN = Known()
@@ -183,13 +186,13 @@ def judged(
             if before.is_watched and not before.has_failed and not before.is_pending:
                 found.to_fetch.extend(again(session, before, clock))
             continue
-        change = Change(session, new, *watch(session, is_new=before.content_hash is None, clock=clock))
-        (found.inserted if before.content_hash is None else found.changed).append(change)
+        is_new = before.content_hash is None and not before.is_deleted
+        change = Change(session, new, *watch(session, is_new=is_new, clock=clock))
+        (found.inserted if is_new else found.changed).append(change)
         # One that has come to its end is read as a whole at once: nobody knows when the next round is.
-        is_whole = session.is_final
-        found.to_fetch.append(
-            Wanted(session.id, new) if is_whole else wanted_again(session, new, before, clock)
-        )
+        is_whole = session.is_final or before.is_deleted
+        wanted = Wanted(session.id, new) if is_whole else wanted_again(session, new, before, clock)
+        found.to_fetch.append(wanted._replace(came_back=before.is_deleted and is_listed))
     return found
 
 

@@ -129,7 +129,8 @@ SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
        y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
        CASE WHEN y.messages >= {FULL_PAGE} THEN (
            SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
-           ORDER BY m.position DESC LIMIT 1) END
+           ORDER BY m.position DESC LIMIT 1) END,
+       s.deleted_at IS NOT NULL
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = $1 AND s.id = ANY($2)
 """

@@ -126,10 +126,9 @@ def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, s
 
 def known(row: Sequence[Any]) -> Known:
     """What is known of a session, but for its id."""
-    of, pending, failed, watched, settles_at, read_at, messages, last_message_at = row
-    return Known(
-        of, bool(pending), bool(failed), bool(watched), settles_at, read_at, messages or 0, last_message_at
-    )
+    of, pending, failed, watched, settles_at, read_at, messages, said, deleted = row
+    flags = bool(pending), bool(failed), bool(watched)
+    return Known(of, *flags, settles_at, read_at, messages or 0, said, bool(deleted))
 
 
 def about(row: Sequence[Any]) -> About:

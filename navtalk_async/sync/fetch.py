@@ -244,7 +244,11 @@ class Fetching:
             await self._ask.list_messages(least(dialect, dialect.list_messages(self._fetched)))
 
     async def _is_gone(self, wanted: Wanted) -> bool:
-        """Whether the session is there no more; then it is marked. One that was never there is a failure."""
+        """Whether the session is there no more; then it is marked. One that was never there is a failure, as
+        is one that the list goes on giving.
+        """
+        if wanted.came_back:
+            return False
         try:
             await self._ask.get_session(self._dialect.get_session(wanted.id))
         except NotFound:
