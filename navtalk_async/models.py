@@ -294,6 +294,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Whether asking twice does no more than asking once (RFC 9110, section 9.2.2)."""
         return self.method == "GET"
 
+    def continues(self, other: "Request") -> bool:
+        """Whether it asks for a page of the list that *other* asks for, and for nothing else.
+
+        What an archive or a page token holds may be a stranger's: the key goes nowhere for it.
+        """
+        return (self.method, self.path, self.body) == ("GET", other.path, None)
+
     def having(self, **params: str | None) -> Self:
         """The same question with other parameters; None takes one away."""
         merged = {**self.params, **params}

@@ -85,7 +85,8 @@ class NavTalk(Dialect):
     key_place = KeyPlace("query", "apikey")
     key_variable = "NAVTALK_API_KEY"
     base_url_variable = "NAVTALK_BASE_URL"
-    changing_filters = frozenset({"status"})
+    # Whether `endTime` bounds a session's end, which an open one does not have yet, is not documented.
+    changing_filters = frozenset({"status", "end_time"})
     record_kinds = (NavTalkSession, NavTalkMessage)
 
     def root(self, base_url: str) -> str:

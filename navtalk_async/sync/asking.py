@@ -48,7 +48,7 @@ class Asking(NamedTuple):
             client.now,
             width,
             scope,
-            least_of(dialect, scope.listed(dialect)),
+            least_of(dialect, scope.listed(dialect, client.now())),
         )
 
 

@@ -178,9 +178,10 @@ class Fetching:
         unread = await self._store.unread(self._project)
 
         async def finish(one: Unread) -> None:
-            at = instant(self._ask.now())
+            at, question = instant(self._ask.now()), self._question(one.wanted)
+            is_rest = one.next.continues(question)
             try:
-                messages = await whole(self._ask.list_messages, one.next)
+                messages = await whole(self._ask.list_messages, one.next if is_rest else question)
             except OF_THE_RUN:
                 raise
             except NavTalkError as error:
@@ -189,7 +190,7 @@ class Fetching:
                 if not (isinstance(error, NotFound) and await self._is_gone(one.wanted)):
                     await self._weigh(one.wanted, error)
                 return
-            await self._commits.add(Fetched(one.wanted, messages, one.first, at=at))
+            await self._commits.add(Fetched(one.wanted, messages, one.first if is_rest else 0, at=at))
             self._progress.messages += len(messages)
 
         async with FanOut(finish, _once(unread), at_once=self._ask.width) as finished:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
-from navtalk_async.models import Request, Session, SessionStatus, as_word
+from navtalk_async.models import Request, Session, SessionStatus, as_word, moment_of
 
 __all__ = ["Scope"]
 
@@ -55,14 +55,23 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             dialect, self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
         )
 
-    def listed(self, dialect: Dialect) -> "Scope":
+    def listed(self, dialect: Dialect, now: datetime) -> "Scope":
         """The scope to list sessions by: without a filter that a session may come to match long after it
-        began, when it would not be listed any more.
+        began, when it would not be listed any more. Which begin after the end, `begins_in_time` says.
         """
-        return self if self.sieve(dialect) is None else msgspec.structs.replace(self, status=None)
+        status = None if self.status_sieve(dialect) else self.status
+        is_over = "end_time" not in dialect.changing_filters or (moment_of(self.end) or now) <= now
+        return msgspec.structs.replace(self, status=status, end=self.end if is_over else None)
 
-    def sieve(self, dialect: Dialect) -> Callable[[Session], bool] | None:
-        """Whether a session that is listed by `listed` matches; None where all do."""
+    def begins_in_time(self, session: Session) -> bool:
+        """Whether *session* begins by the end, if there is one."""
+        if self.end is None:
+            return True
+        begin, end = session.start_time, moment_of(self.end)
+        return begin is None or end is None or begin <= end
+
+    def status_sieve(self, dialect: Dialect) -> Callable[[Session], bool] | None:
+        """Whether a session that is listed by `listed` has the status; None where all do."""
         if self.status is None or self.sessions or "status" not in dialect.changing_filters:
             return None
         status = SessionStatus(self.status)

@@ -67,8 +67,8 @@ class Listed:
         self._standing = standing
         self._habits = habits
         self._project = project
-        self._scope = asking.scope.listed(asking.dialect)
-        self._matches = asking.scope.sieve(asking.dialect)
+        self._scope = asking.scope
+        self._matches = asking.scope.status_sieve(asking.dialect)
         self._progress = progress
         self._walkers = walkers
         self._is_awaited = is_awaited
@@ -192,11 +192,12 @@ class Listed:
             listed=False,
             is_awaited=self._is_awaited,
             waste=LATER_WASTE if self._is_later_round and not self.round.is_whole else FIRST_WASTE,
-            places=self._standing.places if self._by_time else (),
+            places=[each for each in self._standing.places if self._by_time and each.next.continues(request)],
             on_doubt=self._on_doubt,
         )
         async with aclosing(listing.pages()) as pages:
-            async for sessions in pages:
+            async for page in pages:
+                sessions = [session for session in page if self._scope.begins_in_time(session)]
                 yield sessions, listing.places() if self._by_time else [Place(request)]
         if not self._by_time:
             yield [], []
@@ -206,7 +207,7 @@ class Listed:
         moments = [each for each in (start, moment) if each is not None]
         # A server that ignores the end may have taken us beyond it.
         begin = min([max(moments), *([end] if end else [])]) if moments else None
-        return self._scope.first_page(self._dialect, begin)
+        return self._scope.listed(self._dialect, self._ask.now()).first_page(self._dialect, begin)
 
     def _note(self, sessions: Sequence[Session], places: Sequence[Place] | None, found: Journalled) -> None:
         progress = self._progress
