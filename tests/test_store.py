@@ -454,6 +454,55 @@ async def test_a_long_session_is_read_from_its_last_messages_on(store):
     assert len(said) > FULL_PAGE
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE messages SET content = 'another' WHERE position = 7",
+        "UPDATE messages SET created_at = NULL WHERE position = 7",
+        "DELETE FROM messages WHERE position = 7",
+        "DELETE FROM messages",
+    ],
+)
+async def test_nothing_is_added_to_messages_that_are_damaged_but_all_are_read_again(store, place, harm):
+    going_on = session(1, status=0, ended=None)
+    said = [message(n, created=f"2025-11-12 18:{n // 60:02}:{n % 60:02}") for n in range(FULL_PAGE + 9)]
+    await journal(store, going_on)
+    await store.keep("default", [Fetched(wanted(going_on), said, at=instant(NOW))])
+    await asked(place, harm)
+    [again] = (await journal(store, going_on, minutes=10)).to_fetch
+    since = again if again.since else wanted(going_on, since="2025-11-12T18:02:59Z")
+    late = [*said[179:], message(300, created="2025-11-12 18:06:00")]
+    assert await store.keep("default", [Fetched(since, late, at=instant(NOW))]) == MessageCounts()
+    assert (await store.counts("default")).pending == 1
+    [whole] = (await journal(store, going_on, minutes=20)).to_fetch or [wanted(going_on)]
+    assert whole.since is None
+    await store.keep("default", [Fetched(whole, [*said, late[-1]], at=instant(NOW))])
+    assert await ids(store) == [*range(FULL_PAGE + 9), 300]
+    assert (await store.counts("default")).pending == 0
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\0", "\0", "a"])
+async def test_a_session_of_any_id_is_new_once(store, name):
+    odd = msgspec.structs.replace(session(1), id=name)
+    assert (await journal(store, odd, session(2))).inserted == 2
+    await store.keep("default", [fetched(odd, 1), fetched(session(2), 2)])
+    again = await journal(store, odd, session(2))
+    assert (again.inserted, again.same, again.to_fetch) == (0, 2, [])
+    counts = await store.keep("default", [fetched(odd, 1)])
+    assert counts == MessageCounts(same=1)
+    assert await store.holds("default", [name])
+
+
+async def test_a_damaged_session_is_not_vouched_for_by_its_deletion(store, place):
+    await journal(store, session(1), session(2))
+    await asked(place, f"UPDATE sessions SET end_time = '2030-01-01T00:00:00Z' WHERE id = '{session(1).id}'")
+    for each in (session(1), session(2)):
+        assert await store.vanish("default", each.id)
+    damaged, sound = await everything(store)
+    assert damaged.row_digest != row_digest(damaged.session)
+    assert sound.row_digest == row_digest(sound.session)
+
+
 async def test_what_is_missing_is_kept_began_since_and_was_not_listed(store):
     await journal(store, *(session(n) for n in range(5)), session(5, status=0), seen=[session(2).id])
     await store.vanish("default", session(3).id)

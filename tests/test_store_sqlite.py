@@ -1,7 +1,9 @@
 """What a store in an SQLite file promises beside: its file is recognised, left alone, and upgraded."""
 
 import asyncio
+import os
 import sqlite3
+import sys
 from contextlib import closing
 
 import msgspec
@@ -24,7 +26,7 @@ from store_rows import (
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
 from navtalk_async.store.judging import MessageCounts
-from navtalk_async.store.rows import content_hash, message_row, session_row
+from navtalk_async.store.rows import content_hash, digest, message_row, row_digest, session_row
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.store import Failed, Unread
@@ -35,12 +37,119 @@ def path(tmp_path):
     return tmp_path / "archive.db"
 
 
-async def test_two_names_of_one_file_have_one_lock(tmp_path, path):
-    (tmp_path / "alias.db").symlink_to(path)
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+async def test_two_names_of_one_file_have_one_lock(link, tmp_path, path):
     async with SqliteStore(path):
+        getattr(tmp_path.joinpath("alias.db"), link)(path)
         with pytest.raises(StoreLocked):
             async with SqliteStore(tmp_path / "alias.db"):
                 pass
+    async with SqliteStore(tmp_path / "alias.db"):
+        with pytest.raises(StoreLocked):
+            async with SqliteStore(path):
+                pass
+
+
+async def test_another_process_is_kept_out_whatever_stands_beside_the_file(tmp_path, path):
+    path.touch()
+    (tmp_path / "alias.db").hardlink_to(path)
+    async with SqliteStore(path):
+        for name in ("archive.db", "alias.db"):
+            assert await opened_elsewhere(tmp_path / name) == "StoreLocked"
+        for beside in set(tmp_path.iterdir()) - {path, tmp_path / "alias.db"}:
+            assert beside.name in {"archive.db-wal", "archive.db-shm"}
+    assert await opened_elsewhere(tmp_path / "alias.db") == "opened"
+
+
+async def opened_elsewhere(path):
+    """What comes of opening the archive at *path* in another process."""
+    program = """if True:
+        import asyncio, sys
+        from navtalk_async.store.sqlite import SqliteStore
+        async def main():
+            try:
+                async with SqliteStore(sys.argv[1]):
+                    return "opened"
+            except Exception as error:
+                return type(error).__name__
+        print(asyncio.run(main()))
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, path, stdout=asyncio.subprocess.PIPE
+    )
+    return (await process.communicate())[0].decode().strip()
+
+
+async def test_commits_in_the_log_beside_another_name_are_not_written_over(tmp_path, path):
+    killed = """if True:
+        import asyncio, os, sys
+        from navtalk_async.store.sqlite import SqliteStore
+        async def main():
+            async with SqliteStore(sys.argv[1]) as store:
+                await store.claim("killed", api="navtalk", scope="{}")
+                os._exit(0)
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", killed, path)
+    await process.wait()
+    (tmp_path / "alias.db").hardlink_to(path)
+    with pytest.raises(StoreUnreachable, match=r"archive\.db-wal, under its other name"):
+        async with SqliteStore(tmp_path / "alias.db"):
+            pass
+    async with SqliteStore(path) as store:
+        assert [about.project for about in await store.projects()] == ["killed"]
+    async with SqliteStore(tmp_path / "alias.db") as store:
+        assert [about.project for about in await store.projects()] == ["killed"]
+
+
+@pytest.mark.parametrize(
+    "name", [":memory:", "file:x.db?mode=memory", "file::memory:?cache=shared", "file:x.db", "a b%20c#d"]
+)
+async def test_whatever_its_name_an_archive_is_a_file_of_that_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with SqliteStore(name) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        assert [each.name for each in tmp_path.iterdir() if each.name.endswith(("-wal", "-shm"))]
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    async with SqliteReader(name) as reader:
+        assert [about.project for about in await reader.projects()] == ["default"]
+
+
+async def test_what_holds_chats_is_for_its_owner_alone_and_an_archive_that_is_there_keeps_its_mode(tmp_path):
+    path = tmp_path / "new" / "folder" / "archive.db"
+    old = os.umask(0o022)
+    try:
+        async with SqliteStore(path) as store:
+            await store.claim("default", api="navtalk", scope="{}")
+            made = {each.relative_to(tmp_path): each.stat().st_mode & 0o777 for each in tmp_path.rglob("*")}
+    finally:
+        os.umask(old)
+    folders = [mode for each, mode in made.items() if not each.suffix]
+    assert folders == [0o700, 0o700]
+    assert len(made) == 5
+    assert {mode for each, mode in made.items() if each.suffix} == {0o600}
+    path.chmod(0o640)
+    async with SqliteStore(path) as store:
+        await store.claim("other", api="navtalk", scope="{}")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+async def test_a_text_that_is_no_utf_8_any_more_costs_its_session_alone(path):
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        await journal(store, session(1, title="broken"), session(2, title="whole"))
+        await store.keep("default", [fetched(session(1, title="broken"), 1), fetched(session(2), 2)])
+    for table, column in (("sessions", "title"), ("messages", "content")):
+        await asked(path, f"UPDATE {table} SET {column} = CAST(x'68ff69' AS TEXT) WHERE rowid = 1")
+    async with SqliteStore(path) as store:
+        broken, whole = await everything(store)
+        assert (broken.session.title, broken.messages[0].content) == ("h\ufffdi", "h\ufffdi")
+        assert broken.digest != digest(broken.messages)
+        assert broken.row_digest != row_digest(broken.session)
+        assert (whole.digest, whole.row_digest) == (digest(whole.messages), row_digest(whole.session))
+        again = fetched(session(1, title="broken"), 1)
+        assert (await store.keep("default", [again])).changed == 1
+        assert [each.digest == digest(each.messages) for each in await everything(store)] == [True, True]
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path):
