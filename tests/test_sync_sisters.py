@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from navtalk_async import KodeyClient, LlamaCloudClient
+from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient
 from navtalk_async.cli.scope import in_words
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.sandbox import Sandbox
@@ -56,13 +56,20 @@ class Chats:
                 web.get("/chat/{name}/message", self.messages),
             ]
         )
-        runner = web.AppRunner(app)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        async with serving(app) as url:
+            yield url
+
+
+@asynccontextmanager
+async def serving(app):
+    """The address of *app* on this machine."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 async def held(store):
@@ -130,3 +137,60 @@ async def test_projects_of_one_key_are_not_mixed_in_one_project_of_an_archive(tm
             async with client:
                 with refused(project != "one"):
                     await sync(client, store)
+
+
+class Counted:
+    """A user's chats at Lexicon, whose list tells how many messages each has, and no later time of change."""
+
+    def __init__(self):
+        self.said = {name: [f"{name}1", f"{name}2"] for name in "ab"}
+        self.tells_count = True
+
+    async def list(self, _):
+        rows = [self.row(name) for name in self.said]
+        return web.json_response(
+            {"chats": rows, "total": len(rows), "offset": 0, "limit": 50, "has_more": False}
+        )
+
+    def row(self, name):
+        count = {"message_count": len(self.said[name])} if self.tells_count else {}
+        times = {"created_at": TIME, "updated_at": TIME, "last_message_at": None}
+        return {"id": name, "user_id": "ann", "tenant_id": "t", "title": None, "config": {}, **times, **count}
+
+    async def chat(self, request):
+        return web.json_response(self.row(request.match_info["name"]) | {"status": "active"})
+
+    async def messages(self, request):
+        name = request.match_info["name"]
+        rows = [{"id": each, "content": each, "created_at": TIME} for each in self.said[name]]
+        page = {"total": len(rows), "offset": 0, "limit": 100, "has_more": False}
+        return web.json_response({"messages": rows, **page})
+
+    @asynccontextmanager
+    async def served(self):
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/api/v1/chats/user/ann", self.list),
+                web.get("/api/v1/chats/{name}", self.chat),
+                web.get("/api/v1/chats/{name}/messages", self.messages),
+            ]
+        )
+        async with serving(app) as url:
+            yield url
+
+
+async def test_another_number_of_messages_in_the_list_is_a_change_though_no_time_is(tmp_path):
+    chats, scope = Counted(), Scope(user="ann")
+    async with (
+        chats.served() as url,
+        LexiconClient("any", base_url=url) as client,
+        SqliteStore(tmp_path / "a.db") as store,
+    ):
+        await sync(client, store, scope=scope)
+        for name, said in (("a", ["a1", "a2", "a3"]), ("b", ["b1"])):
+            chats.said[name] = said
+            assert (await sync(client, store, scope=scope)).changed == 1
+            assert {each: ids for each, (_, ids) in (await held(store)).items()} == chats.said
+        for chats.tells_count in (False, True):
+            assert (await sync(client, store, scope=scope)).changed == 0
