@@ -299,6 +299,36 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
         assert (about.rounds, about.last_run) == (3, None)
 
 
+@pytest.mark.parametrize(
+    ("harm", "watermark"),
+    [
+        ("UPDATE sync_projects SET watermark = '2025-11-13 00:00:00'", "2025-11-13T00:00:00Z"),
+        ("UPDATE sync_projects SET watermark = '2025-11-12 18:00:00'", None),
+        ("""UPDATE sync_projects SET scope = '{"status":1}', next = '{"path":"/x"}'""", None),
+    ],
+)
+async def test_what_an_earlier_version_may_have_missed_is_listed_again(path, harm, watermark):
+    old_archive(path, 1, following=None)
+    await asked(path, harm)
+    async with SqliteStore(path) as store:
+        [about] = await store.projects()
+        assert (about.watermark, about.round) == (watermark, None)
+        assert (await store.claim("default", api="navtalk", scope=about.scope)).places == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/null"])
+async def test_what_is_no_regular_file_is_refused(kind, path):
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(kind)
+    with pytest.raises(StoreUnreachable, match="no regular file"):
+        async with SqliteStore(path):
+            pass
+
+
 async def test_an_archive_of_the_third_version_is_gone_on_with(path):
     async with SqliteStore(path) as store:
         await store.claim("default", api="navtalk", scope="{}")

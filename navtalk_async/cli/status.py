@@ -25,6 +25,8 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     project: str
     api: str
+    server: str | None
+    """Where it was synced from; None where an older version synced it."""
     filters: msgspec.Raw
     counts: Counts
     failed: Sequence[Failure]
@@ -43,6 +45,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             project=about.project,
             api=about.api,
+            server=about.server,
             filters=msgspec.Raw(about.scope.encode()),
             counts=await reader.counts(about.project),
             failed=[Failure(**each._asdict()) for each in failures],

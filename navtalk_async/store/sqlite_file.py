@@ -255,6 +255,7 @@ class HeldFile:
 
     Raises:
         StoreLocked: another run has the right.
+        StoreUnreachable: it is no regular file; or has commits in a log beside another of its names.
         StoreBroken: it is a database of something else.
         StoreMismatch: it is of a later version.
     """
@@ -263,6 +264,8 @@ class HeldFile:
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
+        if path.exists() and not path.is_file():
+            raise StoreUnreachable(f"{path} is no regular file, and would keep nothing.")
         if identity(path) in self._held:
             raise locked(path)
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`

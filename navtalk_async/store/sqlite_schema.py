@@ -69,9 +69,12 @@ CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
 
 LIST_AGAIN = """
 UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL WHERE scope LIKE '%"status":%';
+UPDATE sync_projects SET watermark = NULL WHERE round IS NULL AND EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_projects.project
+    AND s.start_time > sync_projects.watermark);
 """
-"""Versions before the fifth never listed a session that came to match a filter on the status late: such a
-project is listed from its beginning once more."""
+"""Versions before the fifth could miss a session that came to match a filter on the status late, or appeared
+late while another was dated in the future: such a project is listed from its beginning once more."""
 
 COUNT_AGAIN = """
 UPDATE sessions SET content_hash = '' WHERE api = 'lexicon' AND raw LIKE '%"message_count"%';
