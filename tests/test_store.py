@@ -552,7 +552,7 @@ async def test_what_is_wrong_is_told_a_sentence_each(store, place):
         f"DELETE FROM sync_sessions WHERE session_id = '{session(2).id}'",
     ):
         await asked(place, statement)
-    assert await store.flaws("default") == [
+    assert [each.what for each in await store.flaws("default")] == [
         f"Messages of session {session(1).id} are kept, and the session is not.",
         f"Session {session(1).id} was kept, and is not there.",
         f"Nothing is known of how session {session(2).id} was kept.",

@@ -49,6 +49,7 @@ from navtalk_async.store.progress_rows import (
 )
 from navtalk_async.store.rows import MessageRow, SessionRow, row_digest, row_digest_after, session_row
 from navtalk_async.store.statements import (
+    DISTRUST,
     FORGET_SEEN,
     GIVE_UP_ROUND,
     KNOWN_ORDERS,
@@ -56,6 +57,7 @@ from navtalk_async.store.statements import (
     PLACES,
     READ_WHOLE,
     REFUTE,
+    REREAD_ROW,
     RETRY,
     ROUND,
     SERVER,
@@ -251,6 +253,10 @@ class PostgresStore(PostgresReader):
             *(project, [written_id(each) for each in sessions]),
         )
         return bool(rows)
+
+    async def distrust(self, project: str, sessions: Sequence[str]) -> None:
+        """See `Store.distrust`; what the server's indexes need is the server's business."""
+        await self._run(self._distrust, project, [written_id(each) for each in sessions])
 
     async def refute(self, project: str) -> None:
         """See `Store.refute`."""
@@ -452,6 +458,12 @@ class PostgresStore(PostgresReader):
                 await change.write(numbered(VANISHED), of, project, session_id)
             await change.write(numbered(WAITED), project, session_id)
         return bool(rows or waited)
+
+    async def _distrust(self, project: str, sessions: Sequence[str]) -> None:
+        async with self._change(project, "distrust") as change:
+            for each in sessions:
+                await change.write(numbered(DISTRUST), project, each)
+                await change.write(numbered(REREAD_ROW), project, each)
 
     async def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
         # A session dated in the future does not take the next round beyond this one.

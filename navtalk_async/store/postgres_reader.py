@@ -12,8 +12,8 @@ from navtalk_async.store.postgres_text import read_id, read_message, read_sessio
 from navtalk_async.store.postgres_turns import PATIENCE, Patience, Turns, numbered
 from navtalk_async.store.progress_rows import about, counts
 from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
-from navtalk_async.store.store import About, Counts, Failed
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS, SESSIONS_A_READ
+from navtalk_async.store.store import About, Counts, Failed, Flaw
 from navtalk_async.surely import surely
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ WHERE s.project = $1 ORDER BY s.start_time NULLS FIRST, s.id
 MESSAGES = f"""
 SELECT {", ".join(MessageRow._fields)} FROM messages
 WHERE project = $1 AND session_id = ANY($2) ORDER BY session_id, position
+"""
+
+THERE = """
+SELECT id FROM (
+    SELECT id FROM sessions WHERE project = ?
+    UNION ALL SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept') AS there
+WHERE id = ANY(?)
 """
 
 
@@ -109,9 +116,19 @@ class PostgresReader:
         finally:
             await surely(close(db, self._patience))
 
-    async def flaws(self, project: str) -> list[str]:
-        """See `Reader.flaws`."""
-        return await self._run(self._flaws, project)
+    async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:  # noqa: ARG002
+        """See `Reader.flaws`; the server finds damage of its files by itself, where it is told to."""
+        return [
+            Flaw(read_id(session_id), sentence.format(read_id(session_id)))
+            for sentence, query in FLAWS.items()
+            for (session_id,) in await self._run(self._all, query, project)
+        ]
+
+    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
+        """See `Reader.lacks`."""
+        rows = await self._run(self._all, THERE, project, project, [written_id(each) for each in sessions])
+        there = {read_id(session_id) for (session_id,) in rows}
+        return [each for each in sessions if each not in there]
 
     # What follows runs one at a time.
 
@@ -140,13 +157,6 @@ class PostgresReader:
     async def _all(self, query: str, *values: object) -> list[Any]:
         rows: list[Any] = await self._connection.fetch(numbered(query), *values)
         return rows
-
-    async def _flaws(self, project: str) -> list[str]:
-        return [
-            sentence.format(read_id(session_id))
-            for sentence, query in FLAWS.items()
-            for (session_id,) in await self._all(query, project, FLAWS_TOLD)
-        ]
 
 
 async def _with_messages(db: "Connection", project: str, rows: Sequence[Any]) -> list[StoredTranscript]:

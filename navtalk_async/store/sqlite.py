@@ -4,7 +4,9 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 `synchronous=FULL` makes a commit outlast the power. WAL needs a local disk.
 """
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -45,6 +47,7 @@ from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import HeldFile, Transaction, connect, prepare
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.statements import (
+    DISTRUST,
     FORGET_SEEN,
     GIVE_UP_ROUND,
     KNOWN_ORDERS,
@@ -52,6 +55,7 @@ from navtalk_async.store.statements import (
     PLACES,
     READ_WHOLE,
     REFUTE,
+    REREAD_ROW,
     RETRY,
     ROUND,
     SERVER,
@@ -220,6 +224,10 @@ class SqliteStore(SqliteReader):
         """See `Store.holds`."""
         query = "SELECT 1 FROM sessions WHERE project = ? AND id IN ({ids}) LIMIT 1"
         return bool(await self._run(self._all_of, query, project, sessions))
+
+    async def distrust(self, project: str, sessions: Sequence[str]) -> None:
+        """See `Store.distrust`."""
+        await self._run(self._distrust, project, sessions)
 
     async def refute(self, project: str) -> None:
         """See `Store.refute`."""
@@ -454,6 +462,16 @@ class SqliteStore(SqliteReader):
             change.write(VANISHED, [(each, project, session_id) for each in gone])
             change.write(WAITED, [(project, session_id)])
         return bool(gone or waited)
+
+    def _distrust(self, project: str, sessions: Sequence[str]) -> None:
+        # A damaged index hides rows: to write them again would double them. Where rows are doubled by now,
+        # it cannot be rebuilt.
+        with suppress(sqlite3.IntegrityError):
+            self._connection.execute("REINDEX")
+        rows = [(project, each) for each in sessions]
+        with self._change(project, "distrust") as change:
+            change.write(DISTRUST, rows)
+            change.write(REREAD_ROW, rows)
 
     def _finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
         self._refuse_another_file()

@@ -20,8 +20,8 @@ from navtalk_async.store.sqlite_file import (
     connect_to_read,
     is_no_text,
 )
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, FLAWS_TOLD, PROJECTS, SESSIONS_A_READ
-from navtalk_async.store.store import About, Counts, Failed
+from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS, SESSIONS_A_READ
+from navtalk_async.store.store import About, Counts, Failed, Flaw
 from navtalk_async.surely import surely
 
 __all__ = ["SqliteReader"]
@@ -32,6 +32,12 @@ SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.row_
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time, s.id
 """
+
+THERE = (
+    "SELECT id FROM sessions WHERE project = ? AND id IN ({ids})",
+    "SELECT session_id FROM sync_sessions WHERE project = ? AND session_id IN ({ids}) AND state <> 'kept'",
+)
+"""What finds sessions that are kept, or are known to be fetched yet."""
 
 
 class SqliteReader:
@@ -100,9 +106,23 @@ class SqliteReader:
         finally:
             await surely(run(reader.close))
 
-    async def flaws(self, project: str) -> list[str]:
+    async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:
         """See `Reader.flaws`."""
-        return await self._run(self._flaws, project)
+        known = await self._run(self._all, "PRAGMA integrity_check") if is_thorough else []
+        told = [Flaw(None, f"The database says: {text}.") for (text,) in known if text != "ok"]
+        for sentence, query in FLAWS.items():
+            found = await self._run(self._all, query, (project,))
+            told += [Flaw(session_id, sentence.format(session_id)) for (session_id,) in found]
+        return told
+
+    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
+        """See `Reader.lacks`."""
+        there = {
+            session_id
+            for query in THERE
+            for (session_id,) in await self._run(self._all_of, query, project, sessions)
+        }
+        return [each for each in sessions if each not in there]
 
     async def mark(self) -> Mark:
         """How far the archive has come."""
@@ -143,14 +163,6 @@ class SqliteReader:
             for some in pieces
             for row in self._all(query.format(ids=", ".join("?" * len(some))), (project, *some))
         ]
-
-    def _flaws(self, project: str) -> list[str]:
-        told = [
-            f"The database says: {text}." for (text,) in self._all("PRAGMA integrity_check") if text != "ok"
-        ]
-        for sentence, query in FLAWS.items():
-            told += [sentence.format(*row) for row in self._all(query, (project, FLAWS_TOLD))]
-        return told
 
 
 class _Sessions:

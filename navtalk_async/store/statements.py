@@ -4,9 +4,9 @@ from navtalk_async.store.rows import SessionRow
 
 __all__ = [
     "COUNTS",
+    "DISTRUST",
     "FAILURES",
     "FLAWS",
-    "FLAWS_TOLD",
     "FORGET_SEEN",
     "GIVE_UP_ROUND",
     "KNOWN_ORDERS",
@@ -15,6 +15,7 @@ __all__ = [
     "PROJECTS",
     "READ_WHOLE",
     "REFUTE",
+    "REREAD_ROW",
     "RETRY",
     "ROUND",
     "SERVER",
@@ -53,19 +54,16 @@ WHERE project = ? AND state = 'failed' ORDER BY session_id
 FLAWS = {
     "Messages of session {0} are kept, and the session is not.": """
         SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
-            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id) LIMIT ?""",
+            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id)""",
     "Session {0} was kept, and is not there.": """
         SELECT session_id FROM sync_sessions AS y
         WHERE project = ? AND content_hash IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id) LIMIT ?""",
+            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id)""",
     "Nothing is known of how session {0} was kept.": """
         SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
-            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id) LIMIT ?""",
+            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id)""",
 }
 """What is wrong of each session that one of these finds."""
-
-FLAWS_TOLD = 20
-"""How many sessions each of them finds at the most."""
 
 SESSIONS_A_READ = 25
 """How many sessions are read with their messages at a time: so much is in memory."""
@@ -126,5 +124,15 @@ READ_WHOLE = """
 UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?
 """
 """For sessions whose kept messages are not those that were written: nothing can be added to them."""
+
+DISTRUST = """
+INSERT INTO sync_sessions (project, session_id, state) VALUES (?, ?, 'pending')
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0
+"""
+"""The digests stay: until the session is saved again, they tell that it is damaged."""
+
+REREAD_ROW = "UPDATE sessions SET content_hash = '' WHERE project = ? AND id = ?"
+"""An empty hash is no session's: its row is written again, whatever the API says."""
 
 REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"

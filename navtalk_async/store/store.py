@@ -13,7 +13,7 @@ from navtalk_async.models import Place, Request, Session
 from navtalk_async.store.judging import Clock, Fetched, Journalled, MessageCounts, Wanted
 from navtalk_async.store.rows import StoredTranscript
 
-__all__ = ["About", "Counts", "Failed", "Reader", "Round", "Run", "Standing", "Store", "Unread"]
+__all__ = ["About", "Counts", "Failed", "Flaw", "Reader", "Round", "Run", "Standing", "Store", "Unread"]
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +70,15 @@ class Failed(NamedTuple):
     id: str
     reason: str
     attempts: int
+
+
+class Flaw(NamedTuple):
+    """Something wrong with the tables, not with what stands in a row."""
+
+    session_id: str | None
+    """None where it is the whole database."""
+    what: str
+    """A sentence."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,10 +157,14 @@ class Reader(Protocol):
         """Everything, some sessions at a time, in the order of (start_time, id), from one moment's view."""
         ...
 
-    async def flaws(self, project: str) -> list[str]:
-        """What is wrong with the database: damage that it knows of itself, messages without a session,
-        sessions that were kept and are not there; a sentence each.
+    async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:
+        """What is wrong with the tables: messages without a session, sessions that were kept and are not
+        there; and, where *is_thorough*, damage that the database finds in itself, which reads all of it.
         """
+        ...
+
+    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
+        """Those of *sessions* that are neither kept nor known to be fetched yet."""
         ...
 
     async def close(self) -> None:
@@ -225,6 +238,12 @@ class Store(Reader, Protocol):
 
     async def holds(self, project: str, sessions: Sequence[str]) -> bool:
         """Whether any of *sessions* is kept."""
+        ...
+
+    async def distrust(self, project: str, sessions: Sequence[str]) -> None:
+        """Make some sessions pending, so that the next sync fetches them whole and writes all rows again,
+        whether they are kept or not. Indexes are rebuilt first.
+        """
         ...
 
     async def refute(self, project: str) -> None:

@@ -116,9 +116,12 @@ class Listed:
         """
         session = await self._ask.get_session(self._dialect.get_session(session_id))
         if not session.tells_all_alone and await self._store.holds(self._project, [session_id]):
-            # What is kept of it came from the list, and is more than this. What is pending is being fetched.
-            is_pending = any(each.id == session_id for each in self._standing.pending)
-            return [] if is_pending else [Wanted(session_id, None)]
+            # What is kept of it came from the list, and is more than this; unless nothing is listed.
+            pending = next((each for each in self._standing.pending if each.id == session_id), None)
+            if pending is None:
+                return [Wanted(session_id, None)]
+            if not (pending.is_unlisted and self._scope.sessions):
+                return []  # It is being fetched, or the list will tell all of it.
         found = await self._journal([session], None)
         return found.to_fetch
 
