@@ -66,3 +66,25 @@ async def arrived(box, count, process):
 async def navtalk(*arguments, **options):
     async with started(*arguments, **options) as process:
         return await ended(process)
+
+
+async def on_terminal(*arguments, stream="stdout", **options):
+    """How the command ended, and what its *stream* showed on a terminal."""
+    ours, theirs = os.openpty()
+    reading = asyncio.create_task(asyncio.to_thread(read_terminal, ours))
+    try:
+        async with started(*arguments, **{stream: theirs}, **options) as process:
+            os.close(theirs)
+            end = await ended(process)
+        return end, await reading
+    finally:
+        os.close(ours)
+
+
+def read_terminal(descriptor):
+    shown = bytearray()
+    # Linux reports the end of a terminal as an error.
+    with suppress(OSError):
+        while some := os.read(descriptor, 65536):
+            shown += some
+    return shown.decode().replace("\r\n", "\n")
