@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -61,6 +62,14 @@ async def arrived(box, count, process):
     await asyncio.wait([arrival, end], return_when=asyncio.FIRST_COMPLETED)
     end.cancel()
     assert arrival.done(), await ended(process)
+
+
+async def said(process, pattern):
+    """The first line on stderr from here on that *pattern* is found in."""
+    while line := (await process.stderr.readline()).decode():
+        if re.search(pattern, line):
+            return line
+    raise AssertionError(f"It ended before it said {pattern!r}.")
 
 
 async def navtalk(*arguments, **options):
