@@ -77,12 +77,12 @@ async def navtalk(*arguments, **options):
         return await ended(process)
 
 
-async def on_terminal(*arguments, stream="stdout", **options):
-    """How the command ended, and what its *stream* showed on a terminal."""
+async def on_terminal(*arguments, streams=("stdout",), **options):
+    """How the command ended, and what a terminal showed that is its *streams*."""
     ours, theirs = os.openpty()
     reading = asyncio.create_task(asyncio.to_thread(read_terminal, ours))
     try:
-        async with started(*arguments, **{stream: theirs}, **options) as process:
+        async with started(*arguments, **dict.fromkeys(streams, theirs), **options) as process:
             os.close(theirs)
             end = await ended(process)
         return end, await reading

@@ -228,7 +228,7 @@ async def test_metrics_can_be_reached_from_this_machine_only_unless_told(tmp_pat
         ("192.0.2.1", "192.0.2.1:{port}: Cannot assign requested address."),
         ("2001:db8::1", "[2001:db8::1]:{port}: Cannot assign requested address."),
         ("127.0.0.1", "127.0.0.1:{port}: Address already in use."),
-        ("x" * 300, "it is not the name of a host."),
+        ("x" * 300, "x:{port}: not a host name."),
         ("", "--metrics-host is empty"),
     ],
 )

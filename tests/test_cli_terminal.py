@@ -101,12 +101,11 @@ async def test_names_of_archives_folders_and_projects_do_nothing_to_a_terminal(a
     async with Sandbox(World(3, messages=1)) as box:
         for command in commands:
             talks = [] if command[0] == "status" else progress
-            for stream in ("stdout", "stderr"):
-                end, shown = await on_terminal(*command, *talks, box=box, stream=stream)
-                assert (command, harm(shown)) == (command, [])
-                assert end.code in (0, 2)
-                for line in shown.splitlines() if as_json and end.code == 0 else []:
-                    json.loads(line)
+            end, shown = await on_terminal(*command, *talks, box=box, streams=("stdout", "stderr"))
+            assert (command, harm(shown)) == (command, [])
+            assert end.code in (0, 2)
+            for line in shown.splitlines() if as_json and end.code == 0 else []:
+                json.loads(line)
 
 
 async def test_a_folder_whose_name_is_not_utf_8_is_told_in_json(tmp_path):

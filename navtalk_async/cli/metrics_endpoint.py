@@ -21,14 +21,15 @@ silent.setLevel(logging.CRITICAL + 1)
 MOST_CONNECTIONS = 64
 CONNECTION_SECONDS = 5.0
 SHUTDOWN_SECONDS = 1.0
+MOST_HEADERS = 32
 LONGEST_HEADER = 4096
 
 
 class Endpoint(web.Server):
-    """A web server for `/metrics` that strangers cannot wear out: it has at most *connections* at once, each
-    for one answer, and for *seconds* at most; one more connection ends the oldest.
+    """A web server for `/metrics`, bounded so that no client can hold up the worker or fill its memory.
 
-    *read* returns the figures; what it raises is answered with 500.
+    There are at most *connections* at once; one more ends the oldest. Each gets one answer and ends after
+    *seconds* at the latest. *read* returns the figures; an error that it raises is answered with 500.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Endpoint(web.Server):
             self._answer,
             access_log=None,
             logger=silent,
+            max_headers=MOST_HEADERS,
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
         )
@@ -122,4 +124,4 @@ def _reason(failure: OSError | ValueError) -> str:
         return str(failure.strerror)
     if isinstance(failure, OSError) and failure.errno:
         return os.strerror(failure.errno)
-    return "it is not the name of a host"
+    return "not a host name"
