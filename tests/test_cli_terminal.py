@@ -12,7 +12,7 @@ from shell import navtalk, on_terminal
 
 from navtalk_async.cli.show import details_text, tab_separated, transcript_text
 from navtalk_async.cli.tables import messages_table, sessions_table
-from navtalk_async.cli.talk import Talk, json_line, visible, visible_json
+from navtalk_async.cli.talk import DOUBTFUL, Talk, json_line, visible, visible_json
 from navtalk_async.sandbox import Sandbox, World
 
 HARMFUL = (
@@ -52,6 +52,12 @@ def test_json_for_a_terminal_is_the_same_value_and_does_nothing_to_it(value):
     assert json.loads(shown) == value
     assert harm(shown) == []
     assert visible(shown.removesuffix("\n")) == shown.removesuffix("\n")
+
+
+def test_no_character_that_is_escaped_in_text_is_left_out_in_json():
+    characters = "".join(chr(each) for each in range(0x7F, 0x110000))
+    left_out = DOUBTFUL.sub("", characters)
+    assert visible(left_out) == left_out
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"])))

@@ -20,8 +20,12 @@ JOINERS = "\u200c\u200d"
 
 NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]+")
-"""What may need an escape in encoded JSON, where C0 controls are escaped already; DEL is one of them here."""
+DOUBTFUL = re.compile(
+    "[^\\x00-~\\xa0-\\xac\\xae-\\u0377\\u0400-\\u052f\\u2010-\\u2027\\u3000-\\u303f\\u3041-\\u3096\\u30a1-\\u30fa"
+    "\\u4e00-\\u9fff\\uac00-\\ud7a3\\uff01-\\uff60]+"
+)
+"""All that encoded JSON may have to escape. Left out are ASCII, whose control characters it escapes already,
+and, for speed, the letters of most texts."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -37,7 +41,7 @@ def visible(text: str) -> str:
 
 def visible_json(encoded: str) -> str:
     """*encoded* JSON for a terminal: the same values; what `visible` escapes is escaped as JSON does it."""
-    return BEYOND_ASCII.sub(lambda run: _escaped(run.group(), _json_escape), encoded)
+    return DOUBTFUL.sub(lambda run: _escaped(run.group(), _json_escape), encoded)
 
 
 def json_line(value: Any) -> bytes:
