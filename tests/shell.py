@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -63,6 +64,36 @@ async def arrived(box, count, process):
     assert arrival.done(), await ended(process)
 
 
+async def said(process, pattern):
+    """The first line on stderr from here on that *pattern* is found in."""
+    while line := (await process.stderr.readline()).decode():
+        if re.search(pattern, line):
+            return line
+    raise AssertionError(f"It ended before it said {pattern!r}.")
+
+
 async def navtalk(*arguments, **options):
     async with started(*arguments, **options) as process:
         return await ended(process)
+
+
+async def on_terminal(*arguments, streams=("stdout",), **options):
+    """How the command ended, and what a terminal showed that is its *streams*."""
+    ours, theirs = os.openpty()
+    reading = asyncio.create_task(asyncio.to_thread(read_terminal, ours))
+    try:
+        async with started(*arguments, **dict.fromkeys(streams, theirs), **options) as process:
+            os.close(theirs)
+            end = await ended(process)
+        return end, await reading
+    finally:
+        os.close(ours)
+
+
+def read_terminal(descriptor):
+    shown = bytearray()
+    # Linux reports the end of a terminal as an error.
+    with suppress(OSError):
+        while some := os.read(descriptor, 65536):
+            shown += some
+    return shown.decode().replace("\r\n", "\n")

@@ -223,6 +223,7 @@ def test_words_and_numbers_are_understood(read, text, number):
         (options.as_at_once, "0"),
         (options.as_at_once, "many"),
         (options.as_formats, "jsonl,docx"),
+        (options.as_name, "\udcff"),
     ],
 )
 def test_other_words_are_refused(read, text):

@@ -1,33 +1,16 @@
 """`navtalk sync --watch`, as a supervisor meets it: a process that goes on."""
 
-import asyncio
 import json
-import re
 import signal
-import socket
-import urllib.request
 
 import pytest
-from shell import KEY, ended, navtalk, started
+from shell import KEY, ended, navtalk, said, started
 
 from navtalk_async.cli.watching import ordinal, round_line
 from navtalk_async.errors import ServerError
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.sync import Progress, RoundDone, RoundFailed
-
-
-async def said(process, pattern):
-    """The first line on stderr from here on that *pattern* is found in."""
-    while line := (await process.stderr.readline()).decode():
-        if re.search(pattern, line):
-            return line
-    raise AssertionError(f"It ended before it said {pattern!r}.")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 async def sessions(path):
@@ -81,28 +64,6 @@ async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_on
         assert "CANARY" not in end.err
 
 
-async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
-    port = free_port()
-    async with Sandbox(World(30, messages=2)) as box:
-        options = ("--watch", "20ms", "--metrics-port", port, "--metrics-host", "127.0.0.1")
-        async with started("sync", tmp_path / "a.db", *options, "--progress", "plain", box=box) as worker:
-            await said(worker, r"round 2:")
-            text = await asyncio.to_thread(metrics, port)
-            worker.terminate()
-            assert (await ended(worker)).code == 143
-    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(figures['navtalk_sessions_total{news="inserted"}']) == 30
-    assert float(figures['navtalk_kept{what="messages"}']) == 60
-    assert float(figures['navtalk_rounds_total{outcome="done"}']) >= 2
-    assert float(figures["navtalk_requests_total"]) > 30
-    assert KEY not in text
-
-
-def metrics(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
-        return answer.read().decode()
-
-
 async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
     async with Sandbox(World(5, messages=2)) as box:
         options = ("--watch", "20ms", "--progress", "json")
@@ -111,16 +72,6 @@ async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
             worker.terminate()
             await ended(worker)
     assert (first["outcome"], first["inserted"], first["messages_inserted"]) == ("done", 5, 10)
-
-
-async def test_a_metrics_port_that_is_taken_is_told_in_a_sentence(tmp_path):
-    async with Sandbox(World(5)) as box:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            options = ("--watch", "1s", "--metrics-port", port, "--metrics-host", "127.0.0.1")
-            end = await navtalk("sync", tmp_path / "a.db", *options, box=box)
-    assert end.code == 2
-    assert str(port) in end.err
 
 
 @pytest.mark.parametrize(

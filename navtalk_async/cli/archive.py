@@ -69,8 +69,18 @@ def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]]) -> int:
 )
 @click.argument("store", type=as_store)
 @click.option("--watch", "every", type=as_span, metavar="SPAN", help="Go on for ever, a round every SPAN.")
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Tell Prometheus on this port how it is.")
-@click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Where that port is open.")  # noqa: S104
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus at /metrics on this port [0: any free one].",
+)
+@click.option(
+    "--metrics-host",
+    metavar="HOST",
+    default="127.0.0.1",
+    help="The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
+)
 @takes_job
 def sync(
     *, job: Job, store: Place, every: timedelta | None, metrics_port: int | None, metrics_host: str
@@ -86,6 +96,9 @@ def sync(
         return Task(job, "sync", store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
+    if not metrics_host:
+        # An event loop takes an empty name for every interface.
+        raise click.UsageError("--metrics-host is empty; give an address, or leave it out for 127.0.0.1.")
     if job.shell.as_json:
         raise click.UsageError("--json tells of one run; with --watch, use --progress json.")
     work = Shift(job, store, every.total_seconds()).work(metrics_host=metrics_host, metrics_port=metrics_port)

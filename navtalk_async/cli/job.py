@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import click
 
 from navtalk_async.cli.connection import Shell, talks_to_api
-from navtalk_async.cli.options import LISTING, as_span, with_options
+from navtalk_async.cli.options import LISTING, as_name, as_span, with_options
 from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import Client
@@ -29,7 +29,13 @@ RUN_OPTIONS = with_options(
         default="follow",
         help="Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
     ),
-    click.option("--project", default="default", help="The name the key's project has in the archive."),
+    click.option(
+        "--project",
+        type=as_name,
+        metavar="NAME",
+        default="default",
+        help="The name the key's project has in the archive.",
+    ),
     click.option("--retry-failed", is_flag=True, help="Try again what failed for good in earlier runs."),
     click.option(
         "--reconcile", is_flag=True, help="List everything again, and compare it; with --watch, once a day."

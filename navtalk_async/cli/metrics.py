@@ -1,7 +1,6 @@
 """What a worker tells Prometheus."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from time import time
 from typing import Any
@@ -12,7 +11,7 @@ from navtalk_async.observe import Stats
 from navtalk_async.store.store import Counts
 from navtalk_async.sync import Progress, RoundDone, RoundFailed
 
-__all__ = ["Metrics", "served"]
+__all__ = ["Metrics"]
 
 KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")
 NEWS = ("inserted", "changed", "same", "vanished")
@@ -39,10 +38,12 @@ class Metrics:
                 "--metrics-port needs prometheus-client: pip install 'navtalk-async[metrics]'"
             ) from None
         self._stats = stats
-        self.registry: Any = prometheus.CollectorRegistry()
-        self.registry.register(self)
-        counter = partial(prometheus.Counter, registry=self.registry)
-        gauge = partial(prometheus.Gauge, registry=self.registry)
+        registry: Any = prometheus.CollectorRegistry()
+        registry.register(self)
+        self.text: Callable[[], bytes] = partial(prometheus.generate_latest, registry)
+        self.content_type = prometheus.CONTENT_TYPE_LATEST
+        counter = partial(prometheus.Counter, registry=registry)
+        gauge = partial(prometheus.Gauge, registry=registry)
         self._rounds = counter("navtalk_rounds", "Rounds, by how they ended.", ["outcome"])
         self._sessions = counter(
             "navtalk_sessions", "Sessions that rounds found, by what was new of them.", ["news"]
@@ -88,24 +89,3 @@ class Metrics:
         for news in NEWS:
             self._sessions.labels(news).inc(getattr(progress, news))
             self._messages.labels(news).inc(getattr(progress, f"messages_{news}"))
-
-
-@contextmanager
-def served(metrics: Metrics, host: str, port: int) -> Iterator[None]:
-    """A `with` in which *metrics* can be asked for at http://*host*:*port*/metrics.
-
-    Raises:
-        click.UsageError: the port cannot be had.
-    """
-    from prometheus_client import start_http_server  # noqa: PLC0415 - `metrics` is made of it already
-
-    try:
-        server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as failure:
-        raise click.UsageError(f"--metrics-port {port} cannot be had: {failure.strerror}.") from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -17,6 +17,7 @@ __all__ = [
     "USER",
     "as_at_once",
     "as_formats",
+    "as_name",
     "as_percent",
     "as_role",
     "as_seconds",
@@ -58,6 +59,15 @@ def with_options(*options: Callable[[F], F]) -> Callable[[F], F]:
 def examples(*lines: str) -> str:
     """The end of a help text: each of *lines* as it stands."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def as_name(text: str) -> str:
+    """*text*, if an archive can hold it: bytes of the command line that are not UTF-8 are refused."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{text!r} is not UTF-8.") from None
+    return text
 
 
 def as_time(text: str) -> datetime:

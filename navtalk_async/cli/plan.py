@@ -11,7 +11,7 @@ import msgspec
 
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.exits import Exit
-from navtalk_async.cli.options import LISTING, examples
+from navtalk_async.cli.options import LISTING, as_name, examples
 from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.reporting import counting, waits_told
 from navtalk_async.cli.running import run
@@ -133,7 +133,13 @@ def estimate(
 )
 @LISTING
 @click.option("--store", type=as_place, metavar="STORE|DEST", help="Tell how much of it is in there already.")
-@click.option("--project", default="default", help="The name the key's project has in that archive.")
+@click.option(
+    "--project",
+    type=as_name,
+    metavar="NAME",
+    default="default",
+    help="The name the key's project has in that archive.",
+)
 @takes_scope
 @talks_to_api
 def plan(

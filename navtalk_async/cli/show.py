@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from anyio import to_thread
 
-from navtalk_async.cli.talk import visible
+from navtalk_async.cli.talk import json_line, visible, visible_json
 from navtalk_async.errors import NavTalkError
 
 __all__ = ["OutputFailed", "cell", "details_text", "put", "put_json", "tab_separated", "transcript_text"]
@@ -26,8 +25,14 @@ async def put(text: str) -> None:
 
 
 async def put_json(*values: Any) -> None:
-    """Print *values* as JSON, one a line."""
-    await to_thread.run_sync(_write, msgspec.json.Encoder().encode_lines(values), abandon_on_cancel=True)
+    """Print *values* as JSON, one a line; to a terminal, only what does nothing to it."""
+    await to_thread.run_sync(_write_json, values, abandon_on_cancel=True)
+
+
+def _write_json(values: Sequence[Any]) -> None:
+    data = b"".join(map(json_line, values))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    _write(visible_json(data.decode()).encode() if is_terminal else data)
 
 
 def _write(data: bytes) -> None:
@@ -61,8 +66,9 @@ def tab_separated(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, hea
 
 def details_text(fields: dict[str, Any]) -> str:
     """*fields* one below the other."""
-    width = max(map(len, fields))
-    return "".join(f"{name:<{width}}  {cell(value)}".rstrip() + "\n" for name, value in fields.items())
+    cells = {cell(name): cell(value) for name, value in fields.items()}
+    width = max(map(len, cells))
+    return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in cells.items())
 
 
 def transcript_text(session: dict[str, Any], messages: Sequence[dict[str, Any]]) -> str:

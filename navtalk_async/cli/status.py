@@ -1,6 +1,7 @@
 """Where a store stands: `status`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import msgspec
@@ -11,7 +12,7 @@ from navtalk_async.cli.reading import Place, as_place, readable
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.summary import FAILURES_TOLD
-from navtalk_async.cli.talk import Talk, counted, visible
+from navtalk_async.cli.talk import Talk, counted, json_line, visible
 from navtalk_async.export.manifest import Failure
 from navtalk_async.store.opening import told
 from navtalk_async.store.store import About, Counts, Reader, Round
@@ -27,7 +28,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     api: str
     server: str | None
     """Where it was synced from; None where an older version synced it."""
-    filters: msgspec.Raw
+    filters: dict[str, Any]
     counts: Counts
     failed: Sequence[Failure]
     """Every session that failed, with its reason."""
@@ -46,7 +47,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
             project=about.project,
             api=about.api,
             server=about.server,
-            filters=msgspec.Raw(about.scope.encode()),
+            filters=msgspec.json.decode(about.scope),
             counts=await reader.counts(about.project),
             failed=[Failure(**each._asdict()) for each in failures],
             watermark=about.watermark,
@@ -89,9 +90,9 @@ def status(*, where: Place, project: str | None, as_json: bool) -> int:
 
 def project_sentences(seen: ProjectStatus) -> list[str]:
     """*seen* for people, a line each."""
-    counts, filters = seen.counts, bytes(seen.filters).decode()
+    counts = seen.counts
     gone = f", {counts.deleted:,} of them gone at the API" if counts.deleted else ""
-    scope = "everything" if filters == "{}" else filters
+    scope = json_line(seen.filters).decode().rstrip() if seen.filters else "everything"
     held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
     more = len(seen.failed) - FAILURES_TOLD
     lines = [

@@ -28,11 +28,11 @@ def sessions_table(rows: Sequence[dict[str, Any]], *, header: bool) -> str:
     if with_video:
         table.add_column("video", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
-        video = [cell(row["video_url"])] if with_video else []
+        video = [_text(row["video_url"])] if with_video else []
         start, end = _moment(row["start_time"]), _moment(row["end_time"])
         # The hour says enough of an end on the same day; of another day, only the day fits.
         short_end = end[11:] if end[:10] == start[:10] else end[2:10]
-        table.add_row(cell(row["id"]), _coloured(row["status"]), start, short_end, *video)
+        table.add_row(_text(row["id"]), _coloured(row["status"]), Text(start), Text(short_end), *video)
     return _printed(console, table)
 
 
@@ -44,8 +44,8 @@ def messages_table(rows: Sequence[dict[str, Any]], *, header: bool) -> str:
     table.add_column("role", width=9, no_wrap=True)
     table.add_column("content", overflow="fold", ratio=1)
     for row in rows:
-        text = Text(cell(row["content"]))
-        table.add_row(str(row["position"]), _moment(row["created_at"]), _coloured(row["role"]), text)
+        time, content = Text(_moment(row["created_at"])), _text(row["content"])
+        table.add_row(str(row["position"]), time, _coloured(row["role"]), content)
     return _printed(Console(), table)
 
 
@@ -54,11 +54,16 @@ def _table(*, header: bool, expand: bool) -> Table:
 
 
 def _moment(text: str | None) -> str:
-    return "" if text is None else text.replace("T", " ").removesuffix("Z")
+    return cell(text).replace("T", " ").removesuffix("Z")
+
+
+def _text(value: Any, style: str = "") -> Text:
+    # A cell that is a plain str would be read as rich's markup: `[red]`, `:smile:`.
+    return Text(cell(value), style)
 
 
 def _coloured(word: str | int | None) -> Text:
-    return Text(cell(word), style=STYLES.get(str(word), ""))
+    return _text(word, STYLES.get(str(word), ""))
 
 
 def _printed(console: Console, table: Table) -> str:

@@ -1,9 +1,11 @@
 """What is said to people, or to their programs, on stderr; stdout is for data alone."""
 
+import json
 import logging
+import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -11,12 +13,21 @@ import msgspec
 
 from navtalk_async.observe import LEAST_UNMISTAKABLE, scrub
 
-__all__ = ["Talk", "TalkHandler", "counted", "visible"]
+__all__ = ["Talk", "TalkHandler", "counted", "json_line", "visible", "visible_json"]
 
 JOINERS = "\u200c\u200d"
 """Invisible, but emoji and half the scripts of India and Iran are spelt with them."""
 
 NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+DOUBTFUL = re.compile(
+    "[^\\x00-~\\xa0-\\xac\\xae-\\u0377\\u0400-\\u052f\\u2010-\\u2027\\u3000-\\u303f\\u3041-\\u3096\\u30a1-\\u30fa"
+    "\\u4e00-\\u9fff\\uac00-\\ud7a3\\uff01-\\uff60]+"
+)
+"""All that encoded JSON may have to escape. Left out are ASCII, whose control characters it escapes already,
+and, for speed, the letters of most texts."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
@@ -25,15 +36,40 @@ def visible(text: str) -> str:
     That goes for control characters, which can rewrite what stands on the screen, and for those that turn
     the direction of the text around.
     """
-    return text if text.isprintable() else "".join(map(_visible, text))
+    return _escaped(text, _python_escape)
 
 
-def _visible(letter: str) -> str:
-    if letter in NAMED:
-        return NAMED[letter]
-    if letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs":
-        return letter
-    return letter.encode("unicode_escape").decode()
+def visible_json(encoded: str) -> str:
+    """*encoded* JSON for a terminal: the same values; what `visible` escapes is escaped as JSON does it."""
+    return DOUBTFUL.sub(lambda run: _escaped(run.group(), _json_escape), encoded)
+
+
+def json_line(value: Any) -> bytes:
+    """*value* as JSON and a line end; U+FFFD stands for a byte of a path that is not UTF-8."""
+    try:
+        return msgspec.json.encode(value) + b"\n"
+    except UnicodeEncodeError:
+        lenient = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return SURROGATE.sub("\ufffd", lenient + "\n").encode()
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if _is_shown(each) else escape(each) for each in text)
+
+
+def _is_shown(letter: str) -> bool:
+    return letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs"
+
+
+def _python_escape(letter: str) -> str:
+    return NAMED.get(letter) or letter.encode("unicode_escape").decode()
+
+
+def _json_escape(letter: str) -> str:
+    digits = letter.encode("utf-16-be").hex()
+    return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
 
 
 def counted(count: int, one: str, more: str = "") -> str:
@@ -76,11 +112,13 @@ class Talk:
             facts = {"trace": self.scrubbed(trace)} if trace else {}
             self.tell("error", text=self.scrubbed(text), exit_code=int(code), **facts)
         else:
-            self._write(f"{self.scrubbed(trace)}navtalk: {visible(self.scrubbed(text))}\n")
+            lines = [*self.scrubbed(trace).splitlines(), f"navtalk: {self.scrubbed(text)}"]
+            self._write("".join(f"{visible(each)}\n" for each in lines))
 
     def tell(self, event: str, **facts: Any) -> None:
         """One object, for programs."""
-        self._write(msgspec.json.encode({"event": event, **facts}).decode() + "\n")
+        line = json_line({"event": event, **facts}).decode()
+        self._write(visible_json(line) if self.is_terminal else line)
 
     def scrubbed(self, text: str) -> str:
         """*text* without the secrets."""

@@ -1,6 +1,7 @@
 """`navtalk sync STORE --watch`: a worker that says how it is, and renews its key."""
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import NoReturn
 
@@ -9,7 +10,7 @@ from anyio import to_thread
 
 from navtalk_async.cli.connection import Shell
 from navtalk_async.cli.job import Job
-from navtalk_async.cli.metrics import Metrics, served
+from navtalk_async.cli.metrics import Metrics
 from navtalk_async.cli.progress import line
 from navtalk_async.cli.reading import Place
 from navtalk_async.cli.reporting import Watch, again_and_again
@@ -49,14 +50,25 @@ class Shift:
         async with self._shell.connection.client(self._watch, key_renewed=True) as self._client:
             self._watch.stats = self._client.stats
             check_scope(self._client, self._job.scope)
-            if metrics_port is not None:
-                self._metrics = Metrics(self._client.stats)
             worker = Worker(
                 self._once, lambda: self._job.opened(self._where), every=self._every, heard=self._heard
             )
-            with metrics_served(self._metrics, metrics_host, metrics_port):
-                async with self._health.telling():
-                    await worker.run()
+            async with self._metrics_served(metrics_host, metrics_port), self._health.telling():
+                await worker.run()
+
+    @asynccontextmanager
+    async def _metrics_served(self, host: str, port: int | None) -> AsyncGenerator[None, None]:
+        if port is None:
+            yield
+            return
+        # A web server, which few commands need.
+        from navtalk_async.cli.metrics_endpoint import Endpoint, served  # noqa: PLC0415
+
+        self._metrics = Metrics(self._client.stats)
+        async with served(Endpoint(self._metrics.text, self._metrics.content_type), host, port) as url:
+            if self._shell.progress != "none":
+                self._shell.talk.say(f"Metrics: {url}")
+            yield
 
     async def _once(self, store: Store, retries_failed: bool) -> Progress:  # noqa: FBT001
         if self._key_doubted:
@@ -150,8 +162,3 @@ def ordinal(number: int) -> str:
     """*number* as one counts: 2nd, 3rd, 11th."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
-
-
-def metrics_served(metrics: Metrics | None, host: str, port: int | None) -> AbstractContextManager[None]:
-    """A `with` in which *metrics*, if there are any, can be asked for."""
-    return nullcontext() if metrics is None or port is None else served(metrics, host, port)
