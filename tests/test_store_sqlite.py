@@ -192,13 +192,13 @@ async def test_a_file_is_not_even_touched_where_nothing_is_new(path):
         await journal(store, session(1))
         await store.keep("default", [fetched(session(1), 1)])
         await store.finish("default", ROUND, RUN)
-        [(before,)] = await reader._run(reader._all, "PRAGMA data_version")
+        [(before,)] = await reader._all("PRAGMA data_version")
         await store.claim("default", api="navtalk", scope="{}")
         await journal(store, session(1), quiet=True)
         assert await store.keep("default", [fetched(session(1), 1)]) == MessageCounts(same=1)
-        assert await reader._run(reader._all, "PRAGMA data_version") == [(before,)]
+        assert await reader._all("PRAGMA data_version") == [(before,)]
         await store.finish("default", ROUND, RUN)
-        assert await reader._run(reader._all, "PRAGMA data_version") != [(before,)]
+        assert await reader._all("PRAGMA data_version") != [(before,)]
 
 
 FIRST_SCHEMA = """

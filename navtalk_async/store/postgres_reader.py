@@ -1,19 +1,26 @@
 """An archive in PostgreSQL that is read, and not written to."""
 
 from collections.abc import AsyncGenerator, Sequence
-from itertools import groupby
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from navtalk_async.errors import StoreError
+from navtalk_async.store.database import Codec, Step, Steps
 from navtalk_async.store.postgres_address import Address, in_our_words, silent
 from navtalk_async.store.postgres_server import close, connect_to_read
-from navtalk_async.store.postgres_text import read_id, read_message, read_session, written_id
-from navtalk_async.store.postgres_turns import PATIENCE, Patience, Turns, numbered
-from navtalk_async.store.progress_rows import about, counts
-from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS, SESSIONS_A_READ
-from navtalk_async.store.store import About, Counts, Failed, Flaw
+from navtalk_async.store.postgres_text import (
+    plain,
+    read_id,
+    read_messages,
+    read_session,
+    written_id,
+    written_messages,
+    written_session,
+)
+from navtalk_async.store.postgres_turns import PATIENCE, Patience, Turns, completed, numbered
+from navtalk_async.store.rows import SessionRow, StoredTranscript
+from navtalk_async.store.statements import MESSAGES, SESSIONS, SESSIONS_A_READ
+from navtalk_async.store.store import Reader
 from navtalk_async.surely import surely
 
 if TYPE_CHECKING:
@@ -21,27 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresReader"]
 
-SESSIONS = f"""
-SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.row_digest,
-       y.state <> 'kept' OR y.watched
-FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
-WHERE s.project = $1 ORDER BY s.start_time NULLS FIRST, s.id
-"""
+T = TypeVar("T")
 
-MESSAGES = f"""
-SELECT {", ".join(MessageRow._fields)} FROM messages
-WHERE project = $1 AND session_id = ANY($2) ORDER BY session_id, position
-"""
-
-THERE = """
-SELECT id FROM (
-    SELECT id FROM sessions WHERE project = ?
-    UNION ALL SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept') AS there
-WHERE id = ANY(?)
-"""
+CODEC = Codec(written_id, read_id, written_session, read_session, written_messages, read_messages, plain)
 
 
-class PostgresReader:
+class PostgresReader(Reader):
     """An `async with` to read the archive at *url* in; others may read it and write to it meanwhile.
 
     The archive is in the current schema of the database: `postgresql://user@host/database`, or another one
@@ -56,12 +48,18 @@ class PostgresReader:
         StoreError: the server is away, or does not answer.
     """
 
+    _text = CODEC
+
     def __init__(self, url: str, *, patience: Patience = PATIENCE) -> None:
+        super().__init__()
         self._address = Address(url)
         self._patience = patience
         self._run = Turns(self._address, self._hang_up, grace=patience.grace)
         self._db: Connection | None = None
         self._is_silent = False
+
+    def __str__(self) -> str:
+        return str(self._address)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._address}>"
@@ -84,20 +82,6 @@ class PostgresReader:
         self._run.hurry()
         await self._run(self._close)
 
-    async def projects(self) -> list[About]:
-        """See `Reader.projects`."""
-        return [about(row) for row in await self._run(self._all, PROJECTS)]
-
-    async def counts(self, project: str) -> Counts:
-        """See `Reader.counts`."""
-        [row] = await self._run(self._all, COUNTS, *[project] * COUNTS.count("?"))
-        return counts(row)
-
-    async def failures(self, project: str) -> list[Failed]:
-        """See `Reader.failures`."""
-        rows = await self._run(self._all, FAILURES, project)
-        return [Failed(read_id(session_id), *told) for session_id, *told in rows]
-
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Reader.transcripts`."""
         with in_our_words(self._address):
@@ -105,30 +89,19 @@ class PostgresReader:
         try:
             with in_our_words(self._address):
                 await db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                sessions = await db.cursor(SESSIONS, project)
+                sessions = await db.cursor(numbered(SESSIONS), project)
             while True:
                 with in_our_words(self._address):
                     rows = await sessions.fetch(SESSIONS_A_READ)
-                    told = await _with_messages(db, project, rows) if rows else []
+                    told = await self._with_messages(db, project, rows) if rows else []
                 if not told:
                     return
                 yield told
         finally:
             await surely(close(db, self._patience))
 
-    async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:  # noqa: ARG002
-        """See `Reader.flaws`; the server finds damage of its files by itself, where it is told to."""
-        return [
-            Flaw(read_id(session_id), sentence.format(read_id(session_id)))
-            for sentence, query in FLAWS.items()
-            for (session_id,) in await self._run(self._all, query, project)
-        ]
-
-    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
-        """See `Reader.lacks`."""
-        rows = await self._run(self._all, THERE, project, project, [written_id(each) for each in sessions])
-        there = {read_id(session_id) for (session_id,) in rows}
-        return [each for each in sessions if each not in there]
+    async def _ask(self, steps: Steps[T]) -> T:
+        return await self._run(self._read, steps)
 
     # What follows runs one at a time.
 
@@ -154,23 +127,15 @@ class PostgresReader:
             raise StoreError(f"{self._address} is not open; use it in an `async with`.")
         return self._db
 
-    async def _all(self, query: str, *values: object) -> list[Any]:
-        rows: list[Any] = await self._connection.fetch(numbered(query), *values)
+    async def _read(self, steps: Steps[T]) -> T:
+        return await completed(steps, self._found)
+
+    async def _found(self, step: Step) -> list[Any]:
+        rows: list[Any] = await self._connection.fetch(numbered(step.statement), *step[1])
         return rows
 
-
-async def _with_messages(db: "Connection", project: str, rows: Sequence[Any]) -> list[StoredTranscript]:
-    noted = [row[-3:] for row in rows]
-    sessions = [read_session(SessionRow(*row[:-3])) for row in rows]
-    found = await db.fetch(MESSAGES, project, [written_id(each.id) for each in sessions])
-    by_session = grouped(found)
-    return [
-        StoredTranscript(session, by_session.get(session.id, []), *each)
-        for session, each in zip(sessions, noted, strict=True)
-    ]
-
-
-def grouped(rows: Sequence[Any]) -> dict[str, list[MessageRow]]:
-    """The messages of each session; *rows* are in the order of their sessions, and in each in order."""
-    messages = groupby((read_message(MessageRow(*row)) for row in rows), key=lambda row: row.session_id)
-    return {session_id: list(group) for session_id, group in messages}
+    async def _with_messages(
+        self, db: "Connection", project: str, rows: Sequence[Sequence[Any]]
+    ) -> list[StoredTranscript]:
+        ids = [row[SessionRow._fields.index("id")] for row in rows]
+        return self._transcripts(rows, await db.fetch(numbered(MESSAGES), project, ids))

@@ -7,7 +7,7 @@ be a word or a number: what is held without quotes and reads as a number was one
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,10 +17,10 @@ from navtalk_async.store.rows import MessageRow, SessionRow
 __all__ = [
     "plain",
     "read_id",
-    "read_message",
+    "read_messages",
     "read_session",
     "written_id",
-    "written_message",
+    "written_messages",
     "written_session",
     "written_word",
 ]
@@ -55,9 +55,9 @@ def read_word(held: str | None) -> str | int | None:
     return int(held) if NUMBER(held) else read_id(held)
 
 
-def plain(text: str | None) -> str | None:
+def plain(text: str) -> str:
     """*text* as it is held, and meant to be read."""
-    return text if text is None else text.replace("\0", MARK)
+    return text.replace("\0", MARK)
 
 
 def read_plain(held: str | None, raw: str) -> str | None:
@@ -72,8 +72,8 @@ def written_session(row: SessionRow) -> SessionRow:
     return row._replace(
         id=written_id(row.id),
         status=written_word(row.status),
-        title=plain(row.title),
-        video_url=plain(row.video_url),
+        title=row.title and plain(row.title),
+        video_url=row.video_url and plain(row.video_url),
     )
 
 
@@ -87,8 +87,12 @@ def read_session(held: SessionRow) -> SessionRow:
     )
 
 
-def written_message(row: MessageRow) -> MessageRow:
-    """*row* as it is held."""
+def written_messages(rows: Iterable[MessageRow]) -> list[MessageRow]:
+    """*rows* as they are held."""
+    return [_written_message(row) for row in rows]
+
+
+def _written_message(row: MessageRow) -> MessageRow:
     return MessageRow(
         row.project,
         written_id(row.id),
@@ -96,14 +100,18 @@ def written_message(row: MessageRow) -> MessageRow:
         row.position,
         written_word(row.role),
         written_word(row.type),
-        plain(row.content),
+        row.content and plain(row.content),
         row.created_at,
         row.raw,
     )
 
 
-def read_message(held: MessageRow) -> MessageRow:
-    """The row that is *held*."""
+def read_messages(held: Iterable[MessageRow]) -> list[MessageRow]:
+    """The rows that are *held*."""
+    return [_read_message(row) for row in held]
+
+
+def _read_message(held: MessageRow) -> MessageRow:
     return MessageRow(
         held.project,
         read_id(held.id),

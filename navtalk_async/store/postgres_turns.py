@@ -2,20 +2,23 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from navtalk_async.failpoints import reach
+from navtalk_async.store.database import Query, Step, Steps, Write
 from navtalk_async.store.postgres_address import Address, in_our_words
+from navtalk_async.store.statements import COUNT_CHANGE
 
 if TYPE_CHECKING:
     import asyncpg
 
     Connection: TypeAlias = asyncpg.Connection
 
-__all__ = ["PATIENCE", "Patience", "Transaction", "Turns", "numbered"]
+__all__ = ["PATIENCE", "Patience", "Transaction", "Turns", "completed", "numbered"]
 
 T = TypeVar("T")
 
@@ -93,7 +96,7 @@ class Turns:
 
 class Transaction:
     """An `async with` in which everything of *project* is written, or nothing; *name* is what a failpoint
-    calls it.
+    calls it. It begins with the first write.
 
     Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
     """
@@ -103,15 +106,17 @@ class Transaction:
         self._patience = patience
         self._name = name
         self._project = project
+        self._has_begun = False
         self._touched = 0
 
     async def __aenter__(self) -> Self:
-        await self._execute("BEGIN")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._has_begun:
+            return
         if error is not None:
             await self._undo()
             return
@@ -122,24 +127,26 @@ class Transaction:
             raise
         reach(f"{self._name}: after commit")
 
-    async def all(self, query: str, *values: object) -> list[Any]:
-        """The rows that *query* finds."""
-        rows: list[Any] = await self._db.fetch(query, *values, timeout=self._patience.write)
-        return rows
-
-    async def write(self, statement: str, *values: object) -> None:
-        """Execute *statement*."""
+    async def do(self, step: Step) -> list[Any]:
+        """Do one *step*; the rows that it finds."""
+        if isinstance(step, Query):
+            rows: list[Any] = await self._db.fetch(
+                numbered(step.statement), *step.values, timeout=self._patience.write
+            )
+            return rows
+        if not self._has_begun:
+            self._has_begun = True
+            await self._execute("BEGIN")
         reach(f"{self._name}: before write")
-        self._touched += touched(await self._execute(statement, *values))
+        if isinstance(step, Write):
+            self._touched += touched(await self._execute(numbered(step.statement), *step.values))
+        else:
+            statement = with_lists(step.statement, step.types)
+            for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
+                columns = zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
+                self._touched += touched(await self._execute(statement, *columns))
         reach(f"{self._name}: after write")
-
-    async def write_all(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute *statement*, which takes a list for each column, for all *rows*."""
-        reach(f"{self._name}: before write")
-        for begin in range(0, len(rows), ROWS_A_STATEMENT):
-            columns = zip(*rows[begin : begin + ROWS_A_STATEMENT], strict=True)
-            self._touched += touched(await self._execute(statement, *columns))
-        reach(f"{self._name}: after write")
+        return []
 
     async def _execute(self, statement: str, *values: object) -> str:
         status: str = await self._db.execute(statement, *values, timeout=self._patience.write)
@@ -147,8 +154,7 @@ class Transaction:
 
     async def _commit(self) -> None:
         if self._touched:
-            counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = $1"
-            await self._execute(counted, self._project)
+            await self._execute(numbered(COUNT_CHANGE), self._project)
         reach(f"{self._name}: before commit")
         await self._execute("COMMIT")
 
@@ -159,12 +165,35 @@ class Transaction:
             self._db.terminate()
 
 
+async def completed(steps: Steps[T], do: Callable[[Step], Awaitable[list[Any]]]) -> T:
+    """What *steps* return, each of which is done by *do*."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(await do(step))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
 def touched(status: str) -> int:
     """The number of rows that a statement touched, by what the server says of it: `INSERT 0 7`."""
     return int(status.rpartition(" ")[2])
 
 
+@cache
 def numbered(statement: str) -> str:
-    """*statement* with its question marks numbered, as PostgreSQL has them."""
+    """*statement* in PostgreSQL's words, its values numbered."""
     numbers = count(1)
-    return re.sub(r"\?", lambda _: f"${next(numbers)}", statement)
+    plain = statement.replace("{any}", "= ANY(?)").replace("{is_not}", "IS DISTINCT FROM")
+    return re.sub(r"\?", lambda _: f"${next(numbers)}", plain)
+
+
+TYPES = {"t": "text", "i": "bigint", "b": "boolean"}
+
+
+@cache
+def with_lists(statement: str, types: str) -> str:
+    """*statement* with a table of columns of those *types*, which are given as a list each."""
+    lists = ", ".join(f"${n}::{TYPES[each]}[]" for n, each in enumerate(types, 1))
+    return numbered(statement).replace("{rows}", f"SELECT * FROM unnest({lists})")

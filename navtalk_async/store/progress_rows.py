@@ -8,16 +8,15 @@ import msgspec
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import Place, Request, Session
 from navtalk_async.store.judging import Fetched, Known, Rewrite, Wanted
+from navtalk_async.store.records import About, Counts, Round, Run, Standing, Unread
 from navtalk_async.store.rows import digest, iso
-from navtalk_async.store.store import About, Counts, Round, Run, Standing, Unread
 
 __all__ = [
-    "KeptRow",
     "StandingRow",
     "about",
     "as_json",
     "counts",
-    "kept_row",
+    "kept_columns",
     "known",
     "read_or_none",
     "standing",
@@ -26,30 +25,13 @@ __all__ = [
 ]
 
 
-class KeptRow(NamedTuple):
-    """What is noted of a session whose messages were kept; see `sync_sessions`."""
-
-    project: str
-    id: str
-    content_hash: str | None
-    at: str
-    is_whole: bool
-    messages: int
-    digest: str
-    next: str | None
-    first: int | None
-
-
-def kept_row(project: str, fetched: Fetched, made: Rewrite) -> KeptRow:
-    """What is noted of *fetched*, of which came what was *made*."""
-    return KeptRow(
-        project,
-        fetched.wanted.id,
-        fetched.wanted.content_hash,
-        fetched.at,
-        fetched.wanted.since is None and not fetched.first,
-        len(made.held),
-        digest(made.held),
+def kept_columns(fetched: Fetched, made: Rewrite) -> tuple[object, ...]:
+    """What `statements.PUT_KEPT` puts of *fetched*, of which came what was *made*, after its key."""
+    is_whole = fetched.wanted.since is None and not fetched.first
+    return (
+        *("kept", fetched.wanted.content_hash),
+        *(fetched.at, fetched.at if is_whole else None),
+        *(len(made.held), digest(made.held)),
         None if fetched.unread is None else as_json(fetched.unread),
         None if fetched.unread is None else made.reached,
     )

@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,9 @@ from anyio import CapacityLimiter, to_thread
 
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.failpoints import reach
+from navtalk_async.store.database import Query, Step, Write
 from navtalk_async.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
+from navtalk_async.store.statements import COUNT_CHANGE
 
 if sys.platform == "win32":
     import msvcrt
@@ -24,14 +26,13 @@ else:
     import fcntl
 
 __all__ = [
-    "IDS_A_QUERY",
     "READ_WITH_MARKS",
     "HeldFile",
     "Transaction",
     "Turns",
-    "all_rows",
     "connect",
     "connect_to_read",
+    "found",
     "in_our_words",
     "is_no_text",
     "make_folder",
@@ -84,6 +85,7 @@ class Transaction:
         self._name = name
         self._project = project
         self._before = db.total_changes
+        self._has_written = False
 
     def __enter__(self) -> Self:
         return self
@@ -93,43 +95,58 @@ class Transaction:
     ) -> None:
         if error is not None:
             self._db.rollback()
-            return
-        try:
-            self._commit()
-        except BaseException:
-            self._db.rollback()
-            raise
-        reach(f"{self._name}: after commit")
+        elif self._has_written:
+            try:
+                self._commit()
+            except BaseException:
+                self._db.rollback()
+                raise
+            reach(f"{self._name}: after commit")
 
     def _commit(self) -> None:
         if self._db.total_changes != self._before:
-            counted = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
-            self._db.execute(counted, (self._project,))
+            self._db.execute(COUNT_CHANGE, (self._project,))
         reach(f"{self._name}: before commit")
         self._db.commit()
 
-    def all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows that *query* finds."""
-        return all_rows(self._db, query, values)
-
-    def write(self, statement: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> None:
-        """Execute *statement* for each of *rows*."""
+    def do(self, step: Step) -> list[Any]:
+        """Do one *step*; the rows that it finds."""
+        if isinstance(step, Query):
+            return found(self._db, step)
+        self._has_written = True
         reach(f"{self._name}: before write")
-        self._db.executemany(statement, rows)
+        if isinstance(step, Write):
+            self._db.execute(step.statement, step.values)
+        else:
+            for some in cut(step.rows):
+                filled = with_rows(step.statement, len(some), len(some[0]))
+                self._db.execute(filled, list(chain.from_iterable(some)))
         reach(f"{self._name}: after write")
+        return []
 
-    def put(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute *statement*, an insertion of `{rows}`, for *rows* of one length, many at once: that takes
-        half as long as one after the other.
-        """
-        reach(f"{self._name}: before write")
-        for some in cut(rows):
-            self._db.execute(inserting(statement, len(some), len(some[0])), list(chain.from_iterable(some)))
-        reach(f"{self._name}: after write")
+
+def found(db: sqlite3.Connection, query: Query) -> list[Any]:
+    """The rows that *query* finds."""
+    *values, last = query.values or (None,)
+    if not isinstance(last, list):
+        return all_rows(db, query.statement, query.values)
+    # Not by json_each, which ends a text at its first NUL.
+    pieces = [last[begin : begin + IDS_A_QUERY] for begin in range(0, len(last), IDS_A_QUERY)]
+    return [
+        row for some in pieces for row in all_rows(db, with_ids(query.statement, len(some)), [*values, *some])
+    ]
+
+
+@cache
+def with_ids(statement: str, count: int) -> str:
+    """*statement* with so many question marks for a list."""
+    return statement.format(any=f"IN ({', '.join('?' * count)})", is_not="IS NOT")
 
 
 def cut(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
-    """*rows* in pieces of few different lengths, since each length is a statement to be understood."""
+    """*rows* in pieces of few different lengths, since each length is a statement to be understood: many at
+    once take half as long as one after the other.
+    """
     begin = 0
     for size in (VALUES_AT_ONCE // len(rows[0]), 10, 1) if rows else ():
         while begin + size <= len(rows):
@@ -138,10 +155,10 @@ def cut(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]
 
 
 @cache
-def inserting(statement: str, rows: int, columns: int) -> str:
-    """*statement* with so many question marks."""
+def with_rows(statement: str, rows: int, columns: int) -> str:
+    """*statement* with question marks for so many *rows*."""
     row = f"({', '.join('?' * columns)})"
-    return statement.format(rows=", ".join([row] * rows))
+    return statement.format(rows=f"VALUES {', '.join([row] * rows)}", is_not="IS NOT")
 
 
 def all_rows(db: sqlite3.Connection, query: str, values: Any = ()) -> list[Any]:

@@ -1,46 +1,31 @@
 """An archive that is read, and not written to."""
 
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from navtalk_async.errors import StoreError
-from navtalk_async.store.progress_rows import about, counts
-from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.store.database import Codec, Query, Steps
+from navtalk_async.store.records import Flaw
+from navtalk_async.store.rows import SessionRow, StoredTranscript
 from navtalk_async.store.seal import Mark, mark
-from navtalk_async.store.sqlite_file import (
-    IDS_A_QUERY,
-    READ_WITH_MARKS,
-    Turns,
-    all_rows,
-    connect_to_read,
-    is_no_text,
-)
-from navtalk_async.store.statements import COUNTS, FAILURES, FLAWS, PROJECTS, SESSIONS_A_READ
-from navtalk_async.store.store import About, Counts, Failed, Flaw
+from navtalk_async.store.sqlite_file import READ_WITH_MARKS, Turns, connect_to_read, found, is_no_text
+from navtalk_async.store.statements import MESSAGES, SESSIONS, SESSIONS_A_READ
+from navtalk_async.store.store import Reader
 from navtalk_async.surely import surely
 
-__all__ = ["SqliteReader"]
+__all__ = ["SqliteReader", "completed"]
 
-SESSIONS = f"""
-SELECT {", ".join(f"s.{name}" for name in SessionRow._fields)}, y.digest, y.row_digest,
-       y.state <> 'kept' OR y.watched
-FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
-WHERE s.project = ? ORDER BY s.start_time, s.id
-"""
+T = TypeVar("T")
 
-THERE = (
-    "SELECT id FROM sessions WHERE project = ? AND id IN ({ids})",
-    "SELECT session_id FROM sync_sessions WHERE project = ? AND session_id IN ({ids}) AND state <> 'kept'",
-)
-"""What finds sessions that are kept, or are known to be fetched yet."""
+UNCHANGED = Codec(*[lambda same: same] * 7)
+"""SQLite holds every text."""
 
 
-class SqliteReader:
+class SqliteReader(Reader):
     """An `async with` to read the archive *path* in; others may read it and write to it meanwhile.
 
     Who reads *at_a_glance* makes no file beside an archive that nobody has open, and is done before anybody
@@ -52,12 +37,18 @@ class SqliteReader:
         StoreMismatch: it was written by another version.
     """
 
+    _text = UNCHANGED
+
     def __init__(self, path: str | Path, *, at_a_glance: bool = False) -> None:
+        super().__init__()
         self.path = Path(path)
         self._run = Turns(self.path)
         self._at_a_glance = at_a_glance
         self._db: sqlite3.Connection | None = None
         self._is_left = False
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"
@@ -82,19 +73,6 @@ class SqliteReader:
         """Let go of the file."""
         await self._run(self._close)
 
-    async def projects(self) -> list[About]:
-        """See `Reader.projects`."""
-        return [about(row) for row in await self._run(self._all, PROJECTS)]
-
-    async def counts(self, project: str) -> Counts:
-        """See `Reader.counts`."""
-        [row] = await self._run(self._all, COUNTS, (project,) * COUNTS.count("?"))
-        return counts(row)
-
-    async def failures(self, project: str) -> list[Failed]:
-        """See `Reader.failures`."""
-        return [Failed(*row) for row in await self._run(self._all, FAILURES, (project,))]
-
     async def transcripts(self, project: str) -> AsyncGenerator[list[StoredTranscript], None]:
         """See `Reader.transcripts`."""
         run = Turns(self.path)
@@ -102,27 +80,16 @@ class SqliteReader:
         try:
             sessions = await run(_Sessions, reader, project)
             while rows := await run(sessions.some):
-                yield await run(_with_messages, reader, project, rows)
+                yield await run(self._with_messages, reader, project, rows)
         finally:
             await surely(run(reader.close))
 
-    async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:
-        """See `Reader.flaws`."""
-        known = await self._run(self._all, "PRAGMA integrity_check") if is_thorough else []
-        told = [Flaw(None, f"The database says: {text}.") for (text,) in known if text != "ok"]
-        for sentence, query in FLAWS.items():
-            found = await self._run(self._all, query, (project,))
-            told += [Flaw(session_id, sentence.format(session_id)) for (session_id,) in found]
-        return told
+    async def _ask(self, steps: Steps[T]) -> T:
+        return await self._run(self._read, steps)
 
-    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
-        """See `Reader.lacks`."""
-        there = {
-            session_id
-            for query in THERE
-            for (session_id,) in await self._run(self._all_of, query, project, sessions)
-        }
-        return [each for each in sessions if each not in there]
+    async def _damage(self) -> list[Flaw]:
+        rows = await self._all("PRAGMA integrity_check")
+        return [Flaw(None, f"The database says: {text}.") for (text,) in rows if text != "ok"]
 
     async def mark(self) -> Mark:
         """How far the archive has come."""
@@ -136,6 +103,12 @@ class SqliteReader:
 
     def _open(self) -> None:
         self._db = connect_to_read(self.path, at_a_glance=self._at_a_glance)
+
+    def _with_messages(
+        self, reader: sqlite3.Connection, project: str, rows: Sequence[Sequence[Any]]
+    ) -> list[StoredTranscript]:
+        ids = [row[SessionRow._fields.index("id")] for row in rows]
+        return self._transcripts(rows, found(reader, Query(MESSAGES, (project, ids))))
 
     def _mark(self) -> Mark:
         return mark(self._connection)
@@ -151,18 +124,8 @@ class SqliteReader:
             raise StoreError(f"{self.path} is not open; use it in an `async with`.")
         return self._db
 
-    def _all(self, query: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
-        return all_rows(self._connection, query, values)
-
-    def _all_of(self, query: str, project: str, ids: Sequence[str]) -> list[Any]:
-        """The rows that *query* finds of *project* and `{ids}`."""
-        # Not by json_each, which ends a text at its first NUL.
-        pieces = [ids[begin : begin + IDS_A_QUERY] for begin in range(0, len(ids), IDS_A_QUERY)]
-        return [
-            row
-            for some in pieces
-            for row in self._all(query.format(ids=", ".join("?" * len(some))), (project, *some))
-        ]
+    def _read(self, steps: Steps[T]) -> T:
+        return completed(steps, lambda step: found(self._connection, step))
 
 
 class _Sessions:
@@ -187,20 +150,12 @@ class _Sessions:
         return rows
 
 
-def _with_messages(
-    reader: sqlite3.Connection, project: str, rows: list[tuple[Any, ...]]
-) -> list[StoredTranscript]:
-    marks = ", ".join("?" * len(rows))
-    ids = [row[SessionRow._fields.index("id")] for row in rows]
-    found = all_rows(
-        reader,
-        f"SELECT {', '.join(MessageRow._fields)} FROM messages WHERE project = ? "
-        f"AND session_id IN ({marks}) ORDER BY session_id, position",
-        (project, *ids),
-    )
-    messages = groupby((MessageRow(*row) for row in found), key=lambda row: row.session_id)
-    by_session = {session_id: list(group) for session_id, group in messages}
-    return [
-        StoredTranscript(SessionRow(*row), by_session.get(session_id, []), noted, row_noted, bool(is_due))
-        for session_id, (*row, noted, row_noted, is_due) in zip(ids, rows, strict=True)
-    ]
+def completed(steps: Steps[T], do: Callable[[Any], list[Any]]) -> T:
+    """What *steps* return, each of which is done by *do*."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(do(step))
+    except StopIteration as end:
+        value: T = end.value
+        return value
