@@ -202,6 +202,7 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(place):
     for table in ("messages", "sync_gone"):
         await asked(place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)")
     await asked(place, "CREATE INDEX messages_in_order ON messages (project, session_id, position)")
+    await asked(place, "DROP INDEX sync_undigested")
     await asked(place, "ALTER TABLE sync_projects DROP COLUMN server")
     await asked(place, "ALTER TABLE sync_sessions DROP COLUMN row_digest")
     await asked(place, "DROP TABLE sync_waiting")

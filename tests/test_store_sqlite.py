@@ -1,9 +1,12 @@
 """What a store in an SQLite file promises beside: its file is recognised, left alone, and upgraded."""
 
 import asyncio
+import multiprocessing
 import os
+import signal
 import sqlite3
 import sys
+import warnings
 from contextlib import closing
 
 import msgspec
@@ -26,7 +29,7 @@ from store_rows import (
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
 from navtalk_async.store.judging import MessageCounts
-from navtalk_async.store.rows import content_hash, digest, message_row, row_digest, session_row
+from navtalk_async.store.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.store import Failed, Unread
@@ -78,6 +81,57 @@ async def opened_elsewhere(path):
         sys.executable, "-c", program, path, stdout=asyncio.subprocess.PIPE
     )
     return (await process.communicate())[0].decode().strip()
+
+
+async def test_a_fork_of_the_process_holds_no_archive(path):
+    store = SqliteStore(path)
+    async with store:
+        process = multiprocessing.get_context("fork").Process(target=signal.pause)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    try:
+        async with SqliteStore(path):
+            pass
+        assert await opened_elsewhere(path) == "opened"
+    finally:
+        process.kill()
+        process.join()
+
+
+async def test_a_version_that_holds_the_file_beside_keeps_others_out(tmp_path, path):
+    async with SqliteStore(path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "archive.db.lock", isolation_level=None)) as older:
+        older.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreLocked):
+            async with SqliteStore(path):
+                pass
+    async with SqliteStore(path):
+        pass
+
+
+async def test_a_second_name_in_another_folder_is_refused_where_its_log_cannot_be_seen(tmp_path, path):
+    async with SqliteStore(path):
+        pass
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.db").hardlink_to(path)
+    for name in (path, tmp_path / "other" / "b.db"):
+        with pytest.raises(StoreUnreachable, match="second name in another folder"):
+            async with SqliteStore(name):
+                pass
+    (tmp_path / "other" / "b.db").unlink()
+    async with SqliteStore(path):
+        pass
+
+
+async def test_a_reader_by_another_name_sees_what_was_committed_last(tmp_path, path):
+    (tmp_path / "link.db").symlink_to(path)
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        for at_a_glance in (False, True):
+            async with SqliteReader(tmp_path / "link.db", at_a_glance=at_a_glance) as reader:
+                assert [about.project for about in await reader.projects()] == ["default"]
 
 
 async def test_commits_in_the_log_beside_another_name_are_not_written_over(tmp_path, path):
@@ -302,8 +356,9 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
 @pytest.mark.parametrize(
     ("harm", "watermark"),
     [
-        ("UPDATE sync_projects SET watermark = '2025-11-13 00:00:00'", "2025-11-13T00:00:00Z"),
-        ("UPDATE sync_projects SET watermark = '2025-11-12 18:00:00'", None),
+        ("UPDATE sessions SET start_time = '2025-11-12T23:59:59Z' WHERE rowid = 1", "2025-11-11T00:00:00Z"),
+        ("UPDATE sessions SET start_time = '2025-11-13T00:00:01Z' WHERE rowid = 1", None),
+        ("""UPDATE sync_projects SET scope = '{"end":"2030-01-01 00:00:00"}'""", None),
         ("""UPDATE sync_projects SET scope = '{"status":1}', next = '{"path":"/x"}'""", None),
     ],
 )
@@ -314,6 +369,25 @@ async def test_what_an_earlier_version_may_have_missed_is_listed_again(path, har
         [about] = await store.projects()
         assert (about.watermark, about.round) == (watermark, None)
         assert (await store.claim("default", api="navtalk", scope=about.scope)).places == []
+
+
+async def test_what_an_older_version_noted_to_be_damaged_stays_so_and_all_else_is_noted_anew(path):
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        kept = [session(n) for n in range(3)]
+        await journal(store, *kept)
+        await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(kept)])
+        notes = [old_digest(each.messages) for each in await everything(store)]
+    for each, note in zip(kept, [*notes[:2], None], strict=True):
+        as_it_was = f"digest = {'NULL' if note is None else repr(note)}, row_digest = NULL"
+        await asked(path, f"UPDATE sync_sessions SET {as_it_was} WHERE session_id = '{each.id}'")
+    await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 1")
+    async with SqliteStore(path) as store:
+        assert [each.digest for each in await everything(store)] == [None] * 3
+        await store.claim("default", api="navtalk", scope="{}")
+        found = await everything(store)
+        assert [each.digest == digest(each.messages) for each in found] == [False, True, True]
+        assert [each.row_digest == row_digest(each.session) for each in found] == [True] * 3
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/null"])
@@ -345,7 +419,8 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(path):
             )
         db.executescript(
             "CREATE INDEX messages_in_order ON messages (project, session_id, position);"
-            "ALTER TABLE sync_projects DROP COLUMN server; ALTER TABLE sync_sessions DROP COLUMN row_digest;"
+            "DROP INDEX sync_undigested; ALTER TABLE sync_sessions DROP COLUMN row_digest;"
+            "ALTER TABLE sync_projects DROP COLUMN server;"
             "DROP TABLE sync_waiting; PRAGMA user_version = 3;"
         )
     async with SqliteStore(path) as store:

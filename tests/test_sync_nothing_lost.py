@@ -9,11 +9,12 @@ from changes import NOON, Clock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgres_box import new_schema
+from store_rows import asked
 
 from navtalk_async import KodeyClient, NavTalkClient, Retry
 from navtalk_async.dialects.navtalk import NavTalkSession
-from navtalk_async.errors import StoreMismatch
-from navtalk_async.models import Place, Request, SessionStatus
+from navtalk_async.errors import AccessDenied, StoreMismatch
+from navtalk_async.models import Place, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
 from navtalk_async.store.judging import Clock as Clocks
 from navtalk_async.store.opening import opened
@@ -74,22 +75,74 @@ async def test_a_session_that_comes_to_match_the_status_long_after_it_began_is_k
         assert (await synced(box, address, scope=Scope(status=status))).inserted == 0
 
 
-@pytest.mark.parametrize("ends_as", [SessionStatus.FAILED, None])
-async def test_a_session_that_will_never_match_is_waited_for_no_longer(address, ends_as):
+async def test_a_session_that_will_never_match_is_waited_for_no_longer(address):
     clock = Clock()
     async with Sandbox(World(0), clock=clock) as box:
         world = box.world
         open_one = world.add_session(start_time=clock.before(days=9), status=0)["id"]
         world.add_session(start_time=clock.before(hours=1), status=1)
         await synced(box, address, scope=Scope(status=1))
-        if ends_as is None:
-            world.remove_session(open_one)
-        else:
-            world.change_session(open_one, status=int(ends_as), endTime=clock.before(minutes=1))
+        world.change_session(open_one, status=2, endTime=clock.before(minutes=1))
         await synced(box, address, scope=Scope(status=1))
         async with opened(address) as store:
             assert await store.watched("default", fresh="9999") == []
         assert (await held(address)).keys() == matching(world, 1).keys()
+
+
+@pytest.mark.parametrize("fault", ["404", "500", "400"])
+async def test_a_session_that_waits_and_cannot_be_seen_for_a_moment_goes_on_waiting(address, fault):
+    clock, scope = Clock(), Scope(status=1)
+    async with Sandbox(World(0), clock=clock) as box:
+        late = box.world.add_session(start_time=clock.before(days=9), status=0)["id"]
+        box.world.add_session(start_time=clock.before(hours=1), status=1)
+        await synced(box, address, scope=scope)
+        box.fail_next(fault, 20 if fault == "500" else 4, late)
+        report = await synced(box, address, scope=scope)
+        assert (report.vanished, report.failed) == (0, int(fault != "404"))
+        box._script.clear()
+        for _ in range(2):
+            report = await synced(box, address, scope=scope)
+            assert (report.inserted, report.failed, report.open) == (0, 0, 0)
+        box.world.change_session(late, status=1, endTime=clock.before(minutes=1))
+        assert (await synced(box, address, scope=scope)).inserted == 1
+        assert await held(address) == matching(box.world, 1)
+
+
+@pytest.mark.parametrize("status", [None, 3, "3", "processing", "ACTIVE"])
+async def test_a_status_of_no_word_that_is_known_is_kept_or_waited_for(address, status):
+    clock, scope = Clock(), Scope(status=1)
+    async with Sandbox(World(0), clock=clock) as box:
+        ended = clock.before(days=8)
+        odd = box.world.add_session(start_time=clock.before(days=9), status=status, endTime=ended)["id"]
+        box.world.add_session(start_time=clock.before(hours=1), status=1)
+        await synced(box, address, scope=scope)
+        box.world.change_session(odd, status=1)
+        await synced(box, address, scope=scope)
+        assert (await held(address)).keys() == {row["id"] for row in box.world.sessions}
+
+
+@pytest.mark.parametrize("word", [1, "1", "completed", "COMPLETED"])
+async def test_a_status_may_be_written_as_a_text(address, word):
+    clock = Clock()
+    async with Sandbox(World(0), clock=clock) as box:
+        kept = box.world.add_session(start_time=clock.before(hours=2), status=word)["id"]
+        box.world.add_session(start_time=clock.before(hours=1), status=2)
+        await synced(box, address, scope=Scope(status=1))
+        assert (await held(address)).keys() == {kept}
+
+
+async def test_a_session_that_was_kept_and_deleted_comes_back_whatever_its_status(address):
+    clock, scope = Clock(), Scope(status=1)
+    async with Sandbox(World(0), clock=clock) as box:
+        world = box.world
+        row = dict(world.add_session(start_time=clock.before(hours=3), status=1))
+        world.add_session(start_time=clock.before(hours=1), status=1)
+        await synced(box, address, scope=scope)
+        world.remove_session(row["id"])
+        assert (await synced(box, address, scope=scope)).vanished == 1
+        world.add_session(id=row["id"], start_time=row["startTime"], status=2)
+        await synced(box, address, scope=scope)
+        assert row["id"] in await held(address)
 
 
 async def test_a_session_that_waits_too_long_is_waited_for_no_longer_where_that_is_asked_for(address):
@@ -234,21 +287,41 @@ async def test_one_server_has_many_ways_to_be_written(address):
             assert (await synced(box, address, base_url=url)).inserted == 0
 
 
-async def test_an_archive_that_remembers_no_server_remembers_the_first_it_meets(address):
-    async with Sandbox(World(5)) as first, Sandbox(World(5)) as second:
-        await synced(first, address)
-        async with opened(address) as store:
-            await store.claim("default", api="navtalk", scope="{}", server="x", server_moved=True)
-            assert [about.server for about in await store.projects()] == ["x"]
-        await synced(first, address, server_moved=True)
-        with pytest.raises(StoreMismatch):
-            await synced(second, address)
+async def test_an_archive_that_remembers_no_server_remembers_the_first_that_has_its_sessions(address):
+    async with Sandbox(World(5)) as right, Sandbox(World(5, seed=1)) as wrong:
+        await synced(right, address)
+        await asked(address, "UPDATE sync_projects SET server = NULL")
+        with pytest.raises(StoreMismatch, match="another project"):
+            await synced(wrong, address)
+        await synced(right, address)
+        with pytest.raises(StoreMismatch, match="--server-moved"):
+            await synced(wrong, address)
+
+
+async def test_a_server_is_remembered_when_it_has_what_the_project_holds(address):
+    async with Sandbox(World(5)) as right, Sandbox(World(5, seed=1)) as wrong:
+        await synced(right, address)
+        with pytest.raises(StoreMismatch, match="another project"):
+            await synced(wrong, address, server_moved=True)
+        wrong.fail_next("403", 9)
+        with pytest.raises(AccessDenied):
+            await synced(wrong, address, server_moved=True)
+        assert (await synced(right, address)).inserted == 0
+
+
+@pytest.mark.parametrize("server", [5, "", " ", b"x"])
+async def test_the_name_of_a_server_is_a_text(tmp_path, server):
+    async with Sandbox(World(1)) as box:
+        with pytest.raises(ValueError, match="is no name"):
+            await synced(box, tmp_path / "a.db", server=server)
+        assert box.counts.total == 0
 
 
 async def test_a_project_of_which_nothing_came_is_bound_to_no_server(address):
     async with Sandbox(World(5)) as box:
         async with opened(address) as store:
-            await store.claim("default", api="navtalk", scope="{}", server="https://mistyped.example")
+            await store.claim("default", api="navtalk", scope="{}")
+            await store.remember_server("default", "https://mistyped.example")
         assert (await synced(box, address)).inserted == 5
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.models import Message, Request, Session, as_utc
+from navtalk_async.models import Message, Request, Session, SessionStatus, as_utc
 from navtalk_async.store.rows import MessageRow, content_hash, digest, is_same_state, iso, message_rows
 
 __all__ = [
@@ -108,6 +108,9 @@ class Known(NamedTuple):
 
 UNKNOWN = Known()
 
+ENDED = (SessionStatus.COMPLETED, SessionStatus.FAILED)
+"""A status that a session keeps for good."""
+
 
 class Change(NamedTuple):
     """A session as it came, and whether it is to be watched."""
@@ -141,11 +144,13 @@ class Judged(NamedTuple):
     """Open sessions that the filter on their status leaves out, and that are not known to wait yet."""
     waited: list[str]
     """Sessions that wait no longer, since they match now, or never will."""
+    unwanted: list[str]
+    """Sessions that a look had failed at, and that the filter leaves out."""
 
     @property
     def is_news(self) -> bool:
         """Whether there is anything that the store does not know yet."""
-        return bool(self.inserted or self.changed or self.left_out or self.waited)
+        return bool(self.inserted or self.changed or self.left_out or self.waited or self.unwanted)
 
     def told(self, *, was_written: bool) -> Journalled:
         """The same in numbers."""
@@ -161,24 +166,28 @@ def judged(
     is_listed: bool,
     matches: Callable[[Session], bool] | None = None,
     waiting: Collection[str] = (),
+    unfinished: Collection[str] = frozenset(),
 ) -> Judged:
     """Judge *sessions* by what is *known* of each, by id.
 
     To be fetched is what is new or has changed, and what is watched; not what is being fetched anyway, unless
     it changed meanwhile and may have said more since; nor what has failed, until it changes. A session that
-    is not kept is taken when it *matches*; those that are *waiting* did not yet. Sessions that are not out of
-    the list (*is_listed*) were asked for one by one.
+    was never kept is taken when it *matches*. Those *waiting* did not match yet; a look at those *unfinished*
+    had failed. Sessions that are not out of the list (*is_listed*) were asked for one by one.
     """
-    found = Judged([], [], [], [], [], [])
+    found = Judged([], [], [], [], [], [], [])
     for session in {session.id: session for session in sessions}.values():
         before = known.get(session.id, UNKNOWN)
-        is_left_out = matches is not None and before.content_hash is None and not matches(session)
-        waits = is_left_out and not session.is_final
+        is_new = before.content_hash is None and not before.is_deleted
+        is_left_out = matches is not None and is_new and not matches(session)
+        # What the status is of one that has not ended for good, is for the next round to say.
+        waits = is_left_out and session.status not in ENDED
         if waits and session.id not in waiting:
             found.left_out.append(session)
         elif session.id in waiting and not waits:
             found.waited.append(session.id)
         if is_left_out:
+            found.unwanted.extend([session.id] if session.id in unfinished else [])
             continue
         new = content_hash(session)
         if is_same_state(before.content_hash, new, is_listed=is_listed):
@@ -186,7 +195,6 @@ def judged(
             if before.is_watched and not before.has_failed and not before.is_pending:
                 found.to_fetch.extend(again(session, before, clock))
             continue
-        is_new = before.content_hash is None and not before.is_deleted
         change = Change(session, new, *watch(session, is_new=is_new, clock=clock))
         (found.inserted if is_new else found.changed).append(change)
         # One that has come to its end is read as a whole at once: nobody knows when the next round is.

@@ -1,6 +1,6 @@
 """The tables of an archive in a PostgreSQL schema."""
 
-from navtalk_async.store.sqlite_schema import COUNT_AGAIN, LIST_AGAIN
+from navtalk_async.store.sqlite_schema import COUNT_AGAIN, LIST_AGAIN, UNDIGESTED
 
 __all__ = ["NAMES", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 
@@ -12,7 +12,7 @@ WORD = 'TEXT COLLATE "C"'
 
 WAITING = f"""
 CREATE TABLE sync_waiting (
-    project {WORD} NOT NULL, session_id {WORD} NOT NULL, start_time {WORD},
+    project {WORD} NOT NULL, session_id {WORD} NOT NULL, start_time {WORD}, gone_at {WORD},
     PRIMARY KEY (project, session_id)
 );
 """
@@ -35,6 +35,7 @@ CREATE TABLE sync_sessions (
 CREATE INDEX sync_unfinished ON sync_sessions (project, state) WHERE state <> 'kept';
 CREATE INDEX sync_watched ON sync_sessions (project, read_at) WHERE watched;
 CREATE INDEX sync_unread ON sync_sessions (project) WHERE next IS NOT NULL;
+{UNDIGESTED}
 CREATE TABLE sync_seen (
     project {WORD} NOT NULL, session_id {WORD} NOT NULL, PRIMARY KEY (project, session_id)
 );
@@ -63,7 +64,7 @@ INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});
 NAMES = (
     *("sessions", "sessions_in_order", "messages"),
     *("sync_schema", "sync_projects", "sync_sessions", "sync_seen", "sync_waiting", "sync_gone"),
-    *("sync_unfinished", "sync_watched", "sync_unread"),
+    *("sync_unfinished", "sync_watched", "sync_unread", "sync_undigested"),
 )
 """What `SCHEMA` makes, and must not find."""
 
@@ -77,7 +78,7 @@ UPGRADES = {
     4: f"""
     ALTER TABLE sync_projects ADD COLUMN server TEXT;
     ALTER TABLE sync_sessions ADD COLUMN row_digest TEXT;
-    UPDATE sync_sessions SET digest = NULL;
+    {UNDIGESTED}
     {COUNT_AGAIN}
 {LIST_AGAIN}
     {WAITING}

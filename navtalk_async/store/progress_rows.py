@@ -80,7 +80,6 @@ def standing(
     row: StandingRow,
     unfinished: Sequence[tuple[str, str | None, str]],
     some: Sequence[str],
-    waiting: Sequence[str],
 ) -> Standing:
     """How far a project has come; *some* are sessions that it surely holds."""
     return Standing(
@@ -97,7 +96,7 @@ def standing(
         failed=sum(state == "failed" for _, _, state in unfinished),
         refuted=bool(row.refuted),
         known=list(dict.fromkeys(some)),
-        waiting=list(waiting),
+        server=row.server,
     )
 
 

@@ -45,8 +45,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this server is known to have messages behind short pages."""
     known: list[str] = []
     """A few sessions that are surely in this project."""
-    waiting: list[str] = []
-    """Open sessions that the filter on their status leaves out so far."""
+    server: str | None = None
+    """The address that it was synced from; None where that is not known."""
 
 
 class Unread(NamedTuple):

@@ -22,6 +22,7 @@ __all__ = [
     "iso",
     "message_row",
     "message_rows",
+    "old_digest",
     "row_digest",
     "row_digest_after",
     "session_row",
@@ -123,6 +124,12 @@ def _hash_of_json(value: object, size: int) -> str:
 def digest(messages: Sequence[MessageRow]) -> str:
     """A hash of all columns of a session's *messages*, in their order."""
     return _hash_of_columns(messages)
+
+
+def old_digest(messages: Sequence[MessageRow]) -> str:
+    """The digest as versions before the fifth noted it, of ids and objects alone."""
+    text = "\0".join(f"{row.id}\0{row.raw}" for row in messages)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def row_digest(row: SessionRow) -> str:

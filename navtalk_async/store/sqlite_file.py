@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -208,7 +209,7 @@ def connect_to_read(path: Path, *, at_a_glance: bool = False) -> sqlite3.Connect
         raise StoreUnreachable(f"There is no archive at {path}.")
     # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
     ways = ["mode=ro", "mode=ro&immutable=1"]
-    log = path.with_name(path.name + "-wal")
+    log = log_of(path.resolve())
     if log.exists() and log.stat().st_size:
         # What was committed last is in there alone.
         ways.pop()
@@ -277,29 +278,35 @@ class HeldFile:
         StoreMismatch: it is of a later version.
     """
 
-    _held: ClassVar[set[tuple[int, int]]] = set()
+    _held: ClassVar[set[tuple[int, int, int]]] = set()
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
         if path.exists() and not path.is_file():
             raise StoreUnreachable(f"{path} is no regular file, and would keep nothing.")
-        if identity(path) in self._held:
+        if (os.getpid(), *(identity(path) or ())) in self._held:
             raise locked(path)
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
+        self._process = os.getpid()
         self._identity = identity_of(os.fstat(self._file.fileno()))
+        self._key = (self._process, *self._identity)
         try:
             lock(self._file, path)
             refuse_foreign(self._file.read(100), path)
             refuse_log_of_other_name(path)
+            refuse_older_writer(path)
         except BaseException:
             self._file.close()
             raise
-        self._held.add(self._identity)
+        self._held.add(self._key)
 
     def close(self) -> None:
-        """Give the right up."""
+        """Give the right up; in a fork of the process, which has it no more than any other, nothing."""
+        if os.getpid() == self._process:
+            # A fork may have the file open for longer.
+            unlock(self._file)
         self._file.close()
-        self._held.discard(self._identity)
+        self._held.discard(self._key)
 
     def refuse_another(self, path: Path) -> None:
         """Refuse to go on where *path* is another file by now.
@@ -345,17 +352,56 @@ def lock(file: BinaryIO, path: Path) -> None:
         raise locked(path) from None
 
 
+def unlock(file: BinaryIO) -> None:
+    """Unlock *file*, whoever else has it open."""
+    if sys.platform == "win32":
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def refuse_log_of_other_name(path: Path) -> None:
-    """Refuse a file of several names whose latest commits are in the log beside another one of them: SQLite
-    looks for the log beside the name that it is given, and would write over what it does not see.
+    """Refuse a file of several names whose latest commits may be in the log beside another one: SQLite looks
+    for the log beside the name that it is given, and would write over what it does not see.
     """
     path = path.resolve()
-    if path.stat().st_nlink < 2:
+    names, log = path.stat().st_nlink, log_of(path)
+    if names < 2 or (log.exists() and log.stat().st_size):
         return
-    for log in path.parent.glob("*-wal"):
-        other = log.with_name(log.name.removesuffix("-wal"))
-        if other != path and identity(other) == identity(path) and log.stat().st_size:
+    same = [each for each in path.parent.iterdir() if identity(each) == identity(path)]
+    for other in same:
+        log = log_of(other)
+        if log.exists() and log.stat().st_size:
             raise StoreUnreachable(f"{path} has commits in {log}, under its other name: use {other}.")
+    if len(same) < names:
+        raise StoreUnreachable(
+            f"{path} has a second name in another folder (a hard link), and what was committed under that one"
+            " cannot be seen here. Remove one of them; to keep a copy, use cp."
+        )
+
+
+def refuse_older_writer(path: Path) -> None:
+    """Refuse an archive that a version before 0.2 is writing to, which holds the file beside it.
+
+    Raises:
+        StoreLocked: one is.
+    """
+    beside = path.resolve().with_name(f"{path.resolve().name}.lock")
+    if not beside.exists():
+        return
+    with closing(sqlite3.connect(beside, timeout=0.0, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as failure:
+            if "locked" in str(failure):
+                raise locked(path) from None
+            raise
+
+
+def log_of(path: Path) -> Path:
+    """Where SQLite keeps what was committed last, until it is copied into the file *path*."""
+    return path.with_name(f"{path.name}-wal")
 
 
 def refuse_foreign(header: bytes, path: Path) -> None:

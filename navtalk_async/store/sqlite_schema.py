@@ -14,9 +14,12 @@ CREATE TABLE sync_gone (
 );
 """
 
+UNDIGESTED = "CREATE INDEX sync_undigested ON sync_sessions (project) WHERE row_digest IS NULL;"
+
 WAITING = """
 CREATE TABLE sync_waiting (
-    project TEXT NOT NULL, session_id TEXT NOT NULL, start_time TEXT, PRIMARY KEY (project, session_id)
+    project TEXT NOT NULL, session_id TEXT NOT NULL, start_time TEXT, gone_at TEXT,
+    PRIMARY KEY (project, session_id)
 ) WITHOUT ROWID;
 """
 
@@ -45,14 +48,16 @@ CREATE TABLE sync_sessions (
 CREATE INDEX sync_unfinished ON sync_sessions (project, state) WHERE state <> 'kept';
 CREATE INDEX sync_watched ON sync_sessions (project, read_at) WHERE watched = 1;
 CREATE INDEX sync_unread ON sync_sessions (project) WHERE next IS NOT NULL;
+{UNDIGESTED}
 CREATE TABLE sync_seen (
     project TEXT NOT NULL, session_id TEXT NOT NULL, PRIMARY KEY (project, session_id)
 ) WITHOUT ROWID;
 {WAITING}{GONE}"""
 """A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
 are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
-*digest* tell what was kept of it when it was *read_at*, and *row_digest* covers its row in `sessions`; *next*
-is a cursor that was not followed, and *first* the position that the first message behind it would have.
+*digest* tell what was kept of it when it was *read_at*, and *row_digest* covers its row in `sessions` (NULL
+where an older version wrote both); *next* is a cursor that was not followed, and *first* the position that
+the first message behind it would have.
 `sync_waiting` holds open sessions that a filter on their status leaves out so far, and `sync_gone` the
 messages that the API no longer gives."""
 
@@ -68,16 +73,16 @@ CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
 """
 
 LIST_AGAIN = """
-UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL WHERE scope LIKE '%"status":%';
-UPDATE sync_projects SET watermark = NULL WHERE round IS NULL AND EXISTS (
-    SELECT 1 FROM sessions AS s WHERE s.project = sync_projects.project
-    AND s.start_time > sync_projects.watermark);
+UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL
+WHERE scope LIKE '%"status":%' OR scope LIKE '%"end":%' OR EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_projects.project AND s.start_time > s.first_seen_at);
 """
-"""Versions before the fifth could miss a session that came to match a filter on the status late, or appeared
-late while another was dated in the future: such a project is listed from its beginning once more."""
+"""Versions before the fifth could miss a session that came to match such a filter late, or appeared late
+while another was dated in the future: such a project is listed from its beginning once more."""
 
 COUNT_AGAIN = """
-UPDATE sessions SET content_hash = '' WHERE api = 'lexicon' AND raw LIKE '%"message_count"%';
+UPDATE sessions SET content_hash = ''
+WHERE api = 'lexicon' AND deleted_at IS NULL AND raw LIKE '%"message_count"%';
 """
 """Versions before the fifth took another number of messages for no change."""
 
@@ -138,12 +143,11 @@ UPGRADES = {
     """,
         4,
     ),
-    # An older digest does not cover every column.
     4: (
         f"""
     ALTER TABLE sync_projects ADD COLUMN server TEXT;
     ALTER TABLE sync_sessions ADD COLUMN row_digest TEXT;
-    UPDATE sync_sessions SET digest = NULL;
+    {UNDIGESTED}
     {COUNT_AGAIN}
     {WAITING}{LIST_AGAIN}
     """,

@@ -116,6 +116,12 @@ DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND se
 
 GONE = "SELECT session_id, id FROM sync_gone WHERE project = ? AND session_id {any}"
 
+UNDIGESTED = f"""
+SELECT {SESSION_COLUMNS}, y.digest
+FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
+WHERE y.row_digest IS NULL LIMIT 100
+"""
+
 VANISHING = f"""
 SELECT {SESSION_COLUMNS}, y.row_digest
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
@@ -133,7 +139,7 @@ AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = ?)
 """
 """A project of which nothing came yet, its key being refused, say, is not bound to its filters."""
 
-BEGIN = "INSERT INTO sync_projects (project, api, server, scope) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+BEGIN = "INSERT INTO sync_projects (project, api, scope) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 
 SERVER = "UPDATE sync_projects SET server = ? WHERE project = ?"
 
@@ -169,7 +175,20 @@ UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = 
 WHERE project = ? AND session_id = ?
 """
 
+DIGESTED = "UPDATE sync_sessions SET digest = ?, row_digest = ? WHERE project = ? AND session_id = ?"
+
 WAITED = "DELETE FROM sync_waiting WHERE project = ? AND session_id = ?"
+
+UNWANTED = """
+DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
+"""
+
+GONE_WAITING = """
+UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?
+"""
+
+FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
 
 READ_WHOLE = (
     "UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?"
@@ -234,7 +253,10 @@ ON CONFLICT (project, session_id) DO UPDATE
 SET state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts
 """
 
-PUT_WAITING = "INSERT INTO sync_waiting {rows} ON CONFLICT (project, session_id) DO NOTHING"
+PUT_WAITING = """
+INSERT INTO sync_waiting (project, session_id, start_time) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET gone_at = NULL
+"""
 
 PUT_SEEN = "INSERT INTO sync_seen {rows} ON CONFLICT (project, session_id) DO NOTHING"
 

@@ -6,9 +6,9 @@ holds what was finished and knows what was not.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from navtalk_async.models import Place, Session
 from navtalk_async.store import statements as sql
@@ -43,6 +43,8 @@ from navtalk_async.store.rows import (
     MessageRow,
     SessionRow,
     StoredTranscript,
+    digest,
+    old_digest,
     row_digest,
     row_digest_after,
     session_row,
@@ -51,6 +53,9 @@ from navtalk_async.store.rows import (
 __all__ = ["About", "Counts", "Failed", "Flaw", "Reader", "Round", "Run", "Standing", "Store", "Unread"]
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=1)
+"""How long a session that waits to match a filter is looked for after the API denied it first."""
 
 
 class Reader(ABC):
@@ -124,7 +129,10 @@ class Reader(ABC):
         """The transcripts of some *rows* of sessions, of which all messages were *found*."""
         by_session = self._grouped(found)
         return [
-            StoredTranscript(session, by_session.get(session.id, []), noted, row_noted, bool(is_due))
+            # An older version's digest is another one.
+            StoredTranscript(
+                session, by_session.get(session.id, []), row_noted and noted, row_noted, bool(is_due)
+            )
             for *row, noted, row_noted, is_due in rows
             for session in [self._text.read_session(SessionRow(*row))]
         ]
@@ -162,14 +170,16 @@ class Store(Reader):
     ) -> Standing:
         """Say what is about to be synced, and learn how far it has come.
 
-        *scope* is the filters as JSON; *server* is the API's address, which the project remembers, and takes
-        for a new one where *server_moved*; *retry_failed* makes the failed sessions pending again; to
+        *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
+        remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
         *reconcile*, an open round that does not compare everything is given up.
 
         Raises:
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         self._apis[project] = api
+        while await self._change("digest", project, self._digest_some()):
+            pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
         found = await self._change("claim", project, self._claim(project, asked, retry_failed=retry_failed))
         if found.is_given_up(reconcile=reconcile):
@@ -230,6 +240,10 @@ class Store(Reader):
         """
         await self._change("distrust", project, self._distrust(project, self._written(sessions)))
 
+    async def remember_server(self, project: str, server: str) -> None:
+        """Record where *project* is synced from."""
+        await self._write("server", project, sql.SERVER, server, project)
+
     async def refute(self, project: str) -> None:
         """Record that there were messages behind a short page."""
         await self._write("refute", project, sql.REFUTE, project)
@@ -247,8 +261,12 @@ class Store(Reader):
         ]
         await self._change("fail", project, _put(sql.PUT_FAILED, rows, "tttit"))
 
-    async def vanish(self, project: str, session_id: str) -> bool:
-        """Record that a session is gone; what was kept of it stays. False if there never was such a one."""
+    async def vanish(self, project: str, session_id: str) -> Literal["kept", "waiting"] | None:
+        """Record that a session is gone, and return what it was; None if there never was such a one.
+
+        What was kept of it stays. One that waits to match a filter does so for a day more: an API may deny
+        for a moment what it has.
+        """
         return await self._change("vanish", project, self._vanish(project, self._text.written_id(session_id)))
 
     async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
@@ -266,15 +284,30 @@ class Store(Reader):
         self._refuse_another_file()
         begun = (asked["api"], asked["server"], asked["scope"])
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
-        yield Write(sql.BEGIN, (project, *begun))
+        yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
         [row] = yield Query(sql.STANDING, (project,))
         found = StandingRow(*row)
         found.refuse_others(self, project, **asked)
-        if asked["server"] not in (None, found.server):
-            yield Write(sql.SERVER, (asked["server"], project))
         if retry_failed:
             yield Write(sql.RETRY, (project,))
         return found
+
+    def _digest_some(self) -> Steps[bool]:
+        """Note the digests of some sessions that an older version kept, where its own still matches; whether
+        there are more of them.
+        """
+        found = yield Query(sql.UNDIGESTED)
+        for *columns, noted in found:
+            project, session_id = columns[:2]
+            held = self._grouped((yield Query(sql.MESSAGES, (project, [session_id]))))
+            messages = [row for rows in held.values() for row in rows]
+            is_damaged = noted not in (None, old_digest(messages))
+            digests = (
+                noted if is_damaged else digest(messages),
+                row_digest(self._text.read_session(SessionRow(*columns))),
+            )
+            yield Write(sql.DIGESTED, (*digests, project, session_id))
+        return bool(found)
 
     def _standing(self, project: str, row: StandingRow) -> Steps[Standing]:
         read_id = self._text.read_id
@@ -283,13 +316,7 @@ class Store(Reader):
         for query in sql.SOME:
             # Where the databases put what has no time differs, and matters to nobody.
             some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
-        waiting = yield Query(sql.WAITING, (project,))
-        return standing(
-            row,
-            [(read_id(session_id), of, state) for session_id, of, state in unfinished],
-            some,
-            [read_id(session_id) for (session_id,) in waiting],
-        )
+        return standing(row, [(read_id(name), of, state) for name, of, state in unfinished], some)
 
     def _judge(
         self,
@@ -303,11 +330,19 @@ class Store(Reader):
         ids, read_id = self._written(session.id for session in sessions), self._text.read_id
         rows = yield Query(sql.KNOWN, (project, ids))
         found: dict[str, Known] = {read_id(session_id): known(more) for session_id, *more in rows}
-        waiting: set[str] = set()
-        if matches is not None:
-            names = yield Query(f"{sql.WAITING} AND session_id {{any}}", (project, ids))
-            waiting = {read_id(session_id) for (session_id,) in names}
-        return judged(sessions, found, clock, is_listed=is_listed, matches=matches, waiting=waiting)
+        if matches is None:
+            return judged(sessions, found, clock, is_listed=is_listed)
+        waiting = yield Query(f"{sql.WAITING} AND gone_at IS NULL AND session_id {{any}}", (project, ids))
+        unfinished = yield Query(sql.UNDER_WAY, (project, ids))
+        return judged(
+            sessions,
+            found,
+            clock,
+            is_listed=is_listed,
+            matches=matches,
+            waiting={read_id(session_id) for (session_id,) in waiting},
+            unfinished={read_id(session_id) for (session_id,) in unfinished},
+        )
 
     def _journal(
         self,
@@ -326,6 +361,8 @@ class Store(Reader):
             yield Put(sql.PUT_WAITING, [(_, written_id(each), at) for _, each, at in waiting], "ttt")
             for each in found.waited:
                 yield Write(sql.WAITED, (project, written_id(each)))
+            for each in found.unwanted:
+                yield Write(sql.UNWANTED, (project, written_id(each)))
             yield Write(sql.ROUND, (as_json(round), project))
             if places is not None:
                 yield Write(sql.PLACES, (as_json(places) if places else None, project))
@@ -396,16 +433,18 @@ class Store(Reader):
             came_back = {(project, *each) for each in were_gone} & {_key(row) for row in put}
             yield Put(sql.DROP_GONE, list(came_back), "ttt")
 
-    def _vanish(self, project: str, session_id: str) -> Steps[bool]:
-        now = instant(datetime.now(UTC))
+    def _vanish(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
+        moment = datetime.now(UTC)
+        now = instant(moment)
         rows = yield Query(sql.VANISHING, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
         yield Write(sql.VANISH, (now, project, session_id))
         for *row, noted in rows:
             of = row_digest_after(self._text.read_session(SessionRow(*row)), noted, deleted_at=now)
             yield Write(sql.VANISHED, (of, project, session_id))
-        yield Write(sql.WAITED, (project, session_id))
-        return bool(rows or waited)
+        yield Write(sql.GONE_WAITING, (now, project, session_id))
+        yield Write(sql.FORGET_WAITING, (project, instant(moment - PATIENCE)))
+        return "kept" if rows else "waiting" if waited else None
 
     def _distrust(self, project: str, sessions: Sequence[str]) -> Steps[None]:
         yield Put(sql.DISTRUST, [(project, each, "pending") for each in sessions], "ttt")

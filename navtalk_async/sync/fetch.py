@@ -253,10 +253,11 @@ class Fetching:
         try:
             await self._ask.get_session(self._dialect.get_session(wanted.id))
         except NotFound:
-            if not await self._store.vanish(self._project, wanted.id):
+            was = await self._store.vanish(self._project, wanted.id)
+            if was is None:
                 return False
             # One that is pending and watched is met twice.
-            self._progress.vanished += wanted.id not in self._gone
+            self._progress.vanished += was == "kept" and wanted.id not in self._gone
             self._gone.add(wanted.id)
             self._progress.open -= 1
             return True

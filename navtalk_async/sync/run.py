@@ -97,11 +97,12 @@ async def sync(
     checked_short_pages(short_pages)
     scope.check(client.dialect)
     began_at = datetime.now(UTC)
+    server = checked_name("server", client.base_url if server is None else server)
     claim = partial(
         store.claim,
         project,
         api=client.dialect.api,
-        server=server or client.base_url,
+        server=server,
         scope=scope.text(),
         server_moved=server_moved,
     )
@@ -111,6 +112,9 @@ async def sync(
     habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
     try:
         await check_key(client, store, standing, project, scope)
+        if standing.server != server:
+            # Not before it is known to have what the project holds.
+            await store.remember_server(project, server)
         if retry_failed or reconcile:
             # Not before the key is known to be this project's: another's leaves everything as it was.
             standing = await claim(retry_failed=retry_failed, reconcile=reconcile)
@@ -135,6 +139,13 @@ async def sync(
     await store.finish(project, listed.round, progress.run(began_at))
     progress.failed = len(await store.failures(project))
     return progress
+
+
+def checked_name(what: str, name: str) -> str:
+    """*name*, if it is a text that says something; else a ValueError."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{what}={name!r} is no name.")
+    return name
 
 
 async def run_round(

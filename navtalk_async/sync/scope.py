@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
-from navtalk_async.models import Request, Session, SessionStatus, as_word, moment_of
+from navtalk_async.models import Request, Session, SessionStatus, moment_of
 
 __all__ = ["Scope"]
 
@@ -71,12 +71,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return begin is None or end is None or begin <= end
 
     def status_sieve(self, dialect: Dialect) -> Callable[[Session], bool] | None:
-        """Whether a session that is listed by `listed` has the status; None where all do."""
+        """Whether a session that is listed by `listed` has the status; None where all do.
+
+        One whose status the API leaves out, or has another word for, is taken: it may be the one.
+        """
         if self.status is None or self.sessions or "status" not in dialect.changing_filters:
             return None
         status = SessionStatus(self.status)
-        # A server may write a number as a text.
-        return lambda session: session.status in (status, as_word(status), str(int(status)))
+        return lambda session: known_status(session.status) in (status, None)
 
     def check(self, dialect: Dialect) -> None:
         """See that the API can be asked for it.
@@ -93,3 +95,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def text(self) -> str:
         """The scope as JSON, for comparing."""
         return msgspec.json.encode(self).decode()
+
+
+def known_status(status: SessionStatus | str | None) -> SessionStatus | None:
+    """The *status*, which a server may have written as a text; None for one that is not known."""
+    if not isinstance(status, str):
+        return status
+    words = {each.name.lower(): each for each in SessionStatus}
+    text = status.strip().lower()
+    return SessionStatus(int(text)) if text.isdecimal() else words.get(text)
