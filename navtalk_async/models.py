@@ -131,6 +131,9 @@ def http_date(text: str) -> datetime | None:
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
+    has_own_id: ClassVar[bool] = True
+    """Whether no other row of its list can have the same id."""
+
     id: str
     kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
 
@@ -247,9 +250,6 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One thing said in a session."""
 
-    has_own_id: ClassVar[bool] = True
-    """Whether no other message of the session can have the same id."""
-
     role: Role | str | None
     type: MessageType | str | None
     content: str | None
@@ -327,13 +327,25 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some rows of a list, and the question that brings the following ones."""
+    """Some rows of a list, and what brings the following ones.
+
+    Where the API pages by offset, rows that are deleted meanwhile move those behind them: a walk by `next`
+    alone may miss some, the walk of a `Listing` does not.
+    """
 
     items: list[T]
     next: Request | None = None
-    """None on the last page."""
+    """The question for the following page, for this process alone; None on the last page."""
     total: int | None = None
     """How many rows the whole list has, where the API tells."""
+    token: str | None = None
+    """Where the list goes on, to be kept and passed to its `resume`; None on the last page."""
+    offset_param: str | None = None
+    """The parameter that counts the rows before a page; None where the API does not page by offset."""
+    full: int = 0
+    """How many rows a full page has, where the API pages by offset."""
+    has_more: bool | None = None
+    """Whether the API says that there are more rows; None where it does not say."""
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ __all__ = [
     "Answered",
     "Event",
     "Failed",
+    "ListMoved",
     "ListedPlainly",
     "Observer",
     "Stats",
@@ -56,7 +57,16 @@ class ListedPlainly(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Event = Answered | Failed | Waiting | ListedPlainly
+class ListMoved(msgspec.Struct, frozen=True, gc=False):
+    """The rows of a list that is paged by offset moved while it was walked, so parts were listed again; or it
+    says that it has more or fewer rows than it gives. Said once a list, at its end.
+    """
+
+    path: str
+    reason: str
+
+
+Event = Answered | Failed | Waiting | ListedPlainly | ListMoved
 
 
 class Observer(Protocol):

@@ -7,13 +7,18 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from navtalk_async.errors import RepeatedPage
-from navtalk_async.models import Page, Request
+from navtalk_async.models import Page, Record, Request
+from navtalk_async.offsets import OffsetWalk
+from navtalk_async.page_tokens import PageTokens
 
-__all__ = ["EMPTY_PAGES_IN_A_ROW", "Listing", "walk", "whole"]
+__all__ = ["EMPTY_PAGES_IN_A_ROW", "Listing", "OnMove", "Recent", "Trail", "walk", "whole"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Record)
 
 Ask = Callable[[Request], Awaitable[Page[T]]]
+
+OnMove = Callable[[str, str], None]
+"""Called with a list's path and the reason, where rows moved while it was walked or its total was wrong."""
 
 EMPTY_PAGES_IN_A_ROW = 10
 """How many empty pages with a cursor are followed before we stop believing in rows behind them.
@@ -28,6 +33,34 @@ are alike where rows are added before the place that is counted from; a server t
 should begin gives nothing else, for ever."""
 
 
+USUAL_TOKENS = PageTokens()
+
+REMEMBERED = 4_000
+"""Among how many of the latest rows a walk by cursor looks for one that comes again."""
+
+
+class Recent:
+    """The ids of at least the latest *most* rows, in hashes; of all rows where that is None."""
+
+    def __init__(self, most: int | None = REMEMBERED) -> None:
+        self._most = most
+        self._ids: set[int] = set()
+        self._older: set[int] = set()
+
+    def new(self, rows: list[T]) -> list[T]:
+        """Those of *rows* that did not come before, by their ids."""
+        new = [row for row in rows if self._add(hash(row.id))]
+        return rows if len(new) == len(rows) else new
+
+    def _add(self, number: int) -> bool:
+        if number in self._ids or number in self._older:
+            return False
+        self._ids.add(number)
+        if len(self._ids) == self._most:
+            self._ids, self._older = set(), self._ids
+        return True
+
+
 class Trail:
     """Where a walk has been, and so whether it may go on.
 
@@ -36,7 +69,8 @@ class Trail:
     """
 
     def __init__(self, request: Request) -> None:
-        self._here = self._landmark = request
+        self._here = self._landmark = self._begin = request
+        self._offsets: OffsetWalk[Any] | None = None
         self._steps = 0
         self._reach = 1
         self._empty = self._alike = 0
@@ -46,6 +80,29 @@ class Trail:
     def has_moved(self) -> bool:
         """Whether a page has come, and was not the last."""
         return self._steps > 0 or self._reach > 1
+
+    def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
+        """The rows of *page*, which answered the question before, and what to ask next; None at the end. Of a
+        list that is paged by offset, only rows that did not come before; the next page may overlap this one.
+
+        Raises:
+            RepeatedPage: as for `after`.
+        """
+        if page.offset_param is None:
+            return page.items, self.after(page)
+        if self._offsets is None:
+            self._offsets = OffsetWalk(self._begin, page.offset_param)
+        return self._offsets.take(page)
+
+    @property
+    def reached(self) -> Request | None:
+        """The question for the rows behind those that came of a list that is paged by offset."""
+        return None if self._offsets is None else self._offsets.reached
+
+    def tell(self, on_move: OnMove | None) -> None:
+        """Say, after the walk of a list that is paged by offset, what was wrong with it."""
+        if on_move is not None and self._offsets is not None and self._offsets.note is not None:
+            on_move(self._begin.path, self._offsets.note)
 
     def after(self, page: Page[Any]) -> Request | None:
         """The question that follows on *page*, which answered the one before; None at the end.
@@ -75,33 +132,50 @@ class Trail:
         return page.next
 
 
-async def walk(ask: Ask[T], request: Request | None) -> AsyncGenerator[Page[T], None]:
-    """Yield the page that *request* asks for, and every page after it.
+async def walk(
+    ask: Ask[T], request: Request | None, on_move: OnMove | None = None
+) -> AsyncGenerator[Page[T], None]:
+    """Yield the page that *request* asks for, and every page after it. Of a list that is paged by offset,
+    each row comes once, also where rows come and go meanwhile; a page may then have none.
 
     Raises:
-        RepeatedPage: see `Trail`; the rows before were given.
+        RepeatedPage: the pages lead in a circle, or go on without rows; the rows before were given.
     """
     trail = None if request is None else Trail(request)
     while request is not None and trail is not None:
         page = await ask(request)
-        yield page
-        request = trail.after(page)
+        if page.offset_param is None:
+            yield page
+            request = trail.after(page)
+        else:
+            rows, request = trail.take(page)
+            plain = None if request is None else trail.reached
+            yield msgspec.structs.replace(page, items=rows, next=plain)
+    if trail is not None:
+        trail.tell(on_move)
 
 
-async def whole(ask: Ask[T], request: Request) -> list[T]:
-    """All rows from the page that *request* asks for to the end of its list.
+async def whole(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
+    """All rows from the page that *request* asks for to the end of its list, each once.
 
     Raises:
-        RepeatedPage: see `Trail`.
+        RepeatedPage: as for `walk`.
     """
     page = await ask(request)
-    if page.next is None:
+    if page.next is None and page.offset_param is None:
         return page.items
-    trail, items = Trail(request), [*page.items]
-    while (following := trail.after(page)) is not None:
-        page = await ask(following)
-        items += page.items
-    return items
+    trail = Trail(request)
+    items, following = trail.take(page)
+    pages = [items]
+    while following is not None:
+        items, following = trail.take(await ask(following))
+        if items:
+            pages.append(items)
+    trail.tell(on_move)
+    if len(pages) == 1:
+        return pages[0]
+    every = [row for rows in pages for row in rows]
+    return Recent(None).new(every) if every and every[0].has_own_id else every
 
 
 async def _nothing(_: Request) -> Page[Any]:
@@ -115,15 +189,25 @@ class Listing(Generic[T]):
     and no state, so it can be walked any number of times, and by several at once.
     """
 
-    def __init__(self, ask: Ask[T], request: Request) -> None:
+    def __init__(
+        self,
+        ask: Ask[T],
+        request: Request,
+        *,
+        tokens: PageTokens = USUAL_TOKENS,
+        on_move: OnMove | None = None,
+    ) -> None:
         self.ask = ask
         self.request = request
+        self._tokens = tokens
+        self._on_move = on_move
 
     def __repr__(self) -> str:
         return f"<Listing {self.request.path} {self.request.params}>"
 
     def __await__(self) -> Generator[Any, None, Page[T]]:
-        return self.ask(self.request).__await__()
+        page = yield from self.ask(self.request).__await__()
+        return self._with_token(page, page.items)
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
         async with aclosing(self.pages()) as pages:
@@ -131,14 +215,43 @@ class Listing(Generic[T]):
                 for item in page.items:
                     yield item
 
-    def pages(
-        self, start: Request | msgspec.UnsetType | None = msgspec.UNSET
-    ) -> AsyncGenerator[Page[T], None]:
-        """Every page from the first on, or from *start*, which is some earlier page's `next`: after the last
-        page, where that is None, there is nothing left.
-        """
-        return walk(self.ask, self.request if start is msgspec.UNSET else start)
+    def pages(self, token: str | msgspec.UnsetType | None = msgspec.UNSET) -> AsyncGenerator[Page[T], None]:
+        """Every page from the first on, or from *token* on, as `resume` takes it. No row comes twice.
 
-    def resume(self, start: Request | None) -> "Listing[T]":
-        """The rest of this list from *start* on, an earlier page's `next`; after the last one, nothing."""
-        return Listing(self.ask if start is not None else _nothing, start or self.request)
+        Raises:
+            ValueError: as for `resume`.
+        """
+        return self._pages(self.request if token is msgspec.UNSET else self._at(token))
+
+    def resume(self, token: str | None) -> "Listing[T]":
+        """The rest of this list behind a page whose `token` was kept; after the last page, which has None,
+        nothing. The other page may come from another client, process or page size; never from another list.
+
+        Raises:
+            ValueError: *token* is no page token, a damaged one, or one of another list: another API, session
+                or filter. Nothing is sent.
+        """
+        request = self._at(token)
+        if request is None:
+            return Listing(_nothing, self.request, tokens=self._tokens)
+        return Listing(self.ask, request, tokens=self._tokens, on_move=self._on_move)
+
+    def _at(self, token: str | None) -> Request | None:
+        if token is None:
+            return None
+        position = self._tokens.read(token, self.request.path, self.request.params)
+        return self.request.having(**position)
+
+    async def _pages(self, request: Request | None) -> AsyncGenerator[Page[T], None]:
+        recent = Recent()
+        async with aclosing(walk(self.ask, request, self._on_move)) as pages:
+            async for page in pages:
+                rows = page.items
+                if page.offset_param is None and rows and rows[0].has_own_id:
+                    rows = recent.new(rows)
+                yield self._with_token(page, rows)
+
+    def _with_token(self, page: Page[T], rows: list[T]) -> Page[T]:
+        following, own = page.next, self.request
+        token = None if following is None else self._tokens.write(own.path, own.params, following.params)
+        return msgspec.structs.replace(page, items=rows, token=token)

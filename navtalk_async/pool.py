@@ -10,10 +10,10 @@ from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.fanout import WINDOW, Bell, FanOut, Order
-from navtalk_async.listing.sessions import Listed, listing_of
+from navtalk_async.listing.listing import WideListing
+from navtalk_async.listing.sessions import listing_of
 from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
-from navtalk_async.observe import ListedPlainly
-from navtalk_async.paging import whole
+from navtalk_async.paging import OnMove, whole
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
@@ -187,6 +187,7 @@ class SessionPool:
             role=role,
             on_error=on_error,
             audit=Audit() if self._short_pages == "audit" else None,
+            on_move=self._client.moved,
         )
         listing = self._listing(width, first, filters, order=order, is_awaited=lambda: fan.is_hungry)
         fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=width, order=order)
@@ -221,7 +222,7 @@ class SessionPool:
         *,
         order: Order,
         is_awaited: Callable[[], bool] | None = None,
-    ) -> Listed:
+    ) -> WideListing[Session]:
         return listing_of(
             width.bound(self._client.page_of_sessions),
             self._client.dialect,
@@ -231,7 +232,7 @@ class SessionPool:
             listed=order == "listed",
             cut=not self._serial,
             is_awaited=is_awaited,
-            on_doubt=lambda reason: self._client.announce(ListedPlainly(reason)),
+            announce=self._client.announce,
         )
 
 
@@ -253,6 +254,7 @@ class _Fetching:
         role: int | None,
         on_error: OnError,
         audit: Audit | None,
+        on_move: OnMove,
     ) -> None:
         self._ask = ask
         self._dialect = dialect
@@ -260,11 +262,12 @@ class _Fetching:
         messages_filtered(dialect, "any", self._filters)
         self._on_error = on_error
         self._audit = audit
+        self._on_move = on_move
         self._unread: list[_Wanted] = []
         self._open = 0
         self._fetched = Bell()
 
-    async def wanted(self, listing: Listed) -> AsyncGenerator[list[_Wanted], None]:
+    async def wanted(self, listing: WideListing[Session]) -> AsyncGenerator[list[_Wanted], None]:
         """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
@@ -294,8 +297,8 @@ class _Fetching:
     async def _messages(self, wanted: _Wanted) -> list[Message]:
         request = wanted.rest or self._dialect.list_messages(wanted.session.id, **self._filters)
         if self._audit is None or wanted.rest is not None:
-            return await whole(self._ask, request)
-        rows = await self._audit.whole(self._ask, request, full=self._dialect.rows)
+            return await whole(self._ask, request, self._on_move)
+        rows = await self._audit.whole(self._ask, request, full=self._dialect.rows, on_move=self._on_move)
         if rows.unread is not None:
             self._unread.append(_Wanted(wanted.session, rows.unread))
         return rows.items

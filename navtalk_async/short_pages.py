@@ -12,12 +12,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from navtalk_async.models import Page, Request
-from navtalk_async.paging import Trail
+from navtalk_async.models import Page, Record, Request
+from navtalk_async.paging import OnMove, Trail
 
 __all__ = ["Audit", "Rows", "ShortPages", "checked_short_pages"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Record)
 
 ShortPages = Literal["follow", "audit"]
 
@@ -74,9 +74,11 @@ class Audit:
         request: Request,
         *,
         full: Callable[[Request], int],
+        on_move: OnMove | None = None,
     ) -> Rows[T]:
         """All rows from the page that *request* asks for on; or up to a page with fewer rows than *full* says
-        that a request may bring, and its cursor.
+        that a request may bring, and its cursor. A list that is paged by offset has no cursors, and is always
+        walked to its end.
 
         Raises:
             RepeatedPage: see `paging.Trail`.
@@ -87,13 +89,16 @@ class Audit:
         after_short = False
         while following is not None:
             page = await ask(following)
-            items += page.items
-            self.refuted = self.refuted or (after_short and bool(page.items))
-            following = trail.after(page)
+            rows, following = trail.take(page)
+            items += rows
+            if page.offset_param is not None:
+                continue
+            self.refuted = self.refuted or (after_short and bool(rows))
             # A page that was too large came as a smaller one: what follows says how many rows were asked for.
             is_short = following is None or len(page.items) < full(following)
             # An empty page is followed as ever: it says that rows were left out of it.
             if following is not None and is_short and page.items and not self.follows(len(page.items)):
                 return Rows(items, following)
             after_short = is_short
+        trail.tell(on_move)
         return Rows(items)

@@ -153,7 +153,7 @@ async def test_a_success_leaves_no_key_behind(key, evidence):
         page = await nt.sessions.list(limit=2)
         evidence.see(page)
         evidence.see(nt.stats())
-        evidence.see(json.dumps(page.next.params))
+        evidence.see(json.dumps([page.next.params, page.token]))
         assert await failing(rows(nt.sessions.list(limit=2)), evidence) is None
         assert isinstance(page.next, Request)
 

@@ -1,9 +1,13 @@
 """Over real sockets: `LexiconClient` has every call of the reference, and feeds what any client feeds."""
 
 import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from shell import KEY, navtalk
 
 from navtalk_async import LexiconClient, Retry, SessionPool
 from navtalk_async.client import Client
@@ -16,14 +20,18 @@ from navtalk_async.errors import (
     NotFound,
     NotJson,
     RateLimited,
-    RepeatedPage,
     ServerError,
 )
 from navtalk_async.models import Request
+from navtalk_async.observe import Answered, ListMoved
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World, lexicon
-from navtalk_async.store.rows import content_hash
+from navtalk_async.store.rows import content_hash, is_same_state
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.sync import Scope, sync
+from navtalk_async.verify import Report, verify_remote
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
+MOVED = "its rows moved while it was listed, so parts of it were listed again"
 SAMPLE = "chat-a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d"
 
 
@@ -50,6 +58,10 @@ def of_user(box, user):
 
 def longest(box):
     return max(box.world.sessions, key=lambda row: len(box.world.messages(row["id"])))["id"]
+
+
+def moves(events):
+    return [event for event in events if isinstance(event, ListMoved)]
 
 
 # Every endpoint -------------------------------------------------------------------------------------------
@@ -100,7 +112,7 @@ async def test_lists_are_walked_from_anywhere_in_either_order(order):
         assert await ids(listing) == chats[3:]
         first = await listing
         assert (first.total, [chat.id for chat in first.items]) == (len(chats), chats[3:10])
-        assert await ids(listing.resume(first.next)) == chats[10:]
+        assert await ids(listing.resume(first.token)) == chats[10:]
         listing = asked.messages.list(longest(box), order=order, offset=2, limit=5)
         assert await ids(listing) == said[2:]
 
@@ -205,6 +217,185 @@ async def test_chats_that_are_made_meanwhile_come_at_the_end():
     assert got == [*before, made.id]
 
 
+# Lists that move ------------------------------------------------------------------------------------------
+
+
+class Deleting:
+    """An observer that deletes the first rows of every list whose first page was answered."""
+
+    def __init__(self, of):
+        self.of = of
+        self.box = None
+        self.events = []
+        self.hit = set()
+
+    def __call__(self, event):
+        self.events.append(event)
+        if not isinstance(event, Answered) or event.path in self.hit:
+            return
+        self.hit.add(event.path)
+        world = self.box.world
+        if self.of == "chats" and "/user/" in event.path:
+            for chat in of_user(self.box, "user-0")[:2]:
+                world.remove_session(chat)
+        if self.of == "messages" and event.path.endswith("/messages"):
+            chat = event.path.split("/")[4]
+            for message in world.messages(chat)[:2]:
+                world.remove_message(chat, message["id"])
+
+
+def truth(box):
+    """The messages of each chat that the user has."""
+    return {chat: [each["id"] for each in box.world.messages(chat)] for chat in of_user(box, "user-0")}
+
+
+async def said_in(asked, chat):
+    try:
+        return await ids(asked.messages.list(chat, limit=7))
+    except NotFound:
+        return None
+
+
+async def by_iteration(asked, _):
+    chats = await ids(asked.chats.list_for_user("user-0", limit=7))
+    return [(chat, await said_in(asked, chat)) for chat in chats]
+
+
+async def by_pages(asked, _):
+    pages = [page async for page in asked.chats.list_for_user("user-0", limit=7).pages()]
+    found = []
+    for chat in [chat.id for page in pages for chat in page.items]:
+        try:
+            pages = [page async for page in asked.messages.list(chat, limit=7).pages()]
+        except NotFound:
+            pages = []
+        found.append((chat, [message.id for page in pages for message in page.items]))
+    return found
+
+
+async def by_pool(asked, _, **options):
+    pool = SessionPool(asked, concurrency=4, **options)
+    async with pool.transcripts(user_id="user-0", on_error="yield") as transcripts:
+        return [(each.session.id, [row.id for row in each.messages]) async for each in transcripts]
+
+
+async def by_audited_pool(asked, _):
+    return await by_pool(asked, _, short_pages="audit")
+
+
+async def by_sync(asked, place):
+    async with SqliteStore(place) as store:
+        await sync(asked, store, scope=Scope(user="user-0"))
+    with closing(sqlite3.connect(place)) as db:
+        chats = [chat for (chat,) in db.execute("SELECT id FROM sessions")]
+        said = "SELECT id FROM messages WHERE session_id = ? ORDER BY position"
+        return [(chat, [each for (each,) in db.execute(said, (chat,))]) for chat in chats]
+
+
+@pytest.mark.parametrize("of", ["chats", "messages"])
+@pytest.mark.parametrize("way", [by_iteration, by_pages, by_pool, by_audited_pool, by_sync])
+async def test_rows_that_are_deleted_while_a_list_is_paged_hide_no_other(way, of, tmp_path):
+    deleting = Deleting(of)
+    world = World(120, messages=lambda number: 40 if number % 4 == 0 else 3)
+    async with (
+        Sandbox(world, answers=Answers(max_page=7)) as box,
+        client(box, on_event=deleting) as asked,
+    ):
+        deleting.box = box
+        found = await way(asked, tmp_path / "a.db")
+        left = truth(box)
+    said = dict(found)
+    assert len(said) == len(found)
+    assert left.keys() <= said.keys()
+    for chat, there in left.items():
+        assert [each for each in said[chat] if each in there] == there
+        assert len(set(said[chat])) == len(said[chat])
+    told = moves(deleting.events)
+    assert told
+    assert max(Counter(told).values()) == 1
+    assert {each.reason for each in told} == {MOVED}
+
+
+async def test_verify_finds_nothing_wrong_with_a_list_that_moves(tmp_path):
+    deleting = Deleting("messages")
+    async with Sandbox(World(40, messages=40), answers=Answers(max_page=7)) as box:
+        async with client(box) as asked, SqliteStore(tmp_path / "a.db") as store:
+            await sync(asked, store, scope=Scope(user="user-0"))
+            deleting.box, report = box, Report()
+            async with client(box, on_event=deleting) as again:
+                await verify_remote(again, store, report, percent=100)
+    assert report.checked.asked > 5
+    assert report.findings == []
+    assert len(moves(deleting.events)) == report.checked.asked
+
+
+@pytest.mark.parametrize("command", ["sync", "export", "plan", "sessions"])
+async def test_a_command_says_once_that_a_total_is_wrong_and_succeeds(command, tmp_path):
+    async with Sandbox(World(40), answers=Answers(lexicon_total="many")) as box:
+        count = len(of_user(box, "user-0"))
+        env = {"LEXICON_API_KEY": KEY, "LEXICON_BASE_URL": box.lexicon_url}
+        place = [tmp_path / "chats"] if command in ("sync", "export") else []
+        done = await navtalk(command, *place, "--api", "lexicon", "--user", "user-0", env=env)
+        assert done.code == 0
+        assert done.err.count("About the list") == 1
+        if command == "sessions":
+            assert f"has a total of {count + 11} and gave {count}" in done.err
+            assert len(done.out.splitlines()) == count + 1
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_chats_that_come_and_go_while_they_are_listed_come_once(order):
+    async with Sandbox(World(200)) as box, client(box) as asked:
+        got, before = [], of_user(box, "user-0")
+        async for page in asked.chats.list_for_user("user-0", limit=5, order=order).pages():
+            got += [chat.id for chat in page.items]
+            if len(got) < 30:
+                box.world.remove_session(got[0])
+                got, before = got[1:], [each for each in before if each != got[0]]
+                await asked.chats.create(user_id="user-0")
+        assert len(set(got)) == len(got)
+        assert set(before) <= set(got)
+
+
+@pytest.mark.parametrize("way", [by_iteration, by_pages, by_pool, by_sync])
+async def test_a_chat_that_is_spoken_in_and_moves_to_the_end_hides_no_other(way, tmp_path):
+    spoken_in = []
+
+    def speak(event):
+        if isinstance(event, Answered) and "/user/" in event.path and not spoken_in:
+            spoken_in.extend(of_user(box, "user-0")[:3:2])
+            for chat in spoken_in:
+                box.world.add_message(chat, created_at="2030-01-01 00:00:00")
+
+    answers = Answers(lexicon_sorts_by="updated_at", max_page=7)
+    async with (
+        Sandbox(World(120, messages=1), answers=answers) as box,
+        client(box, on_event=speak) as asked,
+    ):
+        found = await way(asked, tmp_path / "a.db")
+    assert Counter(chat for chat, _ in found) == Counter(of_user(box, "user-0"))
+
+
+@pytest.mark.parametrize("total", ["many", "few"])
+async def test_a_wrong_total_is_told_once_a_list_and_costs_little_in_each_round(total, tmp_path):
+    told, requests = [], []
+    answers = Answers(lexicon_total=total)
+    async with (
+        Sandbox(World(60), answers=answers) as box,
+        client(box, on_event=told.append) as asked,
+        SqliteStore(tmp_path / "a.db") as store,
+    ):
+        for _ in range(3):
+            before = box.counts.by_kind["sessions"]
+            report = await sync(asked, store, scope=Scope(user="user-0"))
+            requests.append(box.counts.by_kind["sessions"] - before)
+        assert report.vanished == 0
+        paths = Counter(each.path for each in moves(told))
+    assert requests == ([3, 3, 3] if total == "many" else [1, 1, 1])
+    assert paths["/api/v1/chats/user/user-0"] == (3 if total == "many" else 0)
+    assert max((count for path, count in paths.items() if path.endswith("/messages")), default=1) == 1
+
+
 # What fails -----------------------------------------------------------------------------------------------
 
 
@@ -214,11 +405,17 @@ async def test_an_empty_page_that_promises_more_is_asked_for_again():
         assert await ids(asked.chats.list_for_user("user-0", limit=10)) == of_user(box, "user-0")
 
 
-async def test_empty_pages_that_always_promise_more_are_an_error_soon():
-    async with Sandbox(World(60), faults=Faults(empty_page=1.0)) as box, client(box) as asked:
-        with pytest.raises(RepeatedPage, match="promises"):
-            await ids(asked.chats.list_for_user("user-0", limit=100))
-        assert box.counts.total < 10
+async def test_empty_pages_that_always_promise_more_end_soon_and_are_told():
+    told = []
+    async with (
+        Sandbox(World(60), faults=Faults(empty_page=1.0)) as box,
+        client(box, on_event=told.append) as asked,
+    ):
+        count = len(of_user(box, "user-0"))
+        assert await ids(asked.chats.list_for_user("user-0", limit=100)) == []
+        assert box.counts.total == 3
+    reason = f"it has a total of {count} and gave 0"
+    assert moves(told) == [ListMoved("/api/v1/chats/user/user-0", reason)]
 
 
 async def test_what_cannot_be_right_is_refused_before_anything_is_sent():
@@ -344,7 +541,8 @@ async def test_users_with_any_name_have_their_own_chats():
 async def test_a_chat_is_the_same_in_the_list_and_by_its_id():
     async with Sandbox(World(20, unknown_fields=True)) as box, client(box) as asked:
         for chat in await rows(asked.chats.list_for_user("user-0")):
-            assert content_hash(await asked.chats.get(chat.id)) == content_hash(chat)
+            alone = await asked.chats.get(chat.id)
+            assert is_same_state(content_hash(chat), content_hash(alone), is_listed=False)
 
 
 async def test_unknown_fields_are_kept():

@@ -226,7 +226,6 @@ def test_there_are_no_pages_to_size_or_to_begin_at():
     for request in (KODEY.list_sessions(), KODEY.list_messages("c")):
         assert KODEY.rows(request) == 0
         assert KODEY.smaller(request) is None
-        assert KODEY.from_offset(request, 10) is None
         assert KODEY.beginning(request, HALF_PAST_TEN) is None
 
 

@@ -130,12 +130,12 @@ async def assert_paged(api, box, limit):
     async with client_of(api, box) as client:
         sessions = client.list_sessions(**api.filters, **a_page_of(limit, client.dialect.list_sessions))
         first = await sessions
-        rest = await rows(sessions.resume(first.next))
+        rest = await rows(sessions.resume(first.token))
         assert raw([*first.items, *rest]) == raw(await rows(sessions)) == [each.session for each in told]
         most = longest(told)
         messages = client.list_messages(most.id, **a_page_of(limit, client.dialect.list_messages))
         first = await messages
-        rest = await rows(messages.resume(first.next))
+        rest = await rows(messages.resume(first.token))
         assert raw([*first.items, *rest]) == raw(await rows(messages)) == most.messages
         assert len({each.id for each in [*first.items, *rest]}) == len(most.messages)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +11,15 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import NotFound, RepeatedPage
 from navtalk_async.models import Page, Request
-from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, walk, whole
+from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, Recent, walk, whole
 
 FIRST = Request(path="/api/chat/sessions", params={"limit": "3"})
+
+
+@dataclass(frozen=True)
+class Row:
+    id: int
+    has_own_id: ClassVar[bool] = True
 
 
 def at(number):
@@ -19,11 +27,14 @@ def at(number):
 
 
 class Server:
-    """Pages of *rows*; what follows a page is *follows* of its number, else the next number."""
+    """Pages of rows with the ids of *pages*; what follows a page is *follows* of its number, else the next
+    number.
+    """
 
-    def __init__(self, pages, follows=None):
+    def __init__(self, pages, follows=None, kind=Row):
         self.pages = pages
         self.follows = {} if follows is None else follows
+        self.kind = kind
         self.asked = 0
 
     async def ask(self, request):
@@ -31,12 +42,18 @@ class Server:
         number = int(request.params.get("cursor", 0))
         following = number + 1 if number + 1 < len(self.pages) else None
         following = self.follows.get(number, following)
-        return Page(self.pages[number], None if following is None else at(following))
+        return Page(
+            [self.kind(each) for each in self.pages[number]], None if following is None else at(following)
+        )
 
 
-async def rows_of(pages):
+async def ids_of(pages):
     async with aclosing(pages) as walking:
-        return [row async for page in walking for row in page.items]
+        return [row.id async for page in walking for row in page.items]
+
+
+async def ids(listing):
+    return [row.id async for row in listing]
 
 
 async def test_a_server_that_gives_the_same_rows_from_every_place_is_left():
@@ -46,19 +63,25 @@ async def test_a_server_that_gives_the_same_rows_from_every_place_is_left():
     assert server.asked == SAME_PAGES_IN_A_ROW + 1
 
 
-# Up to nine empty pages between any two that have rows.
+# Up to nine empty pages between any two that have rows; no row comes twice.
 def cuts():
     gaps = st.integers(0, EMPTY_PAGES_IN_A_ROW - 1)
-    return st.lists(st.tuples(gaps, st.lists(st.integers(), min_size=1, max_size=5)), max_size=8).map(
-        lambda parts: [page for gap, rows in parts for page in [*([[]] * gap), rows]] or [[]]
-    )
+    return st.lists(st.tuples(gaps, st.integers(1, 5)), max_size=8).map(cut)
+
+
+def cut(parts):
+    pages, number = [], 0
+    for gap, count in parts:
+        pages += [*([[]] * gap), list(range(number, number + count))]
+        number += count
+    return pages or [[]]
 
 
 @given(cuts())
 @settings(deadline=None, max_examples=50)
 def test_a_list_cut_any_way_is_walked_completely_and_in_order(pages):
     async def walked():
-        return await rows_of(walk(Server(pages).ask, FIRST))
+        return await ids_of(walk(Server(pages).ask, FIRST))
 
     assert asyncio.run(walked()) == [row for page in pages for row in page]
 
@@ -67,14 +90,14 @@ def test_a_list_cut_any_way_is_walked_completely_and_in_order(pages):
 @settings(deadline=None, max_examples=50)
 def test_iterating_gives_the_items_of_the_pages(pages):
     async def walked():
-        return [row async for row in Listing(Server(pages).ask, FIRST)]
+        return await ids(Listing(Server(pages).ask, FIRST))
 
     assert asyncio.run(walked()) == [row for page in pages for row in page]
 
 
 @given(cuts(), st.data())
 @settings(deadline=None, max_examples=50)
-def test_the_next_of_any_page_gives_exactly_the_rest(pages, data):
+def test_the_token_of_any_page_gives_exactly_the_rest(pages, data):
     stop = data.draw(st.integers(0, len(pages) - 1))
 
     async def rests():
@@ -82,10 +105,11 @@ def test_the_next_of_any_page_gives_exactly_the_rest(pages, data):
         async with aclosing(listing.pages()) as walking:
             for _ in range(stop + 1):
                 page = await anext(walking)
+        assert (page.token is None) == (page.next is None)
         return (
-            await rows_of(listing.pages(page.next)),
-            await rows_of(listing.resume(page.next).pages()),
-            [row async for row in listing.resume(page.next)],
+            await ids_of(listing.pages(page.token)),
+            await ids_of(listing.resume(page.token).pages()),
+            await ids(listing.resume(page.token)),
         )
 
     rest = [row for page in pages[stop + 1 :] for row in page]
@@ -102,7 +126,7 @@ def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
         with pytest.raises(RepeatedPage, match="leads back"):
             async with aclosing(walk(server.ask, FIRST)) as pages:
                 async for page in pages:
-                    rows += page.items
+                    rows += [row.id for row in page.items]
         return rows
 
     rows = asyncio.run(walked())
@@ -113,10 +137,10 @@ def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
 
 @given(cuts())
 @settings(deadline=None, max_examples=50)
-def test_a_list_taken_whole_is_all_its_rows_and_leaves_its_pages_alone(pages):
+def test_a_list_taken_whole_is_all_its_rows(pages):
     server = Server([list(page) for page in pages])
-    assert asyncio.run(whole(server.ask, FIRST)) == [row for page in pages for row in page]
-    assert server.pages == pages
+    rows = asyncio.run(whole(server.ask, FIRST))
+    assert [row.id for row in rows] == [row for page in pages for row in page]
 
 
 @given(st.integers(0, 20), st.integers(1, 20))
@@ -130,57 +154,101 @@ def test_a_circle_is_found_also_by_who_takes_a_list_whole(head, length):
 async def test_a_list_that_gives_the_cursor_it_was_asked_with_ends_at_once():
     server = Server([[1], [2], [3]], follows={1: 1})
     with pytest.raises(RepeatedPage, match="leads back"):
-        await rows_of(walk(server.ask, FIRST))
+        await ids_of(walk(server.ask, FIRST))
     assert server.asked == 2
 
 
 async def test_a_list_of_empty_pages_with_new_cursors_ends():
     server = Server([[]] * 1000)
     with pytest.raises(RepeatedPage, match=f"{EMPTY_PAGES_IN_A_ROW} empty pages in a row"):
-        await rows_of(walk(server.ask, FIRST))
+        await ids_of(walk(server.ask, FIRST))
     assert server.asked == EMPTY_PAGES_IN_A_ROW
 
 
 async def test_an_empty_page_at_the_very_end_is_the_end_and_no_error():
     server = Server([[1], *[[]] * EMPTY_PAGES_IN_A_ROW])
-    assert await rows_of(walk(server.ask, FIRST)) == [1]
+    assert await ids_of(walk(server.ask, FIRST)) == [1]
 
 
 async def test_the_rows_before_a_circle_are_delivered():
     rows = []
     with pytest.raises(RepeatedPage):
-        async for row in Listing(Server([[1], [2], [3]], follows={2: 0}).ask, FIRST):
-            rows.append(row)
-    assert rows[:3] == [1, 2, 3]
+        async for row in Listing(Server([[1], [2], [3]], follows={2: 1}).ask, FIRST):
+            rows.append(row.id)
+    assert rows == [1, 2, 3]
+
+
+# A row that comes twice -----------------------------------------------------------------------------------
+
+
+TWICE = [[1, 2, 2], [3, 1], [4]]
+
+
+async def test_a_row_that_a_cursor_list_gives_twice_comes_once():
+    listing = Listing(Server(TWICE).ask, FIRST)
+    assert await ids(listing) == [1, 2, 3, 4]
+    assert await ids_of(listing.pages()) == [1, 2, 3, 4]
+    assert [row.id for row in await whole(Server(TWICE).ask, FIRST)] == [1, 2, 3, 4]
+
+
+async def test_where_ids_may_be_shared_rows_of_one_id_are_different_rows():
+    class Shared(Row):
+        has_own_id = False
+
+    listing = Listing(Server(TWICE, kind=Shared).ask, FIRST)
+    assert await ids(listing) == [1, 2, 2, 3, 1, 4]
+    assert [row.id for row in await whole(Server(TWICE, kind=Shared).ask, FIRST)] == [1, 2, 2, 3, 1, 4]
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 20), max_size=60))
+@settings(deadline=None, max_examples=60)
+def test_at_least_the_latest_rows_are_remembered_and_never_more_than_twice_as_many(most, numbers):
+    recent, every = Recent(most), Recent(None)
+    given_rows = []
+    for number in numbers:
+        latest = list(dict.fromkeys(reversed(given_rows)))[:most]
+        new = recent.new([Row(number)])
+        if number in latest:
+            assert not new
+        given_rows += [row.id for row in new]
+    assert len(recent._ids) + len(recent._older) <= 2 * most
+    once = [row.id for number in numbers for row in every.new([Row(number)])]
+    assert once == list(dict.fromkeys(numbers))
+
+
+# A listing ------------------------------------------------------------------------------------------------
 
 
 async def test_a_listing_asks_nothing_before_it_is_used():
-    server = Server([[1]])
-    Listing(server.ask, FIRST).pages()
-    Listing(server.ask, FIRST).resume(FIRST)
-    assert server.asked == 0
+    server = Server([[1], [2]])
+    listing = Listing(server.ask, FIRST)
+    listing.pages()
+    listing.resume((await listing).token)
+    assert server.asked == 1
 
 
 async def test_a_listing_can_be_walked_again():
     listing = Listing(Server([[1], [2]]).ask, FIRST)
-    assert [row async for row in listing] == [row async for row in listing] == [1, 2]
+    assert await ids(listing) == await ids(listing) == [1, 2]
 
 
 async def test_two_may_walk_the_same_listing_at_once():
     listing = Listing(Server([[1], [2], [3]]).ask, FIRST)
-    assert await asyncio.gather(rows_of(listing.pages()), rows_of(listing.pages())) == [[1, 2, 3]] * 2
+    assert await asyncio.gather(ids_of(listing.pages()), ids_of(listing.pages())) == [[1, 2, 3]] * 2
 
 
 async def test_awaiting_a_listing_gives_its_first_page_alone():
     server = Server([[1], [2]])
-    listing = Listing(server.ask, FIRST)
-    assert await listing == Page([1], at(1))
+    page = await Listing(server.ask, FIRST)
+    assert (page.items, page.next) == ([Row(1)], at(1))
     assert server.asked == 1
 
 
 async def test_awaiting_a_listing_twice_asks_twice():
-    listing = Listing(Server([[1], [2]]).ask, FIRST)
+    server = Server([[1], [2]])
+    listing = Listing(server.ask, FIRST)
     assert await listing == await listing
+    assert server.asked == 2
 
 
 async def test_a_page_that_failed_can_be_asked_for_again_with_the_page_before_it():
@@ -194,12 +262,23 @@ async def test_a_page_that_failed_can_be_asked_for_again_with_the_page_before_it
             raise NotFound("Gone.")
         return await server.ask(request)
 
-    listing, rows, reached = Listing(moody, FIRST), [], FIRST
+    listing, rows, token = Listing(moody, FIRST), [], None
     with pytest.raises(NotFound):
         async for page in listing.pages():
-            rows += page.items
-            reached = page.next
-    assert rows + await rows_of(listing.pages(reached)) == [1, 2, 3]
+            rows += [row.id for row in page.items]
+            token = page.token
+    assert rows + await ids_of(listing.pages(token)) == [1, 2, 3]
+
+
+async def test_behind_the_last_page_there_is_nothing():
+    server = Server([[1]])
+    listing = Listing(server.ask, FIRST)
+    last = await listing
+    assert last.token is None
+    assert await ids(listing.resume(None)) == []
+    assert await ids_of(listing.pages(None)) == []
+    assert (await listing.resume(None)).items == []
+    assert server.asked == 1
 
 
 async def test_a_listing_shows_what_it_asks_for():

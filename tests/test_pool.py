@@ -2,10 +2,18 @@
 
 import asyncio
 import gc
+import json
 
 import pytest
 
-from navtalk_async import NavTalkClient, Retry, SessionPool, SessionStatus
+from navtalk_async import (
+    KodeyClient,
+    LlamaCloudClient,
+    NavTalkClient,
+    Retry,
+    SessionPool,
+    SessionStatus,
+)
 from navtalk_async.errors import ClientClosed, ServerError
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
@@ -190,3 +198,38 @@ async def test_an_unknown_answer_to_errors_is_refused():
     async with Sandbox(sessions=1) as box, client_of(box) as nt:
         with pytest.raises(ValueError, match="on_error"):
             SessionPool(nt).transcripts(on_error="ignore")
+
+
+# A session that a list gives twice ------------------------------------------------------------------------
+
+
+SESSION = {"id": "a", "startTime": "2025-11-12 18:20:38", "endTime": None, "status": 1, "videoUrl": None}
+TWICE = {
+    NavTalkClient: {"data": {"data": [SESSION, SESSION, SESSION | {"id": "b"}], "nextCursor": None}},
+    KodeyClient: {"chats": [{"id": "a"}, {"id": "b"}, {"id": "a"}]},
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+@pytest.mark.parametrize("order", ["done", "listed"])
+@pytest.mark.parametrize("listing", ["auto", "serial"])
+async def test_a_session_that_an_answer_has_twice_is_given_once(scripted, kind, order, listing):
+    async with scripted(json.dumps(TWICE[kind]).encode()) as box, kind("k", base_url=box.url) as client:
+        async with SessionPool(client, listing=listing).sessions(order=order) as sessions:
+            assert [session.id async for session in sessions] == ["a", "b"]
+
+
+@pytest.mark.parametrize("order", ["done", "listed"])
+async def test_a_session_that_moves_to_the_end_of_the_list_meanwhile_is_given_once(order):
+    answers = Answers(llamacloud_order="oldest")
+    async with Sandbox(World(60, messages=1), answers=answers) as box:
+        async with (
+            LlamaCloudClient("k", base_url=box.llamacloud_url) as llama,
+            SessionPool(llama).sessions(order=order, limit=10) as sessions,
+        ):
+            got = []
+            async for session in sessions:
+                if not got:
+                    box.world.add_message(session.id, created_at="2030-01-01 00:00:00")
+                got.append(session.id)
+    assert sorted(got) == sorted(session["id"] for session in box.world.sessions)

@@ -223,13 +223,13 @@ async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -
     async def ask(session_id: str) -> Sampled | None:
         requests = messages = empty = 0
         first = dialect.list_messages(session_id, **scope.of_messages)
-        pages = walk(client.page_of_messages, first)
+        pages = walk(client.page_of_messages, first, client.moved)
         try:
             async with aclosing(pages):
                 async for page in pages:
                     requests += 1
                     messages += len(page.items)
-                    empty += not page.items and requests > 1
+                    empty += not page.items and requests > 1 and page.offset_param is None
         except NotFound:
             return None  # It vanished since it was listed.
         except NavTalkError as error:

@@ -11,7 +11,7 @@ import msgspec
 from navtalk_async.cli.connection import ProgressMode
 from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
 from navtalk_async.cli.talk import Talk
-from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, Observer, Stats, Waiting
+from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, ListMoved, Observer, Stats, Waiting
 from navtalk_async.sync import Progress
 
 __all__ = ["Watch", "again_and_again", "counting", "reporting", "waits_told"]
@@ -33,6 +33,8 @@ class Watch:
         self.stats: Callable[[], Stats] = Stats
         self.doubt: str | None = None
         """Why the listing is walked page by page, if the server makes that necessary."""
+        self.moved: str | None = None
+        """The first list that moved while it was walked, or whose total was wrong, and how."""
         self._trouble = Trouble()
         self._pace = Pace()
         self._began = monotonic()
@@ -42,6 +44,8 @@ class Watch:
         self._trouble.heard(event, monotonic())
         if isinstance(event, ListedPlainly):
             self.doubt = event.reason
+        elif isinstance(event, ListMoved):
+            self.moved = self.moved or moved_sentence(event)
         log(event)
 
     def look(self) -> Glance:
@@ -129,13 +133,22 @@ async def counting(
 
 def waits_told(talk: Talk, mode: ProgressMode) -> Observer:
     """An observer that says why a short command takes long."""
+    moved: list[ListMoved] = []
 
     def heard(event: Event) -> None:
         log(event)
+        if isinstance(event, ListMoved) and not moved:
+            moved.append(event)
+            talk.say(moved_sentence(event))
         if isinstance(event, Waiting) and event.seconds >= WORTH_TELLING_SECONDS and mode != "none":
             talk.say(f"waiting {event.seconds:.0f} s: {event.reason}")
 
     return heard
+
+
+def moved_sentence(event: ListMoved) -> str:
+    """What happened to a list, in a sentence."""
+    return f"About the list {event.path}: {event.reason}."
 
 
 def log(event: Event) -> None:
@@ -149,5 +162,7 @@ def log(event: Event) -> None:
             logger.info("waiting %.1f s: %s", event.seconds, event.reason)
         case ListedPlainly():
             logger.info("listing page by page, because %s", event.reason)
+        case ListMoved():
+            logger.info("%s: %s", event.path, event.reason)
         case Answered():
             pass

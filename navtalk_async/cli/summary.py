@@ -36,16 +36,31 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     refuted: bool
     doubt: str | None
     """Why the listing was walked page by page, if the server made that necessary."""
+    moved: str | None
+    """The first list that moved while it was read, or whose total was wrong, and how."""
     requests: int
     retries: int
     seconds: float
 
     @classmethod
-    def of(cls, progress: Progress, stats: Stats, seconds: float, *, doubt: str | None = None) -> "Run":
+    def of(
+        cls,
+        progress: Progress,
+        stats: Stats,
+        seconds: float,
+        *,
+        doubt: str | None = None,
+        moved: str | None = None,
+    ) -> "Run":
         """The run that has come to *progress*."""
         told = {name: getattr(progress, name) for name in cls.__struct_fields__ if hasattr(progress, name)}
         return cls(
-            **told, doubt=doubt, requests=stats.requests, retries=stats.retries, seconds=round(seconds, 3)
+            **told,
+            doubt=doubt,
+            moved=moved,
+            requests=stats.requests,
+            retries=stats.retries,
+            seconds=round(seconds, 3),
         )
 
 
@@ -119,6 +134,8 @@ def sentences(summary: Summary) -> list[str]:
     )
     if run.doubt:
         told.append(f"Sessions were listed page by page, because {run.doubt}.")
+    if run.moved:
+        told.append(run.moved)
     return told + short_page_sentences(run, kept) + failed_sentences(kept.failed)
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import BodyTooLarge
-from navtalk_async.models import Message, Page, Request, Response, Session
-from navtalk_async.observe import Event, Observer, Stats
+from navtalk_async.models import Message, Page, Record, Request, Response, Session
+from navtalk_async.observe import Event, ListMoved, Observer, Stats
 from navtalk_async.paging import Listing
 from navtalk_async.wire.address import checked_key
 from navtalk_async.wire.engine import Engine
@@ -24,6 +24,7 @@ from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Wire
 __all__ = ["Client", "Options"]
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 UNSET = msgspec.UNSET
 
@@ -123,11 +124,13 @@ class Client:
         self.page_of_messages = self._paging(self.dialect.read_messages)
         self._name_resources()
 
-    def _paging(self, read: Read[Page[T]]) -> Callable[[Request], Awaitable[Page[T]]]:
+    def _paging(self, read: Read[Page[R]]) -> Callable[[Request], Awaitable[Page[R]]]:
         wire, patience, dialect = self._wire, self._patience, self.dialect
 
         # Every page of every list comes this way: what would be calls of methods is said here once.
-        async def page(request: Request) -> Page[T]:
+        async def page(request: Request) -> Page[R]:
+            if not request.repeatable:
+                raise ValueError(f"A page is asked for by GET, and not by {request.method}.")
             try:
                 return await wire.ask(request, read, patience)
             except BodyTooLarge:
@@ -221,7 +224,7 @@ class Client:
             ValueError: the API has no such filter, needs another one, or it cannot be right; before anything
                 is sent.
         """
-        return Listing(self.page_of_sessions, filtered(self.dialect, filters))
+        return self.listing(self.page_of_sessions, filtered(self.dialect, filters))
 
     def list_messages(self, session_id: str | UUID, **filters: Any) -> Listing[Message]:
         """The messages of a session, in the API's order; *filters* as for `list_sessions`.
@@ -230,7 +233,11 @@ class Client:
             ValueError: *session_id* cannot be one, or as for `list_sessions`.
         """
         checked = self.dialect.checked_id(session_id)
-        return Listing(self.page_of_messages, messages_filtered(self.dialect, checked, filters))
+        return self.listing(self.page_of_messages, messages_filtered(self.dialect, checked, filters))
+
+    def listing(self, ask: Callable[[Request], Awaitable[Page[R]]], request: Request) -> Listing[R]:
+        """The list whose first page *request* asks for."""
+        return Listing(ask, request, tokens=self.dialect.page_tokens, on_move=self.moved)
 
     async def get_session(self, session_id: str | UUID) -> Session:
         """One session, as the list of sessions has it.
@@ -261,6 +268,10 @@ class Client:
     def announce(self, event: Event) -> None:
         """Tell whoever watches, by `on_event` or in the log, that *event* happened."""
         self._wire.announce(event)
+
+    def moved(self, path: str, reason: str) -> None:
+        """Announce that the list at *path* moved while it was walked, or that its total was wrong."""
+        self.announce(ListMoved(path, reason))
 
 
 def _given_key(key: Key | None, variable: str) -> Key:

@@ -77,7 +77,7 @@ class Sessions:
         request = self._client.dialect.list_sessions(
             start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
         )
-        return Listing(self._client.page_of_sessions, request)
+        return self._client.listing(self._client.page_of_sessions, request)
 
     async def get(self, session_id: str | UUID) -> Session:
         """One session (`GET /api/chat/sessions/{sessionId}`).
@@ -126,4 +126,4 @@ class Messages:
             limit=limit,
             cursor=cursor,
         )
-        return Listing(self._client.page_of_messages, request)
+        return self._client.listing(self._client.page_of_messages, request)

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from navtalk_async.dialects.rows import as_record
 from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session
+from navtalk_async.page_tokens import POSITION, SIZE, PageTokens
 
 __all__ = ["Dialect", "filtered", "least", "messages_filtered"]
 
-OF_A_PAGE = frozenset({"limit", "cursor", "offset", "order", "page_token"})
+OF_A_PAGE = POSITION | SIZE | {"order"}
 """What says how a list is given, and not what is in it."""
 
 
@@ -42,6 +43,10 @@ class Dialect(ABC):
     """Filters of the list of sessions on what changes in the life of a session: a sync lists without them."""
     record_kinds: ClassVar[tuple[type[Session], type[Message]]]
     """The structs that its sessions and messages are read into."""
+    position_params: ClassVar[frozenset[str]] = POSITION
+    """The parameters of a request that say where a page begins: all that a page token may set."""
+    size_params: ClassVar[frozenset[str]] = SIZE
+    """The parameters of a request that say how many rows a page has."""
 
     @abstractmethod
     def root(self, base_url: str) -> str:
@@ -85,12 +90,6 @@ class Dialect(ABC):
         """
         return None
 
-    def from_offset(self, request: Request, offset: int) -> Request | None:
-        """The question for the page of a list of sessions that begins behind its first *offset* rows; None
-        where the API cannot be asked that.
-        """
-        return None
-
     def rows(self, request: Request) -> int:
         """The most rows that the answer to *request*, a page of a list, may have; 0 where nobody knows."""
         return 0
@@ -98,6 +97,11 @@ class Dialect(ABC):
     def smaller(self, request: Request) -> Request | None:
         """The same question for a page of half as many rows; None where there is no smaller one."""
         return None
+
+    @property
+    def page_tokens(self) -> PageTokens:
+        """What writes and reads the page tokens of its lists."""
+        return PageTokens(self.api, self.position_params, self.size_params)
 
     def session_of(self, raw: bytes) -> Session:
         """The session that the API's object *raw* is.

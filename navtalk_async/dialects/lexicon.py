@@ -1,5 +1,6 @@
 """How the chats API of Lexicon Labs speaks (source: its reference, "Get Chat Messages" and its siblings)."""
 
+import re
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,6 @@ from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.refusals import accepted, refused
 from navtalk_async.dialects.rows import as_record
-from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -23,6 +23,7 @@ from navtalk_async.models import (
     SessionStatus,
     moment_of,
 )
+from navtalk_async.offsets import goes_on
 
 __all__ = ["CHATS_A_PAGE", "Lexicon", "LexiconChat", "LexiconDeletion", "LexiconMessage"]
 
@@ -34,6 +35,10 @@ CHATS_A_PAGE = 50
 is not documented."""
 
 ORDERS = ("asc", "desc")
+
+WHOLE_NUMBER = re.compile("[0-9]{1,18}").fullmatch
+
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
@@ -122,10 +127,10 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct):
-    """What a page says of itself. What is no number, or not true or false, says nothing."""
+    """What a page says of itself, in any type; its `offset` is not looked at, some servers echo nought."""
 
     total: Any = None
-    offset: Any = None
+    limit: Any = None
     has_more: Any = None
 
 
@@ -177,9 +182,6 @@ class Lexicon(Dialect):
             params=paged(page_size(limit, most=ROWS_A_PAGE, usual=CHATS_A_PAGE), offset, order),
         )
 
-    def from_offset(self, request: Request, offset: int) -> Request | None:
-        return request.having(offset=str(offset))
-
     def get_session(self, session_id: str) -> Request:
         return Request(path=f"/api/v1/chats/{as_part_of_a_path(session_id)}")
 
@@ -228,7 +230,7 @@ class Lexicon(Dialect):
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         answer = accepted(response, Chats, refused)
         rows = [as_record(LexiconChat, row) for row in answer.chats]
-        return page_of(rows, request, answer, self.smaller(request))
+        return page_of(rows, request, answer)
 
     def read_session(self, request: Request, response: Response) -> LexiconChat:
         return as_record(LexiconChat, accepted(response, msgspec.Raw, refused))
@@ -236,7 +238,7 @@ class Lexicon(Dialect):
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         answer = accepted(response, Said, refused)
         rows = [as_record(LexiconMessage, row) for row in answer.messages]
-        return page_of(rows, request, answer, self.smaller(request))
+        return page_of(rows, request, answer)
 
     def read_deletion(self, request: Request, response: Response) -> LexiconDeletion:
         """What is said of a chat that was deleted."""
@@ -261,39 +263,31 @@ def paged(limit: str, offset: int | None, order: str | None) -> dict[str, str]:
     return {"limit": limit, "offset": str(offset), "order": order}
 
 
-def page_of(rows: list[Any], request: Request, told: Told, smaller: Request | None) -> Page[Any]:
+def page_of(rows: list[Any], request: Request, told: Told) -> Page[Any]:
     """The page of *rows* that answers *request*.
 
-    The next one begins behind the rows that came, however many were asked for. It is asked for if it is
-    promised, by `has_more` or by `total`: where those contradict each other, as in the reference's own
-    sample, one question too many costs less than rows that are lost. Where nothing came though more is
-    promised, and `total` does not deny it, the same is asked for once more as a *smaller* page, and so on: a
-    server that failed for a moment has them then.
-
-    Raises:
-        RepeatedPage: the rows are those of another place; or none came even in the smallest page, and both
-            still promise more.
+    The next one begins behind the rows that came, however many were asked for.
     """
-    asked, total = int(request.params["offset"]), number(told.total)
-    reached = asked + len(rows)
-    if not rows:
-        is_promised = told.has_more is True and (total is None or total > asked)
-        if is_promised and smaller is None and total is not None:
-            raise RepeatedPage(f"{request.path} gives no rows from {asked} on, and promises {total}.")
-        return Page([], smaller if is_promised else None, total)
-    if number(told.offset) not in (asked, None):
-        raise RepeatedPage(f"{request.path} was asked for rows from {asked} on, and gave {told.offset}'s.")
-    going_on = request.having(offset=str(reached)) if promised(told.has_more, total, reached) else None
-    return Page(rows, going_on, total)
-
-
-def promised(has_more: object, total: int | None, reached: int) -> bool:
-    """Whether there are rows behind the first *reached* ones; what says nothing at all denies nothing."""
-    if total is None and not isinstance(has_more, bool):
-        return True
-    return has_more is True or (total is not None and reached < total)
+    at, limit = int(request.params["offset"]), int(request.params["limit"])
+    full, total, has_more = min(limit, number(told.limit) or limit), number(told.total), truth(told.has_more)
+    going_on = goes_on(len(rows), at + len(rows), full=full, has_more=has_more, total=total)
+    reached = at + len(rows) if rows and going_on else None
+    if not rows and has_more and total is not None and at + full < total:
+        # Rows that are counted and not given may fill a page.
+        reached = at + full
+    following = None if reached is None else request.having(offset=str(reached))
+    return Page(rows, following, total, offset_param="offset", full=full, has_more=has_more)
 
 
 def number(value: object) -> int | None:
-    """*value*, if it counts something."""
+    """*value*, a number or its digits, if it counts something."""
+    if isinstance(value, str) and WHOLE_NUMBER(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def truth(value: object) -> bool | None:
+    """*value*, a truth value in any of the usual spellings; None where it is none."""
+    return TRUTH.get(str(value).lower())

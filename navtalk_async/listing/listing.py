@@ -9,6 +9,7 @@ from navtalk_async.fanout import Bell
 from navtalk_async.listing.plan import FIRST_WASTE, Ask, Plan
 from navtalk_async.listing.stretch import Axis
 from navtalk_async.models import Page, Place, Record, Request
+from navtalk_async.observe import Event, ListedPlainly, ListMoved
 
 __all__ = ["WideListing"]
 
@@ -33,7 +34,8 @@ class WideListing(Generic[T]):
             when they come. Default: whether more time went into waiting for rows than into using them.
         waste: how many requests may come to nothing before anything is known of the list.
         places: where an earlier walk of the same list had come to.
-        on_doubt: called with the reason when the server makes it necessary to walk in the plain way.
+        announce: called with a `ListedPlainly` when the server makes it necessary to walk in the plain way,
+            and with a `ListMoved` when a list that is paged by offset moved meanwhile.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class WideListing(Generic[T]):
         is_awaited: Callable[[], bool] | None = None,
         waste: int = FIRST_WASTE,
         places: Iterable[Place] = (),
-        on_doubt: Callable[[str], None] | None = None,
+        announce: Callable[[Event], None] | None = None,
     ) -> None:
         self._ask = ask
         self._plan: Plan[T] = Plan(
@@ -56,7 +58,7 @@ class WideListing(Generic[T]):
         )
         self._most = walkers
         self._is_awaited = is_awaited or self._waits_most
-        self._on_doubt = on_doubt
+        self._announce = announce
         self._walkers: set[asyncio.Task[None]] = set()
         self._has_given = self._came_late = False
         self._waiting_seconds = self._using_seconds = 0.0
@@ -155,5 +157,12 @@ class WideListing(Generic[T]):
             return
         trusted = self._plan.doubt is None
         self._plan.answered(ask, page)
-        if trusted and self._plan.doubt is not None and self._on_doubt is not None:
-            self._on_doubt(self._plan.doubt)
+        if self._announce is None:
+            return
+        if trusted and self._plan.doubt is not None:
+            self._announce(ListedPlainly(self._plan.doubt))
+        ask.stretch.trail.tell(self._moved)
+
+    def _moved(self, path: str, reason: str) -> None:
+        if self._announce is not None:
+            self._announce(ListMoved(path, reason))

@@ -20,6 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from navtalk_async.listing.stretch import Axis, Head, Part, Seen, Stretch
 from navtalk_async.models import Page, Place, Record, Request
+from navtalk_async.paging import Recent
 
 __all__ = ["FIRST_WASTE", "Ask", "Plan"]
 
@@ -108,6 +109,8 @@ class Plan(Generic[T]):
         self._given_up_to = -math.inf
         self._skip: frozenset[int] = frozenset()
         self._order_kept_by: Axis[T] | None = None
+        # In order of time a row comes again soon, if at all; in any other order, anywhere.
+        self._recent = Recent() if axis is not None else Recent(None)
 
     def __repr__(self) -> str:
         return f"<Plan [{len(self._stretches)} stretches, {self._requests} requests, {self._rows} rows]>"
@@ -181,7 +184,7 @@ class Plan(Generic[T]):
         if (positions := self._positions(stretch, page)) is not None:
             self._received(stretch, ask.request, page, positions)
         elif stretch in self._stretches:
-            self._keep(stretch, page.items, stretch.trail.after(page))
+            self._keep(stretch, *stretch.trail.take(page))
 
     def _is_back(self, stretch: Stretch[T]) -> None:
         stretch.asked = False
@@ -349,7 +352,7 @@ class Plan(Generic[T]):
             self._forget()
         if self._axis is not None:
             self._given.extend([hash(row.id) for row in rows])
-        return rows
+        return self._recent.new(rows)
 
     def _first_that_came(self) -> Stretch[T] | None:
         return self._came.popleft() if self._came else None

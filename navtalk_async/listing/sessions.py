@@ -1,30 +1,16 @@
 """The list of sessions of any API, walked as wide as that one allows."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
-from functools import partial
-from typing import Protocol
 
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.listing.by_time import ByTime
-from navtalk_async.listing.by_total import OffsetListing
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.models import Page, Place, Request, Session
+from navtalk_async.observe import Event
 
-__all__ = ["Listed", "listing_of"]
-
-
-class Listed(Protocol):
-    """A list that is walked."""
-
-    def pages(self) -> AsyncGenerator[list[Session], None]:
-        """The rows of one page after the other; a page may have none."""
-        ...
-
-    def places(self) -> list[Place]:
-        """Where to go on with what was not given so far; none when all was."""
-        ...
+__all__ = ["listing_of"]
 
 
 def listing_of(
@@ -39,8 +25,8 @@ def listing_of(
     is_awaited: Callable[[], bool] | None = None,
     waste: int = FIRST_WASTE,
     places: Sequence[Place] = (),
-    on_doubt: Callable[[str], None] | None = None,
-) -> Listed:
+    announce: Callable[[Event], None] | None = None,
+) -> WideListing[Session]:
     """The sessions that *request* asks for.
 
     Arguments:
@@ -50,15 +36,6 @@ def listing_of(
         cut: whether the list may be walked from several places.
         others: see `WideListing`.
     """
-    if dialect.from_offset(request, 0) is not None:
-        return OffsetListing(
-            ask,
-            request,
-            asked_from=partial(dialect.from_offset, request),
-            walkers=walkers if cut else 1,
-            listed=listed,
-            on_doubt=on_doubt,
-        )
     return WideListing(
         ask,
         request,
@@ -69,5 +46,5 @@ def listing_of(
         is_awaited=is_awaited,
         waste=waste,
         places=places,
-        on_doubt=on_doubt,
+        announce=announce,
     )

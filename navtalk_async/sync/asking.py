@@ -7,6 +7,7 @@ from typing import NamedTuple
 from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect, least
 from navtalk_async.models import Message, Page, Request, Session
+from navtalk_async.paging import OnMove
 from navtalk_async.pool import Width
 from navtalk_async.sync.scope import Scope
 
@@ -26,6 +27,8 @@ class Asking(NamedTuple):
     """How many requests at once."""
     scope: Scope
     """What is asked for."""
+    on_move: OnMove
+    """Told of a list that moved while it was walked."""
     least: Request | None
     """A question that costs the server little, and that it answers if it answers any; None where the scope
     gives none.
@@ -48,6 +51,7 @@ class Asking(NamedTuple):
             client.now,
             width,
             scope,
+            client.moved,
             least_of(dialect, scope.listed(dialect, client.now())),
         )
 

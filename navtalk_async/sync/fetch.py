@@ -163,9 +163,11 @@ class Fetching:
 
     async def _rows(self, request: Request, *, audited: bool) -> Rows[Message]:
         if self._audit is None or not audited:
-            return Rows(await whole(self._ask.list_messages, request))
+            return Rows(await whole(self._ask.list_messages, request, self._ask.on_move))
         known = self._audit.refuted
-        rows = await self._audit.whole(self._ask.list_messages, request, full=self._dialect.rows)
+        rows = await self._audit.whole(
+            self._ask.list_messages, request, full=self._dialect.rows, on_move=self._ask.on_move
+        )
         if self._audit.refuted and not known:
             # For the next run, should this one not come to follow what it left alone.
             await self._store.refute(self._project)

@@ -20,7 +20,6 @@ import msgspec
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.models import moment_of
-from navtalk_async.observe import ListedPlainly
 from navtalk_async.pool import Width
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
 from navtalk_async.store.commits import GroupCommit
@@ -178,7 +177,7 @@ async def run_round(
         progress=progress,
         walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
-        on_doubt=lambda reason: client.announce(ListedPlainly(reason)),
+        announce=client.announce,
     )
     async with commits:
         await fetching.all(listed.wanted(), listed.look)

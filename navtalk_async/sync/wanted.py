@@ -10,6 +10,7 @@ from navtalk_async.listing.by_time import moment_at
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.listing.sessions import listing_of
 from navtalk_async.models import Place, Request, Session, as_utc, moment_of
+from navtalk_async.observe import Event
 from navtalk_async.store.judging import Clock, Journalled, Wanted, instant
 from navtalk_async.store.rows import iso
 from navtalk_async.store.store import Round, Standing, Store
@@ -45,7 +46,7 @@ class Listed:
     Arguments:
         walkers: the most pages of the listing at once.
         is_awaited: whether there is nothing else to fetch meanwhile.
-        on_doubt: see `WideListing`.
+        announce: called when the listing is not as it should be.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Listed:
         progress: Progress,
         walkers: int,
         is_awaited: Callable[[], bool],
-        on_doubt: Callable[[str], None],
+        announce: Callable[[Event], None],
     ) -> None:
         self._ask = asking
         self._dialect = asking.dialect
@@ -72,7 +73,7 @@ class Listed:
         self._progress = progress
         self._walkers = walkers
         self._is_awaited = is_awaited
-        self._on_doubt = on_doubt
+        self._announce = announce
         least = asking.least
         self._by_time = least is not None and self._dialect.beginning(least, asking.now()) is not None
         """Whether what is new can be listed alone, and a listing gone on with."""
@@ -196,7 +197,7 @@ class Listed:
             is_awaited=self._is_awaited,
             waste=LATER_WASTE if self._is_later_round and not self.round.is_whole else FIRST_WASTE,
             places=[each for each in self._standing.places if self._by_time and each.next.continues(request)],
-            on_doubt=self._on_doubt,
+            announce=self._announce,
         )
         async with aclosing(listing.pages()) as pages:
             async for page in pages:

@@ -100,7 +100,7 @@ async def ask_again(
         session_id = kept.session.id
         try:
             session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-            messages = await whole(list_messages, dialect.list_messages(session_id, **filters))
+            messages = await whole(list_messages, dialect.list_messages(session_id, **filters), client.moved)
         except NotFound:
             return Asked(kept, ["gone: the API no longer has it"], is_gone=True)
         except NavTalkError as error:

@@ -1,0 +1,244 @@
+"""The walk of a list that is paged by offset and may move meanwhile: judgement only.
+
+Offsets shift when rows come and go before them. So each page begins with the last row of the page before it:
+rows that stay in the list keep their order, and where a page begins with a row that has come before, none
+between was skipped. Where it does not, rows before it are gone, and the walk steps back until a page does.
+Where it begins with an earlier row, the last one must come again before any new one: else rows were moved to
+the end, and the list is walked again from its begin.
+
+Two things are not found: what a deletion moves past pages of a single row, which cannot overlap; and what
+stands where rows were that moved to the end together with the last row that had come.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from navtalk_async.errors import RepeatedPage
+from navtalk_async.models import Message, Page, Record, Request
+
+__all__ = ["OffsetWalk", "goes_on"]
+
+T = TypeVar("T", bound=Record)
+
+TRIES = 2
+"""How often a page is asked for again that came without rows, and promises more; once, behind rows."""
+
+LOOKS = 3
+"""How many pages without rows are passed over where more is promised: rows that a server counts and does not
+give may fill pages."""
+
+ALIKE = 2
+"""How many full pages may begin with the same row where no more is promised: rows may be added."""
+
+MOST_ALIKE = 10
+"""And where more is promised."""
+
+AGAIN = 2
+"""How often a list is walked again from its begin."""
+
+PATIENCE = 20
+"""How many pages without a new row may come in a row, beside as many as there were with new ones."""
+
+
+def goes_on(rows: int, reached: int, *, full: int, has_more: bool | None, total: int | None) -> bool:
+    """Whether a list may go on behind a page of so many *rows*, the last of which is the *reached*-th.
+
+    A full page may always be followed by another, whatever the server says. Neither of its two promises
+    outweighs the other: the reference's own sample has them contradict each other.
+    """
+    total = _believable(total, reached)
+    says_nothing = has_more is None and total is None
+    return says_nothing or rows >= full or _promises(reached, total, has_more=has_more)
+
+
+def _believable(total: int | None, reached: int) -> int | None:
+    """*total*; None where it counts something else, the rows of a page, say."""
+    return None if total is not None and total < reached else total
+
+
+def _promises(reached: int, total: int | None, *, has_more: bool | None) -> bool:
+    return has_more is True or (total is not None and reached < total)
+
+
+class OffsetWalk(Generic[T]):
+    """Which page of such a list to ask for next, and which rows of a page are new.
+
+    Arguments:
+        request: the question for the first page.
+        param: the parameter that counts the rows before a page.
+    """
+
+    def __init__(self, request: Request, param: str) -> None:
+        self._request = request
+        self._param = param
+        self._start = self._at = int(request.params.get(param) or 0)
+        self._seen: set[int] = set()
+        self._given = 0
+        self._first: int | None = None
+        self._last: int | None = None
+        self._sought: int | None = None
+        """The row that must come again before a new one may, where a page began with an earlier one."""
+        self._keeps_still = True
+        """Whether each page began with the last row of the one before."""
+        self._overlaps = False
+        """Whether the page asked for should begin with a row that came before."""
+        self._size = self._largest = 0
+        self._pages = 0
+        """How many pages had new rows."""
+        self._stale = self._alike = self._tries = self._looks = 0
+        """How many pages in a row had no new rows; began with the same row; were asked for again; were passed
+        over."""
+        self._back = self._again = 0
+        self._moved = False
+        self.note: str | None = None
+        """What was wrong with the list, when its walk has ended; None for a good one."""
+
+    def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
+        """The rows of *page* that are new, and what to ask next; None at the end.
+
+        Raises:
+            RepeatedPage: the same rows come again and again.
+        """
+        if page.next is not None:
+            # It asks for fewer rows where a page was too large.
+            self._request = page.next
+        keys = [_key(row) for row in page.items]
+        self._size = len(keys) or self._size
+        self._largest = max(self._largest, len(keys))
+        if self._overlaps and self._at > self._start:
+            if not keys or keys[0] not in self._seen:
+                return [], self._step_back()
+            if keys[0] != self._last and self._sought is None and self._again < AGAIN:
+                self._sought = self._last
+        if self._sought in keys:
+            self._sought = None
+        rows = self._unseen(page.items, keys)
+        if self._sought is not None and rows:
+            self._seen.difference_update(map(_key, rows))
+            return [], self._walk_again()
+        self._given += len(rows)
+        self._alike = self._alike + 1 if keys and keys[0] == self._first else 0
+        self._back = 0
+        at = self._after(page, keys, rows)
+        if at is None and self._sought is not None:
+            return rows, self._walk_again()
+        if at is None:
+            self.note = self._what_is_wrong(page)
+        return rows, None if at is None else self._ask(at)
+
+    @property
+    def reached(self) -> Request:
+        """The plain question for the rows behind those that came."""
+        return self._request.having(**{self._param: str(self._at + self._overlaps)})
+
+    @property
+    def _came(self) -> int:
+        """How many rows of the list came."""
+        return self._start + self._given
+
+    def _unseen(self, rows: Sequence[T], keys: Sequence[int]) -> list[T]:
+        may_share_ids = bool(rows) and not rows[0].has_own_id
+        as_expected = keys[:1] == [self._last] if self._overlaps else not self._seen
+        self._keeps_still = self._keeps_still and as_expected
+        if may_share_ids and self._overlaps and self._keeps_still:
+            # All behind the row that it shares with the page before is new, whatever its ids.
+            new = [*rows[1:]]
+        else:
+            came: set[int] = set()
+            new = []
+            for key, row in zip(keys, rows, strict=True):
+                if key not in self._seen and (may_share_ids or key not in came):
+                    new.append(row)
+                    came.add(key)
+        self._seen.update(keys)
+        return new
+
+    def _after(self, page: Page[T], keys: Sequence[int], new: Sequence[T]) -> int | None:
+        """The offset to go on from behind *page*; None at the end."""
+        has_more, reached = page.has_more, self._at + len(keys)
+        # Offsets that count rows which are not given run ahead of those that came.
+        came = min(reached, self._came)
+        total = _believable(page.total, came)
+        behind = self._behind(reached, keys)
+        if new:
+            self._stale = self._looks = 0
+            self._tries = 1
+            self._pages += 1
+            follows = goes_on(len(keys), came, full=page.full, has_more=has_more, total=total)
+            return behind if follows else None
+        self._count_stale()
+        is_promised = _promises(came, total, has_more=has_more)
+        if len(keys) > 1 or (keys and self._largest == 1):
+            # A server that ignores the offset begins each page with the same row.
+            is_full = len(keys) >= page.full and self._alike < ALIKE
+            says_nothing = has_more is None and total is None
+            return behind if is_promised or is_full or says_nothing else None
+        if not is_promised or (not keys and has_more is False):
+            return None
+        if keys and self._tries < TRIES:
+            # The last row alone: what is promised behind it is asked for once.
+            self._tries = TRIES
+            return behind
+        return self._look_on(page, total)
+
+    def _behind(self, reached: int, keys: Sequence[int]) -> int:
+        """Where the page after one with *keys* begins: with its last row, unless that is all it has."""
+        self._overlaps = len(keys) > 1
+        self._first, self._last = (keys[0], keys[-1]) if keys else (None, None)
+        return reached - self._overlaps
+
+    def _look_on(self, page: Page[T], total: int | None) -> int | None:
+        """Where to ask behind a page without rows that promises more: there again, or further on."""
+        if self._tries < TRIES:
+            self._tries += 1
+            return self._at
+        # A server may give fewer rows than are asked for: what lies behind those was not looked at.
+        step = self._largest if self._pages > 1 else page.full
+        if self._looks >= self._worth_looking(step, total, has_more=page.has_more):
+            return None
+        self._looks += 1
+        return self._at + step
+
+    def _worth_looking(self, step: int, total: int | None, *, has_more: bool | None) -> int:
+        """How many pages without rows to pass over, *step* rows each."""
+        if total is None or self._at + step < total:
+            return LOOKS
+        # Offsets may count rows that neither the total nor a page has.
+        lacks_many = has_more is True and total - self._came > step // 2
+        return int(self._at > self._came or lacks_many)
+
+    def _step_back(self) -> Request:
+        """Rows before the place are gone: go back by half a page, and twice as far each time."""
+        self._moved, self._keeps_still = True, False
+        self._count_stale()
+        self._back = 2 * self._back or max(1, self._size // 2)
+        return self._ask(max(self._start, self._at - self._back))
+
+    def _walk_again(self) -> Request:
+        """Rows may have moved to the end, and stand where others were: begin again with the first page."""
+        self._moved, self._overlaps, self._sought, self._keeps_still = True, False, None, False
+        self._again += 1
+        self._stale = 0
+        return self._ask(self._start)
+
+    def _count_stale(self) -> None:
+        self._stale += 1
+        if self._stale > PATIENCE + self._pages or self._alike > MOST_ALIKE:
+            raise RepeatedPage(f"{self._request.path} gives the same rows again and again.")
+
+    def _ask(self, at: int) -> Request:
+        self._at = at
+        return self._request.having(**{self._param: str(at)})
+
+    def _what_is_wrong(self, page: Page[T]) -> str | None:
+        came, total = self._came, page.total
+        if self._moved:
+            return "its rows moved while it was listed, so parts of it were listed again"
+        if total is not None and (total > came or (self._given and total < came)):
+            return f"it has a total of {total:,} and gave {came:,}"
+        return "it promised more rows than it gave" if page.has_more is True else None
+
+
+def _key(row: Record) -> int:
+    """What tells *row* from others, in a number; other fields may differ each time, as signed links do."""
+    return hash((row.id, row.created) if isinstance(row, Message) and not row.has_own_id else row.id)
