@@ -19,6 +19,7 @@ __all__ = [
     "Stats",
     "Waiting",
     "announce",
+    "escapes",
     "is_watched",
     "scrub",
 ]
@@ -166,11 +167,16 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def escapes(character: str) -> list[str]:
+    """How *character* may be escaped in a URL or in HTML, in lower case; either case means the same."""
+    number = ord(character)
+    entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
+    return [f"%{number:02x}", *sorted(entities)]
+
+
 def _any_form(character: str) -> str:
     """A pattern for *character* as it is, percent-encoded in either case, and as an entity."""
     if character.isalnum():
         return character
-    number = ord(character)
-    entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
-    quoted = [f"(?i:%{number:02x})", *(f"(?i:{re.escape(each)})" for each in sorted(entities))]
+    quoted = [f"(?i:{re.escape(each)})" for each in escapes(character)]
     return f"(?:{'|'.join([*quoted, re.escape(character)])})"

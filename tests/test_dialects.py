@@ -28,6 +28,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
 from navtalk_async.wire.address import without_secret
+from navtalk_async.wire.secret import Secret
 
 NAVTALK = NavTalk()
 ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
@@ -621,6 +622,6 @@ def test_a_body_is_decoded_once_where_it_is_as_documented():
 @pytest.mark.parametrize("shape", ['{{"detail": {}}}', '{{"detail": "no", "more": {}}}'])
 def test_a_refusal_may_be_nested_as_deeply_as_it_likes(shape, depth):
     body = shape.format("[" * depth + "]" * depth).encode()
-    error = without_secret(refused(Response(status=400, headers={}, body=body)), "key")
+    error = without_secret(refused(Response(status=400, headers={}, body=body)), Secret("key"))
     assert isinstance(error, BadRequest)
     assert str(error)

@@ -1,7 +1,7 @@
 """The key goes to one host alone, in its one place, and an address says exactly what was asked."""
 
 import json
-import traceback
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.address import address, checked_key, checked_root, is_loopback, quoted, without_secret
+from navtalk_async.wire.address import address, checked_root, is_loopback, without_secret
+from navtalk_async.wire.key import PlacedKey
+from navtalk_async.wire.secret import Secret, checked_key
 
 QUERY = KeyPlace("query", "apikey")
 BEARER = KeyPlace("header", "Authorization", "Bearer ")
@@ -21,23 +23,50 @@ names = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1).
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)
 
 
+ROOT = urlsplit("https://host/base")
+
+
+def sent(request, key, place):
+    """The target and the headers of *request* as they leave, by each way to send one."""
+    url, placed = address(ROOT, request), PlacedKey(Secret(key), place)
+    target = f"{url.path}?{url.query}" if url.query else url.path
+    head = f"GET {target} HTTP/1.1\r\nHost: host\r\nX: [key]\r\n\r\n[key]".encode()
+    first, *lines = bytes(placed.added(head, has_query=bool(url.query))).decode().split("\r\n")
+    assert lines[:2] == ["Host: host", "X: [key]"]
+    assert lines[-1] == "[key]"
+    assert first == f"GET {placed.url(url).removeprefix('https://host')} HTTP/1.1"
+    assert lines[2:-2] == [f"{name}: {value}" for name, value in placed.headers().items()]
+    return urlsplit(placed.url(url)), placed.headers()
+
+
 @given(st.dictionaries(names, texts), keys)
 def test_every_parameter_and_the_key_arrive_as_they_were_given(params, key):
-    url, headers = address(
-        urlsplit("https://host/base"), Request(path="/x", params=params), (key, quoted(key)), QUERY
-    )
+    params.pop("cursor", None)
+    url, headers = sent(Request(path="/x", params=params), key, QUERY)
     assert url[:3] == ("https", "host", "/base/x")
     assert dict(parse_qsl(url.query, keep_blank_values=True)) == params | {"apikey": key}
-    assert headers is None
+    assert headers == {}
 
 
 @given(keys)
 def test_a_key_for_a_header_is_not_in_the_url(key):
-    url, headers = address(
-        urlsplit("https://host/base"), Request(path="/x", params={"a": "b"}), (key, quoted(key)), BEARER
-    )
+    url, headers = sent(Request(path="/x", params={"a": "b"}), key, BEARER)
     assert url.geturl() == "https://host/base/x?a=b"
     assert headers == {"Authorization": f"Bearer {key}"}
+
+
+@given(texts, texts, keys, st.sampled_from([QUERY, BEARER]))
+def test_a_cursor_that_had_the_key_is_sent_back_with_it(before, after, key, place):
+    request = Request(path="/x", params={"cursor": f"{before}[key]{after}", "user_id": "[key]"})
+    query = dict(parse_qsl(sent(request, key, place)[0].query, keep_blank_values=True))
+    assert query["cursor"] == f"{before}[key]{after}".replace("[key]", key)
+    assert query["user_id"] == "[key]"
+
+
+@given(st.dictionaries(names, texts))
+def test_an_address_has_no_key(params):
+    query = dict(parse_qsl(address(ROOT, Request(path="/x", params=params)).query, keep_blank_values=True))
+    assert query == params
 
 
 @pytest.mark.parametrize(
@@ -127,7 +156,7 @@ def test_any_root_is_taken_or_a_value_error(root):
 
 @pytest.mark.parametrize(("given_key", "key"), [("k", "k"), (" k\n", "k"), ("a-+/=%&", "a-+/=%&")])
 def test_a_key_is_taken_without_the_space_around_it(given_key, key):
-    assert checked_key(given_key) == key
+    assert checked_key(given_key).reveal() == key
 
 
 @pytest.mark.parametrize("bad", ["", " ", "\n"])
@@ -141,14 +170,21 @@ def test_what_no_key_holds_is_refused_and_not_shown(bad):
     with pytest.raises(ValueError, match="characters that no key has") as caught:
         checked_key(bad)
     assert "CAN" not in str(caught.value)
-    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    assert "CAN" not in str(report.stack[-1].locals)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"CANARY", bytearray(b"CANARY"), ["CANARY"], {"key": "CANARY"}, Path("CANARY"), 7, None]
+)
+def test_a_key_that_is_no_text_is_refused_and_not_shown(bad):
+    with pytest.raises(ValueError, match="and not a text") as caught:
+        checked_key(bad)
+    assert "CAN" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shown", ["K-+/=%&1", "K-%2B%2F%3D%25%261", "K-%2B/%3D%25%261"])
 def test_a_server_that_repeats_the_key_is_not_quoted(shown):
     refusal = BadRequest(f"The server answered 400: bad {shown} in <a>.", status=400, code=400)
-    clean = without_secret(refusal, "K-+/=%&1")
+    clean = without_secret(refusal, Secret("K-+/=%&1"))
     assert clean.args == ("The server answered 400: bad [key] in <a>.",)
     assert clean.message == "The server answered 400: bad [key] in <a>."
     assert (clean.status, clean.code) == (400, 400)
@@ -165,7 +201,7 @@ def test_an_error_that_may_be_shown_has_forgotten_where_it_came_from():
     with pytest.raises(ServerError) as caught:
         refused("CANARY")
     assert caught.value.__context__ is not None
-    clean = without_secret(caught.value, "CANARY")
+    clean = without_secret(caught.value, Secret("CANARY"))
     assert (clean.__context__, clean.__cause__, clean.__traceback__) == (None, None, None)
 
 
@@ -173,6 +209,6 @@ def test_an_error_that_may_be_shown_has_forgotten_where_it_came_from():
 def test_a_long_answer_is_cut_behind_the_key_and_never_within_it(before):
     key = "CANARY-+/=%&<" + "x" * 80
     for told in (key, quote(key, safe="")):
-        error = without_secret(BadRequest(f"{'y' * before}{told} and more", status=400), key)
+        error = without_secret(BadRequest(f"{'y' * before}{told} and more", status=400), Secret(key))
         assert "CANARY" not in f"{error}{vars(error)}"
         assert len(str(error.args[0])) < 700

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from navtalk_async import NavTalkClient, Retry
+from navtalk_async import LlamaCloudClient, NavTalkClient, Retry
 from navtalk_async.errors import (
     AttemptTimeout,
     BrokenBody,
@@ -270,21 +270,69 @@ async def test_a_certificate_of_an_authority_that_the_environment_names_is_trust
     assert (process.returncode, printed) == (0, b"0\n")
 
 
-@pytest.mark.parametrize(("trust_env", "no_proxy"), [(False, ""), (True, ""), (True, "localhost")])
-async def test_the_environments_proxy_is_used_where_the_environment_is_trusted(
-    monkeypatch, trust_env, no_proxy
+@pytest.fixture
+def proxied(monkeypatch):
+    """`proxied(port)`: the environment names a proxy at that port of this machine, for everything."""
+
+    def set_up(port):
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+            monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "")
+
+    return set_up
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.1.2.3", "[::1]"])
+async def test_no_proxy_is_sent_what_is_for_this_machine(proxied, host, scripted):
+    async with scripted(EMPTY) as server, Held() as proxy:
+        proxied(proxy.port)
+        port = server.url.rpartition(":")[2]
+        url = f"http://{host}:{port}"
+        async with NavTalkClient("key", base_url=url, trust_env=True, retry=ONCE) as nt:
+            if host in {"localhost", "LocalHost", "127.0.0.1"}:
+                assert (await nt.sessions.list()).items == []
+            else:
+                # Nobody need listen there.
+                with suppress(ConnectFailed):
+                    await nt.sessions.list()
+            with suppress(ConnectFailed, BrokenBody, NotJson):
+                await nt.ask(Request(path="/x", method="POST"), whole)
+    assert proxy.came.empty()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(("trust_env", "no_proxy"), [(False, ""), (True, ""), (True, "example.invalid")])
+async def test_a_proxy_is_used_where_the_environment_is_trusted_and_is_not_sent_the_key(
+    proxied, monkeypatch, trust_env, no_proxy, method
 ):
-    async with Held() as server, Held() as proxy:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+    async with Held() as proxy:
+        proxied(proxy.port)
         monkeypatch.setenv("no_proxy", no_proxy)
-        async with asking(server.port, trust_env=trust_env) as nt:
-            call = asyncio.create_task(page(nt))
-            through = proxy if trust_env and not no_proxy else server
-            head, _, writer = await through.came.get()
-            writer.write(ANSWER)
-            assert (await call).items == []
-    target = head.split()[1]
-    assert target.startswith(f"http://localhost:{server.port}/" if through is proxy else "/api/chat/")
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        options = {"base_url": "https://example.invalid", "trust_env": trust_env, "retry": ONCE}
+        async with NavTalkClient("CANARY-1234567890", **options) as nt:
+            call = asyncio.create_task(nt.ask(Request(path="/x", method=method), whole))
+            if trust_env and not no_proxy:
+                head, _, writer = await proxy.came.get()
+                assert head.startswith("CONNECT example.invalid:443 ")
+                assert "CANARY" not in head
+                writer.write(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n")
+                writer.close()
+            with pytest.raises((ConnectFailed, BrokenBody)):
+                await call
+    assert proxy.came.empty()
+
+
+async def test_a_netrc_adds_no_second_key(monkeypatch, tmp_path, scripted):
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with scripted(b'{"items": [], "next_page_token": null}') as server:
+        async with LlamaCloudClient("key", base_url=server.url, trust_env=True) as llama:
+            await llama.sessions.list()
+    (line,) = [line for line in server.heads[0].split("\r\n") if line.lower().startswith("authorization")]
+    assert line.partition(": ")[2] == "Bearer key"
 
 
 # The errors of wreq ---------------------------------------------------------------------------------------

@@ -231,6 +231,59 @@ async def test_a_body_that_ends_with_its_length_or_its_connection_ends_well():
         assert await answer == (b"", None)
 
 
+KEY = "CANARY-1234567890"
+
+
+async def test_a_key_that_is_repeated_is_masked_though_it_comes_in_pieces():
+    async with Box() as box, wired(box.url, key=KEY) as wire:
+        chunks, writer = await entered(wire, box)
+        for sent, given_on in (
+            (b"data: 1\n\ndata: CANARY", b"data: 1\n\ndata: "),
+            (b"-1234567890\n", b"[key]\n"),
+        ):
+            writer.write(chunked(sent))
+            assert await anext(chunks) == given_on
+        for sent in (b"CAN", b"ARY", b"-12345678"):
+            writer.write(chunked(sent))
+        writer.write(chunked(b"X"))
+        assert await anext(chunks) == b"CANARY-12345678X"
+        await chunks.aclose()
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_a_piece_of_the_key_at_the_end_is_masked_before_the_end_is_told(ends_well):
+    async with Box() as box, wired(box.url, key=KEY) as wire:
+        chunks, writer = await entered(wire, box)
+        writer.write(chunked(b"CANARY-12345678") + (END if ends_well else b""))
+        writer.close()
+        came, error = await collected(chunks)
+        assert (came, isinstance(error, BrokenBody)) == (b"[key]", not ends_well)
+
+
+async def test_a_reader_that_is_cancelled_loses_nothing_that_is_held_back():
+    async with Box() as box, wired(box.url, key=KEY) as wire:
+        chunks, writer = await entered(wire, box)
+        writer.write(chunked(b"CANARY"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(chunks)
+        writer.write(chunked(b"!"))
+        assert await anext(chunks) == b"CANARY!"
+        await chunks.aclose()
+
+
+async def test_no_chunk_is_large_with_what_was_held_back_either():
+    async with Box() as box, wired(box.url, key=KEY) as wire:
+        chunks, writer = await entered(wire, box)
+        writer.write(chunked(b"CANARY"))
+        sent = b"y" * (2 * CHUNK_BYTES)
+        writer.write(chunked(sent) + END)
+        parts = [chunk async for chunk in chunks]
+        await chunks.aclose()
+    assert b"".join(parts) == b"CANARY" + sent
+    assert max(map(len, parts)) <= CHUNK_BYTES
+
+
 # How it fails ---------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 import tracemalloc
+from contextlib import suppress
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
@@ -456,6 +457,80 @@ async def test_a_callables_bad_key_is_refused_and_not_shown(navtalk_sandbox):
     async with client(navtalk_sandbox, lambda: "CAN ARY") as nt:
         with pytest.raises(ValueError, match="characters that no key has"):
             await nt.sessions.list()
+
+
+async def test_what_aiohttp_sends_again_by_itself_has_the_key_again():
+    heads = []
+
+    async def serve(reader, writer):
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                if len(heads) == 2:
+                    break
+                writer.write(b"HTTP/1.1 200 So\r\nContent-Length: %d\r\n\r\n%b" % (len(EMPTY), EMPTY))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        retry = Retry(attempts=1, attempts_at_first=1)
+        async with NavTalkClient("the-key", base_url=url, engine="aiohttp", retry=retry) as nt:
+            for _ in range(2):
+                assert (await nt.sessions.list()).items == []
+    assert [head.split("apikey=")[1].split()[0] for head in heads] == ["the-key"] * 3
+
+
+@pytest.fixture
+def watching(monkeypatch):
+    """`watching(traces, middlewares)`: what every session of aiohttp has besides."""
+
+    def watch(traces=(), middlewares=()):
+        begin = aiohttp.ClientSession.__init__
+
+        def made(session, *args, **options):
+            begin(session, *args, **options | {"trace_configs": [*traces], "middlewares": [*middlewares]})
+
+        monkeypatch.setattr(aiohttp.ClientSession, "__init__", made)
+
+    return watch
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_hook_that_asks_with_a_key_of_its_own_mixes_nothing_up(scripted, watching, method):
+    traces = aiohttp.TraceConfig()
+    watching([traces])
+    async with scripted(EMPTY) as server, scripted(EMPTY) as other:
+        async with (
+            NavTalkClient("one", base_url=server.url, engine="aiohttp") as nt,
+            NavTalkClient("other", base_url=other.url, engine="fast") as aside,
+            NavTalkClient("third", base_url=other.url, engine="aiohttp") as another,
+        ):
+
+            async def started(_, __, parameters):
+                if not other.heads and str(parameters.url).startswith(server.url):
+                    await aside.sessions.list()
+                    await another.sessions.list()
+
+            traces.on_request_start.append(started)
+            request = Request(path="/x", method=method)
+            await nt.ask(request, lambda _, answer: answer)
+    keys = [head.split("apikey=")[1].split()[0] for head in (*server.heads, *other.heads)]
+    assert keys == ["one", "other", "third"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_key_goes_nowhere_else_whoever_changes_the_address(scripted, watching, method):
+    async with scripted(EMPTY) as server, scripted(EMPTY) as other:
+
+        async def elsewhere(request, handler):
+            request.url = request.url.with_port(int(other.url.rpartition(":")[2]))
+            return await handler(request)
+
+        watching(middlewares=[elsewhere])
+        async with NavTalkClient("CANARY", base_url=server.url, engine="aiohttp", retry=ONCE) as nt:
+            with pytest.raises((Disconnected, ConnectFailed)):
+                await nt.ask(Request(path="/x", method=method), lambda _, answer: answer)
+    assert (server.heads, other.heads) == ([], [])
 
 
 # What is seen ---------------------------------------------------------------------------------------------

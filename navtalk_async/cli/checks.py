@@ -15,7 +15,7 @@ from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.key import Key
 from navtalk_async.cli.variables import Address, key_variable
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.wire.address import checked_key, checked_root
+from navtalk_async.wire.address import checked_root
 
 __all__ = [
     "Check",
@@ -106,7 +106,6 @@ def check_key(given: Given) -> KeyFound:
         return KeyFound(given.key(), Check("key", Verdict.OK, "the sandbox needs none."))
     try:
         key = given.key()
-        checked_key(key.text)
     except (click.UsageError, ValueError) as refusal:
         said = refusal.format_message() if isinstance(refusal, click.UsageError) else str(refusal)
         return KeyFound(None, Check("key", Verdict.PROBLEM, said, "", Exit.USAGE))

@@ -70,7 +70,7 @@ class Connection:
             with as_usage_error():
                 client = Client(
                     dialect_of(self.api, **self.whose),
-                    self.key if key_renewed else self.key.text,
+                    self.key if key_renewed else self.key.secret,
                     base_url=base_url,
                     concurrency=self.concurrency,
                     rate=self.rate,
@@ -192,7 +192,7 @@ class Given:
         key = self.key() if key is None else key
         talk = self.talk()
         if not self.sandbox:
-            talk.hide(key.text)
+            talk.hide(key())
         connection = Connection(
             api=self.api,
             whose={"project_id": self.project_id, "organization_id": self.organization_id},

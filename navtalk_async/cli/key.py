@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from navtalk_async.wire.address import checked_key
+from navtalk_async.wire.secret import checked_key, discreet
 
 __all__ = ["Key", "given_key"]
 
@@ -26,7 +26,7 @@ class Key:
 
     def __call__(self) -> str:
         """The text."""
-        return self.text
+        return self.secret.reveal()
 
     def renew(self) -> None:
         """Read it again: it may have been rotated.
@@ -35,11 +35,12 @@ class Key:
             click.UsageError: it cannot be read, or is none; then it stays what it was.
         """
         try:
-            self.text = checked_key(self._read())
+            self.secret = checked_key(self._read())
         except ValueError as refusal:
             raise click.UsageError(str(refusal)) from None
 
 
+@discreet
 def given_key(variable: str, file: Path | None, command: str | None) -> str:
     """The key from *file*, or from what *command* prints, or else from the environment's *variable*.
 

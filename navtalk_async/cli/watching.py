@@ -91,7 +91,7 @@ class Shift:
             await to_thread.run_sync(key.renew)
         except click.UsageError as refusal:
             talk.say(f"The key stays what it was: {refusal.message}")
-        talk.hide(key.text)
+        talk.hide(key())
 
     def _heard(self, event: RoundDone | RoundFailed) -> None:
         self._key_doubted = isinstance(event, RoundFailed)

@@ -15,10 +15,10 @@ from navtalk_async.errors import BodyTooLarge
 from navtalk_async.models import Message, Page, Record, Request, Response, Session
 from navtalk_async.observe import Event, ListMoved, Observer, Stats
 from navtalk_async.paging import Listing
-from navtalk_async.wire.address import checked_key
 from navtalk_async.wire.engine import Engine
 from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
+from navtalk_async.wire.secret import Secret, discreet
 from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Wire
 
 __all__ = ["Client", "Options"]
@@ -69,7 +69,7 @@ class Client:
         attempt_timeout: seconds for a single attempt.
         retry: how often to try again, and how patiently.
         body_limit: the most bytes of an answer, inflated, that are held in memory.
-        trust_env: whether the environment's proxy settings hold.
+        trust_env: whether the environment's proxy settings hold; for this machine, they never do.
         engine: what carries the requests: `"aiohttp"`, or `"fast"`, a client in Rust that needs about half
             the CPU a request and the extra `fast` (`pip install 'navtalk-async[fast]'`). Default: the
             environment's `NAVTALK_ENGINE`, or else aiohttp.
@@ -86,10 +86,11 @@ class Client:
     page_of_messages: Callable[[Request], Awaitable[Page[Message]]]
     """The same for messages."""
 
+    @discreet
     def __init__(
         self,
         dialect: Dialect,
-        key: Key | None = None,
+        key: Key | Secret[str] | None = None,
         *,
         base_url: str | None = None,
         concurrency: Concurrency = "auto",
@@ -274,11 +275,11 @@ class Client:
         self.announce(ListMoved(path, reason))
 
 
-def _given_key(key: Key | None, variable: str) -> Key:
+def _given_key(key: Key | Secret[str] | None, variable: str) -> Key | Secret[str]:
     key = key if key is not None else os.environ.get(variable)
     if key is None:
         raise ValueError(f"No API key: pass one, or set {variable} in the environment.")
-    return checked_key(key) if isinstance(key, str) else key
+    return key
 
 
 def _given_address(base_url: str | None, dialect: Dialect) -> str:
@@ -288,4 +289,6 @@ def _given_address(base_url: str | None, dialect: Dialect) -> str:
             f"Where {dialect.name} is, only you know: "
             f"give base_url (--base-url), or set {dialect.base_url_variable}."
         )
+    if not isinstance(found, str):
+        raise ValueError(f"The base URL is a {type(found).__name__}, and not a text.")
     return found

@@ -7,6 +7,7 @@ from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
 from navtalk_async.paging import Listing
+from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
 __all__ = ["Chats", "KodeyClient", "Messages"]
@@ -35,6 +36,7 @@ class KodeyClient(Client):
     chats: "Chats"
     messages: "Messages"
 
+    @discreet
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.paging import Listing
+from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
 __all__ = ["Chats", "LexiconClient", "Messages"]
@@ -34,6 +35,7 @@ class LexiconClient(Client):
     chats: "Chats"
     messages: "Messages"
 
+    @discreet
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

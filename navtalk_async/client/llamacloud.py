@@ -8,6 +8,7 @@ from navtalk_async.client.client import Client, Options
 from navtalk_async.client.event_stream import EventStream
 from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.paging import Listing
+from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
 __all__ = ["LlamaCloudClient", "Sessions"]
@@ -36,6 +37,7 @@ class LlamaCloudClient(Client):
     dialect: LlamaCloud
     sessions: "Sessions"
 
+    @discreet
     def __init__(
         self,
         key: Key | None = None,

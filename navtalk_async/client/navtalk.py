@@ -8,6 +8,7 @@ from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Role, Session, SessionStatus
 from navtalk_async.paging import Listing
+from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
 __all__ = ["Messages", "NavTalkClient", "Sessions"]
@@ -36,6 +37,7 @@ class NavTalkClient(Client):
     sessions: "Sessions"
     messages: "Messages"
 
+    @discreet
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

@@ -1,24 +1,19 @@
-"""Where a request goes, and how the key gets into it: the last thing that happens before it leaves."""
+"""Where a request goes, and an error that may be shown."""
 
 import ipaddress
-import re
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from navtalk_async.errors import NavTalkError
-from navtalk_async.models import KeyPlace, Request
+from navtalk_async.models import Request
 from navtalk_async.observe import scrub
+from navtalk_async.wire.echo import MASK
+from navtalk_async.wire.key import UNRESERVED, quoted
+from navtalk_async.wire.secret import Secret
 
-__all__ = [
-    "Secret",
-    "address",
-    "canonical_root",
-    "checked_key",
-    "checked_root",
-    "is_loopback",
-    "quoted",
-    "without_secret",
-]
+__all__ = ["address", "canonical_root", "checked_root", "is_loopback", "without_secret"]
+
+SHOWN = MASK.decode()
 
 LONGEST_SENTENCE = 600
 """Characters of what an error tells; what a server says may have no end."""
@@ -31,17 +26,21 @@ def checked_root(root: str) -> str:
         ValueError: it is no URL that a key may be sent to: no https (plain http may go to this machine
             alone), or with a user, a query or a fragment in it.
     """
-    parts = urlsplit(root)
-    if not root.isprintable() or " " in root or not _has_fair_port(parts):
-        raise ValueError(f"The base URL {_shown(root)!r} holds what no URL holds: write https://host.")
+    try:
+        parts = urlsplit(root)
+        is_fair = root.isprintable() and " " not in root and parts.port != 0
+    except ValueError:
+        raise ValueError("The base URL holds what no URL holds: write https://host.") from None
+    # Of what is refused, no more is shown: somebody may have put the key in here, of all places.
+    named = f"The base URL {parts.scheme}://{parts.hostname}" if parts.hostname else "The base URL"
+    if not is_fair:
+        raise ValueError(f"{named} holds what no URL holds: write https://host.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"The base URL {_shown(root)!r} is not one: write https://host.")
+        raise ValueError(f"{named} is not one: write https://host.")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(
-            f"The base URL {_shown(root)!r} holds more than a host and a path; the key goes elsewhere."
-        )
+        raise ValueError(f"{named} holds more than a host and a path; the key goes elsewhere.")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise ValueError(f"The base URL {_shown(root)!r} would send the key in the clear: write https.")
+        raise ValueError(f"{named} would send the key in the clear: write https.")
     return root.rstrip("/")
 
 
@@ -51,18 +50,6 @@ def canonical_root(root: SplitResult) -> str:
     host = f"[{host}]" if ":" in host else host
     port = "" if root.port in (None, {"http": 80, "https": 443}[root.scheme]) else f":{root.port}"
     return f"{root.scheme}://{host}{port}{root.path}"
-
-
-def _has_fair_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
-
-
-def _shown(root: str) -> str:
-    # Somebody may have put the key in here, of all places.
-    return root.partition("?")[0].rpartition("@")[2]
 
 
 def is_loopback(host: str) -> bool:
@@ -75,58 +62,27 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Secret(str):
-    """A key, for those who may have it; a `repr`, as in a report of local variables, does not show it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'[key]'"
+CURSORS = frozenset({"cursor", "page_token"})
+"""Parameters whose values are the server's own: a `MASK` in one of them stands for the key."""
 
 
-def checked_key(key: str) -> Secret:
-    """*key* without the white space around it.
-
-    Raises:
-        ValueError: it is empty, or holds what no key holds; the message does not show it.
-    """
-    # Under its own name, so that a traceback from here has no other.
-    if not isinstance(key, str):
-        raise ValueError(f"The API key is a {type(key).__name__}, and not a text.")
-    key = Secret(key.strip())
-    if not key:
-        raise ValueError("The API key is empty.")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("The API key holds characters that no key has; was more than the key copied?")
-    return key
-
-
-def address(
-    root: SplitResult, request: Request, key: tuple[str, str], place: KeyPlace
-) -> tuple[SplitResult, dict[str, str] | None]:
-    """The whole URL, in its parts, and the headers of *request*, with the *key* in its place; that is given
-    as it is and as it stands in a URL.
-    """
+def address(root: SplitResult, request: Request) -> SplitResult:
+    """The URL of *request*, in its parts, as everybody may see it: without the key."""
     fits = UNRESERVED
-    parts = [f"{name}={value if fits(value) else quoted(value)}" for name, value in request.params.items()]
-    headers = None
-    if place.where == "query":
-        parts.append(f"{place.name}={key[1]}")
-    else:
-        headers = {place.name: place.prefix + key[0]}
-    return SplitResult(root.scheme, root.netloc, root.path + request.path, "&".join(parts), ""), headers
+    parts = [
+        f"{name}={value if fits(value) else _written(name, value)}" for name, value in request.params.items()
+    ]
+    return SplitResult(root.scheme, root.netloc, root.path + request.path, "&".join(parts), "")
 
 
-UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
-"""Matches what stays as it is in a URL (RFC 3986, section 2.3): ids, numbers, and most keys."""
+def _written(name: str, value: str) -> str:
+    if name in CURSORS:
+        # Nothing else has such brackets here.
+        return SHOWN.join(map(quoted, value.split(SHOWN)))
+    return quoted(value)
 
 
-def quoted(text: str) -> str:
-    """*text* as it stands in a query."""
-    return text if UNRESERVED(text) else quote(text, safe="")
-
-
-def without_secret(error: NavTalkError, key: str) -> NavTalkError:
+def without_secret(error: NavTalkError, key: Secret[str]) -> NavTalkError:
     """*error* as it may be shown: servers quote the key, and the URL with it, in what they answer.
 
     Its traceback and context go too, since their frames hold the answer itself.
@@ -141,13 +97,13 @@ def without_secret(error: NavTalkError, key: str) -> NavTalkError:
     return error.with_traceback(None)
 
 
-def _told(text: str, key: str) -> str:
+def _told(text: str, key: Secret[str]) -> str:
     """*text* without *key*, and no longer than anybody reads; cut before, it might end in half of a key."""
-    told = scrub(text, [key])
+    told = scrub(text, [key.reveal()])
     return told if len(told) <= LONGEST_SENTENCE else f"{told[:LONGEST_SENTENCE]}…"
 
 
-def _details(value: dict[str, Any], key: str) -> dict[str, Any]:
+def _details(value: dict[str, Any], key: Secret[str]) -> dict[str, Any]:
     """*value* without *key*; nothing of what is nested deeper than anybody's words are."""
     try:
         return {_told(name, key): _scrubbed(each, key) for name, each in value.items()}
@@ -155,11 +111,11 @@ def _details(value: dict[str, Any], key: str) -> dict[str, Any]:
         return {}
 
 
-def _scrubbed(value: Any, key: str) -> Any:
+def _scrubbed(value: Any, key: Secret[str]) -> Any:
     """*value*, of JSON, without *key*."""
     match value:
         case str():
-            return scrub(value, [key])
+            return scrub(value, [key.reveal()])
         case list():
             return [_scrubbed(each, key) for each in value]
         case dict():

@@ -1,9 +1,9 @@
 """One attempt over wreq, an HTTP client in Rust: the transport of `engine="fast"`. The only code that imports
 wreq, which the extra `fast` installs.
 
-The rules are those of `transport`: no error of the engine's survives, since it quotes the URL, and the key in
-it; and errors are returned. The engine does its work in a thread of its own, one for each transport, which
-ends with the last of it that anybody holds.
+The engine gets the URL with the key in it; nothing watches what it does. The rules are those of `transport`:
+no error of the engine's survives, since it quotes the URL; and errors are returned. The engine does its work
+in a thread of its own, one for each transport, which ends with the last of it that anybody holds.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
+from navtalk_async.wire.key import PlacedKey
 from navtalk_async.wire.transport import CONNECT_SECONDS, USER_AGENT, Transport, is_cancelled
 
 __all__ = ["FastTransport"]
@@ -67,22 +68,15 @@ class FastTransport(Transport):
             warnings.warn(f"Unclosed {type(self).__name__}.", ResourceWarning, source=self, stacklevel=2)
 
     async def exchange(
-        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, key: PlacedKey, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
         client = self._client
         if client is None:
             return _closed(request.path)
-        options: dict[str, Any] = {"timeout": self._within(seconds)}
-        if headers is not None:
-            options["headers"] = headers
-        if request.body is not None:
-            options["body"] = request.body
         host = f"{url.scheme}://{url.netloc}"
         try:
-            method = getattr(wreq.Method, request.method)
-            target = f"{host}{url.path}?{url.query}" if url.query else f"{host}{url.path}"
-            answer = await self._closable(client.request(method, target, **options))
+            answer = await self._closable(self._call(client, request, url, key, seconds))
             body = await self._whole_body(answer)
         except asyncio.CancelledError as leaving:
             if self._client is None and not is_cancelled():
@@ -94,6 +88,16 @@ class FastTransport(Transport):
         if body is None:
             return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
         return Response(status=answer.status.as_int(), headers=Headers(answer.headers), body=body)
+
+    def _call(
+        self, client: wreq.Client, request: Request, url: SplitResult, key: PlacedKey, seconds: float
+    ) -> Call:
+        # Nothing in a frame names what holds the key.
+        options: dict[str, Any] = {} if request.body is None else {"body": request.body}
+        method = getattr(wreq.Method, request.method)
+        return client.request(
+            method, key.url(url), headers=key.headers(), timeout=self._within(seconds), **options
+        )
 
     async def close(self) -> None:
         """See `Transport.close`."""

@@ -9,14 +9,15 @@ never arrived.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from urllib.parse import SplitResult
 
 import aiohttp
-from yarl import URL
 
 from navtalk_async.errors import AttemptTimeout, BrokenBody, ConnectFailed, Disconnected, TransportError
 from navtalk_async.models import Request, Response
+from navtalk_async.wire.echo import EchoInChunks
+from navtalk_async.wire.head import Attempt
+from navtalk_async.wire.key import PlacedKey
 from navtalk_async.wire.transport import (
     Transport,
     bounded_body,
@@ -44,12 +45,6 @@ FLOWING = {
 }
 
 
-class Attempt(SimpleNamespace):
-    """How far an attempt has come."""
-
-    has_connected = False
-
-
 class Flow:
     """The body of an answer, as it comes."""
 
@@ -64,22 +59,37 @@ class Flow:
         self._path = path
         self._watchdog = watchdog
         self._reading = reading
+        self.echo: EchoInChunks | None = None
+        """Masks the key, where the server repeats it."""
         reading.add(answer)
 
     async def chunk(self, seconds: float) -> bytes | TransportError | asyncio.CancelledError:
         """What has come, at most `CHUNK_BYTES` of it, or comes within *seconds*; nothing at the end. Errors
         are returned, and so is that we were cancelled, after which one may ask again.
         """
+        if self.echo is None:
+            return await self._next(seconds, CHUNK_BYTES)
+        while chunk := await self._next(seconds, max(1, CHUNK_BYTES - self.echo.held)):
+            if isinstance(chunk, asyncio.CancelledError):
+                return chunk
+            if isinstance(chunk, TransportError):
+                break
+            if sure := self.echo.feed(chunk):
+                return sure
+        # An error comes again when there is nothing before it any more.
+        return self.echo.rest() or chunk
+
+    async def _next(self, seconds: float, most: int) -> bytes | TransportError | asyncio.CancelledError:
         loop = asyncio.get_running_loop()
         self._watchdog.watch(self, loop.time() + seconds, loop)
         try:
-            return await self._answer.content.read(CHUNK_BYTES)
+            return await self._answer.content.read(most)
         except asyncio.CancelledError as leaving:
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
-        except Exception:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+        except Exception:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
             # Of a connection that died, aiohttp tells the death first, and keeps what came before it.
-            if rest := self._answer.content._read_nowait(CHUNK_BYTES):  # noqa: SLF001 - nobody else gives it
+            if rest := self._answer.content._read_nowait(most):  # noqa: SLF001 - nobody else gives it
                 return rest
             if self._watchdog.forget(self):
                 return AttemptTimeout(f"Nothing more of the answer of {self._path} within {seconds:.3g} s.")
@@ -115,18 +125,18 @@ class SingleUseTransport(Transport):
         self._watchdog: Watchdog[Flow] = Watchdog(Flow.give_up)
 
     async def exchange(
-        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, key: PlacedKey, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
-        return await self._carry(request, url, headers or {}, seconds, self._whole)
+        return await self._carry(request, url, key, seconds, self._whole, headers={})
 
     async def begin(
-        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, key: PlacedKey, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """Like `exchange`, but a good answer is given as soon as it has begun within *seconds*, as `Flowing`.
         Whoever takes it closes its flow.
         """
-        return await self._carry(request, url, FLOWING | (headers or {}), seconds, self._flowing)
+        return await self._carry(request, url, key, seconds, self._flowing, headers=FLOWING)
 
     async def close(self) -> None:
         """See `Transport.close`."""
@@ -139,24 +149,25 @@ class SingleUseTransport(Transport):
             answer.content.set_exception(aiohttp.ClientConnectionError())
 
     async def _carry(
-        self, request: Request, url: SplitResult, headers: dict[str, str], seconds: float, take: Take
+        self,
+        request: Request,
+        url: SplitResult,
+        key: PlacedKey,
+        seconds: float,
+        take: Take,
+        *,
+        headers: dict[str, str],
     ) -> Response | TransportError | asyncio.CancelledError:
-        attempt, host = Attempt(), f"{url.scheme}://{url.netloc}"
+        host = f"{url.scheme}://{url.netloc}"
         if request.body is not None:
             headers = JSON | headers
         if self._closed:
             return ConnectFailed(f"No connection to {host}: the client is closed.")
-        session = self._opened()
+        session, attempt = self._opened(), Attempt(url, key)
         try:
             async with asyncio.timeout(seconds):
                 answer = await session.request(
-                    request.method,
-                    # Encoded already; see `AiohttpTransport.exchange`.
-                    URL(url, encoded=True),
-                    data=request.body,
-                    headers=headers,
-                    allow_redirects=False,
-                    trace_request_ctx=attempt,
+                    request.method, attempt.url, data=request.body, headers=headers, allow_redirects=False
                 )
                 return await take(request, answer)
         except asyncio.CancelledError as leaving:
@@ -166,9 +177,11 @@ class SingleUseTransport(Transport):
             failed: TransportError = Disconnected(
                 f"The connection was closed before {request.path} was answered."
             )
-        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
             failed = our_error(failure, request.path, host, seconds)
-        if attempt.has_connected or isinstance(failed, ConnectFailed):
+        finally:
+            attempt.end()
+        if attempt.has_left or isinstance(failed, ConnectFailed):
             return failed
         how_long = f" within {seconds:.3g} s" if isinstance(failed, AttemptTimeout) else ""
         return ConnectFailed(f"No connection to {host}{how_long}.")
@@ -191,16 +204,8 @@ class SingleUseTransport(Transport):
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_create_end.append(_has_connected)
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            self._session = new_session(connector, trust_env=self._trust_env, traces=[trace])
+            self._session = new_session(connector, trust_env=self._trust_env)
             # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
             self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
         return self._session
-
-
-async def _has_connected(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionCreateEndParams
-) -> None:
-    context.trace_request_ctx.has_connected = True

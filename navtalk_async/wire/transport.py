@@ -1,10 +1,11 @@
-"""One attempt over aiohttp: bytes out, a whole answer or an error value in. Only this and `single_use` import
-aiohttp.
+"""One attempt over aiohttp: bytes out, a whole answer or an error value in. Besides this, only `single_use`
+and `head` import aiohttp.
 
-Two rules keep the key in. aiohttp's own errors carry the URL, and NavTalk's key stands in it: they are
-turned into ours here, by kind, keeping nothing of theirs. And errors are *returned*, not raised: the frame
-that holds the URL has ended before anybody raises, so no traceback, even one with local variables, shows it.
-That a call was cancelled is told in the same way: what reports a timeout of the caller's shows its cause.
+Three rules keep the key in. Only the bytes that leave have it (`head`). aiohttp's own errors may quote an
+answer that repeats it: they are turned into ours here, by kind, keeping nothing of theirs. And errors are
+*returned*, not raised: the frames that hold an answer have ended before anybody raises, so no traceback, even
+one with local variables, shows it. A cancellation is returned as well: what reports a timeout of the caller's
+shows its cause.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ from urllib.parse import SplitResult
 
 import aiohttp
 from multidict import istr
-from yarl import URL
 
 from navtalk_async.errors import (
     AttemptTimeout,
@@ -24,6 +24,8 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
+from navtalk_async.wire.head import Attempt, KeyedRequest, UnquotedResponse
+from navtalk_async.wire.key import PlacedKey
 from navtalk_async.wire.watchdog import Watchdog
 
 __all__ = [
@@ -47,9 +49,9 @@ class Transport(Protocol):
     """What carries requests, in one event loop."""
 
     async def exchange(
-        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, key: PlacedKey, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
-        """Send *request* to *url*, which may hold a key, and read the whole answer within *seconds*."""
+        """Send *request* to *url*, with the *key*, and read the whole answer within *seconds*."""
         ...
 
     async def close(self) -> None:
@@ -57,12 +59,7 @@ class Transport(Protocol):
         ...
 
 
-def new_session(
-    connector: aiohttp.TCPConnector,
-    *,
-    trust_env: bool,
-    traces: list[aiohttp.TraceConfig] | None = None,
-) -> aiohttp.ClientSession:
+def new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp.ClientSession:
     """A session that does what we ask of it, and bounds nothing but the time to connect."""
     return aiohttp.ClientSession(
         connector=connector,
@@ -70,7 +67,8 @@ def new_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
         trust_env=trust_env,
-        trace_configs=traces,
+        request_class=KeyedRequest,
+        response_class=UnquotedResponse,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     )
 
@@ -85,7 +83,7 @@ class AiohttpTransport(Transport):
         self._reading: set[aiohttp.ClientResponse] = set()
 
     async def exchange(
-        self, request: Request, url: SplitResult, headers: dict[str, str] | None, seconds: float
+        self, request: Request, url: SplitResult, key: PlacedKey, seconds: float
     ) -> Response | TransportError | asyncio.CancelledError:
         """See `Transport.exchange`."""
         loop = asyncio.get_running_loop()
@@ -93,15 +91,10 @@ class AiohttpTransport(Transport):
         assert task is not None  # noqa: S101 - every coroutine of ours runs in one
         cancelled_before = task.cancelling()
         self._watchdog.watch(task, loop.time() + seconds, loop)
+        attempt = Attempt(url, key)
         try:
             answer = await self._session.request(
-                request.method,
-                # Encoded already: yarl would turn a quoted slash in a cursor into a slash. And in its parts,
-                # so that yarl need not take it apart.
-                URL(url, encoded=True),
-                data=request.body,
-                headers=headers,
-                allow_redirects=False,
+                request.method, attempt.url, data=request.body, allow_redirects=False
             )
             self._reading.add(answer)
             try:
@@ -120,11 +113,12 @@ class AiohttpTransport(Transport):
                 return Disconnected(f"The connection was closed before {request.path} was answered.")
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
-        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may hold the URL
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
             if self._watchdog.forget(task):
                 task.uncancel()
             return our_error(failure, request.path, f"{url.scheme}://{url.netloc}", seconds)
         finally:
+            attempt.end()
             self._watchdog.forget(task)
         if body is None:
             return too_large(request.path, self._body_limit)

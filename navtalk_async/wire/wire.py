@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,17 +25,10 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import KeyPlace, Request, Response, http_date
 from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
-from navtalk_async.wire.address import (
-    Secret,
-    address,
-    canonical_root,
-    checked_key,
-    checked_root,
-    quoted,
-    without_secret,
-)
+from navtalk_async.wire.address import address, canonical_root, checked_root, is_loopback, without_secret
 from navtalk_async.wire.engine import maker
 from navtalk_async.wire.hints import hint
+from navtalk_async.wire.key import PlacedKey
 from navtalk_async.wire.learning import START
 from navtalk_async.wire.limits import LANES, Concurrency, Gate, Lane, checked_concurrency, checked_rate
 from navtalk_async.wire.line import Line
@@ -50,7 +43,8 @@ from navtalk_async.wire.retry import (
     too_much,
     worth_repeating,
 )
-from navtalk_async.wire.single_use import SingleUseTransport
+from navtalk_async.wire.secret import Secret, checked_key, discreet
+from navtalk_async.wire.single_use import Flowing, SingleUseTransport
 from navtalk_async.wire.stream import Stream
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Wire"]
@@ -58,7 +52,8 @@ __all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Wire"]
 T = TypeVar("T")
 E = TypeVar("E", bound=NavTalkError)
 
-Key = str | Callable[[], str | Awaitable[str]]
+Fetch = Callable[[], str | Awaitable[str]]
+Key = str | Fetch
 Read = Callable[[Request, Response], T]
 
 LEAST_SECONDS = 0.001
@@ -105,11 +100,12 @@ class Failure(NamedTuple):
 class Wire:
     """All traffic of a client, over however many event loops: one gate and one connection pool for each."""
 
+    @discreet
     def __init__(
         self,
         *,
         root: str,
-        key: Key,
+        key: Key | Secret[str],
         key_place: KeyPlace,
         concurrency: Concurrency = "auto",
         rate: float | None = None,
@@ -121,18 +117,18 @@ class Wire:
         self._stats = Stats()
         self._root = checked_root(root)
         self._base = urlsplit(self._root)
-        self._key = checked_key(key) if isinstance(key, str) else key
         self._key_place = key_place
+        self._latest: PlacedKey | None = None
+        self._key = Secret(key) if callable(key) else self._placed(checked_key(key))
         self._concurrency = checked_concurrency(concurrency)
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
-        self._trust_env = trust_env
+        # What is plain http here would be plain http on the way to a proxy, too, with the key.
+        self._trust_env = trust_env and not is_loopback(self._base.hostname or "")
         self._transport = maker(engine)
         self._observer = observer
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-        self._quoted: tuple[str, str] = ("", "")
-        """The key that was used last, and how it stands in a URL."""
         self._known_server = False
         self._expected = 0
         self._closed = False
@@ -198,8 +194,8 @@ class Wire:
                 seconds = patience.attempt_timeout
                 if deadline is not None and deadline - sent_at < seconds:
                     seconds = max(deadline - sent_at, LEAST_SECONDS)
-                if isinstance(self._key, str):
-                    # The answer has no name here: it may quote the key, and this frame is shown.
+                if isinstance(self._key, PlacedKey):
+                    # The answer has no name here: this frame is shown.
                     outcome = self._understood(
                         line,
                         request,
@@ -320,7 +316,7 @@ class Wire:
         request: Request,
         read: Read[T],
         seconds: float,
-        fetch: Callable[[], str | Awaitable[str]],
+        fetch: Secret[Fetch],
         *,
         stream: Stream | None,
     ) -> T | NavTalkError | asyncio.CancelledError:
@@ -329,7 +325,7 @@ class Wire:
         """
         asked_at = time.monotonic()
         try:
-            key = await _fetched(fetch, seconds)
+            key = self._placed(await _fetched(fetch, seconds))
         except TimeoutError:
             line.received_at = asyncio.get_running_loop().time()
             return AttemptTimeout(f"The callable that gives the key took longer than {seconds:.3g} s.")
@@ -344,7 +340,7 @@ class Wire:
         request: Request,
         read: Read[T],
         response: Response | TransportError | asyncio.CancelledError,
-        key: str,
+        key: PlacedKey,
     ) -> T | NavTalkError | asyncio.CancelledError:
         """What *read* makes of *response*, or its error as a value."""
         line.received_at = asyncio.get_running_loop().time()
@@ -354,27 +350,34 @@ class Wire:
         if date := response.headers.get("Date"):
             line.date, line.dated_at = date, line.received_at
         began = time.perf_counter()
+        body = key.echo.masked(response.body)
+        if body is not response.body:
+            response = Response(status=response.status, headers=response.headers, body=body)
+        elif isinstance(response, Flowing):
+            response.flow.echo = key.echo.in_chunks()
         try:
             return read(request, response)
         except NavTalkError as refusal:
-            return without_secret(_told(request, refusal), key)
+            return without_secret(_told(request, refusal), key.secret)
         finally:
             self._stats.decode_seconds += time.perf_counter() - began
 
     def _exchange(
-        self, line: Line, request: Request, key: str, seconds: float, stream: Stream | None
+        self, line: Line, request: Request, key: PlacedKey, seconds: float, stream: Stream | None
     ) -> Awaitable[Response | TransportError | asyncio.CancelledError]:
-        # In a frame of its own, which has ended before an answer is read: the URL holds the key.
-        both = self._quoted
-        if both[0] is not key:
-            both = self._quoted = key, Secret(quoted(key))
-        url, headers = address(self._base, request, both, self._key_place)
+        url = address(self._base, request)
         self._stats.requests += 1
         if stream is not None:
-            return line.single_use.begin(request, url, headers, seconds)
+            return line.single_use.begin(request, url, key, seconds)
         if request.method == "GET":
-            return line.transport.exchange(request, url, headers, seconds)
-        return line.single_use.exchange(request, url, headers, seconds)
+            return line.transport.exchange(request, url, key, seconds)
+        return line.single_use.exchange(request, url, key, seconds)
+
+    def _placed(self, secret: Secret[str]) -> PlacedKey:
+        """*secret* in its place; it is nearly always the same one."""
+        if self._latest is None or not self._latest.is_of(secret):
+            self._latest = PlacedKey(secret, self._key_place)
+        return self._latest
 
     async def _turn(self, gate: Gate, deadline: float | None, lane: int, attempts: int) -> int:
         """Wait for a place in flight, which is what it gives; and take the time."""
@@ -497,11 +500,13 @@ async def _counting(attempts: int, wait: Awaitable[T]) -> T:
         raise
 
 
-async def _fetched(key: Callable[[], str | Awaitable[str]], seconds: float) -> str:
-    # No name here holds the key: a traceback of a bad one begins in this frame.
+async def _fetched(fetch: Secret[Fetch], seconds: float) -> Secret[str]:
+    # No name here, and none below, holds the key: a traceback of a bad one begins in this frame.
     async with asyncio.timeout(seconds):
-        return checked_key(await _awaited(key()))
+        return checked_key(await _awaited(Secret(fetch.reveal()())))
 
 
-async def _awaited(found: str | Awaitable[str]) -> str:
-    return await found if inspect.isawaitable(found) else found
+async def _awaited(found: Secret[str | Awaitable[str]]) -> str:
+    if inspect.isawaitable(found.reveal()):
+        return await cast("Awaitable[str]", found.reveal())
+    return cast("str", found.reveal())

@@ -1,0 +1,57 @@
+"""The command's key, as whoever looks into the running program finds it: not at all."""
+
+import sys
+from functools import partial
+
+import click
+import pytest
+from evidence import Evidence, Hidden
+from rich.pretty import pretty_repr
+
+from navtalk_async.cli.connection import Given
+from navtalk_async.cli.key import Key, given_key
+
+LONG = "CANARY-" + "K7Zq" * 40
+
+
+def refusal(read, evidence):
+    with pytest.raises(click.UsageError) as caught:
+        read()
+    evidence.see_error(caught.value)
+    return caught.value
+
+
+BAD = [f"{LONG}\nX".encode(), f"{LONG} X".encode(), LONG.encode() + b"\xff", LONG.encode() + b"\0X"]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=["newline", "space", "no text", "null"])
+@pytest.mark.parametrize("source", ["file", "command", "environment"])
+def test_a_key_that_is_refused_is_not_shown(bad, source, tmp_path, monkeypatch):
+    (tmp_path / "key").write_bytes(bad)
+    command = f"cat {tmp_path / 'key'}"
+    monkeypatch.setenv("X_KEY", bad.replace(b"\0", b" ").decode("utf-8", "surrogateescape"))
+    file = tmp_path / "key" if source == "file" else None
+    read = partial(given_key, "X_KEY", file, command if source == "command" else None)
+    evidence = Evidence()
+    refusal(Hidden(lambda: Key(read)), evidence)
+    assert evidence.shows_the_key() == []
+
+
+def test_a_command_that_prints_a_key_and_fails_does_not_show_it(tmp_path):
+    (tmp_path / "print.py").write_text("import sys; print('CANARY-' + 'K7Zq' * 40); sys.exit(1)")
+    evidence = Evidence()
+    refusal(partial(given_key, "X_KEY", None, f"{sys.executable} {tmp_path / 'print.py'}"), evidence)
+    assert evidence.shows_the_key() == []
+
+
+def test_a_key_and_all_that_holds_it_show_nothing(monkeypatch):
+    monkeypatch.setenv("NAVTALK_API_KEY", LONG)
+    names = dict.fromkeys(Given.__slots__)
+    given = Given(**names | {"api": "navtalk", "progress": "none", "verbose": 0})
+    shell = given.shell()
+    evidence = Evidence()
+    for thing in (given, shell, shell.connection, shell.connection.key, vars(shell.connection.key)):
+        evidence.see(thing)
+        evidence.see(pretty_repr(thing))
+    assert evidence.shows_the_key() == []
+    assert shell.connection.key() == LONG
