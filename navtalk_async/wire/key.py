@@ -37,13 +37,10 @@ class PlacedKey(Opaque):
 
     def added(self, head: bytes, *, has_query: bool) -> memoryview:
         """*head*, the first bytes of a request, with the key; as a view, which shows nothing."""
-        if MASK in head:
-            line, _, rest = head.partition(b"\r\n")
-            return memoryview(
-                b"\r\n".join((line.replace(MASK, self._quoted.encode()), rest)).replace(
-                    self._after, self._pieces[has_query], 1
-                )
-            )
+        # To look for a single byte is faster by far.
+        if b"[" in head and MASK in head:
+            line, end, rest = head.partition(b"\r\n")
+            head = line.replace(MASK, self._quoted.encode()) + end + rest
         return memoryview(head.replace(self._after, self._pieces[has_query], 1))
 
     def url(self, url: SplitResult) -> str:
