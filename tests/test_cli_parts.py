@@ -8,6 +8,7 @@ import socket
 from datetime import UTC, datetime, timedelta, timezone
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -21,10 +22,10 @@ from navtalk_async.cli.bar import clock, drawn
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
 from navtalk_async.cli.running import run
-from navtalk_async.cli.scope import in_words
 from navtalk_async.cli.show import tab_separated, transcript_text
 from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, TalkHandler, counted, visible
+from navtalk_async.export.filters import in_words
 from navtalk_async.observe import Answered, Failed, Stats, Waiting
 from navtalk_async.sync import Progress, Scope
 
@@ -233,7 +234,7 @@ def test_other_words_are_refused(read, text):
 
 def test_the_manifest_tells_filters_in_the_words_of_the_files():
     scope = Scope(start="2025-11-12 00:00:00", status=1, role=7, sessions=("a", "b"))
-    assert in_words(scope) == {
+    assert in_words(msgspec.to_builtins(scope)) == {
         "start": "2025-11-12T00:00:00Z",
         "status": "completed",
         "role": 7,

@@ -2,11 +2,14 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
+from postgres_box import answered, new_schema
 from shell import KEY, arrived, ended, navtalk, started
 
-from navtalk_async.sandbox import Faults, Sandbox, World
+from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.store import Failed
 
@@ -112,7 +115,7 @@ async def test_a_stale_session_is_named_and_a_sync_brings_it_up_to_date(out, box
     [finding] = done.rows[0]["findings"]
     assert stale in finding["where"]
     assert finding["what"] == "stale: 1 of its messages is missing here"
-    assert "navtalk sync" in done.err
+    assert f"`navtalk verify {out} --remote 100% --repair`" in done.err
     few = await navtalk("verify", out, "--remote", "5", "--json", box=box)
     assert few.rows[0]["checked"]["asked"] == 2
 
@@ -133,8 +136,8 @@ async def test_a_session_that_the_api_does_not_give_is_named_and_the_others_veri
 
 async def test_a_server_that_fails_is_told_after_what_was_found(out, box):
     damage(out / "transcripts.jsonl")
-    async with Sandbox(box.world, faults=Faults.parse("500=100%")) as broken:
-        done = await navtalk("verify", out, "--remote", "5%", "--timeout", "1", "--json", box=broken)
+    box.fail_next("500", 1000)
+    done = await navtalk("verify", out, "--remote", "5%", "--timeout", "1", "--json", box=box)
     assert done.code == 5
     assert done.rows[0]["findings"]
     assert done.rows[0]["error"].startswith("DeadlineExceeded")
@@ -201,3 +204,156 @@ async def test_status_of_what_is_no_archive_is_a_sentence(tmp_path):
     assert done.code == 2
     assert "no archive" in done.err
     assert KEY not in json.dumps(done.out)
+
+
+# Repair.
+
+
+def change(path, statement):
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+HARM = {
+    "a text": "UPDATE messages SET content = 'wrong' WHERE rowid IN (SELECT rowid FROM messages LIMIT 2)",
+    "a session gone": "DELETE FROM sessions WHERE rowid = 3",
+    "messages gone": "DELETE FROM messages WHERE rowid < 10",
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_what_is_damaged_is_repaired_with_the_files_and_told(out, box, harm):
+    good = (out / "transcripts.jsonl").read_bytes()
+    change(out / "archive.db", HARM[harm])
+    found = await navtalk("verify", out, env=NO_KEY)
+    assert found.code == 6
+    assert f"`navtalk verify {out} --repair` fetches again" in found.err
+    assert "put back" not in found.err
+    assert (await navtalk("verify", out, "--repair", env=NO_KEY)).code == 2
+    done = await navtalk("verify", out, "--repair", "--json", box=box)
+    [told] = done.rows
+    assert (done.code, told["findings"]) == (0, [])
+    assert told["repaired"] > 0
+    assert f"Repaired {told['repaired']} session" in done.err
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+    assert (out / "transcripts.jsonl").read_bytes() == good
+
+
+@pytest.mark.parametrize("name", ["transcripts.jsonl", "manifest.json"])
+async def test_a_file_that_was_damaged_or_lost_is_written_anew(out, box, name):
+    for harm in (damage, lambda path: path.unlink()):
+        harm(out / name)
+        done = await navtalk("verify", out, "--repair", "--json", box=box)
+        assert (done.code, done.rows[0]["repaired"]) == (0, 0)
+        assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
+async def test_what_is_stale_or_missing_is_repaired_where_the_api_is_asked(out, box):
+    stale = next(each["id"] for each in box.world.sessions if each["status"] == 1)
+    box.world.add_message(stale, "too late")
+    box.world.add_session()
+    done = await navtalk("verify", out, "--remote", "100%", "--repair", "--json", box=box)
+    assert (done.code, done.rows[0]["findings"]) == (0, [])
+    assert done.rows[0]["repaired"] >= 2
+    again = await navtalk("verify", out, "--remote", "100%", "--json", box=box)
+    assert (again.code, again.rows[0]["findings"], again.rows[0]["notes"]) == (0, [], [])
+
+
+async def test_what_cannot_be_fetched_again_is_named_and_left(out, box):
+    with closing(sqlite3.connect(out / "archive.db")) as db:
+        [(bad,)] = db.execute("SELECT session_id FROM messages LIMIT 1")
+    change(out / "archive.db", HARM["a text"])
+    box.fail_next("400", 1000, bad)
+    done = await navtalk("verify", out, "--repair", box=box)
+    assert done.code == 6
+    assert bad in done.err
+    exported = await navtalk("export", out, box=box)
+    assert exported.code == 3
+    assert bad in exported.err
+    assert "left out of the files" in exported.err
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["complete"], [each["id"] for each in manifest["failed"]]) == (False, [bad])
+    assert bad not in (out / "transcripts.jsonl").read_text()
+
+
+@pytest.mark.parametrize("options", [(), ("--reconcile",), ("--retry-failed",)])
+@pytest.mark.parametrize("harm", HARM)
+async def test_an_export_fetches_again_what_is_damaged(out, box, harm, options):
+    good = (out / "transcripts.jsonl").read_bytes()
+    change(out / "archive.db", HARM[harm])
+    done = await navtalk("export", out, *options, box=box)
+    assert done.code == 0
+    assert options or "fetching again" in done.err
+    assert (out / "transcripts.jsonl").read_bytes() == good
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
+async def test_an_archive_that_cannot_be_read_is_not_vouched_for_and_not_repaired(out, box):
+    path = out / "archive.db"
+    path.write_bytes(path.read_bytes()[:4096] + bytes(4096) * 20)
+    assert (await navtalk("export", out, box=box)).code == 2
+    assert not (out / "manifest.json").exists()
+    done = await navtalk("verify", out, "--repair", box=box)
+    assert done.code == 6
+    assert "cannot be repaired" in done.err
+
+
+async def test_verify_says_what_failed_and_is_not_there(box, tmp_path):
+    box.fail_next("400", 1000, "/messages")
+    assert (await navtalk("export", tmp_path / "out", box=box)).code == 3
+    done = await navtalk("verify", tmp_path / "out", env=NO_KEY)
+    assert done.code == 0
+    assert "40 sessions failed" in done.err
+    assert "--retry-failed" in done.err
+
+
+async def test_an_empty_path_is_wrong_usage(box, tmp_path):
+    for command in ("export", "sync", "verify", "status"):
+        done = await navtalk(command, "", box=None if command == "status" else box, cwd=tmp_path)
+        assert done.code == 2
+        assert "The path is empty" in done.err
+    assert list(tmp_path.iterdir()) == []
+    assert box.counts.total == 0
+
+
+async def test_what_no_export_wrote_is_refused_before_anything_is_asked(box, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
+    done = await navtalk("export", tmp_path, box=box)
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert box.counts.total == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["manifest.json"]
+    assert (await navtalk("export", tmp_path, "--overwrite", box=box)).code == 0
+
+
+async def test_a_database_is_repaired_by_its_address(box, postgres):
+    address = await new_schema(postgres)
+    assert (await navtalk("sync", address, box=box)).code == 0
+    await answered(address, "UPDATE messages SET content = 'wrong' WHERE position = 1")
+    assert (await navtalk("verify", address, env=NO_KEY)).code == 6
+    done = await navtalk("verify", address, "--repair", "--json", box=box)
+    assert (done.code, done.rows[0]["repaired"], done.rows[0]["findings"]) == (0, 40, [])
+    assert (await navtalk("verify", address, "--remote", "5%", box=box)).code == 0
+
+
+async def test_projects_of_several_apis_are_repaired_one_by_one(box, tmp_path):
+    out = tmp_path / "out"
+    kodey = ("--api", "kodey", "--base-url", box.kodey_url)
+    env = {"KODEY_API_KEY": KEY, "NAVTALK_BASE_URL": None}
+    assert (await navtalk("export", out, "--project", "one", box=box)).code == 0
+    assert (await navtalk("export", out, "--project", "two", *kodey, env=env)).code == 0
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+    change(out / "archive.db", "UPDATE messages SET content = 'wrong' WHERE position = 1")
+    first = await navtalk("verify", out, "--repair", "--json", box=box)
+    assert first.code == 6
+    assert {each["project"] for each in first.rows[0]["findings"]} == {"two"}
+    assert "give --api" in first.err
+    second = await navtalk("verify", out, "--repair", "--json", *kodey, env=env)
+    assert (second.code, second.rows[0]["findings"]) == (0, [])
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+    # Who names a project is told of no other.
+    (out / "transcripts.two.jsonl").unlink()
+    assert (await navtalk("verify", out, "--project", "one", env=NO_KEY)).code == 0
+    assert (await navtalk("verify", out, "--project", "two", env=NO_KEY)).code == 6

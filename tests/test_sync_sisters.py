@@ -8,7 +8,6 @@ import pytest
 from aiohttp import web
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient
-from navtalk_async.cli.scope import in_words
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.sandbox import Sandbox
 from navtalk_async.store.sqlite import SqliteStore
@@ -130,7 +129,6 @@ def refused(expected):
 
 
 async def test_projects_of_one_key_are_not_mixed_in_one_project_of_an_archive(tmp_path):
-    assert in_words(Scope(options={"project_id": "one"})) == {"options": {"project_id": "one"}}
     async with Sandbox(sessions=3) as box, SqliteStore(tmp_path / "a.db") as store:
         for project in ("one", "one", "two", None):
             client = LlamaCloudClient("any", base_url=box.llamacloud_url, project_id=project)

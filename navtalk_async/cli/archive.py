@@ -1,29 +1,35 @@
 """Keep what the API has: `export` and `sync`."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import msgspec
+from anyio import to_thread
 
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.job import Job, takes_job
 from navtalk_async.cli.options import as_formats, as_span, examples
-from navtalk_async.cli.reading import Place, as_store
+from navtalk_async.cli.reading import Place, as_folder, as_store
 from navtalk_async.cli.reporting import Watch, reporting
 from navtalk_async.cli.running import run
-from navtalk_async.cli.scope import check_scope, in_words
+from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.show import put_json
 from navtalk_async.cli.summary import Kept, Run, Summary, sentences
 from navtalk_async.cli.talk import counted
 from navtalk_async.cli.watching import Shift
 from navtalk_async.client import Client
-from navtalk_async.errors import NavTalkError
-from navtalk_async.export.export import write_files
-from navtalk_async.export.files import WrittenFile
+from navtalk_async.errors import NavTalkError, StoreBroken
+from navtalk_async.export.export import check_folder, withdraw, write_files
+from navtalk_async.export.manifest import MANIFEST, Failure, ProjectFiles
+from navtalk_async.export.ours import found_in
 from navtalk_async.store.opening import told
 from navtalk_async.store.store import Store
+from navtalk_async.verify.repair import ROUNDS
+from navtalk_async.verify.verify import ARCHIVE
 
 __all__ = ["export", "sync"]
 
@@ -38,7 +44,7 @@ WHEN_FAILED = "kept before it went wrong: the same command goes on from there."
         "navtalk export november --start 2025-11-01 --end 2025-12-01 --json",
     )
 )
-@click.argument("dest", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("dest", type=as_folder)
 @click.option(
     "--format",
     "formats",
@@ -48,15 +54,17 @@ WHEN_FAILED = "kept before it went wrong: the same command goes on from there."
     default=["jsonl"],
     help="How to write the files; repeatable, or with commas. [jsonl]",
 )
+@click.option("--overwrite", is_flag=True, help="Replace files of the same names that no export wrote.")
 @takes_job
-def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]]) -> int:
+def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool) -> int:
     """Get everything, and write it to files in the folder DEST.
 
     The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
-    new, and goes on where it was stopped. DEST/manifest.json tells what was written.
+    new, and goes on where it was stopped. What is damaged in it is fetched again. DEST/manifest.json lists
+    what was written; the second --project in DEST has transcripts.PROJECT.jsonl.
     """
     chosen = list(dict.fromkeys(name for names in formats for name in names))
-    return Task(job, "export", dest / "archive.db").run(folder=dest, formats=chosen)
+    return Task(job, "export", dest / ARCHIVE).run(Files(dest, chosen, overwrite=overwrite))
 
 
 @click.command(
@@ -105,6 +113,14 @@ def sync(
     return run(work, job.shell.talk, when_stopped=WHEN_STOPPED)
 
 
+class Files(NamedTuple):
+    """The files to write."""
+
+    folder: Path
+    formats: Sequence[str]
+    overwrite: bool
+
+
 class Task:
     """One run of `export` or `sync`."""
 
@@ -116,53 +132,96 @@ class Task:
         self._place = told(where)
         self._watch = Watch()
 
-    def run(self, *, folder: Path | None = None, formats: Sequence[str] = ()) -> int:
-        """The exit code of it all; files of *formats* are written where there is a *folder*."""
-        return run(self._work(folder, formats), self._shell.talk, when_stopped=WHEN_STOPPED)
+    def run(self, files: Files | None = None) -> int:
+        """The exit code of it all; *files* are written if there are any."""
+        return run(self._work(files), self._shell.talk, when_stopped=WHEN_STOPPED)
 
-    async def _work(self, folder: Path | None, formats: Sequence[str]) -> int:
+    async def _work(self, files: Files | None) -> int:
         watch, job = self._watch, self._job
         async with self._shell.connection.client(watch) as client:
             watch.stats = client.stats
             check_scope(client, job.scope)
+            written: ProjectFiles | None = None
             try:
+                if files is not None:
+                    await to_thread.run_sync(self._prepare, files)
                 async with job.opened(self._where) as store:
                     what = f"Bringing {self._place} up to date"
                     async with reporting(watch, self._shell.talk, self._shell.progress, what=what):
                         how = {name: job.how[name] for name in ("retry_failed", "reconcile")}
                         await job.once(client, store, watch.progress, **how)
-                        files = await self._write(client, store, folder, formats) if folder else []
-                    kept = Kept.of(await store.counts(job.project), await store.failures(job.project))
+                        if files is not None:
+                            written = await self._write(client, store, files)
+                    kept = Kept.of(await store.counts(job.project), await self._failed(store, written))
             except NavTalkError as error:
+                if isinstance(error, StoreBroken) and files is not None:
+                    self._disown(files.folder)
                 why = self._shell.talk.scrubbed(f"{type(error).__name__}: {error}")
                 await self._tell(self._summary(exit_code(error), error=why))
                 if watch.progress.done:
                     self._shell.talk.say(f"{counted(watch.progress.done, 'session')} more {WHEN_FAILED}")
                 raise
         code = Exit.PARTIAL if kept.failed else Exit.OK
-        await self._tell(self._summary(code, kept=kept, folder=folder, files=files))
+        await self._tell(self._summary(code, kept=kept, files=files, written=written))
         return code
 
-    async def _write(
-        self, client: Client, store: Store, folder: Path, formats: Sequence[str]
-    ) -> Sequence[WrittenFile]:
+    def _prepare(self, files: Files) -> None:
+        check_folder(files.folder, self._job.project, overwrite=files.overwrite)
+
+    def _disown(self, folder: Path) -> None:
+        """Remove the manifest of files that are beside a broken archive."""
+        with suppress(OSError):
+            if found_in(folder).manifest is not None:
+                withdraw(folder)
+                self._shell.talk.say(
+                    f"Removed {folder / MANIFEST}: the archive that it lists cannot be read."
+                )
+
+    async def _write(self, client: Client, store: Store, files: Files) -> ProjectFiles:
+        """What was written of the project; what is damaged of it is fetched again."""
+        known: list[str] = []
+        try:
+            written = await self._write_once(client, store, files)
+        except StoreBroken:
+            await store.distrust(self._job.project, ())
+            written = await self._write_once(client, store, files)
+        for _ in range(ROUNDS):
+            damaged = [each.id for each in written.failed if each.damaged]
+            if damaged in ([], known):
+                break
+            known = damaged
+            self._shell.talk.say(
+                f"Damaged in the archive, fetching again: {counted(len(damaged), 'session')}."
+            )
+            await store.distrust(self._job.project, damaged)
+            await self._job.once(client, store, self._watch.progress, retry_failed=False, reconcile=False)
+            written = await self._write_once(client, store, files)
+        return written
+
+    async def _write_once(self, client: Client, store: Store, files: Files) -> ProjectFiles:
+        project = self._job.project
         manifest = await write_files(
             store,
-            folder,
+            files.folder,
             dialect=client.dialect,
-            project=self._job.project,
-            formats=formats,
-            filters=in_words(self._job.scope),
+            project=project,
+            formats=files.formats,
+            overwrite=files.overwrite,
         )
-        return manifest.files
+        return next(each for each in manifest.entries if each.project == project)
+
+    async def _failed(self, store: Store, written: ProjectFiles | None) -> Sequence[Failure]:
+        if written is not None:
+            return written.failed
+        return [Failure(**each._asdict()) for each in await store.failures(self._job.project)]
 
     def _summary(
         self,
         code: int,
         *,
         kept: Kept | None = None,
-        folder: Path | None = None,
-        files: Sequence[WrittenFile] = (),
+        files: Files | None = None,
+        written: ProjectFiles | None = None,
         error: str | None = None,
     ) -> Summary:
         watch = self._watch
@@ -180,8 +239,8 @@ class Task:
                 moved=watch.moved,
             ),
             kept=kept,
-            folder=None if folder is None else str(folder),
-            files=files,
+            folder=None if files is None or kept is None else str(files.folder),
+            files=() if written is None else written.files,
             error=error,
         )
 

@@ -13,10 +13,25 @@ from navtalk_async.store import opening
 from navtalk_async.store.store import Reader
 from navtalk_async.verify.verify import ARCHIVE
 
-__all__ = ["Place", "as_archive", "as_place", "as_store", "readable"]
+__all__ = ["Place", "as_archive", "as_folder", "as_place", "as_store", "readable"]
 
 Place = Path | str
 """A path, or the address of a database."""
+
+
+def as_folder(text: str) -> Path:
+    """A folder that is there, or is to be made."""
+    path = as_path(text)
+    if is_there(path) and not path.is_dir():
+        raise click.BadParameter(f"{text} is a file; give the path of a folder.")
+    return path
+
+
+def as_path(text: str) -> Path:
+    """The path that *text* is; an empty one would mean the current folder."""
+    if not text:
+        raise click.BadParameter("The path is empty.")
+    return Path(text)
 
 
 def as_archive(text: str) -> Place:
@@ -27,7 +42,7 @@ def as_archive(text: str) -> Place:
             return text
     except ValueError as refusal:
         raise click.BadParameter(str(refusal)) from None
-    path = Path(text)
+    path = as_path(text)
     if is_there(path) and path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
         raise click.BadParameter(f"{text} is a folder that may not be looked into.")
     return path

@@ -6,17 +6,14 @@ from functools import wraps
 from typing import Any
 
 import click
-import msgspec
 
 from navtalk_async.cli.connection import as_usage_error
 from navtalk_async.cli.options import AGENT_TYPE, USER, as_role, as_status, as_time, with_options
 from navtalk_async.client import Client
 from navtalk_async.dialects.navtalk import seconds_text
-from navtalk_async.models import Role, SessionStatus, as_word
-from navtalk_async.store.rows import iso
 from navtalk_async.sync import Scope
 
-__all__ = ["check_scope", "in_words", "takes_scope"]
+__all__ = ["check_scope", "takes_scope"]
 
 OF_A_DIALECT = ("project_id", "organization_id")
 """The options of `--api`'s dialect."""
@@ -85,15 +82,3 @@ def check_scope(client: Client, scope: Scope) -> None:
     """
     with as_usage_error():
         scope.check(client.dialect)
-
-
-def in_words(scope: Scope) -> dict[str, Any]:
-    """*scope* as the manifest tells it: what is filtered by, in the words of our files."""
-    told = msgspec.to_builtins(scope)
-    for name in told.keys() & {"start", "end"}:
-        told[name] = iso(told[name])
-    if scope.status is not None:
-        told["status"] = as_word(SessionStatus(scope.status))
-    if scope.role is not None:
-        told["role"] = as_word(Role(scope.role))
-    return dict(told)

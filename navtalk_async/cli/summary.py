@@ -8,7 +8,7 @@ from navtalk_async.cli.talk import counted
 from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.manifest import Failure
 from navtalk_async.observe import Stats
-from navtalk_async.store.store import Counts, Failed
+from navtalk_async.store.store import Counts
 from navtalk_async.sync import Progress
 
 __all__ = ["FAILURES_TOLD", "Kept", "Run", "Summary", "sentences"]
@@ -79,9 +79,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions that the API no longer has."""
 
     @classmethod
-    def of(cls, counts: Counts, failures: Sequence[Failed]) -> "Kept":
+    def of(cls, counts: Counts, failed: Sequence[Failure]) -> "Kept":
         """What these figures of a store say."""
-        failed = [Failure(**each._asdict()) for each in failures]
         return cls(
             sessions=counts.sessions,
             messages=counts.messages,
@@ -124,9 +123,7 @@ def sentences(summary: Summary) -> list[str]:
         for each in summary.files
     ]
     if summary.files:
-        told.append(
-            f"{summary.folder}/manifest.json vouches for {'it' if len(summary.files) == 1 else 'them'}."
-        )
+        told.append("Wrote manifest.json (checksums of every file).")
     told.append(
         f"{counted(run.messages, 'message')} of {counted(run.done, 'session')} fetched with "
         f"{counted(run.requests, 'request')}, {counted(run.retries, 'retry', 'retries')}, "
@@ -159,13 +156,20 @@ def failed_sentences(failed: Sequence[Failure]) -> list[str]:
     if not failed:
         return []
     told = [f"Session {each.id} failed: {each.reason}" for each in failed[:FAILURES_TOLD]]
+    damaged = sum(each.damaged for each in failed)
     more = len(failed) - FAILURES_TOLD
     if more > 0:
         told.append(f"So did {more:,} more; --json lists them all.")
-    told.append(
-        f"The messages of {counted(len(failed), 'session')} are missing; "
-        "the same command with --retry-failed tries them again."
-    )
+    if damaged:
+        are = "is" if damaged == 1 else "are"
+        told.append(
+            f"{counted(damaged, 'session')} could not be fetched again, and {are} left out of the files."
+        )
+    if len(failed) > damaged:
+        told.append(
+            f"The messages of {counted(len(failed) - damaged, 'session')} are missing; "
+            "the same command with --retry-failed tries them again."
+        )
     return told
 
 

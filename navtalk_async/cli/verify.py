@@ -1,5 +1,8 @@
 """Whether what was kept is whole: `verify`."""
 
+import shlex
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import click
@@ -13,10 +16,23 @@ from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put_json
 from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, counted
-from navtalk_async.errors import NavTalkError, StoreBroken, StoreUnreachable
+from navtalk_async.client import Client
+from navtalk_async.errors import NavTalkError, StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.export.manifest import MANIFEST
-from navtalk_async.store.opening import told
-from navtalk_async.verify import Cure, Finding, Report, verify_export, verify_remote, verify_store
+from navtalk_async.store.opening import opened, told
+from navtalk_async.store.sqlite import SqliteStore
+from navtalk_async.verify import (
+    Cure,
+    Finding,
+    Report,
+    is_repairable,
+    repair,
+    verify_export,
+    verify_remote,
+    verify_store,
+    write_again,
+)
+from navtalk_async.verify.repair import ROUNDS
 from navtalk_async.verify.verify import ARCHIVE
 
 __all__ = ["verify"]
@@ -25,14 +41,19 @@ TOLD = 20
 
 CURES = {
     Cure.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
-    Cure.COPY: "The archive cannot be relied on: put back a good copy of it, or begin another one.",
-    Cure.SYNC: "The archive is sound, and behind the API: `navtalk sync --reconcile` brings it up to date.",
+    Cure.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
+    Cure.SYNC: "The archive is sound, and behind the API: `navtalk verify {where} --remote 100% --repair` "
+    "brings it up to date.",
+    Cure.COPY: "This cannot be repaired: put back a good copy of the archive, or begin another one.",
 }
 
 
 @click.command(
     epilog=examples(
-        "navtalk verify out", "navtalk verify out --quick --json", "navtalk verify archive.db --remote 5%"
+        "navtalk verify out",
+        "navtalk verify out --quick --json",
+        "navtalk verify archive.db --remote 5%",
+        "navtalk verify out --repair",
     )
 )
 @click.argument("where", metavar="DEST|STORE", type=as_place)
@@ -43,44 +64,157 @@ CURES = {
     metavar="PERCENT",
     help="Ask the API for so many of the sessions again (at least one), and compare; needs the key.",
 )
+@click.option(
+    "--repair",
+    "repair_it",
+    is_flag=True,
+    help="Fetch again what is damaged, missing or stale; needs the key.",
+)
 @click.option("--project", help="Only this project of the archive [all].")
 @may_talk_to_api
-def verify(*, given: Given, where: Place, quick: bool, remote: float | None, project: str | None) -> int:
+def verify(
+    *, given: Given, where: Place, quick: bool, remote: float | None, repair_it: bool, project: str | None
+) -> int:
     """Find out whether anything is lost, doubled, out of order or damaged.
 
     DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
-    is changed. Exit code 6 says that something was found; 3 that nothing was, but not every session that was
-    to be asked for again could be had.
+    is changed without --repair. Exit code 6 says that something was found, and is not repaired; 3 that
+    nothing was, but not every session that was to be asked for again could be had.
     """
     folder = where if isinstance(where, Path) and where.is_dir() else None
     if folder is not None and not any((folder / name).exists() for name in (MANIFEST, ARCHIVE)):
         raise click.UsageError(f"There is no export in {where}: neither {MANIFEST} nor {ARCHIVE}.")
-    shell = None if remote is None else given.shell()
+    shell = given.shell() if repair_it or remote is not None else None
     talk = given.talk() if shell is None else shell.talk
-    report, mode = Report(), given.told(talk)
-
-    async def judge() -> None:
-        if folder is not None:
-            await verify_export(folder, report, quick=quick, project=project)
-        else:
-            await _verify_alone(where, report, quick=quick, project=project)
-        if shell is not None and remote is not None:
-            await _ask_again(shell, where, report, percent=remote, project=project)
+    task = Verification(where, folder, shell, quick=quick, remote=remote, project=project)
+    mode = given.told(talk)
 
     async def work() -> int:
         error: NavTalkError | None = None
         try:
-            async with counting(talk, mode, what=f"Verifying {told(where)}", count=lambda: _counts(report)):
-                await judge()
+            async with counting(talk, mode, what=f"Verifying {told(where)}", count=task.counts):
+                await task.judge()
+                if repair_it and is_repairable(task.report):
+                    await task.repair()
         except NavTalkError as failure:
             error = failure
-        code = exit_code(error) if error is not None else verdict_code(report)
-        await _tell(told(where), report, code, talk, quick=quick, as_json=given.as_json, error=error)
+        code = exit_code(error) if error is not None else verdict_code(task.report)
+        await _tell(told(where), task, code, talk, as_json=given.as_json, error=error)
         if error is not None:
             raise error
         return code
 
     return run(work(), talk)
+
+
+class Verification:
+    """Judges what is at *where*, the *folder* of an export or an archive alone, and repairs it."""
+
+    def __init__(
+        self,
+        where: Place,
+        folder: Path | None,
+        shell: Shell | None,
+        *,
+        quick: bool,
+        remote: float | None,
+        project: str | None,
+    ) -> None:
+        self.report = Report()
+        self.repaired = 0
+        self.quick = quick
+        self._where, self._folder, self._shell = where, folder, shell
+        self._remote, self._project = remote, project
+
+    def counts(self) -> dict[str, int]:
+        """How far it is."""
+        checked = self.report.checked
+        return {
+            "files": checked.files,
+            "sessions": checked.sessions,
+            "messages": checked.messages,
+            "asked for again": checked.asked,
+            "findings": len(self.report.findings),
+        }
+
+    async def judge(self, only: Collection[tuple[str, str]] | None = None) -> None:
+        """Judge everything; the API is asked for a sample, or for *only* these sessions of these projects."""
+        self.report = report = Report()
+        if self._folder is not None:
+            await verify_export(self._folder, report, quick=self.quick, project=self._project)
+        else:
+            await _verify_alone(self._where, report, quick=self.quick, project=self._project)
+        if self._shell is not None and self._remote is not None:
+            async with self._client(self._shell) as client:
+                await self._ask_again(client, self._shell, report, only)
+
+    async def repair(self) -> None:
+        """Repair what was found, and judge again."""
+        bad = self.report.bad
+        for number in range(ROUNDS):
+            before = self.report.findings
+            try:
+                left, notes = await self._repair_once()
+            except StoreMismatch:
+                # What is left is not for this key, API or server; that was said the first time.
+                if not number:
+                    raise
+                break
+            await self.judge(only=bad)
+            bad |= self.report.bad
+            known = {(each.project, each.session) for each in self.report.findings}
+            self.report.found(each for each in left if (each.project, each.session) not in known)
+            self.report.notes += notes
+            if self.report.findings in ([], before):
+                break
+        self.repaired = len(bad - self.report.bad)
+
+    async def _repair_once(self) -> tuple[list[Finding], list[str]]:
+        """What could not be repaired, and what there is to say."""
+        shell, place = self._shell, self._where
+        if shell is None or (self._folder is not None and not (self._folder / ARCHIVE).exists()):
+            return [], ["There is no archive to repair from."]
+        report = Report(findings=self.report.findings, expected=self.report.expected)
+        where = place if self._folder is None else self._folder / ARCHIVE
+        try:
+            async with self._client(shell) as client, opened(where) as store:
+                left = await repair(
+                    client,
+                    store,
+                    report,
+                    project=self._project,
+                    concurrency=shell.connection.concurrency,
+                    server=shell.connection.server,
+                )
+                if self._folder is not None and isinstance(store, SqliteStore):
+                    await write_again(store, self._project)
+        except StoreBroken as failure:
+            return [], [f"The archive cannot be repaired: {failure.args[0]}"]
+        return left, report.notes
+
+    def _client(self, shell: Shell) -> AbstractAsyncContextManager[Client]:
+        return shell.connection.client(waits_told(shell.talk, shell.progress))
+
+    async def _ask_again(
+        self, client: Client, shell: Shell, report: Report, only: Collection[tuple[str, str]] | None
+    ) -> None:
+        try:
+            # The API takes its time, and others may write meanwhile.
+            async with readable(self._where, at_a_glance=False) as reader:
+                await verify_remote(
+                    client,
+                    reader,
+                    report,
+                    percent=self._remote or 100.0,
+                    project=self._project,
+                    only=only,
+                    concurrency=shell.connection.concurrency,
+                    server=shell.connection.server,
+                )
+        except (StoreBroken, StoreUnreachable):
+            # An archive that cannot be read was found to be so above.
+            if not report.findings:
+                raise
 
 
 def verdict_code(report: Report) -> Exit:
@@ -103,69 +237,44 @@ async def _verify_alone(place: Place, report: Report, *, quick: bool, project: s
             report.found([Finding(name, str(failure.args[0]).removesuffix("."), Cure.COPY)])
 
 
-async def _ask_again(
-    shell: Shell, where: Place, report: Report, *, percent: float, project: str | None
-) -> None:
-    observer, at_once = waits_told(shell.talk, shell.progress), shell.connection.concurrency
-    async with shell.connection.client(observer) as client:
-        try:
-            # The API takes its time, and others may write meanwhile.
-            async with readable(where, at_a_glance=False) as reader:
-                await verify_remote(
-                    client, reader, report, percent=percent, project=project, concurrency=at_once
-                )
-        except (StoreBroken, StoreUnreachable):
-            # An archive that cannot be read was found to be so above.
-            if not report.findings:
-                raise
-
-
-def _counts(report: Report) -> dict[str, int]:
-    checked = report.checked
-    return {
-        "files": checked.files,
-        "sessions": checked.sessions,
-        "messages": checked.messages,
-        "asked for again": checked.asked,
-        "findings": len(report.findings),
-    }
-
-
 async def _tell(
     where: str,
-    report: Report,
+    task: Verification,
     code: int,
     talk: Talk,
     *,
-    quick: bool,
     as_json: bool,
     error: NavTalkError | None,
 ) -> None:
+    report = task.report
     if as_json:
         summary = {
             "command": "verify",
             "exit_code": int(code),
             "where": where,
-            "quick": quick,
+            "quick": task.quick,
             "findings": [each._asdict() for each in report.findings],
             "notes": report.notes,
+            "repaired": task.repaired,
             "checked": report.checked,
             "error": None if error is None else talk.scrubbed(f"{type(error).__name__}: {error}"),
         }
         await put_json(summary)
-    for sentence in sentences(where, report, is_whole=error is None):
+    for sentence in sentences(where, report, is_whole=error is None, repaired=task.repaired):
         talk.say(sentence)
 
 
-def sentences(where: str, report: Report, *, is_whole: bool) -> list[str]:
+def sentences(where: str, report: Report, *, is_whole: bool, repaired: int = 0) -> list[str]:
     """*report* for people, a paragraph each."""
     found = report.findings
     lines = [str(each) for each in found[:TOLD]]
     if len(found) > TOLD:
         lines.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
     cures = {each.cure for each in found}
-    lines += [CURES[each] for each in Cure if each in cures]
+    lines += [CURES[each].format(where=shlex.quote(where)) for each in Cure if each in cures]
     lines += report.notes
+    if repaired:
+        lines.append(f"Repaired {counted(repaired, 'session')}.")
     if not is_whole:
         return lines
     checked = report.checked

@@ -1,6 +1,7 @@
 """A file that is there whole or not at all: written beside its place, then renamed into it."""
 
 import os
+import stat
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +40,7 @@ class WholeFile:
         self._bytes = self._rows = 0
 
     async def __aenter__(self) -> Self:
-        self._file = await to_thread.run_sync(self._beside.open, "wb")
+        self._file = await to_thread.run_sync(self._begun)
         return self
 
     async def __aexit__(
@@ -58,6 +59,11 @@ class WholeFile:
             name=self.path.name, bytes=self._bytes, rows=self._rows, sha256=self._hash.hexdigest()
         )
 
+    def _begun(self) -> BinaryIO:
+        # What another run left is removed and not written into: it may be a link to somebody's file.
+        self._beside.unlink(missing_ok=True)
+        return open(self._beside, "xb", opener=_for_its_owner)
+
     def _add(self, make: Callable[[], bytes]) -> None:
         data = make()
         reach("file: before write")
@@ -69,6 +75,7 @@ class WholeFile:
     def _put_in_place(self) -> None:
         with self._file:
             self._file.flush()
+            _keep_mode(self._file.fileno(), self.path)
             reach("file: before fsync")
             os.fsync(self._file.fileno())
             reach("file: after fsync")
@@ -81,6 +88,16 @@ class WholeFile:
     def _discard(self) -> None:
         self._file.close()
         self._beside.unlink(missing_ok=True)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _keep_mode(descriptor: int, path: Path) -> None:
+    """Give an open file the mode of the file *path*, whose place it takes."""
+    if hasattr(os, "fchmod") and path.is_file() and not path.is_symlink():
+        os.fchmod(descriptor, stat.S_IMODE(path.lstat().st_mode))
 
 
 def _sync_folder(folder: Path) -> None:

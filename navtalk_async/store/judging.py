@@ -266,6 +266,11 @@ class Rewrite(NamedTuple):
     """The position behind the last message that came."""
     counts: MessageCounts
 
+    @classmethod
+    def of_gone(cls, rows: list[MessageRow]) -> "Rewrite":
+        """Nothing is left of *rows*."""
+        return cls([], rows, [], 0, MessageCounts(vanished=len(rows)))
+
 
 def apart(finished: Iterable[Fetched]) -> list[list[Fetched]]:
     """*finished* as lists in which no session is twice, to be kept one after the other: a reading is judged

@@ -91,7 +91,7 @@ def standing(
         pending=[
             Wanted(session_id, of, is_unlisted=of is None)
             for session_id, of, state in unfinished
-            if state == "pending"
+            if state != "failed"
         ],
         failed=sum(state == "failed" for _, _, state in unfinished),
         refuted=bool(row.refuted),

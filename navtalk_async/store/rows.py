@@ -22,6 +22,7 @@ __all__ = [
     "iso",
     "message_row",
     "message_rows",
+    "names_itself",
     "old_digest",
     "row_digest",
     "row_digest_after",
@@ -142,6 +143,15 @@ def row_digest_after(row: SessionRow, noted: str | None, *, deleted_at: str) -> 
     if row.deleted_at is not None or noted != row_digest(row):
         return noted
     return row_digest(row._replace(deleted_at=deleted_at))
+
+
+def names_itself(row: SessionRow) -> bool:
+    """Whether the API's object has the id of *row*; the row of another one has it by damage."""
+    try:
+        fields = msgspec.json.decode(row.raw)
+    except (msgspec.DecodeError, TypeError):
+        return False
+    return isinstance(fields, dict) and row.id in map(str, fields.values())
 
 
 def _hash_of_columns(columns: Sequence[object]) -> str:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from navtalk_async.store.sqlite_file import all_rows
+
 __all__ = ["Mark", "Seal", "fingerprint", "mark"]
 
 STATE = (
@@ -45,12 +47,12 @@ def mark(db: sqlite3.Connection) -> Mark:
     Raises:
         sqlite3.DatabaseError: it is damaged.
     """
-    changes = [each for (each,) in db.execute("SELECT changes FROM sync_projects")]
+    changes = [each for (each,) in all_rows(db, "SELECT changes FROM sync_projects")]
     if not all(isinstance(each, int) for each in changes):
         raise sqlite3.DatabaseError("the changes of a project are no number")
     state = blake2b(digest_size=16)
     for query in STATE:
-        for row in db.execute(query):
+        for row in all_rows(db, query):
             state.update(repr(row).encode())
     return Mark(sum(changes), state.hexdigest())
 

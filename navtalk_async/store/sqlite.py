@@ -4,9 +4,7 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 `synchronous=FULL` makes a commit outlast the power. WAL needs a local disk.
 """
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +12,7 @@ from navtalk_async.failpoints import reach
 from navtalk_async.store.database import Steps
 from navtalk_async.store.seal import Seal, fingerprint, mark
 from navtalk_async.store.sqlite_file import HeldFile, Transaction, connect, prepare
+from navtalk_async.store.sqlite_mending import rebuild
 from navtalk_async.store.sqlite_reader import SqliteReader, completed
 from navtalk_async.store.store import Store
 
@@ -38,7 +37,8 @@ class SqliteStore(SqliteReader, Store):
 
     async def distrust(self, project: str, sessions: Sequence[str]) -> None:
         """See `Store.distrust`."""
-        await self._run(self._rebuild_indexes)
+        # A damaged index hides rows: to write them again would double them.
+        await self._run(self._rebuild)
         await super().distrust(project, sessions)
 
     async def sealed(self) -> Seal | None:
@@ -56,11 +56,8 @@ class SqliteStore(SqliteReader, Store):
         with Transaction(self._connection, name, project) as change:
             return completed(steps, change.do)
 
-    def _rebuild_indexes(self) -> None:
-        # A damaged index hides rows: to write them again would double them. Where rows are doubled by now,
-        # it cannot be rebuilt.
-        with suppress(sqlite3.IntegrityError):
-            self._connection.execute("REINDEX")
+    def _rebuild(self) -> None:
+        rebuild(self._connection)
 
     def _sealed(self) -> Seal | None:
         reach("seal: before checkpoint")

@@ -438,6 +438,8 @@ def in_our_words(work: Callable[[], T], path: Path) -> T:
     try:
         return work()
     except sqlite3.OperationalError as failure:
+        if _is_damage(str(failure)):
+            raise StoreBroken(f"{path} is damaged: {failure}.") from failure
         kind = StoreUnreachable if _is_shut_out(str(failure)) else StoreError
         raise kind(f"{path} cannot be used: {failure}.") from failure
     except (sqlite3.Error, UnicodeDecodeError) as failure:
@@ -445,6 +447,11 @@ def in_our_words(work: Callable[[], T], path: Path) -> T:
         raise StoreBroken(f"{path} is damaged, or is no archive: {failure}.") from failure
     except OSError as failure:
         raise StoreUnreachable(f"{path} cannot be used: {failure.strerror or failure}.") from failure
+
+
+def _is_damage(failure: str) -> bool:
+    """Whether the schema is not the one that was written, or text is none."""
+    return failure.startswith(("no such", "table ", "Could not decode"))
 
 
 def _is_shut_out(failure: str) -> bool:

@@ -1,6 +1,6 @@
 """The tables of an archive, and what makes those of an earlier version into them."""
 
-__all__ = ["APPLICATION_ID", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
+__all__ = ["APPLICATION_ID", "IN_ORDER", "MESSAGES", "SCHEMA", "SCHEMA_VERSION", "SESSIONS", "UPGRADES"]
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
 SCHEMA_VERSION = 5
@@ -61,7 +61,7 @@ the first message behind it would have.
 `sync_waiting` holds open sessions that a filter on their status leaves out so far, and `sync_gone` the
 messages that the API no longer gives."""
 
-SCHEMA = f"""{PROGRESS}{MESSAGES}
+SESSIONS = """
 CREATE TABLE sessions (
     project TEXT NOT NULL, id TEXT NOT NULL, api TEXT NOT NULL,
     status, start_time TEXT, end_time TEXT, title TEXT, video_url TEXT,
@@ -69,8 +69,11 @@ CREATE TABLE sessions (
     first_seen_at TEXT NOT NULL, last_changed_at TEXT NOT NULL, deleted_at TEXT,
     PRIMARY KEY (project, id)
 );
-CREATE INDEX sessions_in_order ON sessions (project, start_time, id);
 """
+
+IN_ORDER = "CREATE INDEX sessions_in_order ON sessions (project, start_time, id);"
+
+SCHEMA = f"{PROGRESS}{MESSAGES}{SESSIONS}{IN_ORDER}"
 
 LIST_AGAIN = """
 UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL

@@ -17,7 +17,7 @@ COUNTS = """
 SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
        (SELECT COUNT(*) FROM messages WHERE project = ?),
        (SELECT COUNT(*) FROM sessions WHERE project = ? AND deleted_at IS NOT NULL),
-       COUNT(*) FILTER (WHERE state = 'pending'), COUNT(*) FILTER (WHERE state = 'failed'),
+       COUNT(*) FILTER (WHERE state NOT IN ('kept', 'failed')), COUNT(*) FILTER (WHERE state = 'failed'),
        COUNT(*) FILTER (WHERE watched), COUNT(*) FILTER (WHERE next IS NOT NULL),
        EXISTS (SELECT 1 FROM sync_projects WHERE project = ? AND round IS NULL AND rounds > 0)
 FROM sync_sessions WHERE project = ?
@@ -30,8 +30,8 @@ WHERE project = ? AND state = 'failed' ORDER BY session_id
 
 FLAWS = {
     "Messages of session {0} are kept, and the session is not.": """
-        SELECT DISTINCT session_id FROM messages AS m WHERE project = ? AND NOT EXISTS (
-            SELECT 1 FROM sessions AS s WHERE s.project = m.project AND s.id = m.session_id)""",
+        SELECT session_id FROM (SELECT DISTINCT session_id FROM messages WHERE project = ?) AS m
+        WHERE NOT EXISTS (SELECT 1 FROM sessions AS s WHERE s.project = ? AND s.id = m.session_id)""",
     "Session {0} was kept, and is not there.": """
         SELECT session_id FROM sync_sessions AS y
         WHERE project = ? AND content_hash IS NOT NULL AND NOT EXISTS (
@@ -39,8 +39,12 @@ FLAWS = {
     "Nothing is known of how session {0} was kept.": """
         SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
             SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id)""",
+    "An index of the archive is damaged: it does not lead to every session.": """
+        SELECT NULL WHERE (SELECT COUNT(*) FROM sessions WHERE project = ?) < (
+            SELECT COUNT(*) FROM sync_sessions AS y WHERE project = ? AND EXISTS (
+                SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id))""",
 }
-"""What is wrong of each session that one of these finds."""
+"""What is wrong of each session that one of these finds; of the whole, where it finds no session's id."""
 
 SESSIONS_A_READ = 25
 """How many sessions are read with their messages at a time: so much is in memory."""
@@ -119,7 +123,7 @@ GONE = "SELECT session_id, id FROM sync_gone WHERE project = ? AND session_id {a
 UNDIGESTED = f"""
 SELECT {SESSION_COLUMNS}, y.digest
 FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
-WHERE y.row_digest IS NULL LIMIT 100
+WHERE y.row_digest IS NULL AND y.state = 'kept' LIMIT 100
 """
 
 VANISHING = f"""
@@ -127,6 +131,12 @@ SELECT {SESSION_COLUMNS}, y.row_digest
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.id = ?
 """
+
+STRAYS = """
+SELECT read_at IS NULL AND row_digest IS NULL FROM sync_sessions WHERE project = ? AND session_id = ?
+AND state = 'pending' AND attempts = 0 AND content_hash IS NULL
+"""
+"""Whether a session that was distrusted was never known to be kept."""
 
 # Written for one project or session.
 
@@ -190,6 +200,11 @@ UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND ses
 
 FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
 
+FORGET = (
+    "DELETE FROM sync_sessions WHERE project = ? AND session_id = ?",
+    "DELETE FROM sessions WHERE project = ? AND id = ?",
+)
+
 READ_WHOLE = (
     "UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?"
 )
@@ -203,8 +218,8 @@ REREAD_ROW = "UPDATE sessions SET content_hash = '' WHERE project = ? AND id = ?
 PUT_SESSIONS = """
 INSERT INTO sessions {rows}
 ON CONFLICT (project, id) DO UPDATE SET
-    status = excluded.status, start_time = excluded.start_time, end_time = excluded.end_time,
-    title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
+    api = excluded.api, status = excluded.status, start_time = excluded.start_time,
+    end_time = excluded.end_time, title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
     content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
 """
 

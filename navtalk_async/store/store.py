@@ -44,6 +44,7 @@ from navtalk_async.store.rows import (
     SessionRow,
     StoredTranscript,
     digest,
+    names_itself,
     old_digest,
     row_digest,
     row_digest_after,
@@ -98,8 +99,9 @@ class Reader(ABC):
         """
         found = await self._damage() if is_thorough else []
         for sentence, query in sql.FLAWS.items():
-            names = await self._ids(query, project)
-            found += [Flaw(session_id, sentence.format(session_id)) for session_id in names]
+            for (name,) in await self._all(query, *[project] * query.count("?")):
+                session_id = None if name is None else self._text.read_id(name)
+                found.append(Flaw(session_id, sentence.format(session_id)))
         return found
 
     async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
@@ -438,13 +440,31 @@ class Store(Reader):
         now = instant(moment)
         rows = yield Query(sql.VANISHING, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
+        is_stray = yield from self._forget_stray(project, session_id, rows)
         yield Write(sql.VANISH, (now, project, session_id))
         for *row, noted in rows:
             of = row_digest_after(self._text.read_session(SessionRow(*row)), noted, deleted_at=now)
             yield Write(sql.VANISHED, (of, project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, instant(moment - PATIENCE)))
-        return "kept" if rows else "waiting" if waited else None
+        return "kept" if rows or is_stray else "waiting" if waited else None
+
+    def _forget_stray(self, project: str, session_id: str, rows: Sequence[Sequence[Any]]) -> Steps[bool]:
+        """Whether what is kept of a session that the API never heard of was there by damage alone, under a
+        damaged id; then it is removed.
+        """
+        strays = yield Query(sql.STRAYS, (project, session_id))
+        sessions = [self._text.read_session(SessionRow(*row)) for *row, _ in rows]
+        if not strays or any(names_itself(each) for each in sessions):
+            return False
+        held = self._grouped((yield Query(sql.HELD, (project, [session_id]))))
+        [(is_new,)] = strays
+        if held and not is_new:
+            return False
+        yield from self._put_messages(project, [Rewrite.of_gone(each) for each in held.values()])
+        for statement in sql.FORGET:
+            yield Write(statement, (project, session_id))
+        return True
 
     def _distrust(self, project: str, sessions: Sequence[str]) -> Steps[None]:
         yield Put(sql.DISTRUST, [(project, each, "pending") for each in sessions], "ttt")

@@ -88,7 +88,9 @@ class Listed:
 
     async def wanted(self) -> AsyncGenerator[Sequence[Wanted], None]:
         """The sessions to fetch, some at a time."""
-        pending = self._standing.pending
+        # The list may tell more of a session than it does itself; where all are listed, that is waited for.
+        later = {each.id for each in self._standing.pending if each.is_unlisted and self._lists_all}
+        pending = [each for each in self._standing.pending if each.id not in later]
         self._progress.open += len(pending)
         if pending:
             yield pending
@@ -96,7 +98,7 @@ class Listed:
             self._progress.all_listed = True
             yield self._to_look_at(self._scope.sessions)
             return
-        watched = dict.fromkeys(await self._watched())
+        watched = dict.fromkeys((*await self._watched(), *later))
         if self._was_listed_just_now():
             self._progress.all_listed = True
         else:
@@ -117,12 +119,12 @@ class Listed:
         """
         session = await self._ask.get_session(self._dialect.get_session(session_id))
         if not session.tells_all_alone and await self._store.holds(self._project, [session_id]):
-            # What is kept of it came from the list, and is more than this; unless nothing is listed.
+            # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
             pending = next((each for each in self._standing.pending if each.id == session_id), None)
             if pending is None:
                 return [Wanted(session_id, None)]
-            if not (pending.is_unlisted and self._scope.sessions):
-                return []  # It is being fetched, or the list will tell all of it.
+            if not pending.is_unlisted:
+                return []  # It is being fetched.
         found = await self._journal([session], None)
         return found.to_fetch
 
@@ -130,6 +132,10 @@ class Listed:
         wanted = [Wanted(each, None, is_unlisted=True) for each in sessions]
         self._progress.open += len(wanted)
         return wanted
+
+    @property
+    def _lists_all(self) -> bool:
+        return not self._by_time and not self._scope.sessions
 
     async def _watched(self) -> list[str]:
         oldest = self._habits.watch_max_age

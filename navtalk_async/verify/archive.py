@@ -34,12 +34,12 @@ def judge_archive(seal: Seal, found: tuple[int, str], after: Mark | None) -> tup
             Finding(
                 seal.name,
                 f"it is older than the files: it has seen {after.changes:,} changes, they {seal.changes:,}",
-                Cure.COPY,
+                Cure.REPAIR,
             )
         ]
     if after.changes > seal.changes:
         return Since.SAME, [
-            Finding(seal.name, "it counts changes that cannot be seen anywhere else in it", Cure.COPY)
+            Finding(seal.name, "it counts changes that cannot be seen anywhere else in it", Cure.REPAIR)
         ]
     return Since.SAME, _differences(seal, found)
 
@@ -47,14 +47,15 @@ def judge_archive(seal: Seal, found: tuple[int, str], after: Mark | None) -> tup
 def _differences(seal: Seal, found: tuple[int, str]) -> list[Finding]:
     size, sha256 = found
     if size != seal.bytes:
-        return [Finding(seal.name, f"it has {size:,} bytes, and the manifest says {seal.bytes:,}", Cure.COPY)]
+        return [
+            Finding(seal.name, f"it has {size:,} bytes, and the manifest says {seal.bytes:,}", Cure.REPAIR)
+        ]
     if sha256 != seal.sha256:
         return [
             Finding(
                 seal.name,
-                "nobody has synced it since the files were written, and yet its content is another: "
-                "its SHA-256 is not that of the manifest",
-                Cure.COPY,
+                "it changed since the export, but not by a sync: its SHA-256 is not that of the manifest",
+                Cure.REPAIR,
             )
         ]
     return []

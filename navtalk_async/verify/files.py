@@ -1,6 +1,6 @@
 """Whether an exported file is what its manifest says, and what the archive holds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,9 @@ from navtalk_async.models import Message, Session
 from navtalk_async.store.rows import StoredTranscript
 from navtalk_async.verify.report import Checked, Cure, Finding
 
-__all__ = ["PARSED", "Lines", "judge_file", "open_lines"]
+__all__ = ["Lines", "is_parsed", "judge_file", "open_lines"]
 
 CHUNK = 1 << 20
-
-PARSED = "transcripts.jsonl"
-"""The file that can be parsed back; the others are known by their hash alone."""
 
 Key = tuple[bool, str, str]
 
@@ -63,28 +60,35 @@ def judge_file(folder: Path, told: WrittenFile, checked: Checked) -> list[Findin
         what.append(f"it has {size:,} bytes, and the manifest says {told.bytes:,}")
     elif summed.hexdigest() != told.sha256:
         what.append("its content is not what was written: its SHA-256 is another")
-    if name == PARSED and rows != told.rows:
+    if is_parsed(name) and rows != told.rows:
         what.append(f"it has {rows:,} rows, and the manifest says {told.rows:,}")
     return [Finding(name, each, Cure.EXPORT) for each in what]
 
 
+def is_parsed(name: str) -> bool:
+    """Whether the file of that *name* is parsed; others are known by their hash alone."""
+    return name.endswith(".jsonl")
+
+
 class Lines:
-    """The lines of `transcripts.jsonl`, looked at one after the other beside the archive's sessions.
+    """The lines of an exported file, looked at one after the other beside the archive's sessions.
 
     Arguments:
         lines: as they stand in the file.
-        project: whose sessions they are.
+        name: the file's.
+        left_out: sessions that are not in it, since they were damaged.
+
+    Attributes:
         kinds: the structs of the API's rows; None where the archive has gone on since, and there is nothing
             to compare with.
     """
 
-    def __init__(
-        self, lines: Iterator[bytes], project: str, kinds: tuple[type[Session], type[Message]] | None
-    ) -> None:
-        self.project = project
+    def __init__(self, lines: Iterator[bytes], name: str, left_out: Collection[str] = ()) -> None:
+        self.name = name
         self.rows = self.messages = 0
+        self.kinds: tuple[type[Session], type[Message]] | None = None
         self._lines = lines
-        self._kinds = kinds
+        self._left_out = left_out
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(Line).decode
         self._before: Key | None = None
@@ -93,15 +97,16 @@ class Lines:
 
     def beside(self, kept: Sequence[StoredTranscript]) -> list[Finding]:
         """What is wrong with the lines up to those of *kept*, which follow in the archive."""
-        if self._kinds is not None:
+        if self.kinds is not None:
             for each in kept:
-                self._compare(each, self._kinds)
+                if each.session.id not in self._left_out:
+                    self._compare(each, self.kinds)
         return self._told()
 
     def rest(self) -> list[Finding]:
         """What is wrong with the lines that are left."""
         while (line := self._next()) is not None:
-            if self._kinds is not None:
+            if self.kinds is not None:
                 self._flaws.append(f"session {line[0].id} is not in the archive")
         return self._told()
 
@@ -154,7 +159,7 @@ class Lines:
 
     def _told(self) -> list[Finding]:
         told, self._flaws = self._flaws, []
-        return [Finding(PARSED, each, Cure.EXPORT) for each in told]
+        return [Finding(self.name, each, Cure.EXPORT) for each in told]
 
 
 def open_lines(path: Path) -> Iterator[bytes]:

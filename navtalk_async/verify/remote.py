@@ -2,14 +2,14 @@
 
 import math
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
 
 from navtalk_async.client import Client
-from navtalk_async.errors import NavTalkError, NotFound, StoreBroken
+from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
 from navtalk_async.fanout import FanOut
 from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
@@ -19,13 +19,10 @@ from navtalk_async.store.rows import MessageRow, SessionRow, StoredTranscript, c
 from navtalk_async.store.store import About, Reader
 from navtalk_async.sync import Scope
 from navtalk_async.sync.fetch import is_of_the_run
-from navtalk_async.verify.report import Cure, Finding, Report
+from navtalk_async.verify.report import Cure, Finding, Report, some
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["ask_again", "differences", "has_changed", "places_of"]
-
-A_FEW = 3
-"""How many of the sessions that could not be had are named."""
+__all__ = ["ask_again", "differences", "has_changed", "places_of", "refuse_others", "scope_of"]
 
 MANY = 32
 """How many sessions in a row must be impossible to have before it is the server that fails."""
@@ -56,9 +53,8 @@ class Unasked:
         self._count += 1
         self.in_a_row += 1
         self._first = self._first or error
-        if self._count <= A_FEW:
-            why = f"{type(error).__name__}: {str(error.args[0]).removesuffix('.')}"
-            self._named.append(f"{session_id} ({why})")
+        why = f"{type(error).__name__}: {str(error.args[0]).removesuffix('.')}"
+        self._named.append(f"{session_id} ({why})")
         if self.in_a_row >= MANY:
             raise error
 
@@ -72,10 +68,10 @@ class Unasked:
             return []
         if not asked:
             raise self._first
-        more = f"; and {self._count - A_FEW:,} more" if self._count > A_FEW else ""
         share = f"{self._count:,} of {asked + self._count:,} sessions"
-        named = f"{'; '.join(self._named)}{more}"
-        return [f"{self._project}: {share} could not be asked for, and are not compared: {named}."]
+        return [
+            f"{self._project}: {share} could not be asked for, and are not compared: {some(self._named)}."
+        ]
 
 
 async def ask_again(
@@ -85,13 +81,17 @@ async def ask_again(
     report: Report,
     *,
     percent: float,
+    only: Collection[str] | None = None,
     concurrency: Concurrency = "auto",
-) -> None:
-    """Ask for a random sample of the sessions of a project again, and compare; see `verify_remote`."""
+) -> bool:
+    """Ask for a random sample of the sessions of a project again, and compare; see `verify_remote`.
+
+    False where the API has none of them.
+    """
     counts = await reader.counts(about.project)
     there = counts.sessions - counts.deleted
-    places = places_of(there, percent)
-    filters = _scope_of(about).of_messages
+    places = places_of(there, percent) if only is None else range(there)
+    filters = scope_of(about).of_messages
     asking, width = client.using(lane="bulk"), Width(client, concurrency)
     dialect = client.dialect
     list_messages = width.bound(asking.page_of_messages)
@@ -111,7 +111,7 @@ async def ask_again(
 
     gone = late = asked = 0
     unasked = Unasked(about.project)
-    fan = FanOut(ask, sample(reader, about.project, places), at_once=width)
+    fan = FanOut(ask, sample(reader, about.project, places, only), at_once=width)
     async with fan as answers:
         async for answer in answers:
             if answer.error is not None:
@@ -122,10 +122,7 @@ async def ask_again(
             unasked.in_a_row = 0
             report.checked.asked += 1
             gone += answer.is_gone
-            late += bool(answer.what) and answer.kept.is_due
-            if answer.what and not answer.kept.is_due:
-                where = f"{about.project}, session {answer.kept.session.id}"
-                report.found(Finding(where, f"stale: {each}", Cure.SYNC) for each in answer.what)
+            late += _is_late(answer, about.project, report)
     report.notes += unasked.notes(asked)
     if late:
         report.notes.append(
@@ -136,9 +133,44 @@ async def ask_again(
         report.notes.append(
             f"{about.project}: the API has none of the sessions asked for; the key may be another project's."
         )
+    return not (asked and gone == asked)
 
 
-def _scope_of(about: About) -> Scope:
+def _is_late(answer: Asked, project: str, report: Report) -> bool:
+    """Whether a session is behind the API, and nobody expects otherwise; if one is that should not be, it is
+    added to *report*.
+    """
+    session_id = answer.kept.session.id
+    if not answer.what or not answer.kept.is_due:
+        where = f"{project}, session {session_id}"
+        report.found(Finding(where, f"stale: {each}", Cure.SYNC, project, session_id) for each in answer.what)
+        return False
+    report.expected.add((project, session_id))
+    return True
+
+
+def refuse_others(client: Client, about: About, server: str | None) -> None:
+    """Refuse to ask *client* for sessions of another API or server; see `sync` for *server*.
+
+    Raises:
+        StoreMismatch: it is another one.
+    """
+    if about.api != client.dialect.api:
+        raise StoreMismatch(f"The project {about.project!r} is of the API {about.api!r}; give --api.")
+    asked = server or client.base_url
+    if about.server not in (None, asked):
+        raise StoreMismatch(
+            f"The project {about.project!r} was synced from {about.server}, and not from {asked}. If the "
+            "same server has moved, `navtalk sync` with --server-moved confirms it."
+        )
+
+
+def scope_of(about: About) -> Scope:
+    """The filters of a project.
+
+    Raises:
+        StoreBroken: they cannot be read.
+    """
     try:
         return msgspec.json.decode(about.scope, type=Scope)
     except (msgspec.DecodeError, TypeError):
@@ -152,14 +184,20 @@ def places_of(count: int, percent: float) -> range | set[int]:
 
 
 async def sample(
-    reader: Reader, project: str, places: range | set[int]
+    reader: Reader, project: str, places: range | set[int], only: Collection[str] | None = None
 ) -> AsyncGenerator[Sequence[StoredTranscript], None]:
-    """The sessions of *project* at *places*, counted without those that are known to be gone."""
+    """The sessions of *project* at *places*, counted without those that are known to be gone; and of them,
+    if ids are given, *only* these.
+    """
     number = 0
     async with aclosing(reader.transcripts(project)) as blocks:
         async for block in blocks:
             there = [each for each in block if each.session.deleted_at is None]
-            yield [each for place, each in enumerate(there, number) if place in places]
+            yield [
+                each
+                for place, each in enumerate(there, number)
+                if place in places and (only is None or each.session.id in only)
+            ]
             number += len(there)
 
 

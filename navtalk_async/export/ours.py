@@ -1,0 +1,138 @@
+"""Whether a file that an export would replace was written by an export: nothing else is overwritten."""
+
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.errors import StoreUnreachable
+from navtalk_async.export.manifest import MANIFEST, Manifest, read_manifest
+from navtalk_async.export.names import candidates
+
+__all__ = ["Found", "found_in", "refuse_others"]
+
+LOOKED_AT = 1 << 17
+"""Bytes at the beginning of a file that tell whose it is."""
+
+OF_A_LINE = tuple(f'"{name}":'.encode() for name in ("project", "id", "api", "messages"))
+
+OF_A_PROJECT = re.compile(rb'\{"project":("(?:[^"\\]|\\.)*")')
+
+OF_A_MANIFEST = tuple(
+    f'\n  "{name}": {begin}'.encode()
+    for name, begin in (
+        ("complete", ""),
+        ("api", '"'),
+        ("project", '"'),
+        ("filters", "{"),
+        ("written_at", '"'),
+        ("tool", '"navtalk-async'),
+        ("digest", '"'),
+    )
+)
+"""Where one of them is damaged, others are not."""
+
+
+class Line(msgspec.Struct):
+    """A line of an exported file, as far as it tells that it is one."""
+
+    project: str
+    id: str
+    api: str
+    messages: list[msgspec.Raw]
+
+
+class Found(NamedTuple):
+    """What an earlier export left in a folder."""
+
+    manifest: Manifest | None
+    """None where it is not there, or damaged."""
+    owners: dict[str, str]
+    """Whose the exported files are: a project for each name."""
+
+
+def found_in(folder: Path) -> Found:
+    """What earlier exports left in *folder*.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        manifest = None
+    owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
+    for entry in () if manifest is None else manifest.entries:
+        # A manifest may have been made up: no name of another form is taken from it.
+        names = set(candidates(entry.project))
+        owners |= {each.name: entry.project for each in entry.files if each.name in names}
+    return Found(manifest, owners)
+
+
+def refuse_others(folder: Path, name: str, found: Found) -> None:
+    """Refuse to replace the manifest, and the file *name*, where no export wrote them.
+
+    Raises:
+        StoreUnreachable: there is such a file.
+    """
+    for each, is_known in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
+        is_listed = found.manifest is not None and each in found.owners
+        if not _is_ours(folder / each, (lambda _: True) if is_listed else is_known):
+            raise StoreUnreachable(
+                f"{folder / each} was not written by an export, and is left as it is; "
+                "--overwrite (overwrite=True) replaces it."
+            )
+
+
+def _owner(path: Path) -> str | None:
+    """The project whose export wrote *path*; None where that cannot be seen."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        begin = file.read(LOOKED_AT)
+    named = OF_A_PROJECT.match(begin)
+    if named is None or not _is_transcripts(begin):
+        return None
+    try:
+        return msgspec.json.decode(named[1], type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _is_ours(path: Path, is_known: Callable[[bytes], bool]) -> bool:
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    # A link leads to what is somebody's; a pipe would be waited for.
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    with path.open("rb") as file:
+        begin = file.read(LOOKED_AT)
+    return not begin or is_known(begin)
+
+
+def _is_transcripts(begin: bytes) -> bool:
+    line = begin.partition(b"\n")[0]
+    try:
+        msgspec.json.decode(line, type=Line)
+    except msgspec.ValidationError:
+        return False
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Damaged, cut, or longer than what was read of it.
+        return sum(mark in line for mark in OF_A_LINE) >= 2
+    return True
+
+
+def _is_manifest(data: bytes) -> bool:
+    marks = sum(mark in data for mark in OF_A_MANIFEST)
+    try:
+        msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError:
+        return marks >= len(OF_A_MANIFEST) - 2
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return marks >= 2
+    return True
