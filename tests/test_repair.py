@@ -14,8 +14,8 @@ from navtalk_async.client import Client
 from navtalk_async.dialects.known import dialect_of
 from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.export.export import write_files
-from navtalk_async.export.intact import damage
 from navtalk_async.sandbox import Sandbox, World
+from navtalk_async.soundness import damage
 from navtalk_async.store.opening import opened, readable
 from navtalk_async.store.sqlite import SqliteStore
 from navtalk_async.store.store import Failed

@@ -26,8 +26,10 @@ from store_rows import (
     wanted,
 )
 
+from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
+from navtalk_async.soundness import damage
 from navtalk_async.store.judging import MessageCounts
 from navtalk_async.store.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
 from navtalk_async.store.sqlite import SqliteStore
@@ -371,23 +373,26 @@ async def test_what_an_earlier_version_may_have_missed_is_listed_again(path, har
         assert (await store.claim("default", api="navtalk", scope=about.scope)).places == []
 
 
-async def test_what_an_older_version_noted_to_be_damaged_stays_so_and_all_else_is_noted_anew(path):
+async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(path):
     async with SqliteStore(path) as store:
         await store.claim("default", api="navtalk", scope="{}")
-        kept = [session(n) for n in range(3)]
+        kept = [session(n) for n in range(4)]
         await journal(store, *kept)
         await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(kept)])
         notes = [old_digest(each.messages) for each in await everything(store)]
-    for each, note in zip(kept, [*notes[:2], None], strict=True):
+    for each, note in zip(kept, [*notes[:2], None, None], strict=True):
         as_it_was = f"digest = {'NULL' if note is None else repr(note)}, row_digest = NULL"
         await asked(path, f"UPDATE sync_sessions SET {as_it_was} WHERE session_id = '{each.id}'")
     await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 1")
+    await asked(path, f"UPDATE messages SET content = 'wrong' WHERE session_id = '{kept[3].id}'")
     async with SqliteStore(path) as store:
-        assert [each.digest for each in await everything(store)] == [None] * 3
-        await store.claim("default", api="navtalk", scope="{}")
+        assert [each.digest for each in await everything(store)] == [None] * 4
+        await store.claim(
+            "default", api="navtalk", scope="{}", is_sound=lambda each: not damage(each, NavTalk())
+        )
         found = await everything(store)
-        assert [each.digest == digest(each.messages) for each in found] == [False, True, True]
-        assert [each.row_digest == row_digest(each.session) for each in found] == [True] * 3
+        assert [each.digest == digest(each.messages) for each in found] == [False, True, True, False]
+        assert [bool(damage(each, NavTalk())) for each in found] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/null"])
@@ -438,11 +443,14 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
     found = []
     for name in ("old.db", "new.db"):
         async with SqliteStore(tmp_path / name) as store:
-            await store.claim("default", api="navtalk", scope="{}", retry_failed=True)
+            await store.claim(
+                "default", api="navtalk", scope="{}", retry_failed=True, is_sound=lambda _: True
+            )
             sessions = (KEPT, PENDING, FAILED, UNREAD, GOES_ON)
             await journal(store, *sessions)
             await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)])
             await store.finish("default", ROUND, RUN)
+            await store.claim("default", api="navtalk", scope="{}", is_sound=lambda _: True)
             kept = await everything(store)
             found.append(
                 (

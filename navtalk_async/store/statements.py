@@ -123,7 +123,7 @@ GONE = "SELECT session_id, id FROM sync_gone WHERE project = ? AND session_id {a
 UNDIGESTED = f"""
 SELECT {SESSION_COLUMNS}, y.digest
 FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
-WHERE y.row_digest IS NULL AND y.state = 'kept' LIMIT 100
+WHERE y.project = ? AND y.row_digest IS NULL AND y.state = 'kept' LIMIT 100
 """
 
 VANISHING = f"""

@@ -169,18 +169,22 @@ class Store(Reader):
         server_moved: bool = False,
         retry_failed: bool = False,
         reconcile: bool = False,
+        is_sound: Callable[[StoredTranscript], bool] | None = None,
     ) -> Standing:
         """Say what is about to be synced, and learn how far it has come.
 
         *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
         remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
-        *reconcile*, an open round that does not compare everything is given up.
+        *reconcile*, an open round that does not compare everything is given up. *is_sound* judges what an
+        older version kept without a digest of every column.
 
         Raises:
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         self._apis[project] = api
-        while await self._change("digest", project, self._digest_some()):
+        while is_sound is not None and await self._change(
+            "digest", project, self._digest_some(project, is_sound)
+        ):
             pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
         found = await self._change("claim", project, self._claim(project, asked, retry_failed=retry_failed))
@@ -294,21 +298,19 @@ class Store(Reader):
             yield Write(sql.RETRY, (project,))
         return found
 
-    def _digest_some(self) -> Steps[bool]:
-        """Note the digests of some sessions that an older version kept, where its own still matches; whether
-        there are more of them.
-        """
-        found = yield Query(sql.UNDIGESTED)
+    def _digest_some(self, project: str, is_sound: Callable[[StoredTranscript], bool]) -> Steps[bool]:
+        """Note the digests of some sessions that an older version kept; whether there were any."""
+        found = yield Query(sql.UNDIGESTED, (project,))
         for *columns, noted in found:
-            project, session_id = columns[:2]
-            held = self._grouped((yield Query(sql.MESSAGES, (project, [session_id]))))
-            messages = [row for rows in held.values() for row in rows]
-            is_damaged = noted not in (None, old_digest(messages))
-            digests = (
-                noted if is_damaged else digest(messages),
-                row_digest(self._text.read_session(SessionRow(*columns))),
-            )
-            yield Write(sql.DIGESTED, (*digests, project, session_id))
+            session_id = columns[SessionRow._fields.index("id")]
+            rows = yield Query(sql.MESSAGES, (project, [session_id]))
+            [kept] = self._transcripts([(*columns, None, None, False)], rows)
+            # They may have been fetched again since, without any change of the session itself.
+            known = (None, old_digest(kept.messages), digest(kept.messages))
+            is_whole = noted in known and is_sound(kept)
+            # Nothing has the empty digest: what is damaged stays so until it is fetched again.
+            of = digest(kept.messages) if is_whole else ""
+            yield Write(sql.DIGESTED, (of, row_digest(kept.session), project, session_id))
         return bool(found)
 
     def _standing(self, project: str, row: StandingRow) -> Steps[Standing]:

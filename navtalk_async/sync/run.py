@@ -22,6 +22,7 @@ from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismat
 from navtalk_async.models import moment_of
 from navtalk_async.pool import Width
 from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
+from navtalk_async.soundness import damage
 from navtalk_async.store.commits import GroupCommit
 from navtalk_async.store.judging import Fetched
 from navtalk_async.store.store import Standing, Store
@@ -104,6 +105,7 @@ async def sync(
         server=server,
         scope=scope.text(),
         server_moved=server_moved,
+        is_sound=lambda kept: not damage(kept, client.dialect),
     )
     standing = await claim()
     progress.failed = standing.failed

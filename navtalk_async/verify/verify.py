@@ -15,8 +15,8 @@ from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
-from navtalk_async.export.intact import flaws_of
 from navtalk_async.export.manifest import MANIFEST, Manifest, ProjectFiles, read_manifest
+from navtalk_async.soundness import flaws_of
 from navtalk_async.store.rows import StoredTranscript
 from navtalk_async.store.seal import Mark, Seal, fingerprint
 from navtalk_async.store.sqlite_reader import SqliteReader
