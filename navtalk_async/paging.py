@@ -210,10 +210,10 @@ class Listing(Generic[T]):
         return self._with_token(page, page.items)
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
-        async with aclosing(self.pages()) as pages:
-            async for page in pages:
-                for item in page.items:
-                    yield item
+        async with aclosing(self._walk(self.request)) as pages:
+            async for _, rows in pages:
+                for row in rows:
+                    yield row
 
     def pages(self, token: str | msgspec.UnsetType | None = msgspec.UNSET) -> AsyncGenerator[Page[T], None]:
         """Every page from the first on, or from *token* on, as `resume` takes it. No row comes twice.
@@ -243,13 +243,19 @@ class Listing(Generic[T]):
         return self.request.having(**position)
 
     async def _pages(self, request: Request | None) -> AsyncGenerator[Page[T], None]:
+        async with aclosing(self._walk(request)) as pages:
+            async for page, rows in pages:
+                yield self._with_token(page, rows)
+
+    async def _walk(self, request: Request | None) -> AsyncGenerator[tuple[Page[T], list[T]], None]:
+        """Each page, and those of its rows that did not come before."""
         recent = Recent()
         async with aclosing(walk(self.ask, request, self._on_move)) as pages:
             async for page in pages:
                 rows = page.items
                 if page.offset_param is None and rows and rows[0].has_own_id:
                     rows = recent.new(rows)
-                yield self._with_token(page, rows)
+                yield page, rows
 
     def _with_token(self, page: Page[T], rows: list[T]) -> Page[T]:
         following, own = page.next, self.request

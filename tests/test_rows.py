@@ -14,7 +14,7 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.export.rows import message_fields, session_fields
 from navtalk_async.models import Message, MessageType, Role, as_utc, http_date
 from navtalk_async.store.rows import MessageRow, iso, message_row, message_rows, session_row
-from navtalk_async.store.sqlite_file import VALUES_AT_ONCE, cut, inserting
+from navtalk_async.store.sqlite_file import VALUES_AT_ONCE, cut, with_rows
 
 DIGIT = st.sampled_from("0123456789")
 USUAL = st.tuples(
@@ -123,7 +123,7 @@ def test_rows_are_cut_into_pieces_of_few_lengths_and_none_is_lost(rows, columns)
     pieces = list(cut(all_rows))
     assert list(chain.from_iterable(pieces)) == all_rows
     assert {len(piece) for piece in pieces} <= {VALUES_AT_ONCE // columns, 10, 1}
-    assert all(inserting("{rows}", len(p), columns).count("?") <= VALUES_AT_ONCE for p in pieces)
+    assert all(with_rows("{rows}", len(p), columns).count("?") <= VALUES_AT_ONCE for p in pieces)
 
 
 def test_the_date_of_an_answer_is_understood_each_time():
