@@ -274,7 +274,7 @@ class StoreMismatch(StoreError):
 class StoreUnreachable(StoreError):
     """The archive cannot be where it was asked for: something is in the way, or we may not write there."""
 
-    next_step = "Choose another place, or make way for it there."
+    next_step = ""
 
 
 class StoreBroken(StoreError):

@@ -21,7 +21,7 @@ from navtalk_async.errors import (
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 # What these say differs so much that each message brings its own next step.
-WITHOUT_A_STEP = {"NavTalkError", "ApiError", "StoreMismatch"}
+WITHOUT_A_STEP = {"NavTalkError", "ApiError", "StoreMismatch", "StoreUnreachable"}
 
 
 def made(kind):

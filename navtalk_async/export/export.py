@@ -25,7 +25,7 @@ from navtalk_async.failpoints import reach
 from navtalk_async.models import Message, Session
 from navtalk_async.store.seal import Seal
 from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.store.sqlite_file import make_folder
+from navtalk_async.store.sqlite_file import ELSEWHERE, make_folder
 from navtalk_async.store.store import About, Failed, Store
 
 __all__ = ["FORMATS", "check_folder", "withdraw", "write_files"]
@@ -89,8 +89,10 @@ async def write_files(
         )
         await write_manifest(manifest, folder)
     except OSError as failure:
-        kind = StoreError if failure.errno in FULL else StoreUnreachable
-        raise kind(f"{folder} cannot be written to: {failure.strerror or failure}.") from failure
+        what = f"{folder} cannot be written to: {failure.strerror or failure}."
+        if failure.errno in FULL:
+            raise StoreError(what) from failure
+        raise StoreUnreachable(f"{what} {ELSEWHERE}") from failure
     return manifest
 
 
@@ -106,7 +108,8 @@ def check_folder(folder: Path, project: str, *, overwrite: bool) -> Found:
         if not overwrite:
             refuse_others(folder, name_of(project, found.owners), found)
     except OSError as failure:
-        raise StoreUnreachable(f"{folder} cannot be read: {failure.strerror or failure}.") from failure
+        why = failure.strerror or failure
+        raise StoreUnreachable(f"{folder} cannot be read: {why}. {ELSEWHERE}") from failure
     return found
 
 

@@ -27,6 +27,7 @@ else:
     import fcntl
 
 __all__ = [
+    "ELSEWHERE",
     "READ_WITH_MARKS",
     "HeldFile",
     "Transaction",
@@ -46,6 +47,8 @@ VALUES_AT_ONCE = 900
 """Any SQLite takes 999 in a statement."""
 
 IDS_A_QUERY = 500
+
+ELSEWHERE = "Use another path, or change its permissions."
 
 LOCKED_BYTE = 0x7FFFFFFF
 """Behind every byte that SQLite locks: where locks keep others from reading (Windows), no reader comes."""
@@ -283,7 +286,7 @@ class HeldFile:
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
         if path.exists() and not path.is_file():
-            raise StoreUnreachable(f"{path} is no regular file, and would keep nothing.")
+            raise StoreUnreachable(f"{path} is no regular file, and would keep nothing. Use another path.")
         if (os.getpid(), *(identity(path) or ())) in self._held:
             raise locked(path)
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
@@ -440,13 +443,15 @@ def in_our_words(work: Callable[[], T], path: Path) -> T:
     except sqlite3.OperationalError as failure:
         if _is_damage(str(failure)):
             raise StoreBroken(f"{path} is damaged: {failure}.") from failure
-        kind = StoreUnreachable if _is_shut_out(str(failure)) else StoreError
-        raise kind(f"{path} cannot be used: {failure}.") from failure
+        if _is_shut_out(str(failure)):
+            raise StoreUnreachable(f"{path} cannot be used: {failure}. {ELSEWHERE}") from failure
+        raise StoreError(f"{path} cannot be used: {failure}.") from failure
     except (sqlite3.Error, UnicodeDecodeError) as failure:
         # The latter is of the names of columns.
         raise StoreBroken(f"{path} is damaged, or is no archive: {failure}.") from failure
     except OSError as failure:
-        raise StoreUnreachable(f"{path} cannot be used: {failure.strerror or failure}.") from failure
+        why = failure.strerror or failure
+        raise StoreUnreachable(f"{path} cannot be used: {why}. {ELSEWHERE}") from failure
 
 
 def _is_damage(failure: str) -> bool:
