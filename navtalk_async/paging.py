@@ -11,7 +11,7 @@ from navtalk_async.models import Page, Record, Request
 from navtalk_async.offsets import OffsetWalk
 from navtalk_async.page_tokens import PageTokens
 
-__all__ = ["EMPTY_PAGES_IN_A_ROW", "Listing", "OnMove", "Recent", "Trail", "walk", "whole"]
+__all__ = ["EMPTY_PAGES_IN_A_ROW", "REMEMBERED", "Listing", "OnMove", "Recent", "Trail", "walk", "whole"]
 
 T = TypeVar("T", bound=Record)
 

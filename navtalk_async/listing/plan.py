@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from navtalk_async.listing.stretch import Axis, Head, Part, Seen, Stretch
 from navtalk_async.models import Page, Place, Record, Request
-from navtalk_async.paging import Recent
+from navtalk_async.paging import REMEMBERED, Recent
 
 __all__ = ["FIRST_WASTE", "Ask", "Plan"]
 
@@ -109,8 +109,9 @@ class Plan(Generic[T]):
         self._given_up_to = -math.inf
         self._skip: frozenset[int] = frozenset()
         self._order_kept_by: Axis[T] | None = None
-        # In order of time a row comes again soon, if at all; in any other order, anywhere.
-        self._recent = Recent() if axis is not None else Recent(None)
+        # In order of time a row comes again soon, if at all; in any other order, anywhere. All
+        # others may bring a page between two of a walker.
+        self._recent = Recent(max(REMEMBERED, 2 * walkers * full) if axis is not None else None)
 
     def __repr__(self) -> str:
         return f"<Plan [{len(self._stretches)} stretches, {self._requests} requests, {self._rows} rows]>"
