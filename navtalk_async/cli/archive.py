@@ -86,30 +86,33 @@ def export(*, job: Job, dest: Path, formats: Sequence[Sequence[str]], overwrite:
 @click.option(
     "--metrics-host",
     metavar="HOST",
-    default="127.0.0.1",
     help="The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
 )
 @takes_job
 def sync(
-    *, job: Job, store: Place, every: timedelta | None, metrics_port: int | None, metrics_host: str
+    *, job: Job, store: Place, every: timedelta | None, metrics_port: int | None, metrics_host: str | None
 ) -> int:
     """Bring the archive STORE up to date: a SQLite file, or postgresql://user@host/database.
 
     The first run fetches everything, later ones what is new; one that was stopped is gone on with. With
     --watch it goes on until it is stopped, and waits for an API that is away to come back.
     """
+    if metrics_host is not None and metrics_port is None:
+        raise click.UsageError("--metrics-host serves nothing alone: give --metrics-port too.")
     if every is None:
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
         return Task(job, "sync", store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
-    if not metrics_host:
+    if metrics_host == "":
         # An event loop takes an empty name for every interface.
         raise click.UsageError("--metrics-host is empty; give an address, or leave it out for 127.0.0.1.")
     if job.shell.as_json:
         raise click.UsageError("--json tells of one run; with --watch, use --progress json.")
-    work = Shift(job, store, every.total_seconds()).work(metrics_host=metrics_host, metrics_port=metrics_port)
+    work = Shift(job, store, every.total_seconds()).work(
+        metrics_host=metrics_host or "127.0.0.1", metrics_port=metrics_port
+    )
     return run(work, job.shell.talk, when_stopped=WHEN_STOPPED)
 
 

@@ -62,11 +62,13 @@ def examples(*lines: str) -> str:
 
 
 def as_name(text: str) -> str:
-    """*text*, if an archive can hold it: bytes of the command line that are not UTF-8 are refused."""
+    """*text*, if it can be the name of a project: bytes of the command line that are not UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise click.BadParameter(f"{text!r} is not UTF-8.") from None
+    if not text.strip() or not text.isprintable():
+        raise click.BadParameter(f"{text!r} is no name.")
     return text
 
 
@@ -133,6 +135,8 @@ def as_percent(text: str) -> float:
     return percent
 
 
+LONGEST = timedelta(days=36_525)
+
 SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -142,9 +146,12 @@ def as_span(text: str) -> timedelta:
     if found is None:
         raise click.BadParameter(f"{text!r} is not a time span: write 60s, 5m, 24h or 7d.")
     try:
-        return timedelta(seconds=float(found[1]) * SPANS[found[2] or "s"])
+        span = timedelta(seconds=float(found[1]) * SPANS[found[2] or "s"])
     except OverflowError:
-        raise click.BadParameter(f"{text!r} is longer than there are years.") from None
+        span = timedelta.max
+    if span > LONGEST:
+        raise click.BadParameter(f"{text!r} is longer than a century.")
+    return span
 
 
 def as_formats(text: str) -> list[str]:

@@ -22,6 +22,8 @@ Place = Path | str
 def as_folder(text: str) -> Path:
     """A folder that is there, or is to be made."""
     path = as_path(text)
+    if "://" in text:
+        raise click.BadParameter(f"{text} is no folder; `navtalk sync` takes the address of a database.")
     if is_there(path) and not path.is_dir():
         raise click.BadParameter(f"{text} is a file; give the path of a folder.")
     return path

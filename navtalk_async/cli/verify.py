@@ -1,7 +1,7 @@
 """Whether what was kept is whole: `verify`."""
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from navtalk_async.verify import (
     write_again,
 )
 from navtalk_async.verify.repair import ROUNDS
+from navtalk_async.verify.report import some
 from navtalk_async.verify.verify import ARCHIVE
 
 __all__ = ["verify"]
@@ -121,7 +122,8 @@ class Verification:
         project: str | None,
     ) -> None:
         self.report = Report()
-        self.repaired = 0
+        self.repaired: list[str] = []
+        self.has_written = False
         self.quick = quick
         self._where, self._folder, self._shell = where, folder, shell
         self._remote, self._project = remote, project
@@ -167,7 +169,7 @@ class Verification:
             self.report.notes += notes
             if self.report.findings in ([], before):
                 break
-        self.repaired = len(bad - self.report.bad)
+        self.repaired = sorted(session_id for _, session_id in bad - self.report.bad)
 
     async def _repair_once(self) -> tuple[list[Finding], list[str]]:
         """What could not be repaired, and what there is to say."""
@@ -188,6 +190,7 @@ class Verification:
                 )
                 if self._folder is not None and isinstance(store, SqliteStore):
                     await write_again(store, self._project)
+                    self.has_written = True
         except StoreBroken as failure:
             return [], [f"The archive cannot be repaired: {failure.args[0]}"]
         return left, report.notes
@@ -255,26 +258,40 @@ async def _tell(
             "quick": task.quick,
             "findings": [each._asdict() for each in report.findings],
             "notes": report.notes,
-            "repaired": task.repaired,
+            "repaired": len(task.repaired),
+            "repaired_sessions": task.repaired,
             "checked": report.checked,
             "error": None if error is None else talk.scrubbed(f"{type(error).__name__}: {error}"),
         }
         await put_json(summary)
-    for sentence in sentences(where, report, is_whole=error is None, repaired=task.repaired):
+    done = repairs(task.repaired, has_written=task.has_written)
+    for sentence in sentences(where, report, is_whole=error is None, done=done):
         talk.say(sentence)
 
 
-def sentences(where: str, report: Report, *, is_whole: bool, repaired: int = 0) -> list[str]:
+def repairs(sessions: Sequence[str], *, has_written: bool) -> list[str]:
+    """What was repaired, a sentence each."""
+    told = [f"Repaired {counted(len(sessions), 'session')}: {some(sessions)}."] if sessions else []
+    return told + (["Wrote the files and manifest.json anew."] if has_written else [])
+
+
+def api_option(report: Report) -> str:
+    """What a command for these findings has to be given besides."""
+    projects = {each.project for each in report.findings}
+    apis = {api for project, api in report.apis.items() if project in projects}
+    return f" --api {'|'.join(sorted(apis))}" if apis - {"navtalk"} else ""
+
+
+def sentences(where: str, report: Report, *, is_whole: bool, done: Sequence[str] = ()) -> list[str]:
     """*report* for people, a paragraph each."""
     found = report.findings
     lines = [str(each) for each in found[:TOLD]]
     if len(found) > TOLD:
         lines.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
     cures = {each.cure for each in found}
-    lines += [CURES[each].format(where=shlex.quote(where)) for each in Cure if each in cures]
-    lines += report.notes
-    if repaired:
-        lines.append(f"Repaired {counted(repaired, 'session')}.")
+    named = f"{shlex.quote(where)}{api_option(report)}"
+    lines += [CURES[each].format(where=named) for each in Cure if each in cures]
+    lines += [*report.notes, *done]
     if not is_whole:
         return lines
     checked = report.checked

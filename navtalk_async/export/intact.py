@@ -47,7 +47,8 @@ class Intact:
         intact = []
         for kept in block:
             if flaws := damage(kept, self._dialect):
-                self.damaged[str(kept.session.id)] = "; ".join(flaws[:A_FEW])
+                gone = [] if kept.session.deleted_at is None else ["the API no longer has it"]
+                self.damaged[str(kept.session.id)] = "; ".join([*flaws[:A_FEW], *gone])
             elif kept.session.id not in self.damaged:
                 intact.append(kept)
         return intact

@@ -19,7 +19,8 @@ class Address:
     """Where a store is: a `postgresql://` URL as libpq has it. It is never shown with its password.
 
     Raises:
-        ValueError: it is none, or asyncpg is not installed.
+        ValueError: it is none.
+        StoreUnreachable: asyncpg is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -53,12 +54,14 @@ def driver() -> Any:
     """The module asyncpg.
 
     Raises:
-        ValueError: it is not installed.
+        StoreUnreachable: it is not installed.
     """
     try:
         import asyncpg  # noqa: PLC0415 - the extra may be missing
     except ImportError as missing:
-        raise ValueError("A store in PostgreSQL needs: pip install 'navtalk-async[postgres]'") from missing
+        raise StoreUnreachable(
+            "An archive in PostgreSQL needs: pip install 'navtalk-async[postgres]'"
+        ) from missing
     return asyncpg
 
 

@@ -41,8 +41,8 @@ class PostgresReader(Reader):
     in the table it has U+FFFD there, since PostgreSQL's TEXT cannot hold it.
 
     Raises:
-        ValueError: *url* is no address of PostgreSQL, or asyncpg is not installed.
-        StoreUnreachable: there is no archive, or it is not for us.
+        ValueError: *url* is no address of PostgreSQL.
+        StoreUnreachable: there is no archive, it is not for us, or asyncpg is not installed.
         StoreBroken: it is damaged, or there is something else.
         StoreMismatch: it was written by another version.
         StoreError: the server is away, or does not answer.

@@ -64,10 +64,12 @@ class StandingRow(NamedTuple):
                     f"{asked}. Use the same, or another --project, or another place."
                 )
         if server != self.server and None not in (server, self.server) and not server_moved:
+            what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
+            if "sandbox" in (self.server, server):
+                raise StoreMismatch(f"{what} Use another --project.")
             raise StoreMismatch(
-                f"The project {project!r} in {where} was synced from {self.server}, and not from {server}. "
-                "If the same server has moved, confirm it with --server-moved (server_moved=True); else use "
-                "another --project."
+                f"{what} If the same server has moved, confirm it with --server-moved; "
+                "else use another --project."
             )
 
     def is_given_up(self, *, reconcile: bool) -> bool:

@@ -214,9 +214,9 @@ async def check_key(client: Client, store: Store, standing: Standing, project: s
         raise trouble
     if standing.known and not await lists_known(client, store, standing, project, scope):
         raise StoreMismatch(
-            f"The key belongs to another project: it sees none of {len(standing.known)} sessions that "
-            f"{project!r} holds. Use that project's key, or another --project; that too where all that was "
-            "kept has been deleted."
+            f"The server has none of {len(standing.known)} sessions that {project!r} holds: the key is of "
+            "another project, or it is another server. Use the right key and address; or another --project, "
+            "also if everything was deleted there."
         )
 
 

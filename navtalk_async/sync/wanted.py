@@ -143,7 +143,7 @@ class Listed:
             self._project,
             # In a round that begins nothing has been read, whatever a clock said of it when it was.
             fresh=instant(self._fresh) if self._goes_on else END_OF_TIME,
-            since=None if oldest is None else instant(self._ask.now() - oldest),
+            since=None if oldest is None else earlier(instant(self._ask.now()), oldest),
         )
 
     async def _missing(self) -> list[str]:

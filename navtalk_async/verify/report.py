@@ -64,6 +64,8 @@ class Report(msgspec.Struct, kw_only=True):
     notes: list[str] = []
     """What is worth knowing, and nothing wrong; a sentence each."""
     checked: Checked = msgspec.field(default_factory=Checked)
+    apis: dict[str, str] = {}
+    """The API of each project that was looked at."""
     expected: set[tuple[str, str]] = set()
     """Sessions, with their projects, that are missing or behind, and that the next sync fetches anyway."""
 

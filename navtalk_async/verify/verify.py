@@ -117,6 +117,7 @@ async def verify_remote(
         NavTalkError: the API cannot be asked, or not for any session of a project.
     """
     for about in await _projects(reader, project):
+        report.apis[about.project] = about.api
         refuse_others(client, about, server)
         ids = None if only is None else {name for owner, name in only if owner == about.project}
         if await ask_again(client, reader, about, report, percent=percent, only=ids, concurrency=concurrency):
@@ -253,6 +254,7 @@ async def _judge_store(
     is_readable = False
     try:
         for about in await _projects(reader, project):
+            report.apis[about.project] = about.api
             report.found(_finding_of(where, about, each) for each in await reader.flaws(about.project))
             if not quick:
                 await _judge_transcripts(reader, about, where, report, beside)
@@ -311,18 +313,16 @@ async def _judge_transcripts(
 def _judge_block(
     block: Sequence[StoredTranscript], *, about: About, dialect: Dialect, where: str, lines: Lines | None
 ) -> list[Finding]:
-    found = [
-        Finding(
-            f"{where}, {about.project}, session {kept.session.id}",
-            what,
-            Cure.REPAIR,
-            about.project,
-            str(kept.session.id),
-        )
-        for kept in block
-        for what in flaws_of(kept, dialect)
-    ]
+    found = [_flawed(kept, what, about, where) for kept in block for what in flaws_of(kept, dialect)]
     return found + (lines.beside(block) if lines is not None else [])
+
+
+def _flawed(kept: StoredTranscript, what: str, about: About, where: str) -> Finding:
+    session = kept.session
+    place = f"{where}, {about.project}, session {session.id}"
+    if session.deleted_at is None:
+        return Finding(place, what, Cure.REPAIR, about.project, str(session.id))
+    return Finding(place, f"{what}; the API no longer has it", Cure.COPY, about.project, str(session.id))
 
 
 async def _projects(reader: Reader, project: str | None) -> list[About]:
