@@ -1,13 +1,13 @@
 """What a store writes of how far a project has come, and what it makes of that when it is read."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import Place, Request, Session
-from navtalk_async.store.judging import Fetched, Known, Rewrite, Wanted
+from navtalk_async.store.judging import UNKNOWN, Fetched, Known, Rewrite, Wanted
 from navtalk_async.store.records import About, Counts, Round, Run, Standing, Unread
 from navtalk_async.store.rows import digest, iso
 
@@ -18,11 +18,14 @@ __all__ = [
     "counts",
     "kept_columns",
     "known",
+    "read_columns",
     "read_or_none",
     "standing",
     "unread",
     "waiting_rows",
 ]
+
+T = TypeVar("T")
 
 
 def kept_columns(fetched: Fetched, made: Rewrite) -> tuple[object, ...]:
@@ -111,29 +114,30 @@ def known(row: Sequence[Any]) -> Known:
     """What is known of a session, but for its id."""
     of, pending, failed, watched, settles_at, read_at, messages, said, deleted = row
     flags = bool(pending), bool(failed), bool(watched)
-    return Known(of, *flags, settles_at, read_at, messages or 0, said, bool(deleted))
+    found = (of, *flags, settles_at, read_at, messages or 0, said, bool(deleted))
+    try:
+        return msgspec.convert(found, Known)
+    except msgspec.ValidationError:
+        # It is damaged: as one that was never heard of, it is fetched again.
+        return UNKNOWN
 
 
 def about(row: Sequence[Any]) -> About:
     """What `statements.PROJECTS` tells of a project."""
     *told, open_round, last_run = row
-    names = About.__struct_fields__[: len(told)]
-    return About(
-        **dict(zip(names, told, strict=True)),
-        round=read_or_none(open_round, Round),
-        last_run=read_or_none(last_run, Run),
-    )
+    rounds = read_or_none(open_round, Round), read_or_none(last_run, Run)
+    return read_columns(dict(zip(About.__struct_fields__, (*told, *rounds), strict=True)), About)
 
 
 def counts(row: Sequence[Any]) -> Counts:
     """What `statements.COUNTS` tells."""
-    return msgspec.convert(dict(zip(Counts.__struct_fields__, row, strict=True)), Counts, strict=False)
+    return read_columns(dict(zip(Counts.__struct_fields__, row, strict=True)), Counts)
 
 
 def unread(row: Sequence[Any]) -> Unread:
     """What `statements.UNREAD` tells of a session."""
     session_id, of, following, first = row
-    return Unread(Wanted(session_id, of), read_or_none(following, Request), first)
+    return read_columns((Wanted(session_id, of), read_or_none(following, Request), first), Unread)
 
 
 def as_json(value: object) -> str:
@@ -150,9 +154,23 @@ def read_or_none(text: str | None, kind: Any) -> Any:
     try:
         return None if text is None else msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, TypeError) as failure:
-        raise StoreBroken(
-            f"The archive is damaged: what it noted of a project is no note: {failure}."
-        ) from None
+        raise _no_note(failure) from None
+
+
+def read_columns(values: object, kind: type[T]) -> T:
+    """*values* of columns as *kind*; SQLite keeps any type in any column.
+
+    Raises:
+        StoreBroken: they are of other types.
+    """
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as failure:
+        raise _no_note(failure) from None
+
+
+def _no_note(failure: Exception) -> StoreBroken:
+    return StoreBroken(f"The archive is damaged: what it noted of a project is no note: {failure}.")
 
 
 def _places(text: str | None) -> list[Place]:

@@ -115,7 +115,7 @@ def is_same_state(kept: str | None, new: str, *, is_listed: bool) -> bool:
 
 def _parts(content_hash: str) -> dict[str, str]:
     whole, *fields = content_hash.split(" ")
-    return {"": whole, **dict(field.split("=") for field in fields)}
+    return {"": whole, **{name: value for name, _, value in (field.partition("=") for field in fields)}}
 
 
 def _hash_of_json(value: object, size: int) -> str:

@@ -34,6 +34,7 @@ from navtalk_async.store.progress_rows import (
     counts,
     kept_columns,
     known,
+    read_columns,
     standing,
     unread,
     waiting_rows,
@@ -292,7 +293,7 @@ class Store(Reader):
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
         yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
         [row] = yield Query(sql.STANDING, (project,))
-        found = StandingRow(*row)
+        found = read_columns(tuple(row), StandingRow)
         found.refuse_others(self, project, **asked)
         if retry_failed:
             yield Write(sql.RETRY, (project,))
