@@ -1,6 +1,7 @@
 """`navtalk verify` and `navtalk status` as people and scripts meet them."""
 
 import json
+import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -237,6 +238,8 @@ async def test_what_is_damaged_is_repaired_with_the_files_and_told(out, box, har
     assert (done.code, told["findings"]) == (0, [])
     assert told["repaired"] > 0
     assert f"Repaired {told['repaired']} session" in done.err
+    assert len(told["repaired_sessions"]) == told["repaired"]
+    assert told["repaired_sessions"][0] in done.err
     assert (await navtalk("verify", out, env=NO_KEY)).code == 0
     assert (out / "transcripts.jsonl").read_bytes() == good
 
@@ -248,6 +251,33 @@ async def test_a_file_that_was_damaged_or_lost_is_written_anew(out, box, name):
         done = await navtalk("verify", out, "--repair", "--json", box=box)
         assert (done.code, done.rows[0]["repaired"]) == (0, 0)
         assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
+async def test_a_session_that_a_damaged_index_hides_is_not_exported_twice(out, box):
+    path = out / "archive.db"
+    good = (out / "transcripts.jsonl").read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        [(root,)] = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_sessions_1'"
+        )
+        [(size,)] = db.execute("PRAGMA page_size")
+        [(session_id,)] = db.execute("SELECT id FROM sessions ORDER BY start_time DESC LIMIT 1")
+    data = bytearray(path.read_bytes())
+    data[data.index(session_id.encode(), (root - 1) * size) + 4] ^= 1
+    path.write_bytes(data)
+    done = await navtalk("export", out, box=box)
+    assert done.code == 0
+    assert (out / "transcripts.jsonl").read_bytes() == good
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
+@pytest.mark.parametrize("name", ["transcripts.jsonl", "manifest.json"])
+async def test_a_pipe_instead_of_a_file_is_told_and_not_waited_for(out, name):
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    found = await navtalk("verify", out, env=NO_KEY)
+    assert found.code == 6
+    assert f"{name}: it cannot be read: it is no file" in found.err
 
 
 async def test_what_is_stale_or_missing_is_repaired_where_the_api_is_asked(out, box):

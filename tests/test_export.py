@@ -191,6 +191,19 @@ async def test_each_project_of_a_folder_has_a_file_of_its_own_and_all_are_in_the
     assert (report.findings, report.notes) == ([], [])
 
 
+@pytest.mark.parametrize("lost", ["transcripts.jsonl", "transcripts.beta.jsonl"])
+async def test_a_lost_file_of_another_project_is_written_anew(tmp_path, lost):
+    async with SqliteStore(tmp_path / "archive.db") as store:
+        await export_of(store, tmp_path, "alpha", 5)
+        before = await export_of(store, tmp_path, "beta", 7)
+        (tmp_path / lost).unlink()
+        other = "alpha" if lost == "transcripts.jsonl" else "beta"
+        own = "beta" if other == "alpha" else "alpha"
+        manifest = await write_files(store, tmp_path, dialect=NavTalk(), project=own)
+    assert manifest.projects == before.projects
+    assert ids_in(tmp_path / lost) == {other}
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
 async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_path, content):
     async with SqliteStore(tmp_path / "archive.db") as store:
@@ -256,7 +269,25 @@ NOT_OURS = {
     "a link": ("transcripts.jsonl", lambda path: path.symlink_to(path.parent / "elsewhere")),
     "a pipe": ("transcripts.jsonl", os.mkfifo),
     "a folder": ("manifest.json", os.mkdir),
+    "a pipe as manifest": ("manifest.json", os.mkfifo),
     "a web app's manifest": ("manifest.json", lambda path: path.write_text('{"name": "app", "icons": []}')),
+    "another tool's manifest": (
+        "manifest.json",
+        lambda path: path.write_text('{\n  "api": "x",\n  "project": "y",\n  "tool": "other 1.0"\n}\n'),
+    ),
+    "a manifest with a comment": (
+        "manifest.json",
+        lambda path: path.write_text('{\n  "api": "x", // mine\n  "project": "y"\n}\n'),
+    ),
+    "long rows of another": (
+        "transcripts.jsonl",
+        lambda path: path.write_text(f'{{"id":"1","messages":["{"x" * 200_000}"]}}\n'),
+    ),
+    "rows with names like ours": (
+        "transcripts.jsonl",
+        lambda path: path.write_text('{"id":"1","project":"x","api":"y","messages":[]}\n'),
+    ),
+    "a log": ("transcripts.jsonl", lambda path: path.write_text('INFO "id": "x" "project": "y"\n')),
 }
 
 
@@ -317,10 +348,12 @@ async def test_new_files_and_folders_are_for_their_owner_alone_and_others_keep_t
             await write_files(store, out, dialect=NavTalk())
             assert [mode(each) for each in (out, out.parent)] == [0o700, 0o700]
             assert {mode(each) for each in out.iterdir()} == {0o600}
-            (out / "transcripts.jsonl").chmod(0o640)
+            for each in out.iterdir():
+                each.chmod(0o640)
             out.chmod(0o755)
             await write_files(store, out, dialect=NavTalk())
-            assert (mode(out), mode(out / "transcripts.jsonl")) == (0o755, 0o640)
+            assert mode(out) == 0o755
+            assert {mode(each) for each in out.iterdir()} == {0o640}
     finally:
         os.umask(before)
 

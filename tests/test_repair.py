@@ -191,6 +191,24 @@ async def test_what_failed_or_is_pending_is_a_note(new_place):
     assert "1 session pending" in pending
 
 
+async def test_what_failed_or_is_pending_is_fetched_by_a_repair_though_nothing_else_is_wrong(new_place):
+    place = await new_place()
+    async with Sandbox(World(5)) as box, client_of("navtalk", box) as client:
+        async with opened(place) as store:
+            await sync(client, store)
+            good = await everything(store)
+            failed, pending, *_ = [each.session.id for each in good]
+            await store.fail("default", [Failed(failed, "ServerError: 500.", 8)])
+            await store.distrust("default", [pending])
+        report = await judged(place)
+        assert report.unfinished == {("default", failed), ("default", pending)}
+        assert is_repairable(report)
+        report = await repaired(place, client, report)
+        assert (report.findings, report.notes, report.unfinished) == ([], [], set())
+        async with opened(place) as store:
+            assert exported(await everything(store)) == exported(good)
+
+
 @given(st.none() | st.datetimes(), st.none() | st.datetimes())
 def test_a_session_is_listed_next_unless_it_began_before_the_next_listing(begin, since):
     session = dialect_of("navtalk").session_of(

@@ -65,7 +65,7 @@ def test_what_cannot_be_a_store_is_refused_and_not_repeated(where):
 
 def test_without_its_driver_a_store_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    with pytest.raises(ValueError, match=r"pip install 'navtalk-async\[postgres\]'"):
+    with pytest.raises(StoreUnreachable, match=r"pip install 'navtalk-async\[postgres\]'"):
         opened("postgresql://host/db")
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import click
+import msgspec
 
 from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
 from navtalk_async.cli.exits import Exit, exit_code
@@ -153,6 +154,7 @@ class Verification:
     async def repair(self) -> None:
         """Repair what was found, and judge again."""
         bad = self.report.bad
+        unfinished = self.report.unfinished
         for number in range(ROUNDS):
             before = self.report.findings
             try:
@@ -163,20 +165,22 @@ class Verification:
                     raise
                 break
             await self.judge(only=bad)
-            bad |= self.report.bad
+            unfinished = unfinished | self.report.unfinished
+            bad = bad | self.report.bad
             known = {(each.project, each.session) for each in self.report.findings}
             self.report.found(each for each in left if (each.project, each.session) not in known)
             self.report.notes += notes
             if self.report.findings in ([], before):
                 break
-        self.repaired = sorted(session_id for _, session_id in bad - self.report.bad)
+        repaired = (bad | unfinished) - self.report.bad - self.report.unfinished
+        self.repaired = sorted(session_id for _, session_id in repaired)
 
     async def _repair_once(self) -> tuple[list[Finding], list[str]]:
         """What could not be repaired, and what there is to say."""
         shell, place = self._shell, self._where
         if shell is None or (self._folder is not None and not (self._folder / ARCHIVE).exists()):
             return [], ["There is no archive to repair from."]
-        report = Report(findings=self.report.findings, expected=self.report.expected)
+        report = msgspec.structs.replace(self.report, notes=[])
         where = place if self._folder is None else self._folder / ARCHIVE
         try:
             async with self._client(shell) as client, opened(where) as store:

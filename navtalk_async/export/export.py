@@ -14,7 +14,7 @@ from anyio import to_thread
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreUnreachable
-from navtalk_async.export.files import WrittenFile
+from navtalk_async.export.files import WrittenFile, mode_of
 from navtalk_async.export.filters import in_words
 from navtalk_async.export.intact import Intact
 from navtalk_async.export.jsonl import write_jsonl
@@ -76,7 +76,7 @@ async def write_files(
         found = await to_thread.run_sync(partial(check_folder, folder, project, overwrite=overwrite))
         await to_thread.run_sync(make_folder, folder)
         # An earlier manifest must not stand for files that it has not seen.
-        await to_thread.run_sync(withdraw, folder)
+        mode = await to_thread.run_sync(withdraw, folder)
         export = Export(store, folder, found)
         own = await export.written(project, dialect, formats=formats, filters=filters)
         entries = [*await export.others(project), own]
@@ -87,7 +87,7 @@ async def write_files(
             written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             tool=f"navtalk-async {version('navtalk-async')}",
         )
-        await write_manifest(manifest, folder)
+        await write_manifest(manifest, folder, mode=mode)
     except OSError as failure:
         what = f"{folder} cannot be written to: {failure.strerror or failure}."
         if failure.errno in FULL:
@@ -113,11 +113,13 @@ def check_folder(folder: Path, project: str, *, overwrite: bool) -> Found:
     return found
 
 
-def withdraw(folder: Path) -> None:
-    """Remove the manifest of *folder*."""
+def withdraw(folder: Path) -> int | None:
+    """Remove the manifest of *folder*; the mode that it had."""
+    mode = mode_of(folder / MANIFEST)
     reach("manifest: before unlink")
     (folder / MANIFEST).unlink(missing_ok=True)
     reach("manifest: after unlink")
+    return mode
 
 
 class Export(NamedTuple):
@@ -164,9 +166,9 @@ class Export(NamedTuple):
 
     async def others(self, project: str) -> list[ProjectFiles]:
         """The projects but *project* that have files here: as an earlier manifest lists them; if none does,
-        nobody knows whether the files are whole, and they are written again.
+        nobody knows whether the files are whole, and they are written again, as are those that are missing.
         """
-        there = {owner for name, owner in self.found.owners.items() if (self.folder / name).is_file()}
+        there = set(self.found.owners.values())
         manifest = self.found.manifest
         listed = [
             each

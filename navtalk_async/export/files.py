@@ -29,11 +29,13 @@ class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
 class WholeFile:
     """A file being written in an `async with`; when that ends well, it takes its place, safe on the disk.
 
-    The disk is waited for in other threads, so the event loop goes on meanwhile.
+    The disk is waited for in other threads, so the event loop goes on meanwhile. A file that it replaces
+    hands on its mode; without one, it has *mode*, or is for its owner alone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mode: int | None = None) -> None:
         self.path = path
+        self._mode = mode
         self._beside = path.with_name(path.name + ".partial")
         self._file: BinaryIO
         self._hash = sha256()
@@ -75,7 +77,9 @@ class WholeFile:
     def _put_in_place(self) -> None:
         with self._file:
             self._file.flush()
-            _keep_mode(self._file.fileno(), self.path)
+            mode = mode_of(self.path) or self._mode
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(self._file.fileno(), mode)
             reach("file: before fsync")
             os.fsync(self._file.fileno())
             reach("file: after fsync")
@@ -94,10 +98,11 @@ def _for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _keep_mode(descriptor: int, path: Path) -> None:
-    """Give an open file the mode of the file *path*, whose place it takes."""
-    if hasattr(os, "fchmod") and path.is_file() and not path.is_symlink():
-        os.fchmod(descriptor, stat.S_IMODE(path.lstat().st_mode))
+def mode_of(path: Path) -> int | None:
+    """The mode of the file *path*, which another one is to have; None where there is no file."""
+    if not path.is_file() or path.is_symlink():
+        return None
+    return stat.S_IMODE(path.lstat().st_mode)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from anyio import to_thread
 
 from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import StoreBroken
 from navtalk_async.soundness import damage
 from navtalk_async.store.rows import StoredTranscript
 from navtalk_async.store.store import Reader
@@ -28,12 +29,18 @@ class Intact:
 
     def __init__(self, reader: Reader, project: str, dialect: Dialect, damaged: Mapping[str, str]) -> None:
         self.damaged = dict(damaged)
+        self._last: str | None = None
         self.seen = self.sessions = self.messages = 0
         self._reader, self._project, self._dialect = reader, project, dialect
 
     async def blocks(self) -> AsyncGenerator[list[StoredTranscript], None]:
-        """Some sessions at a time, in the order of `Reader.transcripts`."""
+        """Some sessions at a time, in the order of `Reader.transcripts`.
+
+        Raises:
+            StoreBroken: a session is there twice.
+        """
         self.seen = self.sessions = self.messages = 0
+        self._last = None
         async with aclosing(self._reader.transcripts(self._project)) as blocks:
             async for block in blocks:
                 # In another thread, as all that takes long.
@@ -46,6 +53,10 @@ class Intact:
     def _sift(self, block: Sequence[StoredTranscript]) -> list[StoredTranscript]:
         intact = []
         for kept in block:
+            # A damaged index hides a session from who writes it again.
+            if kept.session.id == self._last:
+                raise StoreBroken(f"An index of the archive is damaged: session {self._last} is there twice.")
+            self._last = kept.session.id
             if flaws := damage(kept, self._dialect):
                 gone = [] if kept.session.deleted_at is None else ["the API no longer has it"]
                 self.damaged[str(kept.session.id)] = "; ".join([*flaws[:A_FEW], *gone])

@@ -126,7 +126,7 @@ def read_manifest(data: bytes) -> Manifest:
     return manifest
 
 
-async def write_manifest(manifest: Manifest, folder: Path) -> None:
+async def write_manifest(manifest: Manifest, folder: Path, *, mode: int | None = None) -> None:
     """Write *manifest* into *folder*, after the files that it lists."""
-    async with WholeFile(folder / MANIFEST) as file:
+    async with WholeFile(folder / MANIFEST, mode=mode) as file:
         await file.write(lambda: canonical(manifest))

@@ -3,6 +3,7 @@
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,30 +20,14 @@ LOOKED_AT = 1 << 17
 
 OF_A_LINE = tuple(f'"{name}":'.encode() for name in ("project", "id", "api", "messages"))
 
-OF_A_PROJECT = re.compile(rb'\{"project":("(?:[^"\\]|\\.)*")')
+OF_A_PROJECT = re.compile(rb'\{"project":("(?:[^"\\]|\\.)*"),"id":"')
 
-OF_A_MANIFEST = tuple(
-    f'\n  "{name}": {begin}'.encode()
-    for name, begin in (
-        ("complete", ""),
-        ("api", '"'),
-        ("project", '"'),
-        ("filters", "{"),
-        ("written_at", '"'),
-        ("tool", '"navtalk-async'),
-        ("digest", '"'),
-    )
+OF_A_MANIFEST = re.compile(
+    rb'\A\{\n  "complete": (true|false),\n  "api": "'
+    rb'|\n  "tool": "navtalk-async'
+    rb'|\n  "digest": "[0-9a-f]{64}"\n\}'
 )
-"""Where one of them is damaged, others are not."""
-
-
-class Line(msgspec.Struct):
-    """A line of an exported file, as far as it tells that it is one."""
-
-    project: str
-    id: str
-    api: str
-    messages: list[msgspec.Raw]
+"""Where one of these places is damaged, the others are not."""
 
 
 class Found(NamedTuple):
@@ -60,10 +45,11 @@ def found_in(folder: Path) -> Found:
     Raises:
         OSError: it cannot be read.
     """
-    try:
-        manifest = read_manifest((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        manifest = None
+    path, manifest = folder / MANIFEST, None
+    # A pipe would be waited for.
+    if path.is_file():
+        with suppress(FileNotFoundError, ValueError):
+            manifest = read_manifest(path.read_bytes())
     owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
     for entry in () if manifest is None else manifest.entries:
         # A manifest may have been made up: no name of another form is taken from it.
@@ -116,23 +102,17 @@ def _is_ours(path: Path, is_known: Callable[[bytes], bool]) -> bool:
 
 
 def _is_transcripts(begin: bytes) -> bool:
+    if OF_A_PROJECT.match(begin):
+        return True
+    # One byte of it may be another one.
     line = begin.partition(b"\n")[0]
+    marks = sum(mark in line for mark in OF_A_LINE)
     try:
-        msgspec.json.decode(line, type=Line)
-    except msgspec.ValidationError:
-        return False
+        msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Damaged, cut, or longer than what was read of it.
-        return sum(mark in line for mark in OF_A_LINE) >= 2
-    return True
+        return marks >= 3
+    return marks == 3
 
 
 def _is_manifest(data: bytes) -> bool:
-    marks = sum(mark in data for mark in OF_A_MANIFEST)
-    try:
-        msgspec.json.decode(data, type=Manifest)
-    except msgspec.ValidationError:
-        return marks >= len(OF_A_MANIFEST) - 2
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return marks >= 2
-    return True
+    return OF_A_MANIFEST.search(data) is not None

@@ -50,7 +50,7 @@ class StandingRow(NamedTuple):
     round: str | None
     rounds: int
     watermark: str | None
-    refuted: int
+    refuted: bool
 
     def refuse_others(
         self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
@@ -99,7 +99,7 @@ def standing(
             if state != "failed"
         ],
         failed=sum(state == "failed" for _, _, state in unfinished),
-        refuted=bool(row.refuted),
+        refuted=row.refuted,
         known=list(dict.fromkeys(some)),
         server=row.server,
     )

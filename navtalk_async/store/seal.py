@@ -1,7 +1,11 @@
 """How an archive's file is known again, byte for byte, as long as nobody has written to it."""
 
+import errno
+import os
 import sqlite3
+import stat
 from hashlib import blake2b, file_digest
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +13,7 @@ import msgspec
 
 from navtalk_async.store.sqlite_file import all_rows
 
-__all__ = ["Mark", "Seal", "fingerprint", "mark"]
+__all__ = ["Mark", "Seal", "fingerprint", "mark", "open_file"]
 
 STATE = (
     """SELECT project, api, server, scope, watermark, places, round, last_run, rounds, refuted
@@ -63,6 +67,23 @@ def fingerprint(path: Path) -> tuple[int, str]:
     Nothing of this process may have it open as a database: closing a file gives up all locks that the
     process has on it (POSIX).
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         sha256 = file_digest(file, "sha256").hexdigest()
         return file.tell(), sha256
+
+
+def open_file(path: Path) -> BufferedReader:
+    """The file *path*, to be read from its beginning.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe would be waited for.
+    """
+    return open(path, "rb", opener=_opened)
+
+
+def _opened(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file")

@@ -28,6 +28,11 @@ SELECT session_id, reason, attempts FROM sync_sessions
 WHERE project = ? AND state = 'failed' ORDER BY session_id
 """
 
+PENDING = """
+SELECT session_id FROM sync_sessions
+WHERE project = ? AND state NOT IN ('kept', 'failed') ORDER BY session_id
+"""
+
 FLAWS = {
     "Messages of session {0} are kept, and the session is not.": """
         SELECT session_id FROM (SELECT DISTINCT session_id FROM messages WHERE project = ?) AS m

@@ -94,6 +94,10 @@ class Reader(ABC):
         rows = await self._all(sql.FAILURES, project)
         return [Failed(self._text.read_id(session_id), *more) for session_id, *more in rows]
 
+    async def pending(self, project: str) -> list[str]:
+        """The sessions that are still to be fetched."""
+        return await self._ids(sql.PENDING, project)
+
     async def flaws(self, project: str, *, is_thorough: bool = True) -> list[Flaw]:
         """What is wrong with the tables: messages without a session, sessions that were kept and are not
         there; and, where *is_thorough*, damage that the database finds in itself, which reads all of it.

@@ -11,6 +11,7 @@ from navtalk_async.export.files import WrittenFile
 from navtalk_async.export.rows import transcript_fields
 from navtalk_async.models import Message, Session
 from navtalk_async.store.rows import StoredTranscript
+from navtalk_async.store.seal import open_file
 from navtalk_async.verify.report import Checked, Cure, Finding
 
 __all__ = ["Lines", "is_parsed", "judge_file", "open_lines"]
@@ -47,7 +48,7 @@ def judge_file(folder: Path, told: WrittenFile, checked: Checked) -> list[Findin
     summed = sha256()
     try:
         size = (folder / name).stat().st_size
-        with (folder / name).open("rb") as file:
+        with open_file(folder / name) as file:
             while chunk := file.read(CHUNK):
                 summed.update(chunk)
                 rows += chunk.count(b"\n")
@@ -165,7 +166,7 @@ class Lines:
 def open_lines(path: Path) -> Iterator[bytes]:
     """The lines of *path*; none where it cannot be read, which `judge_file` tells."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             yield from file
     except OSError:
         return

@@ -22,7 +22,9 @@ ROUNDS = 3
 
 def is_repairable(report: Report) -> bool:
     """Whether a repair can do anything about what *report* found."""
-    return bool(report.expected) or any(each.cure is not Cure.COPY for each in report.findings)
+    return bool(report.expected or report.unfinished) or any(
+        each.cure is not Cure.COPY for each in report.findings
+    )
 
 
 async def repair(
@@ -34,7 +36,8 @@ async def repair(
     concurrency: Concurrency = "auto",
     server: str | None = None,
 ) -> list[Finding]:
-    """Fetch again what *report* found wrong in *store*; what could not be fetched, as findings.
+    """Fetch again what *report* found wrong in *store*, and try again what was not fetched before; what was
+    found wrong and could not be fetched, as findings.
 
     Each project is synced, by the filters that the store remembers; see `sync` for *server*.
 
@@ -49,7 +52,8 @@ async def repair(
         bad = sorted(session_id for each, session_id in report.bad if each == about.project)
         try:
             refuse_others(client, about, server)
-            await store.distrust(about.project, bad)
+            unfinished = {session_id for each, session_id in report.unfinished if each == about.project}
+            await store.distrust(about.project, sorted(unfinished.union(bad)))
             await sync(
                 client,
                 store,
@@ -95,7 +99,7 @@ async def write_again(store: SqliteStore, project: str | None) -> None:
 def _chosen(projects: Iterable[About], report: Report, project: str | None) -> list[About]:
     """The projects in which something is wrong; all of them where no project can be named for it."""
     named = {each.project for each in report.findings if each.cure is not Cure.EXPORT}
-    wrong = named | {each for each, _ in report.expected}
+    wrong = named | {each for each, _ in report.expected | report.unfinished}
     return [
         each
         for each in projects

@@ -68,6 +68,8 @@ class Report(msgspec.Struct, kw_only=True):
     """The API of each project that was looked at."""
     expected: set[tuple[str, str]] = set()
     """Sessions, with their projects, that are missing or behind, and that the next sync fetches anyway."""
+    unfinished: set[tuple[str, str]] = set()
+    """Sessions, with their projects, that failed or are pending."""
 
     def found(self, findings: Iterable[Finding]) -> None:
         """Add *findings*."""

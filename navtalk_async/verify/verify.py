@@ -18,7 +18,7 @@ from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
 from navtalk_async.export.manifest import MANIFEST, Manifest, ProjectFiles, read_manifest
 from navtalk_async.soundness import flaws_of
 from navtalk_async.store.rows import StoredTranscript
-from navtalk_async.store.seal import Mark, Seal, fingerprint
+from navtalk_async.store.seal import Mark, Seal, fingerprint, open_file
 from navtalk_async.store.sqlite_reader import SqliteReader
 from navtalk_async.store.store import About, Flaw, Reader
 from navtalk_async.verify.archive import Since, judge_archive
@@ -126,7 +126,8 @@ async def verify_remote(
 
 def _manifest(folder: Path, report: Report) -> Manifest | None:
     try:
-        return read_manifest((folder / MANIFEST).read_bytes())
+        with open_file(folder / MANIFEST) as file:
+            return read_manifest(file.read())
     except FileNotFoundError:
         what = "it is not there: the export was not finished, or the manifest was lost"
     except OSError as failure:
@@ -226,7 +227,9 @@ async def _note_unfinished(reader: Reader, report: Report, project: str | None) 
     """Note the sessions whose messages are not there, since they failed or are still to be fetched."""
     for about in await _projects(reader, project):
         failures = await reader.failures(about.project)
-        pending = (await reader.counts(about.project)).pending
+        pending = await reader.pending(about.project)
+        unfinished = [*pending, *(each.id for each in failures)]
+        report.unfinished |= {(about.project, each) for each in unfinished}
         if failures:
             named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
             report.notes.append(
@@ -236,8 +239,8 @@ async def _note_unfinished(reader: Reader, report: Report, project: str | None) 
             )
         if pending:
             report.notes.append(
-                f"{about.project}: {sessions(pending)} pending; the same export or sync again fetches "
-                f"{'it' if pending == 1 else 'them'}."
+                f"{about.project}: {sessions(len(pending))} pending; the same export or sync again fetches "
+                f"{'it' if len(pending) == 1 else 'them'}."
             )
 
 
