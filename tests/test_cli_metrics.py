@@ -244,3 +244,13 @@ async def test_an_address_where_metrics_cannot_be_served_is_told_before_anything
     assert end.code == 2
     assert reason.format(port=port) in end.err
     assert "127.0.0.1" in end.err
+
+
+async def test_a_host_for_metrics_without_a_port_is_refused(tmp_path):
+    async with Sandbox(World(5)) as box:
+        end = await navtalk(
+            "sync", tmp_path / "a.db", "--watch", "1s", "--metrics-host", "127.0.0.1", box=box
+        )
+        assert box.counts.total == 0
+    assert end.code == 2
+    assert "give --metrics-port too" in end.err

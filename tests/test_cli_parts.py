@@ -21,6 +21,7 @@ from navtalk_async.cli.app import navtalk, run_app
 from navtalk_async.cli.bar import clock, drawn
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
+from navtalk_async.cli.reading import as_folder
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import tab_separated, transcript_text
 from navtalk_async.cli.summary import size
@@ -225,6 +226,11 @@ def test_words_and_numbers_are_understood(read, text, number):
         (options.as_at_once, "many"),
         (options.as_formats, "jsonl,docx"),
         (options.as_name, "\udcff"),
+        (options.as_name, ""),
+        (options.as_name, "a\nb"),
+        (options.as_span, "40000d"),
+        (options.as_span, "1e300d"),
+        (as_folder, "postgresql://host/db"),
     ],
 )
 def test_other_words_are_refused(read, text):
