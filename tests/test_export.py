@@ -285,7 +285,11 @@ NOT_OURS = {
     ),
     "rows with names like ours": (
         "transcripts.jsonl",
-        lambda path: path.write_text('{"id":"1","project":"x","api":"y","messages":[]}\n'),
+        lambda path: path.write_text('{"project":"x","id":"1","api":"y","messages":[]}\n'),
+    ),
+    "a manifest with names like ours": (
+        "manifest.json",
+        lambda path: path.write_text('{\n  "complete": true,\n  "api": "x",\n  "project": "y"\n}\n'),
     ),
     "a log": ("transcripts.jsonl", lambda path: path.write_text('INFO "id": "x" "project": "y"\n')),
 }
@@ -315,9 +319,9 @@ def test_our_own_files_are_replaced_whatever_byte_of_them_is_another(tmp_path_fa
     asyncio.run(export_small(folder))
     path = folder / data.draw(st.sampled_from(["transcripts.jsonl", "manifest.json"]))
     good = path.read_bytes()
-    place = data.draw(st.integers(100, len(good) - 1))
-    byte = bytes([data.draw(st.integers(0, 255))])
-    path.write_bytes(data.draw(st.sampled_from([good[:place], good[:place] + byte + good[place + 1 :], b""])))
+    place, byte = data.draw(st.integers(0, len(good) - 1)), data.draw(st.integers(0, 255))
+    flipped = good[:place] + bytes([byte]) + good[place + 1 :]
+    path.write_bytes(data.draw(st.sampled_from([good[: max(100, place)], flipped, b""])))
     asyncio.run(export_small(folder))
     assert (folder / "transcripts.jsonl").stat().st_size > 0
     read_manifest((folder / "manifest.json").read_bytes())

@@ -18,16 +18,18 @@ __all__ = ["Found", "found_in", "refuse_others"]
 LOOKED_AT = 1 << 17
 """Bytes at the beginning of a file that tell whose it is."""
 
-OF_A_LINE = tuple(f'"{name}":'.encode() for name in ("project", "id", "api", "messages"))
+COLUMNS = [b'"project":', b'"id":', b'"api":', b'"status":', b'"start_time":', b'"end_time":', b'"title":']
 
-OF_A_PROJECT = re.compile(rb'\{"project":("(?:[^"\\]|\\.)*"),"id":"')
+A_TEXT = rb'("(?:[^"\\]|\\.)*")'
 
-OF_A_MANIFEST = re.compile(
-    rb'\A\{\n  "complete": (true|false),\n  "api": "'
-    rb'|\n  "tool": "navtalk-async'
-    rb'|\n  "digest": "[0-9a-f]{64}"\n\}'
-)
-"""Where one of these places is damaged, the others are not."""
+OF_A_PROJECT = re.compile(rb'\{"project":' + A_TEXT)
+
+BEGIN = re.compile(OF_A_PROJECT.pattern + rb',"id":' + A_TEXT + rb',"api":' + A_TEXT + rb',"status":')
+
+BEGIN_OF_A_MANIFEST = re.compile(rb'\{\n  "complete": (true|false),\n  "api": "')
+
+OF_A_MANIFEST = re.compile(rb'\n  "tool": "navtalk-async|\n  "digest": "[0-9a-f]{64}"\n\}')
+"""Where one of these places is damaged, the other is not."""
 
 
 class Found(NamedTuple):
@@ -102,17 +104,17 @@ def _is_ours(path: Path, is_known: Callable[[bytes], bool]) -> bool:
 
 
 def _is_transcripts(begin: bytes) -> bool:
-    if OF_A_PROJECT.match(begin):
+    if BEGIN.match(begin):
         return True
-    # One byte of it may be another one.
-    line = begin.partition(b"\n")[0]
-    marks = sum(mark in line for mark in OF_A_LINE)
-    try:
-        msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return marks >= 3
-    return marks == 3
+    # A byte of it may be another one.
+    return sum(column in begin for column in COLUMNS) >= len(COLUMNS) - 1
 
 
 def _is_manifest(data: bytes) -> bool:
-    return OF_A_MANIFEST.search(data) is not None
+    if OF_A_MANIFEST.search(data):
+        return True
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return BEGIN_OF_A_MANIFEST.match(data) is not None
+    return False
