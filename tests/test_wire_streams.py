@@ -370,7 +370,7 @@ async def test_a_stream_that_reached_nobody_is_asked_again(unused_tcp_port):
 
 @pytest.mark.parametrize(
     ("patience", "kind"),
-    [({"attempt_timeout": 0.1}, AttemptTimeout), ({"timeout": 0.1}, DeadlineExceeded)],
+    [({"attempt_timeout": 1.0}, AttemptTimeout), ({"timeout": 1.0}, DeadlineExceeded)],
     ids=["attempt", "call"],
 )
 async def test_an_answer_that_does_not_begin_is_late(patience, kind):
@@ -382,11 +382,11 @@ async def test_an_answer_that_does_not_begin_is_late(patience, kind):
 
 async def test_a_server_that_falls_silent_is_late_and_what_came_is_given():
     async with Box() as box, wired(box.url) as wire:
-        chunks, writer = await entered(wire, box, attempt_timeout=0.1)
+        chunks, writer = await entered(wire, box, attempt_timeout=1.0)
         writer.write(chunked(b"data: 1\n\n"))
         came, error = await collected(chunks)
         assert (came, type(error)) == (b"data: 1\n\n", AttemptTimeout)
-        assert "Nothing more of the answer of /stream within 0.1 s" in str(error)
+        assert "Nothing more of the answer of /stream within 1 s" in str(error)
         assert error.may_have_happened
         assert (wire.stats().in_flight, asyncio.current_task().cancelling()) == (0, 0)
 
