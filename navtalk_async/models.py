@@ -30,10 +30,10 @@ __all__ = [
     "Transcript",
     "as_fields",
     "as_utc",
-    "as_word",
     "beyond_columns",
+    "format_word",
     "http_date",
-    "moment_of",
+    "parse_time",
     "sort_out",
 ]
 
@@ -87,7 +87,7 @@ class MessageType(OpenEnum):
     TEXT = 0
 
 
-def as_word(value: OpenEnum | str | None) -> str | int | None:
+def format_word(value: OpenEnum | str | None) -> str | int | None:
     """*value* as it is written in files: a word where one is known."""
     return value.word if isinstance(value, OpenEnum) else value
 
@@ -110,7 +110,7 @@ def as_utc(text: str) -> datetime:
 Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
 
 
-def moment_of(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """The moment that *text* means; None if there is none, or it is no time."""
     try:
         return as_utc(text) if text else None
@@ -163,7 +163,7 @@ def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
     """
     columns = Session.__struct_fields__ if issubclass(kind, Session) else Message.__struct_fields__
     values, others = sort_out(kind, as_fields(value), columns)
-    unread = [name for name in TIMES if (text := values.get(name)) is not None and moment_of(text) is None]
+    unread = [name for name in TIMES if (text := values.get(name)) is not None and parse_time(text) is None]
     if unread:
         names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
         others |= {names[name]: values[name] for name in unread}
@@ -225,12 +225,12 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def start_time(self) -> datetime | None:
         """When it began, aware and UTC; None where the API gave none."""
-        return moment_of(self.started)
+        return parse_time(self.started)
 
     @property
     def end_time(self) -> datetime | None:
         """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
-        return moment_of(self.ended)
+        return parse_time(self.ended)
 
     @property
     def is_final(self) -> bool:
@@ -259,7 +259,7 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def created_at(self) -> datetime | None:
         """When it was said, aware and UTC; None where the API gave no time."""
-        return moment_of(self.created)
+        return parse_time(self.created)
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):

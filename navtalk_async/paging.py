@@ -11,7 +11,7 @@ from navtalk_async.models import Page, Record, Request
 from navtalk_async.offsets import OffsetWalk
 from navtalk_async.page_tokens import PageTokens
 
-__all__ = ["EMPTY_PAGES_IN_A_ROW", "REMEMBERED", "Listing", "OnMove", "Recent", "Trail", "walk", "whole"]
+__all__ = ["EMPTY_PAGES_IN_A_ROW", "REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "walk", "whole"]
 
 T = TypeVar("T", bound=Record)
 
@@ -61,7 +61,7 @@ class Recent:
         return True
 
 
-class Trail:
+class CycleGuard:
     """Where a walk has been, and so whether it may go on.
 
     A circle of any length is found by remembering one request, moved on to the present one whenever the
@@ -141,7 +141,7 @@ async def walk(
     Raises:
         RepeatedPage: the pages lead in a circle, or go on without rows; the rows before were given.
     """
-    trail = None if request is None else Trail(request)
+    trail = None if request is None else CycleGuard(request)
     while request is not None and trail is not None:
         page = await ask(request)
         if page.offset_param is None:
@@ -164,7 +164,7 @@ async def whole(ask: Ask[T], request: Request, on_move: OnMove | None = None) ->
     page = await ask(request)
     if page.next is None and page.offset_param is None:
         return page.items
-    trail = Trail(request)
+    trail = CycleGuard(request)
     items, following = trail.take(page)
     pages = [items]
     while following is not None:

@@ -7,17 +7,17 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from navtalk_async.client import Client
+from navtalk_async.concurrency import WINDOW, FanOut, Order, ParkingLot
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import ClientClosed, NavTalkError
-from navtalk_async.fanout import WINDOW, Bell, FanOut, Order
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.sessions import listing_of
 from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
 from navtalk_async.paging import OnMove, whole
-from navtalk_async.short_pages import Audit, ShortPages, checked_short_pages
+from navtalk_async.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
-__all__ = ["SessionPool", "Slots", "Width"]
+__all__ = ["Limiter", "SessionPool", "Slots"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Slots:
         self._free += 1
 
 
-class Width:
+class Limiter:
     """How many at once a *concurrency* means for a job on *client*.
 
     A number is a bound of the job's own; `auto` leaves it to the client's limit, and has always a little more
@@ -179,14 +179,14 @@ class SessionPool:
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        width = Width(self._client, self._concurrency)
+        width = Limiter(self._client, self._concurrency)
         first = filtered(self._client.dialect, filters)
         fetching = _Fetching(
             width.bound(self._client.page_of_messages),
             self._client.dialect,
             role=role,
             on_error=on_error,
-            audit=Audit() if self._short_pages == "audit" else None,
+            audit=ShortPageAudit() if self._short_pages == "audit" else None,
             on_move=self._client.moved,
         )
         listing = self._listing(width, first, filters, order=order, is_awaited=lambda: fan.is_hungry)
@@ -211,12 +211,12 @@ class SessionPool:
         """As `sessions`, page by page, some of them empty. To leave it early, close it (`aclosing`)."""
         if order not in WINDOW:
             raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
-        width = Width(self._client, self._concurrency)
+        width = Limiter(self._client, self._concurrency)
         return self._listing(width, filtered(self._client.dialect, filters), filters, order=order).pages()
 
     def _listing(
         self,
-        width: Width,
+        width: Limiter,
         first: Request,
         filters: Mapping[str, Any],
         *,
@@ -253,7 +253,7 @@ class _Fetching:
         *,
         role: int | None,
         on_error: OnError,
-        audit: Audit | None,
+        audit: ShortPageAudit | None,
         on_move: OnMove,
     ) -> None:
         self._ask = ask
@@ -265,7 +265,7 @@ class _Fetching:
         self._on_move = on_move
         self._unread: list[_Wanted] = []
         self._open = 0
-        self._fetched = Bell()
+        self._fetched = ParkingLot()
 
     async def wanted(self, listing: WideListing[Session]) -> AsyncGenerator[list[_Wanted], None]:
         """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
@@ -275,7 +275,7 @@ class _Fetching:
                 yield [_Wanted(session) for session in sessions]
         if self._audit is not None:
             while self._open:
-                await self._fetched.wait()
+                await self._fetched.park()
             if self._audit.refuted:
                 yield self._unread
 
@@ -292,7 +292,7 @@ class _Fetching:
             return Transcript(session=wanted.session, error=error, is_rest=wanted.rest is not None)
         finally:
             self._open -= 1
-            self._fetched.ring()
+            self._fetched.unpark()
 
     async def _messages(self, wanted: _Wanted) -> list[Message]:
         request = wanted.rest or self._dialect.list_messages(wanted.session.id, **self._filters)

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from navtalk_async.models import Page, Record, Request
-from navtalk_async.paging import OnMove, Trail
+from navtalk_async.paging import CycleGuard, OnMove
 
-__all__ = ["Audit", "Rows", "ShortPages", "checked_short_pages"]
+__all__ = ["Rows", "ShortPageAudit", "ShortPages", "checked_short_pages"]
 
 T = TypeVar("T", bound=Record)
 
@@ -36,13 +36,13 @@ def checked_short_pages(short_pages: ShortPages) -> ShortPages:
 
 
 class Rows(NamedTuple, Generic[T]):
-    """The rows of a list, and where it may go on; None where it surely ended."""
+    """The rows of a list, and where it may go on; None where it certainly ended."""
 
     items: list[T]
     unread: Request | None = None
 
 
-class Audit:
+class ShortPageAudit:
     """Which short pages to follow, and what came of it."""
 
     def __init__(self, chance: Callable[[], float] = random.random, *, refuted: bool = False) -> None:
@@ -56,7 +56,9 @@ class Audit:
         self._longest = 0
 
     def __repr__(self) -> str:
-        return f"<Audit [{self.followed} followed, {self.trusted} trusted]{' refuted' * self.refuted}>"
+        return (
+            f"<ShortPageAudit [{self.followed} followed, {self.trusted} trusted]{' refuted' * self.refuted}>"
+        )
 
     def follows(self, rows: int) -> bool:
         """Whether to follow a short page of so many *rows*; it is counted."""
@@ -81,9 +83,9 @@ class Audit:
         walked to its end.
 
         Raises:
-            RepeatedPage: see `paging.Trail`.
+            RepeatedPage: see `paging.CycleGuard`.
         """
-        trail = Trail(request)
+        trail = CycleGuard(request)
         items: list[T] = []
         following: Request | None = request
         after_short = False

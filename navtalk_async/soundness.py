@@ -4,10 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import DecodeFailed
-from navtalk_async.models import Record
-from navtalk_async.store.rows import (
+from navtalk_async.archive.rows import (
     MessageRow,
     SessionRow,
     StoredTranscript,
@@ -16,6 +13,9 @@ from navtalk_async.store.rows import (
     row_digest,
     session_row,
 )
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import DecodeFailed
+from navtalk_async.models import Record
 
 __all__ = ["damage", "flaws_of"]
 
@@ -69,7 +69,7 @@ def _message_flaws(row: MessageRow, dialect: Dialect) -> list[str]:
     except Unreadable as failure:
         return [f"the raw object of message {row.id} is damaged: {failure}"]
     if not dialect.record_kinds[1].has_own_id and str(row.id).startswith(f"{made.id}#"):
-        # One of several of the same id: see `told_apart`.
+        # One of several of the same id: see `deduplicate`.
         made = made._replace(id=row.id)
     return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)
 

@@ -22,7 +22,7 @@ from navtalk_async.models import (
     SessionStatus,
     Transcript,
     as_utc,
-    as_word,
+    format_word,
 )
 
 ENUMS = [SessionStatus, Role, MessageType]
@@ -176,7 +176,7 @@ def test_an_open_enum_takes_nothing_but_numbers(kind, odd):
     [(SessionStatus.FAILED, "failed"), (Role(7), 7), ("archived", "archived"), (None, None)],
 )
 def test_files_have_words_where_one_is_known(value, word):
-    assert as_word(value) == word
+    assert format_word(value) == word
 
 
 @given(st.datetimes(timezones=st.timezones() | st.none()))

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, SessionPool
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.ingest import sync
 from navtalk_async.models import Page, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
-from navtalk_async.short_pages import Audit
-from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.sync import sync
+from navtalk_async.short_pages import ShortPageAudit
 
 FULL = 10
 
@@ -60,7 +60,7 @@ async def all_of(lists, audit):
     st.randoms(use_true_random=False),
 )
 async def test_where_short_pages_are_the_last_ones_every_row_is_had(lists, chance):
-    audit = Audit(chance.random)
+    audit = ShortPageAudit(chance.random)
     assert await all_of(Lists(lists), audit) == lists
     assert not audit.refuted
 
@@ -72,7 +72,7 @@ async def test_where_short_pages_are_the_last_ones_every_row_is_had(lists, chanc
     chance=st.randoms(use_true_random=False),
 )
 async def test_where_every_page_is_cut_at_some_length_every_row_is_had(lists, most, chance):
-    assert await all_of(Lists(lists, lambda: most), Audit(chance.random)) == lists
+    assert await all_of(Lists(lists, lambda: most), ShortPageAudit(chance.random)) == lists
 
 
 async def test_where_one_page_in_ten_is_cut_every_row_is_had():
@@ -80,14 +80,14 @@ async def test_where_one_page_in_ten_is_cut_every_row_is_had():
         chance = random.Random(seed)
         lists = [list(range(chance.randrange(2, 9))) for _ in range(1000)]
         cut = Lists(lists, lambda chance=chance: 1 if chance.random() < 0.1 else FULL)
-        assert await all_of(cut, Audit(chance.random)) == lists
+        assert await all_of(cut, ShortPageAudit(chance.random)) == lists
 
 
 async def test_an_audit_costs_little():
     chance = random.Random(7)
     lists = [list(range(chance.randrange(1, 9))) for _ in range(2000)]
     served = Lists(lists)
-    audit = Audit(chance.random)
+    audit = ShortPageAudit(chance.random)
     assert await all_of(served, audit) == lists
     assert served.asked == 2000 + audit.followed
     assert audit.followed + audit.trusted == 2000
@@ -96,7 +96,7 @@ async def test_an_audit_costs_little():
 
 async def test_a_full_page_and_an_empty_one_are_always_followed():
     served = Lists([list(range(FULL))] * 100 + [[]] * 100)
-    audit = Audit(lambda: 1.0)
+    audit = ShortPageAudit(lambda: 1.0)
     await all_of(served, audit)
     assert (audit.followed, audit.trusted) == (0, 0)
 
@@ -113,7 +113,7 @@ async def test_a_page_that_came_smaller_than_it_was_asked_for_is_no_short_one():
         def begin(self, request):
             return int(request.params.get("cursor", "0"))
 
-    audit = Audit(lambda: 1.0)
+    audit = ShortPageAudit(lambda: 1.0)
     audit.followed = 1000
     rows = await audit.whole(
         Heavy([list(range(9))]).ask,

@@ -14,8 +14,8 @@ from benchmarks.peers.peer import KEY, Haul, check, peer, whole_walk
 from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 from navtalk_async import NavTalkClient, SessionPool
-from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.sync import sync
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.ingest import sync
 
 AT_ONCE = 32
 FEW = 0.01

@@ -15,9 +15,9 @@ from benchmarks.peers.peer import KEY
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
-from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.store.store import Store
-from navtalk_async.sync import Progress, RoundDone, RoundFailed, Worker, sync
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive.store import Store
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed, Worker, sync
 
 EARLY = 0.1
 """The share of the rounds after which a worker is warm."""

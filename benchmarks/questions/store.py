@@ -14,8 +14,8 @@ from benchmarks.peers.peer import KEY, Haul, check, whole_walk
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
-from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.sync import sync
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.ingest import sync
 
 AT_ONCE = 32
 DENSE, SPARSE = "200 messages each", "10 messages each"

@@ -10,6 +10,8 @@ import click
 import msgspec
 from anyio import to_thread
 
+from navtalk_async.archive.opening import told
+from navtalk_async.archive.store import Store
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.job import Job, takes_job
 from navtalk_async.cli.options import as_formats, as_span, examples
@@ -23,13 +25,11 @@ from navtalk_async.cli.talk import counted
 from navtalk_async.cli.watching import Shift
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken
-from navtalk_async.export.export import check_folder, withdraw, write_files
-from navtalk_async.export.manifest import MANIFEST, Failure, ProjectFiles
-from navtalk_async.export.ours import found_in
-from navtalk_async.store.opening import told
-from navtalk_async.store.store import Store
-from navtalk_async.verify.repair import ROUNDS
-from navtalk_async.verify.verify import ARCHIVE
+from navtalk_async.formats.export import check_folder, withdraw, write_files
+from navtalk_async.formats.manifest import MANIFEST, Failure, ProjectFiles
+from navtalk_async.formats.ours import found_in
+from navtalk_async.verification.repair import ROUNDS
+from navtalk_async.verification.verify import ARCHIVE
 
 __all__ = ["export", "sync"]
 

@@ -18,7 +18,7 @@ from navtalk_async.cli.variables import Address, given_address, key_variable
 from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.known import dialect_of, dialects
-from navtalk_async.observe import Observer
+from navtalk_async.events import Observer
 from navtalk_async.wire.limits import Concurrency
 
 __all__ = [

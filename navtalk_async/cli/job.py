@@ -9,15 +9,15 @@ from typing import Any, Literal, TypedDict
 
 import click
 
+from navtalk_async.archive.opening import opened
+from navtalk_async.archive.store import Store
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.options import LISTING, as_name, as_span, with_options
 from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import Client
+from navtalk_async.ingest import Progress, Scope, sync
 from navtalk_async.short_pages import ShortPages
-from navtalk_async.store.opening import opened
-from navtalk_async.store.store import Store
-from navtalk_async.sync import Progress, Scope, sync
 
 __all__ = ["Job", "takes_job"]
 

@@ -8,16 +8,16 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from navtalk_async.archive.rows import message_row, session_row
 from navtalk_async.cli.connection import Shell, as_usage_error, talks_to_api
 from navtalk_async.cli.options import AGENT_TYPE, LISTING, USER, as_role, as_status, as_time, examples
 from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import details_text, put, put_json, tab_separated, transcript_text
 from navtalk_async.client import Client
-from navtalk_async.export.rows import message_fields, session_fields
+from navtalk_async.formats.rows import message_fields, session_fields
 from navtalk_async.models import Message, Page, Session
 from navtalk_async.pool import SessionPool
-from navtalk_async.store.rows import message_row, session_row
 
 __all__ = ["messages", "session", "sessions", "transcript"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from navtalk_async.observe import Stats
-from navtalk_async.store.store import Counts
-from navtalk_async.sync import Progress, RoundDone, RoundFailed
+from navtalk_async.archive.store import Counts
+from navtalk_async.events import Stats
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed
 
 __all__ = ["Metrics"]
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import click
 import msgspec
 
+from navtalk_async.archive.rows import iso
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import LISTING, as_name, examples
@@ -19,14 +20,13 @@ from navtalk_async.cli.scope import check_scope, takes_scope
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.talk import counted, visible
 from navtalk_async.client import Client
+from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
-from navtalk_async.fanout import FanOut
+from navtalk_async.ingest import Scope
+from navtalk_async.ingest.fetch import is_of_the_run
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
-from navtalk_async.pool import SessionPool, Width
-from navtalk_async.store.rows import iso
-from navtalk_async.sync import Scope
-from navtalk_async.sync.fetch import is_of_the_run
+from navtalk_async.pool import Limiter, SessionPool
 
 __all__ = ["Estimate", "Listed", "Sample", "Sampled", "estimate", "plan", "plan_sentences"]
 
@@ -242,7 +242,7 @@ async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -
     async def batch() -> AsyncGenerator[Sequence[str], None]:
         yield ids
 
-    async with FanOut(ask, batch(), at_once=Width(client, shell.connection.concurrency)) as answers:
+    async with FanOut(ask, batch(), at_once=Limiter(client, shell.connection.concurrency)) as answers:
         sampled = [each async for each in answers if each is not None]
     if errors and not sampled:
         raise errors[0]

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 
+from navtalk_async.archive.opening import told
+from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
 from navtalk_async.cli.checks import Check, Verdict, clock_check
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.reading import Place, readable
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.models import Page, Request, Response, Session, http_date
-from navtalk_async.store.opening import told
-from navtalk_async.store.sqlite_file import HeldFile, in_our_words
 from navtalk_async.wire.hints import hint
 from navtalk_async.wire.retry import Retry
 
@@ -164,7 +164,7 @@ def _place_checks(path: Path) -> list[Check]:
 
 def _lock_check(path: Path) -> Check:
     try:
-        in_our_words(partial(HeldFile, path), path).close()
+        translate_errors(partial(HeldFile, path), path).close()
     except StoreError as failure:
         said = str(failure.args[0])
         return Check("lock", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))

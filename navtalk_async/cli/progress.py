@@ -5,8 +5,8 @@ from collections import deque
 import msgspec
 
 from navtalk_async.cli.talk import counted
-from navtalk_async.observe import Answered, Event, Failed, Stats, Waiting
-from navtalk_async.sync import Progress
+from navtalk_async.events import Answered, Event, Failed, Stats, Waiting
+from navtalk_async.ingest import Progress
 
 __all__ = ["Glance", "Pace", "Trouble", "counts_text", "glance", "line", "share_text"]
 

@@ -11,8 +11,8 @@ import msgspec
 from navtalk_async.cli.connection import ProgressMode
 from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
 from navtalk_async.cli.talk import Talk
-from navtalk_async.observe import Answered, Event, Failed, ListedPlainly, ListMoved, Observer, Stats, Waiting
-from navtalk_async.sync import Progress
+from navtalk_async.events import Answered, Event, Failed, ListedSerially, ListMoved, Observer, Stats, Waiting
+from navtalk_async.ingest import Progress
 
 __all__ = ["Watch", "again_and_again", "counting", "reporting", "waits_told"]
 
@@ -42,7 +42,7 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """Take notice of *event*."""
         self._trouble.heard(event, monotonic())
-        if isinstance(event, ListedPlainly):
+        if isinstance(event, ListedSerially):
             self.doubt = event.reason
         elif isinstance(event, ListMoved):
             self.moved = self.moved or moved_sentence(event)
@@ -160,7 +160,7 @@ def log(event: Event) -> None:
             logger.info("%s, attempt %d: %s", event.path, event.attempt, event.error)
         case Waiting():
             logger.info("waiting %.1f s: %s", event.seconds, event.reason)
-        case ListedPlainly():
+        case ListedSerially():
             logger.info("listing page by page, because %s", event.reason)
         case ListMoved():
             logger.info("%s: %s", event.path, event.reason)

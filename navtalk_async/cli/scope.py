@@ -11,7 +11,7 @@ from navtalk_async.cli.connection import as_usage_error
 from navtalk_async.cli.options import AGENT_TYPE, USER, as_role, as_status, as_time, with_options
 from navtalk_async.client import Client
 from navtalk_async.dialects.navtalk import seconds_text
-from navtalk_async.sync import Scope
+from navtalk_async.ingest import Scope
 
 __all__ = ["check_scope", "takes_scope"]
 

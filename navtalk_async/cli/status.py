@@ -6,6 +6,9 @@ from typing import Any
 import click
 import msgspec
 
+from navtalk_async.archive.opening import told
+from navtalk_async.archive.store import About, Counts, Reader, Round
+from navtalk_async.archive.store import Run as LastRun
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import examples
 from navtalk_async.cli.reading import Place, as_place, readable
@@ -13,10 +16,7 @@ from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.summary import FAILURES_TOLD
 from navtalk_async.cli.talk import Talk, counted, json_line, visible
-from navtalk_async.export.manifest import Failure
-from navtalk_async.store.opening import told
-from navtalk_async.store.store import About, Counts, Reader, Round
-from navtalk_async.store.store import Run as LastRun
+from navtalk_async.formats.manifest import Failure
 
 __all__ = ["ProjectStatus", "project_sentences", "status"]
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from navtalk_async.archive.store import Counts
 from navtalk_async.cli.talk import counted
-from navtalk_async.export.files import WrittenFile
-from navtalk_async.export.manifest import Failure
-from navtalk_async.observe import Stats
-from navtalk_async.store.store import Counts
-from navtalk_async.sync import Progress
+from navtalk_async.events import Stats
+from navtalk_async.formats.files import WrittenFile
+from navtalk_async.formats.manifest import Failure
+from navtalk_async.ingest import Progress
 
 __all__ = ["FAILURES_TOLD", "Kept", "Run", "Summary", "sentences"]
 

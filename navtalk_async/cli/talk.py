@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from navtalk_async.observe import LEAST_UNMISTAKABLE, scrub
+from navtalk_async.events import LEAST_UNMISTAKABLE, scrub
 
 __all__ = ["Talk", "TalkHandler", "counted", "json_line", "visible", "visible_json"]
 

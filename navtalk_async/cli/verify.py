@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from navtalk_async.archive.opening import opened, told
+from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.options import as_percent, examples
@@ -19,12 +21,10 @@ from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, counted
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken, StoreMismatch, StoreUnreachable
-from navtalk_async.export.manifest import MANIFEST
-from navtalk_async.store.opening import opened, told
-from navtalk_async.store.sqlite import SqliteStore
-from navtalk_async.verify import (
-    Cure,
+from navtalk_async.formats.manifest import MANIFEST
+from navtalk_async.verification import (
     Finding,
+    Remedy,
     Report,
     is_repairable,
     repair,
@@ -33,20 +33,20 @@ from navtalk_async.verify import (
     verify_store,
     write_again,
 )
-from navtalk_async.verify.repair import ROUNDS
-from navtalk_async.verify.report import some
-from navtalk_async.verify.verify import ARCHIVE
+from navtalk_async.verification.repair import ROUNDS
+from navtalk_async.verification.report import some
+from navtalk_async.verification.verify import ARCHIVE
 
 __all__ = ["verify"]
 
 TOLD = 20
 
 CURES = {
-    Cure.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
-    Cure.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
-    Cure.SYNC: "The archive is sound, and behind the API: `navtalk verify {where} --remote 100% --repair` "
+    Remedy.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
+    Remedy.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
+    Remedy.SYNC: "The archive is sound, and behind the API: `navtalk verify {where} --remote 100% --repair` "
     "brings it up to date.",
-    Cure.COPY: "This cannot be repaired: put back a good copy of the archive, or begin another one.",
+    Remedy.COPY: "This cannot be repaired: put back a good copy of the archive, or begin another one.",
 }
 
 
@@ -241,7 +241,7 @@ async def _verify_alone(place: Place, report: Report, *, quick: bool, project: s
         if not isinstance(place, Path):
             raise
         if len(report.findings) == known:
-            report.found([Finding(name, str(failure.args[0]).removesuffix("."), Cure.COPY)])
+            report.found([Finding(name, str(failure.args[0]).removesuffix("."), Remedy.COPY)])
 
 
 async def _tell(
@@ -294,7 +294,7 @@ def sentences(where: str, report: Report, *, is_whole: bool, done: Sequence[str]
         lines.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
     cures = {each.cure for each in found}
     named = f"{shlex.quote(where)}{api_option(report)}"
-    lines += [CURES[each].format(where=named) for each in Cure if each in cures]
+    lines += [CURES[each].format(where=named) for each in Remedy if each in cures]
     lines += [*report.notes, *done]
     if not is_whole:
         return lines

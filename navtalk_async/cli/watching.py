@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 from anyio import to_thread
 
+from navtalk_async.archive.store import Store
 from navtalk_async.cli.connection import Shell
 from navtalk_async.cli.job import Job
 from navtalk_async.cli.metrics import Metrics
@@ -17,8 +18,7 @@ from navtalk_async.cli.reporting import Watch, again_and_again
 from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.talk import Talk, counted
 from navtalk_async.client import Client
-from navtalk_async.store.store import Store
-from navtalk_async.sync import Progress, RoundDone, RoundFailed, Worker
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed, Worker
 
 __all__ = ["Shift", "round_line"]
 

@@ -12,14 +12,14 @@ import msgspec
 
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import BodyTooLarge
+from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import Message, Page, Record, Request, Response, Session
-from navtalk_async.observe import Event, ListMoved, Observer, Stats
 from navtalk_async.paging import Listing
 from navtalk_async.wire.engine import Engine
 from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.secret import Secret, discreet
-from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Wire
+from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Sender
 
 __all__ = ["Client", "Options"]
 
@@ -106,7 +106,7 @@ class Client:
         self.dialect = dialect
         key = _given_key(key, dialect.key_variable)
         self._patience = Patience(timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry())
-        self._wire = Wire(
+        self._wire = Sender(
             root=dialect.root(_given_address(base_url, dialect)),
             key=key,
             key_place=dialect.key_place,

@@ -20,7 +20,7 @@ from navtalk_async.models import (
     Role,
     Session,
     SessionStatus,
-    as_word,
+    format_word,
 )
 
 __all__ = ["Kodey", "KodeyChat", "KodeyMessage"]
@@ -146,7 +146,7 @@ class Kodey(Dialect):
         Raises:
             ValueError: nothing is said, or by nobody who may.
         """
-        word = as_word(role) if isinstance(role, Role) else role
+        word = format_word(role) if isinstance(role, Role) else role
         if word not in ROLES:
             raise ValueError(f"role={role!r} is neither {' nor '.join(map(repr, ROLES))}.")
         fields = {"content": text("content", content), "role": word}

@@ -21,7 +21,7 @@ from navtalk_async.models import (
     Role,
     Session,
     SessionStatus,
-    moment_of,
+    parse_time,
 )
 from navtalk_async.offsets import goes_on
 
@@ -76,12 +76,12 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
     @property
     def updated_at(self) -> datetime | None:
         """When it was changed last, aware and UTC; None where the API gave no time."""
-        return moment_of(self.updated)
+        return parse_time(self.updated)
 
     @property
     def last_message_at(self) -> datetime | None:
         """When something was said last, aware and UTC; None where nothing was."""
-        return moment_of(self.last_message)
+        return parse_time(self.last_message)
 
     @property
     def is_final(self) -> bool:
@@ -94,7 +94,7 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
         times = [
             (moment, text)
             for text in (self.started, self.updated, self.last_message)
-            if text is not None and (moment := moment_of(text)) is not None
+            if text is not None and (moment := parse_time(text)) is not None
         ]
         return max(times)[1] if times else None
 
@@ -123,7 +123,7 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def deleted_at(self) -> datetime | None:
         """When it was deleted, aware and UTC; None where the API gave no time."""
-        return moment_of(self.deleted)
+        return parse_time(self.deleted)
 
 
 class Told(msgspec.Struct):

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Self
 
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.models import Request, Session, moment_of
+from navtalk_async.models import Request, Session, parse_time
 
 __all__ = ["ByTime", "moment_at", "seconds_of"]
 
@@ -37,7 +37,7 @@ class ByTime:
         if isinstance(horizon, date) and not isinstance(horizon, datetime):
             horizon = horizon.isoformat()
         if isinstance(horizon, str):
-            horizon = moment_of(horizon)
+            horizon = parse_time(horizon)
         horizon = horizon or datetime.now(UTC)
         return cls(dialect, request, horizon) if dialect.beginning(request, horizon) else None
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
+from navtalk_async.concurrency import ParkingLot
 from navtalk_async.errors import AccessDenied, ApiError, DecodeFailed, RateLimited
-from navtalk_async.fanout import Bell
+from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.listing.plan import FIRST_WASTE, Ask, Plan
 from navtalk_async.listing.stretch import Axis
 from navtalk_async.models import Page, Place, Record, Request
-from navtalk_async.observe import Event, ListedPlainly, ListMoved
 
 __all__ = ["WideListing"]
 
@@ -34,7 +34,7 @@ class WideListing(Generic[T]):
             when they come. Default: whether more time went into waiting for rows than into using them.
         waste: how many requests may come to nothing before anything is known of the list.
         places: where an earlier walk of the same list had come to.
-        announce: called with a `ListedPlainly` when the server makes it necessary to walk in the plain way,
+        announce: called with a `ListedSerially` when the server makes it necessary to walk in the plain way,
             and with a `ListMoved` when a list that is paged by offset moved meanwhile.
     """
 
@@ -62,7 +62,7 @@ class WideListing(Generic[T]):
         self._walkers: set[asyncio.Task[None]] = set()
         self._has_given = self._came_late = False
         self._waiting_seconds = self._using_seconds = 0.0
-        self._came = Bell()
+        self._came = ParkingLot()
         self._error: Exception | None = None
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class WideListing(Generic[T]):
         """Wait until there may be more rows."""
         self._read_ahead()
         if self._walkers:
-            await self._came.wait()
+            await self._came.park()
         elif (ask := self._plan.take()) is not None:
             await self._step(ask)
         else:
@@ -134,12 +134,12 @@ class WideListing(Generic[T]):
         try:
             while following is not None and self._error is None:
                 await self._step(following)
-                self._came.ring()
+                self._came.unpark()
                 following = self._plan.take()
                 self._send_out()
         except Exception as error:  # noqa: BLE001 - whoever takes the rows gets it, whatever it is
             self._error = self._error or error
-            self._came.ring()
+            self._came.unpark()
         finally:
             # At once, since whoever waits for rows counts on those who are still at work.
             walker = asyncio.current_task()
@@ -160,7 +160,7 @@ class WideListing(Generic[T]):
         if self._announce is None:
             return
         if trusted and self._plan.doubt is not None:
-            self._announce(ListedPlainly(self._plan.doubt))
+            self._announce(ListedSerially(self._plan.doubt))
         ask.stretch.trail.tell(self._moved)
 
     def _moved(self, path: str, reason: str) -> None:

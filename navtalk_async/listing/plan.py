@@ -171,7 +171,7 @@ class Plan(Generic[T]):
         """Take in the *page* that came for *ask*.
 
         Raises:
-            RepeatedPage: see `paging.Trail`.
+            RepeatedPage: see `paging.CycleGuard`.
         """
         stretch = ask.stretch
         self._requests += 1

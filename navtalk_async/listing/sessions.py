@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 
 from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.events import Event
 from navtalk_async.listing.by_time import ByTime
 from navtalk_async.listing.listing import WideListing
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.models import Page, Place, Request, Session
-from navtalk_async.observe import Event
 
 __all__ = ["listing_of"]
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 import msgspec
 
 from navtalk_async.models import Place, Record, Request
-from navtalk_async.paging import Trail
+from navtalk_async.paging import CycleGuard
 
 __all__ = ["Axis", "Head", "Part", "Seen", "Stretch"]
 
@@ -44,7 +44,7 @@ class Head(NamedTuple):
     """From here on, rows may be on a later page."""
 
     def lacks(self, seen: Seen[T]) -> Seen[T]:
-        """Those of *seen* that it should have, and has not; the first of them, it surely should."""
+        """Those of *seen* that it should have, and has not; the first of them, it must."""
         return [
             (position, row)
             for number, (position, row) in enumerate(seen)
@@ -94,12 +94,12 @@ class Stretch(msgspec.Struct, Generic[T], eq=False, kw_only=True):
     """The stretch before this one, and what its walk saw beyond the border: to be found in `head`."""
     unsettled: Request | None = None
     """The question that showed what lies beyond the end, until that is found in the stretch there."""
-    trail: Trail
+    trail: CycleGuard
 
     @classmethod
     def begun(cls, request: Request, *, begin: float, end: float) -> Self:
         """The rows from *begin* to before *end*, of which *request* asks for the first."""
-        return cls(begin=begin, end=end, next=request, place=request, trail=Trail(request))
+        return cls(begin=begin, end=end, next=request, place=request, trail=CycleGuard(request))
 
     @classmethod
     def of(cls, place: Place) -> Self:
@@ -113,13 +113,13 @@ class Stretch(msgspec.Struct, Generic[T], eq=False, kw_only=True):
             reached=reached,
             taken=reached,
             restored=True,
-            trail=Trail(place.next),
+            trail=CycleGuard(place.next),
         )
 
     def restart(self, request: Request) -> None:
         """Go on with *request* instead."""
         self.next = self.place = request
-        self.trail = Trail(request)
+        self.trail = CycleGuard(request)
 
     @property
     def is_probe(self) -> bool:

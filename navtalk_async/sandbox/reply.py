@@ -12,7 +12,7 @@ from aiohttp import web
 from .answers import Answers
 from .exchange import Answered, Api, Asked, Room, Streamed
 from .faults import PAGE_FAULTS, Faults
-from .stunts import Stunt, bomb, spoiled
+from .stunts import RawResponse, bomb, spoiled
 
 _WORTH_GZIP: Final = 512
 # A gateway before the API tells by status, however the API itself tells its errors.
@@ -37,7 +37,7 @@ def unavailable(asked: Asked, api: Api) -> Answered:
 
 async def composed(
     asked: Asked, api: Api, room: Room, fault: str | None, faults: Faults
-) -> Answered | Streamed | Stunt:
+) -> Answered | Streamed | RawResponse:
     """What this request gets, with *fault* or without."""
     if fault is None or fault in PAGE_FAULTS:
         return api.answer(asked, room, fault)
@@ -46,7 +46,7 @@ async def composed(
         return Answered(200, await asyncio.to_thread(bomb), headers={"Content-Encoding": "gzip"})
     if fault == "drop":
         # What was asked for is not even begun; lost-answer is the fault where it was done.
-        return Stunt()
+        return RawResponse()
     # The dice are the request's own, so what it gets does not depend on who else is being answered.
     dice = Random(asked.number)  # noqa: S311 - dice for faults
     refused = _refused(asked, api, room, fault, faults)
@@ -116,7 +116,7 @@ async def streamed(
     return response
 
 
-async def perform(request: web.BaseRequest, stunt: Stunt) -> web.StreamResponse:
+async def perform(request: web.BaseRequest, stunt: RawResponse) -> web.StreamResponse:
     """Write what the stunt says, and end the connection its way."""
     transport = request.transport
     if transport is not None:

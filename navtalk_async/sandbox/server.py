@@ -21,7 +21,7 @@ from .exchange import Answered, Api, Asked, Streamed
 from .faults import Faults, check
 from .limits import Window
 from .reply import composed, perform, streamed, too_many, unavailable, whole
-from .stunts import Stunt
+from .stunts import RawResponse
 from .world import World
 
 _DESK: Final = "/_sandbox/"
@@ -260,11 +260,14 @@ class Sandbox:
         return None
 
     async def _reply(
-        self, request: web.BaseRequest, answered: Answered | Streamed | Stunt, headers: Mapping[str, str]
+        self,
+        request: web.BaseRequest,
+        answered: Answered | Streamed | RawResponse,
+        headers: Mapping[str, str],
     ) -> web.StreamResponse:
         if answered.status:
             self.counts.by_status[answered.status] += 1
-        if isinstance(answered, Stunt):
+        if isinstance(answered, RawResponse):
             return await perform(request, answered)
         if headers:
             answered.headers = {**headers, **answered.headers}

@@ -21,7 +21,7 @@ _HTML: Final = (
 
 
 @dataclass(slots=True)
-class Stunt:
+class RawResponse:
     """Bytes to write as they are, *pause* seconds apart, and the connection's *end*: close, reset, hang."""
 
     pieces: Iterable[bytes] = ()
@@ -32,33 +32,35 @@ class Stunt:
 
 def spoiled(
     fault: str, clean: Answered | Streamed, faults: Faults, rng: Random, shapes: Sequence[bytes]
-) -> Answered | Streamed | Stunt:
+) -> Answered | Streamed | RawResponse:
     """The *clean* answer after the fault befell it: another answer, or a stunt; *shapes* are wrong ones."""
     if isinstance(clean, Streamed) and fault in _IN_THE_MIDDLE:
         return _broken(fault, clean, faults)
     body = clean.body
     match fault:
         case "reset" | "hang":
-            stunt = Stunt(end=fault)
+            stunt = RawResponse(end=fault)
         case "lost-answer":
-            stunt = Stunt()
+            stunt = RawResponse()
         case "cut" | "cut-chunked" if not body:
             # Nothing but the head is there to be cut.
-            stunt = Stunt()
+            stunt = RawResponse()
         case "cut":
-            stunt = Stunt([_head(clean, len(body)) + body[: len(body) // 2]], status=clean.status)
+            stunt = RawResponse([_head(clean, len(body)) + body[: len(body) // 2]], status=clean.status)
         case "cut-chunked":
-            stunt = Stunt([_head(clean, None) + _chunk(body[: len(body) // 2 + 1])], status=clean.status)
+            stunt = RawResponse(
+                [_head(clean, None) + _chunk(body[: len(body) // 2 + 1])], status=clean.status
+            )
         case "slow":
-            stunt = Stunt(_drips(clean), pause=faults.slow_seconds / _DRIPS, status=clean.status)
+            stunt = RawResponse(_drips(clean), pause=faults.slow_seconds / _DRIPS, status=clean.status)
         case "huge":
-            stunt = Stunt(_flood(clean, faults.huge_bytes), status=clean.status)
+            stunt = RawResponse(_flood(clean, faults.huge_bytes), status=clean.status)
         case _:
             return _nonsense(fault, clean, rng, shapes)
     return stunt
 
 
-def _broken(fault: str, clean: Streamed, faults: Faults) -> Streamed | Stunt:
+def _broken(fault: str, clean: Streamed, faults: Faults) -> Streamed | RawResponse:
     """A stream that slows down, or that stops half way: between two pieces, or for a cut within one."""
     pieces, half = list(clean.pieces), len(clean.pieces) // 2
     if fault == "slow":
@@ -68,7 +70,7 @@ def _broken(fault: str, clean: Streamed, faults: Faults) -> Streamed | Stunt:
     if fault == "cut":
         sent += [_chunk(piece)[: -len(piece) // 2 - 2] for piece in pieces[half : half + 1]]
     end = fault if fault in {"reset", "hang"} else "close"
-    return Stunt(sent, end, clean.pause, status=clean.status)
+    return RawResponse(sent, end, clean.pause, status=clean.status)
 
 
 def _nonsense(fault: str, clean: Answered | Streamed, rng: Random, shapes: Sequence[bytes]) -> Answered:

@@ -5,8 +5,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from navtalk_async.errors import NavTalkError
+from navtalk_async.events import scrub
 from navtalk_async.models import Request
-from navtalk_async.observe import scrub
 from navtalk_async.wire.echo import MASK
 from navtalk_async.wire.key import UNRESERVED, quoted
 from navtalk_async.wire.secret import Secret

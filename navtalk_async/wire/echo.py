@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from navtalk_async.observe import LEAST_UNMISTAKABLE, escapes
+from navtalk_async.events import LEAST_UNMISTAKABLE, escapes
 from navtalk_async.wire.secret import Opaque
 
 __all__ = ["MASK", "Echo", "EchoInChunks"]

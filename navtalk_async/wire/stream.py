@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from navtalk_async.errors import ApiError, BrokenBody, ClientClosed, NavTalkError
+from navtalk_async.events import Failed, Observer, Stats, announce
 from navtalk_async.models import Request, Response
-from navtalk_async.observe import Failed, Observer, Stats, announce
 from navtalk_async.wire.line import Line
 from navtalk_async.wire.retry import leaves_open
 from navtalk_async.wire.single_use import Flow, Flowing

@@ -23,8 +23,8 @@ from navtalk_async.errors import (
     ServerError,
     TransportError,
 )
+from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import KeyPlace, Request, Response, http_date
-from navtalk_async.observe import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.wire.address import address, canonical_root, checked_root, is_loopback, without_secret
 from navtalk_async.wire.engine import maker
 from navtalk_async.wire.hints import hint
@@ -47,7 +47,7 @@ from navtalk_async.wire.secret import Secret, checked_key, discreet
 from navtalk_async.wire.single_use import Flowing, SingleUseTransport
 from navtalk_async.wire.stream import Stream
 
-__all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Wire"]
+__all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Sender"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=NavTalkError)
@@ -97,7 +97,7 @@ class Failure(NamedTuple):
     """How many were in flight with it."""
 
 
-class Wire:
+class Sender:
     """All traffic of a client, over however many event loops: one gate and one connection pool for each."""
 
     @discreet
@@ -135,7 +135,7 @@ class Wire:
 
     def __repr__(self) -> str:
         # One that could not be made has no root; and is shown, in a report of why.
-        return f"<Wire to {vars(self).get('_root')}>"
+        return f"<Sender to {vars(self).get('_root')}>"
 
     def __reduce__(self) -> str:
         raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
@@ -171,7 +171,7 @@ class Wire:
         self, request: Request, read: Read[T], patience: Patience, stream: Stream | None = None
     ) -> T:
         """What *read* makes of the answer to *request*. One that changes something is sent again only where
-        it surely never arrived. Where a *stream* is to take the answer, it is one that has just begun.
+        it certainly never arrived. Where a *stream* is to take the answer, it is one that has just begun.
 
         Raises:
             NavTalkError: any of them but a `StoreError`; when *patience* is at its end, the last one. Its

@@ -1,0 +1,183 @@
+"""What a store writes of how far a project has come, and what it makes of that when it is read."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from navtalk_async.archive.judging import UNKNOWN, FetchResult, FetchTask, Known, Rewrite
+from navtalk_async.archive.records import About, Counts, Round, Run, SyncState, Unread
+from navtalk_async.archive.rows import digest, iso
+from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.models import Place, Request, Session
+
+__all__ = [
+    "StandingRow",
+    "about",
+    "as_json",
+    "counts",
+    "kept_columns",
+    "known",
+    "read_columns",
+    "read_or_none",
+    "standing",
+    "unread",
+    "waiting_rows",
+]
+
+T = TypeVar("T")
+
+
+def kept_columns(fetched: FetchResult, made: Rewrite) -> tuple[object, ...]:
+    """What `statements.PUT_KEPT` puts of *fetched*, of which came what was *made*, after its key."""
+    is_whole = fetched.wanted.since is None and not fetched.first
+    return (
+        *("kept", fetched.wanted.content_hash),
+        *(fetched.at, fetched.at if is_whole else None),
+        *(len(made.held), digest(made.held)),
+        None if fetched.unread is None else as_json(fetched.unread),
+        None if fetched.unread is None else made.reached,
+    )
+
+
+class StandingRow(NamedTuple):
+    """What `sync_projects` tells of how far a project has come."""
+
+    api: str
+    server: str | None
+    scope: str
+    places: str | None
+    round: str | None
+    rounds: int
+    watermark: str | None
+    refuted: bool
+
+    def refuse_others(
+        self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
+    ) -> None:
+        """Refuse to go on with another API, server, or other filters.
+
+        Raises:
+            StoreMismatch: it is one.
+        """
+        for what, begun, asked in (("API", self.api, api), ("filters", self.scope, scope)):
+            if begun != asked:
+                raise StoreMismatch(
+                    f"The project {project!r} in {where} was begun with other {what}: {begun}, and not "
+                    f"{asked}. Use the same, or another --project, or another place."
+                )
+        if server != self.server and None not in (server, self.server) and not server_moved:
+            what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
+            if "sandbox" in (self.server, server):
+                raise StoreMismatch(f"{what} Use another --project.")
+            raise StoreMismatch(
+                f"{what} If the same server has moved, confirm it with --server-moved; "
+                "else use another --project."
+            )
+
+    def is_given_up(self, *, reconcile: bool) -> bool:
+        """Whether its open round ends, since one is wanted that compares everything."""
+        open_round = read_or_none(self.round, Round)
+        return reconcile and open_round is not None and not open_round.is_whole
+
+
+def standing(
+    row: StandingRow,
+    unfinished: Sequence[tuple[str, str | None, str]],
+    some: Sequence[str],
+) -> SyncState:
+    """How far a project has come; *some* are sessions that it certainly holds."""
+    return SyncState(
+        places=_places(row.places),
+        round=read_or_none(row.round, Round),
+        rounds=row.rounds,
+        watermark=row.watermark,
+        # One that failed before it was ever seen is to be looked at first.
+        pending=[
+            FetchTask(session_id, of, is_unlisted=of is None)
+            for session_id, of, state in unfinished
+            if state != "failed"
+        ],
+        failed=sum(state == "failed" for _, _, state in unfinished),
+        refuted=row.refuted,
+        known=list(dict.fromkeys(some)),
+        server=row.server,
+    )
+
+
+def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, str, str | None]]:
+    """The rows of `sync_waiting` for *sessions*."""
+    return [(project, each.id, iso(each.started)) for each in sessions]
+
+
+def known(row: Sequence[Any]) -> Known:
+    """What is known of a session, but for its id."""
+    of, pending, failed, watched, settles_at, read_at, messages, said, deleted = row
+    flags = bool(pending), bool(failed), bool(watched)
+    found = (of, *flags, settles_at, read_at, messages or 0, said, bool(deleted))
+    try:
+        return msgspec.convert(found, Known)
+    except msgspec.ValidationError:
+        # It is damaged: as one that was never heard of, it is fetched again.
+        return UNKNOWN
+
+
+def about(row: Sequence[Any]) -> About:
+    """What `statements.PROJECTS` tells of a project."""
+    *told, open_round, last_run = row
+    rounds = read_or_none(open_round, Round), read_or_none(last_run, Run)
+    return read_columns(dict(zip(About.__struct_fields__, (*told, *rounds), strict=True)), About)
+
+
+def counts(row: Sequence[Any]) -> Counts:
+    """What `statements.COUNTS` tells."""
+    return read_columns(dict(zip(Counts.__struct_fields__, row, strict=True)), Counts)
+
+
+def unread(row: Sequence[Any]) -> Unread:
+    """What `statements.UNREAD` tells of a session."""
+    session_id, of, following, first = row
+    return read_columns((FetchTask(session_id, of), read_or_none(following, Request), first), Unread)
+
+
+def as_json(value: object) -> str:
+    """*value* as it is written."""
+    return msgspec.json.encode(value).decode()
+
+
+def read_or_none(text: str | None, kind: Any) -> Any:
+    """*text* as *kind*, or nothing for nothing.
+
+    Raises:
+        StoreBroken: it is something else.
+    """
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, TypeError) as failure:
+        raise _no_note(failure) from None
+
+
+def read_columns(values: object, kind: type[T]) -> T:
+    """*values* of columns as *kind*; SQLite keeps any type in any column.
+
+    Raises:
+        StoreBroken: they are of other types.
+    """
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as failure:
+        raise _no_note(failure) from None
+
+
+def _no_note(failure: Exception) -> StoreBroken:
+    return StoreBroken(f"The archive is damaged: what it noted of a project is no note: {failure}.")
+
+
+def _places(text: str | None) -> list[Place]:
+    """Where a listing goes on, as this version or the first one wrote it."""
+    if text is None:
+        return []
+    if text.startswith("{"):
+        return [Place(read_or_none(text, Request))]
+    places: list[Place] = read_or_none(text, list[Place])
+    return places

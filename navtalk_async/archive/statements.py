@@ -1,0 +1,288 @@
+"""The statements of an archive, in the words of `database`."""
+
+from navtalk_async.archive.judging import FULL_PAGE
+from navtalk_async.archive.rows import MessageRow, SessionRow
+
+SESSION_COLUMNS = ", ".join(f"s.{name}" for name in SessionRow._fields)
+MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
+
+# Read.
+
+PROJECTS = """
+SELECT project, api, server, scope, watermark, rounds, changes, round, last_run FROM sync_projects
+ORDER BY project
+"""
+
+COUNTS = """
+SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
+       (SELECT COUNT(*) FROM messages WHERE project = ?),
+       (SELECT COUNT(*) FROM sessions WHERE project = ? AND deleted_at IS NOT NULL),
+       COUNT(*) FILTER (WHERE state NOT IN ('kept', 'failed')), COUNT(*) FILTER (WHERE state = 'failed'),
+       COUNT(*) FILTER (WHERE watched), COUNT(*) FILTER (WHERE next IS NOT NULL),
+       EXISTS (SELECT 1 FROM sync_projects WHERE project = ? AND round IS NULL AND rounds > 0)
+FROM sync_sessions WHERE project = ?
+"""
+
+FAILURES = """
+SELECT session_id, reason, attempts FROM sync_sessions
+WHERE project = ? AND state = 'failed' ORDER BY session_id
+"""
+
+PENDING = """
+SELECT session_id FROM sync_sessions
+WHERE project = ? AND state NOT IN ('kept', 'failed') ORDER BY session_id
+"""
+
+FLAWS = {
+    "Messages of session {0} are kept, and the session is not.": """
+        SELECT session_id FROM (SELECT DISTINCT session_id FROM messages WHERE project = ?) AS m
+        WHERE NOT EXISTS (SELECT 1 FROM sessions AS s WHERE s.project = ? AND s.id = m.session_id)""",
+    "Session {0} was kept, and is not there.": """
+        SELECT session_id FROM sync_sessions AS y
+        WHERE project = ? AND content_hash IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id)""",
+    "Nothing is known of how session {0} was kept.": """
+        SELECT id FROM sessions AS s WHERE project = ? AND NOT EXISTS (
+            SELECT 1 FROM sync_sessions AS y WHERE y.project = s.project AND y.session_id = s.id)""",
+    "An index of the archive is damaged: it does not lead to every session.": """
+        SELECT NULL WHERE (SELECT COUNT(*) FROM sessions WHERE project = ?) < (
+            SELECT COUNT(*) FROM sync_sessions AS y WHERE project = ? AND EXISTS (
+                SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id))""",
+}
+"""What is wrong of each session that one of these finds; of the whole, where it finds no session's id."""
+
+SESSIONS_A_READ = 25
+"""How many sessions are read with their messages at a time: so much is in memory."""
+
+SESSIONS = f"""
+SELECT {SESSION_COLUMNS}, y.digest, y.row_digest, y.state <> 'kept' OR y.watched
+FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? ORDER BY s.start_time NULLS FIRST, s.id
+"""
+
+MESSAGES = f"""
+SELECT {MESSAGE_COLUMNS} FROM messages
+WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
+"""
+
+HOLDS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
+
+UNDER_WAY = "SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept' AND session_id {any}"
+
+STANDING = """
+SELECT api, server, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?
+"""
+
+WAITING = "SELECT session_id FROM sync_waiting WHERE project = ?"
+
+UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
+
+UNREAD = """
+SELECT session_id, content_hash, next, first FROM sync_sessions
+WHERE project = ? AND next IS NOT NULL AND state = 'kept'
+"""
+
+SOME = [
+    f"SELECT id FROM sessions WHERE project = ? AND deleted_at IS NULL ORDER BY {order} LIMIT 1"
+    for order in ("start_time DESC", "start_time", "id")
+]
+"""The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
+
+MISSING = """
+SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
+AND (CAST(? AS TEXT) IS NULL OR start_time > ?) AND NOT EXISTS (
+    SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
+ORDER BY start_time, id
+"""
+
+WATCHED = """
+SELECT session_id FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
+WHERE y.project = ? AND watched AND (
+    (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
+UNION SELECT session_id FROM sync_waiting
+WHERE project = ? AND (CAST(? AS TEXT) IS NULL OR COALESCE(start_time >= ?, TRUE))
+"""
+
+KNOWN = f"""
+SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
+       y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
+       CASE WHEN y.messages >= {FULL_PAGE} THEN (
+           SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
+           ORDER BY m.position DESC LIMIT 1) END,
+       s.deleted_at IS NOT NULL
+FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? AND s.id {{any}}
+"""
+
+HELD = f"""
+SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
+FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
+WHERE y.project = ? AND y.messages {{is_not}} 0 AND y.session_id {{any}}
+ORDER BY m.session_id, m.position
+"""
+
+DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id {any}"
+
+GONE = "SELECT session_id, id FROM sync_gone WHERE project = ? AND session_id {any}"
+
+UNDIGESTED = f"""
+SELECT {SESSION_COLUMNS}, y.digest
+FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
+WHERE y.project = ? AND y.row_digest IS NULL AND y.state = 'kept' LIMIT 100
+"""
+
+VANISHING = f"""
+SELECT {SESSION_COLUMNS}, y.row_digest
+FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? AND s.id = ?
+"""
+
+STRAYS = """
+SELECT read_at IS NULL AND row_digest IS NULL FROM sync_sessions WHERE project = ? AND session_id = ?
+AND state = 'pending' AND attempts = 0 AND content_hash IS NULL
+"""
+"""Whether a session that was distrusted was never known to be kept."""
+
+# Written for one project or session.
+
+COUNT_CHANGE = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
+
+UNBIND = """
+UPDATE sync_projects SET api = ?, server = ?, scope = ?, refuted = FALSE
+WHERE project = ? AND (api <> ? OR server <> ? OR scope <> ?) AND round IS NULL AND rounds = 0
+AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = ?)
+"""
+"""A project of which nothing came yet, its key being refused, say, is not bound to its filters."""
+
+BEGIN = "INSERT INTO sync_projects (project, api, scope) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+
+SERVER = "UPDATE sync_projects SET server = ? WHERE project = ?"
+
+RETRY = "UPDATE sync_sessions SET state = 'pending', reason = NULL WHERE project = ? AND state = 'failed'"
+
+FORGET_SEEN = "DELETE FROM sync_seen WHERE project = ?"
+
+UNWATCH = """
+UPDATE sync_sessions SET watched = FALSE WHERE project = ? AND watched
+AND session_id IN (SELECT id FROM sessions WHERE project = ? AND start_time < ?)
+"""
+
+GIVE_UP_ROUND = "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?"
+
+ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
+
+PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
+
+NOTE_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
+
+FINISH = """
+UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = ?,
+watermark = CASE WHEN COALESCE(watermark < ?, TRUE) THEN COALESCE(?, watermark) ELSE watermark END
+WHERE project = ?
+"""
+
+REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"
+
+VANISH = "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL"
+
+VANISHED = """
+UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
+WHERE project = ? AND session_id = ?
+"""
+
+DIGESTED = "UPDATE sync_sessions SET digest = ?, row_digest = ? WHERE project = ? AND session_id = ?"
+
+WAITED = "DELETE FROM sync_waiting WHERE project = ? AND session_id = ?"
+
+UNWANTED = """
+DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
+"""
+
+GONE_WAITING = """
+UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?
+"""
+
+FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
+
+FORGET = (
+    "DELETE FROM sync_sessions WHERE project = ? AND session_id = ?",
+    "DELETE FROM sessions WHERE project = ? AND id = ?",
+)
+
+READ_WHOLE = (
+    "UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?"
+)
+"""For sessions whose kept messages are not those that were written: nothing can be added to them."""
+
+REREAD_ROW = "UPDATE sessions SET content_hash = '' WHERE project = ? AND id = ?"
+"""An empty hash is no session's: its row is written again, whatever the API says."""
+
+# Written for many rows at once.
+
+PUT_SESSIONS = """
+INSERT INTO sessions {rows}
+ON CONFLICT (project, id) DO UPDATE SET
+    api = excluded.api, status = excluded.status, start_time = excluded.start_time,
+    end_time = excluded.end_time, title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
+    content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
+"""
+
+PUT_MESSAGES = """
+INSERT INTO messages {rows}
+ON CONFLICT (project, session_id, id) DO UPDATE SET
+    position = excluded.position, role = excluded.role, type = excluded.type,
+    content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+"""
+
+PUT_GONE = f"""
+INSERT INTO sync_gone ({MESSAGE_COLUMNS}, gone_at) {{rows}}
+ON CONFLICT (project, session_id, id) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in (*MessageRow._fields[3:], "gone_at"))}
+"""
+
+DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN ({rows})"
+
+DROP_GONE = "DELETE FROM sync_gone WHERE (project, session_id, id) IN ({rows})"
+
+PUT_PENDING = """
+INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at, row_digest) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
+    watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
+"""
+
+PUT_KEPT = """
+INSERT INTO sync_sessions AS y
+    (project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = CASE WHEN y.state = 'pending' AND y.content_hash {is_not} excluded.content_hash
+            THEN 'pending' ELSE 'kept' END,
+    watched = y.watched AND NOT COALESCE(y.settles_at <= excluded.settles_at, FALSE),
+    reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
+    digest = excluded.digest, next = excluded.next, first = excluded.first
+WHERE y.state <> 'kept' OR y.messages {is_not} excluded.messages OR y.digest {is_not} excluded.digest
+    OR y.next {is_not} excluded.next OR (y.watched AND y.settles_at <= excluded.settles_at)
+"""
+"""One of which nothing is new is not touched. Put as `settles_at` is when it was read as a whole, if it was:
+only such a reading ends the watch of a session that has settled by then."""
+
+PUT_FAILED = """
+INSERT INTO sync_sessions AS y (project, session_id, reason, attempts, state) {rows}
+ON CONFLICT (project, session_id) DO UPDATE
+SET state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts
+"""
+
+PUT_WAITING = """
+INSERT INTO sync_waiting (project, session_id, start_time) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET gone_at = NULL
+"""
+
+PUT_SEEN = "INSERT INTO sync_seen {rows} ON CONFLICT (project, session_id) DO NOTHING"
+
+DISTRUST = """
+INSERT INTO sync_sessions (project, session_id, state) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET
+    state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0
+"""
+"""The digests stay: until the session is saved again, they tell that it is damaged."""

@@ -1,0 +1,120 @@
+"""`navtalk sync --watch`, as a supervisor meets it: a process that goes on."""
+
+import json
+import signal
+
+import pytest
+from shell import KEY, ended, navtalk, said, started
+
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.cli.watching import ordinal, round_line
+from navtalk_async.errors import ServerError
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed
+from navtalk_async.sandbox import Sandbox, World
+
+
+async def sessions(path):
+    async with SqliteStore(path) as store:
+        return [each.session.id async for some in store.transcripts("default") for each in some]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(number, code, tmp_path):
+    path = tmp_path / "archive.db"
+    async with Sandbox(World(30, messages=2)) as box:
+        async with started("sync", path, "--watch", "10ms", "--progress", "plain", box=box) as worker:
+            await said(worker, r"round 1: 30 new")
+            new = box.world.add_session()
+            await said(worker, r" 1 new,")
+            worker.send_signal(number)
+            end = await ended(worker)
+        assert end.code == code
+        assert "the same command goes on from there" in end.err
+        assert new["id"] in await sessions(path)
+
+
+async def test_a_worker_stopped_in_the_middle_of_a_round_has_kept_what_it_had(tmp_path):
+    path = tmp_path / "archive.db"
+    async with Sandbox(World(200, messages=2), latency=0.005) as box:
+        async with started("sync", path, "--watch", "1s", "--concurrency", "4", box=box) as worker:
+            await box.arrived(100)
+            worker.send_signal(signal.SIGTERM)
+            assert (await ended(worker)).code == 143
+        fetched = box.counts.by_kind["messages"]
+        done = await navtalk("sync", path, "--concurrency", "4", "--json", box=box)
+        assert json.loads(done.out)["run"]["resumed"]
+        assert box.counts.by_kind["messages"] - fetched < 400
+        assert await sessions(path) == [session["id"] for session in box.world.sessions]
+
+
+async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_one(tmp_path):
+    path, file = tmp_path / "archive.db", tmp_path / "key"
+    file.write_text(KEY)
+    async with Sandbox(keys={KEY: World(5, 1), "CANARY-another-key": World(5, 1)}) as box:
+        options = ("--watch", "10ms", "--progress", "plain", "--api-key-file", file)
+        async with started("sync", path, *options, box=box, env={"NAVTALK_API_KEY": None}) as worker:
+            await said(worker, r"round 1: 5 new")
+            file.write_text("CANARY-another-key")
+            box.keys = {"CANARY-another-key": World(5, 1)}
+            await said(worker, r"failed: BadRequest")
+            await said(worker, r"0 new, .* 0 gone")
+            worker.terminate()
+            end = await ended(worker)
+        assert end.code == 143
+        assert "CANARY" not in end.err
+
+
+async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
+    async with Sandbox(World(5, messages=2)) as box:
+        options = ("--watch", "20ms", "--progress", "json")
+        async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
+            first = json.loads(await said(worker, '"round"'))
+            worker.terminate()
+            await ended(worker)
+    assert (first["outcome"], first["inserted"], first["messages_inserted"]) == ("done", 5, 10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--watch", "soon"), ("--metrics-port", "9108"), ("--watch", "1s", "--json"), ("--overlap", "-1h")],
+)
+async def test_what_makes_no_sense_for_a_worker_is_refused_before_anything_is_asked(options, tmp_path):
+    async with Sandbox(World(5)) as box:
+        assert (await navtalk("sync", tmp_path / "a.db", *options, box=box)).code == 2
+        assert box.counts.total == 0
+
+
+async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
+    path = tmp_path / "a.db"
+    async with Sandbox(World(300, messages=1)) as box:
+        await navtalk("sync", path, box=box)
+        box.world.remove_session(box.world.sessions[3]["id"])
+        plain = json.loads((await navtalk("sync", path, "--json", box=box)).out)
+        whole = json.loads((await navtalk("sync", path, "--reconcile", "--json", box=box)).out)
+    assert (plain["run"]["vanished"], whole["run"]["vanished"]) == (0, 1)
+
+
+def test_a_round_is_told_in_a_sentence():
+    done = RoundDone(1200, Progress(inserted=1, messages_inserted=1, failed=2), 0.42, 59.6)
+    assert round_line(done) == (
+        "round 1,200: 1 new, 0 changed, 0 gone, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
+    )
+    failed = RoundFailed(7, ServerError("The server answered 503."), 3, 240.0)
+    assert round_line(failed) == (
+        "round 7 failed, the 3rd time in a row: ServerError: The server answered 503. Trying again in 240 s."
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(1, "1st"), (2, "2nd"), (11, "11th"), (23, "23rd"), (112, "112th")]
+)
+def test_failures_are_counted_as_people_do(number, word):
+    assert ordinal(number) == word
+
+
+@pytest.mark.parametrize("command", ["sync", "status", "verify", "doctor --store"])
+@pytest.mark.parametrize("address", ["postgresql:/u:secretpw@h/a", "mysql://u:secretpw@h/a"])
+async def test_an_address_that_is_none_is_refused_and_its_password_not_shown(command, address):
+    done = await navtalk(*command.split(), address)
+    assert done.code == 2
+    assert "secretpw" not in done.err

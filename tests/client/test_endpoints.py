@@ -1,0 +1,99 @@
+"""The README's table of endpoints is true: each call asks that endpoint, and takes what the table says."""
+
+import re
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+from navtalk_async.events import Answered
+from navtalk_async.sandbox import Sandbox, World
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    method: str
+    path: str
+    client: str
+    call: str
+    takes: str
+
+
+FOUND = re.findall(r"^\| `([A-Z]+) (/\S+)` \| `(\w+)\.([\w.]+)\((.*)\)` \|$", README, re.MULTILINE)
+ROWS = [Row(*row) for row in FOUND]
+CLIENTS = {"nt": NavTalkClient, "kodey": KodeyClient, "lexicon": LexiconClient, "llama": LlamaCloudClient}
+APIS = {"nt": "navtalk", "kodey": "kodey", "lexicon": "lexicon", "llama": "llamacloud"}
+OF_EVERY_CALL = {"project_id", "organization_id"}
+"""What every call of LlamaCloud takes."""
+
+GIVEN = {
+    "agent_id": "agent-1",
+    "user_id": "user-0",
+    "content": "Hello",
+    "first_message": "Hello, what is new?",
+    "prompt": "What is new?",
+    "index_ids": ["handbook"],
+    "title": "Hello",
+}
+"""What a call is made with, where it needs anything beside an id."""
+
+
+def the_call(client, name):
+    for part in name.split("."):
+        client = getattr(client, part)
+    return client
+
+
+async def done(called):
+    """The call carried out to its end, of whatever kind it is."""
+    if hasattr(called, "__aenter__"):
+        async with called as events:
+            return [event async for event in events]
+    return await called
+
+
+def arguments(call, session_id):
+    """What *call* is given: ids, and whatever it cannot do without."""
+    needed = [each.name for each in signature(call).parameters.values() if each.default is Parameter.empty]
+    return {name: GIVEN.get(name, session_id) for name in needed}
+
+
+def test_the_table_has_every_endpoint_of_every_api():
+    counts = {name: sum(row.client == name for row in ROWS) for name in CLIENTS}
+    assert counts == {"nt": 3, "kodey": 6, "lexicon": 5, "llama": 7}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.client}.{row.call}")
+async def test_a_call_asks_its_endpoint_and_no_other(row):
+    paths = []
+
+    def heard(event):
+        if isinstance(event, Answered):
+            paths.append(event.path)
+
+    async with Sandbox(World(sessions=3)) as box:
+        where = box.url_of(APIS[row.client])
+        async with CLIENTS[row.client]("any", base_url=where, on_event=heard) as client:
+            asked = the_call(client, row.call)
+            session_id = box.world.sessions[0]["id"]
+            await done(asked(**arguments(asked, session_id)))
+        template = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(row.path))
+        if row.method == "GET":
+            assert not box.counts.written
+            [told] = paths
+        else:
+            [(sent, told, _)] = box.counts.written
+            assert sent == row.method
+        assert re.fullmatch(template, told)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.client}.{row.call}")
+def test_a_call_takes_what_the_table_says(row):
+    client = CLIENTS[row.client]("any", base_url="http://127.0.0.1:9")
+    told = {each.strip().removesuffix("=") for each in row.takes.split(",")}
+    assert told == set(signature(the_call(client, row.call)).parameters) - OF_EVERY_CALL

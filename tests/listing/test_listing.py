@@ -1,0 +1,474 @@
+"""A list walked from many places is the list: every row, once, in order, whatever the server is like."""
+
+import asyncio
+import random
+from bisect import bisect_left, insort
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from navtalk_async import NavTalkClient, SessionPool
+from navtalk_async.dialects.navtalk import NavTalk, NavTalkSession
+from navtalk_async.errors import BadRequest, ServerError
+from navtalk_async.events import ListedSerially
+from navtalk_async.listing.by_time import ByTime
+from navtalk_async.listing.listing import WideListing
+from navtalk_async.listing.plan import FIRST_WASTE, Plan
+from navtalk_async.models import Page, Place, Request
+from navtalk_async.sandbox import Answers, Sandbox, World
+
+FULL = 10
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """A row as the plan sees it: somewhere, and with an id."""
+
+    position: int
+    id: str
+
+
+@dataclass
+class Server:
+    """A list of rows in the order of (position, id), asked by values: a server without sockets."""
+
+    rows: list
+    inclusive: bool = True
+    always_a_cursor: bool = True
+    ignores: bool = False
+    shifted: int = 0
+    """How far from where it is asked to it begins."""
+    page: int = FULL
+    asked: list = field(default_factory=list)
+
+    def answer(self, request):
+        self.asked.append(request)
+        begin = 0
+        if "start" in request.params and not self.ignores:
+            start = int(request.params["start"]) + self.shifted
+            begin = bisect_left(self.rows, Row(start if self.inclusive else start + 1, ""))
+        if "cursor" in request.params:
+            position, _, name = request.params["cursor"].partition("|")
+            begin = max(begin, bisect_left(self.rows, Row(int(position), name + "\0")))
+        rows = self.rows[begin : begin + self.page]
+        more = bool(rows) and (self.always_a_cursor or begin + self.page < len(self.rows))
+        following = request.having(cursor=f"{rows[-1].position}|{rows[-1].id}") if more else None
+        return Page(rows, following)
+
+
+class Along:
+    """The axis of such a server."""
+
+    def __init__(self, horizon):
+        self.horizon = horizon
+
+    def asked_from(self, position):
+        return Request(path="/rows", params={"start": str(position - 1)})
+
+    def positions(self, rows):
+        return [row.position for row in rows]
+
+
+def walked(server, *, walkers, listed, horizon, seed, arriving=(), places=(), stop_after=None, plan=None):
+    """What is given of *server*'s list when pages come in any order, and rows arrive in between."""
+    chance = random.Random(seed)
+    arriving = list(arriving)
+    plan = plan or Plan(
+        Request(path="/rows"),
+        axis=Along(horizon),
+        walkers=walkers,
+        listed=listed,
+        full=FULL,
+        places=places,
+    )
+    given, under_way = [], []
+    while stop_after is None or len(server.asked) < stop_after:
+        while (rows := plan.give()) is not None:
+            given += rows
+            plan.is_wide = walkers > 1
+        while len(under_way) < walkers and (ask := plan.take()) is not None:
+            # An answer is made when it is asked for, or when it arrives.
+            under_way.append((ask, server.answer(ask.request) if chance.random() < 0.5 else None))
+        if not under_way:
+            break
+        if arriving and chance.random() < 0.3:
+            insort(server.rows, arriving.pop())
+        ask, page = under_way.pop(chance.randrange(len(under_way)))
+        plan.answered(ask, page or server.answer(ask.request))
+    return given, plan
+
+
+def rows_at(positions):
+    return sorted(Row(position, f"{number:05}") for number, position in enumerate(positions))
+
+
+clustered = st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 60), st.integers(0, 40)), max_size=8).map(
+    lambda bursts: [at + (n * width) // 60 for at, width, count in bursts for n in range(count)]
+)
+sparse = st.one_of(
+    st.just([]),
+    st.integers(0, 300).map(lambda count: [7] * count),
+    st.integers(0, 300).map(lambda count: [5 * n for n in range(count)]),
+    clustered,
+)
+# Who asks from one second earlier reads all of that second as well.
+dense = st.integers(1, 4).map(lambda seconds: [second for second in range(seconds) for _ in range(400)])
+positions = sparse | dense
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    positions=positions,
+    arriving=st.lists(st.integers(-50, 3500), max_size=15),
+    inclusive=st.booleans(),
+    always_a_cursor=st.booleans(),
+    ignores=st.sampled_from([False, False, False, True]),
+    shifted=st.sampled_from([0, 0, 0, 0, -40, 40, 1000]),
+    page=st.sampled_from([FULL, FULL, 3]),
+    walkers=st.integers(1, 40),
+    listed=st.booleans(),
+    beyond=st.sampled_from([-500, 0, 10, 100_000]),
+    seed=st.integers(0, 10_000),
+)
+def test_every_row_is_given_once_and_in_order(  # noqa: PLR0917
+    positions,
+    arriving,
+    inclusive,
+    always_a_cursor,
+    ignores,
+    shifted,
+    page,
+    walkers,
+    listed,
+    beyond,
+    seed,
+):
+    there = rows_at(positions)
+    server = Server(
+        list(there),
+        inclusive=inclusive,
+        always_a_cursor=always_a_cursor,
+        ignores=ignores,
+        shifted=shifted,
+        page=page,
+    )
+    late = [Row(position, f"late {number}") for number, position in enumerate(arriving)]
+    given_rows, plan = walked(
+        server,
+        walkers=walkers,
+        listed=listed,
+        horizon=max(positions, default=0) + beyond,
+        seed=seed,
+        arriving=late,
+    )
+    ids = [row.id for row in given_rows]
+    assert len(ids) == len(set(ids))
+    old = [row for row in given_rows if not row.id.startswith("late")]
+    assert (old if listed else sorted(old)) == there
+    if listed:
+        assert [row.position for row in given_rows] == sorted(row.position for row in given_rows)
+    assert plan.is_over
+    assert plan.places() == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    positions=positions,
+    inclusive=st.booleans(),
+    walkers=st.integers(2, 40),
+    stops=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    seed=st.integers(0, 10_000),
+)
+def test_a_walk_that_was_stopped_goes_on_from_its_places(positions, inclusive, walkers, stops, seed):
+    server = Server(rows_at(positions), inclusive=inclusive)
+    all_given, places, restored = [], [], 0
+    for stop in [*stops, 10_000]:
+        server.asked.clear()
+        came, plan = walked(
+            server,
+            walkers=walkers,
+            listed=False,
+            horizon=max(positions, default=0),
+            seed=seed,
+            places=places,
+            stop_after=stop,
+        )
+        all_given += came
+        # Written down and read again, as a store does.
+        places = msgspec.json.decode(msgspec.json.encode(plan.places()), type=list[Place])
+        restored += len(places)
+        if not places:
+            break
+    assert not places
+    assert {row.id for row in all_given} == {row.id for row in server.rows}
+    # After a restart, a page at a border that is not settled is looked at again, and whether the rows beyond
+    # it were given is not known.
+    assert len(all_given) <= len(server.rows) + 2 * FULL * restored
+
+
+@settings(max_examples=200, deadline=None)
+@given(positions=sparse, walkers=st.integers(1, 40), seed=st.integers(0, 10_000))
+def test_what_comes_to_nothing_stays_little_beside_what_came(positions, walkers, seed):
+    server = Server(rows_at(positions))
+    _, plan = walked(
+        server, walkers=walkers, listed=False, horizon=max(positions, default=0) + 1000, seed=seed
+    )
+    assert plan.doubt is None
+    pages = len(positions) / FULL
+    # One more for each walk that sees its end, and one that was under way when the sum was made.
+    assert len(server.asked) <= 2 + pages + (FIRST_WASTE + 0.5 * pages) * max(1, walkers / 32) + walkers
+
+
+def test_wide_takes_far_fewer_rounds_than_pages():
+    server = Server(rows_at(range(5000)))
+    plan = Plan(Request(path="/rows"), axis=Along(5000), walkers=32, listed=True, full=FULL)
+    rounds, given_rows = 0, []
+    while not plan.is_over:
+        rounds += 1
+        asks = [ask for _ in range(32) if (ask := plan.take()) is not None]
+        for ask in asks:
+            plan.answered(ask, server.answer(ask.request))
+        while (rows := plan.give()) is not None:
+            given_rows += rows
+        plan.is_wide = True
+    assert given_rows == server.rows
+    assert rounds <= 500 / 20
+    assert len(server.asked) <= 500 * 1.25
+
+
+def test_a_server_that_ignores_where_it_should_begin_is_walked_in_the_plain_way():
+    server = Server(rows_at(range(1000)), ignores=True)
+    given_rows, plan = walked(server, walkers=8, listed=True, horizon=1000, seed=1)
+    assert given_rows == server.rows
+    assert plan.doubt == "the server does not begin where it is asked to"
+
+
+def test_a_server_that_begins_too_late_is_found_out_at_a_border():
+    server = Server(rows_at(range(1000)), shifted=30)
+    given_rows, plan = walked(server, walkers=8, listed=True, horizon=1000, seed=1)
+    assert given_rows == server.rows
+    assert plan.doubt == "the server does not give all that follows where it is asked to begin"
+
+
+def test_a_list_in_another_order_is_walked_in_the_plain_way():
+    class Backwards(Along):
+        def positions(self, rows):
+            return [-row.position for row in rows]
+
+    server = Server(rows_at(range(500)))
+    plan = Plan(Request(path="/rows"), axis=Backwards(1000), walkers=8, listed=True, full=FULL)
+    given_rows, plan = walked(server, walkers=8, listed=True, horizon=0, seed=1, plan=plan)
+    assert given_rows == server.rows
+    assert plan.doubt is None  # nobody had cut it yet
+
+
+def test_a_row_that_came_late_at_a_border_is_no_reason_for_doubt():
+    for seed in range(30):
+        server = Server(rows_at(range(0, 2000, 2)))
+        late = [Row(position, f"late {position}") for position in range(1, 2000, 20)]
+        given_rows, plan = walked(server, walkers=16, listed=True, horizon=2000, seed=seed, arriving=late)
+        assert plan.doubt is None
+        assert given_rows == sorted(given_rows)
+        assert {row for row in given_rows if not row.id.startswith("late")} == set(rows_at(range(0, 2000, 2)))
+
+
+def test_in_listed_order_what_waits_is_bounded_by_the_walkers():
+    server = Server(rows_at(range(30_000)))
+    plan = Plan(Request(path="/rows"), axis=Along(30_000), walkers=4, listed=True, full=FULL)
+    plan.is_wide = True
+    waiting = 0
+    while (ask := plan.take()) is not None:
+        plan.answered(ask, server.answer(ask.request))
+        waiting += 1
+    # Nobody takes a row, so the walk stops by itself.
+    assert waiting <= 3 * 4 * 16
+
+
+def test_a_cursor_that_has_grown_too_old_is_replaced_by_the_time_beside_it():
+    server = Server(rows_at(range(100)))
+    stale = Place(Request(path="/rows", params={"cursor": "worn out"}), reached=41)
+    plan = Plan(Request(path="/rows"), axis=Along(100), walkers=4, listed=False, full=FULL, places=[stale])
+    ask = plan.take()
+    assert plan.refused(ask)
+    assert plan.take().request == Request(path="/rows", params={"start": "40"})
+    assert not plan.refused(ask)
+    assert server.asked == []
+
+
+# Over real sockets.
+
+
+def worlds():
+    steady = World(0)
+    for number in range(900):
+        steady.add_session(start_time=f"2025-11-01 {number // 60:02}:{number % 60:02}:00")
+    one_second = World(0)
+    for _ in range(700):
+        one_second.add_session(start_time="2025-11-01 08:00:00")
+    return {"clustered": World(1500), "steady": steady, "one second": one_second, "empty": World(0)}
+
+
+WORLDS = worlds()
+
+
+def ids(rows):
+    return [row["id"] for row in rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    world=st.sampled_from(sorted(WORLDS)),
+    answers=st.builds(
+        Answers,
+        cursor_on_last_page=st.booleans(),
+        last_cursor=st.sampled_from(["null", "empty", "missing"]),
+        start_inclusive=st.booleans(),
+        end_inclusive=st.booleans(),
+        end_bounds=st.sampled_from(["start", "end"]),
+        filters_ignored=st.sampled_from([False, False, True]),
+        cursor_needs_filters=st.booleans(),
+        max_page=st.sampled_from([None, None, 40]),
+    ),
+    filters=st.fixed_dictionaries(
+        {},
+        optional={
+            "start_time": st.sampled_from(["2025-11-01 08:00:00", "2025-11-03 00:00:00"]),
+            "end_time": st.sampled_from(["2025-11-09 12:00:00", datetime(2025, 11, 5, tzinfo=UTC)]),
+            "status": st.just(1),
+        },
+    ),
+    walkers=st.integers(1, 40),
+    order=st.sampled_from(["listed", "done"]),
+)
+async def test_a_wide_listing_gives_what_the_plain_walk_gives(world, answers, filters, walkers, order):
+    async with (
+        Sandbox(WORLDS[world], answers=answers) as box,
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+    ):
+        plain = [session.id async for session in nt.sessions.list(**filters)]
+        async with SessionPool(nt, concurrency=walkers).sessions(**filters, order=order) as sessions:
+            wide = [session.id async for session in sessions]
+    assert wide == plain if order == "listed" else sorted(wide) == sorted(plain)
+
+
+async def test_a_server_without_time_filters_is_listed_whole_and_it_is_said_why():
+    told = []
+    async with (
+        Sandbox(World(2000), answers=Answers(filters_ignored=True)) as box,
+        NavTalkClient("k", base_url=box.navtalk_url, on_event=told.append) as nt,
+        SessionPool(nt, concurrency=8).sessions() as sessions,
+    ):
+        assert [session.id async for session in sessions] == ids(box.world.sessions)
+    assert [each for each in told if isinstance(each, ListedSerially)] == [
+        ListedSerially("the server does not begin where it is asked to")
+    ]
+
+
+async def test_messages_that_keep_everybody_busy_leave_the_listing_a_plain_walk():
+    async with Sandbox(World(600, messages=2)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SessionPool(nt, concurrency=8).transcripts() as transcripts:
+            assert len([each async for each in transcripts]) == 600
+        assert box.counts.by_kind["sessions"] == 7
+
+
+async def test_serial_is_one_page_after_the_other():
+    async with Sandbox(World(600)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SessionPool(nt, concurrency=8, listing="serial").sessions() as sessions:
+            assert [session.id async for session in sessions] == ids(box.world.sessions)
+        assert box.counts.by_kind["sessions"] == 7
+
+
+def wide(ask, **options):
+    request = NavTalk().list_sessions()
+    axis = ByTime.of(NavTalk(), request, datetime(2025, 12, 1, tzinfo=UTC))
+    return WideListing(ask, request, axis=axis, walkers=8, listed=True, full=100, **options)
+
+
+def walkers_at_work():
+    return [each for each in asyncio.all_tasks() if each.get_coro().__qualname__ == "WideListing._walk"]
+
+
+async def test_an_error_of_one_walk_is_raised_and_ends_the_others():
+    async with Sandbox(World(3000)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        asked = 0
+
+        async def ask(request):
+            nonlocal asked
+            asked += 1
+            if asked == 9:
+                raise ServerError("The server answered 500.")
+            return await nt.page_of_sessions(request)
+
+        listing = wide(ask)
+        with pytest.raises(ServerError):
+            async with aclosing(listing.pages()) as pages:
+                async for _ in pages:
+                    pass
+    assert not walkers_at_work()
+
+
+async def test_who_leaves_early_leaves_no_walker_behind():
+    async with Sandbox(World(3000)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SessionPool(nt, concurrency=8).sessions() as sessions:
+            async for session in sessions:
+                if session.id == box.world.sessions[400]["id"]:
+                    break
+    assert not walkers_at_work()
+
+
+async def test_an_old_cursor_that_is_refused_is_no_error_of_the_listing():
+    async with Sandbox(World(300)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        reached = int(datetime.fromisoformat(box.world.sessions[250]["startTime"] + "+00:00").timestamp())
+        stale = Place(NavTalk().list_sessions(cursor="worn out"), reached=reached)
+        rest = [s.id async for page in _pages(wide(nt.page_of_sessions, places=[stale])) for s in page]
+        assert set(ids(box.world.sessions[251:])) <= set(rest)
+        fresh = NavTalk().list_sessions(cursor="worn out")
+        with pytest.raises(BadRequest):
+            [
+                page
+                async for page in _pages(
+                    WideListing(nt.page_of_sessions, fresh, axis=None, walkers=1, listed=True, full=100)
+                )
+            ]
+
+
+async def _pages(listing):
+    async with aclosing(listing.pages()) as pages:
+        async for page in pages:
+            yield page
+
+
+def session(started):
+    return NavTalkSession(id="x", status=1, started=started, ended=None, video_url=None)
+
+
+@pytest.mark.parametrize(
+    ("started", "position"),
+    [
+        ("1970-01-01 00:00:09", 9),
+        ("1970-01-01T00:00:09.9Z", 9),
+        ("1970-01-01 01:00:09+01:00", 9),
+        ("1969-12-31 23:59:59", -1),
+    ],
+)
+def test_a_begin_of_any_form_has_its_place(started, position):
+    axis = ByTime.of(NavTalk(), NavTalk().list_sessions(), None)
+    assert axis.positions([session("1970-01-01 00:00:00"), session(started)]) == [0, position]
+
+
+def test_a_row_without_a_time_has_no_place():
+    axis = ByTime.of(NavTalk(), NavTalk().list_sessions(), None)
+    assert axis.positions([session("1970-01-01 00:00:00"), session(None)]) is None
+    assert axis.positions([session("soon")]) is None
+
+
+def test_a_place_is_asked_for_from_one_second_earlier_with_all_other_filters():
+    request = NavTalk().list_sessions(start_time="2025-01-01 00:00:00", status=1, cursor="abc")
+    axis = ByTime.of(NavTalk(), request, None)
+    asked = axis.asked_from(9)
+    assert asked.params == {"startTime": "1970-01-01 00:00:08", "status": "1", "limit": "100"}

@@ -1,0 +1,75 @@
+"""Rows as an API gives them, and what a store is told with them."""
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from postgres_box import answered
+
+from navtalk_async.archive.judging import Clock, FetchResult, FetchTask, instant
+from navtalk_async.archive.rows import content_hash
+from navtalk_async.archive.store import Round, Run
+from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
+from navtalk_async.models import Place, Request, Role, SessionStatus
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SETTLE = timedelta(seconds=120)
+LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
+FURTHER = Request(path="/api/chat/messages", params={"cursor": "abc", "limit": "200"})
+ROUND = Round(began=instant(NOW))
+RUN = Run(began_at=instant(NOW), ended_at=instant(NOW), inserted=3)
+ENDED = "2025-11-12 18:30:00"
+
+
+def session(number, *, status=None, started=None, ended=ENDED, **fields):
+    """One that is completed, or goes on where it has no end."""
+    status = int(ended is not None) if status is None else status
+    return NavTalkSession(
+        id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72",
+        status=SessionStatus(status),
+        started=started or f"2025-11-12 18:20:{number % 60:02}",
+        ended=ended,
+        **{"video_url": None, **fields},
+    )
+
+
+def message(number, content="hello", **fields):
+    said = {"role": Role(number % 2), "type": 0, "created": "2025-11-12 18:20:43"}
+    return NavTalkMessage(id=f"{number:08x}-e000-11f0-92bc-000e1eed4a72", content=content, **said | fields)
+
+
+def messages(*numbers):
+    return [message(number) for number in numbers]
+
+
+def clock(minutes=0):
+    """The times of a new round, so long after the first one."""
+    now = NOW + timedelta(minutes=minutes)
+    return Clock.at(now, SETTLE, now + timedelta(seconds=1))
+
+
+def wanted(kept, **how):
+    return FetchTask(kept.id, content_hash(kept), **how)
+
+
+def fetched(kept, *numbers, minutes=0, **how):
+    """Messages of those *numbers*, as all that was read of the session *kept*."""
+    return FetchResult(wanted(kept), messages(*numbers), at=instant(NOW + timedelta(minutes=minutes)), **how)
+
+
+async def journal(store, *sessions, project="default", minutes=0, **how):
+    times = clock(minutes)
+    return await store.journal(project, sessions, clock=times, **{"round": ROUND, "places": [], **how})
+
+
+async def everything(store, project="default"):
+    return [each async for some in store.transcripts(project) for each in some]
+
+
+async def asked(place, query):
+    """The rows that the database at *place* itself finds."""
+    if not isinstance(place, Path):
+        return await answered(place, query)
+    with closing(sqlite3.connect(place)) as db, db:
+        return db.execute(query).fetchall()

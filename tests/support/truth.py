@@ -1,0 +1,80 @@
+"""What a store must hold: what its server has, row by row, and nothing else."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.archive.opening import opened
+from navtalk_async.archive.rows import content_hash, digest, row_digest
+from navtalk_async.dialects.known import dialect_of
+
+
+class Held(NamedTuple):
+    """A session as a store holds it, in the API's words."""
+
+    session: dict
+    messages: list
+    is_gone: bool
+
+
+async def held(address, project="default"):
+    """Everything that the store at *address* holds, in order; what it says of itself must be right."""
+    async with opened(address) as store:
+        return await everything(store, project)
+
+
+async def everything(store, project="default"):
+    """See `held`."""
+    found = [each async for some in store.transcripts(project) for each in some]
+    assert await store.flaws(project) == []
+    counts = await store.counts(project)
+    assert counts.sessions == len(found)
+    assert counts.messages == sum(len(each.messages) for each in found)
+    for session, messages, told, row_told, _ in found:
+        assert content_hash(dialect_of(session.api).session_of(session.raw.encode())) == session.content_hash
+        assert [row.position for row in messages] == list(range(len(messages)))
+        assert told is None or told == digest(messages)
+        assert row_told is None or row_told == row_digest(session)
+    return [
+        Held(
+            msgspec.json.decode(session.raw),
+            [msgspec.json.decode(row.raw) for row in messages],
+            session.deleted_at is not None,
+        )
+        for session, messages, *_ in found
+    ]
+
+
+def truth(world):
+    """What *world* has."""
+    return [(session, world.messages(session["id"])) for session in world.sessions]
+
+
+async def assert_finished(address, world, project="default", *, failed=0):
+    """The store holds what *world* has, and nothing is left to do but what has *failed*."""
+    async with opened(address) as store:
+        found = await everything(store, project)
+        counts = await store.counts(project)
+        [about] = await store.projects()
+    there = [(each.session, each.messages) for each in found if not each.is_gone]
+    if failed:
+        assert [session for session, _ in there] == world.sessions
+    else:
+        assert there == truth(world)
+    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
+    assert about.round is None
+
+
+async def assert_like(address, told, project="default"):
+    """The store holds what an API has *told*, in whatever order that is in, and nothing is left to do."""
+    async with opened(address) as store:
+        found = await everything(store, project)
+        rows = {row.session.id: row async for some in store.transcripts(project) for row in some}
+        counts = await store.counts(project)
+        [about] = await store.projects()
+    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, 0, 0, True), counts
+    assert about.round is None
+    there = {name: each for name, each in zip(rows, found, strict=True) if not each.is_gone}
+    assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in told}
+    assert {name: each.messages for name, each in there.items()} == {each.id: each.messages for each in told}
+    return rows

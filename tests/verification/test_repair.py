@@ -1,0 +1,276 @@
+"""What is damaged, missing or stale in an archive is fetched again, by an export and by `verify --repair`."""
+
+import asyncio
+import json
+import shutil
+
+import pytest
+from apis import APIS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_rows import asked, everything
+
+from navtalk_async.archive.opening import opened, readable
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive.store import Failed
+from navtalk_async.client import Client
+from navtalk_async.dialects.known import dialect_of
+from navtalk_async.errors import StoreError, StoreMismatch
+from navtalk_async.formats.export import write_files
+from navtalk_async.ingest import Scope, sync
+from navtalk_async.sandbox import Sandbox, World
+from navtalk_async.soundness import damage
+from navtalk_async.verification import Report, is_repairable, repair, verify_remote, verify_store
+from navtalk_async.verification.lacking import is_listed_next
+from navtalk_async.wire.retry import Retry
+
+NO_KEY = {"NAVTALK_API_KEY": None}
+
+ONE = "(SELECT session_id FROM sync_sessions WHERE messages > 2 ORDER BY session_id LIMIT 1)"
+
+HARM = {
+    "a text": f"UPDATE messages SET content = 'wrong' WHERE session_id = {ONE} AND position = 1",
+    "a raw object": f"UPDATE messages SET raw = '{{}}' WHERE session_id = {ONE} AND position = 1",
+    "a message gone": f"DELETE FROM messages WHERE session_id = {ONE} AND position = 1",
+    "a message's id": f"UPDATE messages SET id = 'nobody' WHERE session_id = {ONE} AND position = 1",
+    "a message too many": f"""INSERT INTO messages
+        SELECT project, 'more', session_id, 99, role, type, content, created_at, raw
+        FROM messages WHERE session_id = {ONE} AND position = 1""",
+    "messages of nobody": f"""INSERT INTO messages
+        SELECT project, id, 'nobody', position, role, type, content, created_at, raw
+        FROM messages WHERE session_id = {ONE}""",
+    "a link": f"UPDATE sessions SET video_url = 'https://example.com/x' WHERE id = {ONE}",
+    "an API": f"UPDATE sessions SET api = 'none' WHERE id = {ONE}",
+    "a row gone": f"DELETE FROM sessions WHERE id = {ONE}",
+    "a row's id": f"UPDATE sessions SET id = 'nobody' WHERE id = {ONE}",
+    "a note gone": f"DELETE FROM sync_sessions WHERE session_id = {ONE}",
+    "a digest": f"UPDATE sync_sessions SET digest = 'x' WHERE session_id = {ONE}",
+    "a deletion": f"UPDATE sessions SET deleted_at = '2020-01-01T00:00:00Z' WHERE id = {ONE}",
+}
+
+
+def client_of(api, box, **options):
+    retry = Retry(attempts=2, base_seconds=0.01)
+    return Client(dialect_of(api), "k", base_url=box.url_of(api), retry=retry, **options)
+
+
+def scope_of(api):
+    return Scope(user="user-0") if api == "lexicon" else Scope()
+
+
+async def judged(place, client=None, **options):
+    report = Report()
+    async with readable(place) as reader:
+        await verify_store(reader, "it", report)
+        if client is not None:
+            await verify_remote(client, reader, report, percent=100, **options)
+    return report
+
+
+async def repaired(place, client, report):
+    """The report of the archive after it was repaired."""
+    for _ in range(2):
+        async with opened(place) as store:
+            report.findings = await repair(client, store, report)
+        left = report.findings
+        report = await judged(place)
+        report.found(left)
+        if not report.findings:
+            break
+    return report
+
+
+def exported(rows):
+    """What is handed on of *rows*."""
+    return [(kept.session[:9], kept.session.deleted_at, kept.messages) for kept in rows]
+
+
+@pytest.mark.parametrize("api", [each.name for each in APIS])
+async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired(new_place, tmp_path, api):
+    place = await new_place()
+    async with Sandbox(World(12, messages=4)) as box, client_of(api, box) as client:
+        async with opened(place) as store:
+            await sync(client, store, scope=scope_of(api))
+            good = await everything(store)
+            assert [damage(each, client.dialect) for each in good] == [[]] * len(good)
+        for what, statement in HARM.items():
+            await asked(place, statement)
+            report = await judged(place)
+            assert report.findings, what
+            async with opened(place) as store:
+                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+                assert not manifest.complete, what
+                assert any(each.damaged for each in manifest.failed), what
+            report = await repaired(place, client, report)
+            assert [str(each) for each in report.findings] == [], what
+            async with opened(place) as store:
+                assert exported(await everything(store)) == exported(good), what
+                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+                assert manifest.complete, what
+
+
+async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
+    place = await new_place()
+    async with Sandbox(World(5, messages=4)) as box, client_of("kodey", box) as client:
+        async with opened(place) as store:
+            await sync(client, store, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
+        await asked(place, "UPDATE sessions SET title = 'wrong'")
+        report = await judged(place)
+        assert len(report.findings) == 1
+        assert (await repaired(place, client, report)).findings == []
+
+
+async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tmp_path):
+    place = await new_place()
+    async with Sandbox(World(12, messages=4)) as box, client_of("navtalk", box) as client:
+        async with opened(place) as store:
+            await sync(client, store)
+        for what in ("a text", "a link", "a row gone"):
+            [(bad,)] = await asked(place, f"SELECT {ONE}")
+            await asked(place, HARM[what])
+            box.world.remove_session(bad)
+            assert (await repaired(place, client, await judged(place))).findings, what
+            async with opened(place) as store:
+                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+            assert bad in [each.id for each in manifest.failed], what
+            assert not manifest.complete
+            assert bad not in (tmp_path / "out" / "transcripts.jsonl").read_text()
+
+
+@pytest.mark.parametrize("api", [each.name for each in APIS])
+async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(new_place, api):
+    place = await new_place()
+    async with Sandbox(World(30, messages=4)) as box, client_of(api, box) as client:
+        async with opened(place) as store:
+            await sync(client, store, scope=scope_of(api))
+            good = await everything(store)
+        for table, column in (
+            ("messages", "session_id"),
+            ("sessions", "id"),
+            ("sync_sessions", "session_id"),
+        ):
+            await asked(place, f"DELETE FROM {table} WHERE {column} = '{good[0].session.id}'")
+        assert (await judged(place)).findings == []
+        report = await judged(place, client)
+        assert report.bad == {("default", good[0].session.id)}
+        # An API that cannot be asked by time is listed from its beginning by any sync.
+        assert bool(report.findings) == (api == "navtalk")
+        assert is_repairable(report)
+        async with opened(place) as store:
+            assert await repair(client, store, report) == []
+            assert exported(await everything(store)) == exported(good)
+        assert (await judged(place, client)).bad == set()
+
+
+async def test_another_server_is_refused_before_it_is_asked(new_place):
+    place = await new_place()
+    async with Sandbox(World(3)) as box, Sandbox(World(3)) as other:
+        async with client_of("navtalk", box) as client, opened(place) as store:
+            await sync(client, store)
+        async with client_of("navtalk", other) as client:
+            with pytest.raises(StoreMismatch, match="--server-moved"):
+                await judged(place, client)
+        assert other.counts.total == 0
+        async with client_of("navtalk", box) as client:
+            assert (await judged(place, client)).findings == []
+
+
+async def test_what_failed_or_is_pending_is_a_note(new_place):
+    place = await new_place()
+    async with Sandbox(World(5)) as box, client_of("navtalk", box) as client, opened(place) as store:
+        await sync(client, store)
+        [some, *_] = await everything(store)
+        await store.fail("default", [Failed(f"id-{each}", "ServerError: 500.", 8) for each in range(5)])
+        await store.distrust("default", [some.session.id])
+    report = await judged(place)
+    assert report.findings == []
+    failed, pending = report.notes
+    assert "5 sessions failed" in failed
+    assert "id-0 (ServerError: 500); id-1 (ServerError: 500); id-2 (ServerError: 500); and 2 more" in failed
+    assert "--retry-failed" in failed
+    assert "1 session pending" in pending
+
+
+async def test_what_failed_or_is_pending_is_fetched_by_a_repair_though_nothing_else_is_wrong(new_place):
+    place = await new_place()
+    async with Sandbox(World(5)) as box, client_of("navtalk", box) as client:
+        async with opened(place) as store:
+            await sync(client, store)
+            good = await everything(store)
+            failed, pending, *_ = [each.session.id for each in good]
+            await store.fail("default", [Failed(failed, "ServerError: 500.", 8)])
+            await store.distrust("default", [pending])
+        report = await judged(place)
+        assert report.unfinished == {("default", failed), ("default", pending)}
+        assert is_repairable(report)
+        report = await repaired(place, client, report)
+        assert (report.findings, report.notes, report.unfinished) == ([], [], set())
+        async with opened(place) as store:
+            assert exported(await everything(store)) == exported(good)
+
+
+@given(st.none() | st.datetimes(), st.none() | st.datetimes())
+def test_a_session_is_listed_next_unless_it_began_before_the_next_listing(begin, since):
+    session = dialect_of("navtalk").session_of(
+        json.dumps(
+            {
+                "id": "00000000-dede-11f0-92bc-000e1eed4a72",
+                "status": 1,
+                "startTime": begin and f"{begin:%Y-%m-%d %H:%M:%S}".rjust(19, "0"),
+            }
+        ).encode()
+    )
+    moment = since and f"{since:%Y-%m-%dT%H:%M:%SZ}".rjust(20, "0")
+    expected = begin is None or since is None or begin.replace(microsecond=0) >= since.replace(microsecond=0)
+    assert is_listed_next(session, moment) == expected
+
+
+# A byte, anywhere.
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """An export, and what is in it."""
+    folder = tmp_path_factory.mktemp("out")
+
+    async def export():
+        async with (
+            Sandbox(World(20, seed=5, unknown_fields=True)) as box,
+            client_of("navtalk", box) as client,
+        ):
+            async with SqliteStore(folder / "archive.db") as store:
+                await sync(client, store, server="sandbox")
+                await write_files(store, folder, dialect=client.dialect)
+
+    asyncio.run(export())
+    return folder
+
+
+def rows_of(folder):
+    lines = (folder / "transcripts.jsonl").read_bytes().split(b"\n")[:-1]
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_whatever_bit_of_an_archive_is_another_an_export_is_right_or_says_that_it_is_not(
+    out, tmp_path_factory, place, bit
+):
+    folder = shutil.copytree(out, tmp_path_factory.mktemp("some") / "out")
+    data = bytearray((out / "archive.db").read_bytes())
+    data[int(len(data) * place)] ^= 1 << bit
+    (folder / "archive.db").write_bytes(data)
+
+    async def export():
+        async with SqliteStore(folder / "archive.db") as store:
+            return await write_files(store, folder, dialect=dialect_of("navtalk"))
+
+    try:
+        manifest = asyncio.run(export())
+    except StoreError:
+        shutil.rmtree(folder)
+        return
+    truth, rows = rows_of(out), rows_of(folder)
+    assert {name: row for name, row in rows.items() if truth.get(name) != row} == {}
+    assert not manifest.complete or rows.keys() == truth.keys()
+    shutil.rmtree(folder)

@@ -1,0 +1,669 @@
+"""A good archive passes, and whatever happens to one byte, one row or one session of it is found."""
+
+import asyncio
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+from hashlib import sha256
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from postgres_box import new_schema
+
+from navtalk_async import NavTalkClient, failpoints
+from navtalk_async.archive.opening import opened, readable
+from navtalk_async.archive.rows import digest
+from navtalk_async.archive.seal import ArchiveDigest, ChangeMarker
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive.sqlite_reader import SqliteReader
+from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch
+from navtalk_async.formats.export import write_files
+from navtalk_async.formats.manifest import canonical, read_manifest
+from navtalk_async.ingest import Scope, sync
+from navtalk_async.sandbox import Sandbox, World
+from navtalk_async.verification import Remedy, Report, verify_export, verify_remote, verify_store
+from navtalk_async.verification.archive import Since, judge_archive
+from navtalk_async.verification.remote import MANY, Unasked, differences, places_of
+from navtalk_async.wire.retry import Retry
+
+SESSIONS = 24
+FLIPS = 120
+FILES = ("manifest.json", "transcripts.jsonl", "archive.db")
+
+
+def world():
+    return World(SESSIONS, seed=5, unknown_fields=True)
+
+
+async def export_to(folder, box, **options):
+    async with (
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        SqliteStore(folder / "archive.db") as store,
+    ):
+        await sync(nt, store, server="sandbox", **options)
+        await write_files(store, folder, dialect=nt.dialect)
+
+
+async def sync_to(folder, box, **options):
+    async with (
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        SqliteStore(folder / "archive.db") as store,
+    ):
+        return await sync(nt, store, server="sandbox", **options)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export, to be copied."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    async def export():
+        async with Sandbox(world()) as box:
+            await export_to(folder, box)
+
+    asyncio.run(export())
+    return folder
+
+
+@pytest.fixture
+def out(exported, tmp_path):
+    """A good export of one's own."""
+    return shutil.copytree(exported, tmp_path / "out")
+
+
+async def verified(folder, **options):
+    report = Report()
+    await verify_export(folder, report, **options)
+    return report
+
+
+async def verified_alone(folder, **options):
+    report = Report()
+    async with SqliteReader(folder / "archive.db") as reader:
+        await verify_store(reader, "archive.db", report, **options)
+    return report
+
+
+def told(report):
+    return [str(each) for each in report.findings]
+
+
+def change(folder, *statements):
+    """Do something to the archive that no sync would."""
+    with sqlite3.connect(folder / "archive.db") as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+def flipped(data, offset, by):
+    return data[:offset] + bytes([data[offset] ^ by]) + data[offset + 1 :]
+
+
+# Nothing is found where nothing is wrong.
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_nothing_is_wrong_with_a_good_export(out, quick):
+    report = await verified(out, quick=quick)
+    assert told(report) == report.notes == []
+    assert report.checked.files == 2
+    assert report.checked.sessions == (0 if quick else SESSIONS)
+    assert {each.name for each in out.iterdir()} == {*FILES}
+
+
+async def test_nothing_is_wrong_with_an_archive_alone(out):
+    report = await verified_alone(out)
+    assert told(report) == []
+    assert report.checked.messages == world().total_messages
+
+
+@pytest.mark.parametrize("quick", [True, False])
+async def test_nothing_is_wrong_with_an_export_whose_archive_was_synced_since(out, quick):
+    async with Sandbox(world()) as box:
+        fresh = box.world.add_session()
+        box.world.add_message(fresh["id"], "the news")
+        await sync_to(out, box)
+        report = await verified(out, quick=quick)
+        assert told(report) == []
+        assert "synced since" in report.notes[0]
+        await export_to(out, box)
+        assert told(await verified(out)) == []
+
+
+async def test_nothing_is_wrong_after_a_sync_that_found_nothing_new(out):
+    async with Sandbox(world()) as box:
+        await sync_to(out, box)
+        await sync_to(out, box)
+    assert told(await verified(out)) == []
+
+
+async def test_nothing_is_wrong_after_syncs_of_another_project_that_came_to_nothing(out):
+    async with SqliteStore(out / "archive.db") as store:
+        await store.claim("other", api="navtalk", scope="{}")
+    assert told(await verified(out)) == []
+    async with SqliteStore(out / "archive.db") as store:
+        await store.claim("other", api="navtalk", scope='{"role":1}')
+        await write_files(store, out, dialect=NavTalk())
+    async with SqliteStore(out / "archive.db") as store:
+        await store.claim("other", api="navtalk", scope='{"role":0}')
+    assert told(await verified(out)) == []
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from navtalk_async import NavTalkClient, failpoints
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.ingest import sync
+
+left = int(sys.argv[3])
+
+def reached(name):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    async with NavTalkClient("k", base_url=sys.argv[1]) as nt, SqliteStore(sys.argv[2]) as store:
+        failpoints.arm(reached)
+        await sync(nt, store, server="sandbox")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("place", [1, 3, 4, 7, 8, 9, 11, 14, 19])
+async def test_nothing_is_wrong_after_a_sync_that_was_killed_half_way(out, place):
+    async with Sandbox(world()) as box:
+        for _ in range(5):
+            fresh = box.world.add_session()
+            box.world.add_message(fresh["id"], "the news")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", KILLED, box.navtalk_url, out / "archive.db", str(place)
+        )
+        assert await process.wait() == -signal.SIGKILL
+        assert told(await verified(out)) == []
+        await export_to(out, box)
+    assert told(await verified(out)) == []
+
+
+async def test_an_archive_in_use_is_read_all_the_same(out):
+    async with SqliteStore(out / "archive.db") as store:
+        assert told(await verified(out)) == []
+        await store.claim("other", api="navtalk", scope="{}")
+        assert told(await verified(out)) == []
+
+
+async def test_an_archive_elsewhere_is_not_vouched_for(tmp_path):
+    async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SqliteStore(tmp_path / "archive.db") as store:
+            await sync(nt, store)
+            manifest = await write_files(store, tmp_path / "out", dialect=nt.dialect)
+    assert manifest.archive is None
+    assert told(await verified(tmp_path / "out")) == []
+
+
+# Damage to files.
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_every_flipped_byte_is_found(out, name):
+    path = out / name
+    good = path.read_bytes()
+    # The header and the last bytes, and any others.
+    offsets = {*range(0, 100, 3), len(good) - 1}
+    while len(offsets) < min(FLIPS, len(good)):
+        offsets.add(random.randrange(len(good)))
+    unseen = []
+    for offset in sorted(offsets):
+        by = random.randrange(1, 256)
+        path.write_bytes(flipped(good, offset, by))
+        report = await verified(out, quick=offset % 4 > 0)
+        if all(each.where.split(",")[0] != name for each in report.findings):
+            unseen.append((offset, by))
+    assert unseen == []
+
+
+async def test_a_flipped_byte_is_found_where_the_archive_counts_its_changes(out):
+    # What looks like a sync and is none: every byte of the project's row, and of what stands around it.
+    path = out / "archive.db"
+    good = path.read_bytes()
+    begin = good.index(b"navtalksandbox{}") - 30
+    for offset in range(begin, begin + 330):
+        by = random.randrange(1, 256)
+        path.write_bytes(flipped(good, offset, by))
+        assert (await verified(out, quick=True)).findings, (offset, by)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+async def test_a_truncated_file_is_found(out, name, share):
+    path = out / name
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    for quick in (True, False):
+        assert any(each.where == name for each in (await verified(out, quick=quick)).findings)
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_a_file_that_is_missing_or_none_is_found(out, name):
+    (out / name).unlink()
+    assert any(each.where == name for each in (await verified(out)).findings)
+    (out / name).write_bytes(b"something else altogether\n" * 99)
+    assert any(each.where == name for each in (await verified(out)).findings)
+    (out / name).unlink()
+    (out / name).mkdir()
+    assert any(each.where == name for each in (await verified(out)).findings)
+
+
+async def test_an_older_copy_of_the_archive_is_found(out, tmp_path):
+    shutil.copy(out / "archive.db", tmp_path / "older.db")
+    async with Sandbox(world()) as box:
+        await export_to(out, box)
+    shutil.copy(tmp_path / "older.db", out / "archive.db")
+    [finding] = (await verified(out, quick=True)).findings
+    assert "older than the files" in finding.what
+
+
+LINES = {
+    "is missing": lambda lines: lines[:5] + lines[6:],
+    "a second time": lambda lines: [*lines[:5], lines[4], *lines[5:]],
+    "out of its order": lambda lines: [*lines[:5], lines[6], lines[5], *lines[7:]],
+    "is not as the archive has it": lambda lines: [
+        *lines[:5],
+        lines[5].replace(b'"role":"user"', b'"role":"assistant"', 1),
+        *lines[6:],
+    ],
+    "cannot be parsed": lambda lines: [*lines[:5], lines[5][:-30], *lines[6:]],
+    "breaks off": lambda lines: [*lines[:-1], lines[-1] + b" "],
+}
+
+
+@pytest.mark.parametrize("what", LINES)
+async def test_rows_that_are_not_the_archives_are_found_whatever_the_manifest_says(out, what):
+    path = out / "transcripts.jsonl"
+    lines = LINES[what](path.read_bytes().split(b"\n")[:-1])
+    data = b"".join(each + b"\n" for each in lines)
+    path.write_bytes(data.removesuffix(b"\n") if what == "breaks off" else data)
+    await vouch_for(out)
+    assert not [each for each in told(await verified(out, quick=True)) if "SHA-256" in each]
+    assert any(what in each for each in told(await verified(out)))
+
+
+async def vouch_for(folder):
+    """Make the manifest say what the files are, as a program with a bug would have."""
+    manifest = read_manifest((folder / "manifest.json").read_bytes())
+    path = folder / "transcripts.jsonl"
+    data = path.read_bytes()
+    [file] = manifest.files
+    file = msgspec.structs.replace(
+        file, bytes=len(data), rows=data.count(b"\n"), sha256=sha256(data).hexdigest()
+    )
+    projects = [msgspec.structs.replace(each, files=[file]) for each in manifest.projects]
+    manifest = msgspec.structs.replace(manifest, files=[file], projects=projects)
+    (folder / "manifest.json").write_bytes(canonical(manifest))
+
+
+@pytest.mark.parametrize("what", LINES)
+async def test_the_same_export_mends_the_files(out, what):
+    path = out / "transcripts.jsonl"
+    path.write_bytes(b"".join(each + b"\n" for each in LINES[what](path.read_bytes().split(b"\n"))))
+    findings = (await verified(out)).findings
+    assert {each.cure for each in findings} == {Remedy.EXPORT}
+    async with Sandbox(world()) as box:
+        await export_to(out, box)
+    assert told(await verified(out)) == []
+
+
+# Damage to the archive.
+
+
+A_MESSAGE = "(SELECT id FROM messages ORDER BY session_id, position LIMIT 1)"
+A_SESSION = "(SELECT session_id FROM sync_sessions WHERE messages > 3 ORDER BY session_id LIMIT 1)"
+
+HARM = {
+    "a message is missing": f"DELETE FROM messages WHERE id = {A_MESSAGE}",
+    "a last message is missing": f"""DELETE FROM messages WHERE session_id = {A_SESSION}
+        AND position = (SELECT MAX(position) FROM messages WHERE session_id = {A_SESSION})""",
+    "a session is missing": f"DELETE FROM sessions WHERE id = {A_SESSION}",
+    "nothing is known of a session": f"DELETE FROM sync_sessions WHERE session_id = {A_SESSION}",
+    "a message is doubled": f"""INSERT INTO messages SELECT project, id || '-2', session_id, position + 1,
+        role, type, content, created_at, raw FROM messages WHERE session_id = {A_SESSION} AND position = 2""",
+    "two messages are swapped": f"""UPDATE messages SET position = 1 - position
+        WHERE session_id = {A_SESSION} AND position < 2""",
+    "a position is skipped": f"UPDATE messages SET position = 99 WHERE id = {A_MESSAGE}",
+    "a message is in another session": f"""UPDATE messages SET session_id = {A_SESSION}
+        WHERE session_id <> {A_SESSION} AND position = 0""",
+    "a text is another": f"UPDATE messages SET content = content || '!' WHERE id = {A_MESSAGE}",
+    "a role is another": f"UPDATE messages SET role = 'nobody' WHERE id = {A_MESSAGE}",
+    "a time is another": f"UPDATE messages SET created_at = '2020-01-01T00:00:00Z' WHERE id = {A_MESSAGE}",
+    "a raw object is another": f"UPDATE messages SET raw = replace(raw, ':', ' :') WHERE id = {A_MESSAGE}",
+    "a raw object is none": f"UPDATE messages SET raw = 'x' WHERE id = {A_MESSAGE}",
+    "a raw object is bytes": f"UPDATE messages SET raw = x'ff00' WHERE id = {A_MESSAGE}",
+    "a session's raw object is another": f"UPDATE sessions SET raw = '{{}}' WHERE id = {A_SESSION}",
+    "a session's begin is another": f"UPDATE sessions SET start_time = NULL WHERE id = {A_SESSION}",
+    "a session's begin is a number": f"UPDATE sessions SET start_time = 7 WHERE id = {A_SESSION}",
+    "a session's status is another": f"UPDATE sessions SET status = 9 WHERE id = {A_SESSION}",
+    "a session's hash is another": f"UPDATE sessions SET content_hash = 'x' WHERE id = {A_SESSION}",
+    "an API is none": "UPDATE sync_projects SET api = 'smoke signals'",
+    "a note is none": "UPDATE sync_projects SET last_run = 'yesterday'",
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_harm_to_the_archive_is_found_in_it_alone_and_beside_its_files(out, harm):
+    change(out, HARM[harm])
+    assert (await verified_alone(out)).findings
+    assert any("archive.db" in each for each in told(await verified(out, quick=True)))
+    findings = (await verified(out)).findings
+    is_lost = harm in ("an API is none", "a note is none")
+    assert (Remedy.COPY if is_lost else Remedy.REPAIR) in {each.cure for each in findings}
+
+
+async def test_a_wrong_order_is_found_where_no_digest_was_noted(out):
+    change(out, "UPDATE sync_sessions SET digest = NULL")
+    assert told(await verified_alone(out)) == []
+    change(out, HARM["two messages are swapped"])
+    assert "order of their times" in " ".join(told(await verified_alone(out)))
+
+
+async def test_flipped_bytes_in_an_archive_alone_are_never_a_traceback(out):
+    path = out / "archive.db"
+    good = path.read_bytes()
+    for offset in random.sample(range(len(good)), 60):
+        path.write_bytes(flipped(good, offset, 1 << random.randrange(8)))
+        try:
+            await verified_alone(out)
+        except (StoreBroken, StoreMismatch):
+            continue
+
+
+async def test_an_export_of_a_damaged_archive_leaves_out_and_names_what_is_damaged(out):
+    change(out, HARM["a raw object is none"])
+    async with SqliteStore(out / "archive.db") as store:
+        manifest = await write_files(store, out, dialect=NavTalk())
+    [damaged] = manifest.failed
+    assert damaged.damaged
+    assert "raw object" in damaged.reason
+    assert (manifest.complete, manifest.sessions) == (False, SESSIONS - 1)
+    assert damaged.id not in (out / "transcripts.jsonl").read_text()
+    # The files are what the manifest says, and the archive is not as it should be.
+    assert {each.where.split(",")[0] for each in (await verified(out)).findings} == {"archive.db"}
+
+
+columns = st.tuples(st.text(max_size=3), st.integers(0, 2), st.none() | st.text(max_size=3))
+
+
+@given(rows=st.lists(columns, max_size=6, unique_by=lambda row: row[0]), data=st.data())
+def test_a_digest_tells_a_row_more_less_or_elsewhere(rows, data):
+    other = data.draw(
+        st.permutations(rows) | st.lists(st.sampled_from(rows), max_size=7) if rows else st.just([])
+    )
+    assert (digest(rows) == digest(other)) == (rows == other)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans())
+def test_an_archive_is_what_was_sealed_or_synced_in_both_its_traces(sealed, now, same_state, same_bytes):
+    seal = ArchiveDigest(name="archive.db", bytes=1, sha256="a", changes=sealed, state="s")
+    mark = ChangeMarker(now, "s" if same_state else "t")
+    since, findings = judge_archive(seal, (1, "a" if same_bytes else "b"), mark)
+    assert (since is Since.SYNCED) == (now > sealed and not same_state)
+    if since is Since.SAME:
+        assert bool(findings) == (now != sealed or not same_bytes)
+
+
+# The manifest.
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_a_manifest_is_refused_with_a_byte_more_less_or_other(exported, data):
+    good = (exported / "manifest.json").read_bytes()
+    read_manifest(good)
+    place = data.draw(st.integers(0, len(good) - 1))
+    byte = bytes([data.draw(st.integers(0, 255))])
+    for bad in (good[:place] + byte + good[place:], good[:place] + good[place + 1 :], good + byte):
+        if bad != good:
+            with pytest.raises(ValueError, match=r"^it "):
+                read_manifest(bad)
+
+
+async def test_a_manifest_of_the_first_version_is_told_as_such(out):
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["digest"], manifest["archive"]
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    [finding] = (await verified(out)).findings
+    assert "no digest" in finding.what
+    assert finding.cure is Remedy.EXPORT
+
+
+async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(out):
+    manifest = read_manifest((out / "manifest.json").read_bytes())
+    earlier = canonical(msgspec.structs.replace(manifest, projects=msgspec.UNSET))
+    assert b"projects" not in earlier
+    (out / "manifest.json").write_bytes(earlier)
+    for quick in (True, False):
+        assert told(await verified(out, quick=quick)) == []
+    change(out, HARM["a message is missing"])
+    assert {each.where.split(",")[0] for each in (await verified(out)).findings} >= {
+        "archive.db",
+        "transcripts.jsonl",
+    }
+
+
+async def test_nothing_is_written_to_the_archive_once_it_is_sealed(tmp_path):
+    seen = []
+    async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SqliteStore(tmp_path / "archive.db") as store:
+            await sync(nt, store)
+            manifest = await write_files(store, tmp_path, dialect=nt.dialect)
+            seen.append((tmp_path / "archive.db").read_bytes())
+            await store.counts("default")
+            async with SqliteReader(tmp_path / "archive.db") as reader:
+                await reader.flaws("default")
+    seen.append((tmp_path / "archive.db").read_bytes())
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == manifest.archive.bytes
+
+
+async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
+    async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with SqliteStore(tmp_path / "archive.db") as store:
+            await sync(nt, store)
+            names = []
+            failpoints.arm(names.append)
+            try:
+                await write_files(store, tmp_path, dialect=nt.dialect)
+            finally:
+                failpoints.arm(None)
+    assert names[:2] == ["manifest: before unlink", "manifest: after unlink"]
+    assert names.count("file: after fsync of the folder") == 2
+    for name in ("file: before write", "file: after write", "file: before fsync", "file: before rename"):
+        assert names.count(name) >= 2
+    assert names.index("seal: before checkpoint") > names.index("file: after rename")
+
+
+# The API, asked again.
+
+
+async def remote(folder, box, percent=100.0, **options):
+    report = Report()
+    async with (
+        NavTalkClient("k", base_url=box.navtalk_url, retry=Retry(attempts=2, base_seconds=0.01)) as nt,
+        SqliteReader(folder / "archive.db") as reader,
+    ):
+        await verify_remote(nt, reader, report, percent=percent, server="sandbox", **options)
+    return report
+
+
+def completed(box):
+    """Sessions that are final, and long ago."""
+    return [each["id"] for each in box.world.sessions if each["status"] == 1 and each["endTime"]]
+
+
+async def test_an_archive_that_is_up_to_date_is_as_the_api_has_it(out):
+    async with Sandbox(world()) as box:
+        report = await remote(out, box)
+        assert told(report) == report.notes == []
+        assert report.checked.asked == SESSIONS
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_a_session_that_the_api_does_not_give_costs_none_of_the_others(out, count):
+    async with Sandbox(world()) as box:
+        bad, stale = completed(box)[:count], completed(box)[-1]
+        box.world.add_message(stale, "too late")
+        for each in bad:
+            box.fail_next("500", 1000, each)
+        report = await remote(out, box)
+        assert [stale in each for each in told(report)] == [True]
+        assert (report.checked.asked, report.checked.unasked) == (SESSIONS - count, count)
+        [note] = report.notes
+        assert f"{count} of {SESSIONS} sessions could not be asked for" in note
+        assert sum(each in note for each in bad) == min(count, 3)
+        assert "ServerError" in note
+        assert ("and 2 more" in note) == (count == 5)
+
+
+async def test_a_server_that_gives_no_session_is_an_error(out):
+    async with Sandbox(world()) as box:
+        box.fail_next("500", 1000)
+        with pytest.raises(ServerError):
+            await remote(out, box)
+
+
+def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more():
+    some, error = Unasked("default"), ServerError("The server answered 500.")
+    for each in range(MANY - 1):
+        some.add(str(each), error)
+    some.in_a_row = 0
+    for each in range(MANY - 1):
+        some.add(str(each), error)
+    with pytest.raises(ServerError):
+        some.add("the last", error)
+
+
+STALE = {
+    "its session changed at the API": lambda box, each: box.world.change_session(each, status=2),
+    "is missing here": lambda box, each: box.world.add_message(each, "too late"),
+    "gone: the API no longer has it": lambda box, each: box.world.remove_session(each),
+}
+
+
+@pytest.mark.parametrize("what", STALE)
+async def test_a_session_that_changed_at_the_api_is_found_and_named(out, what):
+    async with Sandbox(world()) as box:
+        stale = completed(box)[3]
+        STALE[what](box, stale)
+        report = await remote(out, box)
+        assert [stale in each and what in each for each in told(report)] == [True]
+        assert {each.cure for each in report.findings} == {Remedy.SYNC}
+
+
+@given(st.data())
+def test_what_differs_at_the_api_is_told_message_by_message(exported, data):
+    kept = longest(exported)
+    there = [NavTalk().message_of(row.raw.encode(), row.session_id, row.position) for row in kept.messages]
+    session = NavTalk().session_of(kept.session.raw.encode())
+    assert differences(kept, session, there) == []
+    place = data.draw(st.integers(0, len(there) - 1))
+    one = there[place]
+    other = msgspec.structs.replace(one, content="something else", kept=msgspec.UNSET)
+    fresh = msgspec.structs.replace(one, id="new", kept=msgspec.UNSET)
+    cases = {
+        "1 of its messages is gone there": there[:place] + there[place + 1 :],
+        "1 of its messages is changed at the API": [*there[:place], other, *there[place + 1 :]],
+        "1 of its messages is missing here": [*there[:place], fresh, *there[place:]],
+    }
+    for what, messages in cases.items():
+        assert differences(kept, session, messages) == [what]
+    assert differences(kept, session, there[::-1]) == ["its messages are in another order at the API"]
+
+
+def longest(folder):
+    async def read():
+        async with SqliteReader(folder / "archive.db", at_a_glance=True) as reader:
+            kept = [each async for block in reader.transcripts("default") for each in block]
+        return max(kept, key=lambda each: len(each.messages))
+
+    return asyncio.run(read())
+
+
+async def test_a_session_that_is_watched_may_lag(out):
+    async with Sandbox(world()) as box:
+        active = next(each["id"] for each in box.world.sessions if each["status"] == 0)
+        box.world.add_message(active, "and on it goes")
+        report = await remote(out, box)
+        assert told(report) == []
+        assert "1 of 24 sessions" in report.notes[0]
+        assert "watched" in report.notes[0]
+
+
+async def test_a_session_that_is_known_to_be_gone_is_not_asked_for(out):
+    async with Sandbox(world()) as box:
+        box.world.remove_session(completed(box)[3])
+        await sync_to(out, box, reconcile=True)
+        report = await remote(out, box)
+        assert told(report) == []
+        assert report.checked.asked == SESSIONS - 1
+
+
+async def test_only_messages_in_the_scope_are_compared(tmp_path):
+    async with Sandbox(world()) as box:
+        await export_to(tmp_path, box, scope=Scope(role=1))
+        assert told(await remote(tmp_path, box)) == []
+
+
+async def test_another_projects_key_is_suspected(out):
+    async with Sandbox(World(3, seed=99)) as box:
+        report = await remote(out, box)
+        assert len(report.findings) >= SESSIONS - 3
+        assert "another project" in report.notes[-1]
+
+
+async def test_a_project_that_is_not_there_is_refused(out):
+    async with Sandbox(world()) as box:
+        with pytest.raises(StoreMismatch, match="'default'"):
+            await remote(out, box, project="nobody")
+    with pytest.raises(StoreMismatch, match="'nobody'"):
+        await verified(out, project="nobody")
+
+
+@given(st.integers(0, 5000), st.floats(0.001, 100))
+def test_a_sample_is_as_large_as_was_asked_for_and_never_empty(count, percent):
+    places = places_of(count, percent)
+    assert set(places) <= set(range(count))
+    if count:
+        assert max(1, count * percent / 100) <= len(places) <= count * percent / 100 + 1
+
+
+# PostgreSQL.
+
+
+async def test_a_database_is_verified_by_the_same_measures(postgres):
+    address = await new_schema(postgres)
+    async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with opened(address) as store:
+            await sync(nt, store)
+        stale = completed(box)[3]
+        box.world.add_message(stale, "too late")
+        report = Report()
+        async with readable(address) as reader:
+            await verify_store(reader, "database", report)
+            assert told(report) == []
+            assert report.checked.messages == world().total_messages
+            await verify_remote(nt, reader, report, percent=100)
+            assert [stale in each for each in told(report)] == [True]
+        async with opened(address) as store:
+            await store._connection.execute(HARM["a last message is missing"])
+            await store._connection.execute(HARM["a role is another"])
+        report = Report()
+        async with readable(address) as reader:
+            await verify_store(reader, "database", report)
+        assert len(report.findings) == 2
