@@ -2,17 +2,24 @@
 showing your key.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from navtalk_async import client
-from navtalk_async.client import Client, NavTalkClient
-from navtalk_async.errors import NavTalkError
-from navtalk_async.models import Message, MessageType, Page, Request, Role, Session, SessionStatus, Transcript
-from navtalk_async.pool import SessionPool
-from navtalk_async.wire.retry import Retry
-
 if TYPE_CHECKING:
-    from navtalk_async.client import KodeyClient, LexiconClient, LlamaCloudClient
+    from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+    from navtalk_async.errors import NavTalkError
+    from navtalk_async.models import (
+        Message,
+        MessageType,
+        Page,
+        Request,
+        Role,
+        Session,
+        SessionStatus,
+        Transcript,
+    )
+    from navtalk_async.pool import SessionPool
+    from navtalk_async.wire.retry import Retry
 
 __all__ = [
     "Client",
@@ -33,9 +40,32 @@ __all__ = [
     "Transcript",
 ]
 
+_HOMES = {
+    "client": ("Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"),
+    "errors": ("NavTalkError",),
+    "models": (
+        "Message",
+        "MessageType",
+        "Page",
+        "Request",
+        "Role",
+        "Session",
+        "SessionStatus",
+        "Transcript",
+    ),
+    "pool": ("SessionPool",),
+    "wire.retry": ("Retry",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    """The clients that are imported when they are asked for."""
-    if name in client.LATER:
-        return getattr(client, name)
+    """Import *name* on first use: importing the package itself loads no room and no aiohttp."""
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
