@@ -12,15 +12,18 @@ PARENT = """
 import json, os, signal, sys
 from collections import Counter
 
-import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, importlib.metadata, rich, uvloop
+import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, importlib.metadata, pkgutil, rich, uvloop
 
-from navtalk_async import client, failpoints, models
-from navtalk_async.cli.app import run_app
-from navtalk_async.formats import export
-from navtalk_async.archive import sqlite
+import navtalk_async
 
 # What a run imports late, it could not without the rights that the parent has.
+for module in pkgutil.walk_packages(navtalk_async.__path__, "navtalk_async."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 importlib.metadata.version("aiohttp")
+
+from navtalk_async.archive import failpoints
+from navtalk_async.cli.app import run_app
 
 
 def armed(arrivals, end):
