@@ -5,8 +5,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from navtalk_async.archive.judging import UNKNOWN, FetchResult, FetchTask, Known, Rewrite
-from navtalk_async.archive.records import About, Counts, Round, Run, SyncState, Unread
+from navtalk_async.archive.message_diff import MessageDiff
+from navtalk_async.archive.records import (
+    UNKNOWN,
+    About,
+    Counts,
+    FetchResult,
+    FetchTask,
+    Round,
+    Run,
+    StoredSession,
+    SyncState,
+    Unread,
+)
 from navtalk_async.archive.rows import digest, iso
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import Place, Request, Session
@@ -28,7 +39,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-def kept_columns(fetched: FetchResult, made: Rewrite) -> tuple[object, ...]:
+def kept_columns(fetched: FetchResult, made: MessageDiff) -> tuple[object, ...]:
     """What `statements.PUT_KEPT` puts of *fetched*, of which came what was *made*, after its key."""
     is_whole = fetched.wanted.since is None and not fetched.first
     return (
@@ -110,13 +121,13 @@ def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, s
     return [(project, each.id, iso(each.started)) for each in sessions]
 
 
-def known(row: Sequence[Any]) -> Known:
+def known(row: Sequence[Any]) -> StoredSession:
     """What is known of a session, but for its id."""
     of, pending, failed, watched, settles_at, read_at, messages, said, deleted = row
     flags = bool(pending), bool(failed), bool(watched)
     found = (of, *flags, settles_at, read_at, messages or 0, said, bool(deleted))
     try:
-        return msgspec.convert(found, Known)
+        return msgspec.convert(found, StoredSession)
     except msgspec.ValidationError:
         # It is damaged: as one that was never heard of, it is fetched again.
         return UNKNOWN

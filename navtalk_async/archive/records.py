@@ -1,13 +1,173 @@
 """What a store tells: of a project, its rounds and runs, and what is left to do."""
 
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.archive.judging import FetchTask
-from navtalk_async.models import Place, Request
+from navtalk_async.archive.rows import format_time
+from navtalk_async.models import Message, Place, Request, Session
 
-__all__ = ["About", "Counts", "Failed", "Flaw", "Round", "Run", "SyncState", "Unread"]
+__all__ = [
+    "FULL_PAGE",
+    "UNKNOWN",
+    "About",
+    "Clock",
+    "Counts",
+    "Failed",
+    "FetchResult",
+    "FetchTask",
+    "Flaw",
+    "JournalResult",
+    "MessageCounts",
+    "Round",
+    "Run",
+    "SessionChange",
+    "SessionDiff",
+    "StoredSession",
+    "SyncState",
+    "Unread",
+]
+
+FULL_PAGE = 200
+"""So many messages come with one request. A session that has fewer is read again as a whole: that costs no
+more than its end, and also shows messages that changed, came late or vanished before it."""
+
+
+class FetchTask(NamedTuple):
+    """A session whose messages are to be asked for, in the state that the listing gave it."""
+
+    id: str
+    content_hash: str | None
+    since: str | None = None
+    """Its messages before this moment (ISO 8601) are kept, and need not be asked for again."""
+    is_unlisted: bool = False
+    """Whether the session itself is to be asked for first, since this round's listing did not give it."""
+    came_back: bool = False
+    """Whether the listing gave it although it was marked as deleted."""
+
+
+class FetchResult(NamedTuple):
+    """A session's messages: all of them, those since a moment (`wanted.since`), or the rest of them."""
+
+    wanted: FetchTask
+    messages: list[Message]
+    first: int = 0
+    """The position of the first of them in the session; from 1 on, they are what was missing."""
+    unread: Request | None = None
+    """Where there might be more, which is not believed."""
+    at: str = ""
+    """When they were asked for, in ISO 8601."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether some of what is kept stays, without having been asked for."""
+        return self.wanted.since is not None or self.first > 0 or self.unread is not None
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """The times that decide what is to be read again; ISO 8601, by the server's clock."""
+
+    now: str
+    settled: str
+    """What ended before this has settled: messages that were under way have arrived."""
+    settles: str
+    """When what changes now will have settled."""
+    fresh: str
+    """What was read between then and now is not read again in this round."""
+
+    @classmethod
+    def at(cls, now: datetime, settle: timedelta, fresh: datetime) -> "Clock":
+        """The times of *now*, with so long a delay to *settle*."""
+        return cls(
+            now=format_time(now),
+            settled=format_time(now - settle),
+            settles=format_time(now + settle),
+            fresh=format_time(fresh),
+        )
+
+
+class StoredSession(NamedTuple):
+    """What the archive holds of a session before the API lists it again."""
+
+    content_hash: str | None = None
+    """None for a session that is not kept, or is marked as deleted."""
+    is_pending: bool = False
+    has_failed: bool = False
+    is_watched: bool = False
+    settles_at: str | None = None
+    """When one that is watched, and final, will have settled; None while it is not final."""
+    read_at: str | None = None
+    """When its messages were last asked for; None if never."""
+    messages: int = 0
+    last_message_at: str | None = None
+    is_deleted: bool = False
+    is_waiting: bool = False
+    """Whether it is not kept, and waits to match the filter on its status."""
+
+
+UNKNOWN = StoredSession()
+
+
+class SessionChange(NamedTuple):
+    """A session as it came, and whether it is to be watched."""
+
+    session: Session
+    content_hash: str
+    is_watched: bool
+    settles_at: str | None
+
+
+class JournalResult(NamedTuple):
+    """What some sessions amount to."""
+
+    inserted: int
+    changed: int
+    same: int
+    to_fetch: list[FetchTask]
+    """The sessions whose messages are to be asked for."""
+    was_written: bool = True
+    """Whether anything of it was written down; nothing is where nothing is new, in a quiet round."""
+
+
+class SessionDiff(NamedTuple):
+    """What some sessions amount to, and what is to be written of it."""
+
+    inserted: list[SessionChange]
+    changed: list[SessionChange]
+    same: list[Session]
+    to_fetch: list[FetchTask]
+    left_out: list[Session]
+    """Open sessions that the filter on their status leaves out, and that are not known to wait yet."""
+    waited: list[str]
+    """Sessions that wait no longer, since they match now, or never will."""
+    unwanted: list[str]
+    """Sessions that a look had failed at, and that the filter leaves out."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is anything that the store does not know yet."""
+        return bool(self.inserted or self.changed or self.left_out or self.waited or self.unwanted)
+
+    def result(self, *, was_written: bool) -> JournalResult:
+        """The same in numbers."""
+        counts = len(self.inserted), len(self.changed), len(self.same)
+        return JournalResult(*counts, self.to_fetch, was_written)
+
+
+class MessageCounts(NamedTuple):
+    """How many messages some readings brought, by what was new of them."""
+
+    inserted: int = 0
+    changed: int = 0
+    same: int = 0
+    vanished: int = 0
+
+    @classmethod
+    def all(cls, counts: Iterable["MessageCounts"]) -> "MessageCounts":
+        """*counts* added up."""
+        return cls(*map(sum, zip(cls(), *counts, strict=True)))
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,6 +18,7 @@ __all__ = [
     "StoredTranscript",
     "content_hash",
     "digest",
+    "format_time",
     "is_same_state",
     "iso",
     "message_row",
@@ -170,6 +171,11 @@ def iso(text: str | None) -> str | None:
         return as_utc(text).isoformat().replace("+00:00", "Z")
     except ValueError:
         return None
+
+
+def format_time(moment: datetime) -> str:
+    """*moment*, aware and UTC, as an archive writes it: ISO 8601, to the second, with a `Z`."""
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:

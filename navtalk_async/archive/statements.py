@@ -1,6 +1,6 @@
 """The statements of an archive, in the words of `database`."""
 
-from navtalk_async.archive.judging import FULL_PAGE
+from navtalk_async.archive.records import FULL_PAGE
 from navtalk_async.archive.rows import MessageRow, SessionRow
 
 SESSION_COLUMNS = ", ".join(f"s.{name}" for name in SessionRow._fields)

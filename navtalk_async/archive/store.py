@@ -5,27 +5,14 @@ holds what was finished and knows what was not.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, ClassVar, Literal, TypeVar
 
 from navtalk_async.archive import statements as sql
 from navtalk_async.archive.database import Codec, Put, Query, Steps, Write
-from navtalk_async.archive.judging import (
-    Clock,
-    FetchResult,
-    JournalResult,
-    Known,
-    MessageCounts,
-    Rewrite,
-    SessionDiff,
-    apart,
-    damaged_below,
-    instant,
-    judged,
-    rewritten,
-)
+from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
 from navtalk_async.archive.progress_rows import (
     StandingRow,
     about,
@@ -38,12 +25,28 @@ from navtalk_async.archive.progress_rows import (
     unread,
     waiting_rows,
 )
-from navtalk_async.archive.records import About, Counts, Failed, Flaw, Round, Run, SyncState, Unread
+from navtalk_async.archive.records import (
+    UNKNOWN,
+    About,
+    Counts,
+    Failed,
+    FetchResult,
+    Flaw,
+    JournalResult,
+    MessageCounts,
+    Round,
+    Run,
+    SessionDiff,
+    StoredSession,
+    SyncState,
+    Unread,
+)
 from navtalk_async.archive.rows import (
     MessageRow,
     SessionRow,
     StoredTranscript,
     digest,
+    format_time,
     names_itself,
     old_digest,
     row_digest,
@@ -55,6 +58,9 @@ from navtalk_async.models import Place, Session
 __all__ = ["About", "Counts", "Failed", "Flaw", "Reader", "Round", "Run", "Store", "SyncState", "Unread"]
 
 T = TypeVar("T")
+
+Compare = Callable[[Sequence[Session], Mapping[str, StoredSession]], SessionDiff]
+"""The rule of what some sessions amount to, given what is held of each, by id."""
 
 PATIENCE = timedelta(days=1)
 """How long a session that waits to match a filter is looked for after the API denied it first."""
@@ -203,12 +209,13 @@ class Store(Reader):
         project: str,
         sessions: Sequence[Session],
         *,
-        clock: Clock,
+        compare: Compare,
+        now: str,
         round: Round,  # noqa: A002 - a round is what it is
         places: Sequence[Place] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
-        matches: Callable[[Session], bool] | None = None,
+        may_wait: bool = False,
     ) -> JournalResult:
         """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
 
@@ -218,8 +225,8 @@ class Store(Reader):
         is given, a session is kept from the first time on that it matches; an open one that does not yet is
         remembered as waiting.
         """
-        judge = self._judge(project, sessions, clock, matches, is_listed=places is not None)
-        write = self._journal(project, clock, round, places, seen)
+        judge = self._judge(project, sessions, compare, may_wait=may_wait)
+        write = self._journal(project, now, round, places, seen)
         return await self._change("journal", project, _judged_and_journalled(judge, write, quiet=quiet))
 
     async def keep(self, project: str, finished: Sequence[FetchResult]) -> MessageCounts:
@@ -328,35 +335,26 @@ class Store(Reader):
         return standing(row, [(read_id(name), of, state) for name, of, state in unfinished], some)
 
     def _judge(
-        self,
-        project: str,
-        sessions: Sequence[Session],
-        clock: Clock,
-        matches: Callable[[Session], bool] | None,
-        *,
-        is_listed: bool,
+        self, project: str, sessions: Sequence[Session], compare: Compare, *, may_wait: bool
     ) -> Steps[SessionDiff]:
         ids, read_id = self._written(session.id for session in sessions), self._text.read_id
         rows = yield Query(sql.KNOWN, (project, ids))
-        found: dict[str, Known] = {read_id(session_id): known(more) for session_id, *more in rows}
-        if matches is None:
-            return judged(sessions, found, clock, is_listed=is_listed)
-        waiting = yield Query(f"{sql.WAITING} AND gone_at IS NULL AND session_id {{any}}", (project, ids))
-        unfinished = yield Query(sql.UNDER_WAY, (project, ids))
-        return judged(
-            sessions,
-            found,
-            clock,
-            is_listed=is_listed,
-            matches=matches,
-            waiting={read_id(session_id) for (session_id,) in waiting},
-            unfinished={read_id(session_id) for (session_id,) in unfinished},
-        )
+        stored: dict[str, StoredSession] = {read_id(session_id): known(more) for session_id, *more in rows}
+        if may_wait:
+            under_way = yield Query(sql.UNDER_WAY, (project, ids))
+            for (session_id,) in under_way:
+                if stored.get(read_id(session_id), UNKNOWN) == UNKNOWN:
+                    stored[read_id(session_id)] = StoredSession(is_pending=True)
+            waiting = yield Query(f"{sql.WAITING} AND gone_at IS NULL AND session_id {{any}}", (project, ids))
+            for (session_id,) in waiting:
+                before = stored.get(read_id(session_id), UNKNOWN)
+                stored[read_id(session_id)] = before._replace(is_waiting=True)
+        return compare(sessions, stored)
 
     def _journal(
         self,
         project: str,
-        clock: Clock,
+        now: str,
         round: Round,  # noqa: A002
         places: Sequence[Place] | None,
         seen: Sequence[str],
@@ -364,7 +362,7 @@ class Store(Reader):
         written_id = self._text.written_id
 
         def write(found: SessionDiff) -> Steps[None]:
-            yield from self._put_sessions(project, found, clock)
+            yield from self._put_sessions(project, found, now)
             yield Put(sql.PUT_SEEN, [(project, written_id(each)) for each in seen], "tt")
             waiting = waiting_rows(project, found.left_out)
             yield Put(sql.PUT_WAITING, [(_, written_id(each), at) for _, each, at in waiting], "ttt")
@@ -378,9 +376,9 @@ class Store(Reader):
 
         return write
 
-    def _put_sessions(self, project: str, found: SessionDiff, clock: Clock) -> Steps[None]:
+    def _put_sessions(self, project: str, found: SessionDiff, now: str) -> Steps[None]:
         news = (*found.inserted, *found.changed)
-        rows = [session_row(project, self._apis[project], each.session, clock.now) for each in news]
+        rows = [session_row(project, self._apis[project], each.session, now) for each in news]
         yield Put(sql.PUT_SESSIONS, [self._text.written_session(row) for row in rows], "t" * 13)
         pending = [
             (row.content_hash, each.is_watched, each.settles_at, row_digest(row))
@@ -395,7 +393,7 @@ class Store(Reader):
 
     def _keep(self, project: str, finished: Sequence[FetchResult]) -> Steps[MessageCounts]:
         total = MessageCounts()
-        for readings in apart(finished):
+        for readings in split_repeats(finished):
             total = MessageCounts.all([total, (yield from self._put_readings(project, readings))])
         return total
 
@@ -404,7 +402,7 @@ class Store(Reader):
         held = self._grouped((yield Query(sql.HELD, (project, self._written(r.wanted.id for r in readings)))))
         refused = yield from self._damaged(project, readings, held)
         found = [
-            (each, rewritten(project, each, held.get(each.wanted.id, [])))
+            (each, diff_messages(project, each, held.get(each.wanted.id, [])))
             for each in readings
             if each.wanted.id not in refused
         ]
@@ -430,9 +428,9 @@ class Store(Reader):
             yield Write(sql.READ_WHOLE, (project, self._text.written_id(each)))
         return refused
 
-    def _put_messages(self, project: str, made: Sequence[Rewrite]) -> Steps[None]:
+    def _put_messages(self, project: str, made: Sequence[MessageDiff]) -> Steps[None]:
         gone = self._text.written_messages([row for each in made for row in each.gone])
-        now = instant(datetime.now(UTC))
+        now = format_time(datetime.now(UTC))
         yield Put(sql.PUT_GONE, [(*row, now) for row in gone], "tttittttt" + "t")
         yield Put(sql.DROP_MESSAGES, [_key(row) for row in gone], "ttt")
         put = self._text.written_messages([row for each in made for row in each.put])
@@ -444,7 +442,7 @@ class Store(Reader):
 
     def _vanish(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
         moment = datetime.now(UTC)
-        now = instant(moment)
+        now = format_time(moment)
         rows = yield Query(sql.VANISHING, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
         is_stray = yield from self._forget_stray(project, session_id, rows)
@@ -453,7 +451,7 @@ class Store(Reader):
             of = row_digest_after(self._text.read_session(SessionRow(*row)), noted, deleted_at=now)
             yield Write(sql.VANISHED, (of, project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
-        yield Write(sql.FORGET_WAITING, (project, instant(moment - PATIENCE)))
+        yield Write(sql.FORGET_WAITING, (project, format_time(moment - PATIENCE)))
         return "kept" if rows or is_stray else "waiting" if waited else None
 
     def _forget_stray(self, project: str, session_id: str, rows: Sequence[Sequence[Any]]) -> Steps[bool]:
@@ -468,7 +466,7 @@ class Store(Reader):
         [(is_new,)] = strays
         if held and not is_new:
             return False
-        yield from self._put_messages(project, [Rewrite.of_gone(each) for each in held.values()])
+        yield from self._put_messages(project, [MessageDiff.of_gone(each) for each in held.values()])
         for statement in sql.FORGET:
             yield Write(statement, (project, session_id))
         return True
@@ -510,7 +508,7 @@ def _judged_and_journalled(
     is_written = found.is_news or not quiet
     if is_written:
         yield from write(found)
-    return found.told(was_written=is_written)
+    return found.result(was_written=is_written)
 
 
 def _key(row: MessageRow) -> tuple[str, str, str]:

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from navtalk_async.archive.commits import GroupCommit
-from navtalk_async.archive.judging import FetchResult, FetchTask, instant
+from navtalk_async.archive.records import FetchResult, FetchTask
+from navtalk_async.archive.rows import format_time
 from navtalk_async.archive.store import Failed, Store, Unread
 from navtalk_async.concurrency import FanOut
 from navtalk_async.dialects.dialect import least
@@ -27,6 +27,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.ingest.asking import Asking
+from navtalk_async.ingest.group_commit import GroupCommit
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.models import Message, Request, as_utc
 from navtalk_async.paging import whole
@@ -140,7 +141,7 @@ class Fetching:
 
     async def _read(self, wanted: FetchTask) -> None:
         """Ask for the messages that are *wanted*, and keep them."""
-        at, reading = instant(self._ask.now()), object()
+        at, reading = format_time(self._ask.now()), object()
         self._latest[wanted.id] = reading
         try:
             rows = await self._rows(self._question(wanted), audited=wanted.since is None)
@@ -180,7 +181,7 @@ class Fetching:
         unread = await self._store.unread(self._project)
 
         async def finish(one: Unread) -> None:
-            at, question = instant(self._ask.now()), self._question(one.wanted)
+            at, question = format_time(self._ask.now()), self._question(one.wanted)
             is_rest = one.next.continues(question)
             try:
                 messages = await whole(self._ask.list_messages, one.next if is_rest else question)

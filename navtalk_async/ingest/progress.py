@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from navtalk_async.archive.judging import MessageCounts, instant
+from navtalk_async.archive.records import MessageCounts
+from navtalk_async.archive.rows import format_time
 from navtalk_async.archive.store import Run
 from navtalk_async.listing.by_time import seconds_of
 from navtalk_async.models import Place
@@ -60,8 +61,8 @@ class Progress(msgspec.Struct, kw_only=True):
     def run(self, began_at: datetime, *, error: str | None = None) -> Run:
         """What a store records of the run that *began_at* and ends now."""
         told = {name: getattr(self, name) for name in Run.__struct_fields__ if hasattr(self, name)}
-        ended_at = instant(datetime.now(UTC))
-        return Run(**told | {"began_at": instant(began_at), "ended_at": ended_at, "error": error})
+        ended_at = format_time(datetime.now(UTC))
+        return Run(**told | {"began_at": format_time(began_at), "ended_at": ended_at, "error": error})
 
     def share(self) -> float | None:
         """The part of the time range that is listed, 0 to 1; the API tells no total, so there is no other."""

@@ -17,14 +17,14 @@ from typing import Literal
 
 import msgspec
 
-from navtalk_async.archive.commits import GroupCommit
-from navtalk_async.archive.judging import FetchResult
+from navtalk_async.archive.records import FetchResult
 from navtalk_async.archive.store import Store, SyncState
 from navtalk_async.client import Client
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.fetch import OF_ONE_ANSWER, Fetching
+from navtalk_async.ingest.group_commit import GroupCommit
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.ingest.wanted import Habits, Listed

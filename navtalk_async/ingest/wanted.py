@@ -3,15 +3,17 @@
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
-from navtalk_async.archive.judging import Clock, FetchTask, JournalResult, instant
-from navtalk_async.archive.rows import iso
+from navtalk_async.archive.records import Clock, FetchTask, JournalResult
+from navtalk_async.archive.rows import format_time, iso
 from navtalk_async.archive.store import Round, Store, SyncState
 from navtalk_async.events import Event
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest.reread_rules import compare_sessions
 from navtalk_async.listing.by_time import moment_at
 from navtalk_async.listing.plan import FIRST_WASTE
 from navtalk_async.listing.sessions import listing_of
@@ -142,8 +144,8 @@ class Listed:
         return await self._store.watched(
             self._project,
             # In a round that begins nothing has been read, whatever a clock said of it when it was.
-            fresh=instant(self._fresh) if self._goes_on else END_OF_TIME,
-            since=None if oldest is None else earlier(instant(self._ask.now()), oldest),
+            fresh=format_time(self._fresh) if self._goes_on else END_OF_TIME,
+            since=None if oldest is None else earlier(format_time(self._ask.now()), oldest),
         )
 
     async def _missing(self) -> list[str]:
@@ -168,7 +170,7 @@ class Listed:
             self.round = msgspec.structs.replace(
                 self.round,
                 reached=latest(self.round.reached, sessions, now),
-                listed=None if places else instant(now),
+                listed=None if places else format_time(now),
             )
             if self._is_later_round:
                 self._seen.update(session.id for session in sessions)
@@ -176,12 +178,18 @@ class Listed:
         found = await self._store.journal(
             self._project,
             sessions,
-            clock=Clock.at(now, self._habits.settle, self._fresh),
+            compare=partial(
+                compare_sessions,
+                clock=Clock.at(now, self._habits.settle, self._fresh),
+                is_listed=places is not None,
+                matches=self._matches,
+            ),
+            now=format_time(now),
             round=self.round,
             places=places,
             seen=seen,
             quiet=places is None or (self._is_later_round and not self.round.is_whole),
-            matches=self._matches,
+            may_wait=self._matches is not None,
         )
         if found.was_written:
             self._seen.difference_update(seen)
@@ -258,7 +266,7 @@ def next_round(standing: SyncState, habits: Habits, now: datetime, *, by_time: b
     """A round that begins *now*; one that lists everything, where it cannot be listed *by_time*."""
     is_partial = by_time and not habits.reconcile
     since = earlier(standing.watermark, habits.overlap) if is_partial else None
-    return Round(began=instant(now), since=since, is_whole=habits.reconcile)
+    return Round(began=format_time(now), since=since, is_whole=habits.reconcile)
 
 
 def first_moment(places: Sequence[Place]) -> datetime | None:
@@ -275,7 +283,7 @@ def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> s
     A session that is dated in the future tells nothing of how far the others have come.
     """
     begins = [iso(session.started) for session in sessions]
-    past = (each for each in (reached, *begins) if each is not None and each <= instant(now))
+    past = (each for each in (reached, *begins) if each is not None and each <= format_time(now))
     return max(past, default=None)
 
 
@@ -283,6 +291,6 @@ def earlier(text: str | None, by: timedelta) -> str | None:
     """A moment before the one that *text* means; None where there is none, and the listing starts over."""
     moment = parse_time(text)
     try:
-        return None if moment is None else instant(moment - by)
+        return None if moment is None else format_time(moment - by)
     except OverflowError:
         return None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.archive.judging import deduplicate
+from navtalk_async.archive.message_diff import deduplicate
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
 from navtalk_async.archive.store import About, Reader
 from navtalk_async.client import Client

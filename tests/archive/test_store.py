@@ -26,9 +26,9 @@ from store_rows import (
 )
 
 from navtalk_async.archive.failpoints import arm
-from navtalk_async.archive.judging import FULL_PAGE, FetchResult, MessageCounts, instant
 from navtalk_async.archive.opening import opened, readable, told
-from navtalk_async.archive.rows import digest, message_row, row_digest, session_row
+from navtalk_async.archive.records import FULL_PAGE, FetchResult, MessageCounts
+from navtalk_async.archive.rows import digest, format_time, message_row, row_digest, session_row
 from navtalk_async.archive.store import Failed, Round, Unread
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
 
@@ -88,7 +88,7 @@ async def test_everything_comes_back_as_it_was(store, said, title, status):
     said = [message(n, text, role=role, type=kind) for n, (text, role, kind) in enumerate(said)]
     for reading in (MessageCounts(inserted=len(said)), MessageCounts(same=len(said))):
         await journal(store, held, project=project)
-        assert await store.keep(project, [FetchResult(wanted(held), said, at=instant(NOW))]) == reading
+        assert await store.keep(project, [FetchResult(wanted(held), said, at=format_time(NOW))]) == reading
     [kept] = await everything(store, project)
     assert kept.session == session_row(project, "navtalk", held, clock().now)
     assert kept.messages == [message_row(project, held.id, n, each) for n, each in enumerate(said)]
@@ -183,7 +183,7 @@ async def test_a_session_is_pending_from_its_journal_until_its_messages_are_kept
 
 
 async def test_the_round_and_its_places_are_kept_with_each_page(store):
-    reached = Round(began=instant(NOW), reached="2025-11-12T18:20:07Z")
+    reached = Round(began=format_time(NOW), reached="2025-11-12T18:20:07Z")
     await journal(store, session(1), session(7), round=reached, places=[LATER])
     standing = await claim(store)
     assert (standing.places, standing.round, standing.watermark) == ([LATER], reached, None)
@@ -208,7 +208,7 @@ async def test_the_watermark_is_the_latest_begin_that_a_round_reached_and_never_
 ):
     for number, (each, watermark) in enumerate(zip(reached, watermarks, strict=True), 1):
         await journal(store, session(1), places=[LATER])
-        await store.finish("default", Round(began=instant(NOW), reached=each), RUN)
+        await store.finish("default", Round(began=format_time(NOW), reached=each), RUN)
         standing = await claim(store)
         assert (standing.watermark, standing.round, standing.places) == (watermark, None, [])
         [about] = await store.projects()
@@ -274,7 +274,7 @@ async def test_a_round_that_compares_everything_begins_afresh(store):
 
 
 async def test_a_round_that_compares_everything_is_gone_on_with(store):
-    whole = Round(began=instant(NOW), is_whole=True)
+    whole = Round(began=format_time(NOW), is_whole=True)
     await journal(store, session(1), places=[LATER], round=whole, seen=[session(1).id])
     standing = await claim(store, reconcile=True)
     assert (standing.round, standing.places) == (whole, [LATER])
@@ -414,7 +414,7 @@ async def test_a_session_that_goes_on_is_read_again_in_every_round(store):
         assert (found.same, found.to_fetch) == (2, [wanted(going_on)])
         read = [fetched(going_on, *range(minutes), minutes=minutes)]
         await store.keep("default", read)
-        assert await store.watched("default", fresh=instant(NOW)) == []
+        assert await store.watched("default", fresh=format_time(NOW)) == []
     assert (await store.counts("default")).watched == 1
 
 
@@ -444,11 +444,11 @@ async def test_a_long_session_is_read_from_its_last_messages_on(store):
     said = [
         message(n, created=f"2025-11-12 {18 + n // 3600}:{n // 60 % 60:02}:{n % 60:02}") for n in range(300)
     ]
-    await store.keep("default", [FetchResult(wanted(going_on), said, at=instant(NOW))])
+    await store.keep("default", [FetchResult(wanted(going_on), said, at=format_time(NOW))])
     [again] = (await journal(store, going_on, minutes=10)).to_fetch
     assert again == wanted(going_on, since="2025-11-12T18:02:59Z")
     late = [*said[179:250], *said[251:], message(300, created="2025-11-12 18:06:00")]
-    counts = await store.keep("default", [FetchResult(again, late, at=instant(NOW))])
+    counts = await store.keep("default", [FetchResult(again, late, at=format_time(NOW))])
     assert counts == MessageCounts(inserted=1, changed=49, same=71, vanished=1)
     assert await ids(store) == [n for n in range(301) if n != 250]
     assert len(said) > FULL_PAGE
@@ -467,16 +467,16 @@ async def test_nothing_is_added_to_messages_that_are_damaged_but_all_are_read_ag
     going_on = session(1, status=0, ended=None)
     said = [message(n, created=f"2025-11-12 18:{n // 60:02}:{n % 60:02}") for n in range(FULL_PAGE + 9)]
     await journal(store, going_on)
-    await store.keep("default", [FetchResult(wanted(going_on), said, at=instant(NOW))])
+    await store.keep("default", [FetchResult(wanted(going_on), said, at=format_time(NOW))])
     await asked(place, harm)
     [again] = (await journal(store, going_on, minutes=10)).to_fetch
     since = again if again.since else wanted(going_on, since="2025-11-12T18:02:59Z")
     late = [*said[179:], message(300, created="2025-11-12 18:06:00")]
-    assert await store.keep("default", [FetchResult(since, late, at=instant(NOW))]) == MessageCounts()
+    assert await store.keep("default", [FetchResult(since, late, at=format_time(NOW))]) == MessageCounts()
     assert (await store.counts("default")).pending == 1
     [whole] = (await journal(store, going_on, minutes=20)).to_fetch or [wanted(going_on)]
     assert whole.since is None
-    await store.keep("default", [FetchResult(whole, [*said, late[-1]], at=instant(NOW))])
+    await store.keep("default", [FetchResult(whole, [*said, late[-1]], at=format_time(NOW))])
     assert await ids(store) == [*range(FULL_PAGE + 9), 300]
     assert (await store.counts("default")).pending == 0
 

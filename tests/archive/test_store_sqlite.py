@@ -26,7 +26,7 @@ from store_rows import (
     wanted,
 )
 
-from navtalk_async.archive.judging import MessageCounts
+from navtalk_async.archive.records import MessageCounts
 from navtalk_async.archive.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.archive.sqlite_reader import SqliteReader

@@ -9,11 +9,12 @@ import pytest
 from changes import NOON, Clock, arrived_or_over, changes, happen, weathers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from store_rows import journal
 from truth import assert_finished, everything, held, opened
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.archive.judging import Clock as Clocked
-from navtalk_async.archive.judging import FetchResult
+from navtalk_async.archive.records import Clock as Clocked
+from navtalk_async.archive.records import FetchResult
 from navtalk_async.archive.store import Failed, Round
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import NavTalkError, StoreMismatch
@@ -205,7 +206,8 @@ def message(number):
 
 async def journalled(store, sessions):
     clock = Clocked.at(NOON, timedelta(seconds=120), NOON)
-    return (await store.journal("default", sessions, clock=clock, round=Round(began=clock.now))).to_fetch
+    found = await journal(store, *sessions, clock=clock, round=Round(began=clock.now), places=None)
+    return found.to_fetch
 
 
 @pytest.fixture

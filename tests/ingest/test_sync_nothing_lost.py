@@ -9,10 +9,9 @@ from changes import NOON, Clock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgres_box import new_schema
-from store_rows import asked
+from store_rows import asked, journal
 
 from navtalk_async import KodeyClient, NavTalkClient, Retry
-from navtalk_async.archive.judging import Clock as Clocks
 from navtalk_async.archive.opening import opened
 from navtalk_async.archive.store import Round
 from navtalk_async.dialects.navtalk import NavTalkSession
@@ -346,13 +345,8 @@ async def test_an_archive_cannot_have_anything_asked_but_its_own_lists(address):
     async with Sandbox(World(40, messages=3)) as box:
         async with opened(address) as store:
             await store.claim("default", api="navtalk", scope="{}")
-            await store.journal(
-                "default",
-                [],
-                clock=Clocks.at(NOON, timedelta(), NOON),
-                round=Round(began="2020-01-01T00:00:00Z"),
-                places=[Place(each) for each in evil],
-            )
+            round_ = Round(began="2020-01-01T00:00:00Z")
+            await journal(store, round=round_, places=[Place(each) for each in evil])
         await synced(box, address)
         assert await held(address) == {
             row["id"]: [said["content"] for said in box.world.messages(row["id"])]

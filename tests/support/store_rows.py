@@ -3,22 +3,24 @@
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from postgres_box import answered
 
-from navtalk_async.archive.judging import Clock, FetchResult, FetchTask, instant
-from navtalk_async.archive.rows import content_hash
+from navtalk_async.archive.records import Clock, FetchResult, FetchTask
+from navtalk_async.archive.rows import content_hash, format_time
 from navtalk_async.archive.store import Round, Run
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
+from navtalk_async.ingest.reread_rules import compare_sessions
 from navtalk_async.models import Place, Request, Role, SessionStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTLE = timedelta(seconds=120)
 LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
 FURTHER = Request(path="/api/chat/messages", params={"cursor": "abc", "limit": "200"})
-ROUND = Round(began=instant(NOW))
-RUN = Run(began_at=instant(NOW), ended_at=instant(NOW), inserted=3)
+ROUND = Round(began=format_time(NOW))
+RUN = Run(began_at=format_time(NOW), ended_at=format_time(NOW), inserted=3)
 ENDED = "2025-11-12 18:30:00"
 
 
@@ -55,12 +57,18 @@ def wanted(kept, **how):
 
 def fetched(kept, *numbers, minutes=0, **how):
     """Messages of those *numbers*, as all that was read of the session *kept*."""
-    return FetchResult(wanted(kept), messages(*numbers), at=instant(NOW + timedelta(minutes=minutes)), **how)
+    return FetchResult(
+        wanted(kept), messages(*numbers), at=format_time(NOW + timedelta(minutes=minutes)), **how
+    )
 
 
 async def journal(store, *sessions, project="default", minutes=0, **how):
-    times = clock(minutes)
-    return await store.journal(project, sessions, clock=times, **{"round": ROUND, "places": [], **how})
+    how = {"round": ROUND, "places": [], "clock": clock(minutes), "matches": None, **how}
+    times, matches = how.pop("clock"), how.pop("matches")
+    compare = partial(compare_sessions, clock=times, is_listed=how["places"] is not None, matches=matches)
+    return await store.journal(
+        project, sessions, compare=compare, now=times.now, may_wait=matches is not None, **how
+    )
 
 
 async def everything(store, project="default"):

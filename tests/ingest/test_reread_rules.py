@@ -8,21 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_rows import NOW, SETTLE, clock, message, session
 
-from navtalk_async.archive.judging import (
+from navtalk_async.archive.message_diff import deduplicate, diff_messages, split_repeats
+from navtalk_async.archive.records import (
     FULL_PAGE,
     Clock,
     FetchResult,
     FetchTask,
-    Known,
     MessageCounts,
-    apart,
-    deduplicate,
-    instant,
-    judged,
-    rewritten,
-    wanted_again,
+    StoredSession,
 )
-from navtalk_async.archive.rows import content_hash, digest, is_same_state, iso, message_row
+from navtalk_async.archive.rows import content_hash, digest, format_time, is_same_state, iso, message_row
+from navtalk_async.ingest.reread_rules import compare_sessions, read_from
 from navtalk_async.models import Message, Request, Session
 
 MOMENTS = [f"2025-11-12 18:20:{second:02}" for second in range(6)]
@@ -65,7 +61,7 @@ def test_a_page_is_judged_completely_and_nothing_is_fetched_without_a_reason(
     before, page, pending, failed, watched
 ):
     known = {
-        each.id: Known(
+        each.id: StoredSession(
             content_hash(each),
             is_pending=(number := int(each.id[:8], 16)) in pending,
             has_failed=number in failed - pending,
@@ -73,7 +69,7 @@ def test_a_page_is_judged_completely_and_nothing_is_fetched_without_a_reason(
         )
         for each in before
     }
-    found = judged(page, known, clock(), is_listed=True)
+    found = compare_sessions(page, known, clock=clock(), is_listed=True)
     sorts = [*found.inserted, *found.changed]
     assert {each.session.id for each in sorts} | {each.id for each in found.same} == {e.id for e in page}
     assert len(sorts) + len(found.same) == len({each.id for each in page})
@@ -88,7 +84,7 @@ def test_a_page_is_judged_completely_and_nothing_is_fetched_without_a_reason(
 @given(kept=said, answer=said)
 def test_a_whole_reading_leaves_the_answer_and_nothing_else(kept, answer):
     kept = rows(kept)
-    made = rewritten("p", FetchResult(FetchTask("s", None), answer), kept)
+    made = diff_messages("p", FetchResult(FetchTask("s", None), answer), kept)
     assert after(kept, made) == rows(answer)
     assert {row.id for row in made.gone} == {row.id for row in kept} - {each.id for each in answer}
     assert made.counts.inserted + made.counts.changed == len(made.put)
@@ -97,7 +93,7 @@ def test_a_whole_reading_leaves_the_answer_and_nothing_else(kept, answer):
 @given(kept=said, answer=said, since=st.sampled_from(MOMENTS))
 def test_a_reading_since_a_moment_leaves_what_it_did_not_ask_for_and_then_the_answer(kept, answer, since):
     since, kept = iso(since), rows(kept)
-    made = rewritten("p", FetchResult(FetchTask("s", None, since), answer), kept)
+    made = diff_messages("p", FetchResult(FetchTask("s", None, since), answer), kept)
     came = [each.id for each in answer if iso(each.created) is None or iso(each.created) >= since]
     stays = [
         row.id for row in kept if row.id not in came and (row.created_at is None or row.created_at < since)
@@ -110,7 +106,7 @@ def test_a_reading_since_a_moment_leaves_what_it_did_not_ask_for_and_then_the_an
 def test_the_rest_of_a_session_is_put_behind_what_was_kept_of_it(kept, answer, first):
     kept = rows(kept)[:first]
     new = [each for each in answer if each.id not in {row.id for row in kept}]
-    made = rewritten("p", FetchResult(FetchTask("s", None), new, first), kept)
+    made = diff_messages("p", FetchResult(FetchTask("s", None), new, first), kept)
     assert after(kept, made) == [*kept, *rows(new, len(kept))]
     assert (made.gone, made.counts.inserted) == ([], len(new))
 
@@ -123,7 +119,7 @@ def test_the_rest_of_a_session_is_put_behind_what_was_kept_of_it(kept, answer, f
 )
 def test_whatever_was_asked_the_positions_have_no_gap_and_the_counts_add_up(kept, answer, since, first):
     kept = rows(kept)
-    made = rewritten("p", FetchResult(FetchTask("s", None, iso(since)), answer, first), kept)
+    made = diff_messages("p", FetchResult(FetchTask("s", None, iso(since)), answer, first), kept)
     held = after(kept, made)
     assert [row.position for row in held] == list(range(len(held)))
     assert made.held == held
@@ -134,14 +130,14 @@ def test_whatever_was_asked_the_positions_have_no_gap_and_the_counts_add_up(kept
 @given(kept=said, answer=said, since=st.none() | st.sampled_from(MOMENTS))
 def test_the_same_answer_again_changes_nothing(kept, answer, since):
     kept, reading = rows(kept), FetchResult(FetchTask("s", None, iso(since)), answer)
-    held = after(kept, rewritten("p", reading, kept))
-    again = rewritten("p", reading, held)
+    held = after(kept, diff_messages("p", reading, kept))
+    again = diff_messages("p", reading, held)
     assert (again.put, again.gone) == ([], [])
     assert (again.counts.inserted, again.counts.changed, again.counts.vanished) == (0, 0, 0)
 
 
 def test_a_message_that_is_given_twice_is_one():
-    made = rewritten(
+    made = diff_messages(
         "p", FetchResult(FetchTask("s", None), [message(1, "a"), message(2), message(1, "b")]), []
     )
     assert [(row.position, row.content) for row in made.put] == [(0, "b"), (1, "hello")]
@@ -150,7 +146,7 @@ def test_a_message_that_is_given_twice_is_one():
 @given(st.lists(st.sampled_from("abc")))
 def test_readings_of_one_session_are_kept_one_after_the_other(ids):
     readings = [FetchResult(FetchTask(each, None), [], number) for number, each in enumerate(ids)]
-    lists = apart(readings)
+    lists = split_repeats(readings)
     assert all(len({each.wanted.id for each in some}) == len(some) for some in lists)
     for session_id in set(ids):
         of_it = [each for some in lists for each in some if each.wanted.id == session_id]
@@ -159,7 +155,9 @@ def test_readings_of_one_session_are_kept_one_after_the_other(ids):
 
 
 def test_a_session_that_goes_on_is_watched():
-    [change] = judged([session(1, status=0, ended=None)], {}, clock(), is_listed=True).inserted
+    [change] = compare_sessions(
+        [session(1, status=0, ended=None)], {}, clock=clock(), is_listed=True
+    ).inserted
     assert (change.is_watched, change.settles_at) == (True, None)
 
 
@@ -171,12 +169,14 @@ def test_a_session_that_goes_on_is_watched():
     ],
 )
 def test_a_session_that_ended_is_watched_until_it_has_settled(ended, expected):
-    [change] = judged([session(1, ended=ended)], {}, clock(), is_listed=True).inserted
+    [change] = compare_sessions([session(1, ended=ended)], {}, clock=clock(), is_listed=True).inserted
     assert (change.is_watched, change.settles_at) == expected
 
 
 def test_a_session_that_changes_is_watched_whatever_its_end():
-    [change] = judged([session(1)], {session(1).id: Known("another")}, clock(), is_listed=True).changed
+    [change] = compare_sessions(
+        [session(1)], {session(1).id: StoredSession("another")}, clock=clock(), is_listed=True
+    ).changed
     assert (change.is_watched, change.settles_at) == (True, "2026-01-01T00:02:00Z")
 
 
@@ -185,9 +185,9 @@ def test_a_watched_session_that_was_read_in_this_round_is_not_read_again():
     times = Clock.at(NOW + timedelta(minutes=2), SETTLE, NOW + timedelta(seconds=1))
     # What was read later than now was read before a clock went back.
     for minutes, fetched in ((0, 1), (1, 0), (3, 1)):
-        at = instant(NOW + timedelta(minutes=minutes))
-        before = Known(content_hash(one), is_watched=True, read_at=at)
-        assert len(judged([one], {one.id: before}, times, is_listed=True).to_fetch) == fetched
+        at = format_time(NOW + timedelta(minutes=minutes))
+        before = StoredSession(content_hash(one), is_watched=True, read_at=at)
+        assert len(compare_sessions([one], {one.id: before}, clock=times, is_listed=True).to_fetch) == fetched
 
 
 LAST = "2025-12-31T23:00:00Z"
@@ -203,9 +203,11 @@ LAST = "2025-12-31T23:00:00Z"
     ],
 )
 def test_a_long_session_is_read_from_its_last_messages_but_for_the_last_time(messages, settles_at, since):
-    before = Known("h", is_watched=True, settles_at=settles_at, messages=messages, last_message_at=LAST)
+    before = StoredSession(
+        "h", is_watched=True, settles_at=settles_at, messages=messages, last_message_at=LAST
+    )
     one = session(1)
-    assert wanted_again(one, "h", before, clock()) == FetchTask(one.id, "h", since)
+    assert read_from(one, "h", before, clock()) == FetchTask(one.id, "h", since)
 
 
 class Plain(Session, frozen=True, kw_only=True, gc=False):
@@ -219,8 +221,8 @@ def plain(kept=b"{}"):
 
 
 def test_a_long_session_is_read_whole_where_the_api_has_no_moment_to_begin_at():
-    before = Known("h", is_watched=True, messages=FULL_PAGE, last_message_at=LAST)
-    assert wanted_again(plain(), "h", before, clock()) == FetchTask("s", "h")
+    before = StoredSession("h", is_watched=True, messages=FULL_PAGE, last_message_at=LAST)
+    assert read_from(plain(), "h", before, clock()) == FetchTask("s", "h")
 
 
 def test_a_session_has_one_hash_however_it_is_written():
@@ -278,7 +280,9 @@ def test_times_of_other_forms_become_the_same_form(text, kept):
 def test_what_was_kept_of_behind_a_page_that_is_trusted_stays():
     kept = [message_row("p", "s", n, message(n)) for n in range(5)]
     further = Request(path="/api/chat/messages")
-    found = rewritten("p", FetchResult(FetchTask("s", "h"), [message(0), message(9)], unread=further), kept)
+    found = diff_messages(
+        "p", FetchResult(FetchTask("s", "h"), [message(0), message(9)], unread=further), kept
+    )
     assert [row.id for row in found.held] == [message(n).id for n in (0, 9, 2, 3, 4)]
     assert (found.reached, found.counts) == (2, MessageCounts(inserted=1, same=1, vanished=1))
 
@@ -286,7 +290,7 @@ def test_what_was_kept_of_behind_a_page_that_is_trusted_stays():
 def test_a_message_within_the_second_since_which_is_asked_is_not_from_before():
     late = message(7, created="2025-11-12T18:20:43.5Z")
     wanted = FetchTask("s", "h", "2025-11-12T18:20:43Z")
-    assert [row.id for row in rewritten("p", FetchResult(wanted, [late]), []).held] == [late.id]
+    assert [row.id for row in diff_messages("p", FetchResult(wanted, [late]), []).held] == [late.id]
 
 
 class Said(Message, frozen=True, kw_only=True, gc=False):

@@ -1,0 +1,136 @@
+"""Which of a session's messages are new, changed or gone, compared with those that are kept."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.archive.records import FetchResult, MessageCounts
+from navtalk_async.archive.rows import MessageRow, digest, iso, message_rows
+from navtalk_async.models import Message
+
+__all__ = ["MessageDiff", "damaged_below", "deduplicate", "diff_messages", "split_repeats"]
+
+
+class MessageDiff(NamedTuple):
+    """What is to be written of a session's messages."""
+
+    put: list[MessageRow]
+    """New or changed ones."""
+    gone: list[MessageRow]
+    """Those that the API no longer gives."""
+    held: list[MessageRow]
+    """Every message that the session has then, in order."""
+    reached: int
+    """The position behind the last message that came."""
+    counts: MessageCounts
+
+    @classmethod
+    def of_gone(cls, rows: list[MessageRow]) -> "MessageDiff":
+        """Nothing is left of *rows*."""
+        return cls([], rows, [], 0, MessageCounts(vanished=len(rows)))
+
+
+def split_repeats(finished: Iterable[FetchResult]) -> list[list[FetchResult]]:
+    """*finished* as lists in which no session is twice, to be kept one after the other: a reading is judged
+    by what the one before it left.
+    """
+    lists: list[list[FetchResult]] = []
+    times: Counter[str] = Counter()
+    for each in finished:
+        if times[each.wanted.id] == len(lists):
+            lists.append([])
+        lists[times[each.wanted.id]].append(each)
+        times[each.wanted.id] += 1
+    return lists
+
+
+def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]) -> MessageDiff:
+    """What *fetched* changes in a session of which *kept* is kept, in order."""
+    said = _those_since(fetched.wanted.since, deduplicate(fetched.messages))
+    ids = {message.id for message in said} if kept else set()
+    stays = [row for row in _unasked(fetched, kept) if row.id not in ids]
+    came = message_rows(project, fetched.wanted.id, len(stays), said)
+    reached = len(stays) + len(came)
+    # What was kept of behind a page that is taken for the last one was not asked for.
+    behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unread is not None else []
+    held = [*stays, *came, *behind]
+    if len(stays) == len(kept):
+        return MessageDiff(came, [], held, reached, MessageCounts(inserted=len(came)))
+    return _changes(kept, held, {row.id for row in came}, reached)
+
+
+def deduplicate(messages: Sequence[Message]) -> list[Message]:
+    """*messages*, each once and with an id of its own.
+
+    What came twice is one message. What is another and yet has the same id, where the API does not promise
+    that ids are its own, gets the number of its turn behind it, as in `id#2`.
+    """
+    once = {message.id: message for message in messages}
+    if len(once) == len(messages) or messages[0].has_own_id:
+        return list(once.values())
+    distinct: list[Message] = []
+    turns: dict[str, list[bytes]] = {}
+    for message in messages:
+        others = turns.setdefault(message.id, [])
+        if message.raw not in others:
+            others.append(message.raw)
+            number = f"#{len(others)}" if len(others) > 1 else ""
+            distinct.append(msgspec.structs.replace(message, id=message.id + number))
+    return distinct
+
+
+def damaged_below(
+    readings: Iterable[FetchResult], held: Mapping[str, list[MessageRow]], noted: Mapping[str, str | None]
+) -> set[str]:
+    """The sessions of which only a part was read, and whose kept messages are not those whose digest was
+    *noted*: to add to them would vouch for damage.
+    """
+    parts = (each.wanted.id for each in readings if each.is_part)
+    return {
+        name for name in parts if noted.get(name) is not None and digest(held.get(name, [])) != noted[name]
+    }
+
+
+def _changes(
+    kept: Sequence[MessageRow],
+    held: Sequence[MessageRow],
+    came: Collection[str],
+    reached: int,
+) -> MessageDiff:
+    """What is to be written where *held* takes the place of *kept*, some of which just *came*."""
+    old = {row.id: row for row in kept}
+    placed = [row._replace(position=place) for place, row in enumerate(held)]
+    put = [row for row in placed if old.get(row.id) != row]
+    new = sum(row.id not in old for row in placed)
+    changed = sum(row.id in came for row in put) - new
+    left = {row.id for row in held}
+    gone = [row for row in kept if row.id not in left]
+    counts = MessageCounts(new, changed, len(came) - new - changed, len(gone))
+    return MessageDiff(put, gone, placed, reached, counts)
+
+
+def _unasked(fetched: FetchResult, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:
+    """The messages of *kept*, before those that came, that were not asked for: nothing is told by their
+    absence.
+    """
+    if fetched.first:
+        return kept[: fetched.first]
+    since = fetched.wanted.since
+    if since is None:
+        return ()
+    # One without a time may or may not be among those since a moment.
+    return (row for row in kept if row.created_at is None or not _is_since(since, row.created_at))
+
+
+def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Message]:
+    """*messages* without those before *moment*, which a server may give all the same."""
+    if moment is None:
+        return list(messages)
+    return [each for each in messages if (said := iso(each.created)) is None or _is_since(moment, said)]
+
+
+def _is_since(moment: str, said: str) -> bool:
+    # Without its Z, a moment comes before its own fractions too.
+    return said >= moment.removesuffix("Z")

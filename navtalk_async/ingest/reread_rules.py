@@ -1,0 +1,100 @@
+"""The rules of what is read again: which sessions a run fetches, from which message on, and until when it
+watches them. Pure functions of what the API lists and what the archive holds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from navtalk_async.archive.records import (
+    FULL_PAGE,
+    UNKNOWN,
+    Clock,
+    FetchTask,
+    SessionChange,
+    SessionDiff,
+    StoredSession,
+)
+from navtalk_async.archive.rows import content_hash, format_time, is_same_state, iso
+from navtalk_async.models import Session, SessionStatus, as_utc
+
+__all__ = ["compare_sessions", "due_for_reread", "read_from"]
+
+ENDED = (SessionStatus.COMPLETED, SessionStatus.FAILED)
+"""The statuses that never change again."""
+
+
+def compare_sessions(
+    sessions: Sequence[Session],
+    stored: Mapping[str, StoredSession],
+    *,
+    clock: Clock,
+    is_listed: bool,
+    matches: Callable[[Session], bool] | None = None,
+) -> SessionDiff:
+    """Compare *sessions* with what is *stored* of each, by id.
+
+    New, changed and watched sessions are fetched. A session that is being fetched already is not, unless it
+    changed meanwhile; one that failed is not, until it changes. A session that was never kept is taken when
+    it *matches*. Sessions that were not listed (*is_listed*) were asked for one by one.
+    """
+    diff = SessionDiff([], [], [], [], [], [], [])
+    for session in {session.id: session for session in sessions}.values():
+        before = stored.get(session.id, UNKNOWN)
+        is_new = before.content_hash is None and not before.is_deleted
+        is_left_out = matches is not None and is_new and not matches(session)
+        # A session that has not ended may match the filter in a later round.
+        waits = is_left_out and session.status not in ENDED
+        if waits and not before.is_waiting:
+            diff.left_out.append(session)
+        elif before.is_waiting and not waits:
+            diff.waited.append(session.id)
+        if is_left_out:
+            diff.unwanted.extend([session.id] if before.is_pending else [])
+            continue
+        new = content_hash(session)
+        if is_same_state(before.content_hash, new, is_listed=is_listed):
+            diff.same.append(session)
+            if due_for_reread(before, clock):
+                diff.to_fetch.append(read_from(session, before.content_hash, before, clock))
+            continue
+        change = SessionChange(session, new, *_watch(session, is_new=is_new, clock=clock))
+        (diff.inserted if is_new else diff.changed).append(change)
+        # A session that has just ended is read as a whole at once: the next round may be far away.
+        is_whole = session.is_final or before.is_deleted
+        wanted = FetchTask(session.id, new) if is_whole else read_from(session, new, before, clock)
+        diff.to_fetch.append(wanted._replace(came_back=before.is_deleted and is_listed))
+    return diff
+
+
+def due_for_reread(before: StoredSession, clock: Clock) -> bool:
+    """Whether a session that did not change is read again: it is watched, and was not read a moment ago."""
+    if not before.is_watched or before.has_failed or before.is_pending:
+        return False
+    return before.read_at is None or not clock.fresh <= before.read_at <= clock.now
+
+
+def read_from(session: Session, content_hash: str | None, before: StoredSession, clock: Clock) -> FetchTask:
+    """What to fetch of a session: what was said since its last kept message, where that saves a request.
+
+    Messages under way may be older than that message, so the reading begins earlier by the time to settle.
+    The last reading of all is a whole one.
+    """
+    is_last = before.settles_at is not None and before.settles_at <= clock.now
+    said = before.last_message_at
+    if is_last or said is None or before.messages < FULL_PAGE or not session.is_read_on:
+        return FetchTask(session.id, content_hash)
+    settle = as_utc(clock.now) - as_utc(clock.settled)
+    return FetchTask(session.id, content_hash, format_time(as_utc(said) - settle))
+
+
+def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | None]:
+    """Whether *session*, new or changed, is watched; and when it will have settled, if it is final.
+
+    The end of a new session says how long it has been final. A session that changes while we know it may
+    say more, whatever its end says.
+    """
+    if not session.is_final:
+        return True, None
+    ended = iso(session.final_since)
+    if is_new and ended is not None and ended <= clock.settled:
+        return False, None
+    return True, clock.settles
