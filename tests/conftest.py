@@ -1,5 +1,5 @@
-"""The sandbox's fixtures, and what tests need beside it: each engine and each kind of store in turn, and a
-server that says what it is told.
+"""The sandbox's fixtures, and what tests need beside it: each kind of store in turn, and a server
+that says what it is told.
 """
 
 import asyncio
@@ -14,13 +14,6 @@ from evidence import Evidence
 from postgres_box import new_schema, running_postgres
 
 pytest_plugins = ["navtalk_async.testing"]
-
-
-@pytest.fixture(params=["aiohttp", "fast"])
-def engine(request, monkeypatch):
-    """Each engine in turn, as the environment chooses it."""
-    monkeypatch.setenv("NAVTALK_ENGINE", request.param)
-    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +108,7 @@ def quiet_loop():
                 await asyncio.sleep(0)
             gc.collect()
             await asyncio.sleep(0)
-            # A server's task ends with its connection; and that, an engine may end in a thread of its own.
+            # A server's task ends with its connection.
             with suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     while asyncio.all_tasks() != before:  # noqa: ASYNC110 - nothing tells us of it

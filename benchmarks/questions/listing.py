@@ -18,11 +18,11 @@ def world(job: Job) -> World:
     return World(sessions=job.size, latency_seconds=0.05)
 
 
-def listed(at_once: int, *, listing: str, engine: str = "aiohttp") -> Work:
+def listed(at_once: int, *, listing: str) -> Work:
     """A listing alone, so many requests at once."""
 
     async def work(job: Job) -> Figures:
-        async with NavTalkClient(KEY, base_url=job.address, concurrency=at_once, engine=engine) as client:
+        async with NavTalkClient(KEY, base_url=job.address, concurrency=at_once) as client:
             pool = SessionPool(client, concurrency=at_once, listing=listing)
             with Meter() as meter:
                 async with pool.sessions() as sessions:
@@ -51,7 +51,6 @@ QUESTION = Question(
         PLAIN: Contender(work=listed(1, listing="serial")),
         "32 walkers": Contender(work=listed(32, listing="auto"), ours=True),
         "128 walkers": Contender(work=listed(128, listing="auto"), ours=True),
-        "128 walkers, fast": Contender(work=listed(128, listing="auto", engine="fast"), ours=True),
     },
     figures=(
         Figure(name="seconds", unit="s", form=".2f", against=PLAIN),
@@ -61,7 +60,6 @@ QUESTION = Question(
     bars=(
         faster("32 walkers"),
         faster("128 walkers"),
-        faster("128 walkers, fast"),
         Bar(
             says="Requests of listing with 32 walkers, times the plain walk's",
             value=lambda of: of("requests", "32 walkers") / of("requests", PLAIN),

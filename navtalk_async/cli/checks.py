@@ -33,7 +33,7 @@ LEAST_PYTHON = (3, 11)
 
 PACKAGES = ("navtalk-async", "aiohttp", "msgspec", "anyio", "click", "rich")
 
-EXTRAS = {"uvloop": "cli", "wreq": "fast", "asyncpg": "postgres", "prometheus-client": "metrics"}
+EXTRAS = {"uvloop": "cli", "asyncpg": "postgres", "prometheus-client": "metrics"}
 """The package that each extra is there for."""
 
 SKEW_SECONDS = 60.0

@@ -15,7 +15,6 @@ from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import Message, Page, Record, Request, Response, Session
 from navtalk_async.paging import Listing
-from navtalk_async.wire.engine import Engine
 from navtalk_async.wire.limits import Concurrency, Lane
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.secret import Secret, discreet
@@ -39,7 +38,6 @@ class Options(TypedDict, total=False):
     retry: Retry | None
     body_limit: int
     trust_env: bool
-    engine: Engine | None
     on_event: Observer | None
 
 
@@ -70,14 +68,10 @@ class Client:
         retry: how often to try again, and how patiently.
         body_limit: the most bytes of an answer, inflated, that are held in memory.
         trust_env: whether the environment's proxy settings hold; for this machine, they never do.
-        engine: what carries the requests: `"aiohttp"`, or `"fast"`, a client in Rust that needs about half
-            the CPU a request and the extra `fast` (`pip install 'navtalk-async[fast]'`). Default: the
-            environment's `NAVTALK_ENGINE`, or else aiohttp.
         on_event: called with an `observe.Event` whenever something happens on the wire.
 
     Raises:
-        ValueError: no key, no address, an engine that is not installed, or something that cannot be right;
-            before anything is sent.
+        ValueError: no key, no address, or something that cannot be right; before anything is sent.
     """
 
     page_of_sessions: Callable[[Request], Awaitable[Page[Session]]]
@@ -100,7 +94,6 @@ class Client:
         retry: Retry | None = None,
         body_limit: int = BODY_LIMIT,
         trust_env: bool = False,
-        engine: Engine | None = None,
         on_event: Observer | None = None,
     ) -> None:
         self.dialect = dialect
@@ -114,7 +107,6 @@ class Client:
             rate=rate,
             body_limit=body_limit,
             trust_env=trust_env,
-            engine=engine or os.environ.get("NAVTALK_ENGINE") or "aiohttp",
             observer=on_event,
         )
         self._take_up()

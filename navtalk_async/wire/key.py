@@ -1,7 +1,7 @@
 """The key in its place in a request."""
 
 import re
-from urllib.parse import SplitResult, quote
+from urllib.parse import quote
 
 from navtalk_async.models import KeyPlace
 from navtalk_async.wire.echo import MASK, Echo
@@ -13,21 +13,18 @@ __all__ = ["UNRESERVED", "PlacedKey", "quoted"]
 class PlacedKey(Opaque):
     """A key in its place in the head of a request, and as a server may echo it."""
 
-    __slots__ = ("_after", "_headers", "_pieces", "_query", "_quoted", "echo", "secret")
+    __slots__ = ("_after", "_pieces", "_quoted", "echo", "secret")
 
     def __init__(self, secret: Secret[str], place: KeyPlace) -> None:
         text = secret.reveal()
         self.secret = secret
         self.echo = Echo(text)
         self._quoted = quoted(text)
-        self._query, self._headers = "", {}
         if place.where == "query":
-            self._query = f"{place.name}={self._quoted}"
             self._after = b" HTTP/1."
             # Without other parameters, and after some.
-            self._pieces = [f"{joint}{self._query} HTTP/1.".encode() for joint in "?&"]
+            self._pieces = [f"{joint}{place.name}={self._quoted} HTTP/1.".encode() for joint in "?&"]
         else:
-            self._headers = {place.name: place.prefix + text}
             self._after = b"\r\n\r\n"
             self._pieces = [f"\r\n{place.name}: {place.prefix}{text}\r\n\r\n".encode()] * 2
 
@@ -42,17 +39,6 @@ class PlacedKey(Opaque):
             line, end, rest = head.partition(b"\r\n")
             head = line.replace(MASK, self._quoted.encode()) + end + rest
         return memoryview(head.replace(self._after, self._pieces[has_query], 1))
-
-    def url(self, url: SplitResult) -> str:
-        """*url* with the key, where it goes into the query."""
-        address = f"{url.scheme}://{url.netloc}{url.path}"
-        if MASK.decode() in url.query:
-            return self.url(url._replace(query=url.query.replace(MASK.decode(), self._quoted)))
-        return "?".join(filter(None, (address, "&".join(filter(None, (url.query, self._query))))))
-
-    def headers(self) -> dict[str, str]:
-        """The headers with the key, where it goes into one."""
-        return dict(self._headers)
 
 
 def quoted(text: str) -> str:

@@ -26,7 +26,6 @@ from navtalk_async.errors import (
 from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import KeyPlace, Request, Response, http_date
 from navtalk_async.wire.address import address, canonical_root, checked_root, is_loopback, without_secret
-from navtalk_async.wire.engine import maker
 from navtalk_async.wire.hints import hint
 from navtalk_async.wire.key import PlacedKey
 from navtalk_async.wire.learning import START
@@ -46,6 +45,7 @@ from navtalk_async.wire.retry import (
 from navtalk_async.wire.secret import Secret, checked_key, discreet
 from navtalk_async.wire.single_use import Flowing, SingleUseTransport
 from navtalk_async.wire.stream import Stream
+from navtalk_async.wire.transport import AiohttpTransport
 
 __all__ = ["BODY_LIMIT", "Key", "Patience", "Read", "Sender"]
 
@@ -111,7 +111,6 @@ class Sender:
         rate: float | None = None,
         body_limit: int = BODY_LIMIT,
         trust_env: bool = False,
-        engine: str = "aiohttp",
         observer: Observer | None = None,
     ) -> None:
         self._stats = Stats()
@@ -125,7 +124,6 @@ class Sender:
         self._body_limit = body_limit
         # What is plain http here would be plain http on the way to a proxy, too, with the key.
         self._trust_env = trust_env and not is_loopback(self._base.hostname or "")
-        self._transport = maker(engine)
         self._observer = observer
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -285,7 +283,7 @@ class Sender:
         if self._closed:
             raise ClientClosed("The client is closed.")
         line = Line(
-            transport=self._transport(body_limit=self._body_limit, trust_env=self._trust_env),
+            transport=AiohttpTransport(body_limit=self._body_limit, trust_env=self._trust_env),
             single_use=SingleUseTransport(body_limit=self._body_limit, trust_env=self._trust_env),
             gate=Gate(self._concurrency, self._rate),
         )

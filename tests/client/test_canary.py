@@ -15,8 +15,6 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Faults, Sandbox
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.01)
 
@@ -205,10 +203,10 @@ async def test_a_callable_that_shows_its_key_is_not_shown(key, evidence):
                 assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
 
 
-async def test_nothing_that_watches_aiohttp_or_reports_errors_gets_the_key(engine, unused_tcp_port):
+async def test_nothing_that_watches_aiohttp_or_reports_errors_gets_the_key(unused_tcp_port):
     program = Path(__file__).parents[1] / "support" / "watched.py"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(program), engine, str(unused_tcp_port)), stdout=subprocess.PIPE
+        *(sys.executable, "-W", "error", str(program), str(unused_tcp_port)), stdout=subprocess.PIPE
     )
     found = json.loads((await process.communicate())[0])
     assert (found["shown"], found["kept"]) == ([], [])

@@ -20,8 +20,6 @@ from navtalk_async import NavTalkClient, Retry, Role, SessionPool, SessionStatus
 from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, ServerError
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
 
@@ -519,5 +517,5 @@ async def test_a_program_of_ours_can_be_tested_with_aioresponses():
     with aioresponses() as mocked:
         pattern = re.compile(r"^https://told\.example/api/chat/sessions\?.*$")
         mocked.get(pattern, payload=page, response_class=Whole)
-        async with NavTalkClient("k", base_url="https://told.example", engine="aiohttp") as nt:
+        async with NavTalkClient("k", base_url="https://told.example") as nt:
             assert (await nt.sessions.list()).items == []

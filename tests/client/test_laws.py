@@ -350,7 +350,6 @@ async def test_a_fault_that_never_ends_is_given_up_with_its_own_error(api, fault
 # The key.
 
 
-@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("fault", KINDS)
 async def test_no_fault_brings_the_key_to_light(api, fault, evidence):
     faults = Faults(retry_after=99, slow_seconds=99, huge_bytes=4 << 20)
@@ -376,7 +375,6 @@ async def test_no_fault_brings_the_key_to_light(api, fault, evidence):
                     assert isinstance(error, NavTalkError)
 
 
-@pytest.mark.usefixtures("engine")
 async def test_no_success_leaves_the_key_behind(api, evidence):
     for key in KEYS:
         async with Sandbox(a_world(), keys={key}) as box:

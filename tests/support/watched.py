@@ -1,5 +1,5 @@
 """A program that asks every API everything, while OpenTelemetry, Sentry and others watch aiohttp and report
-each error. It prints what came to light of the key. `python watched.py ENGINE UNUSED_PORT`.
+each error. It prints what came to light of the key. `python watched.py UNUSED_PORT`.
 
 Sentry cannot be taken out of a process again, so this is one of its own.
 """
@@ -7,7 +7,6 @@ Sentry cannot be taken out of a process again, so this is one of its own.
 import asyncio
 import gc
 import json
-import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -293,5 +292,4 @@ async def main(port):
 
 
 if __name__ == "__main__":
-    os.environ["NAVTALK_ENGINE"] = sys.argv[1]
-    sys.stdout.write(json.dumps(asyncio.run(main(int(sys.argv[2])))))
+    sys.stdout.write(json.dumps(asyncio.run(main(int(sys.argv[1])))))

@@ -120,7 +120,6 @@ def page(cursor, **fields):
 
 
 @pytest.mark.parametrize("key", ["CANARY-1234567890", KEY])
-@pytest.mark.usefixtures("engine")
 async def test_a_walk_goes_on_behind_a_cursor_with_the_key(key, scripted, caplog):
     caplog.set_level(logging.DEBUG)
     cursor = f"after+{key}/=="

@@ -53,10 +53,8 @@ def url():
         thread.join()
 
 
-SPARED = {"__init__", "__del__", "_closable"}
-"""What is half made has no `repr` yet, and what is thrown away shows nothing. For one line of the third, an
-answer of wreq, whose text has the URL, is that of a StopIteration.
-"""
+SPARED = {"__init__", "__del__"}
+"""What is half made has no `repr` yet, and what is thrown away shows nothing."""
 
 
 def is_spared(frame):
@@ -113,7 +111,6 @@ async def called_for():
     return Hidden(lambda: KEY)()
 
 
-@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     ("kind", "key"),
     [(NavTalkClient, KEY), (KodeyClient, KEY), (NavTalkClient, called_for), (KodeyClient, lambda: KEY)],

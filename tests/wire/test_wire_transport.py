@@ -36,8 +36,6 @@ from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox.stunts import bomb
 from navtalk_async.wire.transport import our_error
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 MEBIBYTE = 1 << 20
@@ -214,7 +212,7 @@ async def test_a_timeout_is_kept_whatever_is_in_the_way(navtalk_sandbox, until, 
 
 async def test_who_cancels_a_call_that_is_late_as_well_gets_a_cancelled_call(navtalk_sandbox):
     navtalk_sandbox.hold()
-    async with client(navtalk_sandbox, attempt_timeout=0.05, retry=ONCE, engine="aiohttp") as nt:
+    async with client(navtalk_sandbox, attempt_timeout=0.05, retry=ONCE) as nt:
         call = asyncio.create_task(rows(nt.sessions.list()))
         await navtalk_sandbox.arrived(1)
         # Both happen in one turn of the loop, the watchdog first.
@@ -474,7 +472,7 @@ async def test_what_aiohttp_sends_again_by_itself_has_the_key_again():
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         retry = Retry(attempts=1, attempts_at_first=1)
-        async with NavTalkClient("the-key", base_url=url, engine="aiohttp", retry=retry) as nt:
+        async with NavTalkClient("the-key", base_url=url, retry=retry) as nt:
             for _ in range(2):
                 assert (await nt.sessions.list()).items == []
     assert [head.split("apikey=")[1].split()[0] for head in heads] == ["the-key"] * 3
@@ -501,9 +499,9 @@ async def test_a_hook_that_asks_with_a_key_of_its_own_mixes_nothing_up(scripted,
     watching([traces])
     async with scripted(EMPTY) as server, scripted(EMPTY) as other:
         async with (
-            NavTalkClient("one", base_url=server.url, engine="aiohttp") as nt,
-            NavTalkClient("other", base_url=other.url, engine="fast") as aside,
-            NavTalkClient("third", base_url=other.url, engine="aiohttp") as another,
+            NavTalkClient("one", base_url=server.url) as nt,
+            NavTalkClient("other", base_url=other.url) as aside,
+            NavTalkClient("third", base_url=other.url) as another,
         ):
 
             async def started(_, __, parameters):
@@ -527,7 +525,7 @@ async def test_a_key_goes_nowhere_else_whoever_changes_the_address(scripted, wat
             return await handler(request)
 
         watching(middlewares=[elsewhere])
-        async with NavTalkClient("CANARY", base_url=server.url, engine="aiohttp", retry=ONCE) as nt:
+        async with NavTalkClient("CANARY", base_url=server.url, retry=ONCE) as nt:
             with pytest.raises((Disconnected, ConnectFailed)):
                 await nt.ask(Request(path="/x", method=method), lambda _, answer: answer)
     assert (server.heads, other.heads) == ([], [])

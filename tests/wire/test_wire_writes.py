@@ -1,4 +1,4 @@
-"""Over real sockets, with each engine: a question that changes something is sent once, over a connection of
+"""Over real sockets, a question that changes something is sent once, over a connection of
 its own, and whoever cannot know whether it was done is told so.
 """
 
@@ -111,13 +111,13 @@ class Box:
         return [each[0] for each in self.seen]
 
 
-@pytest.fixture(params=["aiohttp", "fast"])
-def wire_to(request):
-    """`async with wire_to(url, **options) as wire:`, with each engine in turn."""
+@pytest.fixture
+def wire_to():
+    """`async with wire_to(url, **options) as wire:`."""
 
     @asynccontextmanager
     async def make(url, key="key", place=BEARER, **options):
-        wire = Sender(root=url, key=key, key_place=place, engine=request.param, **options)
+        wire = Sender(root=url, key=key, key_place=place, **options)
         try:
             yield wire
         finally:
@@ -417,13 +417,12 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12).
 
 @given(keys, st.sampled_from(PLACES), st.sampled_from([GET, POST, DELETE]), st.sampled_from([*ENDS, "echo"]))
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("engine", ["aiohttp", "fast"])
-def test_no_key_of_any_place_comes_to_light(engine, key, place, request_, end):
+def test_no_key_of_any_place_comes_to_light(key, place, request_, end):
     async def fail():
         echo = f'Bearer {key} {{"{key}"}} http://x/?apikey={key}'.encode()
         given = answer(echo, 401, "Retry-After: 1") if end == "echo" else ENDS[end][0]
         async with Box(*[given] * 3) as box:
-            wire = Sender(root=box.url, key=key, key_place=place, engine=engine, body_limit=1000)
+            wire = Sender(root=box.url, key=key, key_place=place, body_limit=1000)
             once = Retry(attempts=1, attempts_at_first=1)
             error = await told(wire.ask(request_, read, patient(retry=once, timeout=5)))
             seen = [*evidence(error), repr(wire), repr(wire.stats())]

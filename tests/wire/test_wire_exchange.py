@@ -1,4 +1,4 @@
-"""Over real sockets, with each engine: what is promised of a transport beside the right answer or error."""
+"""Over real sockets: what is promised of a transport beside the right answer or error."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import ssl
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import pytest
 import trustme
@@ -17,14 +16,9 @@ from navtalk_async.errors import (
     BrokenBody,
     ClientClosed,
     ConnectFailed,
-    Disconnected,
     NotJson,
 )
 from navtalk_async.models import Request
-from navtalk_async.sandbox import Sandbox
-from navtalk_async.wire.fast import FastTransport, _ours, theirs
-
-pytestmark = pytest.mark.usefixtures("engine")
 
 ONCE = Retry(attempts=1, attempts_at_first=1)
 EMPTY = b'{"code":200,"message":"SUCCESS","data":{"data":[],"nextCursor":null}}'
@@ -81,31 +75,6 @@ async def ended(reader):
     """Wait until the client has ended its connection, in good order or not."""
     with suppress(ConnectionError):
         assert await reader.read(1) == b""
-
-
-# Which one ------------------------------------------------------------------------------------------------
-
-
-async def test_the_engine_asked_for_goes_before_the_environments(scripted, engine):
-    other = {"aiohttp": "fast", "fast": "aiohttp"}[engine]
-    async with scripted(EMPTY) as server:
-        for given in (None, other):
-            async with NavTalkClient("key", base_url=server.url, engine=given) as nt:
-                await nt.sessions.list()
-    # aiohttp writes the names of headers with capitals.
-    assert ["User-Agent" in head for head in server.heads] == [engine == "aiohttp", engine != "aiohttp"]
-
-
-def test_an_engine_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="'slow' is neither 'aiohttp' nor 'fast'"):
-        NavTalkClient("key", engine="slow")
-
-
-def test_an_engine_that_is_not_installed_is_refused_with_what_installs_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wreq", None)
-    monkeypatch.delitem(sys.modules, "navtalk_async.wire.fast")
-    with pytest.raises(ValueError, match=r"pip install 'navtalk-async\[fast\]'"):
-        NavTalkClient("key", engine="fast")
 
 
 # What is sent and received --------------------------------------------------------------------------------
@@ -187,37 +156,6 @@ async def test_closing_ends_a_call_at_once_wherever_its_answer_is(received):
             with pytest.raises(ClientClosed):
                 await call
             await ended(reader)
-
-
-async def test_closing_ends_also_a_call_that_only_waits_for_the_next_turn():
-    def turn_and_answer():
-        yield None
-        yield asyncio.get_running_loop().create_future()
-
-    async def waiting():
-        await transport._closable(turn_and_answer())
-
-    transport = FastTransport(body_limit=1, trust_env=False)
-    call = asyncio.create_task(waiting())
-    await asyncio.sleep(0)
-    await transport.close()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux tells of the threads of Rust, too")
-async def test_a_closed_client_leaves_no_thread_behind(until):
-    def threads():
-        return len(list(Path("/proc/self/task").iterdir()))
-
-    async with Sandbox(sessions=1) as box:
-        async with NavTalkClient("key", base_url=box.navtalk_url) as nt:
-            await nt.sessions.list()
-        before = threads()
-        for _ in range(10):
-            async with NavTalkClient("key", base_url=box.navtalk_url) as nt:
-                await nt.sessions.list()
-        await until(lambda: threads() <= before)
 
 
 # Over what ------------------------------------------------------------------------------------------------
@@ -333,35 +271,3 @@ async def test_a_netrc_adds_no_second_key(monkeypatch, tmp_path, scripted):
             await llama.sessions.list()
     (line,) = [line for line in server.heads[0].split("\r\n") if line.lower().startswith("authorization")]
     assert line.partition(": ")[2] == "Bearer key"
-
-
-# The errors of wreq ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("failure", "kind", "says"),
-    [
-        (theirs.TimeoutError("TimedOut"), AttemptTimeout, "No whole answer"),
-        (theirs.BodyError("TimedOut"), AttemptTimeout, "No whole answer"),
-        (theirs.BodyError("x"), BrokenBody, "cut off"),
-        (theirs.DecodingError("x"), BrokenBody, "cut off"),
-        (theirs.ConnectionError("TimedOut"), ConnectFailed, "within 10 s"),
-        (theirs.ConnectionError("CERTIFICATE_VERIFY_FAILED"), ConnectFailed, "not trusted"),
-        (theirs.TlsError("SSL"), ConnectFailed, "does not speak https"),
-        (theirs.ConnectionError("dns error"), ConnectFailed, "name is not known"),
-        (theirs.ConnectionError("ConnectionRefused"), ConnectFailed, "nothing listens there"),
-        (theirs.ConnectionError("x"), ConnectFailed, "No connection to https://host"),
-        (theirs.ProxyConnectionError("x"), ConnectFailed, "No connection to https://host"),
-        (theirs.RequestError("Parse(Version)"), BrokenBody, "not HTTP"),
-        (theirs.RequestError("x"), Disconnected, "ended before"),
-        (theirs.ConnectionResetError("x"), Disconnected, "ended before"),
-        (theirs.BuilderError("x"), BrokenBody, "BuilderError"),
-        (ValueError("x"), BrokenBody, "ValueError"),
-    ],
-    ids=str,
-)
-def test_each_error_of_wreq_has_its_class(failure, kind, says):
-    error = _ours(failure, "/x", "https://host", 1.0)
-    assert type(error) is kind
-    assert says in str(error)
-    assert (error.__cause__, error.__context__) == (None, None)
