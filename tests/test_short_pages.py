@@ -191,8 +191,8 @@ async def audited(box, path, short_pages="audit"):
 async def test_a_store_remembers_the_cursors_that_were_not_followed(tmp_path):
     async with Sandbox(World(300, messages=3)) as box:
         report, unread = await audited(box, tmp_path / "archive.db")
-        assert report.trusted == unread > 200
-        assert report.followed == 300 - unread
+        assert report.short_pages_skipped == unread > 200
+        assert report.short_pages_followed == 300 - unread
         assert await kept(tmp_path / "archive.db") == truth(box.world)
 
 
@@ -213,7 +213,7 @@ async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with Sandbox(world, answers=Answers(max_page=4)) as box:
         report, unread = await audited(box, tmp_path / "archive.db")
-        assert (report.refuted, unread) == (True, 0)
+        assert (report.short_pages_disproved, unread) == (True, 0)
         assert await kept(tmp_path / "archive.db") == truth(world)
         assert report.messages == sum(map(len, truth(world).values()))
 
@@ -221,13 +221,13 @@ async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
 async def test_a_store_remembers_that_an_audit_was_wrong(tmp_path):
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with Sandbox(world, answers=Answers(max_page=4)) as box:
-        assert (await audited(box, tmp_path / "archive.db"))[0].trusted
+        assert (await audited(box, tmp_path / "archive.db"))[0].short_pages_skipped
         for session in world.sessions[:100]:
             world.change_session(session["id"], videoUrl="https://example.com/v.mp4")
         async with NavTalkClient("k", base_url=box.navtalk_url) as nt:
             async with SqliteStore(tmp_path / "archive.db") as store:
                 report = await sync(nt, store, short_pages="audit", overlap=timedelta(days=900))
-        assert (report.changed, report.trusted) == (100, 0)
+        assert (report.changed, report.short_pages_skipped) == (100, 0)
 
 
 async def test_an_unread_session_that_is_gone_or_whose_cursor_is_refused_ends_no_run(tmp_path):

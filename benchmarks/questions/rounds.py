@@ -17,7 +17,7 @@ from benchmarks.world import World
 from navtalk_async import NavTalkClient
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.archive.store import Store
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed, Worker, sync
+from navtalk_async.ingest import RoundDone, RoundFailed, RunReport, Worker, sync
 
 EARLY = 0.1
 """The share of the rounds after which a worker is warm."""
@@ -62,7 +62,7 @@ async def rounds(job: Job) -> Figures:
     with TemporaryDirectory() as folder:
         async with NavTalkClient(KEY, base_url=job.address) as client:
 
-            async def once(store: Store, retry_failed: bool) -> Progress:  # noqa: FBT001
+            async def once(store: Store, retry_failed: bool) -> RunReport:  # noqa: FBT001
                 return await sync(client, store, retry_failed=retry_failed)
 
             worker = Worker(

@@ -13,7 +13,7 @@ from navtalk_async.archive.records import (
     FetchResult,
     FetchTask,
     Round,
-    Run,
+    RunReport,
     StoredSession,
     SyncState,
     Unread,
@@ -136,7 +136,7 @@ def known(row: Sequence[Any]) -> StoredSession:
 def about(row: Sequence[Any]) -> About:
     """What `statements.PROJECTS` tells of a project."""
     *told, open_round, last_run = row
-    rounds = read_or_none(open_round, Round), read_or_none(last_run, Run)
+    rounds = read_or_none(open_round, Round), read_or_none(last_run, RunReport)
     return read_columns(dict(zip(About.__struct_fields__, (*told, *rounds), strict=True)), About)
 
 

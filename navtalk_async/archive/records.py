@@ -22,7 +22,7 @@ __all__ = [
     "JournalResult",
     "MessageCounts",
     "Round",
-    "Run",
+    "RunReport",
     "SessionChange",
     "SessionDiff",
     "StoredSession",
@@ -253,14 +253,21 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a round has come to its end, and no later one has been broken off."""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run; the sessions it found, and their messages, by what was new of them."""
+class RunReport(msgspec.Struct, kw_only=True):
+    """What a run did: `sync` returns it, the archive remembers the last one, `--json` prints it.
 
-    began_at: str
+    Sessions and messages are counted by what was new of them.
+    """
+
+    began_at: str | None = None
     """By this machine's clock, in ISO 8601, as `ended_at`."""
-    ended_at: str
+    ended_at: str | None = None
     error: str | None = None
-    """What ended it; None where it came to its end."""
+    """What ended the run; None where it came to its end."""
+    resumed: bool = False
+    """Whether the run went on with what an earlier one had left."""
+    listed: int = 0
+    """Sessions that the API listed."""
     inserted: int = 0
     changed: int = 0
     same: int = 0
@@ -269,6 +276,35 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     messages_changed: int = 0
     messages_same: int = 0
     messages_vanished: int = 0
+    done: int = 0
+    """Sessions whose messages were fetched and kept."""
+    open: int = 0
+    """Sessions that are to be fetched and not kept yet."""
+    failed: int = 0
+    """Sessions in the archive whose messages could not be fetched, in this run or an earlier one."""
+    messages: int = 0
+    """Messages fetched."""
+    short_pages_followed: int = 0
+    """Short pages with a cursor that were followed."""
+    short_pages_skipped: int = 0
+    """Short pages with a cursor that were taken for the last ones."""
+    short_pages_disproved: bool = False
+    """Whether there was a message behind a short page; then all cursors were followed after all."""
+    fallback: str | None = None
+    """Why sessions were listed page by page, where the server made that necessary."""
+    moved: str | None = None
+    """The first list that moved while it was read, or whose total was wrong, and how."""
+    requests: int = 0
+    """Requests that the client sent meanwhile, repeated ones included."""
+    retries: int = 0
+    seconds: float = 0.0
+
+    def count_messages(self, counts: MessageCounts) -> None:
+        """Add *counts* of messages that were kept."""
+        self.messages_inserted += counts.inserted
+        self.messages_changed += counts.changed
+        self.messages_same += counts.same
+        self.messages_vanished += counts.vanished
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,4 +322,4 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     changes: int
     """How many transactions changed anything of the project; it only grows."""
     round: Round | None
-    last_run: Run | None
+    last_run: RunReport | None

@@ -35,7 +35,7 @@ from navtalk_async.archive.records import (
     JournalResult,
     MessageCounts,
     Round,
-    Run,
+    RunReport,
     SessionDiff,
     StoredSession,
     SyncState,
@@ -55,7 +55,7 @@ from navtalk_async.archive.rows import (
 )
 from navtalk_async.models import Place, Session
 
-__all__ = ["About", "Counts", "Failed", "Flaw", "Reader", "Round", "Run", "Store", "SyncState", "Unread"]
+__all__ = ["About", "Counts", "Failed", "Flaw", "Reader", "Round", "Store", "SyncState", "Unread"]
 
 T = TypeVar("T")
 
@@ -287,13 +287,13 @@ class Store(Reader):
         """
         return await self._change("vanish", project, self._vanish(project, self._text.written_id(session_id)))
 
-    async def finish(self, project: str, round: Round, run: Run) -> None:  # noqa: A002
+    async def finish(self, project: str, round: Round, report: RunReport) -> None:  # noqa: A002
         """Record that *round* has come to its end."""
-        await self._change("finish", project, self._finish(project, round, run))
+        await self._change("finish", project, self._finish(project, round, report))
 
-    async def note(self, project: str, run: Run) -> None:
+    async def note(self, project: str, report: RunReport) -> None:
         """Record that a run was ended by an error."""
-        await self._write("note", project, sql.NOTE_RUN, as_json(run), project)
+        await self._write("note", project, sql.NOTE_RUN, as_json(report), project)
 
     async def _write(self, name: str, project: str, statement: str, *values: object) -> None:
         await self._change(name, project, _write(statement, values))
@@ -476,12 +476,12 @@ class Store(Reader):
         for each in sessions:
             yield Write(sql.REREAD_ROW, (project, each))
 
-    def _finish(self, project: str, round: Round, run: Run) -> Steps[None]:  # noqa: A002
+    def _finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
         self._refuse_another_file()
         # A session dated in the future does not take the next round beyond this one.
         reached = None if round.reached is None else min(round.reached, round.began)
         yield Write(sql.FORGET_SEEN, (project,))
-        yield Write(sql.FINISH, (as_json(run), reached, reached, project))
+        yield Write(sql.FINISH, (as_json(report), reached, reached, project))
 
 
 def _rows(statement: str, values: Sequence[object]) -> Steps[list[Any]]:

@@ -20,7 +20,7 @@ from navtalk_async.cli.reporting import Watch, reporting
 from navtalk_async.cli.running import run
 from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.show import put_json
-from navtalk_async.cli.summary import Kept, Run, Summary, sentences
+from navtalk_async.cli.summary import Kept, Summary, sentences
 from navtalk_async.cli.talk import counted
 from navtalk_async.cli.watching import Shift
 from navtalk_async.client import Client
@@ -161,8 +161,8 @@ class Task:
                     self._disown(files.folder)
                 why = self._shell.talk.scrubbed(f"{type(error).__name__}: {error}")
                 await self._tell(self._summary(exit_code(error), error=why))
-                if watch.progress.done:
-                    self._shell.talk.say(f"{counted(watch.progress.done, 'session')} more {WHEN_FAILED}")
+                if done := watch.progress.report.done:
+                    self._shell.talk.say(f"{counted(done, 'session')} more {WHEN_FAILED}")
                 raise
         code = Exit.PARTIAL if kept.failed else Exit.OK
         await self._tell(self._summary(code, kept=kept, files=files, written=written))
@@ -227,20 +227,13 @@ class Task:
         written: ProjectFiles | None = None,
         error: str | None = None,
     ) -> Summary:
-        watch = self._watch
         return Summary(
             command=self._command,
             exit_code=int(code),
             complete=kept is not None and not kept.pending and not kept.failed,
             project=self._job.project,
             store=self._place,
-            run=Run.of(
-                watch.progress,
-                watch.stats(),
-                watch.look().seconds,
-                doubt=watch.doubt,
-                moved=watch.moved,
-            ),
+            run=self._watch.progress.report,
             kept=kept,
             folder=None if files is None or kept is None else str(files.folder),
             files=() if written is None else written.files,

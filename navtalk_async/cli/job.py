@@ -16,7 +16,7 @@ from navtalk_async.cli.options import LISTING, as_name, as_span, with_options
 from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import Client
-from navtalk_async.ingest import Progress, Scope, sync
+from navtalk_async.ingest import Progress, RunReport, Scope, sync
 from navtalk_async.short_pages import ShortPages
 
 __all__ = ["Job", "takes_job"]
@@ -94,7 +94,7 @@ class Job:
 
     async def once(
         self, client: Client, store: Store, progress: Progress, *, retry_failed: bool, reconcile: bool
-    ) -> Progress:
+    ) -> RunReport:
         """One round with *client*, told of in *progress*."""
         how: How = {**self.how, "retry_failed": retry_failed, "reconcile": reconcile}
         return await sync(

@@ -9,7 +9,7 @@ import click
 
 from navtalk_async.archive.store import Counts
 from navtalk_async.events import Stats
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed
+from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
 
 __all__ = ["Metrics"]
 
@@ -68,7 +68,7 @@ class Metrics:
         self._in_a_row.set(0)
         self._seconds.set(event.seconds)
         self._well.set(time())
-        self._count(event.progress)
+        self._count(event.report)
 
     def holds(self, counts: Counts) -> None:
         """Take notice of what the store holds."""
@@ -85,7 +85,7 @@ class Metrics:
         yield GaugeMetricFamily("navtalk_in_flight", "Requests on their way.", value=stats.in_flight)
         yield GaugeMetricFamily("navtalk_waiting", "Calls that wait for their turn.", value=stats.waiting)
 
-    def _count(self, progress: Progress) -> None:
+    def _count(self, report: RunReport) -> None:
         for news in NEWS:
-            self._sessions.labels(news).inc(getattr(progress, news))
-            self._messages.labels(news).inc(getattr(progress, f"messages_{news}"))
+            self._sessions.labels(news).inc(getattr(report, news))
+            self._messages.labels(news).inc(getattr(report, f"messages_{news}"))

@@ -85,19 +85,20 @@ def glance(
     trouble: tuple[float, str | None],
 ) -> Glance:
     """What can be said of a run that has come so far in so many *seconds*."""
+    report = progress.report
     share, share_of = progress.share(), "time range"
-    if progress.all_listed and progress.done + progress.open:
+    if progress.all_listed and report.done + report.open:
         # Now the number of sessions is known, and says more than the time range.
-        share, share_of = progress.done / (progress.done + progress.open), "sessions"
+        share, share_of = report.done / (report.done + report.open), "sessions"
     waiting, reason = trouble
     return Glance(
         seconds=round(seconds, 1),
         share=None if share is None else round(share, 4),
         share_of=share_of,
-        done=progress.done,
-        open=progress.open,
-        failed=progress.failed,
-        messages=progress.messages,
+        done=report.done,
+        open=report.open,
+        failed=report.failed,
+        messages=report.messages,
         requests=stats.requests,
         retries=stats.retries,
         requests_per_second=round(pace, 1),

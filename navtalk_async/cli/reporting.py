@@ -31,10 +31,6 @@ class Watch:
     def __init__(self) -> None:
         self.progress = Progress()
         self.stats: Callable[[], Stats] = Stats
-        self.doubt: str | None = None
-        """Why the listing is walked page by page, if the server makes that necessary."""
-        self.moved: str | None = None
-        """The first list that moved while it was walked, or whose total was wrong, and how."""
         self._trouble = Trouble()
         self._pace = Pace()
         self._began = monotonic()
@@ -42,10 +38,6 @@ class Watch:
     def __call__(self, event: Event) -> None:
         """Take notice of *event*."""
         self._trouble.heard(event, monotonic())
-        if isinstance(event, ListedSerially):
-            self.doubt = event.reason
-        elif isinstance(event, ListMoved):
-            self.moved = self.moved or moved_sentence(event)
         log(event)
 
     def look(self) -> Glance:

@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from navtalk_async.archive.opening import told
+from navtalk_async.archive.records import RunReport
 from navtalk_async.archive.store import About, Counts, Reader, Round
-from navtalk_async.archive.store import Run as LastRun
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import examples
 from navtalk_async.cli.reading import Place, as_place, readable
@@ -37,7 +37,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     changes: int
     round: Round | None
     """The round that is under way, or was broken off."""
-    last_run: LastRun | None
+    last_run: RunReport | None
 
     @classmethod
     async def of(cls, reader: Reader, about: About) -> "ProjectStatus":
@@ -118,7 +118,7 @@ def _listing(seen: ProjectStatus) -> str:
     return f"{done} One that began {seen.round.began} is under way, or was broken off; {part}."
 
 
-def _last_run(last: LastRun | None) -> str:
+def _last_run(last: RunReport | None) -> str:
     if last is None:
         return "No run has ended yet."
     ending = "came to its end" if last.error is None else f"ended: {last.error}"

@@ -6,62 +6,13 @@ import msgspec
 
 from navtalk_async.archive.store import Counts
 from navtalk_async.cli.talk import counted
-from navtalk_async.events import Stats
 from navtalk_async.formats.files import WrittenFile
 from navtalk_async.formats.manifest import Failure
-from navtalk_async.ingest import Progress
+from navtalk_async.ingest import RunReport
 
-__all__ = ["FAILURES_TOLD", "Kept", "Run", "Summary", "sentences"]
+__all__ = ["FAILURES_TOLD", "Kept", "Summary", "sentences"]
 
 FAILURES_TOLD = 5
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did."""
-
-    resumed: bool
-    listed: int
-    inserted: int
-    changed: int
-    same: int
-    vanished: int
-    messages_inserted: int
-    messages_changed: int
-    messages_same: int
-    messages_vanished: int
-    done: int
-    messages: int
-    followed: int
-    trusted: int
-    refuted: bool
-    doubt: str | None
-    """Why the listing was walked page by page, if the server made that necessary."""
-    moved: str | None
-    """The first list that moved while it was read, or whose total was wrong, and how."""
-    requests: int
-    retries: int
-    seconds: float
-
-    @classmethod
-    def of(
-        cls,
-        progress: Progress,
-        stats: Stats,
-        seconds: float,
-        *,
-        doubt: str | None = None,
-        moved: str | None = None,
-    ) -> "Run":
-        """The run that has come to *progress*."""
-        told = {name: getattr(progress, name) for name in cls.__struct_fields__ if hasattr(progress, name)}
-        return cls(
-            **told,
-            doubt=doubt,
-            moved=moved,
-            requests=stats.requests,
-            retries=stats.retries,
-            seconds=round(seconds, 3),
-        )
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +52,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every session that was listed is kept, with all its messages."""
     project: str
     store: str
-    run: Run
+    run: RunReport
     kept: Kept | None = None
     """None where an error ended the run."""
     folder: str | None = None
@@ -129,20 +80,22 @@ def sentences(summary: Summary) -> list[str]:
         f"{counted(run.requests, 'request')}, {counted(run.retries, 'retry', 'retries')}, "
         f"in {run.seconds:.1f} s."
     )
-    if run.doubt:
-        told.append(f"Sessions were listed page by page, because {run.doubt}.")
+    if run.fallback:
+        told.append(f"Sessions were listed page by page, because {run.fallback}.")
     if run.moved:
         told.append(run.moved)
     return told + short_page_sentences(run, kept) + failed_sentences(kept.failed)
 
 
-def short_page_sentences(run: Run, kept: Kept) -> list[str]:
+def short_page_sentences(run: RunReport, kept: Kept) -> list[str]:
     """What an audit of short pages came to, and what it has left alone so far."""
     told = []
-    if run.refuted:
+    if run.short_pages_disproved:
         told.append("Messages came after a short page: so all short pages are followed.")
-    elif run.followed:
-        told.append(f"{counted(run.followed, 'short page')} followed, and nothing came after any of them.")
+    elif run.short_pages_followed:
+        told.append(
+            f"{counted(run.short_pages_followed, 'short page')} followed, and nothing came after any of them."
+        )
     if kept.unread:
         told.append(
             f"The short last page of {counted(kept.unread, 'session')} was taken for the last one; "

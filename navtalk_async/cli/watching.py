@@ -18,7 +18,7 @@ from navtalk_async.cli.reporting import Watch, again_and_again
 from navtalk_async.cli.scope import check_scope
 from navtalk_async.cli.talk import Talk, counted
 from navtalk_async.client import Client
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed, Worker
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed, RunReport, Worker
 
 __all__ = ["Shift", "round_line"]
 
@@ -70,20 +70,22 @@ class Shift:
                 self._shell.talk.say(f"Metrics: {url}")
             yield
 
-    async def _once(self, store: Store, retries_failed: bool) -> Progress:  # noqa: FBT001
+    async def _once(self, store: Store, retries_failed: bool) -> RunReport:  # noqa: FBT001
         if self._key_doubted:
             await self._renew_key()
         progress = self._watch.progress = Progress()
         now = monotonic()
         reconciles = self._job.how["reconcile"] and now - self._reconciled_at >= RECONCILE_SECONDS
         retries = retries_failed or self._retries_failed
-        await self._job.once(self._client, store, progress, retry_failed=retries, reconcile=reconciles)
+        report = await self._job.once(
+            self._client, store, progress, retry_failed=retries, reconcile=reconciles
+        )
         if reconciles:
             self._reconciled_at = now
         self._retries_failed = False
         if self._metrics is not None:
             self._metrics.holds(await store.counts(self._job.project))
-        return progress
+        return report
 
     async def _renew_key(self) -> None:
         key, talk = self._shell.connection.key, self._shell.talk
@@ -131,7 +133,7 @@ def round_line(event: RoundDone | RoundFailed) -> str:
         why = f"{type(event.error).__name__}: {event.error.args[0]}"
         often = f", the {ordinal(event.in_a_row)} time in a row" if event.in_a_row > 1 else ""
         return f"round {event.number:,} failed{often}: {why} Trying again in {event.pause:.0f} s."
-    of = event.progress
+    of = event.report
     found = f"{of.inserted:,} new, {of.changed:,} changed, {of.vanished:,} gone"
     said = counted(of.messages_inserted, "new message")
     failed = f", {counted(of.failed, 'session')} failed" if of.failed else ""
@@ -147,13 +149,13 @@ def round_facts(event: RoundDone | RoundFailed) -> dict[str, object]:
     if isinstance(event, RoundFailed):
         why = f"{type(event.error).__name__}: {event.error.args[0]}"
         return facts | {"outcome": "failed", "error": why, "in_a_row": event.in_a_row}
-    told = {name: getattr(event.progress, name) for name in TOLD}
+    told = {name: getattr(event.report, name) for name in TOLD}
     return facts | {"outcome": "done", "seconds": round(event.seconds, 3)} | told
 
 
 TOLD = tuple(
     name
-    for name in Progress.__struct_fields__
+    for name in RunReport.__struct_fields__
     if name.startswith("messages_") or name in {"inserted", "changed", "same", "vanished", "failed"}
 )
 

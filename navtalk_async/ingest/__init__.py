@@ -1,5 +1,6 @@
 """Ask only for what is new, and keep it. A first run is a sync that never ran."""
 
+from navtalk_async.archive.records import RunReport
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.ingest.run import OVERLAP, SETTLE, sync
 from navtalk_async.ingest.scope import Scope
@@ -11,6 +12,7 @@ __all__ = [
     "Progress",
     "RoundDone",
     "RoundFailed",
+    "RunReport",
     "Scope",
     "Worker",
     "sync",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect, least
+from navtalk_async.events import Event, ListMoved
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.models import Message, Page, Request, Session
 from navtalk_async.paging import OnMove
@@ -35,7 +36,7 @@ class Asking(NamedTuple):
     """
 
     @classmethod
-    def of(cls, client: Client, width: Limiter, scope: Scope) -> "Asking":
+    def of(cls, client: Client, width: Limiter, scope: Scope, announce: Callable[[Event], None]) -> "Asking":
         """What asks with *client* for what is in *scope*, so many at once."""
         dialect = client.dialect
 
@@ -51,7 +52,7 @@ class Asking(NamedTuple):
             client.now,
             width,
             scope,
-            client.moved,
+            lambda path, reason: announce(ListMoved(path, reason)),
             least_of(dialect, scope.listed(dialect, client.now())),
         )
 

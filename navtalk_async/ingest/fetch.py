@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from navtalk_async.archive.records import FetchResult, FetchTask
+from navtalk_async.archive.records import FetchResult, FetchTask, RunReport
 from navtalk_async.archive.rows import format_time
 from navtalk_async.archive.store import Failed, Store, Unread
 from navtalk_async.concurrency import FanOut
@@ -28,7 +28,6 @@ from navtalk_async.errors import (
 )
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.group_commit import GroupCommit
-from navtalk_async.ingest.progress import Progress
 from navtalk_async.models import Message, Request, as_utc
 from navtalk_async.paging import whole
 from navtalk_async.short_pages import Rows, ShortPageAudit
@@ -74,7 +73,7 @@ class Fetching:
         *,
         project: str,
         audit: ShortPageAudit | None,
-        progress: Progress,
+        report: RunReport,
     ) -> None:
         self._ask = asking
         self._dialect = asking.dialect
@@ -83,7 +82,7 @@ class Fetching:
         self._project = project
         self._filters = asking.scope.of_messages
         self._audit = audit
-        self._progress = progress
+        self._report = report
         self._look: Look
         self._fan: FanOut[FetchTask, None] | None = None
         self._failures: dict[FetchTask, NavTalkError] = {}
@@ -136,8 +135,8 @@ class Fetching:
                 await on_error(current, error)
             return
         self._failures_in_a_row = 0
-        self._progress.done += len(found)
-        self._progress.open -= 1
+        self._report.done += len(found)
+        self._report.open -= 1
 
     async def _read(self, wanted: FetchTask) -> None:
         """Ask for the messages that are *wanted*, and keep them."""
@@ -153,7 +152,7 @@ class Fetching:
                 del self._latest[wanted.id]
         await self._commits.add(FetchResult(wanted, rows.items, unread=rows.unread, at=at))
         self._fetched = wanted.id
-        self._progress.messages += len(rows.items)
+        self._report.messages += len(rows.items)
 
     def _question(self, wanted: FetchTask) -> Request:
         if wanted.since is None:
@@ -172,8 +171,9 @@ class Fetching:
         if self._audit.refuted and not known:
             # For the next run, should this one not come to follow what it left alone.
             await self._store.refute(self._project)
-        self._progress.followed, self._progress.trusted = self._audit.followed, self._audit.trusted
-        self._progress.refuted = self._audit.refuted
+        self._report.short_pages_followed = self._audit.followed
+        self._report.short_pages_skipped = self._audit.trusted
+        self._report.short_pages_disproved = self._audit.refuted
         return rows
 
     async def _finish_unread(self) -> None:
@@ -189,12 +189,12 @@ class Fetching:
                 raise
             except NavTalkError as error:
                 # The cursor may have grown too old: the second chance asks for the session from its begin.
-                self._progress.open += 1
+                self._report.open += 1
                 if not (isinstance(error, NotFound) and await self._is_gone(one.wanted)):
                     await self._weigh(one.wanted, error)
                 return
             await self._commits.add(FetchResult(one.wanted, messages, one.first if is_rest else 0, at=at))
-            self._progress.messages += len(messages)
+            self._report.messages += len(messages)
 
         async with FanOut(finish, _once(unread), at_once=self._ask.width) as finished:
             async for _ in finished:
@@ -232,7 +232,7 @@ class Fetching:
             for wanted, error in self._failures.items()
         ]
         await self._store.fail(self._project, rows)
-        self._progress.open -= len(rows)
+        self._report.open -= len(rows)
         self._failures = {}
 
     async def _remember(self, wanted: FetchTask, error: NavTalkError) -> None:
@@ -260,9 +260,9 @@ class Fetching:
             if was is None:
                 return False
             # One that is pending and watched is met twice.
-            self._progress.vanished += was == "kept" and wanted.id not in self._gone
+            self._report.vanished += was == "kept" and wanted.id not in self._gone
             self._gone.add(wanted.id)
-            self._progress.open -= 1
+            self._report.open -= 1
             return True
         except OF_THE_RUN:
             raise

@@ -9,19 +9,22 @@ that were under way.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Literal
 
 import msgspec
 
-from navtalk_async.archive.records import FetchResult
+from navtalk_async.archive.records import FetchResult, RunReport
+from navtalk_async.archive.rows import format_time
 from navtalk_async.archive.store import Store, SyncState
 from navtalk_async.client import Client
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
+from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.fetch import OF_ONE_ANSWER, Fetching
 from navtalk_async.ingest.group_commit import GroupCommit
@@ -62,7 +65,7 @@ async def sync(
     server: str | None = None,
     server_moved: bool = False,
     progress: Progress | None = None,
-) -> Progress:
+) -> RunReport:
     """Bring *project* in *store* up to date; run it again to continue, whatever ended it.
 
     Arguments:
@@ -83,7 +86,7 @@ async def sync(
         retry_failed: try again what failed for good in earlier runs.
         server: the name of the server, which the project remembers; by default, the client's `base_url`.
         server_moved: confirms that the API is at another address now, but the same.
-        progress: is kept up to date while the run goes on.
+        progress: is kept up to date while the run goes on; its report is the one that is returned.
 
     Raises:
         ValueError: a *scope* that cannot be right; before anything is asked or kept.
@@ -92,11 +95,12 @@ async def sync(
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
     scope, progress = scope or Scope(), progress or Progress()
+    report = progress.report
     if client.dialect.options:
         scope = msgspec.structs.replace(scope, options=dict(client.dialect.options))
     checked_short_pages(short_pages)
     scope.check(client.dialect)
-    began_at = datetime.now(UTC)
+    stop = _start(client, report)
     server = checked_name("server", client.base_url if server is None else server)
     claim = partial(
         store.claim,
@@ -108,8 +112,8 @@ async def sync(
         is_sound=lambda kept: not damage(kept, client.dialect),
     )
     standing = await claim()
-    progress.failed = standing.failed
-    progress.resumed = standing.round is not None or bool(standing.pending)
+    report.failed = standing.failed
+    report.resumed = standing.round is not None or bool(standing.pending)
     habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
     try:
         await check_key(client, store, standing, project, scope)
@@ -135,11 +139,16 @@ async def sync(
         # A run with another project's key is none of this project's.
         raise
     except (NavTalkError, asyncio.CancelledError) as error:
-        await note(store, project, progress, began_at, error)
+        stop()
+        why = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
+        report.error = why
+        with suppress(StoreError):
+            await shielded(store.note(project, report))
         raise
-    await store.finish(project, listed.round, progress.run(began_at))
-    progress.failed = len(await store.failures(project))
-    return progress
+    stop()
+    report.failed = len(await store.failures(project))
+    await store.finish(project, listed.round, report)
+    return report
 
 
 def checked_name(what: str, name: str) -> str:
@@ -163,13 +172,21 @@ async def run_round(
     progress: Progress,
 ) -> Listed:
     """Everything that the project wants; what there was to list of it."""
-    asking = Asking.of(client.using(lane="bulk"), width, scope)
+    report = progress.report
+
+    def announce(event: Event) -> None:
+        if isinstance(event, ListedSerially):
+            report.fallback = event.reason
+        elif isinstance(event, ListMoved):
+            report.moved = report.moved or f"About the list {event.path}: {event.reason}."
+        client.announce(event)
 
     async def commit(finished: Sequence[FetchResult]) -> None:
-        progress.kept(await store.keep(project, finished))
+        report.count_messages(await store.keep(project, finished))
 
+    asking = Asking.of(client.using(lane="bulk"), width, scope, announce)
     commits = GroupCommit(commit)
-    fetching = Fetching(asking, store, commits, project=project, audit=audit, progress=progress)
+    fetching = Fetching(asking, store, commits, project=project, audit=audit, report=report)
     listed = Listed(
         asking,
         store,
@@ -179,20 +196,30 @@ async def run_round(
         progress=progress,
         walkers=1 if listing == "serial" else width.walkers,
         is_awaited=lambda: fetching.is_idle,
-        announce=client.announce,
+        announce=announce,
     )
     async with commits:
         await fetching.all(listed.wanted(), listed.look)
     return listed
 
 
-async def note(
-    store: Store, project: str, progress: Progress, began_at: datetime, error: BaseException
-) -> None:
-    """Record what ended a run, if the store can be written to."""
-    told = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
-    with suppress(StoreError):
-        await shielded(store.note(project, progress.run(began_at, error=told)))
+def _start(client: Client, report: RunReport) -> Callable[[], None]:
+    """Begin to measure a run; what is returned notes in *report* how long it took, and how many requests."""
+    began, before = monotonic(), client.stats()
+    report.began_at, report.ended_at, report.error = report.began_at or _now(), None, None
+
+    def stop() -> None:
+        after = client.stats()
+        report.ended_at = _now()
+        report.requests += after.requests - before.requests
+        report.retries += after.retries - before.retries
+        report.seconds = round(report.seconds + monotonic() - began, 3)
+
+    return stop
+
+
+def _now() -> str:
+    return format_time(datetime.now(UTC))
 
 
 async def check_key(client: Client, store: Store, standing: SyncState, project: str, scope: Scope) -> None:

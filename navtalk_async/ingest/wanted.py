@@ -93,7 +93,7 @@ class Listed:
         # The list may tell more of a session than it does itself; where all are listed, that is waited for.
         later = {each.id for each in self._standing.pending if each.is_unlisted and self._lists_all}
         pending = [each for each in self._standing.pending if each.id not in later]
-        self._progress.open += len(pending)
+        self._progress.report.open += len(pending)
         if pending:
             yield pending
         if self._scope.sessions:
@@ -109,7 +109,7 @@ class Listed:
                     for session in sessions:
                         watched.pop(session.id, None)
                     found = await self._journal(sessions, places)
-                    self._progress.open += len(found.to_fetch)
+                    self._progress.report.open += len(found.to_fetch)
                     yield found.to_fetch
         yield self._to_look_at(dict.fromkeys((*watched, *await self._missing())))
 
@@ -132,7 +132,7 @@ class Listed:
 
     def _to_look_at(self, sessions: Iterable[str]) -> list[FetchTask]:
         wanted = [FetchTask(each, None, is_unlisted=True) for each in sessions]
-        self._progress.open += len(wanted)
+        self._progress.report.open += len(wanted)
         return wanted
 
     @property
@@ -197,15 +197,15 @@ class Listed:
         return found
 
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
-        self._progress.ends_at = parse_time(self._scope.end) or self._ask.now()
-        self._progress.began_at = parse_time(self._scope.start) or first_moment(self._standing.places)
+        self._progress.range_end = parse_time(self._scope.end) or self._ask.now()
+        self._progress.range_start = parse_time(self._scope.start) or first_moment(self._standing.places)
         since = listed_from(self.round, self._habits.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
         listing = listing_of(
             self._ask.list_sessions,
             self._dialect,
             request,
-            horizon=self._progress.ends_at,
+            horizon=self._progress.range_end,
             walkers=self._walkers,
             listed=False,
             is_awaited=self._is_awaited,
@@ -230,14 +230,15 @@ class Listed:
     def _note(
         self, sessions: Sequence[Session], places: Sequence[Place] | None, found: JournalResult
     ) -> None:
-        progress = self._progress
-        progress.listed += len(sessions)
-        progress.inserted += found.inserted
-        progress.changed += found.changed
-        progress.same += found.same
+        progress, report = self._progress, self._progress.report
+        report.listed += len(sessions)
+        report.inserted += found.inserted
+        report.changed += found.changed
+        report.same += found.same
         if places is not None:
             times = (session.start_time for session in sessions)
-            progress.began_at = progress.began_at or next((time for time in times if time is not None), None)
+            if progress.range_start is None:
+                progress.range_start = next((time for time in times if time is not None), None)
             progress.listed_up_to(places)
 
 

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
+from navtalk_async.archive.records import RunReport
 from navtalk_async.archive.store import Store
 from navtalk_async.errors import (
     AccessDenied,
@@ -20,7 +21,6 @@ from navtalk_async.errors import (
     StoreMismatch,
     StoreUnreachable,
 )
-from navtalk_async.ingest.progress import Progress
 
 __all__ = ["RoundDone", "RoundFailed", "Worker", "may_pass", "pause_after"]
 
@@ -48,7 +48,7 @@ class RoundDone(NamedTuple):
     """A round came to its end."""
 
     number: int
-    progress: Progress
+    report: RunReport
     seconds: float
     """How long it took."""
     pause: float
@@ -78,7 +78,7 @@ class Worker:
 
     def __init__(
         self,
-        once: Callable[[Store, bool], Awaitable[Progress]],
+        once: Callable[[Store, bool], Awaitable[RunReport]],
         opened: Callable[[], AbstractAsyncContextManager[Store]],
         *,
         every: float,
@@ -113,7 +113,7 @@ class Worker:
         while True:
             began = self._clock()
             try:
-                progress = await self._once(store, self._retries_failed(began))
+                report = await self._once(store, self._retries_failed(began))
             except StoreError:
                 raise
             except NavTalkError as error:
@@ -122,7 +122,7 @@ class Worker:
             self._failures, self._was_well = 0, True
             took = self._clock() - began
             pause = max(0.0, self._every - took)
-            self._heard(RoundDone(self._number, progress, took, pause))
+            self._heard(RoundDone(self._number, report, took, pause))
             self._number += 1
             await self._rest(pause)
 

@@ -28,7 +28,7 @@ from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, TalkHandler, counted, visible
 from navtalk_async.events import Answered, Failed, Stats, Waiting
 from navtalk_async.formats.filters import in_words
-from navtalk_async.ingest import Progress, Scope
+from navtalk_async.ingest import Progress, RunReport, Scope
 
 KEY = "CANARY-7f3a5c91"
 
@@ -258,9 +258,15 @@ def seen(progress=None, *, trouble=(0.0, None), stats=None):
     )
 
 
-def halfway(**figures):
+def halfway(*, all_listed=False, **figures):
     begin = datetime(2025, 11, 1, tzinfo=UTC)
-    return Progress(began_at=begin, ends_at=begin + timedelta(days=100), unlisted=59 * 86400, **figures)
+    return Progress(
+        report=RunReport(**figures),
+        range_start=begin,
+        range_end=begin + timedelta(days=100),
+        unlisted_seconds=59 * 86400,
+        all_listed=all_listed,
+    )
 
 
 def test_a_run_is_told_in_one_line():

@@ -9,7 +9,7 @@ from shell import KEY, ended, navtalk, said, started
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.cli.watching import ordinal, round_line
 from navtalk_async.errors import ServerError
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed
+from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
 from navtalk_async.sandbox import Sandbox, World
 
 
@@ -95,7 +95,7 @@ async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
 
 
 def test_a_round_is_told_in_a_sentence():
-    done = RoundDone(1200, Progress(inserted=1, messages_inserted=1, failed=2), 0.42, 59.6)
+    done = RoundDone(1200, RunReport(inserted=1, messages_inserted=1, failed=2), 0.42, 59.6)
     assert round_line(done) == (
         "round 1,200: 1 new, 0 changed, 0 gone, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
     )

@@ -412,10 +412,10 @@ async def test_progress_is_kept_while_the_run_goes_on(path):
     async with Sandbox(World(250, messages=1)) as box:
         run = asyncio.create_task(synced(box, path, progress=progress))
         await box.arrived(60)
-        assert progress.listed >= 100
+        assert progress.report.listed >= 100
         assert 0 < progress.share() <= 1
-        await run
-    assert (progress.done, progress.open, progress.messages) == (250, 0, 250)
+        assert await run is progress.report
+    assert (progress.report.done, progress.report.open, progress.report.messages) == (250, 0, 250)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])

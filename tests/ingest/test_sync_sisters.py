@@ -92,8 +92,8 @@ async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tm
         chats.listed.remove("b")
         chats.said["b"].append("m3")
         for _ in range(2):
-            progress = await sync(client, store)
-            assert (progress.changed, progress.vanished) == (0, 0)
+            report = await sync(client, store)
+            assert (report.changed, report.vanished) == (0, 0)
         after = await held(store)
         assert after == before | {"b": (before["b"][0], ["m1", "m2", "m3"])}
         report = Report()

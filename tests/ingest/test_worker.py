@@ -21,7 +21,7 @@ from navtalk_async.errors import (
     StoreLocked,
     StoreMismatch,
 )
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed, Worker, sync
+from navtalk_async.ingest import RoundDone, RoundFailed, Worker, sync
 from navtalk_async.ingest.worker import LONGEST_PAUSE_SECONDS, may_pass, pause_after
 from navtalk_async.sandbox import Faults, Sandbox, World
 
@@ -69,7 +69,7 @@ async def worker(box, path, days, *, every=60.0, key="k", log=None):
     async with NavTalkClient(key, base_url=box.navtalk_url, retry=QUICK) as nt:
 
         async def once(store, retry_failed):
-            return await sync(nt, store, concurrency=8, retry_failed=retry_failed, progress=Progress())
+            return await sync(nt, store, concurrency=8, retry_failed=retry_failed)
 
         yield (
             Worker(
@@ -105,7 +105,7 @@ async def ids(path):
 async def test_every_round_finds_what_is_new(path):
     async with Sandbox(World(30, messages=1)) as box:
         log, days = await worked(box, path, [box.world.add_session, None, box.world.add_session])
-        assert [event.progress.inserted for event in log.done] == [30, 1, 0, 1]
+        assert [event.report.inserted for event in log.done] == [30, 1, 0, 1]
         assert days.rests == [60.0] * 4
         assert await ids(path) == [session["id"] for session in box.world.sessions]
 
@@ -124,7 +124,7 @@ async def test_an_api_that_is_away_for_hours_is_waited_for_ever_longer_and_nothi
         assert [event.in_a_row for event in log.failed] == list(range(1, 11))
         assert [event.pause for event in log.failed][:4] == [60.0, 120.0, 240.0, 300.0]
         assert isinstance(log.failed[0].error, ServerError)
-        assert log.done[1].progress.inserted == 1
+        assert log.done[1].report.inserted == 1
         assert await ids(path) == [session["id"] for session in box.world.sessions]
 
 
@@ -176,7 +176,7 @@ async def test_sessions_that_failed_for_good_are_tried_again_every_hour(path):
         bad = box.world.sessions[3]["id"]
         box.fail_next("500", times=4, path=f"messages?sessionId={bad}")
         log, _ = await worked(box, path, [None] * 70)
-        failed = [event.progress.failed for event in log.done]
+        failed = [event.report.failed for event in log.done]
         assert failed == [1] * 60 + [0] * 11
 
 

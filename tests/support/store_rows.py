@@ -8,9 +8,9 @@ from pathlib import Path
 
 from postgres_box import answered
 
-from navtalk_async.archive.records import Clock, FetchResult, FetchTask
+from navtalk_async.archive.records import Clock, FetchResult, FetchTask, RunReport
 from navtalk_async.archive.rows import content_hash, format_time
-from navtalk_async.archive.store import Round, Run
+from navtalk_async.archive.store import Round
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.ingest.reread_rules import compare_sessions
 from navtalk_async.models import Place, Request, Role, SessionStatus
@@ -20,7 +20,7 @@ SETTLE = timedelta(seconds=120)
 LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
 FURTHER = Request(path="/api/chat/messages", params={"cursor": "abc", "limit": "200"})
 ROUND = Round(began=format_time(NOW))
-RUN = Run(began_at=format_time(NOW), ended_at=format_time(NOW), inserted=3)
+RUN = RunReport(began_at=format_time(NOW), ended_at=format_time(NOW), inserted=3)
 ENDED = "2025-11-12 18:30:00"
 
 
