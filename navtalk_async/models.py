@@ -16,6 +16,8 @@ from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 import msgspec
 
 __all__ = [
+    "MESSAGE_COLUMNS",
+    "SESSION_COLUMNS",
     "KeyPlace",
     "Message",
     "MessageType",
@@ -28,6 +30,7 @@ __all__ = [
     "Session",
     "SessionStatus",
     "Transcript",
+    "Usage",
     "as_fields",
     "as_utc",
     "beyond_columns",
@@ -128,11 +131,17 @@ def http_date(text: str) -> datetime | None:
         return None
 
 
+OURS = "·"
+"""Fields whose wire name begins like this are set by us and are never read from an API's object."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
     has_own_id: ClassVar[bool] = True
     """Whether no other row of its list can have the same id."""
+    attributes: ClassVar[tuple[str, ...]] = ("id",)
+    """The attributes that the records of every API have; None where an API has no such field."""
 
     id: str
     kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
@@ -144,34 +153,59 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What the API's object holds beyond our attributes, by the API's names; what is no object is the
-        field `value`.
+        """The fields of the API's object without an attribute, by the API's names. JSON that is not an object
+        is the field `value`.
         """
         if self.kept is msgspec.UNSET:
             return {}
         return sort_out(type(self), as_fields(msgspec.json.decode(self.kept)))[1]
 
+    def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
+        """Every attribute, as JSON can hold it: times in ISO 8601 (UTC), enums as words where one is known;
+        and under `extra` the fields without an attribute and times that cannot be read.
+
+        Arguments:
+            by_alias: return the API's own object instead, by the API's own names.
+        """
+        if by_alias:
+            return as_fields(msgspec.json.decode(self.raw))
+        own = (name.removesuffix("_text") for name in self.__struct_fields__ if name != "kept")
+        fields = {name: _plain(getattr(self, name)) for name in dict.fromkeys((*self.attributes, *own))}
+        others = self.extra | unread_times(type(self), msgspec.structs.asdict(self))
+        return fields | {"extra": others} if others else fields
+
+
+def _plain(value: Any) -> Any:
+    return value.word if isinstance(value, OpenEnum) else msgspec.to_builtins(value)
+
 
 def as_fields(value: Any) -> dict[str, Any]:
-    """*value* as the fields of an object; what is none is the only field of one, `value`."""
+    """*value* as the fields of an object; JSON that is not an object is its only field, `value`."""
     return value if isinstance(value, dict) else {"value": value}
 
 
+SESSION_COLUMNS = ("id", "status", "start_time_text", "end_time_text", "title", "video_url")
+MESSAGE_COLUMNS = ("id", "role", "type", "content", "created_at_text")
+"""The attributes that archives and files have columns for."""
+
+
 def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
-    """What no column of a store holds of *value*, an API's object: the fields without a column, and times
-    that are none; what is no object is the field `value`.
+    """The fields of *value*, an API's object, that no column holds: those without a column, and times that
+    cannot be read; JSON that is not an object is the field `value`.
     """
-    columns = Session.__struct_fields__ if issubclass(kind, Session) else Message.__struct_fields__
+    columns = SESSION_COLUMNS if issubclass(kind, Session) else MESSAGE_COLUMNS
     values, others = sort_out(kind, as_fields(value), columns)
-    unread = [name for name in TIMES if (text := values.get(name)) is not None and parse_time(text) is None]
-    if unread:
-        names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
-        others |= {names[name]: values[name] for name in unread}
-    return others
+    return others | unread_times(kind, values)
 
 
-TIMES = ("started", "ended", "created")
-"""The attributes that a store keeps as moments; one that is no moment is no more than a text."""
+def unread_times(kind: type[Record], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of *values*, by attribute, that should be times and cannot be read as any; by the API's names."""
+    unread = [name for name, text in values.items() if name.endswith("_text") and text is not None]
+    unread = [name for name in unread if parse_time(values[name]) is None]
+    if not unread:
+        return {}
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    return {names[name]: values[name] for name in unread}
 
 
 def sort_out(
@@ -180,12 +214,12 @@ def sort_out(
     """The *fields* of an API's object that *kind* has attributes for, by attribute, and all the others.
 
     A value that its attribute cannot hold is among the others, and the attribute is None; an id that is a
-    whole number is its text. Only attributes *among* those named count, if any are.
+    whole number becomes its text. Only attributes *among* those named count, if any are.
     """
     values: dict[str, Any] = {}
     others = dict(fields)
     for field in msgspec.structs.fields(kind):
-        if field.name == "kept" or (among is not None and field.name not in among):
+        if field.encode_name.startswith(OURS) or (among is not None and field.name not in among):
             continue
         found = others.pop(field.encode_name, None)
         if field.name == "id" and type(found) is int:
@@ -201,12 +235,27 @@ def sort_out(
     return values, others
 
 
-class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One conversation, without its messages.
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What a run or a turn cost; None where the API does not say."""
 
-    Its own attributes, and those of `Message`, are what every API has, and what a store has columns for; the
-    structs of an API add what only that one tells.
+    duration_ms: int | float | None = None
+    total_input_tokens: int | float | None = None
+    total_output_tokens: int | float | None = None
+    turns: int | float | None = None
+
+
+class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One conversation, without its messages. Every API's sessions have these attributes; one that the API
+    has no field for is None, and the struct of an API overrides those that it has.
     """
+
+    # Absent fields are properties and no fields of the struct: as fields they would need a name on the wire,
+    # which a server could send.
+
+    attributes = (
+        *("id", "status", "start_time", "end_time", "updated_at", "title"),
+        *("user_id", "agent_id", "video_url", "metadata", "usage"),
+    )
 
     seldom: ClassVar[frozenset[str]] = frozenset()
     """Fields that only some of the API's answers have: another value of these is no change."""
@@ -215,51 +264,130 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     is_read_on: ClassVar[bool] = False
     """Whether its messages can be asked for from a moment on."""
 
-    status: SessionStatus | str | None
-    started: str | None
-    """The begin as the API wrote it; `start_time` is the moment it means."""
-    ended: str | None
-    video_url: str | None = None
-    title: str | None = None
+    @property
+    def status(self) -> SessionStatus | str | None:
+        """How far it has come."""
+        return None
+
+    @property
+    def start_time_text(self) -> str | None:
+        """The begin as the API wrote it; `start_time` is the moment it means."""
+        return None
+
+    @property
+    def end_time_text(self) -> str | None:
+        """The end as the API wrote it; `end_time` is the moment it means."""
+        return None
+
+    @property
+    def updated_at_text(self) -> str | None:
+        """The time of the last change as the API wrote it; `updated_at` is the moment it means."""
+        return None
+
+    @property
+    def title(self) -> str | None:
+        """What it is called."""
+        return None
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose it is."""
+        return None
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent it is with."""
+        return None
+
+    @property
+    def video_url(self) -> str | None:
+        """Where its recording is."""
+        return None
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What its maker keeps with it."""
+        return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What its latest run cost."""
+        return None
 
     @property
     def start_time(self) -> datetime | None:
-        """When it began, aware and UTC; None where the API gave none."""
-        return parse_time(self.started)
+        """When it began, aware and UTC; None where the API gave no time."""
+        return parse_time(self.start_time_text)
 
     @property
     def end_time(self) -> datetime | None:
-        """When it ended, aware and UTC; None while it goes on, or where the API gave none."""
-        return parse_time(self.ended)
+        """When it ended, aware and UTC; None while it goes on, or where the API gave no time."""
+        return parse_time(self.end_time_text)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When it last changed, aware and UTC; None where the API gave no time."""
+        return parse_time(self.updated_at_text)
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more is expected of it that its own row would not show: by its status, or its end
-        where that tells nothing.
+        """Whether any later change would show in its own row: by its status, or by its end where the status
+        is unknown.
         """
         if self.status in (SessionStatus.COMPLETED, SessionStatus.FAILED):
             return True
-        return self.status is not SessionStatus.ACTIVE and self.ended is not None
+        return self.status is not SessionStatus.ACTIVE and self.end_time_text is not None
 
     @property
     def final_since(self) -> str | None:
         """When it became final, as the API wrote it; None where that is not known."""
-        return self.ended
+        return self.end_time_text
 
 
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One thing said in a session."""
+    """One message of a session. Every API's messages have these attributes, as described for `Session`."""
 
-    role: Role | str | None
-    type: MessageType | str | None
-    content: str | None
-    created: str | None
-    """The time as the API wrote it; `created_at` is the moment it means."""
+    attributes = ("id", "role", "type", "content", "created_at", "media_url", "metadata", "usage")
+
+    @property
+    def role(self) -> Role | str | None:
+        """Who said it."""
+        return None
+
+    @property
+    def type(self) -> MessageType | str | None:
+        """What kind of thing it holds."""
+        return None
+
+    @property
+    def content(self) -> str | None:
+        """Its text."""
+        return None
+
+    @property
+    def created_at_text(self) -> str | None:
+        """The time as the API wrote it; `created_at` is the moment it means."""
+        return None
+
+    @property
+    def media_url(self) -> str | None:
+        """Where its image, sound or file is."""
+        return None
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What its maker keeps with it."""
+        return None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the turn that it ends cost."""
+        return None
 
     @property
     def created_at(self) -> datetime | None:
         """When it was said, aware and UTC; None where the API gave no time."""
-        return parse_time(self.created)
+        return parse_time(self.created_at_text)
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +399,14 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     is_rest: bool = False
     """Whether these are only the messages that an earlier transcript of the session lacked, because its last
     page was wrongly taken for the last one (`short_pages="audit"`)."""
+
+    def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
+        """The session's fields and its `messages`, each as its own `to_dict` returns them; and the text
+        of the `error`, if there is one.
+        """
+        fields = self.session.to_dict(by_alias=by_alias)
+        fields["messages"] = [message.to_dict(by_alias=by_alias) for message in self.messages]
+        return fields if self.error is None else fields | {"error": str(self.error)}
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

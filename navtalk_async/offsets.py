@@ -241,4 +241,4 @@ class OffsetWalk(Generic[T]):
 
 def _key(row: Record) -> int:
     """What tells *row* from others, in a number; other fields may differ each time, as signed links do."""
-    return hash((row.id, row.created) if isinstance(row, Message) and not row.has_own_id else row.id)
+    return hash((row.id, row.created_at_text) if isinstance(row, Message) and not row.has_own_id else row.id)

@@ -5,12 +5,14 @@ import json
 import pickle
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from navtalk_async.dialects.known import dialects
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.dialects.rows import patiently
 from navtalk_async.errors import NotFound
@@ -19,6 +21,7 @@ from navtalk_async.models import (
     Page,
     Request,
     Role,
+    Session,
     SessionStatus,
     Transcript,
     as_utc,
@@ -53,7 +56,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-odd_names = texts | st.sampled_from(["·kept", "·title", "kept", "raw", "title", "started", "sessionId"])
+odd_names = texts | st.sampled_from(
+    ["·kept", "·title", "kept", "raw", "title", "start_time_text", "sessionId"]
+)
 
 
 def rows(sample):
@@ -88,6 +93,24 @@ def test_raw_is_the_object_the_api_sent_whatever_it_was(kind, sample, data):
     assert json.loads(read(kind, row).raw) == row
 
 
+@pytest.mark.parametrize("dialect", [each() for each in dialects().values()], ids=lambda each: each.api)
+@given(
+    ours=st.sets(
+        st.sampled_from(["kept", "title", "type", "status", "ended", "end_time", "video_url", "id"])
+    ),
+    value=json_values,
+)
+@example(ours={"title"}, value=None)
+def test_a_field_with_a_name_that_none_of_ours_has_is_in_raw_and_extra(dialect, ours, value):
+    for kind, sample in zip(dialect.record_kinds, (SESSION, MESSAGE), strict=True):
+        names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+        row = sample | {names["id"].strip("·"): "one"} | {f"·{name}": value for name in ours}
+        body = json.dumps(row).encode()
+        record = dialect.session_of(body) if sample is SESSION else dialect.message_of(body, "one", 0)
+        assert json.loads(record.raw) == row
+        assert {name for name in record.extra if name[0] == "·"} == {f"·{name}" for name in ours}
+
+
 @BOTH
 @given(data=st.data())
 @settings(deadline=None, max_examples=80)
@@ -106,6 +129,50 @@ def test_extra_is_exactly_what_has_no_attribute(kind, sample, data):
     }
     odd = {name for name in row if name not in others and row[name] is not None and name not in held}
     assert record.extra == {name: row[name] for name in others | odd}
+
+
+@pytest.mark.parametrize("dialect", [each() for each in dialects().values()], ids=lambda each: each.api)
+def test_an_attribute_that_an_api_has_no_field_for_is_none(dialect):
+    for kind in dialect.record_kinds:
+        record = (
+            dialect.session_of
+            if issubclass(kind, Session)
+            else partial(dialect.message_of, session_id="s", position=0)
+        )
+        names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+        found = record(json.dumps({"status": None, "startTime": None, names["id"].strip("·"): "x"}).encode())
+        assert {
+            found.to_dict()[name] for name in kind.attributes if name not in ("id", "metadata", "role")
+        } == {None}
+
+
+def test_a_transcript_as_a_dict_has_words_and_times_that_json_can_hold():
+    session, message = read(NavTalkSession, SESSION | {"mood": 7}), read(NavTalkMessage, MESSAGE)
+    transcript = Transcript(session=session, messages=[message])
+    fields = transcript.to_dict()
+    assert json.loads(json.dumps(fields)) == fields
+    assert [fields[name] for name in ("id", "status", "start_time", "end_time", "user_id", "extra")] == [
+        *(SESSION["id"], "completed", "2025-11-12T18:20:38Z", "2025-11-12T18:20:50Z", None, {"mood": 7}),
+    ]
+    [said] = fields["messages"]
+    assert (said["role"], said["type"], said["created_at"]) == ("user", "text", "2025-11-12T18:20:43Z")
+    assert "extra" not in said
+    failed = Transcript(session=session, error=NotFound("Gone.")).to_dict()
+    assert failed["error"].startswith("Gone.")
+
+
+@BOTH
+@given(data=st.data())
+@settings(deadline=None, max_examples=80)
+def test_a_record_as_a_dict_has_the_names_of_the_api_where_those_are_asked_for(kind, sample, data):
+    row = data.draw(rows(sample))
+    assert read(kind, row).to_dict(by_alias=True) == row
+
+
+@pytest.mark.parametrize("text", ["soon", "2025-13-01", ""])
+def test_a_time_that_cannot_be_read_is_none_and_stands_under_extra(text):
+    fields = read(NavTalkSession, SESSION | {"startTime": text}).to_dict()
+    assert (fields["start_time"], fields["extra"]) == (None, {"startTime": text})
 
 
 @BOTH

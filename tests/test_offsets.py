@@ -296,7 +296,7 @@ async def test_the_pages_of_a_walk_have_the_rows_that_are_new_and_lead_on():
 def said(number, link=0):
     """A message that shares its id with others; its link is signed anew each time."""
     return KodeyMessage(
-        id=f"m{number % 7}", role="user", content=f"{number} {link}", created=f"{number // 3}"
+        id=f"m{number % 7}", role="user", content=f"{number} {link}", created_at_text=f"{number // 3}"
     )
 
 

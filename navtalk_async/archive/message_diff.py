@@ -128,7 +128,9 @@ def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Messag
     """*messages* without those before *moment*, which a server may give all the same."""
     if moment is None:
         return list(messages)
-    return [each for each in messages if (said := iso(each.created)) is None or _is_since(moment, said)]
+    return [
+        each for each in messages if (said := iso(each.created_at_text)) is None or _is_since(moment, said)
+    ]
 
 
 def _is_since(moment: str, said: str) -> bool:

@@ -118,7 +118,7 @@ def standing(
 
 def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, str, str | None]]:
     """The rows of `sync_waiting` for *sessions*."""
-    return [(project, each.id, iso(each.started)) for each in sessions]
+    return [(project, each.id, iso(each.start_time_text)) for each in sessions]
 
 
 def known(row: Sequence[Any]) -> StoredSession:

@@ -74,7 +74,7 @@ class Listed(msgspec.Struct, kw_only=True):
         """Count *session*."""
         self.sessions += 1
         self.active += session.status is SessionStatus.ACTIVE
-        begin = iso(session.started)
+        begin = iso(session.start_time_text)
         if begin is not None:
             self.first = begin if self.first is None else min(self.first, begin)
             self.last = begin if self.last is None else max(self.last, begin)

@@ -13,13 +13,11 @@ from navtalk_async.dialects.rows import as_record, loads
 from navtalk_async.models import (
     KeyPlace,
     Message,
-    MessageType,
     Page,
     Request,
     Response,
     Role,
     Session,
-    SessionStatus,
     format_word,
 )
 
@@ -34,10 +32,9 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
 
     has_own_id = False
 
-    type: MessageType | str | None = msgspec.field(default=None, name="·type")
     content: str | None = None
     role: Role | str | None = None
-    created: str | None = msgspec.field(default=None, name="createdAt")
+    created_at_text: str | None = msgspec.field(default=None, name="createdAt")
     chat_id: str | None = msgspec.field(default=None, name="chatId")
     """The chat it belongs to, which only the answer to a message that was sent tells."""
 
@@ -48,11 +45,7 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     seldom = frozenset({"teamId"})
     tells_all_alone = False
 
-    status: SessionStatus | str | None = msgspec.field(default=None, name="·status")
-    started: str | None = msgspec.field(default=None, name="createdAt")
-    ended: str | None = msgspec.field(default=None, name="·ended")
-    video_url: str | None = msgspec.field(default=None, name="·video_url")
-    title: str | None = msgspec.field(default=None, name="·title")
+    start_time_text: str | None = msgspec.field(default=None, name="createdAt")
     agent_id: str | None = msgspec.field(default=None, name="agentId")
     team_id: str | None = msgspec.field(default=None, name="teamId")
     """Told of a chat that is made or asked for by its id, and not in the list."""

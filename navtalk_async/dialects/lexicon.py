@@ -48,16 +48,14 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
 
     status: SessionStatus | str | None = None
     """In the API's own words, of a chat that was asked for by its id; None in the list."""
-    started: str | None = msgspec.field(default=None, name="created_at")
-    ended: str | None = msgspec.field(default=None, name="·ended")
-    video_url: str | None = msgspec.field(default=None, name="·video_url")
+    title: str | None = None
+    start_time_text: str | None = msgspec.field(default=None, name="created_at")
     user_id: str | None = None
     tenant_id: str | None = None
     config: dict[str, Any] | None = None
     """What it was made with; `metadata` is in it."""
-    updated: str | None = msgspec.field(default=None, name="updated_at")
-    """As the API wrote it; `updated_at` is the moment it means."""
-    last_message: str | None = msgspec.field(default=None, name="last_message_at")
+    updated_at_text: str | None = msgspec.field(default=None, name="updated_at")
+    last_message_at_text: str | None = msgspec.field(default=None, name="last_message_at")
     """As the API wrote it; `last_message_at` is the moment it means."""
     message_count: int | None = None
     """Told of a chat that is asked for by its id, and not in the list."""
@@ -74,14 +72,9 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
         return self.start_time
 
     @property
-    def updated_at(self) -> datetime | None:
-        """When it was changed last, aware and UTC; None where the API gave no time."""
-        return parse_time(self.updated)
-
-    @property
     def last_message_at(self) -> datetime | None:
         """When something was said last, aware and UTC; None where nothing was."""
-        return parse_time(self.last_message)
+        return parse_time(self.last_message_at_text)
 
     @property
     def is_final(self) -> bool:
@@ -93,7 +86,7 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
         """The latest of its times: since then, nothing has happened in it."""
         times = [
             (moment, text)
-            for text in (self.started, self.updated, self.last_message)
+            for text in (self.start_time_text, self.updated_at_text, self.last_message_at_text)
             if text is not None and (moment := parse_time(text)) is not None
         ]
         return max(times)[1] if times else None
@@ -107,7 +100,7 @@ class LexiconMessage(Message, frozen=True, kw_only=True, gc=False):
     role: Role | str | None = msgspec.field(default=None, name="sender_role")
     type: MessageType | str | None = msgspec.field(default=None, name="media_type")
     content: str | None = None
-    created: str | None = msgspec.field(default=None, name="created_at")
+    created_at_text: str | None = msgspec.field(default=None, name="created_at")
     media_url: str | None = None
     metadata: dict[str, Any] | None = None
 

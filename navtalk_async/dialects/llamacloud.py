@@ -14,7 +14,6 @@ from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.llamacloud_events import (
     Event,
-    Number,
     Stop,
     ToolCall,
     ToolResult,
@@ -22,7 +21,17 @@ from navtalk_async.dialects.llamacloud_events import (
 )
 from navtalk_async.dialects.refusals import accepted, done, refused
 from navtalk_async.dialects.rows import as_record, loads
-from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session, as_fields, sort_out
+from navtalk_async.models import (
+    KeyPlace,
+    Message,
+    Page,
+    Request,
+    Response,
+    Session,
+    Usage,
+    as_fields,
+    sort_out,
+)
 
 __all__ = [
     "MOST_INDEXES",
@@ -58,16 +67,12 @@ ROLES = {
 """Who brings which event about."""
 
 
-class JobMetadata(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """How a session's latest run went."""
+class JobMetadata(Usage, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """How a session's latest run went, and what it cost."""
 
-    duration_ms: Number | None = None
     error: str | None = None
     export_config_ids: list[str] | None = None
     is_error: bool | None = None
-    total_input_tokens: Number | None = None
-    total_output_tokens: Number | None = None
-    turns: Number | None = None
 
 
 class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -80,11 +85,7 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
 
     id: str = msgspec.field(name="session_id")
     title: str | None = msgspec.field(default=None, name="generated_title")
-    status: str | None = msgspec.field(default=None, name="·status")
-    started: str | None = msgspec.field(default=None, name="·started")
-    ended: str | None = msgspec.field(default=None, name="·ended")
-    video_url: str | None = msgspec.field(default=None, name="·video_url")
-    last_updated_at: str | None = None
+    updated_at_text: str | None = msgspec.field(default=None, name="last_updated_at")
     """As the API wrote it: with microseconds, and without a zone."""
     index_ids: list[str] | None = None
     """The indexes it is bound to; None where it is bound to none."""
@@ -94,6 +95,10 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
     """What its share link grants: `query` or `read_only`; None from a server that does not tell."""
 
     @property
+    def usage(self) -> Usage | None:
+        return self.job_metadata
+
+    @property
     def is_final(self) -> bool:
         """Always: see above."""
         return True
@@ -101,7 +106,7 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def final_since(self) -> str | None:
         """When it was last changed."""
-        return self.last_updated_at
+        return self.updated_at_text
 
 
 class LlamaCloudFullSession(LlamaCloudSession, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -129,7 +134,11 @@ class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defau
     role: str | None = msgspec.field(default=None, name="·role")
     type: str | None = None
     content: str | None = None
-    created: str | None = msgspec.field(default=None, name="·created")
+
+    @property
+    def usage(self) -> Usage | None:
+        event = event_of(self.raw)
+        return event.usage if isinstance(event, Stop) else None
 
 
 class Items(msgspec.Struct):

@@ -16,7 +16,7 @@ import msgspec
 
 from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, whole_surrogates
 from navtalk_async.dialects.sse import ServerSentEvent
-from navtalk_async.models import Kept
+from navtalk_async.models import Kept, Usage
 
 __all__ = [
     "Event",
@@ -29,13 +29,10 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "UnknownEvent",
-    "Usage",
     "UserInput",
     "event_of",
     "streamed_event",
 ]
-
-Number = int | float
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
@@ -111,15 +108,6 @@ class ToolResult(Happening, frozen=True, kw_only=True, gc=False, tag="tool_resul
     result: Any
     """Whatever the tool gives: any JSON."""
     image_attachment: ImageAttachment | None = None
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What a turn took."""
-
-    duration_ms: Number | None = None
-    total_input_tokens: Number | None = None
-    total_output_tokens: Number | None = None
-    turns: Number | None = None
 
 
 class Stop(Happening, frozen=True, kw_only=True, gc=False, tag="stop"):

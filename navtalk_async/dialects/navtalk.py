@@ -20,7 +20,9 @@ from navtalk_async.models import (
     Record,
     Request,
     Response,
+    Role,
     Session,
+    SessionStatus,
 )
 
 __all__ = ["MESSAGES_A_PAGE", "SESSIONS_A_PAGE", "NavTalk", "seconds_text"]
@@ -43,17 +45,19 @@ class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknow
 
     is_read_on = True
 
-    started: str | None = msgspec.field(name="startTime")
-    ended: str | None = msgspec.field(name="endTime")
+    status: SessionStatus | str | None
+    start_time_text: str | None = msgspec.field(name="startTime")
+    end_time_text: str | None = msgspec.field(name="endTime")
     video_url: str | None = msgspec.field(name="videoUrl")
-    title: str | None = msgspec.field(default=None, name="·title")
 
 
 class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A message as NavTalk writes it. Any other field makes the row be read `patiently`."""
 
+    role: Role | str | None
     type: MessageType | str | None = msgspec.field(name="messageType")
-    created: str | None = msgspec.field(name="createdAt")
+    content: str | None
+    created_at_text: str | None = msgspec.field(name="createdAt")
 
 
 class Envelope(msgspec.Struct, Generic[T]):

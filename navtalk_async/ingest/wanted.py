@@ -283,7 +283,7 @@ def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> s
 
     A session that is dated in the future tells nothing of how far the others have come.
     """
-    begins = [iso(session.started) for session in sessions]
+    begins = [iso(session.start_time_text) for session in sessions]
     past = (each for each in (reached, *begins) if each is not None and each <= format_time(now))
     return max(past, default=None)
 

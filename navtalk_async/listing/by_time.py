@@ -51,7 +51,7 @@ class ByTime:
     def positions(self, rows: Sequence[Session]) -> list[int] | None:
         """See `Axis.positions`."""
         try:
-            return [(datetime.fromisoformat(row.started or "") - EPOCH) // SECOND for row in rows]
+            return [(datetime.fromisoformat(row.start_time_text or "") - EPOCH) // SECOND for row in rows]
         except (TypeError, ValueError):
             moments = [row.start_time for row in rows]
         return None if None in moments else [seconds_of(moment) for moment in moments if moment]

@@ -59,5 +59,5 @@ async def find_lacking(
 
 def is_listed_next(session: Session, since: str | None) -> bool:
     """Whether a sync that lists what began *since* then, or everything, lists *session*."""
-    begin = iso(session.started)
+    begin = iso(session.start_time_text)
     return since is None or begin is None or begin >= since

@@ -12,9 +12,9 @@ from navtalk_async.archive.rows import MessageRow, iso, message_row, message_row
 from navtalk_async.archive.sqlite_file import VALUES_AT_ONCE, cut, with_rows
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
-from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
 from navtalk_async.formats.rows import message_fields, session_fields
-from navtalk_async.models import Message, MessageType, Role, as_utc, http_date
+from navtalk_async.models import MessageType, Role, as_utc, http_date
 
 DIGIT = st.sampled_from("0123456789")
 USUAL = st.tuples(
@@ -61,12 +61,12 @@ def test_a_time_is_written_as_if_it_were_always_written_anew(text):
 
 def message(number, kept):
     said = {} if kept is None else {"kept": kept}
-    return Message(
+    return NavTalkMessage(
         id=str(number),
         role=(Role.USER, Role.ASSISTANT, Role(7), Role(2**70), "narrator", None)[number % 6],
         type=(MessageType.TEXT, MessageType(9), "image", None)[number % 4],
         content=("two\nlines", "", None)[number % 3],
-        created=("2025-01-01 00:00:00", "soon", None)[number % 3],
+        created_at_text=("2025-01-01 00:00:00", "soon", None)[number % 3],
         **said,
     )
 
@@ -85,7 +85,7 @@ def test_rows_made_together_are_those_made_one_by_one(kept, first):
     [(Role.USER, "user"), (Role(7), 7), (Role(2**70), str(2**70)), ("narrator", "narrator"), (None, None)],
 )
 def test_a_role_is_kept_as_its_word_or_as_it_came(role, kept):
-    said = Message(id="1", role=role, type=MessageType.TEXT, content="", created=None)
+    said = NavTalkMessage(id="1", role=role, type=MessageType.TEXT, content="", created_at_text=None)
     assert message_row("p", "s", 0, said).role == kept
 
 
@@ -96,20 +96,27 @@ def test_a_role_is_kept_as_its_word_or_as_it_came(role, kept):
 )
 def test_a_time_stands_in_its_column_or_under_extra_as_it_came(dialect, began, ended):
     session, message = dialect.record_kinds
-    names = {
+    columns = {"start_time_text", "end_time_text", "created_at_text", "role", "type"}
+    names = {name: name for name in columns} | {
         field.name: field.encode_name for field in chain(*map(msgspec.structs.fields, (session, message)))
     }
-    sent = {"id": "1", names["started"]: began, names["ended"]: ended, "status": None}
+    sent = {"id": "1", names["start_time_text"]: began, names["end_time_text"]: ended, "status": None}
     kept = session_row("p", dialect.api, dialect.session_of(msgspec.json.encode(sent)), "")
     fields = session_fields(kept, session)
-    said = {"id": "1", names["created"]: began, names["role"]: None, names["type"]: None, "content": None}
+    said = {
+        "id": "1",
+        names["created_at_text"]: began,
+        names["role"]: None,
+        names["type"]: None,
+        "content": None,
+    }
     kept = message_row("p", "s", 0, dialect.message_of(msgspec.json.encode(said), "s", 0))
     for found, name, api, text in (
-        (fields, "start_time", names["started"], began),
-        (fields, "end_time", names["ended"], ended),
-        (message_fields(kept, message), "created_at", names["created"], began),
+        (fields, "start_time", names["start_time_text"], began),
+        (fields, "end_time", names["end_time_text"], ended),
+        (message_fields(kept, message), "created_at", names["created_at_text"], began),
     ):
-        if "·" in api:
+        if api in columns:
             continue
         assert found[name] == (None if text is None else written_anew(text))
         odd = {} if text is None or found[name] is not None else {api: text}

@@ -130,11 +130,11 @@ async def test_numbers_that_no_database_holds_are_kept_as_text(store):
 async def test_transcripts_come_by_their_begin_and_then_by_the_bytes_of_their_ids(store):
     begins = [None, "2025-11-12 18:20:00", "2025-11-12 18:20:01"]
     expected = [
-        msgspec.structs.replace(session(1), id=f"{name}{number}", started=begin)
+        msgspec.structs.replace(session(1), id=f"{name}{number}", start_time_text=begin)
         for number, begin in enumerate(begins)
         for name in "Bab\u00e4"
     ]
-    expected = sorted(expected, key=lambda each: (each.started or "", each.id.encode()))
+    expected = sorted(expected, key=lambda each: (each.start_time_text or "", each.id.encode()))
     await journal(store, *reversed(expected))
     assert [each.session.id for each in await everything(store)] == [each.id for each in expected]
 

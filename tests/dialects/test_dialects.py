@@ -538,7 +538,7 @@ def test_a_megabyte_of_content_comes_through():
     ],
 )
 def test_one_odd_value_loses_neither_the_row_nor_the_page(field, odd, becomes):
-    attribute = {"messageType": "type", "createdAt": "created"}.get(field, field)
+    attribute = {"messageType": "type", "createdAt": "created_at_text"}.get(field, field)
     plain, strange = messages(page_of(MESSAGE, MESSAGE | {field: odd, "new": [1, None]})).items
     assert plain.extra == {}
     assert getattr(strange, attribute) == becomes

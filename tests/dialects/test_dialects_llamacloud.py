@@ -271,7 +271,7 @@ def test_a_smaller_page_has_half_the_rows_and_is_of_the_same_list():
 
 def test_every_field_of_a_session_is_read():
     read = session(NEW)
-    assert (read.id, read.title, read.last_updated_at) == (ID, "Refund terms", NEW["last_updated_at"])
+    assert (read.id, read.title, read.updated_at_text) == (ID, "Refund terms", NEW["last_updated_at"])
     assert (read.index_ids, read.shared_access) == (["index-1", "index-2"], "read_only")
     assert read.job_metadata == JobMetadata(**JOB)
     assert (read.status, read.start_time, read.end_time, read.video_url) == (None, None, None, None)

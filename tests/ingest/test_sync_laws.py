@@ -194,14 +194,14 @@ async def test_a_run_stopped_after_its_listing_lists_no_more_than_the_overlap_a_
 
 def session(number, **fields):
     about = {"status": SessionStatus.COMPLETED, "video_url": None}
-    about |= {"started": "2026-02-03 10:00:00", "ended": "2026-02-03 10:05:00"}
+    about |= {"start_time_text": "2026-02-03 10:00:00", "end_time_text": "2026-02-03 10:05:00"}
     return NavTalkSession(id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72", **about | fields)
 
 
 def message(number):
     created = f"2026-02-03 10:{number:02}:00"
     name = f"{number:08x}-e000-11f0-92bc-000e1eed4a72"
-    return NavTalkMessage(id=name, role=0, type=0, content="hello", created=created)
+    return NavTalkMessage(id=name, role=0, type=0, content="hello", created_at_text=created)
 
 
 async def journalled(store, sessions):

@@ -221,7 +221,7 @@ def test_what_a_listing_has_reached_is_the_latest_begin_that_is_not_in_the_futur
 
 def session_that_began(moment):
     text = moment.isoformat(" ", "seconds")
-    return NavTalkSession(id="s", status=0, started=text, ended=None, video_url=None)
+    return NavTalkSession(id="s", status=0, start_time_text=text, end_time_text=None, video_url=None)
 
 
 @pytest.mark.parametrize("odd", ["2099-01-01 00:00:00", "9999-12-31 23:59:59", "2026-02-03 12:00:09"])

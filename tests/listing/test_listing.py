@@ -444,7 +444,7 @@ async def _pages(listing):
 
 
 def session(started):
-    return NavTalkSession(id="x", status=1, started=started, ended=None, video_url=None)
+    return NavTalkSession(id="x", status=1, start_time_text=started, end_time_text=None, video_url=None)
 
 
 @pytest.mark.parametrize(

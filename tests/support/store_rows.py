@@ -24,20 +24,25 @@ RUN = RunReport(began_at=format_time(NOW), ended_at=format_time(NOW), inserted=3
 ENDED = "2025-11-12 18:30:00"
 
 
+class TitledSession(NavTalkSession, frozen=True, kw_only=True, gc=False):
+    title: str | None = None
+
+
 def session(number, *, status=None, started=None, ended=ENDED, **fields):
     """One that is completed, or goes on where it has no end."""
     status = int(ended is not None) if status is None else status
-    return NavTalkSession(
+    kind = TitledSession if "title" in fields else NavTalkSession
+    return kind(
         id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72",
         status=SessionStatus(status),
-        started=started or f"2025-11-12 18:20:{number % 60:02}",
-        ended=ended,
+        start_time_text=started or f"2025-11-12 18:20:{number % 60:02}",
+        end_time_text=ended,
         **{"video_url": None, **fields},
     )
 
 
-def message(number, content="hello", **fields):
-    said = {"role": Role(number % 2), "type": 0, "created": "2025-11-12 18:20:43"}
+def message(number, content="hello", *, created="2025-11-12 18:20:43", **fields):
+    said = {"role": Role(number % 2), "type": 0, "created_at_text": created}
     return NavTalkMessage(id=f"{number:08x}-e000-11f0-92bc-000e1eed4a72", content=content, **said | fields)
 
 

@@ -8,16 +8,14 @@ from navtalk_async.dialects.checks import name_of_a_thing, page_size
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.refusals import accepted, api_error
 from navtalk_async.dialects.rows import as_record
-from navtalk_async.models import KeyPlace, Message, MessageType, Page, Request, Role, Session, SessionStatus
+from navtalk_async.models import KeyPlace, Message, Page, Request, Role, Session
 
 PATH = "/v5/talks"
 
 
 class Talk(Session, frozen=True, kw_only=True, gc=False):
     id: str = msgspec.field(name="ref")
-    status: SessionStatus | str | None = msgspec.field(default=None, name="·status")
-    started: str | None = msgspec.field(default=None, name="opened")
-    ended: str | None = msgspec.field(default=None, name="·ended")
+    start_time_text: str | None = msgspec.field(default=None, name="opened")
     title: str | None = msgspec.field(default=None, name="subject")
 
     @property
@@ -26,15 +24,14 @@ class Talk(Session, frozen=True, kw_only=True, gc=False):
 
     @property
     def final_since(self):
-        return self.started
+        return self.start_time_text
 
 
 class Line(Message, frozen=True, kw_only=True, gc=False):
     id: str = msgspec.field(name="nr")
     role: Role | str | None = msgspec.field(default=None, name="who")
-    type: MessageType | str | None = msgspec.field(default=None, name="·type")
     content: str | None = msgspec.field(default=None, name="text")
-    created: str | None = msgspec.field(default=None, name="at")
+    created_at_text: str | None = msgspec.field(default=None, name="at")
 
 
 class Fifth(Dialect):
