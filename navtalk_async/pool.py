@@ -10,11 +10,10 @@ from navtalk_async.client import Client
 from navtalk_async.concurrency import WINDOW, FanOut, Order, ParkingLot
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import ClientClosed, NavTalkError
-from navtalk_async.listing.listing import WideListing
-from navtalk_async.listing.sessions import listing_of
+from navtalk_async.listing import ParallelListing, list_in_parallel
+from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
 from navtalk_async.paging import OnMove, whole
-from navtalk_async.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
 __all__ = ["Limiter", "SessionPool", "Slots"]
@@ -222,15 +221,15 @@ class SessionPool:
         *,
         order: Order,
         is_awaited: Callable[[], bool] | None = None,
-    ) -> WideListing[Session]:
-        return listing_of(
+    ) -> ParallelListing:
+        return list_in_parallel(
             width.bound(self._client.page_of_sessions),
             self._client.dialect,
             first,
-            horizon=filters.get("end_time"),
+            expected_end=filters.get("end_time"),
             walkers=1 if self._serial else width.walkers,
-            listed=order == "listed",
-            cut=not self._serial,
+            in_order=order == "listed",
+            split=not self._serial,
             is_awaited=is_awaited,
             announce=self._client.announce,
         )
@@ -267,7 +266,7 @@ class _Fetching:
         self._open = 0
         self._fetched = ParkingLot()
 
-    async def wanted(self, listing: WideListing[Session]) -> AsyncGenerator[list[_Wanted], None]:
+    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_Wanted], None]:
         """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
@@ -276,7 +275,7 @@ class _Fetching:
         if self._audit is not None:
             while self._open:
                 await self._fetched.park()
-            if self._audit.refuted:
+            if self._audit.disproved:
                 yield self._unread
 
     async def fetch(self, wanted: _Wanted) -> Transcript:
@@ -298,7 +297,9 @@ class _Fetching:
         request = wanted.rest or self._dialect.list_messages(wanted.session.id, **self._filters)
         if self._audit is None or wanted.rest is not None:
             return await whole(self._ask, request, self._on_move)
-        rows = await self._audit.whole(self._ask, request, full=self._dialect.rows, on_move=self._on_move)
+        rows = await self._audit.fetch_all(
+            self._ask, request, page_limit=self._dialect.rows, on_move=self._on_move
+        )
         if rows.unread is not None:
             self._unread.append(_Wanted(wanted.session, rows.unread))
         return rows.items

@@ -17,7 +17,7 @@ from navtalk_async.cli.reading import Place
 from navtalk_async.cli.scope import takes_scope
 from navtalk_async.client import Client
 from navtalk_async.ingest import Progress, RunReport, Scope, sync
-from navtalk_async.short_pages import ShortPages
+from navtalk_async.listing.short_pages import ShortPages
 
 __all__ = ["Job", "takes_job"]
 

@@ -28,9 +28,9 @@ from navtalk_async.errors import (
 )
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.group_commit import GroupCommit
+from navtalk_async.listing.short_pages import RowsRead, ShortPageAudit
 from navtalk_async.models import Message, Request, as_utc
 from navtalk_async.paging import whole
-from navtalk_async.short_pages import Rows, ShortPageAudit
 
 __all__ = ["OF_ONE_ANSWER", "Fetching", "is_of_the_run"]
 
@@ -108,7 +108,7 @@ class Fetching:
         self._look = look
         await self._each(wanted, self._weigh)
         await self._second_chance()
-        if self._audit is None or self._audit.refuted:
+        if self._audit is None or self._audit.disproved:
             await self._finish_unread()
             await self._second_chance()
 
@@ -161,19 +161,19 @@ class Fetching:
         start = as_utc(wanted.since) - timedelta(seconds=1)
         return self._dialect.list_messages(wanted.id, **self._filters, start_time=start)
 
-    async def _rows(self, request: Request, *, audited: bool) -> Rows[Message]:
+    async def _rows(self, request: Request, *, audited: bool) -> RowsRead[Message]:
         if self._audit is None or not audited:
-            return Rows(await whole(self._ask.list_messages, request, self._ask.on_move))
-        known = self._audit.refuted
-        rows = await self._audit.whole(
-            self._ask.list_messages, request, full=self._dialect.rows, on_move=self._ask.on_move
+            return RowsRead(await whole(self._ask.list_messages, request, self._ask.on_move))
+        known = self._audit.disproved
+        rows = await self._audit.fetch_all(
+            self._ask.list_messages, request, page_limit=self._dialect.rows, on_move=self._ask.on_move
         )
-        if self._audit.refuted and not known:
+        if self._audit.disproved and not known:
             # For the next run, should this one not come to follow what it left alone.
             await self._store.refute(self._project)
         self._report.short_pages_followed = self._audit.followed
-        self._report.short_pages_skipped = self._audit.trusted
-        self._report.short_pages_disproved = self._audit.refuted
+        self._report.short_pages_skipped = self._audit.skipped
+        self._report.short_pages_disproved = self._audit.disproved
         return rows
 
     async def _finish_unread(self) -> None:

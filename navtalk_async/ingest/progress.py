@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from navtalk_async.archive.records import RunReport
-from navtalk_async.listing.by_time import seconds_of
+from navtalk_async.listing.sort_key import seconds_of
 from navtalk_async.models import Place
 
 __all__ = ["Progress"]

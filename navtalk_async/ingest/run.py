@@ -31,9 +31,9 @@ from navtalk_async.ingest.group_commit import GroupCommit
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.ingest.wanted import Habits, Listed
+from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.models import parse_time
 from navtalk_async.pool import Limiter
-from navtalk_async.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.soundness import damage
 from navtalk_async.wire.limits import Concurrency
 
@@ -132,7 +132,7 @@ async def sync(
             scope=scope,
             width=Limiter(client, concurrency),
             listing=listing,
-            audit=ShortPageAudit(refuted=standing.refuted) if short_pages == "audit" else None,
+            audit=ShortPageAudit(disproved=standing.refuted) if short_pages == "audit" else None,
             progress=progress,
         )
     except StoreMismatch:

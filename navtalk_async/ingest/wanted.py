@@ -14,14 +14,13 @@ from navtalk_async.events import Event
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.ingest.reread_rules import compare_sessions
-from navtalk_async.listing.by_time import moment_at
-from navtalk_async.listing.plan import FIRST_WASTE
-from navtalk_async.listing.sessions import listing_of
+from navtalk_async.listing import SPECULATION_BUDGET, list_in_parallel
+from navtalk_async.listing.sort_key import moment_at
 from navtalk_async.models import Place, Request, Session, as_utc, parse_time
 
 __all__ = ["Habits", "Listed"]
 
-LATER_WASTE = -1
+LATER_BUDGET = -1
 """The first listing of a project may waste requests on finding out where most of it is. A later one must have
 proved long before it may: it seldom brings much."""
 
@@ -201,15 +200,17 @@ class Listed:
         self._progress.range_start = parse_time(self._scope.start) or first_moment(self._standing.places)
         since = listed_from(self.round, self._habits.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
-        listing = listing_of(
+        listing = list_in_parallel(
             self._ask.list_sessions,
             self._dialect,
             request,
-            horizon=self._progress.range_end,
+            expected_end=self._progress.range_end,
             walkers=self._walkers,
-            listed=False,
+            in_order=False,
             is_awaited=self._is_awaited,
-            waste=LATER_WASTE if self._is_later_round and not self.round.is_whole else FIRST_WASTE,
+            speculation_budget=(
+                LATER_BUDGET if self._is_later_round and not self.round.is_whole else SPECULATION_BUDGET
+            ),
             places=[each for each in self._standing.places if self._by_time and each.next.continues(request)],
             announce=self._announce,
         )

@@ -1,4 +1,4 @@
-"""A list walked from many places is the list: every row, once, in order, whatever the server is like."""
+"""A list walked from many places has every row, once and in order, whatever the server does."""
 
 import asyncio
 import random
@@ -16,9 +16,9 @@ from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkSession
 from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.events import ListedSerially
-from navtalk_async.listing.by_time import ByTime
-from navtalk_async.listing.listing import WideListing
-from navtalk_async.listing.plan import FIRST_WASTE, Plan
+from navtalk_async.listing import ParallelListing
+from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler
+from navtalk_async.listing.sort_key import SortKey
 from navtalk_async.models import Page, Place, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
 
@@ -27,7 +27,7 @@ FULL = 10
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """A row as the plan sees it: somewhere, and with an id."""
+    """A row as the scheduler sees it: a position and an id."""
 
     position: int
     id: str
@@ -35,14 +35,14 @@ class Row:
 
 @dataclass
 class Server:
-    """A list of rows in the order of (position, id), asked by values: a server without sockets."""
+    """A server without sockets: a list of rows in the order of (position, id)."""
 
     rows: list
     inclusive: bool = True
     always_a_cursor: bool = True
     ignores: bool = False
     shifted: int = 0
-    """How far from where it is asked to it begins."""
+    """How far from the position that was asked for it begins."""
     page: int = FULL
     asked: list = field(default_factory=list)
 
@@ -61,46 +61,48 @@ class Server:
         return Page(rows, following)
 
 
-class Along:
-    """The axis of such a server."""
+class PositionKey:
+    """The sort key of such a server."""
 
-    def __init__(self, horizon):
-        self.horizon = horizon
+    def __init__(self, expected_end):
+        self.expected_end = expected_end
 
-    def asked_from(self, position):
+    def request_from(self, position):
         return Request(path="/rows", params={"start": str(position - 1)})
 
     def positions(self, rows):
         return [row.position for row in rows]
 
 
-def walked(server, *, walkers, listed, horizon, seed, arriving=(), places=(), stop_after=None, plan=None):
-    """What is given of *server*'s list when pages come in any order, and rows arrive in between."""
+def walked(
+    server, *, walkers, in_order, expected_end, seed, arriving=(), places=(), stop_after=None, scheduler=None
+):
+    """The rows read from *server* when pages come in any order, and rows arrive in between."""
     chance = random.Random(seed)
     arriving = list(arriving)
-    plan = plan or Plan(
+    scheduler = scheduler or SplitScheduler(
         Request(path="/rows"),
-        axis=Along(horizon),
+        sort_key=PositionKey(expected_end),
         walkers=walkers,
-        listed=listed,
-        full=FULL,
+        in_order=in_order,
+        page_size=FULL,
         places=places,
     )
-    given, under_way = [], []
+    taken, under_way = [], []
     while stop_after is None or len(server.asked) < stop_after:
-        while (rows := plan.give()) is not None:
-            given += rows
-            plan.is_wide = walkers > 1
-        while len(under_way) < walkers and (ask := plan.take()) is not None:
-            # An answer is made when it is asked for, or when it arrives.
-            under_way.append((ask, server.answer(ask.request) if chance.random() < 0.5 else None))
+        while (rows := scheduler.next_rows()) is not None:
+            taken += rows
+            scheduler.is_parallel = walkers > 1
+        while len(under_way) < walkers and (task := scheduler.next_task()) is not None:
+            # The server answers when it is asked, or when the answer arrives.
+            under_way.append((task, server.answer(task.request) if chance.random() < 0.5 else None))
         if not under_way:
             break
         if arriving and chance.random() < 0.3:
             insort(server.rows, arriving.pop())
-        ask, page = under_way.pop(chance.randrange(len(under_way)))
-        plan.answered(ask, page or server.answer(ask.request))
-    return given, plan
+        task, page = under_way.pop(chance.randrange(len(under_way)))
+        scheduler.add(task, page or server.answer(task.request))
+    return taken, scheduler
 
 
 def rows_at(positions):
@@ -116,7 +118,7 @@ sparse = st.one_of(
     st.integers(0, 300).map(lambda count: [5 * n for n in range(count)]),
     clustered,
 )
-# Who asks from one second earlier reads all of that second as well.
+# A request from one second earlier returns all rows of that second as well.
 dense = st.integers(1, 4).map(lambda seconds: [second for second in range(seconds) for _ in range(400)])
 positions = sparse | dense
 
@@ -131,11 +133,11 @@ positions = sparse | dense
     shifted=st.sampled_from([0, 0, 0, 0, -40, 40, 1000]),
     page=st.sampled_from([FULL, FULL, 3]),
     walkers=st.integers(1, 40),
-    listed=st.booleans(),
+    in_order=st.booleans(),
     beyond=st.sampled_from([-500, 0, 10, 100_000]),
     seed=st.integers(0, 10_000),
 )
-def test_every_row_is_given_once_and_in_order(  # noqa: PLR0917
+def test_every_row_is_delivered_once_and_in_order(  # noqa: PLR0917
     positions,
     arriving,
     inclusive,
@@ -144,13 +146,13 @@ def test_every_row_is_given_once_and_in_order(  # noqa: PLR0917
     shifted,
     page,
     walkers,
-    listed,
+    in_order,
     beyond,
     seed,
 ):
-    there = rows_at(positions)
+    present = rows_at(positions)
     server = Server(
-        list(there),
+        list(present),
         inclusive=inclusive,
         always_a_cursor=always_a_cursor,
         ignores=ignores,
@@ -158,22 +160,22 @@ def test_every_row_is_given_once_and_in_order(  # noqa: PLR0917
         page=page,
     )
     late = [Row(position, f"late {number}") for number, position in enumerate(arriving)]
-    given_rows, plan = walked(
+    rows, scheduler = walked(
         server,
         walkers=walkers,
-        listed=listed,
-        horizon=max(positions, default=0) + beyond,
+        in_order=in_order,
+        expected_end=max(positions, default=0) + beyond,
         seed=seed,
         arriving=late,
     )
-    ids = [row.id for row in given_rows]
+    ids = [row.id for row in rows]
     assert len(ids) == len(set(ids))
-    old = [row for row in given_rows if not row.id.startswith("late")]
-    assert (old if listed else sorted(old)) == there
-    if listed:
-        assert [row.position for row in given_rows] == sorted(row.position for row in given_rows)
-    assert plan.is_over
-    assert plan.places() == []
+    old = [row for row in rows if not row.id.startswith("late")]
+    assert (old if in_order else sorted(old)) == present
+    if in_order:
+        assert [row.position for row in rows] == sorted(row.position for row in rows)
+    assert scheduler.is_over
+    assert scheduler.places() == []
 
 
 @settings(max_examples=300, deadline=None)
@@ -184,119 +186,136 @@ def test_every_row_is_given_once_and_in_order(  # noqa: PLR0917
     stops=st.lists(st.integers(1, 30), min_size=1, max_size=6),
     seed=st.integers(0, 10_000),
 )
-def test_a_walk_that_was_stopped_goes_on_from_its_places(positions, inclusive, walkers, stops, seed):
+def test_a_walk_that_was_stopped_continues_at_its_places(positions, inclusive, walkers, stops, seed):
     server = Server(rows_at(positions), inclusive=inclusive)
-    all_given, places, restored = [], [], 0
+    all_rows, places, restored = [], [], 0
     for stop in [*stops, 10_000]:
         server.asked.clear()
-        came, plan = walked(
+        came, scheduler = walked(
             server,
             walkers=walkers,
-            listed=False,
-            horizon=max(positions, default=0),
+            in_order=False,
+            expected_end=max(positions, default=0),
             seed=seed,
             places=places,
             stop_after=stop,
         )
-        all_given += came
-        # Written down and read again, as a store does.
-        places = msgspec.json.decode(msgspec.json.encode(plan.places()), type=list[Place])
+        all_rows += came
+        # Serialized and read again, as an archive does.
+        places = msgspec.json.decode(msgspec.json.encode(scheduler.places()), type=list[Place])
         restored += len(places)
         if not places:
             break
     assert not places
-    assert {row.id for row in all_given} == {row.id for row in server.rows}
-    # After a restart, a page at a border that is not settled is looked at again, and whether the rows beyond
-    # it were given is not known.
-    assert len(all_given) <= len(server.rows) + 2 * FULL * restored
+    assert {row.id for row in all_rows} == {row.id for row in server.rows}
+    # After a restart, a page at an unverified border is read again, and whether the rows beyond it were
+    # delivered is not known.
+    assert len(all_rows) <= len(server.rows) + 2 * FULL * restored
 
 
 @settings(max_examples=200, deadline=None)
 @given(positions=sparse, walkers=st.integers(1, 40), seed=st.integers(0, 10_000))
-def test_what_comes_to_nothing_stays_little_beside_what_came(positions, walkers, seed):
+def test_few_requests_are_wasted(positions, walkers, seed):
     server = Server(rows_at(positions))
-    _, plan = walked(
-        server, walkers=walkers, listed=False, horizon=max(positions, default=0) + 1000, seed=seed
+    _, scheduler = walked(
+        server, walkers=walkers, in_order=False, expected_end=max(positions, default=0) + 1000, seed=seed
     )
-    assert plan.doubt is None
+    assert scheduler.fallback_reason is None
     pages = len(positions) / FULL
-    # One more for each walk that sees its end, and one that was under way when the sum was made.
-    assert len(server.asked) <= 2 + pages + (FIRST_WASTE + 0.5 * pages) * max(1, walkers / 32) + walkers
+    # One more for each walker that sees its end, and one that was under way when the budget was checked.
+    assert (
+        len(server.asked) <= 2 + pages + (SPECULATION_BUDGET + 0.5 * pages) * max(1, walkers / 32) + walkers
+    )
 
 
-def test_wide_takes_far_fewer_rounds_than_pages():
+def test_many_walkers_take_far_fewer_rounds_than_pages():
     server = Server(rows_at(range(5000)))
-    plan = Plan(Request(path="/rows"), axis=Along(5000), walkers=32, listed=True, full=FULL)
-    rounds, given_rows = 0, []
-    while not plan.is_over:
+    scheduler = SplitScheduler(
+        Request(path="/rows"), sort_key=PositionKey(5000), walkers=32, in_order=True, page_size=FULL
+    )
+    rounds, taken = 0, []
+    while not scheduler.is_over:
         rounds += 1
-        asks = [ask for _ in range(32) if (ask := plan.take()) is not None]
-        for ask in asks:
-            plan.answered(ask, server.answer(ask.request))
-        while (rows := plan.give()) is not None:
-            given_rows += rows
-        plan.is_wide = True
-    assert given_rows == server.rows
+        tasks = [task for _ in range(32) if (task := scheduler.next_task()) is not None]
+        for task in tasks:
+            scheduler.add(task, server.answer(task.request))
+        while (rows := scheduler.next_rows()) is not None:
+            taken += rows
+        scheduler.is_parallel = True
+    assert taken == server.rows
     assert rounds <= 500 / 20
     assert len(server.asked) <= 500 * 1.25
 
 
-def test_a_server_that_ignores_where_it_should_begin_is_walked_in_the_plain_way():
+def test_a_list_of_a_server_that_ignores_where_it_should_begin_is_walked_serially():
     server = Server(rows_at(range(1000)), ignores=True)
-    given_rows, plan = walked(server, walkers=8, listed=True, horizon=1000, seed=1)
-    assert given_rows == server.rows
-    assert plan.doubt == "the server does not begin where it is asked to"
+    rows, scheduler = walked(server, walkers=8, in_order=True, expected_end=1000, seed=1)
+    assert rows == server.rows
+    assert scheduler.fallback_reason == "the server does not begin where it is asked to"
 
 
-def test_a_server_that_begins_too_late_is_found_out_at_a_border():
+def test_a_server_that_begins_too_late_is_detected_at_a_border():
     server = Server(rows_at(range(1000)), shifted=30)
-    given_rows, plan = walked(server, walkers=8, listed=True, horizon=1000, seed=1)
-    assert given_rows == server.rows
-    assert plan.doubt == "the server does not give all that follows where it is asked to begin"
+    rows, scheduler = walked(server, walkers=8, in_order=True, expected_end=1000, seed=1)
+    assert rows == server.rows
+    assert scheduler.fallback_reason == "the server does not give all that follows where it is asked to begin"
 
 
-def test_a_list_in_another_order_is_walked_in_the_plain_way():
-    class Backwards(Along):
+def test_a_list_in_another_order_is_walked_serially():
+    class Backwards(PositionKey):
         def positions(self, rows):
             return [-row.position for row in rows]
 
     server = Server(rows_at(range(500)))
-    plan = Plan(Request(path="/rows"), axis=Backwards(1000), walkers=8, listed=True, full=FULL)
-    given_rows, plan = walked(server, walkers=8, listed=True, horizon=0, seed=1, plan=plan)
-    assert given_rows == server.rows
-    assert plan.doubt is None  # nobody had cut it yet
+    scheduler = SplitScheduler(
+        Request(path="/rows"), sort_key=Backwards(1000), walkers=8, in_order=True, page_size=FULL
+    )
+    rows, scheduler = walked(server, walkers=8, in_order=True, expected_end=0, seed=1, scheduler=scheduler)
+    assert rows == server.rows
+    assert scheduler.fallback_reason is None  # it was not split yet
 
 
-def test_a_row_that_came_late_at_a_border_is_no_reason_for_doubt():
+def test_a_row_that_arrives_late_at_a_border_causes_no_fallback():
     for seed in range(30):
         server = Server(rows_at(range(0, 2000, 2)))
         late = [Row(position, f"late {position}") for position in range(1, 2000, 20)]
-        given_rows, plan = walked(server, walkers=16, listed=True, horizon=2000, seed=seed, arriving=late)
-        assert plan.doubt is None
-        assert given_rows == sorted(given_rows)
-        assert {row for row in given_rows if not row.id.startswith("late")} == set(rows_at(range(0, 2000, 2)))
+        rows, scheduler = walked(
+            server, walkers=16, in_order=True, expected_end=2000, seed=seed, arriving=late
+        )
+        assert scheduler.fallback_reason is None
+        assert rows == sorted(rows)
+        assert {row for row in rows if not row.id.startswith("late")} == set(rows_at(range(0, 2000, 2)))
 
 
-def test_in_listed_order_what_waits_is_bounded_by_the_walkers():
+def test_in_listed_order_the_number_of_waiting_pages_is_bounded_by_the_walkers():
     server = Server(rows_at(range(30_000)))
-    plan = Plan(Request(path="/rows"), axis=Along(30_000), walkers=4, listed=True, full=FULL)
-    plan.is_wide = True
+    scheduler = SplitScheduler(
+        Request(path="/rows"), sort_key=PositionKey(30_000), walkers=4, in_order=True, page_size=FULL
+    )
+    scheduler.is_parallel = True
     waiting = 0
-    while (ask := plan.take()) is not None:
-        plan.answered(ask, server.answer(ask.request))
+    while (task := scheduler.next_task()) is not None:
+        scheduler.add(task, server.answer(task.request))
         waiting += 1
-    # Nobody takes a row, so the walk stops by itself.
+    # No reader takes a row, so the walk stops by itself.
     assert waiting <= 3 * 4 * 16
 
 
-def test_a_cursor_that_has_grown_too_old_is_replaced_by_the_time_beside_it():
+def test_an_expired_cursor_is_replaced_by_the_time_saved_with_it():
     server = Server(rows_at(range(100)))
-    stale = Place(Request(path="/rows", params={"cursor": "worn out"}), reached=41)
-    plan = Plan(Request(path="/rows"), axis=Along(100), walkers=4, listed=False, full=FULL, places=[stale])
-    ask = plan.take()
-    assert plan.refused(ask)
-    assert plan.take().request == Request(path="/rows", params={"start": "40"})
-    assert not plan.refused(ask)
+    stale = Place(Request(path="/rows", params={"cursor": "expired"}), reached=41)
+    scheduler = SplitScheduler(
+        Request(path="/rows"),
+        sort_key=PositionKey(100),
+        walkers=4,
+        in_order=False,
+        page_size=FULL,
+        places=[stale],
+    )
+    task = scheduler.next_task()
+    assert scheduler.can_retry(task)
+    assert scheduler.next_task().request == Request(path="/rows", params={"start": "40"})
+    assert not scheduler.can_retry(task)
     assert server.asked == []
 
 
@@ -345,55 +364,56 @@ def ids(rows):
     walkers=st.integers(1, 40),
     order=st.sampled_from(["listed", "done"]),
 )
-async def test_a_wide_listing_gives_what_the_plain_walk_gives(world, answers, filters, walkers, order):
+async def test_a_parallel_listing_returns_what_a_serial_walk_returns(world, answers, filters, walkers, order):
     async with (
         Sandbox(WORLDS[world], answers=answers) as box,
         NavTalkClient("k", base_url=box.navtalk_url) as nt,
     ):
-        plain = [session.id async for session in nt.sessions.list(**filters)]
+        serial = [session.id async for session in nt.sessions.list(**filters)]
         async with SessionPool(nt, concurrency=walkers).sessions(**filters, order=order) as sessions:
-            wide = [session.id async for session in sessions]
-    assert wide == plain if order == "listed" else sorted(wide) == sorted(plain)
+            parallel = [session.id async for session in sessions]
+    assert parallel == serial if order == "listed" else sorted(parallel) == sorted(serial)
 
 
-async def test_a_server_without_time_filters_is_listed_whole_and_it_is_said_why():
-    told = []
+async def test_a_server_without_time_filters_is_listed_whole_and_the_reason_is_announced():
+    events = []
     async with (
         Sandbox(World(2000), answers=Answers(filters_ignored=True)) as box,
-        NavTalkClient("k", base_url=box.navtalk_url, on_event=told.append) as nt,
+        NavTalkClient("k", base_url=box.navtalk_url, on_event=events.append) as nt,
         SessionPool(nt, concurrency=8).sessions() as sessions,
     ):
         assert [session.id async for session in sessions] == ids(box.world.sessions)
-    assert [each for each in told if isinstance(each, ListedSerially)] == [
+    assert [each for each in events if isinstance(each, ListedSerially)] == [
         ListedSerially("the server does not begin where it is asked to")
     ]
 
 
-async def test_messages_that_keep_everybody_busy_leave_the_listing_a_plain_walk():
+async def test_a_reader_that_is_busy_with_messages_leaves_the_listing_serial():
     async with Sandbox(World(600, messages=2)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with SessionPool(nt, concurrency=8).transcripts() as transcripts:
             assert len([each async for each in transcripts]) == 600
         assert box.counts.by_kind["sessions"] == 7
 
 
-async def test_serial_is_one_page_after_the_other():
+async def test_a_serial_listing_fetches_one_page_after_the_other():
     async with Sandbox(World(600)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with SessionPool(nt, concurrency=8, listing="serial").sessions() as sessions:
             assert [session.id async for session in sessions] == ids(box.world.sessions)
         assert box.counts.by_kind["sessions"] == 7
 
 
-def wide(ask, **options):
-    request = NavTalk().list_sessions()
-    axis = ByTime.of(NavTalk(), request, datetime(2025, 12, 1, tzinfo=UTC))
-    return WideListing(ask, request, axis=axis, walkers=8, listed=True, full=100, **options)
+def listing_of(ask, request=None, **options):
+    request = request or NavTalk().list_sessions()
+    sort_key = SortKey.of(NavTalk(), request, datetime(2025, 12, 1, tzinfo=UTC))
+    usual = {"sort_key": sort_key, "walkers": 8, "in_order": True, "page_size": 100}
+    return ParallelListing(ask, SplitScheduler(request, **usual | options))
 
 
 def walkers_at_work():
-    return [each for each in asyncio.all_tasks() if each.get_coro().__qualname__ == "WideListing._walk"]
+    return [each for each in asyncio.all_tasks() if each.get_coro().__qualname__ == "ParallelListing._walk"]
 
 
-async def test_an_error_of_one_walk_is_raised_and_ends_the_others():
+async def test_an_error_of_one_walker_is_raised_and_stops_the_others():
     async with Sandbox(World(3000)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         asked = 0
 
@@ -404,7 +424,7 @@ async def test_an_error_of_one_walk_is_raised_and_ends_the_others():
                 raise ServerError("The server answered 500.")
             return await nt.page_of_sessions(request)
 
-        listing = wide(ask)
+        listing = listing_of(ask)
         with pytest.raises(ServerError):
             async with aclosing(listing.pages()) as pages:
                 async for _ in pages:
@@ -412,7 +432,7 @@ async def test_an_error_of_one_walk_is_raised_and_ends_the_others():
     assert not walkers_at_work()
 
 
-async def test_who_leaves_early_leaves_no_walker_behind():
+async def test_leaving_early_leaves_no_walker_behind():
     async with Sandbox(World(3000)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with SessionPool(nt, concurrency=8).sessions() as sessions:
             async for session in sessions:
@@ -421,20 +441,16 @@ async def test_who_leaves_early_leaves_no_walker_behind():
     assert not walkers_at_work()
 
 
-async def test_an_old_cursor_that_is_refused_is_no_error_of_the_listing():
+async def test_a_refused_cursor_of_an_earlier_run_is_no_error_of_the_listing():
     async with Sandbox(World(300)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         reached = int(datetime.fromisoformat(box.world.sessions[250]["startTime"] + "+00:00").timestamp())
-        stale = Place(NavTalk().list_sessions(cursor="worn out"), reached=reached)
-        rest = [s.id async for page in _pages(wide(nt.page_of_sessions, places=[stale])) for s in page]
+        stale = Place(NavTalk().list_sessions(cursor="expired"), reached=reached)
+        rest = [s.id async for page in _pages(listing_of(nt.page_of_sessions, places=[stale])) for s in page]
         assert set(ids(box.world.sessions[251:])) <= set(rest)
-        fresh = NavTalk().list_sessions(cursor="worn out")
+        fresh = NavTalk().list_sessions(cursor="expired")
         with pytest.raises(BadRequest):
-            [
-                page
-                async for page in _pages(
-                    WideListing(nt.page_of_sessions, fresh, axis=None, walkers=1, listed=True, full=100)
-                )
-            ]
+            serial = listing_of(nt.page_of_sessions, fresh, sort_key=None, walkers=1)
+            [page async for page in _pages(serial)]
 
 
 async def _pages(listing):
@@ -456,19 +472,19 @@ def session(started):
         ("1969-12-31 23:59:59", -1),
     ],
 )
-def test_a_begin_of_any_form_has_its_place(started, position):
-    axis = ByTime.of(NavTalk(), NavTalk().list_sessions(), None)
-    assert axis.positions([session("1970-01-01 00:00:00"), session(started)]) == [0, position]
+def test_a_start_time_of_any_form_has_its_position(started, position):
+    sort_key = SortKey.of(NavTalk(), NavTalk().list_sessions(), None)
+    assert sort_key.positions([session("1970-01-01 00:00:00"), session(started)]) == [0, position]
 
 
-def test_a_row_without_a_time_has_no_place():
-    axis = ByTime.of(NavTalk(), NavTalk().list_sessions(), None)
-    assert axis.positions([session("1970-01-01 00:00:00"), session(None)]) is None
-    assert axis.positions([session("soon")]) is None
+def test_a_row_without_a_time_has_no_position():
+    sort_key = SortKey.of(NavTalk(), NavTalk().list_sessions(), None)
+    assert sort_key.positions([session("1970-01-01 00:00:00"), session(None)]) is None
+    assert sort_key.positions([session("soon")]) is None
 
 
-def test_a_place_is_asked_for_from_one_second_earlier_with_all_other_filters():
+def test_a_position_is_requested_from_one_second_earlier_with_all_other_filters():
     request = NavTalk().list_sessions(start_time="2025-01-01 00:00:00", status=1, cursor="abc")
-    axis = ByTime.of(NavTalk(), request, None)
-    asked = axis.asked_from(9)
+    sort_key = SortKey.of(NavTalk(), request, None)
+    asked = sort_key.request_from(9)
     assert asked.params == {"startTime": "1970-01-01 00:00:08", "status": "1", "limit": "100"}

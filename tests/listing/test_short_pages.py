@@ -1,4 +1,4 @@
-"""Taking short pages for the last ones saves requests, and never loses a row."""
+"""Skipping the cursors of short pages saves requests, and never loses a row."""
 
 import random
 import sqlite3
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.ingest import sync
+from navtalk_async.listing.short_pages import ShortPageAudit
 from navtalk_async.models import Page, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
-from navtalk_async.short_pages import ShortPageAudit
 
 FULL = 10
 
@@ -37,18 +37,18 @@ class Lists:
 
 
 async def all_of(lists, audit):
-    """Everything, as whoever uses an audit gets it: the kept cursors are followed once it is refuted."""
+    """Every row, as a caller of the audit reads them: skipped cursors are followed once it is disproved."""
     got, unread = {}, {}
     for number in range(len(lists.lists)):
-        rows = await audit.whole(
-            lists.ask, Request(path="/", params={"list": str(number)}), full=lambda _: FULL
+        rows = await audit.fetch_all(
+            lists.ask, Request(path="/", params={"list": str(number)}), page_limit=lambda _: FULL
         )
         got[number] = rows.items
         if rows.unread is not None:
             unread[number] = rows.unread
-    if audit.refuted:
+    if audit.disproved:
         for number, following in unread.items():
-            rows = await audit.whole(lists.ask, following, full=lambda _: FULL)
+            rows = await audit.fetch_all(lists.ask, following, page_limit=lambda _: FULL)
             assert rows.unread is None
             got[number] += rows.items
     return list(got.values())
@@ -59,10 +59,10 @@ async def all_of(lists, audit):
     st.lists(st.integers(0, 25).map(lambda count: list(range(count))), max_size=300),
     st.randoms(use_true_random=False),
 )
-async def test_where_short_pages_are_the_last_ones_every_row_is_had(lists, chance):
+async def test_every_row_is_read_where_short_pages_are_the_last_ones(lists, chance):
     audit = ShortPageAudit(chance.random)
     assert await all_of(Lists(lists), audit) == lists
-    assert not audit.refuted
+    assert not audit.disproved
 
 
 @settings(max_examples=100, deadline=None)
@@ -71,11 +71,11 @@ async def test_where_short_pages_are_the_last_ones_every_row_is_had(lists, chanc
     most=st.integers(1, FULL - 1),
     chance=st.randoms(use_true_random=False),
 )
-async def test_where_every_page_is_cut_at_some_length_every_row_is_had(lists, most, chance):
+async def test_every_row_is_read_where_every_page_is_cut_at_some_length(lists, most, chance):
     assert await all_of(Lists(lists, lambda: most), ShortPageAudit(chance.random)) == lists
 
 
-async def test_where_one_page_in_ten_is_cut_every_row_is_had():
+async def test_every_row_is_read_where_one_page_in_ten_is_cut():
     for seed in range(20):
         chance = random.Random(seed)
         lists = [list(range(chance.randrange(2, 9))) for _ in range(1000)]
@@ -90,7 +90,7 @@ async def test_an_audit_costs_little():
     audit = ShortPageAudit(chance.random)
     assert await all_of(served, audit) == lists
     assert served.asked == 2000 + audit.followed
-    assert audit.followed + audit.trusted == 2000
+    assert audit.followed + audit.skipped == 2000
     assert audit.followed <= 0.05 * 2000
 
 
@@ -98,12 +98,12 @@ async def test_a_full_page_and_an_empty_one_are_always_followed():
     served = Lists([list(range(FULL))] * 100 + [[]] * 100)
     audit = ShortPageAudit(lambda: 1.0)
     await all_of(served, audit)
-    assert (audit.followed, audit.trusted) == (0, 0)
+    assert (audit.followed, audit.skipped) == (0, 0)
 
 
-async def test_a_page_that_came_smaller_than_it_was_asked_for_is_no_short_one():
+async def test_a_page_that_was_fetched_again_with_a_smaller_limit_is_not_short():
     class Heavy(Lists):
-        """Pages of more than three rows are too large, and asked for again with three."""
+        """Pages of more than three rows are too large, and fetched again with three."""
 
         async def ask(self, request):
             page = await super().ask(request)
@@ -115,10 +115,10 @@ async def test_a_page_that_came_smaller_than_it_was_asked_for_is_no_short_one():
 
     audit = ShortPageAudit(lambda: 1.0)
     audit.followed = 1000
-    rows = await audit.whole(
+    rows = await audit.fetch_all(
         Heavy([list(range(9))]).ask,
         Request(path="/", params={"list": "0"}),
-        full=lambda request: int(request.params.get("limit", FULL)),
+        page_limit=lambda request: int(request.params.get("limit", FULL)),
     )
     assert (rows.items[:9], rows.unread) == (list(range(9)), None)
 
@@ -130,8 +130,8 @@ def truth(world):
     return {s["id"]: [m["id"] for m in world.messages(s["id"])] for s in world.sessions}
 
 
-async def given_by_pool(nt, **options):
-    """Every session's messages as the pool gives them, and how many rests there were."""
+async def read_by_pool(nt, **options):
+    """Every session's messages as the pool yields them, and the number of rests."""
     got, rests = {}, 0
     pool = SessionPool(nt, concurrency=8, short_pages="audit", **options)
     async with pool.transcripts() as transcripts:
@@ -142,26 +142,26 @@ async def given_by_pool(nt, **options):
     return got, rests
 
 
-async def test_a_pool_that_audits_asks_hardly_more_than_once_a_session():
+async def test_a_pool_that_audits_sends_hardly_more_than_one_request_a_session():
     async with Sandbox(World(600, messages=3)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
-        got, rests = await given_by_pool(nt)
+        got, rests = await read_by_pool(nt)
         assert (got, rests) == (truth(box.world), 0)
         assert box.counts.by_kind["messages"] <= 600 * 1.08
 
 
-async def test_a_pool_that_was_wrong_gives_the_rests():
+async def test_a_pool_whose_audit_is_disproved_yields_the_rests():
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with (
         Sandbox(world, answers=Answers(max_page=4)) as box,
         NavTalkClient("k", base_url=box.navtalk_url) as nt,
     ):
-        got, rests = await given_by_pool(nt, listing="serial")
+        got, rests = await read_by_pool(nt, listing="serial")
     assert got == truth(world)
     assert rests > 100
 
 
 @pytest.mark.parametrize("order", ["done", "listed"])
-async def test_an_audit_waits_for_the_last_session_before_it_is_content(order):
+async def test_an_audit_waits_for_the_last_session_before_it_ends(order):
     # Only the last session's page has more behind it, and it is the longest: so it is followed.
     world = World(200, messages=lambda number: 9 if number == 199 else 1)
     async with (
@@ -188,7 +188,7 @@ async def audited(box, path, short_pages="audit"):
         return report, (await store.counts("default")).unread
 
 
-async def test_a_store_remembers_the_cursors_that_were_not_followed(tmp_path):
+async def test_an_archive_keeps_the_skipped_cursors(tmp_path):
     async with Sandbox(World(300, messages=3)) as box:
         report, unread = await audited(box, tmp_path / "archive.db")
         assert report.short_pages_skipped == unread > 200
@@ -196,11 +196,11 @@ async def test_a_store_remembers_the_cursors_that_were_not_followed(tmp_path):
         assert await kept(tmp_path / "archive.db") == truth(box.world)
 
 
-async def test_a_run_that_follows_reads_what_an_audit_left_unread(tmp_path):
+async def test_a_run_that_follows_reads_the_rows_behind_skipped_cursors(tmp_path):
     world = World(300, messages=1)
     async with Sandbox(world) as box:
         await audited(box, tmp_path / "archive.db")
-        # The audit saw nothing of this one; a run that believes no short page finds it all the same.
+        # The audit did not see this one; a run that follows every cursor finds it.
         async with SqliteStore(tmp_path / "archive.db") as store:
             [first, *_] = await store.unread("default")
         world.add_message(first.wanted.id, content="late")
@@ -209,7 +209,7 @@ async def test_a_run_that_follows_reads_what_an_audit_left_unread(tmp_path):
         assert await kept(tmp_path / "archive.db") == truth(world)
 
 
-async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
+async def test_an_archive_is_whole_after_an_audit_that_was_disproved(tmp_path):
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with Sandbox(world, answers=Answers(max_page=4)) as box:
         report, unread = await audited(box, tmp_path / "archive.db")
@@ -218,7 +218,7 @@ async def test_a_store_of_an_audit_that_was_wrong_is_whole_at_the_end(tmp_path):
         assert report.messages == sum(map(len, truth(world).values()))
 
 
-async def test_a_store_remembers_that_an_audit_was_wrong(tmp_path):
+async def test_an_archive_remembers_that_an_audit_was_disproved(tmp_path):
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with Sandbox(world, answers=Answers(max_page=4)) as box:
         assert (await audited(box, tmp_path / "archive.db"))[0].short_pages_skipped
@@ -230,7 +230,7 @@ async def test_a_store_remembers_that_an_audit_was_wrong(tmp_path):
         assert (report.changed, report.short_pages_skipped) == (100, 0)
 
 
-async def test_an_unread_session_that_is_gone_or_whose_cursor_is_refused_ends_no_run(tmp_path):
+async def test_a_skipped_cursor_that_is_refused_or_whose_session_is_gone_ends_no_run(tmp_path):
     world = World(60, messages=2)
     async with Sandbox(world) as box:
         await audited(box, tmp_path / "archive.db")
@@ -238,10 +238,10 @@ async def test_an_unread_session_that_is_gone_or_whose_cursor_is_refused_ends_no
             gone, stale, *_ = await store.unread("default")
         world.remove_session(gone.wanted.id)
         with closing(sqlite3.connect(tmp_path / "archive.db")) as db, db:
-            worn = stale.next.having(cursor="worn out")
+            expired = stale.next.having(cursor="expired")
             db.execute(
                 "UPDATE sync_sessions SET next = ? WHERE session_id = ?",
-                (msgspec.json.encode(worn).decode(), stale.wanted.id),
+                (msgspec.json.encode(expired).decode(), stale.wanted.id),
             )
         report, unread = await audited(box, tmp_path / "archive.db", "follow")
         assert (unread, report.vanished, report.failed, report.open) == (0, 1, 0, 0)

@@ -1,0 +1,389 @@
+"""Which page of a list to fetch next, and what a page that came means: decisions only, no await.
+
+A walk by cursor is serial, so a long list is walked from many places at once. It is split by *lower bounds
+only*: each segment begins with a bound of its own and ends where the next one begins. An upper bound is never
+sent, because a server may not apply it to the field that orders the list. Every walk reads a row past its end
+before it stops, and the next segment must have found that row too. If it has not, the server does not do what
+it is asked, and the list is walked serially.
+
+Splits cost requests: a page at a border is read from both sides, and a segment may turn out to be empty. A
+list is split where most rows are expected, and only while few requests were wasted.
+
+This file is longer than others: the rules below share one state, and each of them keeps rows from being lost.
+"""
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import NamedTuple
+
+from navtalk_async.listing._segment import Chunk, FirstPage, PositionedRows, Segment
+from navtalk_async.listing.sort_key import SortKey
+from navtalk_async.models import Page, Place, Request, Session
+from navtalk_async.paging import REMEMBERED, Recent
+
+PAGES_WORTH_A_SPLIT = 1
+"""The pages that a segment must be expected to hold before its later half gets a walker of its own."""
+
+SPECULATION_BUDGET = 16
+"""How many requests may be wasted before anything is known of the list, with up to `FEW_WALKERS` walkers;
+with more walkers, in proportion."""
+
+SHARE_WASTED = 0.18
+"""How many more may be wasted per full page that came, with up to `FEW_WALKERS` walkers; with more, in
+proportion."""
+
+MAX_SHARE_WASTED = 0.5
+"""The most that this share grows to."""
+
+FEW_WALKERS = 32
+
+PAGES_AHEAD_IN_ORDER = 16
+"""How many pages per walker may wait for their turn in listed order: most of them for the slowest walker."""
+
+
+class Task(NamedTuple):
+    """A page to fetch."""
+
+    request: Request
+    segment: Segment
+    missing: PositionedRows = []  # noqa: RUF012 - a default that nobody changes
+    """Rows that the page must show; if there are any, the page is fetched only to find them."""
+
+
+class SplitScheduler:
+    """The walk of one list by any number of walkers.
+
+    A free walker calls `next_task`, fetches its page and passes it to `add`. The reader calls `next_rows`.
+    The arguments are those of `list_in_parallel`.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        sort_key: SortKey | None,
+        walkers: int,
+        in_order: bool,
+        page_size: int,
+        speculation_budget: int = SPECULATION_BUDGET,
+        places: Iterable[Place] = (),
+    ) -> None:
+        self.fallback_reason: str | None = None
+        """Why the server made a serial walk necessary, if it did."""
+        self.is_parallel = False
+        """Whether the reader wants pages faster than one walker fetches them."""
+        self.walkers = walkers
+        self._request = request
+        self._sort_key = sort_key
+        self._in_order = in_order
+        self._parallel_pages_ahead = walkers * PAGES_AHEAD_IN_ORDER if in_order else walkers
+        self._serial_pages_ahead = max(1, walkers // FEW_WALKERS)
+        scale = max(1.0, walkers / FEW_WALKERS)
+        self._speculation_budget = speculation_budget * scale
+        self._share_wasted = min(MAX_SHARE_WASTED, SHARE_WASTED * scale)
+        self._requests = self._rows = self._longest_page = 0
+        self._page_size = page_size
+        self._segments = [Segment.restored(place) for place in places] or [Segment.starting(request)]
+        self._open = list(self._segments)
+        """The segments with pages to come, in the same order."""
+        self._pages_ahead = self._probes = 0
+        self._ready: deque[Segment] = deque()
+        self._rechecks: deque[Task] = deque()
+        self._taken_ids = array("q")
+        """Hashes of the ids of all rows taken, eight bytes each: left out if the list is walked again."""
+        self._taken_up_to = -math.inf
+        self._skip: frozenset[int] = frozenset()
+        self._order_kept_by: SortKey | None = None
+        # In order of time, a row that comes twice comes again soon; in any other order, anywhere. All
+        # other walkers may deliver a page between two pages of one walker.
+        self._recent = Recent(max(REMEMBERED, 2 * walkers * page_size) if sort_key is not None else None)
+
+    def __repr__(self) -> str:
+        return (
+            f"<SplitScheduler [{len(self._segments)} segments, {self._requests} requests, {self._rows} rows]>"
+        )
+
+    # What to fetch.
+
+    def next_task(self) -> Task | None:
+        """The page that a free walker should fetch now; None if there is none."""
+        if self._rechecks:
+            return self._rechecks.popleft()
+        eligible = self._eligible()
+        idle = (segment for segment in eligible if not segment.is_asked)
+        segment = next(idle, None) or self._split(eligible)
+        if segment is None or segment.next is None:
+            return None
+        segment.is_asked = True
+        self._pages_ahead += 1
+        self._probes += segment.is_probe
+        return Task(segment.next, segment)
+
+    def _eligible(self) -> list[Segment]:
+        """The segments that may read ahead. In listed order, pages that wait behind a segment do not count
+        against it, or the first segments would starve.
+        """
+        if self._pages_ahead < self.max_pages_ahead:
+            return self._open
+        return list(_leading(self._segments, self.max_pages_ahead)) if self._in_order else []
+
+    @property
+    def max_pages_ahead(self) -> int:
+        """How many pages may be on their way or wait to be taken."""
+        return self._parallel_pages_ahead if self.is_parallel else self._serial_pages_ahead
+
+    def _split(self, eligible: list[Segment]) -> Segment | None:
+        """A new segment, the later half of the one with most rows left; None if no split is worth it."""
+        key = self._sort_key
+        if key is None or not eligible or not self.is_parallel or not self._can_afford_a_probe():
+            return None
+        best = max(eligible, key=attrgetter("rows_left"))
+        if best.rows_left < PAGES_WORTH_A_SPLIT * self._page_size:
+            return None
+        middle = best.middle(key.expected_end)
+        if middle is None:
+            return None
+        later = best.split(middle, key.request_from(middle))
+        for segments in (self._segments, self._open):
+            segments.insert(segments.index(best) + 1, later)
+        return later
+
+    def _can_afford_a_probe(self) -> bool:
+        pages = self._rows / self._page_size
+        wasted = self._requests + self._probes - pages
+        return wasted < self._speculation_budget + self._share_wasted * pages
+
+    # What came.
+
+    def add(self, task: Task, page: Page[Session]) -> None:
+        """Take in the *page* of a *task*.
+
+        Raises:
+            RepeatedPage: the pages of a walk lead in a circle, or go on without rows.
+        """
+        segment = task.segment
+        self._requests += 1
+        self._longest_page = max(self._longest_page, len(page.items))
+        if segment not in self._segments:
+            return
+        if task.missing:
+            self._recheck(task, page)
+            return
+        self._end_task(segment)
+        if (positions := self._positions(segment, page)) is not None:
+            self._receive(segment, task.request, page, positions)
+        elif segment in self._segments:
+            self._keep(segment, *segment.guard.take(page))
+
+    def _end_task(self, segment: Segment) -> None:
+        segment.is_asked = False
+        self._pages_ahead -= 1
+        self._probes -= segment.is_probe
+
+    def can_retry(self, task: Task) -> bool:
+        """Whether a refused *task* is replaced by another one: a cursor from an earlier run may have expired,
+        and the time that was saved with it says where to continue.
+        """
+        segment = task.segment
+        if not segment.is_restored or segment.guard.has_moved or task.missing:
+            return False
+        self._end_task(segment)
+        known = [position for position in (segment.taken, segment.begin) if not math.isinf(position)]
+        key = self._sort_key
+        segment.restart(key.request_from(int(max(known))) if key and known else self._request)
+        return True
+
+    def _positions(self, segment: Segment, page: Page[Session]) -> list[int] | None:
+        """The positions of the rows of *page*; None where the list is walked serially, or is from now on."""
+        if self._sort_key is None:
+            return None
+        positions = self._sort_key.positions(page.items)
+        if positions is None:
+            self._fall_back("a row has no time", is_ordered=False)
+        elif positions != sorted(positions) or (positions and positions[0] < segment.reached):
+            self._fall_back("its rows do not come in the order of their times", is_ordered=False)
+        elif positions and positions[0] < segment.begin - 1:
+            self._fall_back("the server does not begin where it is asked to")
+        else:
+            return positions
+        return None
+
+    def _receive(self, segment: Segment, request: Request, page: Page[Session], positions: list[int]) -> None:
+        low, high = bisect_left(positions, segment.begin), bisect_left(positions, segment.end)
+        beyond = list(zip(positions[high:], page.items[high:], strict=True))
+        following = None if beyond else segment.guard.after(page)
+        if positions:
+            if segment.was_short:
+                # More rows follow a page that looked like the last: the server's pages are shorter.
+                self._page_size = max(1, self._longest_page)
+            segment.advance(positions, page_size=self._page_size)
+            segment.estimate(self._sort_key.expected_end if self._sort_key else 0)
+        self._keep(segment, page.items[low:high], following)
+        if segment.first_page is None and (low < len(positions) or following is None):
+            until = math.inf if page.next is None else positions[-1]
+            segment.first_page = FirstPage(frozenset(row.id for row in page.items[low:]), until)
+            if segment.border is not None:
+                self._verify(*segment.border, segment)
+        if beyond:
+            segment.unverified = request
+            self._verify(segment, beyond, self._after(segment))
+
+    def _keep(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
+        if self._skip:
+            rows = [row for row in rows if hash(row.id) not in self._skip]
+        if self._order_kept_by is not None:
+            # A row that turned up before one that was taken is too late to be delivered in order.
+            positions = self._order_kept_by.positions(rows)
+            if positions is not None:
+                rows = rows[bisect_left(positions, self._taken_up_to) :]
+        segment.next = following
+        if following is None:
+            self._open.remove(segment)
+        self._rows += len(rows)
+        if not rows and following is not None and segment.first_page is None and not segment.chunks:
+            # The segment has no rows yet, so nothing waits.
+            segment.resume_at, segment.taken = following, segment.reached
+            return
+        segment.chunks.append(Chunk(rows, following, segment.reached))
+        self._pages_ahead += 1
+        self._ready.append(segment)
+
+    def _after(self, segment: Segment) -> Segment | None:
+        following = self._segments[self._segments.index(segment) + 1 :][:1]
+        return following[0] if following and following[0].begin == segment.end else None
+
+    def _verify(self, segment: Segment, beyond: PositionedRows, later: Segment | None) -> None:
+        """Check that *later*, which begins where *segment* ends, has the rows that *segment* saw *beyond*."""
+        missing = beyond
+        if later is not None and not later.is_restored:
+            if later.first_page is None:
+                later.border = (segment, beyond)
+                return
+            later.border = None
+            missing = later.first_page.missing(beyond)
+        if missing and self._sort_key is not None:
+            self._rechecks.append(Task(self._sort_key.request_from(int(segment.end)), segment, missing))
+        else:
+            segment.unverified = None
+
+    def _recheck(self, task: Task, page: Page[Session]) -> None:
+        """Look again for the missing rows: if they are there now, they came late; if not, the server errs."""
+        positions = (self._sort_key and self._sort_key.positions(page.items)) or []
+        present = {row.id for row in page.items}
+        owner = self._after(task.segment) or task.segment
+        # A late row past the end of its owner is found by the segment after that.
+        owner_end = math.inf if owner is task.segment else owner.end
+        late = [row for position, row in task.missing if row.id in present and position < owner_end]
+        missing = [each for each in task.missing if each[1].id not in present]
+        until = math.inf if page.next is None or not positions else positions[-1]
+        begins = positions[0] if positions else math.inf
+        if begins < task.segment.end - 1 or any(position < until for position, _ in missing):
+            self._fall_back("the server does not give all that follows where it is asked to begin")
+            return
+        if missing and page.next is not None:
+            # More rows share these seconds than fit in one page.
+            self._rechecks.append(Task(page.next, task.segment, missing))
+        elif self._in_order or not late:
+            task.segment.unverified = None
+        if late:
+            self._insert(late, owner, verifies=None if missing or self._in_order else task.segment)
+
+    def _insert(self, late: list[Session], owner: Segment, *, verifies: Segment | None) -> None:
+        self._rows += len(late)
+        if self._in_order and owner.chunks:
+            first = owner.chunks[0]
+            owner.chunks[0] = first._replace(rows=self._merged(late, first.rows))
+        else:
+            owner.chunks.appendleft(Chunk(late, owner.resume_at, owner.taken, verifies))
+            self._pages_ahead += 1
+            self._ready.append(owner)
+
+    def _merged(self, late: list[Session], rows: list[Session]) -> list[Session]:
+        every = [*late, *rows]
+        positions = (self._sort_key and self._sort_key.positions(every)) or [0] * len(every)
+        order = sorted(zip(positions, every, strict=True), key=lambda each: (each[0], each[1].id))
+        return [row for _, row in order]
+
+    def _fall_back(self, reason: str, *, is_ordered: bool = True) -> None:
+        """Walk the list serially from now on: the walk from its begin continues where it is, unless it has
+        ended; else the whole list is walked again without the rows that were taken. *is_ordered* is whether
+        the rows still come in the order of the sort key.
+        """
+        # A list that nobody wants to split may be in any order.
+        self.fallback_reason = reason if self.is_parallel else None
+        self._order_kept_by = self._sort_key if self._in_order and is_ordered else None
+        self._sort_key = None
+        self._skip = frozenset(self._taken_ids)
+        self._rechecks.clear()
+        first = self._segments[0]
+        if math.isinf(first.begin) and first.next is not None:
+            first.end = math.inf
+            self._segments = [first]
+        else:
+            self._segments = [Segment.starting(self._request)]
+        self._ready = deque(segment for segment in self._ready if segment in self._segments)
+        self._open = list(self._segments)
+        self._pages_ahead = sum(segment.pages_ahead for segment in self._segments)
+        self._probes = 0
+
+    # What the reader takes.
+
+    def next_rows(self) -> list[Session] | None:
+        """The rows of the next page, which may have none; None while no page is ready."""
+        segment = self._first_in_order() if self._in_order else self._first_ready()
+        if segment is None:
+            return None
+        rows = segment.take()
+        self._taken_up_to = segment.taken
+        self._pages_ahead -= 1
+        if segment.is_over:
+            self._forget()
+        if self._sort_key is not None:
+            self._taken_ids.extend([hash(row.id) for row in rows])
+        return self._recent.new(rows)
+
+    def _first_ready(self) -> Segment | None:
+        return self._ready.popleft() if self._ready else None
+
+    def _first_in_order(self) -> Segment | None:
+        for segment in self._segments:
+            if not segment.is_over:
+                return segment if segment.chunks else None
+        return None
+
+    def _forget(self) -> None:
+        """Drop the segments that are over, except those whose first page may still be compared."""
+        segments = self._segments
+        if self._in_order:
+            while len(segments) > 1 and segments[0].is_over:
+                del segments[0]
+            return
+        self._segments = [
+            segment
+            for number, segment in enumerate(segments)
+            if not segment.is_over or (number and not segments[number - 1].is_over)
+        ] or segments[-1:]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all rows were taken."""
+        return all(segment.is_over for segment in self._segments)
+
+    def places(self) -> list[Place]:
+        """Where a later run continues with the rows that were not taken; empty when all were."""
+        return [place for segment in self._segments if (place := segment.place()) is not None]
+
+
+def _leading(segments: Iterable[Segment], limit: int) -> Iterator[Segment]:
+    """The *segments* with pages to come that have fewer than *limit* pages in them and before them."""
+    ahead = 0
+    for segment in segments:
+        ahead += segment.pages_ahead
+        if ahead >= limit:
+            return
+        if segment.next is not None:
+            yield segment

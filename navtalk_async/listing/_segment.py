@@ -1,0 +1,161 @@
+"""A segment of a list: its bounds, how far it has been read, and the rows that wait to be taken."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from navtalk_async.models import Place, Request, Session
+from navtalk_async.paging import CycleGuard
+
+PositionedRows = list[tuple[int, Session]]
+
+
+class FirstPage(NamedTuple):
+    """The first rows of a segment, compared with the rows that the segment before it saw past its end."""
+
+    ids: frozenset[str]
+    until: float
+    """Rows from this position on may be on a later page."""
+
+    def missing(self, rows: PositionedRows) -> PositionedRows:
+        """The *rows* that must be on this page and are not. The first of them must be, wherever it stands."""
+        return [
+            (position, row)
+            for number, (position, row) in enumerate(rows)
+            if row.id not in self.ids and (number == 0 or position < self.until)
+        ]
+
+
+class Chunk(NamedTuple):
+    """Rows that came and wait to be taken."""
+
+    rows: list[Session]
+    next: Request | None
+    reached: float
+    verifies: "Segment | None" = None
+    """The segment that saw these rows past its end."""
+
+
+class Segment(msgspec.Struct, eq=False, kw_only=True):
+    """The rows from position *begin* to before *end*, read page by page.
+
+    A split moves the end down, but never below a row that came.
+    """
+
+    begin: float
+    end: float
+    next: Request | None
+    """The request for the next page; None when all rows came."""
+    resume_at: Request | None
+    """The request that continues after the rows that were taken."""
+    guard: CycleGuard
+    reached: float = -math.inf
+    """The position of the last row that came."""
+    taken: float = -math.inf
+    """The position of the last row that was taken."""
+    density: float = 0.0
+    """Rows per position, in the last page."""
+    rows_left: float = 0.0
+    """The estimated number of rows still to come; 0 where it is unknown."""
+    was_short: bool = False
+    """Whether the last page looked like the end of the list."""
+    is_asked: bool = False
+    """Whether its next page is being fetched."""
+    is_restored: bool = False
+    """Whether an earlier run began it; its earlier pages are unknown then."""
+    chunks: deque[Chunk] = msgspec.field(default_factory=deque)
+    first_page: FirstPage | None = None
+    border: tuple["Segment", PositionedRows] | None = None
+    """The segment before this one and the rows that it saw past its end, to be found in `first_page`."""
+    unverified: Request | None = None
+    """The request that showed rows past the end, until the next segment is known to have them."""
+
+    @classmethod
+    def starting(cls, request: Request, *, begin: float = -math.inf, end: float = math.inf) -> Self:
+        """The rows from *begin* to before *end*; *request* asks for their first page."""
+        return cls(begin=begin, end=end, next=request, resume_at=request, guard=CycleGuard(request))
+
+    @classmethod
+    def restored(cls, place: Place) -> Self:
+        """The segment that continues at *place*."""
+        reached = -math.inf if place.reached is None else place.reached
+        return cls(
+            begin=-math.inf if place.begin is None else place.begin,
+            end=math.inf if place.end is None else place.end,
+            next=place.next,
+            resume_at=place.next,
+            reached=reached,
+            taken=reached,
+            is_restored=True,
+            guard=CycleGuard(place.next),
+        )
+
+    def restart(self, request: Request) -> None:
+        self.next = self.resume_at = request
+        self.guard = CycleGuard(request)
+        self.reached = -math.inf
+        self.is_restored = False
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether nothing is known of it yet."""
+        return self.first_page is None and not math.isinf(self.begin)
+
+    @property
+    def pages_ahead(self) -> int:
+        """Pages that are being fetched or wait to be taken."""
+        return len(self.chunks) + self.is_asked
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all its rows were taken, and those past its end were found in the next segment."""
+        return self.next is None and not self.chunks and self.unverified is None
+
+    def estimate(self, expected_end: int) -> None:
+        last = min(self.end, expected_end)
+        self.rows_left = self.density * max(0.0, last - self.reached) if self.density else 0.0
+
+    def middle(self, expected_end: int) -> int | None:
+        """Where the later half of the rest begins; None if the rest is too short to split."""
+        last = min(self.end, expected_end)
+        middle = math.ceil((self.reached + last) / 2)
+        # Asked from one step before it, a server that ignores where it should begin gives itself away.
+        return middle if self.reached + 1 < middle < last else None
+
+    def split(self, middle: int, request: Request) -> "Segment":
+        """Cut off the rows from *middle* on, as a segment that begins with *request*."""
+        later = Segment.starting(request, begin=middle, end=self.end)
+        self.end = middle
+        self.estimate(middle)
+        return later
+
+    def advance(self, positions: Sequence[int], *, page_size: int) -> None:
+        """Note that a page of rows at these sorted *positions* came; *page_size* rows were asked for."""
+        known = [position for position in (self.reached, self.begin) if not math.isinf(position)]
+        since = max(known, default=positions[0])
+        self.was_short = len(positions) < page_size
+        self.density = 0.0 if self.was_short else len(positions) / max(1.0, positions[-1] - since + 1)
+        self.reached = min(positions[-1], self.end - 1)
+
+    def take(self) -> list[Session]:
+        """The rows of the next chunk, which belong to the caller from now on."""
+        chunk = self.chunks.popleft()
+        self.resume_at, self.taken = chunk.next, chunk.reached
+        if chunk.verifies is not None:
+            chunk.verifies.unverified = None
+        return chunk.rows
+
+    def place(self) -> Place | None:
+        """Where a later run continues with the rows that were not taken; None when there are none."""
+        begin, end = _finite(self.begin), _finite(self.end)
+        if self.resume_at is not None:
+            return Place(self.resume_at, begin, end, _finite(self.taken))
+        # The rows past the end were not found in the next segment: their page must be read again.
+        return None if self.unverified is None else Place(self.unverified, begin, end)
+
+
+def _finite(position: float) -> int | None:
+    return None if math.isinf(position) else int(position)
