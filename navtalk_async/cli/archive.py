@@ -25,11 +25,9 @@ from navtalk_async.cli.talk import counted
 from navtalk_async.cli.watching import Shift
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken
-from navtalk_async.formats.export import check_folder, withdraw, write_files
-from navtalk_async.formats.manifest import MANIFEST, Failure, ProjectFiles
-from navtalk_async.formats.ours import found_in
+from navtalk_async.formats import ARCHIVE, MANIFEST, Failure, ProjectFiles, check_folder, found_in, withdraw
+from navtalk_async.formats import export as write_files
 from navtalk_async.verification.repair import ROUNDS
-from navtalk_async.verification.verify import ARCHIVE
 
 __all__ = ["export", "sync"]
 
@@ -184,10 +182,10 @@ class Task:
         """What was written of the project; what is damaged of it is fetched again."""
         known: list[str] = []
         try:
-            written = await self._write_once(client, store, files)
+            written = await self._write_once(store, files)
         except StoreBroken:
             await store.distrust(self._job.project, ())
-            written = await self._write_once(client, store, files)
+            written = await self._write_once(store, files)
         for _ in range(ROUNDS):
             damaged = [each.id for each in written.failed if each.damaged]
             if damaged in ([], known):
@@ -198,15 +196,14 @@ class Task:
             )
             await store.distrust(self._job.project, damaged)
             await self._job.once(client, store, self._watch.progress, retry_failed=False, reconcile=False)
-            written = await self._write_once(client, store, files)
+            written = await self._write_once(store, files)
         return written
 
-    async def _write_once(self, client: Client, store: Store, files: Files) -> ProjectFiles:
+    async def _write_once(self, store: Store, files: Files) -> ProjectFiles:
         project = self._job.project
         manifest = await write_files(
             store,
             files.folder,
-            dialect=client.dialect,
             project=project,
             formats=files.formats,
             overwrite=files.overwrite,

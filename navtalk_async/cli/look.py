@@ -15,7 +15,7 @@ from navtalk_async.cli.reporting import waits_told
 from navtalk_async.cli.running import run
 from navtalk_async.cli.show import details_text, put, put_json, tab_separated, transcript_text
 from navtalk_async.client import Client
-from navtalk_async.formats.rows import message_fields, session_fields
+from navtalk_async.formats import message_fields, session_fields
 from navtalk_async.models import Message, Page, Session
 from navtalk_async.pool import SessionPool
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from navtalk_async.formats.export import FORMATS
+from navtalk_async.formats import FORMATS
 from navtalk_async.models import OpenEnum, Role, SessionStatus, as_utc
 from navtalk_async.wire.limits import Concurrency
 

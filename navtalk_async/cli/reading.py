@@ -11,7 +11,7 @@ from anyio import to_thread
 from navtalk_async.archive import opening
 from navtalk_async.archive.store import Reader
 from navtalk_async.errors import StoreUnreachable
-from navtalk_async.verification.verify import ARCHIVE
+from navtalk_async.formats import ARCHIVE
 
 __all__ = ["Place", "as_archive", "as_folder", "as_place", "as_store", "readable"]
 

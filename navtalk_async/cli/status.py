@@ -16,7 +16,7 @@ from navtalk_async.cli.running import run
 from navtalk_async.cli.show import put, put_json
 from navtalk_async.cli.summary import FAILURES_TOLD
 from navtalk_async.cli.talk import Talk, counted, json_line, visible
-from navtalk_async.formats.manifest import Failure
+from navtalk_async.formats import Failure
 
 __all__ = ["ProjectStatus", "project_sentences", "status"]
 

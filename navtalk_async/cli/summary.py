@@ -6,8 +6,7 @@ import msgspec
 
 from navtalk_async.archive.store import Counts
 from navtalk_async.cli.talk import counted
-from navtalk_async.formats.files import WrittenFile
-from navtalk_async.formats.manifest import Failure
+from navtalk_async.formats import Failure, WrittenFile
 from navtalk_async.ingest import RunReport
 
 __all__ = ["FAILURES_TOLD", "Kept", "Summary", "sentences"]

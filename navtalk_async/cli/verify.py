@@ -21,7 +21,7 @@ from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, counted
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken, StoreMismatch, StoreUnreachable
-from navtalk_async.formats.manifest import MANIFEST
+from navtalk_async.formats import ARCHIVE, MANIFEST
 from navtalk_async.verification import (
     Finding,
     Remedy,
@@ -35,7 +35,6 @@ from navtalk_async.verification import (
 )
 from navtalk_async.verification.repair import ROUNDS
 from navtalk_async.verification.report import some
-from navtalk_async.verification.verify import ARCHIVE
 
 __all__ = ["verify"]
 

@@ -9,8 +9,7 @@ import msgspec
 
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.seal import open_file
-from navtalk_async.formats.files import WrittenFile
-from navtalk_async.formats.rows import transcript_fields
+from navtalk_async.formats import WrittenFile, transcript_fields
 from navtalk_async.models import Message, Session
 from navtalk_async.verification.report import Checked, Finding, Remedy
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.archive.store import About, Store
 from navtalk_async.client import Client
-from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats.export import write_files
-from navtalk_async.formats.ours import found_in
+from navtalk_async.formats import export, found_in
 from navtalk_async.ingest import sync
 from navtalk_async.verification.remote import refuse_others, scope_of
 from navtalk_async.verification.report import Finding, Remedy, Report
@@ -89,11 +87,10 @@ async def write_again(store: SqliteStore, project: str | None) -> None:
     found = found_in(folder)
     listed = {each.project for each in (() if found.manifest is None else found.manifest.entries)}
     with_files = listed | set(found.owners.values())
-    known = dialects()
     for about in await store.projects():
         is_chosen = project in (None, about.project) and (not with_files or about.project in with_files)
-        if is_chosen and about.api in known:
-            await write_files(store, folder, dialect=known[about.api](), project=about.project)
+        if is_chosen:
+            await export(store, folder, project=about.project)
 
 
 def _chosen(projects: Iterable[About], report: Report, project: str | None) -> list[About]:

@@ -19,7 +19,7 @@ from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
-from navtalk_async.formats.manifest import MANIFEST, Manifest, ProjectFiles, read_manifest
+from navtalk_async.formats import ARCHIVE, MANIFEST, Manifest, ProjectFiles, chosen_projects, read_manifest
 from navtalk_async.soundness import flaws_of
 from navtalk_async.verification.archive import Since, judge_archive
 from navtalk_async.verification.files import Lines, is_parsed, judge_file, open_lines
@@ -28,9 +28,7 @@ from navtalk_async.verification.remote import ask_again, refuse_others, scope_of
 from navtalk_async.verification.report import Finding, Remedy, Report, sessions, some
 from navtalk_async.wire.limits import Concurrency
 
-__all__ = ["ARCHIVE", "verify_export", "verify_remote", "verify_store"]
-
-ARCHIVE = "archive.db"
+__all__ = ["verify_export", "verify_remote", "verify_store"]
 
 LOST = (
     "btreeInitPage",
@@ -116,7 +114,7 @@ async def verify_remote(
         StoreMismatch: there is no such *project*, or its API or server is another one.
         NavTalkError: the API cannot be asked, or not for any session of a project.
     """
-    for about in await _projects(reader, project):
+    for about in await chosen_projects(reader, project):
         report.apis[about.project] = about.api
         refuse_others(client, about, server)
         ids = None if only is None else {name for owner, name in only if owner == about.project}
@@ -182,7 +180,7 @@ class Beside:
 
     async def weigh(self, reader: Reader, where: str, report: Report, project: str | None) -> None:
         """Compare the archive's counts with those of the manifest."""
-        for about in await _projects(reader, project):
+        for about in await chosen_projects(reader, project):
             if about.project not in self._entries:
                 continue
             entry = self._entries[about.project]
@@ -225,7 +223,7 @@ async def _judge_archive(
 
 async def _note_unfinished(reader: Reader, report: Report, project: str | None) -> None:
     """Note the sessions whose messages are not there, since they failed or are still to be fetched."""
-    for about in await _projects(reader, project):
+    for about in await chosen_projects(reader, project):
         failures = await reader.failures(about.project)
         pending = await reader.pending(about.project)
         unfinished = [*pending, *(each.id for each in failures)]
@@ -256,7 +254,7 @@ async def _judge_store(
     known, before = len(report.findings), await _mark(reader)
     is_readable = False
     try:
-        for about in await _projects(reader, project):
+        for about in await chosen_projects(reader, project):
             report.apis[about.project] = about.api
             report.found(_finding_of(where, about, each) for each in await reader.flaws(about.project))
             if not quick:
@@ -326,15 +324,6 @@ def _flawed(kept: StoredTranscript, what: str, about: About, where: str) -> Find
     if session.deleted_at is None:
         return Finding(place, what, Remedy.REPAIR, about.project, str(session.id))
     return Finding(place, f"{what}; the API no longer has it", Remedy.COPY, about.project, str(session.id))
-
-
-async def _projects(reader: Reader, project: str | None) -> list[About]:
-    there = await reader.projects()
-    chosen = [each for each in there if project in (None, each.project)]
-    if project is not None and not chosen:
-        names = ", ".join(repr(each.project) for each in there) or "none"
-        raise StoreMismatch(f"There is no project {project!r} in it; there is {names}.")
-    return chosen
 
 
 def _count_flaws(where: str, entry: ProjectFiles, found: tuple[int, int], cure: Remedy) -> list[Finding]:

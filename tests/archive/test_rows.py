@@ -13,7 +13,7 @@ from navtalk_async.archive.sqlite_file import VALUES_AT_ONCE, cut, with_rows
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
-from navtalk_async.formats.rows import message_fields, session_fields
+from navtalk_async.formats import message_fields, session_fields
 from navtalk_async.models import MessageType, Role, as_utc, http_date
 
 DIGIT = st.sampled_from("0123456789")

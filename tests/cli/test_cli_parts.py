@@ -8,7 +8,6 @@ import socket
 from datetime import UTC, datetime, timedelta, timezone
 
 import click
-import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -27,8 +26,7 @@ from navtalk_async.cli.show import tab_separated, transcript_text
 from navtalk_async.cli.summary import size
 from navtalk_async.cli.talk import Talk, TalkHandler, counted, visible
 from navtalk_async.events import Answered, Failed, Stats, Waiting
-from navtalk_async.formats.filters import in_words
-from navtalk_async.ingest import Progress, RunReport, Scope
+from navtalk_async.ingest import Progress, RunReport
 
 KEY = "CANARY-7f3a5c91"
 
@@ -236,16 +234,6 @@ def test_words_and_numbers_are_understood(read, text, number):
 def test_other_words_are_refused(read, text):
     with pytest.raises(click.BadParameter):
         read(text)
-
-
-def test_the_manifest_tells_filters_in_the_words_of_the_files():
-    scope = Scope(start="2025-11-12 00:00:00", status=1, role=7, sessions=("a", "b"))
-    assert in_words(msgspec.to_builtins(scope)) == {
-        "start": "2025-11-12T00:00:00Z",
-        "status": "completed",
-        "role": 7,
-        "sessions": ("a", "b"),
-    }
 
 
 def seen(progress=None, *, trouble=(0.0, None), stats=None):

@@ -35,7 +35,7 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.formats.export import write_files
+from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox.faults import PAGE_FAULTS
@@ -394,7 +394,7 @@ async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, evidence
             async with opened(tmp_path / "archive.db") as store:
                 for _ in range(8):
                     await failing(sync(client, store, scope=scope_of(api)), evidence)
-                await write_files(store, tmp_path, dialect=client.dialect)
+                await export(store, tmp_path)
                 evidence.see(await store.failures("default"))
         assert box.counts.faults["echo-key"]
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
@@ -633,7 +633,7 @@ async def test_a_file_has_every_column_and_under_extra_everything_else(api, tmp_
         told = {each.id: each for each in await truth_of(api, box)}
         await synced(api, box, tmp_path / "archive.db")
         async with opened(tmp_path / "archive.db") as store:
-            manifest = await write_files(store, tmp_path / "files", dialect=dialect_of(api.name))
+            manifest = await export(store, tmp_path / "files")
         assert manifest.complete
         lines = [
             json.loads(each) for each in (tmp_path / "files/transcripts.jsonl").read_bytes().splitlines()

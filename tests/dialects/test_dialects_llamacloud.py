@@ -40,7 +40,7 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.formats.rows import extra
+from navtalk_async.formats._format import extra
 from navtalk_async.models import Request, Response, beyond_columns, parse_time
 
 LLAMA = LlamaCloud()

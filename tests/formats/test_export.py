@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,11 @@ from hypothesis import strategies as st
 from navtalk_async import NavTalkClient
 from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.archive.store import Failed
-from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.errors import StoreError, StoreUnreachable
-from navtalk_async.formats.export import write_files
-from navtalk_async.formats.files import WholeFile
-from navtalk_async.formats.manifest import read_manifest
-from navtalk_async.formats.names import candidates, name_of
-from navtalk_async.ingest import sync
+from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
+from navtalk_async.formats import export, read_manifest
+from navtalk_async.formats._folder import candidates, name_of
+from navtalk_async.formats._format import WholeFile
+from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Report, verify_export
 
@@ -32,19 +31,27 @@ MESSAGE = {"id": "id", "content": "content", "createdAt": "created_at", "message
 async def exported(tmp_path):
     """Export a world; gives the lines of transcripts.jsonl and the manifest."""
 
-    async def export(world, **options):
+    async def run(world, **scope):
         async with (
             Sandbox(world) as box,
             NavTalkClient("k", base_url=box.navtalk_url) as nt,
             SqliteStore(tmp_path / "archive.db") as store,
         ):
-            await sync(nt, store, server="sandbox")
-            await write_files(store, tmp_path, dialect=nt.dialect, **options)
+            await sync(nt, store, server="sandbox", scope=Scope(**scope))
+            await export(store, tmp_path)
         lines = (tmp_path / "transcripts.jsonl").read_bytes().split(b"\n")
         assert lines.pop() == b""
         return [json.loads(line) for line in lines], json.loads((tmp_path / "manifest.json").read_bytes())
 
-    return export
+    return run
+
+
+@asynccontextmanager
+async def opened_empty(path):
+    """An archive of one project that was never listed."""
+    async with SqliteStore(path) as store:
+        await store.claim("default", api="navtalk", scope="{}")
+        yield store
 
 
 def iso(text):
@@ -96,9 +103,9 @@ async def test_unknown_fields_stand_under_extra_and_unknown_numbers_stay_numbers
     assert 7 in {message["role"] for line in lines for message in line["messages"]}
 
 
-async def test_the_manifest_vouches_for_what_was_written(exported, tmp_path):
+async def test_the_manifest_lists_what_was_written_with_its_checksums(exported, tmp_path):
     world = World(60)
-    lines, manifest = await exported(world, filters={"status": "completed"})
+    lines, manifest = await exported(world)
     content = (tmp_path / "transcripts.jsonl").read_bytes()
     assert manifest["files"] == [
         {
@@ -110,7 +117,19 @@ async def test_the_manifest_vouches_for_what_was_written(exported, tmp_path):
     ]
     assert manifest["complete"] is True
     assert (manifest["sessions"], manifest["messages"]) == (len(lines), world.total_messages)
-    assert manifest["filters"] == {"status": "completed"}
+    assert manifest["filters"] == {}
+
+
+async def test_the_manifest_writes_filters_like_the_files(exported):
+    _, manifest = await exported(World(20), start="2025-11-01 00:00:00", status=1, role=7)
+    assert manifest["filters"] == {"start": "2025-11-01T00:00:00Z", "status": "completed", "role": 7}
+
+
+async def test_a_project_that_is_not_there_is_refused_and_those_there_are_named(tmp_path):
+    async with opened_empty(tmp_path / "archive.db") as store:
+        with pytest.raises(StoreMismatch, match="no project 'other'; it has 'default'"):
+            await export(store, tmp_path / "out", project="other")
+    assert not (tmp_path / "out").exists()
 
 
 async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
@@ -120,33 +139,34 @@ async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
     assert (tmp_path / "transcripts.jsonl").read_bytes() == first
 
 
-async def test_failed_sessions_are_told_and_the_files_are_not_called_complete(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
-        await store.claim("default", api="navtalk", scope="{}")
+async def test_failed_sessions_are_listed_and_the_files_are_not_called_complete(tmp_path):
+    async with opened_empty(tmp_path / "archive.db") as store:
         await store.fail("default", [Failed("some-id", "ServerError: 500", 8)])
-        manifest = await write_files(store, tmp_path, dialect=NavTalk())
+        manifest = await export(store, tmp_path)
     assert not manifest.complete
     [failure] = manifest.failed
     assert (failure.id, failure.reason, failure.attempts) == ("some-id", "ServerError: 500", 8)
 
 
 async def test_what_was_never_listed_to_its_end_is_not_called_complete(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
-        assert not (await write_files(store, tmp_path, dialect=NavTalk())).complete
+    async with opened_empty(tmp_path / "archive.db") as store:
+        assert not (await export(store, tmp_path)).complete
 
 
 async def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with opened_empty(tmp_path / "archive.db") as store:
         with pytest.raises(ValueError, match="jsonl"):
-            await write_files(store, tmp_path / "out", dialect=NavTalk(), formats=["xls"])
+            await export(store, tmp_path / "out", formats=["xls"])
     assert not (tmp_path / "out").exists()
 
 
 async def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    async with SqliteStore(tmp_path / "archive.db") as store:
-        with pytest.raises(StoreError, match="cannot be written to"):
-            await write_files(store, tmp_path / "file", dialect=NavTalk())
+    async with opened_empty(tmp_path / "archive.db") as store:
+        with pytest.raises(
+            StoreError, match=f"(Not a directory|File exists): {tmp_path / 'file'}. Use another folder"
+        ):
+            await export(store, tmp_path / "file")
 
 
 async def test_a_file_that_is_broken_off_leaves_the_earlier_one_as_it_was(tmp_path):
@@ -168,7 +188,7 @@ async def export_of(store, folder, project, count, **options):
     """Sync and export *count* sessions of a world of its own as *project*."""
     async with Sandbox(World(count, seed=count)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         await sync(nt, store, project=project)
-        return await write_files(store, folder, dialect=nt.dialect, project=project, **options)
+        return await export(store, folder, project=project, **options)
 
 
 def ids_in(path):
@@ -182,7 +202,7 @@ async def test_each_project_of_a_folder_has_a_file_of_its_own_and_all_are_in_the
         assert (manifest.project, manifest.sessions, manifest.complete) == ("alpha", 12, True)
         assert [each.name for each in manifest.files] == ["transcripts.jsonl", "transcripts.beta.jsonl"]
         assert [(each.project, each.sessions) for each in manifest.projects] == [("alpha", 5), ("beta", 7)]
-        again = await write_files(store, tmp_path, dialect=NavTalk(), project="alpha")
+        again = await export(store, tmp_path, project="alpha")
     assert again.projects[1] == manifest.projects[1]
     assert ids_in(tmp_path / "transcripts.jsonl") == {"alpha"}
     assert ids_in(tmp_path / "transcripts.beta.jsonl") == {"beta"}
@@ -199,7 +219,7 @@ async def test_a_lost_file_of_another_project_is_written_anew(tmp_path, lost):
         (tmp_path / lost).unlink()
         other = "alpha" if lost == "transcripts.jsonl" else "beta"
         own = "beta" if other == "alpha" else "alpha"
-        manifest = await write_files(store, tmp_path, dialect=NavTalk(), project=own)
+        manifest = await export(store, tmp_path, project=own)
     assert manifest.projects == before.projects
     assert ids_in(tmp_path / lost) == {other}
 
@@ -212,9 +232,7 @@ async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_p
         (tmp_path / "manifest.json").unlink()
         if content is not None:
             (tmp_path / "manifest.json").write_bytes(content)
-        manifest = await write_files(
-            store, tmp_path, dialect=NavTalk(), project="beta", overwrite=bool(content)
-        )
+        manifest = await export(store, tmp_path, project="beta", overwrite=bool(content))
     assert [(each.project, each.sessions) for each in manifest.projects] == [("alpha", 5), ("beta", 7)]
     assert ids_in(tmp_path / "transcripts.jsonl") == {"alpha"}
     report = Report()
@@ -233,7 +251,7 @@ async def test_verify_compares_a_project_whose_sister_was_synced_since(tmp_path)
         assert report.findings == []
         assert ["alpha was synced since" in note for note in report.notes] == [True]
         # Whose file is written next does not matter.
-        await write_files(store, tmp_path, dialect=NavTalk(), project="beta")
+        await export(store, tmp_path, project="beta")
     lines = (tmp_path / "transcripts.beta.jsonl").read_bytes()
     (tmp_path / "transcripts.beta.jsonl").write_bytes(lines.replace(b"user", b"uzer", 1))
     report = Report()
@@ -301,12 +319,12 @@ async def test_what_no_export_wrote_is_not_replaced_unless_asked_for(tmp_path, w
     (tmp_path / "elsewhere").write_text("mine")
     make(tmp_path / name)
     before = sorted(path.name for path in tmp_path.iterdir())
-    async with SqliteStore(tmp_path.with_name("elsewhere.db")) as store:
+    async with opened_empty(tmp_path.with_name("elsewhere.db")) as store:
         with pytest.raises(StoreUnreachable, match="--overwrite"):
-            await write_files(store, tmp_path, dialect=NavTalk())
+            await export(store, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         if what != "a folder":
-            await write_files(store, tmp_path, dialect=NavTalk(), overwrite=True)
+            await export(store, tmp_path, overwrite=True)
             assert (tmp_path / name).is_file()
             assert not (tmp_path / name).is_symlink()
     assert (tmp_path / "elsewhere").read_text() == "mine"
@@ -331,13 +349,13 @@ async def export_small(folder):
     async with SqliteStore(folder / "archive.db") as store, Sandbox(World(2)) as box:
         async with NavTalkClient("k", base_url=box.navtalk_url) as nt:
             await sync(nt, store, server="sandbox")
-            await write_files(store, str(folder), dialect=nt.dialect)
+            await export(store, str(folder))
 
 
 async def test_an_empty_path_is_refused(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with opened_empty(tmp_path / "archive.db") as store:
         with pytest.raises(ValueError, match="empty"):
-            await write_files(store, "", dialect=NavTalk())
+            await export(store, "")
 
 
 # Modes.
@@ -347,15 +365,15 @@ async def test_new_files_and_folders_are_for_their_owner_alone_and_others_keep_t
     mode = lambda path: stat.S_IMODE(path.stat().st_mode)  # noqa: E731
     before = os.umask(0o022)
     try:
-        async with SqliteStore(tmp_path / "archive.db") as store:
+        async with opened_empty(tmp_path / "archive.db") as store:
             out = tmp_path / "new" / "folder"
-            await write_files(store, out, dialect=NavTalk())
+            await export(store, out)
             assert [mode(each) for each in (out, out.parent)] == [0o700, 0o700]
             assert {mode(each) for each in out.iterdir()} == {0o600}
             for each in out.iterdir():
                 each.chmod(0o640)
             out.chmod(0o755)
-            await write_files(store, out, dialect=NavTalk())
+            await export(store, out)
             assert mode(out) == 0o755
             assert {mode(each) for each in out.iterdir()} == {0o640}
     finally:

@@ -16,7 +16,7 @@ from navtalk_async.archive.store import Failed
 from navtalk_async.client import Client
 from navtalk_async.dialects.known import dialect_of
 from navtalk_async.errors import StoreError, StoreMismatch
-from navtalk_async.formats.export import write_files
+from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.soundness import damage
@@ -98,14 +98,14 @@ async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired
             report = await judged(place)
             assert report.findings, what
             async with opened(place) as store:
-                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+                manifest = await export(store, tmp_path / "out")
                 assert not manifest.complete, what
                 assert any(each.damaged for each in manifest.failed), what
             report = await repaired(place, client, report)
             assert [str(each) for each in report.findings] == [], what
             async with opened(place) as store:
                 assert exported(await everything(store)) == exported(good), what
-                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+                manifest = await export(store, tmp_path / "out")
                 assert manifest.complete, what
 
 
@@ -131,7 +131,7 @@ async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tm
             box.world.remove_session(bad)
             assert (await repaired(place, client, await judged(place))).findings, what
             async with opened(place) as store:
-                manifest = await write_files(store, tmp_path / "out", dialect=client.dialect)
+                manifest = await export(store, tmp_path / "out")
             assert bad in [each.id for each in manifest.failed], what
             assert not manifest.complete
             assert bad not in (tmp_path / "out" / "transcripts.jsonl").read_text()
@@ -233,16 +233,16 @@ def out(tmp_path_factory):
     """An export, and what is in it."""
     folder = tmp_path_factory.mktemp("out")
 
-    async def export():
+    async def run():
         async with (
             Sandbox(World(20, seed=5, unknown_fields=True)) as box,
             client_of("navtalk", box) as client,
         ):
             async with SqliteStore(folder / "archive.db") as store:
                 await sync(client, store, server="sandbox")
-                await write_files(store, folder, dialect=client.dialect)
+                await export(store, folder)
 
-    asyncio.run(export())
+    asyncio.run(run())
     return folder
 
 
@@ -261,12 +261,12 @@ def test_whatever_bit_of_an_archive_is_another_an_export_is_right_or_says_that_i
     data[int(len(data) * place)] ^= 1 << bit
     (folder / "archive.db").write_bytes(data)
 
-    async def export():
+    async def run():
         async with SqliteStore(folder / "archive.db") as store:
-            return await write_files(store, folder, dialect=dialect_of("navtalk"))
+            return await export(store, folder)
 
     try:
-        manifest = asyncio.run(export())
+        manifest = asyncio.run(run())
     except StoreError:
         shutil.rmtree(folder)
         return

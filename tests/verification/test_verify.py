@@ -23,8 +23,8 @@ from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.archive.sqlite_reader import SqliteReader
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch
-from navtalk_async.formats.export import write_files
-from navtalk_async.formats.manifest import canonical, read_manifest
+from navtalk_async.formats import export
+from navtalk_async.formats._folder import canonical, read_manifest
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Remedy, Report, verify_export, verify_remote, verify_store
@@ -47,7 +47,7 @@ async def export_to(folder, box, **options):
         SqliteStore(folder / "archive.db") as store,
     ):
         await sync(nt, store, server="sandbox", **options)
-        await write_files(store, folder, dialect=nt.dialect)
+        await export(store, folder)
 
 
 async def sync_to(folder, box, **options):
@@ -150,7 +150,7 @@ async def test_nothing_is_wrong_after_syncs_of_another_project_that_came_to_noth
     assert told(await verified(out)) == []
     async with SqliteStore(out / "archive.db") as store:
         await store.claim("other", api="navtalk", scope='{"role":1}')
-        await write_files(store, out, dialect=NavTalk())
+        await export(store, out)
     async with SqliteStore(out / "archive.db") as store:
         await store.claim("other", api="navtalk", scope='{"role":0}')
     assert told(await verified(out)) == []
@@ -205,7 +205,7 @@ async def test_an_archive_elsewhere_is_not_vouched_for(tmp_path):
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with SqliteStore(tmp_path / "archive.db") as store:
             await sync(nt, store)
-            manifest = await write_files(store, tmp_path / "out", dialect=nt.dialect)
+            manifest = await export(store, tmp_path / "out")
     assert manifest.archive is None
     assert told(await verified(tmp_path / "out")) == []
 
@@ -387,7 +387,7 @@ async def test_flipped_bytes_in_an_archive_alone_are_never_a_traceback(out):
 async def test_an_export_of_a_damaged_archive_leaves_out_and_names_what_is_damaged(out):
     change(out, HARM["a raw object is none"])
     async with SqliteStore(out / "archive.db") as store:
-        manifest = await write_files(store, out, dialect=NavTalk())
+        manifest = await export(store, out)
     [damaged] = manifest.failed
     assert damaged.damaged
     assert "raw object" in damaged.reason
@@ -462,7 +462,7 @@ async def test_nothing_is_written_to_the_archive_once_it_is_sealed(tmp_path):
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with SqliteStore(tmp_path / "archive.db") as store:
             await sync(nt, store)
-            manifest = await write_files(store, tmp_path, dialect=nt.dialect)
+            manifest = await export(store, tmp_path)
             seen.append((tmp_path / "archive.db").read_bytes())
             await store.counts("default")
             async with SqliteReader(tmp_path / "archive.db") as reader:
@@ -479,7 +479,7 @@ async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
             names = []
             failpoints.arm(names.append)
             try:
-                await write_files(store, tmp_path, dialect=nt.dialect)
+                await export(store, tmp_path)
             finally:
                 failpoints.arm(None)
     assert names[:2] == ["manifest: before unlink", "manifest: after unlink"]

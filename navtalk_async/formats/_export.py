@@ -1,0 +1,235 @@
+"""Write the files of each format, then the manifest."""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from anyio import to_thread
+
+from navtalk_async.archive.failpoints import reach
+from navtalk_async.archive.rows import iso
+from navtalk_async.archive.seal import ArchiveDigest
+from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive.sqlite_file import make_folder
+from navtalk_async.archive.store import About, Failed, Reader, Store
+from navtalk_async.dialects.known import dialects
+from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
+from navtalk_async.formats._folder import (
+    MANIFEST,
+    Failure,
+    Found,
+    Manifest,
+    ProjectFiles,
+    canonical,
+    found_in,
+    name_of,
+    refuse_others,
+)
+from navtalk_async.formats._format import Format, IntactTranscripts, WholeFile, mode_of
+from navtalk_async.formats._jsonl import JSONL
+from navtalk_async.models import Role, SessionStatus, format_word
+
+FORMATS: dict[str, Format] = {each.name: each for each in (JSONL,)}
+"""Every format, by its name."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+async def export(
+    archive: Store,
+    folder: str | Path,
+    *,
+    formats: Sequence[str] = ("jsonl",),
+    project: str = "default",
+    overwrite: bool = False,
+) -> Manifest:
+    """Write *project* of *archive* into *folder* in each of *formats*, and `manifest.json` last.
+
+    Each file appears whole or not at all. The first project of a folder is in `transcripts.jsonl`, each other
+    one in `transcripts.PROJECT.jsonl`; `manifest.json` lists all of them. Sessions that are damaged in the
+    archive are left out, and named in the manifest, which is then not `complete`.
+
+    Arguments:
+        archive: an open archive.
+        overwrite: also replace files of these names that no export wrote.
+
+    Raises:
+        ValueError: a format that is none of `FORMATS`, or an empty path.
+        StoreMismatch: the archive has no such project, or the API of the project is not installed.
+        StoreError: the archive cannot be read, or the disk is full.
+        StoreBroken: the archive is damaged, and not in single sessions alone.
+        StoreUnreachable: the folder cannot be made or written to, or no export wrote a file there.
+    """
+    unknown = [each for each in formats if each not in FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"{(*unknown, '')[0]!r} is no format; choose from {', '.join(FORMATS)}.")
+    if not str(folder):
+        raise ValueError("The path of the folder is empty.")
+    folder = Path(folder)
+    [about] = await chosen_projects(archive, project)
+    with _translated(folder):
+        found = await to_thread.run_sync(partial(check_folder, folder, project, overwrite=overwrite))
+        await to_thread.run_sync(make_folder, folder)
+        # An earlier manifest must not list files that it has not seen.
+        mode = await to_thread.run_sync(withdraw, folder)
+        task = _Export(archive, folder, found)
+        own = await task.written(about, formats)
+        manifest = Manifest.of(
+            [*await task.others(project), own],
+            archive=await task.digest(),
+            written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            tool=f"navtalk-async {version('navtalk-async')}",
+        )
+        async with WholeFile(folder / MANIFEST, mode=mode) as file:
+            await file.write(lambda: canonical(manifest))
+    return manifest
+
+
+async def chosen_projects(reader: Reader, project: str | None) -> list[About]:
+    """All projects of *reader*, or only the one named *project*.
+
+    Raises:
+        StoreMismatch: there is no project of this name.
+    """
+    there = await reader.projects()
+    chosen = [each for each in there if project in (None, each.project)]
+    if project is not None and not chosen:
+        names = ", ".join(repr(each.project) for each in there) or "none"
+        raise StoreMismatch(f"The archive has no project {project!r}; it has {names}.")
+    return chosen
+
+
+def check_folder(folder: Path, project: str, *, overwrite: bool) -> Found:
+    """Find what earlier exports left in *folder*, and whether *project* can be written there.
+
+    Raises:
+        StoreUnreachable: it cannot be read; or it holds files of these names that no export wrote, and
+            *overwrite* is not set.
+    """
+    with _translated(folder):
+        found = found_in(folder)
+        if not overwrite:
+            refuse_others(folder, name_of(project, found.owners), found)
+    return found
+
+
+def withdraw(folder: Path) -> int | None:
+    """Remove the manifest of *folder*, and return its mode."""
+    mode = mode_of(folder / MANIFEST)
+    reach("manifest: before unlink")
+    (folder / MANIFEST).unlink(missing_ok=True)
+    reach("manifest: after unlink")
+    return mode
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as failure:
+        what = f"{failure.strerror or failure}: {folder}."
+        if failure.errno in FULL:
+            raise StoreError(what) from failure
+        raise StoreUnreachable(f"{what} Use another folder or change its permissions.") from failure
+
+
+class _Export(NamedTuple):
+    """Writes projects of an archive into a folder, where earlier exports left *found*."""
+
+    archive: Store
+    folder: Path
+    found: Found
+
+    async def written(self, about: About, formats: Sequence[str] = ("jsonl",)) -> ProjectFiles:
+        """Write the files of a project."""
+        archive, project = self.archive, about.project
+        dialect = dialects().get(about.api)
+        if dialect is None:
+            raise StoreMismatch(
+                f"The project {project!r} is of the API {about.api!r}, which is not installed."
+            )
+        flaws = await archive.flaws(project, is_thorough=False)
+        for each in flaws:
+            if each.session_id is None:
+                raise StoreBroken(each.what)
+        damaged = {str(each.session_id): "its rows do not belong together" for each in flaws}
+        intact = IntactTranscripts(archive, project, dialect(), damaged)
+        path = self.folder / name_of(project, self.found.owners)
+        files = [await FORMATS[each].write(intact, path) for each in formats]
+        failed = _failures(await archive.failures(project), intact.damaged)
+        counts = await archive.counts(project)
+        if intact.read != counts.sessions:
+            what = f"{intact.read:,} of {counts.sessions:,} sessions were read"
+            raise StoreBroken(f"An index of the archive is damaged: {what}.")
+        return ProjectFiles(
+            project=project,
+            api=about.api,
+            filters=_filters_of(about),
+            complete=counts.listed and not counts.pending and not failed,
+            sessions=intact.sessions,
+            messages=intact.messages,
+            failed=failed,
+            files=files,
+            changes=about.changes,
+        )
+
+    async def others(self, project: str) -> list[ProjectFiles]:
+        """The entries of all projects but *project* that have files here.
+
+        An entry of the earlier manifest stays. Without one, nothing says that the files are whole: they are
+        written again, like files that are missing.
+        """
+        there = set(self.found.owners.values()) - {project}
+        manifest = self.found.manifest
+        listed = [
+            each
+            for each in (() if manifest is None else manifest.entries)
+            if each.project in there and all((self.folder / file.name).is_file() for file in each.files)
+        ]
+        there -= {each.project for each in listed}
+        known = dialects()
+        return listed + [
+            await self.written(each)
+            for each in await self.archive.projects()
+            if each.project in there and each.api in known
+        ]
+
+    async def digest(self) -> ArchiveDigest | None:
+        """The digest of the archive in the folder; None if it is elsewhere."""
+        archive = self.archive
+        if not isinstance(archive, SqliteStore):
+            return None
+        is_here = await to_thread.run_sync(
+            lambda: archive.path.resolve().parent == self.folder.resolve(),
+        )
+        return await archive.sealed() if is_here else None
+
+
+def _failures(failed: Sequence[Failed], damaged: Mapping[str, str]) -> list[Failure]:
+    """The sessions that are not in the files as they should be, each once."""
+    failures = {each.id: Failure(**each._asdict()) for each in failed}
+    for each, what in damaged.items():
+        before = failures.get(each, Failure(id=each, reason="", attempts=0))
+        reason = f"Damaged in the archive: {what}. {before.reason}".rstrip()
+        failures[each] = msgspec.structs.replace(before, reason=reason, damaged=True)
+    return list(failures.values())
+
+
+def _filters_of(about: About) -> dict[str, Any]:
+    """The filters of a project, with times and words like those of its sessions."""
+    try:
+        filters = msgspec.json.decode(about.scope, type=dict[str, Any])
+        for name in filters.keys() & {"start", "end"}:
+            filters[name] = iso(filters[name])
+        for name, kind in (("status", SessionStatus), ("role", Role)):
+            if name in filters:
+                filters[name] = format_word(kind(filters[name]))
+    except (msgspec.DecodeError, ValueError, TypeError):
+        return {}  # Damaged, which the next sync refuses.
+    return filters

@@ -1,0 +1,267 @@
+"""The folder of an export: its manifest, the names of its files, and which files there an export wrote.
+
+The `digest` of the manifest is the SHA-256 of its own bytes with an empty digest, and each manifest has only
+one way to be written. So no byte of it can change unnoticed.
+"""
+
+import re
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from navtalk_async.archive.seal import ArchiveDigest
+from navtalk_async.errors import StoreUnreachable
+from navtalk_async.formats._format import WrittenFile
+
+ARCHIVE = "archive.db"
+"""The archive in the folder of `navtalk export`."""
+
+MANIFEST = "manifest.json"
+
+FIRST = "transcripts.jsonl"
+"""The file of the first project."""
+
+LONGEST = 120
+"""Bytes of a project's name in the name of its file; file systems allow 255 for the whole."""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session whose messages could not be fetched, or that is damaged in the archive."""
+
+    id: str
+    reason: str
+    attempts: int
+    damaged: bool = False
+    """Whether it is damaged in the archive, and therefore not in the files."""
+
+
+class ProjectFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of one project."""
+
+    project: str
+    api: str
+    filters: dict[str, Any]
+    complete: bool
+    """Whether every session the API listed is in its files, with all its messages."""
+    sessions: int
+    messages: int
+    failed: Sequence[Failure]
+    files: Sequence[WrittenFile]
+    changes: int | None = None
+    """The number of transactions that had changed the project by then; None in files of version 0.1."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `manifest.json`.
+
+    *api*, *project* and *filters* describe the first project; the other fields describe all of them.
+    """
+
+    complete: bool
+    """Whether every session the API listed is in the files, with all its messages."""
+    api: str
+    project: str
+    filters: dict[str, Any]
+    sessions: int
+    messages: int
+    failed: Sequence[Failure]
+    files: Sequence[WrittenFile]
+    projects: Sequence[ProjectFiles] | msgspec.UnsetType = msgspec.UNSET
+    """Every project with its files; version 0.1 wrote one project only, and no list."""
+    archive: ArchiveDigest | None = None
+    """The archive beside the files; None if it is elsewhere, or other processes were reading it."""
+    written_at: str
+    tool: str
+    digest: str = ""
+    """The SHA-256 of the manifest without it."""
+
+    @property
+    def entries(self) -> Sequence[ProjectFiles]:
+        """The projects, whichever version wrote the manifest."""
+        if self.projects is not msgspec.UNSET:
+            return self.projects
+        names = set(ProjectFiles.__struct_fields__) - {"changes"}
+        return [ProjectFiles(**{name: getattr(self, name) for name in names})]
+
+    @classmethod
+    def of(
+        cls, projects: Sequence[ProjectFiles], *, archive: ArchiveDigest | None, written_at: str, tool: str
+    ) -> "Manifest":
+        """The manifest of *projects*; the project of `transcripts.jsonl` goes first."""
+        projects = sorted(projects, key=lambda each: all(file.name != FIRST for file in each.files))
+        return cls(
+            complete=all(each.complete for each in projects),
+            api=projects[0].api,
+            project=projects[0].project,
+            filters=projects[0].filters,
+            sessions=sum(each.sessions for each in projects),
+            messages=sum(each.messages for each in projects),
+            failed=[failure for each in projects for failure in each.failed],
+            files=[file for each in projects for file in each.files],
+            projects=projects,
+            archive=archive,
+            written_at=written_at,
+            tool=tool,
+        )
+
+
+def canonical(manifest: Manifest) -> bytes:
+    """The bytes of *manifest*, with its digest."""
+    bare = msgspec.structs.replace(manifest, digest="")
+    return _indented(msgspec.structs.replace(bare, digest=sha256(_indented(bare)).hexdigest()))
+
+
+def _indented(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Parse a manifest.
+
+    Raises:
+        ValueError: *data* is no manifest, or was changed; the message is a predicate.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
+        raise ValueError(f"is no manifest: {failure}") from None
+    if not manifest.digest:
+        raise ValueError("has no digest of itself: version 0.1 wrote none")
+    if canonical(manifest) != data:
+        raise ValueError("does not match its own digest")
+    return manifest
+
+
+# Names.
+
+
+def candidates(project: str) -> list[str]:
+    """The names that the file of *project* may have, the best first. None of them leaves the folder."""
+    # A quoted name holds no tilde: no other project has a name that is cut and marked like this.
+    quoted = quote(project, safe="", errors="surrogatepass").replace("~", "%7E")
+    marked = f"{quoted[:LONGEST]}~{sha256(quoted.encode()).hexdigest()[:12]}"
+    plain = [quoted] if len(quoted) <= LONGEST else []
+    return [FIRST, *(f"transcripts.{each}.jsonl" for each in (*plain, marked))]
+
+
+def name_of(project: str, owners: Mapping[str, str]) -> str:
+    """The name of the file of *project*; *owners* maps the names of files to their projects.
+
+    Some file systems do not tell upper case from lower.
+    """
+    choice = candidates(project)
+    owned = {name.lower() for name in owners}
+    own = [name for name in choice if owners.get(name) == project]
+    free = [name for name in choice if name.lower() not in owned]
+    return (own or free or choice[-1:])[0]
+
+
+# Which files an export wrote: only they are replaced.
+
+LOOKED_AT = 1 << 17
+"""Bytes at the beginning of a file that show whether an export wrote it."""
+
+COLUMNS = [b'"project":', b'"id":', b'"api":', b'"status":', b'"start_time":', b'"end_time":', b'"title":']
+
+A_TEXT = rb'("(?:[^"\\]|\\.)*")'
+
+OF_A_PROJECT = re.compile(rb'\{"project":' + A_TEXT)
+
+BEGIN = re.compile(OF_A_PROJECT.pattern + rb',"id":' + A_TEXT + rb',"api":' + A_TEXT + rb',"status":')
+
+BEGIN_OF_A_MANIFEST = re.compile(rb'\{\n  "complete": (true|false),\n  "api": "')
+
+OF_A_MANIFEST = re.compile(rb'\n  "tool": "navtalk-async|\n  "digest": "[0-9a-f]{64}"\n\}')
+"""If one of these places is damaged, the other is not."""
+
+
+class Found(NamedTuple):
+    """What earlier exports left in a folder."""
+
+    manifest: Manifest | None
+    """None if it is missing or damaged."""
+    owners: dict[str, str]
+    """The project of each exported file, by the file's name."""
+
+
+def found_in(folder: Path) -> Found:
+    """Find what earlier exports left in *folder*.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path, manifest = folder / MANIFEST, None
+    # Reading a pipe would block.
+    if path.is_file():
+        with suppress(FileNotFoundError, ValueError):
+            manifest = read_manifest(path.read_bytes())
+    owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
+    for entry in () if manifest is None else manifest.entries:
+        # A manifest may be forged: names of another form are ignored.
+        names = set(candidates(entry.project))
+        owners |= {each.name: entry.project for each in entry.files if each.name in names}
+    return Found(manifest, owners)
+
+
+def refuse_others(folder: Path, name: str, found: Found) -> None:
+    """Refuse to replace the manifest or the file *name* if no export wrote it.
+
+    Raises:
+        StoreUnreachable: there is such a file.
+    """
+    for each, is_known in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
+        is_listed = found.manifest is not None and each in found.owners
+        if not _is_ours(folder / each, (lambda _: True) if is_listed else is_known):
+            raise StoreUnreachable(
+                f"No export wrote {folder / each}, so it is not replaced. "
+                "Use another folder, or replace it with --overwrite (overwrite=True)."
+            )
+
+
+def _owner(path: Path) -> str | None:
+    """The project whose export wrote *path*; None if that cannot be seen."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        begin = file.read(LOOKED_AT)
+    named = OF_A_PROJECT.match(begin)
+    if named is None or not _is_transcripts(begin):
+        return None
+    try:
+        return msgspec.json.decode(named[1], type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _is_ours(path: Path, is_known: Callable[[bytes], bool]) -> bool:
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    # A link leads to another's file; reading a pipe would block.
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    with path.open("rb") as file:
+        begin = file.read(LOOKED_AT)
+    return not begin or is_known(begin)
+
+
+def _is_transcripts(begin: bytes) -> bool:
+    # One byte of it may be damaged.
+    return bool(BEGIN.match(begin)) or sum(each in begin for each in COLUMNS) >= len(COLUMNS) - 1
+
+
+def _is_manifest(data: bytes) -> bool:
+    if OF_A_MANIFEST.search(data):
+        return True
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return BEGIN_OF_A_MANIFEST.match(data) is not None
+    return False

@@ -1,0 +1,237 @@
+"""What a format is made of: intact transcripts, their fields, and a file that appears whole or not at all."""
+
+import os
+import stat
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import msgspec
+from anyio import to_thread
+
+from navtalk_async.archive.failpoints import reach
+from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.archive.store import Reader
+from navtalk_async.concurrency import shielded
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import StoreBroken
+from navtalk_async.models import Message, Record, Session, beyond_columns
+from navtalk_async.soundness import damage
+
+A_FEW = 3
+"""How many flaws of a session are named."""
+
+
+class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as the manifest lists it."""
+
+    name: str
+    bytes: int
+    rows: int
+    sha256: str
+
+
+class Format(NamedTuple):
+    """A format of exported files."""
+
+    name: str
+    suffix: str
+    write: Callable[["IntactTranscripts", Path], Awaitable[WrittenFile]]
+
+
+class IntactTranscripts:
+    """The transcripts of *project* that are as they were saved. The others are left out, like those already
+    known to be *damaged*.
+
+    Attributes:
+        damaged: why a session is left out, by its id.
+        read: number of sessions read.
+        sessions, messages: number of intact ones.
+        kinds: the structs of the API's rows.
+    """
+
+    def __init__(self, reader: Reader, project: str, dialect: Dialect, damaged: Mapping[str, str]) -> None:
+        self.damaged = dict(damaged)
+        self.read = self.sessions = self.messages = 0
+        self.kinds = dialect.record_kinds
+        self._reader, self._project, self._dialect = reader, project, dialect
+        self._last: str | None = None
+
+    async def blocks(self) -> AsyncGenerator[list[StoredTranscript], None]:
+        """Some at a time, in the order of `Reader.transcripts`.
+
+        Raises:
+            StoreBroken: a session is there twice.
+        """
+        self.read = self.sessions = self.messages = 0
+        self._last = None
+        async with aclosing(self._reader.transcripts(self._project)) as blocks:
+            async for block in blocks:
+                # Takes long, so it runs in another thread.
+                intact = await to_thread.run_sync(self._select, block)
+                self.read += len(block)
+                self.sessions += len(intact)
+                self.messages += sum(len(each.messages) for each in intact)
+                yield intact
+
+    def _select(self, block: Sequence[StoredTranscript]) -> list[StoredTranscript]:
+        intact = []
+        for kept in block:
+            # A damaged index hides a session from the sync, which then inserts it again.
+            if kept.session.id == self._last:
+                raise StoreBroken(f"An index of the archive is damaged: session {self._last} is there twice.")
+            self._last = kept.session.id
+            if flaws := damage(kept, self._dialect):
+                gone = [] if kept.session.deleted_at is None else ["the API no longer has it"]
+                self.damaged[str(kept.session.id)] = "; ".join([*flaws[:A_FEW], *gone])
+            elif kept.session.id not in self.damaged:
+                intact.append(kept)
+        return intact
+
+
+def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:
+    """A session's columns and its `messages`; *kinds* are the structs of its API's rows."""
+    session_kind, message_kind = kinds
+    return {
+        **session_fields(kept.session, session_kind),
+        "messages": [message_fields(message, message_kind) for message in kept.messages],
+    }
+
+
+def session_fields(row: SessionRow, kind: type[Session]) -> dict[str, Any]:
+    """A session's columns; under `extra`, what else the API's object holds."""
+    return {
+        "project": row.project,
+        "id": row.id,
+        "api": row.api,
+        "status": row.status,
+        "start_time": row.start_time,
+        "end_time": row.end_time,
+        "title": row.title,
+        "video_url": row.video_url,
+        "deleted_at": row.deleted_at,
+        **extra(row.raw, kind, row.start_time, row.end_time),
+    }
+
+
+def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
+    """A message's columns; under `extra`, what else the API's object holds."""
+    return {
+        "id": row.id,
+        "position": row.position,
+        "role": row.role,
+        "type": row.type,
+        "content": row.content,
+        "created_at": row.created_at,
+        **extra(row.raw, kind, row.created_at),
+    }
+
+
+def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
+    """What the API's object *raw* holds beyond the columns, under `extra`; empty if that is nothing. *times*
+    are its columns of times.
+    """
+    if None not in times and kind.__struct_config__.forbid_unknown_fields:
+        try:
+            # Nearly every row is as the API documents it, and this is the fastest check.
+            msgspec.json.decode(raw, type=kind)
+        except msgspec.ValidationError:
+            pass
+        else:
+            return {}
+    others = beyond_columns(kind, msgspec.json.decode(raw))
+    return {"extra": others} if others else {}
+
+
+class WholeFile:
+    """An `async with` that writes the file *path* beside its place, and renames it when it is complete.
+
+    The disk is waited for in other threads. A file that it replaces hands on its mode; otherwise the mode is
+    *mode*, by default 600.
+    """
+
+    def __init__(self, path: Path, *, mode: int | None = None) -> None:
+        self.path = path
+        self._mode = mode
+        self._beside = path.with_name(path.name + ".partial")
+        self._file: BinaryIO
+        self._hash = sha256()
+        self._bytes = self._rows = 0
+
+    async def __aenter__(self) -> Self:
+        self._file = await to_thread.run_sync(self._create)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await shielded(to_thread.run_sync(self._put_in_place if error is None else self._discard))
+
+    async def write(self, make: Callable[[], bytes], *, rows: int = 0) -> None:
+        """Append what *make* returns, which runs in another thread and makes so many *rows*."""
+        await to_thread.run_sync(self._append, make)
+        self._rows += rows
+
+    def written(self) -> WrittenFile:
+        """The file for the manifest."""
+        return WrittenFile(
+            name=self.path.name, bytes=self._bytes, rows=self._rows, sha256=self._hash.hexdigest()
+        )
+
+    def _create(self) -> BinaryIO:
+        # What another run left is removed, not written into: it may be a link to another file.
+        self._beside.unlink(missing_ok=True)
+        return open(self._beside, "xb", opener=_private)
+
+    def _append(self, make: Callable[[], bytes]) -> None:
+        data = make()
+        reach("file: before write")
+        self._file.write(data)
+        reach("file: after write")
+        self._hash.update(data)
+        self._bytes += len(data)
+
+    def _put_in_place(self) -> None:
+        with self._file:
+            self._file.flush()
+            mode = mode_of(self.path) or self._mode
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(self._file.fileno(), mode)
+            reach("file: before fsync")
+            os.fsync(self._file.fileno())
+            reach("file: after fsync")
+        reach("file: before rename")
+        self._beside.replace(self.path)
+        reach("file: after rename")
+        _sync_folder(self.path.parent)
+        reach("file: after fsync of the folder")
+
+    def _discard(self) -> None:
+        self._file.close()
+        self._beside.unlink(missing_ok=True)
+
+
+def mode_of(path: Path) -> int | None:
+    """The mode of the file *path*; None if there is no file."""
+    if not path.is_file() or path.is_symlink():
+        return None
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is on the disk only when its folder is; nothing can be done about a folder that does not open.
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
