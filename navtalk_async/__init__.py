@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
     from navtalk_async.errors import NavTalkError
+    from navtalk_async.formats import export
     from navtalk_async.models import (
         Message,
         MessageType,
@@ -38,11 +39,13 @@ __all__ = [
     "SessionPool",
     "SessionStatus",
     "Transcript",
+    "export",
 ]
 
 _HOMES = {
     "client": ("Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"),
     "errors": ("NavTalkError",),
+    "formats": ("export",),
     "models": (
         "Message",
         "MessageType",
