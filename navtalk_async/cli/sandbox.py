@@ -51,10 +51,8 @@ def as_answers(text: str) -> "Answers":
 
 def _first_steps(box: "Sandbox") -> str:
     """For each API its address and a command that reads all of it, NavTalk's first."""
-    from navtalk_async.sandbox.apis import apis  # noqa: PLC0415
-
     lines = [box.navtalk_url, f"NAVTALK_API_KEY=any navtalk export out --base-url {box.url}"]
-    for name in sorted(apis().keys() - {"navtalk"}):
+    for name in sorted(box.urls.keys() - {"navtalk"}):
         key = dialect_of(name).key_variable
         command = f"navtalk export out-{name} --api {name}{_SCOPES.get(name, '')}"
         lines += [box.url_of(name), f"{key}=any {command} --base-url {box.url_of(name)}"]

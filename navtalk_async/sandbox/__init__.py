@@ -2,12 +2,41 @@
 
 async with Sandbox(sessions=500, faults=Faults.parse("500=5%,reset=0.01")) as box:
     box.navtalk_url, box.kodey_url, box.lexicon_url, box.llamacloud_url, box.world, box.counts
+
+For one more API, see `Api`.
 """
 
-from .answers import Answers
-from .counts import Counts
-from .faults import KINDS, Faults
-from .server import Sandbox
-from .world import World
+from ._answers import Answers
+from ._api import (
+    Api,
+    ApiContext,
+    Refused,
+    SandboxRequest,
+    SandboxResponse,
+    SandboxStream,
+    role_word,
+    unknown_fields,
+    zoned,
+)
+from ._counts import Counts
+from ._faults import KINDS, Faults
+from ._server import Sandbox
+from ._world import World
 
-__all__ = ["KINDS", "Answers", "Counts", "Faults", "Sandbox", "World"]
+__all__ = [
+    "KINDS",
+    "Answers",
+    "Api",
+    "ApiContext",
+    "Counts",
+    "Faults",
+    "Refused",
+    "Sandbox",
+    "SandboxRequest",
+    "SandboxResponse",
+    "SandboxStream",
+    "World",
+    "role_word",
+    "unknown_fields",
+    "zoned",
+]

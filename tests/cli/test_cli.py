@@ -275,7 +275,7 @@ async def test_an_export_that_goes_wrong_half_way_keeps_what_it_has_and_says_so(
         assert (broken.code, broken.rows[0]["exit_code"], broken.rows[0]["complete"]) == (4, 4, False)
         assert broken.rows[0]["error"].startswith("AccessDenied: ")
         assert "the same command goes on from there" in broken.err
-        box._script.clear()
+        box.forget_planned()
         done = await navtalk("export", tmp_path, "--json", box=box)
         assert (done.code, done.rows[0]["run"]["resumed"]) == (0, True)
         assert written(tmp_path) == truth(box.world)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from documented import kodey_world
 
 from navtalk_async import KodeyClient, Retry, Role, SessionPool
 from navtalk_async.archive.rows import session_row
@@ -21,7 +22,7 @@ from navtalk_async.errors import (
     RateLimited,
     ServerError,
 )
-from navtalk_async.sandbox import Answers, Faults, Sandbox, World, kodey
+from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.verification.remote import has_changed
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -43,7 +44,7 @@ def zoned(text):
 
 
 async def test_the_reference_page_comes_out_of_the_calls():
-    async with Sandbox(kodey.documented()) as box, client(box) as asked:
+    async with Sandbox(kodey_world()) as box, client(box) as asked:
         (listed,) = await rows(asked.chats.list())
         chat = await asked.chats.get("string")
         (said,) = await rows(asked.messages.list("string"))

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from documented import lexicon_world
 from shell import KEY, navtalk
 
 from navtalk_async import LexiconClient, Retry, SessionPool
@@ -27,7 +28,8 @@ from navtalk_async.errors import (
 from navtalk_async.events import Answered, ListMoved
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.models import Request
-from navtalk_async.sandbox import Answers, Faults, Sandbox, World, lexicon
+from navtalk_async.sandbox import Answers, Faults, Sandbox, World
+from navtalk_async.sandbox._lexicon import user_of
 from navtalk_async.verification import Report, verify_remote
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -53,7 +55,7 @@ def zoned(text):
 
 def of_user(box, user):
     """The ids of a user's chats, in order, as the sandbox's world has them."""
-    return [row["id"] for row in box.world.sessions if lexicon._user(box.world, row["id"]) == user]
+    return [row["id"] for row in box.world.sessions if user_of(box.world, row["id"]) == user]
 
 
 def longest(box):
@@ -68,7 +70,7 @@ def moves(events):
 
 
 async def test_the_reference_page_comes_out_of_the_calls():
-    async with Sandbox(lexicon.documented()) as box, client(box) as asked:
+    async with Sandbox(lexicon_world()) as box, client(box) as asked:
         page = await asked.messages.list(SAMPLE)
         chat = await asked.chats.get(SAMPLE)
     assert [(type(said), said.role) for said in page.items] == [

@@ -21,7 +21,10 @@ async def test_an_api_that_nobody_has_obeys_the_laws_once_it_has_two_files_and_a
     house = tmp_path / "navtalk_async"
     shutil.copytree(Path(navtalk_async.__file__).parent, house, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(FIFTH / "dialect.py", house / "dialects" / "fifth.py")
-    shutil.copy(FIFTH / "sandbox.py", house / "sandbox" / "fifth.py")
+    metadata = tmp_path / "fifth-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fifth\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[navtalk_async.sandbox]\nfifth = fifth_sandbox:FifthApi\n")
     path = os.pathsep.join(map(str, (tmp_path, SUPPORT, FIFTH)))
     run = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-q", "-p", "fifth_row", "-p", "no:cacheprovider"),

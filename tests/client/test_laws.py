@@ -38,7 +38,7 @@ from navtalk_async.errors import (
 from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
-from navtalk_async.sandbox.faults import PAGE_FAULTS
+from navtalk_async.sandbox._api import PAGE_FAULTS
 from navtalk_async.verification import Report, verify_remote, verify_store
 
 PATIENT = Retry(attempts=40, attempts_at_first=40, base_seconds=0.0, cap_seconds=0.0)
@@ -229,7 +229,7 @@ async def test_a_refusal_is_an_error_of_its_kind_however_it_is_told(api, fault):
                 for call in calls(client, api, session_id).values():
                     box.fail_next(fault, 1000)
                     error = await refused(call)
-                    box._script.clear()
+                    box.forget_planned()
                     if isinstance(error, DeadlineExceeded):
                         # Who is asked too much is waited for, as long as there is time.
                         assert fault == "429"
@@ -368,7 +368,7 @@ async def test_no_fault_brings_the_key_to_light(api, fault, evidence):
                 evidence.see(client)
                 box.fail_next(fault, 100)
                 error = await failing(calls(client, api, session_id)[name](), evidence)
-                box._script.clear()
+                box.forget_planned()
                 evidence.see(client.stats())
                 # Of the others, not all can happen to every question.
                 if fault not in PAGE_FAULTS and (fault, name) != ("wrong-shape", "session"):

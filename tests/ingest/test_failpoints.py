@@ -191,7 +191,7 @@ class Stage:
 
     async def play(self, scene, **options):
         self.box.world = copy.deepcopy(scene.world)
-        self.box._script.clear()
+        self.box.forget_planned()
         if scene.failing:
             self.box.fail_next("400", times=10_000, path=f"messages?sessionId={scene.failing}")
         self.box.counts.reset()

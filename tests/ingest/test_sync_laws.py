@@ -280,7 +280,7 @@ async def lived_through(box, address, clock, spell):
     with suppress(NavTalkError, asyncio.CancelledError):
         await run
     box.faults = Faults()
-    box._script.clear()
+    box.forget_planned()
 
 
 @settings(

@@ -98,7 +98,7 @@ async def test_a_session_that_waits_and_cannot_be_seen_for_a_moment_goes_on_wait
         box.fail_next(fault, 20 if fault == "500" else 4, late)
         report = await synced(box, address, scope=scope)
         assert (report.vanished, report.failed) == (0, int(fault != "404"))
-        box._script.clear()
+        box.forget_planned()
         for _ in range(2):
             report = await synced(box, address, scope=scope)
             assert (report.inserted, report.failed, report.open) == (0, 0, 0)

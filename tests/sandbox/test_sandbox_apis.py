@@ -1,4 +1,4 @@
-"""The sandbox finds its APIs by itself, serves them from one world on one port, and breaks their streams."""
+"""The sandbox serves its APIs from one world on one port, finds others by entry point, and breaks streams."""
 
 import asyncio
 import sys
@@ -7,46 +7,57 @@ from itertools import pairwise
 import aiohttp
 import pytest
 
-from navtalk_async import sandbox
-from navtalk_async.sandbox import Answers, Faults, Sandbox, World
-from navtalk_async.sandbox.apis import apis, fitting
-from navtalk_async.sandbox.exchange import Asked
+from navtalk_async.sandbox import Answers, Faults, Refused, Sandbox, SandboxRequest, World
+from navtalk_async.sandbox._server import api_of, apis
 
 FIFTH = """
-from .exchange import Answered, Streamed
+from navtalk_async.sandbox import Api, SandboxResponse, SandboxStream
 
-NAME, BASE, PREFIX = "fifth", "/five", "/five"
-WRONG_SHAPES = (b"null",)
-PIECES = [b"data: %d\\n\\n" % n for n in range(8)]
 
-def kind(asked): return "stream" if asked.method == "POST" else "sessions"
-def session(asked): return ""
-def secret(asked): return asked.headers.get("X-Key", "")
-def can_play(fault, asked): return True
-def headers(asked, room): return {"X-Rate": "7"}
-def refusal(code, message, asked, answers, wait=None): return Answered(code, message.encode())
+class Fifth(Api):
+    name, prefix, base_path = "fifth", "/five", "/five"
+    routes = {"POST ": "stream", "PUT ": "sessions"}
 
-def answer(asked, room, fault):
-    room.world.add_session()
-    if asked.method == "POST":
-        return Streamed(200, "text/event-stream", PIECES)
-    return Answered(200, asked.body or b"none")
+    def headers(self, request, context):
+        return {"X-Rate": "7"}
+
+    def sessions(self, request, context):
+        return SandboxResponse(200, request.body)
+
+    def stream(self, request, context):
+        context.world.add_session()
+        return SandboxStream(200, "text/event-stream", [b"data: %d\\n\\n" % n for n in range(8)])
+
+
+class Unfinished(Api):
+    name, prefix = "unfinished", "/unfinished"
+    routes = {"GET ": "sessions"}
 """
 PIECES = [b"data: %d\n\n" % number for number in range(8)]
+KEY = {"X-API-Key": "k"}
 
 
 @pytest.fixture
-def fifth(tmp_path):
-    """One more API, by one more file in the folder."""
-    (tmp_path / "fifth.py").write_text(FIFTH)
-    sandbox.__path__.append(str(tmp_path))
-    apis.cache_clear()
-    try:
-        yield
-    finally:
-        sandbox.__path__.pop()
+def installed(tmp_path, monkeypatch):
+    """`installed("Fifth")`: a package with one more API, a class of that name."""
+
+    def install(name):
+        (tmp_path / "fifth_api.py").write_text(FIFTH)
+        metadata = tmp_path / "fifth-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fifth\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[navtalk_async.sandbox]\nfifth = fifth_api:{name}\n")
+        monkeypatch.syspath_prepend(tmp_path)
         apis.cache_clear()
-        del sys.modules["navtalk_async.sandbox.fifth"], sandbox.fifth
+
+    yield install
+    apis.cache_clear()
+    sys.modules.pop("fifth_api", None)
+
+
+@pytest.fixture
+def fifth(installed):
+    installed("Fifth")
 
 
 def test_each_api_is_found_at_the_addresses_of_its_reference():
@@ -57,41 +68,33 @@ def test_each_api_is_found_at_the_addresses_of_its_reference():
         "lexicon": ["/api/v1/chats/", "/api/v1/chats/x", "/api/v1/chats/user/x", "/api/v1/chats/x/messages"],
     }
     for name, paths in addresses.items():
-        assert [fitting(path).NAME for path in paths] == [name] * len(paths)
+        assert [api_of(path).name for path in paths] == [name] * len(paths)
 
 
 @pytest.mark.parametrize("path", ["", "/", "*", "//", "/elsewhere", "/api", "/api/v2/chats", "/chats"])
 def test_every_other_address_is_a_404_of_some_api(path):
-    api = fitting(path)
-    asked = Asked("GET", path, {}, headers={})
-    asked.kind = api.kind(asked)
-    assert asked.kind == ""
-    told = api.refusal(404, "Not Found", asked, Answers())
-    assert told.status == 404
+    api, request = api_of(path), SandboxRequest("GET", path, {})
+    api.find_route(request)
+    assert request.kind == ""
+    refusal = api.refusal(Refused(404, "Not Found"), request, Answers())
+    assert refusal.status == 404
 
 
 def test_no_api_hides_another():
-    prefixes = [api.PREFIX for api in apis().values()]
+    prefixes = [api.prefix for api in apis().values()]
     assert len(set(prefixes)) == len(prefixes)
     assert all(len(one) >= len(other) for one, other in pairwise(prefixes))
 
 
-def test_a_module_that_is_half_an_api_is_refused(tmp_path):
-    (tmp_path / "sixth.py").write_text("NAME = 'sixth'")
-    sandbox.__path__.append(str(tmp_path))
-    apis.cache_clear()
-    try:
-        with pytest.raises(TypeError, match="sixth has a NAME"):
-            apis()
-    finally:
-        sandbox.__path__.pop()
-        apis.cache_clear()
-        del sys.modules["navtalk_async.sandbox.sixth"], sandbox.sixth
+def test_an_api_without_a_method_for_an_endpoint_is_refused(installed):
+    installed("Unfinished")
+    with pytest.raises(TypeError, match="Unfinished has no method 'sessions'"):
+        apis()
 
 
 async def test_each_api_has_its_address_and_its_own_words_for_an_unknown_key():
     async with Sandbox(World(0), keys=set()) as box, aiohttp.ClientSession() as http:
-        assert box.navtalk_url == f"{box.url}/api/chat" == box.url_of("navtalk")
+        assert box.navtalk_url == f"{box.url}/api/chat" == box.urls["navtalk"] == box.url_of("navtalk")
         assert box.kodey_url == box.lexicon_url == box.url
         with pytest.raises(KeyError):
             box.url_of("nobody")
@@ -131,7 +134,9 @@ async def test_what_one_api_writes_all_of_them_read():
 async def streamed(box):
     """The chunks that came, each as it was sent, and whether the stream ended as it should."""
     reader, writer = await asyncio.open_connection(box.host, box.port)
-    writer.write(b"POST /five HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+    writer.write(
+        b"POST /five HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: k\r\nContent-Length: 2\r\n\r\nhi"
+    )
     chunks = []
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -148,10 +153,10 @@ async def streamed(box):
 
 
 @pytest.mark.usefixtures("fifth")
-async def test_a_fifth_api_is_one_more_file():
+async def test_a_package_adds_an_api_by_an_entry_point():
     async with Sandbox(World(0)) as box, aiohttp.ClientSession() as http:
         assert box.url_of("fifth") == f"{box.url}/five"
-        async with http.put(box.url_of("fifth"), data=b"hello") as response:
+        async with http.put(box.url_of("fifth"), data=b"hello", headers=KEY) as response:
             assert (await response.read(), response.headers["X-Rate"]) == (b"hello", "7")
         assert box.counts.by_api == {"fifth": 1}
         assert list(box.counts.written) == [("PUT", "/five", b"hello")]
@@ -199,6 +204,6 @@ async def test_a_stream_can_stand_still_until_the_sandbox_closes():
 async def test_a_truncated_stream_ends_as_if_it_were_whole():
     async with Sandbox(World(0)) as box, aiohttp.ClientSession() as http:
         box.fail_next("truncated")
-        async with http.post(box.url_of("fifth")) as response:
+        async with http.post(box.url_of("fifth"), headers=KEY) as response:
             assert response.content_type == "text/event-stream"
             assert await response.read() == b"".join(PIECES[:4])

@@ -7,9 +7,11 @@ from io import BytesIO
 
 import aiohttp
 import pytest
+from documented import kodey_world
 
-from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World, kodey
-from navtalk_async.sandbox.faults import PAGE_FAULTS
+from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
+from navtalk_async.sandbox._api import PAGE_FAULTS
+from navtalk_async.sandbox._faults import WRONG_SHAPES
 
 DAY = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 LISTED = {"id": "string", "agentId": "string", "userId": "string", "createdAt": "2024-01-15T10:30:00Z"}
@@ -44,7 +46,7 @@ async def get(box, path, **more):
 
 
 async def test_documented_samples_come_out_field_for_field():
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         assert await get(box, "/chat") == {"chats": [LISTED]}
         assert await get(box, "/chat/string") == CHAT
         assert await get(box, "/chat/string/message") == {"messages": [SAID]}
@@ -152,16 +154,16 @@ async def test_chats_are_narrowed_by_user_and_by_type_of_agent():
     ],
 )
 async def test_failures_have_an_error_and_a_message_and_change_nothing(method, path, body, status):
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         found, told, _ = await call(box, method, path, body=body)
         assert (found, set(told)) == (status, {"error", "message"})
-        assert box.world.sessions == kodey.documented().sessions
+        assert box.world.sessions == kodey_world().sessions
         assert box.world.total_messages == 1
 
 
 @pytest.mark.parametrize("key", [None, "", "expired", "unknown"])
 async def test_a_401_has_only_a_message_or_an_error_too(key):
-    async with Sandbox(kodey.documented(), keys={"expired", "right"}) as box:
+    async with Sandbox(kodey_world(), keys={"expired", "right"}) as box:
         status, told, _ = await call(box, "GET", "/chat", key=key)
         assert (status, set(told)) == (401, {"message"})
         box.answers = Answers(kodey_401="both")
@@ -170,7 +172,7 @@ async def test_a_401_has_only_a_message_or_an_error_too(key):
 
 
 async def test_a_403_tells_what_is_allowed_and_how_to_get_more():
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         status, told, _ = await call(box, "DELETE", "/chat/string", key="pk_live_limited_1")
         assert (status, told["error"]) == (403, "Forbidden")
         assert "GET /chat" in told["allowedEndpoints"]
@@ -186,7 +188,7 @@ async def test_a_403_tells_what_is_allowed_and_how_to_get_more():
 
 
 async def test_a_429_says_how_long_to_wait_in_its_body_alone():
-    async with Sandbox(kodey.documented(), faults=Faults(retry_after=60), rate=5, clock=lambda: DAY) as box:
+    async with Sandbox(kodey_world(), faults=Faults(retry_after=60), rate=5, clock=lambda: DAY) as box:
         box.fail_next("429")
         status, told, headers = await call(box, "GET", "/chat")
         assert (status, told["error"], told["retryAfter"]) == (429, "Too Many Requests", 60)
@@ -200,7 +202,7 @@ async def test_a_429_says_how_long_to_wait_in_its_body_alone():
 
 
 async def test_every_answer_tells_the_limit_where_there_is_one():
-    async with Sandbox(kodey.documented(), clock=lambda: DAY) as box:
+    async with Sandbox(kodey_world(), clock=lambda: DAY) as box:
         assert "X-RateLimit-Limit" not in (await call(box, "GET", "/chat"))[2]
         box.rate = 50
         for path in ("/chat", "/chat/nobody"):
@@ -211,7 +213,7 @@ async def test_every_answer_tells_the_limit_where_there_is_one():
 
 
 async def test_keys_may_ask_so_often_a_minute_when_that_is_wanted():
-    async with Sandbox(kodey.documented(), answers=Answers(kodey_limits=True), clock=lambda: DAY) as box:
+    async with Sandbox(kodey_world(), answers=Answers(kodey_limits=True), clock=lambda: DAY) as box:
         headers = (await call(box, "GET", "/chat", key="sk_live_1"))[2]
         assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("1000", "999")
         for left in range(99, -1, -1):
@@ -229,7 +231,7 @@ async def test_keys_may_ask_so_often_a_minute_when_that_is_wanted():
 
 @pytest.mark.parametrize("kind", ["empty", "all", "missing"])
 async def test_a_chat_has_none_of_its_messages_or_all_or_does_not_say(kind):
-    async with Sandbox(kodey.documented(), answers=Answers(kodey_messages=kind)) as box:
+    async with Sandbox(kodey_world(), answers=Answers(kodey_messages=kind)) as box:
         found = (await get(box, "/chat/string")).get("messages")
     assert found == {"empty": [], "all": [SAID], "missing": None}[kind]
 
@@ -270,7 +272,7 @@ async def test_a_lost_answer_leaves_what_was_asked_done_or_undone(kind):
 
 async def test_a_delete_whose_answer_is_lost_is_done():
     for kind in ("lost-answer", "cut", "cut-chunked"):
-        async with Sandbox(kodey.documented()) as box:
+        async with Sandbox(kodey_world()) as box:
             # Twice, since aiohttp quietly asks again.
             box.fail_next(kind, times=2)
             with pytest.raises(aiohttp.ClientError):
@@ -280,7 +282,7 @@ async def test_a_delete_whose_answer_is_lost_is_done():
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - PAGE_FAULTS - {"slow", "redirect"}))
 async def test_no_fault_looks_like_a_right_answer(kind):
-    async with Sandbox(kodey.documented(), faults=Faults(huge_bytes=100_000)) as box:
+    async with Sandbox(kodey_world(), faults=Faults(huge_bytes=100_000)) as box:
         box.fail_next(kind, times=2)
         try:
             async with asyncio.timeout(0.3 if kind == "hang" else 20):
@@ -292,21 +294,21 @@ async def test_no_fault_looks_like_a_right_answer(kind):
 
 
 async def test_wrong_shapes_are_no_list_of_chats():
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         box.fail_next("wrong-shape", times=30)
         bodies = [(await call(box, "GET", "/chat"))[1] for _ in range(30)]
-    assert len({json.dumps(body) for body in bodies}) == len(kodey.WRONG_SHAPES)
+    assert len({json.dumps(body) for body in bodies}) == len(WRONG_SHAPES)
     assert all(not isinstance(body, dict) or body.get("chats") not in ([], [LISTED]) for body in bodies)
 
 
 async def test_bare_failures_are_no_json():
-    async with Sandbox(kodey.documented(), answers=Answers(errors="bare")) as box:
+    async with Sandbox(kodey_world(), answers=Answers(errors="bare")) as box:
         with pytest.raises(ValueError, match="Expecting value"):
             await call(box, "GET", "/chat/nobody")
 
 
 async def test_a_message_of_a_megabyte_arrives():
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         content = "好" * 1_000_000
         status, _, _ = await call(box, "POST", "/chat/string/message", body={"content": content})
         assert status == 200
@@ -314,7 +316,7 @@ async def test_a_message_of_a_megabyte_arrives():
 
 
 async def test_counts_know_the_calls_of_this_api_by_the_common_names():
-    async with Sandbox(kodey.documented()) as box:
+    async with Sandbox(kodey_world()) as box:
         await get(box, "/chat", key="canary", userId="x")
         await get(box, "/chat/string", key="canary")
         await get(box, "/chat/string/message", key="canary")
@@ -331,6 +333,6 @@ async def test_counts_know_the_calls_of_this_api_by_the_common_names():
 
 
 async def test_keys_can_open_different_worlds():
-    async with Sandbox(World(0), keys={"one": kodey.documented(), "two": World(0)}) as box:
+    async with Sandbox(World(0), keys={"one": kodey_world(), "two": World(0)}) as box:
         assert len((await get(box, "/chat", key="one"))["chats"]) == 1
         assert (await get(box, "/chat", key="two")) == {"chats": []}

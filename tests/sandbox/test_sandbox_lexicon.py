@@ -8,16 +8,17 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from documented import LEXICON_CHAT as CHAT
+from documented import lexicon_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offline import OfflineApi
 
-from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World, lexicon
-from navtalk_async.sandbox.exchange import Asked
-from navtalk_async.sandbox.faults import PAGE_FAULTS
+from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
+from navtalk_async.sandbox._api import PAGE_FAULTS
 
 DAY = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 CHATS = "/api/v1/chats"
-CHAT = "chat-a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d"
 USERS = ["user-0", "user-1", "user-2", "user-3"]
 SAMPLE = json.loads("""
 { "messages": [
@@ -58,25 +59,16 @@ async def get(box, path, **more):
     return body
 
 
-class Room:
-    """What the pure part answers from, without a socket."""
+def lexicon(world, answers=None):
+    return OfflineApi("lexicon", world, answers)
 
-    rate = keys = None
 
-    def __init__(self, world, answers=None):
-        self.world, self.answers = world, answers or Answers()
-
-    def ask(self, path, fault=None, **query):
-        asked = Asked("GET", CHATS + path, query, headers={"X-API-Key": "k"})
-        asked.kind = lexicon.kind(asked)
-        return json.loads(lexicon.answer(asked, self, fault).body)
-
-    def walk(self, path, name, **query):
-        """Every row there is, stepping by what came until nothing comes."""
-        rows = []
-        while page := self.ask(path, offset=str(len(rows)), **query)[name]:
-            rows += page
-        return rows
+def walk(api, path, name, **query):
+    """Every row there is, stepping by what came until nothing comes."""
+    rows = []
+    while page := api.ask(path, offset=str(len(rows)), **query)[name]:
+        rows += page
+    return rows
 
 
 # The reference pages --------------------------------------------------------------------------------------
@@ -84,7 +76,7 @@ class Room:
 
 async def test_documented_sample_comes_out_field_for_field():
     answers = Answers(lexicon_has_more="false", lexicon_total="many")
-    async with Sandbox(lexicon.documented(), answers=answers) as box:
+    async with Sandbox(lexicon_world(), answers=answers) as box:
         found = await get(box, f"/{CHAT}/messages")
         chat = await get(box, f"/{CHAT}")
     assert found == SAMPLE
@@ -172,8 +164,8 @@ async def test_the_world_comes_out_whole_user_by_user():
 
 
 def test_the_first_user_has_the_most_and_nobody_has_none():
-    room = Room(World(500))
-    totals = [room.ask(f"/user/{user}")["total"] for user in USERS]
+    api = lexicon(World(500))
+    totals = [api.ask(f"/user/{user}")["total"] for user in USERS]
     assert max(totals) == totals[0]
     assert min(totals) > 20
     assert sum(totals) == 500
@@ -209,7 +201,7 @@ def test_the_first_user_has_the_most_and_nobody_has_none():
 @pytest.mark.parametrize("errors", ["detail", "error"])
 async def test_failures_are_told_in_either_words_and_change_nothing(method, path, body, status, errors):
     answers = Answers(lexicon_errors=errors, lexicon_invalid="422", over_limit="refuse")
-    async with Sandbox(lexicon.documented(), answers=answers) as box:
+    async with Sandbox(lexicon_world(), answers=answers) as box:
         found, told = await call(box, method, path, body=body)
         assert found == status
         assert set(told) == ({"detail"} if errors == "detail" else {"error", "message"})
@@ -217,18 +209,18 @@ async def test_failures_are_told_in_either_words_and_change_nothing(method, path
         assert (await call(box, method, path, body=body))[0] == (
             200 if "=101" in path else 400 if status == 422 else status
         )
-        assert box.world.sessions == lexicon.documented().sessions
+        assert box.world.sessions == lexicon_world().sessions
 
 
 @pytest.mark.parametrize("key", [None, "", "expired", "unknown"])
 async def test_a_key_that_opens_nothing_is_a_401(key):
-    async with Sandbox(lexicon.documented(), keys={"expired", "right"}) as box:
+    async with Sandbox(lexicon_world(), keys={"expired", "right"}) as box:
         assert (await call(box, "GET", f"/{CHAT}", key=key))[0] == 401
         assert (await call(box, "GET", f"/{CHAT}", key="right"))[0] == 200
 
 
 async def test_bare_failures_are_no_json():
-    async with Sandbox(lexicon.documented(), answers=Answers(errors="bare")) as box:
+    async with Sandbox(lexicon_world(), answers=Answers(errors="bare")) as box:
         with pytest.raises(ValueError, match="Expecting value"):
             await call(box, "GET", "/nobody")
 
@@ -249,14 +241,14 @@ some_answers = st.builds(
 @settings(deadline=None)
 @given(some_answers, st.integers(1, 150), st.sampled_from(["asc", "desc"]))
 def test_stepping_by_what_came_yields_every_row_once_in_order(answers, limit, order):
-    room = Room(WORLD, answers)
-    said = room.walk(f"/{TALKATIVE}/messages", "messages", limit=str(limit), order=order)
+    api = lexicon(WORLD, answers)
+    said = walk(api, f"/{TALKATIVE}/messages", "messages", limit=str(limit), order=order)
     truth = [row["id"] for row in WORLD.messages(TALKATIVE)]
     assert [row["id"] for row in said] == (truth if order == "asc" else truth[::-1])
-    chats = room.walk("/user/user-0", "chats", limit=str(limit), order=order)
+    chats = walk(api, "/user/user-0", "chats", limit=str(limit), order=order)
     by = answers.lexicon_sorts_by
     assert chats == sorted(chats, key=lambda row: (row[by], row["id"]), reverse=order == "desc")
-    assert len({row["id"] for row in chats}) == len(chats) == Room(WORLD).ask("/user/user-0")["total"]
+    assert len({row["id"] for row in chats}) == len(chats) == lexicon(WORLD).ask("/user/user-0")["total"]
 
 
 @pytest.mark.parametrize(
@@ -269,50 +261,50 @@ def test_stepping_by_what_came_yields_every_row_once_in_order(answers, limit, or
     ],
 )
 def test_has_more_is_right_or_wrong_or_missing(kind, first, last):
-    room = Room(World(1, messages=3), Answers(lexicon_has_more=kind))
-    path = f"/{room.world.sessions[0]['id']}/messages"
-    assert room.ask(path, limit="2").get("has_more") is first
-    assert room.ask(path, limit="2", offset="2").get("has_more") is last
-    assert room.ask(path, offset="3").get("has_more") is (None if kind == "missing" else False)
+    api = lexicon(World(1, messages=3), Answers(lexicon_has_more=kind))
+    path = f"/{api.world.sessions[0]['id']}/messages"
+    assert api.ask(path, limit="2").get("has_more") is first
+    assert api.ask(path, limit="2", offset="2").get("has_more") is last
+    assert api.ask(path, offset="3").get("has_more") is (None if kind == "missing" else False)
 
 
 @pytest.mark.parametrize(("kind", "total"), [("right", 3), ("few", 2), ("many", 14), ("missing", None)])
 def test_total_is_right_or_wrong_or_missing(kind, total):
-    room = Room(World(1, messages=3), Answers(lexicon_total=kind))
-    assert room.ask(f"/{room.world.sessions[0]['id']}/messages", limit="2").get("total") == total
+    api = lexicon(World(1, messages=3), Answers(lexicon_total=kind))
+    assert api.ask(f"/{api.world.sessions[0]['id']}/messages", limit="2").get("total") == total
 
 
 def test_pages_begin_and_end_as_documented():
-    room = Room(World(1, messages=300))
-    path = f"/{room.world.sessions[0]['id']}/messages"
-    assert len(room.ask(path)["messages"]) == 50
-    assert len(room.ask(path, limit="1000")["messages"]) == 100
-    assert room.ask(path, limit="1000")["limit"] == 100
-    room.answers = Answers(max_page=7)
-    page = room.ask(path, limit="100")
+    api = lexicon(World(1, messages=300))
+    path = f"/{api.world.sessions[0]['id']}/messages"
+    assert len(api.ask(path)["messages"]) == 50
+    assert len(api.ask(path, limit="1000")["messages"]) == 100
+    assert api.ask(path, limit="1000")["limit"] == 100
+    api.answers = Answers(max_page=7)
+    page = api.ask(path, limit="100")
     assert (len(page["messages"]), page["limit"], page["has_more"]) == (7, 100, True)
-    newest, oldest = (room.ask(path, order=order)["messages"][0]["id"] for order in ("desc", "asc"))
-    assert oldest == room.ask(path)["messages"][0]["id"] != newest
+    newest, oldest = (api.ask(path, order=order)["messages"][0]["id"] for order in ("desc", "asc"))
+    assert oldest == api.ask(path)["messages"][0]["id"] != newest
 
 
 def test_a_new_message_moves_its_chat_where_chats_are_ordered_by_their_last_change():
     world = World(100)
-    room = Room(world, Answers(lexicon_sorts_by="updated_at"))
-    oldest = room.walk("/user/user-0", "chats")[-1]
+    api = lexicon(world, Answers(lexicon_sorts_by="updated_at"))
+    oldest = walk(api, "/user/user-0", "chats")[-1]
     world.add_message(oldest["id"], created_at="2027-01-01 00:00:00")
-    newest = room.ask("/user/user-0")["chats"][0]
+    newest = api.ask("/user/user-0")["chats"][0]
     assert (newest["id"], newest["updated_at"]) == (oldest["id"], "2027-01-01T00:00:00Z")
     assert newest["created_at"] == oldest["created_at"]
     world.change_session(newest["id"], status=1, endTime="2027-01-02 00:00:00")
-    assert room.ask("/user/user-0")["chats"][0]["updated_at"] == "2027-01-02T00:00:00Z"
+    assert api.ask("/user/user-0")["chats"][0]["updated_at"] == "2027-01-02T00:00:00Z"
 
 
 # The faults -----------------------------------------------------------------------------------------------
 
 
 def test_an_empty_page_says_that_there_is_more():
-    room = Room(WORLD)
-    page = room.ask(f"/{TALKATIVE}/messages", "empty-page", offset="3")
+    api = lexicon(WORLD)
+    page = api.ask(f"/{TALKATIVE}/messages", "empty-page", offset="3")
     assert (page["messages"], page["offset"], page["has_more"]) == ([], 3, True)
 
 
@@ -328,7 +320,7 @@ async def test_a_lost_answer_leaves_what_was_asked_done_or_undone(kind):
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - PAGE_FAULTS - {"slow", "redirect"}))
 async def test_no_fault_looks_like_a_right_answer(kind):
-    async with Sandbox(lexicon.documented(), faults=Faults(huge_bytes=100_000)) as box:
+    async with Sandbox(lexicon_world(), faults=Faults(huge_bytes=100_000)) as box:
         box.fail_next(kind, times=2)  # since aiohttp quietly asks again
         try:
             async with asyncio.timeout(0.3 if kind == "hang" else 20):
@@ -344,7 +336,7 @@ async def test_no_fault_looks_like_a_right_answer(kind):
 
 async def test_a_429_says_how_long_to_wait_in_its_head():
     async with (
-        Sandbox(lexicon.documented(), faults=Faults(retry_after=2)) as box,
+        Sandbox(lexicon_world(), faults=Faults(retry_after=2)) as box,
         aiohttp.ClientSession(headers={"X-API-Key": "k"}) as http,
     ):
         for kind, told in (("429", "2"), ("429-bare", None)):
@@ -354,7 +346,7 @@ async def test_a_429_says_how_long_to_wait_in_its_head():
 
 
 async def test_counts_know_the_calls_of_this_api_by_the_common_names():
-    async with Sandbox(lexicon.documented()) as box:
+    async with Sandbox(lexicon_world()) as box:
         await get(box, "/user/user-0", key="canary", limit="9")
         await get(box, f"/{CHAT}", key="canary")
         await get(box, f"/{CHAT}/messages", key="canary")

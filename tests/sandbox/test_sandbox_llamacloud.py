@@ -2,17 +2,15 @@
 
 import json
 import re
-from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offline import NOW, OfflineApi
 
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
-from navtalk_async.sandbox import llamacloud as api
-from navtalk_async.sandbox.exchange import Asked
-from navtalk_async.sandbox.llamacloud_events import history, in_parts, said, wire
+from navtalk_async.sandbox._llamacloud_events import event_stream, history, message_events, with_deltas
 
 SUMMARY = {"session_id", "last_updated_at", "generated_title", "index_ids", "job_metadata", "shared_access"}
 JOB = {
@@ -35,7 +33,6 @@ EVENTS = {
     "tool_result": {"type", "call_id", "name", "result", "image_attachment"},
     "stop": {"type", "is_error", "error", "usage", "skipped_index_ids"},
 }
-NOW = datetime(2026, 4, 22, 12, 34, 41, tzinfo=UTC)
 WORLD = World(120, seed=3)
 STRANGE = World(60, seed=4, unknown_fields=True)
 
@@ -74,32 +71,23 @@ def data_of(text):
     return [json.loads(data) for data in re.findall(r"^data: (.*)$", text, re.MULTILINE)]
 
 
-class Room:
-    """What the pure part answers from, without a socket."""
+def llamacloud(world, **answers):
+    return OfflineApi("llamacloud", world, Answers(**answers))
 
-    def __init__(self, world, **answers):
-        self.world, self.answers, self.keys, self.rate = world, Answers(**answers), None, None
 
-    def now(self):
-        return NOW
+def pages(api, fault=None, **query):
+    for _ in range(10_000):
+        page = api.ask(fault=fault, **query)
+        fault = None
+        yield page["items"]
+        if not page.get("next_page_token"):
+            return
+        query["page_token"] = page["next_page_token"]
+    raise AssertionError("the walk does not end")
 
-    def ask(self, path="", method="GET", fault=None, **query):
-        request = Asked(method, f"/api/v1/chat{path}", query, headers={"Authorization": "Bearer k"})
-        request.kind = api.kind(request)
-        return json.loads(api.answer(request, self, fault).body)
 
-    def pages(self, fault=None, **query):
-        for _ in range(10_000):
-            page = self.ask(fault=fault, **query)
-            fault = None
-            yield page["items"]
-            if not page.get("next_page_token"):
-                return
-            query["page_token"] = page["next_page_token"]
-        raise AssertionError("the walk does not end")
-
-    def walk(self, **query):
-        return [row for page in self.pages(**query) for row in page]
+def walk(api, **query):
+    return [row for page in pages(api, **query) for row in page]
 
 
 # Reading --------------------------------------------------------------------------------------------------
@@ -126,9 +114,9 @@ async def test_a_summary_has_every_field_and_is_the_same_in_every_call():
 
 
 def test_the_job_of_a_summary_is_the_last_stop_of_its_session():
-    room = Room(WORLD)
-    for item in room.walk():
-        stops = [each for each in room.ask(f"/{item['session_id']}")["events"] if each["type"] == "stop"]
+    api = llamacloud(WORLD)
+    for item in walk(api):
+        stops = [each for each in api.ask(f"/{item['session_id']}")["events"] if each["type"] == "stop"]
         if not stops:
             assert item["job_metadata"] is None
             continue
@@ -138,11 +126,11 @@ def test_the_job_of_a_summary_is_the_last_stop_of_its_session():
 
 
 def test_the_events_of_a_session_are_its_messages_in_order_and_a_stop_after_each_turn():
-    room = Room(WORLD)
+    api = llamacloud(WORLD)
     seen = set()
     for row in WORLD.sessions:
         messages = WORLD.messages(row["id"])
-        events = room.ask(f"/{row['id']}")["events"]
+        events = api.ask(f"/{row['id']}")["events"]
         told = [(each["type"], each["content"]) for each in events if each["type"] in {"user_input", "text"}]
         assert told == [(("user_input", "text")[each["role"]], each["content"]) for each in messages]
         assert sum(each["type"] == "stop" for each in events) == len(messages) // 2
@@ -156,15 +144,15 @@ def test_the_events_of_a_session_are_its_messages_in_order_and_a_stop_after_each
 
 
 def test_a_session_has_no_shared_access_and_a_stop_no_skipped_indexes_in_the_era_before():
-    room = Room(WORLD, llamacloud_shared_access=False)
-    for item in room.walk():
+    api = llamacloud(WORLD, llamacloud_shared_access=False)
+    for item in walk(api):
         assert item.keys() == SUMMARY - {"shared_access"}
-        for each in room.ask(f"/{item['session_id']}")["events"]:
+        for each in api.ask(f"/{item['session_id']}")["events"]:
             assert "skipped_index_ids" not in each
 
 
 def test_a_history_may_keep_the_deltas_a_text_came_in():
-    whole, parts = Room(WORLD), Room(WORLD, llamacloud_deltas_in_history=True)
+    whole, parts = llamacloud(WORLD), llamacloud(WORLD, llamacloud_deltas_in_history=True)
     name = max(WORLD.sessions, key=lambda row: len(WORLD.messages(row["id"])))["id"]
     kept = parts.ask(f"/{name}")["events"]
     assert [each for each in kept if not each["type"].endswith("_delta")] == whole.ask(f"/{name}")["events"]
@@ -173,10 +161,10 @@ def test_a_history_may_keep_the_deltas_a_text_came_in():
 
 
 def test_a_strange_world_has_fields_and_events_nobody_knows():
-    room = Room(STRANGE)
-    items = room.walk()
+    api = llamacloud(STRANGE)
+    items = walk(api)
     assert all(item.keys() == SUMMARY | {"language", "device"} for item in items)
-    events = [each for item in items for each in room.ask(f"/{item['session_id']}")["events"]]
+    events = [each for item in items for each in api.ask(f"/{item['session_id']}")["events"]]
     assert {each["type"] for each in events} >= {"annotation", "user_input", "text", "stop"}
     assert all("sentiment" in each for each in events if each["type"] in {"annotation", "user_input", "text"})
 
@@ -195,8 +183,8 @@ def test_a_strange_world_has_fields_and_events_nobody_knows():
 def test_walking_with_any_page_size_and_any_answers_yields_every_session_once_in_order(
     order, last, more, most, size
 ):
-    room = Room(WORLD, llamacloud_order=order, last_cursor=last, cursor_on_last_page=more, max_page=most)
-    items = room.walk(page_size=str(size))
+    api = llamacloud(WORLD, llamacloud_order=order, last_cursor=last, cursor_on_last_page=more, max_page=most)
+    items = walk(api, page_size=str(size))
     by = "session_id" if order == "id" else "last_updated_at"
     expected = sorted(items, key=lambda item: item[by], reverse=order == "newest")
     assert items == expected
@@ -204,10 +192,10 @@ def test_walking_with_any_page_size_and_any_answers_yields_every_session_once_in
 
 
 def test_a_page_is_of_twenty_unless_asked_and_of_a_hundred_at_most():
-    room = Room(WORLD)
-    assert len(room.ask()["items"]) == 20
-    assert len(room.ask(page_size="7")["items"]) == 7
-    assert len(room.ask(page_size="5000")["items"]) == 100
+    api = llamacloud(WORLD)
+    assert len(api.ask()["items"]) == 20
+    assert len(api.ask(page_size="7")["items"]) == 7
+    assert len(api.ask(page_size="5000")["items"]) == 100
 
 
 @pytest.mark.parametrize(
@@ -215,41 +203,41 @@ def test_a_page_is_of_twenty_unless_asked_and_of_a_hundred_at_most():
     [("null", {"next_page_token": None}), ("empty", {"next_page_token": ""}), ("missing", {})],
 )
 def test_the_last_page_says_so_in_each_of_three_ways(last, end):
-    room = Room(World(3), last_cursor=last, cursor_on_last_page=False)
-    page = room.ask()
+    api = llamacloud(World(3), last_cursor=last, cursor_on_last_page=False)
+    page = api.ask()
     assert {"items": page["items"], **end} == page
-    room = Room(World(3), last_cursor=last, cursor_on_last_page=True)
-    token = room.ask()["next_page_token"]
-    assert room.ask(page_token=token) == {"items": [], **end}
+    api = llamacloud(World(3), last_cursor=last, cursor_on_last_page=True)
+    token = api.ask()["next_page_token"]
+    assert api.ask(page_token=token) == {"items": [], **end}
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest", "id"])
 def test_page_faults_repeat_go_back_and_come_up_empty(order):
-    room = Room(WORLD, llamacloud_order=order)
-    first = room.ask(page_size="10")
+    api = llamacloud(WORLD, llamacloud_order=order)
+    first = api.ask(page_size="10")
     token = first["next_page_token"]
-    second = room.ask(page_size="10", page_token=token)
-    assert room.ask(page_size="10", page_token=token, fault="repeat-cursor")["next_page_token"] == token
-    back = room.ask(page_size="10", page_token=second["next_page_token"], fault="cycle")["next_page_token"]
-    assert room.ask(page_size="10", page_token=back) == second
-    start = room.ask(page_size="10", page_token=token, fault="cycle")["next_page_token"]
-    assert room.ask(page_size="10", page_token=start) == first
-    empty, *rest = room.pages(fault="empty-page", page_size="10")
+    second = api.ask(page_size="10", page_token=token)
+    assert api.ask(page_size="10", page_token=token, fault="repeat-cursor")["next_page_token"] == token
+    back = api.ask(page_size="10", page_token=second["next_page_token"], fault="cycle")["next_page_token"]
+    assert api.ask(page_size="10", page_token=back) == second
+    start = api.ask(page_size="10", page_token=token, fault="cycle")["next_page_token"]
+    assert api.ask(page_size="10", page_token=start) == first
+    empty, *rest = pages(api, fault="empty-page", page_size="10")
     assert empty == []
-    assert [row for page in rest for row in page] == Room(WORLD, llamacloud_order=order).walk()
+    assert [row for page in rest for row in page] == walk(llamacloud(WORLD, llamacloud_order=order))
 
 
 def test_what_is_changed_is_listed_first_and_has_another_time():
-    room = Room(World(20))
-    last = room.walk()[-1]
+    api = llamacloud(World(20))
+    last = walk(api)[-1]
     for change in (
-        lambda: room.world.add_message(last["session_id"], created_at="2026-01-01 00:00:00"),
-        lambda: room.world.add_message(last["session_id"]),
-        lambda: room.world.note(last["session_id"], title="Another"),
+        lambda: api.world.add_message(last["session_id"], created_at="2026-01-01 00:00:00"),
+        lambda: api.world.add_message(last["session_id"]),
+        lambda: api.world.note(last["session_id"], title="Another"),
     ):
-        before = room.ask(f"/{last['session_id']}/summary")
+        before = api.ask(f"/{last['session_id']}/summary")
         change()
-        first = room.walk()[0]
+        first = walk(api)[0]
         assert first["session_id"] == last["session_id"]
         assert first["last_updated_at"] > before["last_updated_at"]
 
@@ -496,11 +484,13 @@ def test_any_messages_make_events_whose_parts_join_to_the_whole(messages):
         for number, (role, content) in enumerate(messages)
     ]
     events = history(rows, {}, skips=True)
-    assert [each for each in events if each["type"] != "stop"] == [each for row in rows for each in said(row)]
-    parts = list(in_parts(events))
+    assert [each for each in events if each["type"] != "stop"] == [
+        each for row in rows for each in message_events(row)
+    ]
+    parts = list(with_deltas(events))
     assert [each for each in parts if not each["type"].endswith("_delta")] == events
     for kind in ("text", "thinking"):
         joined = "".join(each["content"] for each in parts if each["type"] == f"{kind}_delta")
         assert joined == "".join(each["content"] for each in events if each["type"] == kind)
-    carried = b"".join(wire(parts, "\n")).split(b"\n")
+    carried = b"".join(event_stream(parts, "\n")).split(b"\n")
     assert [json.loads(line[6:]) for line in carried if line.startswith(b"data: ")] == parts

@@ -146,7 +146,7 @@ async def settled(box):
     writer.write(DESK)
     await reader.read()
     writer.close()
-    while box._door.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
+    while box._server.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
         await asyncio.sleep(0)
 
 

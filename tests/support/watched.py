@@ -205,7 +205,7 @@ async def over_the_sandbox(api, key, watch):
             box.fail_next(fault, 1_000_000)
             # A refused pace is waited for, however few the attempts.
             await every_call(api, url, key, watch, box, timeout=0.05 if fault == "429" else 5.0)
-            box._script.clear()
+            box.forget_planned()
         for patience in (1e-9, 0.02):
             box.hold()
             await every_call(api, url, key, watch, box, timeout=patience)

@@ -33,7 +33,7 @@ from navtalk_async.errors import (
 from navtalk_async.events import Answered, Failed, Waiting
 from navtalk_async.models import Request
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
-from navtalk_async.sandbox.stunts import bomb
+from navtalk_async.sandbox._faults import bomb
 from navtalk_async.wire.transport import our_error
 
 ONCE = Retry(attempts=1, attempts_at_first=1)

@@ -1,15 +1,81 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
+from base64 import b64decode, b64encode
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from . import generated, samples
-from .table import Row, Table
+from . import _generated as generated
+from ._generated import Row
 
-_REMEMBERED = 256  # generated sessions whose messages stay at hand: more than any client has in flight
+T = TypeVar("T")
+RowKey = tuple[str, str]
+
+_REMEMBERED = 256  # generated sessions whose messages are kept: more than any client has in flight
 _FIELDS = {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}
+
+
+class Table:
+    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
+
+    __slots__ = ("_time", "keys", "rows")
+
+    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
+        self._time = time
+        self.rows = sorted(rows, key=self.key)
+        self.keys = [self.key(row) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def key(self, row: Row) -> RowKey:
+        return row[self._time], row["id"]
+
+    def after(self, key: RowKey) -> int:
+        """The index of the first row that comes after *key*, whether a row has that key or not."""
+        return bisect_right(self.keys, key)
+
+    def put(self, row: Row) -> None:
+        key = self.key(row)
+        at = bisect_left(self.keys, key)
+        self.keys.insert(at, key)
+        self.rows.insert(at, row)
+
+    def discard(self, row: Row) -> None:
+        """Remove *row*, which must be there."""
+        at = bisect_left(self.keys, self.key(row))
+        del self.keys[at], self.rows[at]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
+
+    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
+    empty page must not look like a repeated one.
+    """
+
+    key: RowKey
+    memory: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.key[0].replace(" ", "T"), quote(self.key[1], safe="")]
+        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
+            parts.append(urlencode(more))
+        return b64encode("|".join(parts).encode()).decode()
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
+        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
+        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
+        again = int(memory.pop("again", "0"))
+        return cls((time.replace("T", " "), unquote(name)), memory, again)
 
 
 class World:
@@ -21,8 +87,8 @@ class World:
     long, and *unknown_fields* adds fields, and numbers for status, role and type, that the API's reference
     does not know.
 
-    Rows are plain dicts exactly as the API's JSON. What is read from a World is a copy. Its methods to add,
-    change and remove a session or a message may be called at any time, also while it is served.
+    Rows are plain dicts exactly as NavTalk's JSON, and reading returns copies. The methods that add, change
+    and remove sessions and messages may be called at any time, also while the world is served.
     """
 
     def __init__(
@@ -37,9 +103,8 @@ class World:
     ) -> None:
         self.seed = seed
         self._unknown = unknown_fields
-        made = list(
-            generated.sessions(sessions, seed, _how_many(messages, mean_messages), unknown=unknown_fields)
-        )
+        counts = _message_counts(messages, mean_messages)
+        made = list(generated.sessions(sessions, seed, counts, unknown=unknown_fields))
         self._births = {row["id"]: birth for row, birth in made}
         self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
         self._by_id = {row["id"]: row for row, _ in made}
@@ -47,28 +112,17 @@ class World:
         self._total = sum(birth.messages for _, birth in made)
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
-        self._fresh = sessions
-        self.version = 0
-        """How often anything was changed."""
+        self._derived: dict[Hashable, Any] = {}
+        self._added = sessions
         self.notes: dict[str, Row] = {}
         """What the APIs keep of a session or a message beside its row, by its id: see `note`."""
         self.changes: Counter[str] = Counter()
-        """How often a session, or anything in it, was changed, by its id."""
+        """How often a session, or a message in it, was changed, by the session's or the note's id."""
         self.joined: set[str] = set()
-        """The ids of sessions that somebody is talking in just now; an API may refuse to delete them."""
+        """The ids of sessions with an open websocket; an API may refuse to delete them."""
 
     def __repr__(self) -> str:
         return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
-
-    @classmethod
-    def documented(cls) -> Self:
-        """The world of the API's reference page: its three sessions, and the three messages of the first."""
-        world = cls(sessions=0)
-        for row in samples.SESSIONS:
-            world._enter(dict(row))
-        for row in samples.MESSAGES:
-            world._say(samples.SESSIONS[0]["id"], dict(row))
-        return world
 
     @property
     def sessions(self) -> list[Row]:
@@ -77,15 +131,15 @@ class World:
 
     @property
     def total_messages(self) -> int:
-        """How many messages all sessions have together."""
+        """The number of messages of all sessions together."""
         return self._total
 
     def session(self, session_id: str) -> Row:
-        """One session; `KeyError` when there is none of that id."""
+        """One session; `KeyError` for an unknown id."""
         return dict(self._by_id[session_id])
 
     def messages(self, session_id: str) -> list[Row]:
-        """A session's messages, by time and then by id; `KeyError` when there is no such session."""
+        """A session's messages, by time and then by id; `KeyError` for an unknown id."""
         return [dict(row) for row in self.message_table(session_id).rows]
 
     def add_session(
@@ -96,9 +150,10 @@ class World:
         status: int = 1,
         **fields: Any,
     ) -> Row:
-        """A new session, without messages; by default it starts, and ends, when the latest one started.
+        """Add a session without messages; by default it starts, and ends, when the latest one started.
 
         Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
+        `ValueError` for an id that is there already.
         """
         latest = self._table.rows[-1]["startTime"] if len(self._table) else generated.stamp(0)
         start = _time(start_time or latest)
@@ -111,17 +166,17 @@ class World:
         }
         if row["id"] in self._by_id:
             raise ValueError(f"the world has a session {row['id']} already")
-        return dict(self._enter(row | _named(fields)))
+        return dict(self._put_session(row | _named(fields)))
 
     def change_session(self, session_id: str, **fields: Any) -> Row:
-        """The session with *fields* changed, e.g. ``status=1, endTime="2025-11-12 18:20:50"``."""
+        """Change *fields* of a session, e.g. ``status=1, endTime="2025-11-12 18:20:50"``."""
         old = self._by_id[session_id]
         self._table.discard(old)
-        return dict(self._enter(old | _named(fields)))
+        return dict(self._put_session(old | _named(fields)))
 
     def remove_session(self, session_id: str) -> None:
-        """The session and its messages vanish: from now on it is answered 404."""
-        self._touch(session_id)
+        """Remove a session and its messages: requests for it are answered 404 from now on."""
+        self._count_change(session_id)
         self.joined.discard(session_id)
         self._total -= len(self.message_table(session_id))
         self._table.discard(self._by_id.pop(session_id))
@@ -139,9 +194,9 @@ class World:
         id: str | None = None,  # noqa: A002 - the API's own name for it
         **fields: Any,
     ) -> Row:
-        """One more message in a session; by default it is said when the session's last one was."""
-        said = self.message_table(session_id)
-        latest = said.rows[-1]["createdAt"] if len(said) else self._by_id[session_id]["startTime"]
+        """Add a message to a session; by default it has the time of the session's last one."""
+        rows = self.message_table(session_id).rows
+        latest = rows[-1]["createdAt"] if rows else self._by_id[session_id]["startTime"]
         row: Row = {
             "id": id or self._new_id(),
             "role": role,
@@ -149,105 +204,110 @@ class World:
             "content": content,
             "createdAt": _time(created_at or latest),
         }
-        return dict(self._say(session_id, row | fields))
+        return dict(self._put_message(session_id, row | fields))
 
     def change_message(self, session_id: str, message_id: str, **fields: Any) -> Row:
-        """The message with *fields*, named as in the API's JSON, changed."""
+        """Change *fields* of a message, named as in the API's JSON."""
         old = self._message(session_id, message_id)
         self.message_table(session_id).discard(old)
         self._total -= 1
-        return dict(self._say(session_id, old | {name: _time(value) for name, value in fields.items()}))
+        return dict(self._put_message(session_id, old | {name: _time(each) for name, each in fields.items()}))
 
     def remove_message(self, session_id: str, message_id: str) -> None:
-        """The message vanishes from its session."""
+        """Remove a message from its session."""
         old = self._message(session_id, message_id)
-        table = self._changed[session_id] = self.message_table(session_id)
-        self._recent.pop(session_id, None)
-        table.discard(old)
+        self._own_table(session_id).discard(old)
         self._total -= 1
-        self._touch(session_id)
+        self._count_change(session_id)
 
     @property
     def session_table(self) -> Table:
-        """The sessions as they are kept, for an API to page through: not to be changed."""
+        """The sessions themselves, for an API to page through: not to be changed."""
         return self._table
 
     def session_row(self, session_id: str) -> Row | None:
-        """The session as it is kept, or None: not to be changed."""
+        """The session itself, or None: not to be changed."""
         return self._by_id.get(session_id)
 
     def message_table(self, session_id: str) -> Table:
-        """A session's messages as they are kept, for an API to page through: not to be changed."""
+        """A session's messages themselves, for an API to page through: not to be changed."""
         if session_id in self._changed:
             return self._changed[session_id]
         if session_id in self._recent:
             self._recent.move_to_end(session_id)
             return self._recent[session_id]
-        table = Table("createdAt", self._born(session_id))
+        birth = self._births[session_id]
+        long = birth.number in self._long
+        table = Table("createdAt", generated.messages(birth, self.seed, unknown=self._unknown, long=long))
         self._recent[session_id] = table
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         return table
 
     def message_count(self, session_id: str) -> int:
-        """How many messages a session has, found without making them; `KeyError` for no session."""
+        """The number of a session's messages, found without making them; `KeyError` for an unknown id."""
         changed = self._changed.get(session_id)
         return self._births[session_id].messages if changed is None else len(changed)
 
-    def last_said(self, session_id: str) -> str | None:
-        """When a session's last message was said, or None, found without making any."""
+    def last_message_time(self, session_id: str) -> str | None:
+        """The time of a session's last message, or None, found without making any."""
         changed = self._changed.get(session_id)
         if changed is not None:
             return changed.rows[-1]["createdAt"] if changed.rows else None
         birth = self._births[session_id]
-        return generated.said_at(birth, birth.messages - 1) if birth.messages else None
+        return generated.message_time(birth, birth.messages - 1) if birth.messages else None
 
     def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
-        """What is kept of a session or a message beside its row, with *fields* added.
+        """Add *fields* to what is kept of a session or a message beside its row, and return all of it.
 
-        The names are those of no API: ``user``, ``agent``, ``team``, ``tenant``, ``title``, ``metadata``,
+        The names belong to no API: ``user``, ``agent``, ``team``, ``tenant``, ``title``, ``metadata``,
         ``index_ids`` and ``shared_access`` of a session, ``metadata``, ``media_type``, ``media_url`` and
         ``stop`` of a message.
         """
-        self._touch(id)
+        self._count_change(id)
         self.notes[id] = self.notes.get(id, {}) | fields
         return self.notes[id]
 
-    def _born(self, session_id: str) -> list[Row]:
-        birth = self._births.get(session_id)
-        if birth is None:
-            raise KeyError(session_id)
-        return generated.messages(birth, self.seed, unknown=self._unknown, long=birth.number in self._long)
+    def derived(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What *make* returns, kept by that *name* until anything in the world changes."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        found: T = self._derived[name]
+        return found
 
     def _message(self, session_id: str, message_id: str) -> Row:
         return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
 
-    def _enter(self, row: Row) -> Row:
-        self._touch(row["id"])
+    def _put_session(self, row: Row) -> Row:
+        self._count_change(row["id"])
         if row["id"] not in self._births:
             self._changed.setdefault(row["id"], Table("createdAt"))
         self._by_id[row["id"]] = row
         self._table.put(row)
         return row
 
-    def _say(self, session_id: str, row: Row) -> Row:
-        self._touch(session_id)
-        table = self._changed[session_id] = self.message_table(session_id)
-        self._recent.pop(session_id, None)
-        table.put(row)
+    def _put_message(self, session_id: str, row: Row) -> Row:
+        self._count_change(session_id)
+        self._own_table(session_id).put(row)
         self._total += 1
         return row
 
-    def _touch(self, id: str) -> None:  # noqa: A002 - the rows' own name for it
-        self.version += 1
+    def _own_table(self, session_id: str) -> Table:
+        """The messages of a session that can no longer be made again from the seed."""
+        table = self._changed[session_id] = self.message_table(session_id)
+        self._recent.pop(session_id, None)
+        return table
+
+    def _count_change(self, id: str) -> None:  # noqa: A002 - the rows' own name for it
+        self._derived.clear()
         self.changes[id] += 1
 
     def _new_id(self) -> str:
-        self._fresh += 1
-        return generated.session_id(self._fresh - 1, self.seed)
+        self._added += 1
+        return generated.session_id(self._added - 1, self.seed)
 
 
-def _how_many(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
+def _message_counts(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
     if messages is None:
         tail = generated.long_tailed(mean)
         return lambda _, dice: tail(dice)

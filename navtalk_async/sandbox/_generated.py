@@ -1,8 +1,10 @@
-"""What a seed makes: sessions clustered in time, and the messages of each, the same on every machine.
+"""Sessions clustered in time and their messages, made from a seed, the same on every machine.
 
 Only ``Random.random`` is drawn from, whose sequence Python promises to keep; and the messages of a session
 depend on nothing but the seed and the session's number, so they need not be held.
 """
+
+# ruff: noqa: RUF001 - letters that look like other letters are what the texts are for
 
 from bisect import bisect
 from collections.abc import Callable, Iterator
@@ -10,10 +12,9 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from math import sqrt
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .table import Row
-from .texts import long_text, text
+Row = dict[str, Any]
 
 FIRST_DAY = datetime(2025, 11, 1)  # noqa: DTZ001 - the API's times are UTC and carry no zone
 DAYS = 35
@@ -22,10 +23,40 @@ MOST_MESSAGES = 1_000
 # An odd multiplier is a bijection on 32 bits: ids look shuffled, and never meet.
 _SHUFFLE = 2_654_435_761
 _LOW = 0xFFFF_FFFF
+_LONG_TEXT = 1_000_000
+
+# Each of these has broken somebody's exporter: joined emoji, right-to-left marks, combining accents, line
+# separators that JavaScript and str.splitlines() believe in, NUL (PostgreSQL refuses it), markup, formulas.
+FRAGMENTS = (
+    "Hello, how can I help you today?",
+    "Thank You For Watching",
+    "I would like to change the address of my order, please.",
+    "你好，我想预约明天下午三点。",
+    "ありがとうございます。もう一度お願いします。",
+    "안녕하세요, 도와주셔서 감사합니다.",
+    "مرحبا، كيف حالك اليوم؟ \u200fRTL\u200e",
+    "שלום, מה שלומך? (12:30)",
+    "नमस्ते, क्या आप मेरी मदद कर सकते हैं?",
+    "สวัสดีครับ ขอบคุณมาก",
+    "👩‍👩‍👧‍👦 the family, 🏳️‍🌈 the flag, 👍🏽 the thumb, 🇺🇳",
+    "Zalgo: e\u0301\u0323 a\u0308\u0304 n\u0303 and cafe\u0301, not café",
+    "\"quoted\", 'single', `ticks`, \\back\\slashes\\, C:\\new\\table",
+    "two\nlines\r\nand\ta tab",
+    "separators:\u2028line\u2029paragraph\u0085next",
+    "a NUL \x00 in the middle, and \x1b[31mred\x1b[0m",
+    "</script><script>alert('1')</script> & <b>bold</b> <!-- -->",
+    "=SUM(1+1)*cmd|' /C calc'!A0, ;semicolon, comma,",
+    "\ufeffa byte order mark, a \u00a0hard space, zero\u200bwidth",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 𒀀 beyond the first plane",
+    "{\"code\": 200, \"data\": null} %s %(name)s ${HOME} {{x}} '; DROP TABLE messages;--",
+    "- a list\n- of **markdown**\n\n```python\nprint('hi')\n```\n| a | b |\n|---|---|",
+    " leading and trailing ",
+    "https://example.com/?q=a%20b&c=d#e?f",
+)  # fmt: skip
 
 
 class Birth(NamedTuple):
-    """What must be known of a generated session to make its messages again at any time."""
+    """What is needed to make the messages of a generated session again at any time."""
 
     number: int
     start: int
@@ -39,12 +70,12 @@ def stamp(seconds: int) -> str:
 
 
 def session_id(number: int, seed: int) -> str:
-    """A UUIDv1 stamped on 2025-12-22, weeks after any session: id order tells nothing of time."""
+    """A UUIDv1 stamped on 2025-12-22, weeks after any session, so that id order is no time order."""
     return f"{number * _SHUFFLE & _LOW:08x}-dede-11f0-92bc-{_node(seed)}"
 
 
 def message_id(session: int, number: int, seed: int) -> str:
-    """The id of a session's message: unique in the whole world, and in no order."""
+    """The id of a session's message: unique in the whole world, in no order."""
     low = (number * _SHUFFLE + session * 40_503) & _LOW
     high = 0xE000 + (session >> 14) & 0xFFFF
     return f"{low:08x}-{high:04x}-11f0-{0x8000 | session & 0x3FFF:04x}-{_node(seed)}"
@@ -56,13 +87,13 @@ def _node(seed: int) -> str:
 
 
 def long_tailed(mean: float) -> Callable[[float], int]:
-    """How many messages a session has, from a number in [0, 1): many have few, a few have very many."""
+    """The message count for a number in [0, 1): most sessions have few messages, a few have very many."""
     # A Lomax distribution with shape 2, whose mean is its scale.
     return lambda dice: min(MOST_MESSAGES, int(mean * (1 / sqrt(1 - dice) - 1) + 0.5))
 
 
 def starts(rng: Random, count: int) -> list[int]:
-    """When *count* sessions begin, in seconds since the first day: busy days, idle days, bursts and ties."""
+    """Start times of *count* sessions in seconds since the first day: busy and idle days, bursts, ties."""
     weights = [0.0 if rng.random() < 0.2 else 0.2 + 4 * _cube(rng.random()) for _ in range(DAYS)]
     weights[0] += 0.3
     reach = list(accumulate(weights))
@@ -86,7 +117,7 @@ def starts(rng: Random, count: int) -> list[int]:
 def sessions(
     count: int, seed: int, messages: Callable[[int, float], int], *, unknown: bool
 ) -> Iterator[tuple[Row, Birth]]:
-    """Each session's row and birth, in order of time; *messages* says how many a session has."""
+    """Each session's row and birth by time; *messages* is the message count by number and dice."""
     rng = Random(seed)  # noqa: S311 - made-up data, not secrets
     for number, start in enumerate(starts(rng, count)):
         dice, pace = rng.random(), rng.random()
@@ -117,13 +148,13 @@ def _session(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
     return row
 
 
-def said_at(birth: Birth, number: int) -> str:
-    """When the session's message of that *number* was said."""
+def message_time(birth: Birth, number: int) -> str:
+    """The time of the session's message of that *number*."""
     return stamp(birth.start + number * birth.seconds // birth.messages)
 
 
 def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]:
-    """The messages of one session, in the order they were said; *long* makes the last one a megabyte."""
+    """The messages of one session by time; *long* makes the last one a megabyte."""
     rng = Random(f"{seed}/{birth.number}")  # noqa: S311 - made-up data, not secrets
     rows: list[Row] = []
     for number in range(birth.messages):
@@ -132,7 +163,7 @@ def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]
             "role": number % 2,
             "messageType": 0,
             "content": text(rng),
-            "createdAt": said_at(birth, number),
+            "createdAt": message_time(birth, number),
         }
         if unknown:
             row["sentiment"] = {"score": rng.random(), "labels": ["calm", "كتب"], "by": None}
@@ -142,3 +173,18 @@ def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]
     if long and rows:
         rows[-1]["content"] = long_text(rng)
     return rows
+
+
+def text(rng: Random) -> str:
+    """The text of a message: rarely empty, mostly one or two fragments, sometimes a long answer."""
+    dice = rng.random()
+    if dice < 0.02:
+        return ""
+    count = 1 if dice < 0.6 else 2 if dice < 0.95 else 12
+    return " ".join(FRAGMENTS[int(rng.random() * len(FRAGMENTS))] for _ in range(count))
+
+
+def long_text(rng: Random) -> str:
+    """A text of about a megabyte in one script."""
+    fragment = FRAGMENTS[int(rng.random() * len(FRAGMENTS))] + " "
+    return fragment * (_LONG_TEXT // len(fragment.encode()) + 1)

@@ -7,14 +7,11 @@ whenever it is asked for, and whoever asks.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any, Final
-from zlib import crc32
 
 import msgspec
 
-from .table import Row
-from .translated import unknown
-
-Event = dict[str, Any]
+from ._api import share, unknown_fields
+from ._generated import Row
 
 _USER: Final = 0
 _ASSISTANT: Final = 1
@@ -37,18 +34,18 @@ _PING: Final = 4
 _json = msgspec.json.Encoder().encode
 
 
-def history(rows: Sequence[Row], notes: Row, *, skips: bool, deltas: bool = False) -> list[Event]:
+def history(rows: Sequence[Row], notes: Row, *, skips: bool, deltas: bool = False) -> list[Row]:
     """The events of a whole session; *notes* has, by a message's id, how the turn it ended went.
 
     *skips* is whether a stop says which indexes it left out, *deltas* whether the parts a text came in are
     kept beside it.
     """
-    found: list[Event] = []
+    found: list[Row] = []
     for row, following in zip_longest(rows, rows[1:]):
-        found += said(row)
+        found += message_events(row)
         if ends_turn(row, following, notes):
             found.append(stop(row, notes, skips=skips))
-    return list(in_parts(found)) if deltas else found
+    return list(with_deltas(found)) if deltas else found
 
 
 def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
@@ -70,9 +67,9 @@ def ends_turn(row: Row, following: Row | None, notes: Row) -> bool:
     return answered or "stop" in notes.get(row["id"], {})
 
 
-def said(row: Row) -> list[Event]:
+def message_events(row: Row) -> list[Row]:
     """The events of one message; what a row has beside the documented fields goes along."""
-    more, role, content = unknown(row), row["role"], row["content"]
+    more, role, content = unknown_fields(row), row["role"], row["content"]
     if role == _USER:
         return [{"type": "user_input", "content": content} | more]
     if role != _ASSISTANT:
@@ -80,11 +77,11 @@ def said(row: Row) -> list[Event]:
     return [*_thinking(_dice(row)), *_tools(_dice(row)), {"type": "text", "content": content} | more]
 
 
-def stop(row: Row, notes: Row, *, skips: bool) -> Event:
+def stop(row: Row, notes: Row, *, skips: bool) -> Row:
     """The event that ends the turn whose last message is *row*."""
     note = notes.get(row["id"], {}).get("stop", {})
     dice, error = _dice(row), note.get("error")
-    event: Event = {
+    event: Row = {
         "type": "stop",
         "error": error,
         "is_error": error is not None,
@@ -98,7 +95,7 @@ def stop(row: Row, notes: Row, *, skips: bool) -> Event:
     return event | {"skipped_index_ids": note.get("skipped_index_ids")} if skips else event
 
 
-def in_parts(events: Iterable[Event]) -> Iterator[Event]:
+def with_deltas(events: Iterable[Row]) -> Iterator[Row]:
     """The *events*, each text and each thinking after the deltas it came in."""
     for event in events:
         if event["type"] in {"text", "thinking"}:
@@ -109,7 +106,7 @@ def in_parts(events: Iterable[Event]) -> Iterator[Event]:
         yield event
 
 
-def wire(events: Iterable[Event], line_end: str) -> Iterator[bytes]:
+def event_stream(events: Iterable[Row], line_end: str) -> Iterator[bytes]:
     """The *events* as a ``text/event-stream``, a piece for each, with a comment here and there."""
     for number, event in enumerate(events):
         name = "delta" if event["type"].endswith("_delta") else "message"
@@ -117,13 +114,13 @@ def wire(events: Iterable[Event], line_end: str) -> Iterator[bytes]:
         yield head.encode() + _json(event) + line_end.encode() * 2
 
 
-def _thinking(dice: int) -> list[Event]:
+def _thinking(dice: int) -> list[Row]:
     if dice % 2:
         return []
     return [{"type": "thinking", "content": _THOUGHTS[dice // 2 % len(_THOUGHTS)]}]
 
 
-def _tools(dice: int) -> list[Event]:
+def _tools(dice: int) -> list[Row]:
     if dice % 3:
         return []
     call = {"call_id": f"call_{dice:08x}", "name": "retrieve" if dice % 9 else "read_page"}
@@ -141,4 +138,4 @@ def _tools(dice: int) -> list[Event]:
 
 
 def _dice(row: Row) -> int:
-    return crc32(row["id"].encode())
+    return share(row["id"], 1 << 32)

@@ -3,21 +3,21 @@
 from collections import Counter, deque
 from typing import Any
 
-from .exchange import Asked
+from ._api import SandboxRequest
 
 _LOGGED = 10_000
 _SECRET = "apikey"  # noqa: S105 - the name of the parameter that is left out
 
 
 class Counts:
-    """How much was asked and answered since the start, or since `reset`."""
+    """How many requests came and how they were answered, since the start or since `reset`."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
-        """Begin at nought again; requests in flight stay in flight."""
+        """Start at zero again; requests in flight stay in flight."""
         self.total = 0
         """Requests that arrived, answered or not."""
         self.by_kind: Counter[str] = Counter()
@@ -29,7 +29,7 @@ class Counts:
         self.written: deque[tuple[str, str, bytes]] = deque(maxlen=_LOGGED)
         """The latest of them, each its method, path and body."""
         self.by_status: Counter[int] = Counter()
-        """Answers by HTTP status; a connection reset or dropped has none."""
+        """Responses by HTTP status; a connection reset or dropped has none."""
         self.faults: Counter[str] = Counter()
         """Faults that happened, by kind."""
         self.messages_by_session: Counter[str] = Counter()
@@ -46,29 +46,25 @@ class Counts:
         """How often a single session was asked for."""
         return self.by_kind["session"]
 
-    def arrived(self, asked: Asked, api: str, session: str) -> None:
-        """A request came in for that *api*, about that *session* where it is about one."""
+    def add(self, request: SandboxRequest, api: str) -> None:
+        """Count a *request* to that *api* as arrived and in flight."""
         self.total += 1
         self.by_api[api] += 1
-        self.by_kind[asked.kind or "other"] += 1
+        self.by_kind[request.kind or "other"] += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        if asked.kind == "messages":
-            self.messages_by_session[session] += 1
-        params = {name: value for name, value in asked.query.items() if name != _SECRET}
-        if session:
-            params["sessionId"] = session
-        if asked.method != "GET":
-            self.writes[asked.method, asked.path] += 1
-            self.written.append((asked.method, asked.path, asked.body))
-        self.recent.append((asked.kind or "other", params))
-
-    def left(self) -> None:
-        """A request was answered, or given up."""
-        self.in_flight -= 1
+        if request.kind == "messages":
+            self.messages_by_session[request.session_id] += 1
+        params = {name: value for name, value in request.query.items() if name != _SECRET}
+        if request.session_id:
+            params["sessionId"] = request.session_id
+        if request.method != "GET":
+            self.writes[request.method, request.path] += 1
+            self.written.append((request.method, request.path, request.body))
+        self.recent.append((request.kind or "other", params))
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures as JSON can carry them, without the recent requests."""
+        """All figures for JSON, without the recent requests."""
         return {
             "total": self.total,
             "by_kind": dict(self.by_kind),

@@ -1,0 +1,353 @@
+"""What an API is to the sandbox: its paths, its place for a key, its refusals, and a method an endpoint."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+from urllib.parse import unquote
+from zlib import crc32
+
+import msgspec
+
+from ._answers import Answers
+from ._generated import Row
+from ._world import World
+
+T = TypeVar("T")
+PAGE_FAULTS: Final = frozenset({"repeat-cursor", "empty-page", "cycle"})
+"""Faults inside a page of a listing, which the API itself plays; all others can befall any request."""
+
+EXPIRED_KEY: Final = "expired"
+"""The key that opens nothing, whatever keys there are."""
+
+_SESSION_FIELDS: Final = frozenset({"id", "status", "startTime", "endTime", "videoUrl"})
+_MESSAGE_FIELDS: Final = frozenset({"id", "role", "messageType", "content", "createdAt"})
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class SandboxRequest:
+    """A request as it arrived, and from *kind* on what was found out about it before it is answered."""
+
+    method: str
+    path: str
+    """The path, decoded."""
+    query: Mapping[str, str]
+    raw_path: str = ""
+    """The path and the query, as they were sent."""
+    origin: str = ""
+    """What the address begins with, e.g. ``http://127.0.0.1:40123``."""
+    number: int = 0
+    """How many requests had arrived, with this one."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    kind: str = ""
+    """The name of the endpoint, or an empty string."""
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """The variable parts of the path, decoded, by their names in the route."""
+    session_id: str = ""
+    """The id of the session that the request is about, or an empty string."""
+    fault: str | None = None
+    """A fault inside a page that the endpoint is to play."""
+    world: World = field(init=False)
+    """The world that the key opens."""
+    row: Row = field(init=False)
+    """The session of the ``{id}`` in the path: not to be changed."""
+
+    @property
+    def url(self) -> str:
+        """The whole address, as it was sent."""
+        return self.origin + self.raw_path
+
+
+@dataclass(slots=True)
+class SandboxResponse:
+    """A whole response, before anything goes wrong with it."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SandboxStream:
+    """A response that is sent piece by piece, *pause* seconds apart, each a chunk of its own."""
+
+    status: int
+    content_type: str
+    pieces: Sequence[bytes]
+    pause: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        """All pieces together."""
+        return b"".join(self.pieces)
+
+
+class Refused(Exception):
+    """A refusal: its code, its words, the seconds it says to wait, and more *fields* of the body."""
+
+    def __init__(self, code: int, message: str, wait: float | None = None, **fields: Any) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.wait = wait
+        self.fields = fields
+
+
+class Window:
+    """A rate limit: so many requests in each window of some *seconds*."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._began = float("-inf")
+        self._used = 0
+
+    def allows(self, now: float, rate: int) -> bool:
+        """Whether one more request fits in at *now*, in seconds; it is counted when it does."""
+        if now - self._began >= self._seconds:
+            self._began, self._used = now, 0
+        if self._used >= rate:
+            return False
+        self._used += 1
+        return True
+
+    def left(self, now: float, rate: int) -> tuple[int, float]:
+        """How many more requests fit in, and the seconds until the next window begins."""
+        over = self._began + self._seconds - now
+        return (max(rate - self._used, 0), over) if over > 0 else (rate, self._seconds)
+
+
+class ApiContext(Protocol):
+    """What an API answers from: the `Sandbox`, whose attributes these are."""
+
+    world: World
+    keys: Mapping[str, World] | Collection[str] | None
+    answers: Answers
+    rate: int | None
+
+    def window(self, name: str = "", seconds: float = 1.0) -> Window:
+        """The window of that *name*, the same each time; the one without a name keeps the `rate`."""
+
+    def ticks(self) -> float:
+        """Seconds on the clock of the windows."""
+
+    def now(self) -> datetime:
+        """The moment in UTC, the same as in the response's ``Date``."""
+
+
+class Api:
+    """One API of the sandbox: a subclass sets these attributes, and has a method for each kind of `routes`.
+
+    The method gets the `SandboxRequest` and the `ApiContext`. It returns the JSON of a 200, None for a 204,
+    or a `SandboxResponse` or `SandboxStream`; it may raise `Refused`. Where the path has an ``{id}``, the
+    request's `row` is that session. The sandbox finds an API of yours by an entry point of the group
+    ``navtalk_async.sandbox`` that names the class.
+    """
+
+    name: ClassVar[str]
+    prefix: ClassVar[str]
+    """What the paths of all endpoints begin with."""
+    base_path: ClassVar[str] = ""
+    """The path of its base URL."""
+    routes: ClassVar[Mapping[str, str]]
+    """The kind of each endpoint by its method and its path below the prefix: ``GET {id}/message``. The first
+    that fits counts. What reads is called ``sessions``, ``session`` and ``messages``, as in every API."""
+    paged: ClassVar[frozenset[str]] = frozenset()
+    """The kinds that answer in pages, which can be empty."""
+    cursor: ClassVar[str] = ""
+    """The query parameter with which a next page is asked for, where pages have cursors."""
+    key_header: ClassVar[str] = "X-API-Key"
+    wrong_key: ClassVar[tuple[int, str]] = (401, "Invalid or missing API key")
+    expired_key: ClassVar[tuple[int, str] | None] = None
+    not_found: ClassVar[str] = "Not Found"
+
+    def __init__(self) -> None:
+        """`TypeError` for an endpoint without a method."""
+        self._routes = [_route(each, kind) for each, kind in self.routes.items()]
+        if missing := [kind for kind in self.routes.values() if not hasattr(self, kind)]:
+            raise TypeError(f"{type(self).__name__} has no method {missing[0]!r}, which its routes name")
+
+    def find_route(self, request: SandboxRequest) -> None:
+        """Set the *request*'s kind, ids and session id, where an endpoint fits."""
+        steps = self._steps(request)
+        for method, names, kind in self._routes:
+            ids = _ids(names, steps) if method == request.method else None
+            if ids is not None:
+                request.kind, request.ids = kind, ids
+                request.session_id = self.session_id_of(request)
+                return
+
+    def session_id_of(self, request: SandboxRequest) -> str:
+        """The id of the session that the *request* is about, or an empty string."""
+        return request.ids.get("id", "")
+
+    def key_of(self, request: SandboxRequest) -> str:
+        """The key that came with the *request*, or an empty string."""
+        return request.headers.get(self.key_header, "")
+
+    def can_play(self, fault: str, request: SandboxRequest) -> bool:
+        """Whether *fault* makes sense for the *request*: only a page can be empty, only a cursor repeat."""
+        if fault not in PAGE_FAULTS:
+            return True
+        return request.kind in self.paged and (fault == "empty-page" or bool(request.query.get(self.cursor)))
+
+    def headers(self, request: SandboxRequest, context: ApiContext) -> Mapping[str, str]:  # noqa: ARG002
+        """The headers of every response, refusals too."""
+        return _NOTHING
+
+    def answer(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse | SandboxStream:
+        """The right response to the *request*, which may be a refusal."""
+        try:
+            if not request.kind:
+                raise self._no_endpoint(request)
+            request.world = self.open_world(request, context)
+            if "id" in request.ids:
+                request.row = self.find_session(request.world, request.ids["id"])
+            found = getattr(self, request.kind)(request, context)
+        except Refused as refused:
+            return self.refusal(refused, request, context.answers)
+        if isinstance(found, SandboxResponse | SandboxStream):
+            return found
+        return SandboxResponse(204, b"") if found is None else SandboxResponse(200, self.encoded(found))
+
+    def open_world(self, request: SandboxRequest, context: ApiContext) -> World:
+        """The world that the request's key opens, or `Refused`."""
+        key, keys = self.key_of(request), context.keys
+        if key == EXPIRED_KEY:
+            raise Refused(*(self.expired_key or self.wrong_key))
+        if not key or (keys is not None and key not in keys):
+            raise Refused(*self.wrong_key)
+        return keys[key] if isinstance(keys, Mapping) else context.world
+
+    def find_session(self, world: World, session_id: str) -> Row:
+        """The session of that id, or `Refused`."""
+        row = world.session_row(session_id)
+        if row is None:
+            raise Refused(404, self.not_found)
+        return row
+
+    def body(self, request: SandboxRequest, context: ApiContext, kind: type[T]) -> T:
+        """The JSON object of the body, where nothing is an empty one, as a *kind*; or `Refused`."""
+        try:
+            fields = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
+        except msgspec.DecodeError:
+            raise Refused(400, "The body must be a JSON object") from None
+        return self._converted("body", fields, context, kind)
+
+    def parameters(self, request: SandboxRequest, context: ApiContext, kind: type[T]) -> T:
+        """The query as a *kind*, or `Refused`."""
+        return self._converted("query", dict(request.query), context, kind)
+
+    def invalid(self, part: str, problem: str, answers: Answers) -> Refused:  # noqa: ARG002
+        """The refusal of the ``body`` or the ``query``, in which msgspec found a *problem*."""
+        return Refused(400, problem)
+
+    def refusal(self, refused: Refused, request: SandboxRequest, answers: Answers) -> SandboxResponse:
+        """The response that refuses, by status and in the API's own words."""
+        wait = self.wait_headers(refused.wait) if refused.wait is not None else {}
+        if answers.errors == "bare":
+            return SandboxResponse(refused.code, refused.message.encode(), "text/plain", wait)
+        body = msgspec.json.encode(self.error_body(refused, answers))
+        return SandboxResponse(self.error_status(refused, request, answers), body, headers=wait)
+
+    def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
+        """The JSON of a refusal."""
+        return {"error": HTTPStatus(refused.code).phrase, "message": refused.message, **refused.fields}
+
+    def error_status(self, refused: Refused, request: SandboxRequest, answers: Answers) -> int:  # noqa: ARG002
+        """The HTTP status of a refusal."""
+        return refused.code
+
+    def wait_headers(self, wait: float) -> dict[str, str]:
+        """The headers that say to wait that many seconds."""
+        return {"Retry-After": f"{wait:g}"}
+
+    def encoded(self, found: Any) -> bytes:
+        """The body of a 200 from what an endpoint's method returned."""
+        return msgspec.json.encode(found)
+
+    def _converted(self, part: str, fields: Mapping[str, Any], context: ApiContext, kind: type[T]) -> T:
+        try:
+            # A query holds numbers as text.
+            return msgspec.convert(fields, kind, strict=part == "body")
+        except msgspec.ValidationError as error:
+            raise self.invalid(part, str(error), context.answers) from None
+
+    def _steps(self, request: SandboxRequest) -> list[str]:
+        """The decoded steps of the path below the prefix: one may hold a slash, which came as %2F."""
+        path = request.raw_path.partition("?")[0] or request.path
+        below = path.removeprefix(self.prefix)
+        if below in {"", "/"}:
+            return []
+        # No route begins with an empty step.
+        return (
+            [unquote(step) for step in below[1:].split("/")] if path.startswith(self.prefix + "/") else [""]
+        )
+
+    def _no_endpoint(self, request: SandboxRequest) -> Refused:
+        steps = self._steps(request)
+        if any(_ids(names, steps) is not None for _, names, _ in self._routes):
+            return Refused(405, "Method Not Allowed")
+        return Refused(404, "Not Found")
+
+
+def _route(route: str, kind: str) -> tuple[str, Sequence[str], str]:
+    method, _, path = route.partition(" ")
+    return method, path.split("/") if path else [], kind
+
+
+def _ids(names: Sequence[str], steps: Sequence[str]) -> Mapping[str, str] | None:
+    """The variable parts of a path that fits a route, or None."""
+    if len(names) != len(steps):
+        return None
+    ids = {}
+    for name, step in zip(names, steps, strict=True):
+        if name.startswith("{") and step:
+            ids[name[1:-1]] = step
+        elif name != step:
+            return None
+    return ids
+
+
+def zoned(time: str | None) -> str | None:
+    """A time of a row, ``2024-01-15 10:30:00``, as ``2024-01-15T10:30:00Z``."""
+    return None if time is None else time.replace(" ", "T", 1) + "Z"
+
+
+def row_time(moment: datetime) -> str:
+    """The moment as a time of a row, ``2024-01-15 10:30:00``."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def next_message_time(world: World, session_id: str, now: datetime) -> str:
+    """The time of a new message: *now*, or a second after the latest, since ties have no order."""
+    moment, latest = row_time(now), world.last_message_time(session_id)
+    if latest is None or latest < moment:
+        return moment
+    return (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
+
+
+def role_word(number: int) -> str:
+    """``user`` or ``assistant``; for a number that NavTalk does not know either, a word nobody knows."""
+    return ("user", "assistant")[number] if number in {0, 1} else f"role-{number}"
+
+
+def unknown_fields(row: Row) -> Row:
+    """The fields of a row that NavTalk's reference does not know, and no other API's either."""
+    known = _MESSAGE_FIELDS if "createdAt" in row else _SESSION_FIELDS
+    return {name: value for name, value in row.items() if name not in known}
+
+
+def share(text: str, parts: int) -> int:
+    """A number below *parts* that is always the same for the same *text*: how a world is divided."""
+    return crc32(text.encode()) % parts
+
+
+def made_up_user(session_id: str) -> str:
+    """The user of a made-up session: ``user-0`` has six of ten, ``user-1`` two, two others one each."""
+    return f"user-{'0000001123'[share(session_id, 10)]}"
