@@ -1,5 +1,6 @@
 """What an API is to the sandbox: its paths, its place for a key, its refusals, and a method an endpoint."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -243,9 +244,9 @@ class Api:
         """The query as a *kind*, or `Refused`."""
         return self._converted("query", dict(request.query), context, kind)
 
-    def invalid(self, part: str, problem: str, answers: Answers) -> Refused:  # noqa: ARG002
-        """The refusal of the ``body`` or the ``query``, in which msgspec found a *problem*."""
-        return Refused(400, problem)
+    def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:  # noqa: ARG002
+        """The refusal of a *place* in the body or the query, e.g. ``["body", "index_ids", 1]``."""
+        return Refused(400, f"Invalid {'.'.join(map(str, place[1:]))}: {problem}")
 
     def refusal(self, refused: Refused, request: SandboxRequest, answers: Answers) -> SandboxResponse:
         """The response that refuses, by status and in the API's own words."""
@@ -276,7 +277,12 @@ class Api:
             # A query holds numbers as text.
             return msgspec.convert(fields, kind, strict=part == "body")
         except msgspec.ValidationError as error:
-            raise self.invalid(part, str(error), context.answers) from None
+            text, _, path = str(error).partition(" - at ")
+            # msgspec writes a place as `$.index_ids[1]`, and the name of a missing field in its words.
+            steps, missing = re.findall(r"\w+", path), re.findall(r"required field `(\w+)`", text)
+            steps, text = steps + missing, "Field required" if missing else text
+            place = [part, *(int(step) if step.isdigit() else step for step in steps)]
+            raise self.invalid(place, text, context.answers) from None
 
     def _steps(self, request: SandboxRequest) -> list[str]:
         """The decoded steps of the path below the prefix: one may hold a slash, which came as %2F."""

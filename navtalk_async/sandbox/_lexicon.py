@@ -60,8 +60,8 @@ class LexiconApi(Api):
         if request.path != self.prefix:
             super().find_route(request)
 
-    def invalid(self, part: str, problem: str, answers: Answers) -> Refused:  # noqa: ARG002
-        return Refused(int(answers.lexicon_invalid), problem)
+    def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:
+        return Refused(int(answers.lexicon_invalid), super().invalid(place, problem, answers).message)
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:
         if answers.lexicon_errors == "detail":
@@ -104,7 +104,7 @@ class LexiconApi(Api):
         """The page of *rows*, which are in ascending order, that is asked for, and what is said about it."""
         query, answers = self.parameters(request, context, _PageQuery), context.answers
         if query.limit > _MOST and answers.over_limit == "refuse":
-            raise self.invalid("query", f"limit must be between 1 and {_MOST}", answers)
+            raise self.invalid(["query", "limit"], f"Expected `int` <= {_MOST}", answers)
         limit = min(query.limit, _MOST)
         most = 0 if request.fault == "empty-page" else min(limit, answers.max_page or limit)
         ordered = rows if (query.order or order) == "asc" else rows[::-1]

@@ -1,6 +1,5 @@
 """LlamaCloud's chat API: seven endpoints, as its reference page and its own SDK have them."""
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
@@ -44,8 +43,8 @@ class _NewTitle(msgspec.Struct):
 
 
 class _Turn(msgspec.Struct):
-    index_ids: Annotated[list[str], msgspec.Meta(max_length=10)]
     prompt: Annotated[str, msgspec.Meta(max_length=1_000)]
+    index_ids: Annotated[list[str], msgspec.Meta(max_length=10)]
     require_all_indexes: bool = False
 
 
@@ -82,15 +81,11 @@ class LlamaCloudApi(Api):
         try:
             msgspec.json.decode(request.body, type=dict)
         except msgspec.DecodeError as error:
-            raise self.invalid("body", str(error), context.answers) from None
+            raise self.invalid(["body"], str(error), context.answers) from None
         return super().body(request, context, kind)
 
-    def invalid(self, part: str, problem: str, answers: Answers) -> Refused:  # noqa: ARG002
-        """422 with the place of the problem, which msgspec writes as ``$.index_ids[1]``."""
-        text, _, place = problem.partition(" - at ")
-        steps = re.findall(r"\w+", place) + re.findall(r"required field `(\w+)`", text)
-        where = [part, *(int(step) if step.isdigit() else step for step in steps)]
-        return Refused(422, text, detail=[{"loc": where, "msg": text, "type": "value_error"}])
+    def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:  # noqa: ARG002
+        return Refused(422, problem, detail=[{"loc": place, "msg": problem, "type": "value_error"}])
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
         return {"detail": refused.message, **refused.fields}
@@ -98,11 +93,11 @@ class LlamaCloudApi(Api):
     def sessions(self, request: SandboxRequest, context: ApiContext) -> Row:
         query, answers = self.parameters(request, context, _PageQuery), context.answers
         if query.page_size > _MOST_ROWS and answers.over_limit == "refuse":
-            raise self.invalid("query", f"Expected `int` <= {_MOST_ROWS} - at `$.page_size`", answers)
+            raise self.invalid(["query", "page_size"], f"Expected `int` <= {_MOST_ROWS}", answers)
         try:
             cursor = Cursor.read(query.page_token) if query.page_token else None
         except ValueError:
-            raise self.invalid("query", "Invalid page token - at `$.page_token`", answers) from None
+            raise self.invalid(["query", "page_token"], "Invalid page token", answers) from None
         size = min(query.page_size, _MOST_ROWS, answers.max_page or _MOST_ROWS)
         names, following = _page(request.world, size, cursor, answers, request.fault)
         page: Row = {"items": [_summary(request.world, name, answers) for name in names]}

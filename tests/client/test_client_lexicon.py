@@ -204,7 +204,7 @@ async def test_a_wrong_key_is_told(errors):
 async def test_what_the_api_does_not_take_is_a_bad_request(status):
     async with Sandbox(World(5), answers=Answers(lexicon_invalid=status)) as box, client(box) as asked:
         wrong = Request(method="POST", path="/api/v1/chats/", body=b'{"user_id": 7}')
-        with pytest.raises(BadRequest, match="user_id is required") as caught:
+        with pytest.raises(BadRequest, match="Invalid user_id") as caught:
             await asked.ask(wrong, asked.dialect.read_session)
     assert (caught.value.status, caught.value.may_have_happened) == (int(status), False)
 
