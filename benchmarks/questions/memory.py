@@ -14,7 +14,7 @@ from benchmarks.peers.peer import KEY, Haul, check, peer, whole_walk
 from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Question, Work
 from benchmarks.world import World
 from navtalk_async import NavTalkClient, SessionPool
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.ingest import sync
 
 AT_ONCE = 32
@@ -53,7 +53,7 @@ async def synced(job: Job) -> Figures:
     with TemporaryDirectory() as folder:
         async with (
             NavTalkClient(KEY, base_url=job.address, concurrency=AT_ONCE) as client,
-            SqliteStore(Path(folder) / "archive.db") as store,
+            Archive.open(Path(folder) / "archive.db") as store,
         ):
             report = await sync(client, store, concurrency=AT_ONCE)
     check(Haul(report.inserted, report.messages_inserted), world(job))

@@ -15,8 +15,7 @@ from benchmarks.peers.peer import KEY
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.store import Store
+from navtalk_async.archive import Archive
 from navtalk_async.ingest import RoundDone, RoundFailed, RunReport, Worker, sync
 
 EARLY = 0.1
@@ -62,12 +61,12 @@ async def rounds(job: Job) -> Figures:
     with TemporaryDirectory() as folder:
         async with NavTalkClient(KEY, base_url=job.address) as client:
 
-            async def once(store: Store, retry_failed: bool) -> RunReport:  # noqa: FBT001
+            async def once(store: Archive, retry_failed: bool) -> RunReport:  # noqa: FBT001
                 return await sync(client, store, retry_failed=retry_failed)
 
             worker = Worker(
                 once,
-                lambda: SqliteStore(Path(folder) / "archive.db"),
+                lambda: Archive.open(Path(folder) / "archive.db"),
                 every=60.0,
                 heard=looks.heard,
                 rest=looks.rest,

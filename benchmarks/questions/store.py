@@ -14,7 +14,7 @@ from benchmarks.peers.peer import KEY, Haul, check, whole_walk
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.ingest import sync
 
 AT_ONCE = 32
@@ -33,7 +33,7 @@ async def kept(job: Job) -> Figures:
     with TemporaryDirectory() as folder:
         async with (
             NavTalkClient(KEY, base_url=job.address, concurrency=AT_ONCE) as client,
-            SqliteStore(Path(folder) / "archive.db") as store,
+            Archive.open(Path(folder) / "archive.db") as store,
         ):
             with Meter() as meter:
                 report = await sync(client, store, concurrency=AT_ONCE)

@@ -8,46 +8,45 @@ import msgspec
 from navtalk_async.archive.message_diff import MessageDiff
 from navtalk_async.archive.records import (
     UNKNOWN,
-    About,
-    Counts,
     FetchResult,
     FetchTask,
+    ProjectCounts,
+    ProjectInfo,
     Round,
     RunReport,
     StoredSession,
     SyncState,
-    Unread,
+    UnfollowedCursor,
 )
-from navtalk_async.archive.rows import digest, iso
+from navtalk_async.archive.rows import digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
-from navtalk_async.models import Place, Request, Session
+from navtalk_async.models import Place, Request
 
 __all__ = [
     "StandingRow",
-    "about",
     "as_json",
     "counts",
     "kept_columns",
-    "known",
+    "project_info",
     "read_columns",
     "read_or_none",
     "standing",
-    "unread",
-    "waiting_rows",
+    "stored_session",
+    "unfollowed_cursor",
 ]
 
 T = TypeVar("T")
 
 
-def kept_columns(fetched: FetchResult, made: MessageDiff) -> tuple[object, ...]:
-    """What `statements.PUT_KEPT` puts of *fetched*, of which came what was *made*, after its key."""
+def kept_columns(fetched: FetchResult, diff: MessageDiff) -> tuple[object, ...]:
+    """What `statements.PUT_KEPT` puts of *fetched*, whose changes are *diff*, after its key."""
     is_whole = fetched.wanted.since is None and not fetched.first
     return (
         *("kept", fetched.wanted.content_hash),
         *(fetched.at, fetched.at if is_whole else None),
-        *(len(made.held), digest(made.held)),
+        *(len(diff.held), digest(diff.held)),
         None if fetched.unread is None else as_json(fetched.unread),
-        None if fetched.unread is None else made.reached,
+        None if fetched.unread is None else diff.reached,
     )
 
 
@@ -116,12 +115,7 @@ def standing(
     )
 
 
-def waiting_rows(project: str, sessions: Sequence[Session]) -> list[tuple[str, str, str | None]]:
-    """The rows of `sync_waiting` for *sessions*."""
-    return [(project, each.id, iso(each.start_time_text)) for each in sessions]
-
-
-def known(row: Sequence[Any]) -> StoredSession:
+def stored_session(row: Sequence[Any]) -> StoredSession:
     """What is known of a session, but for its id."""
     of, pending, failed, watched, settles_at, read_at, messages, said, deleted = row
     flags = bool(pending), bool(failed), bool(watched)
@@ -133,22 +127,24 @@ def known(row: Sequence[Any]) -> StoredSession:
         return UNKNOWN
 
 
-def about(row: Sequence[Any]) -> About:
+def project_info(row: Sequence[Any]) -> ProjectInfo:
     """What `statements.PROJECTS` tells of a project."""
     *told, open_round, last_run = row
     rounds = read_or_none(open_round, Round), read_or_none(last_run, RunReport)
-    return read_columns(dict(zip(About.__struct_fields__, (*told, *rounds), strict=True)), About)
+    return read_columns(dict(zip(ProjectInfo.__struct_fields__, (*told, *rounds), strict=True)), ProjectInfo)
 
 
-def counts(row: Sequence[Any]) -> Counts:
+def counts(row: Sequence[Any]) -> ProjectCounts:
     """What `statements.COUNTS` tells."""
-    return read_columns(dict(zip(Counts.__struct_fields__, row, strict=True)), Counts)
+    return read_columns(dict(zip(ProjectCounts.__struct_fields__, row, strict=True)), ProjectCounts)
 
 
-def unread(row: Sequence[Any]) -> Unread:
+def unfollowed_cursor(row: Sequence[Any]) -> UnfollowedCursor:
     """What `statements.UNREAD` tells of a session."""
     session_id, of, following, first = row
-    return read_columns((FetchTask(session_id, of), read_or_none(following, Request), first), Unread)
+    return read_columns(
+        (FetchTask(session_id, of), read_or_none(following, Request), first), UnfollowedCursor
+    )
 
 
 def as_json(value: object) -> str:

@@ -12,22 +12,24 @@ from navtalk_async.models import Message, Place, Request, Session
 __all__ = [
     "FULL_PAGE",
     "UNKNOWN",
-    "About",
+    "ArchiveDigest",
+    "ChangeMarker",
     "Clock",
-    "Counts",
-    "Failed",
+    "FailedSession",
     "FetchResult",
     "FetchTask",
     "Flaw",
     "JournalResult",
     "MessageCounts",
+    "ProjectCounts",
+    "ProjectInfo",
     "Round",
     "RunReport",
     "SessionChange",
     "SessionDiff",
     "StoredSession",
     "SyncState",
-    "Unread",
+    "UnfollowedCursor",
 ]
 
 FULL_PAGE = 200
@@ -209,7 +211,7 @@ class SyncState(msgspec.Struct, frozen=True, kw_only=True):
     """The address that it was synced from; None where that is not known."""
 
 
-class Unread(NamedTuple):
+class UnfollowedCursor(NamedTuple):
     """Where a session's messages might go on, though it is not believed that they do."""
 
     wanted: FetchTask
@@ -218,7 +220,7 @@ class Unread(NamedTuple):
     """The position that the first one there would have."""
 
 
-class Failed(NamedTuple):
+class FailedSession(NamedTuple):
     """A session whose messages could not be had."""
 
     id: str
@@ -235,7 +237,7 @@ class Flaw(NamedTuple):
     """A sentence."""
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class ProjectCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How much a project holds."""
 
     sessions: int
@@ -307,7 +309,27 @@ class RunReport(msgspec.Struct, kw_only=True):
         self.messages_vanished += counts.vanished
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True):
+class ChangeMarker(NamedTuple):
+    """How far an archive has come. Two numbers that grow together: damage hits one of them, a sync both."""
+
+    changes: int
+    """How many transactions changed anything, in all projects; it only grows."""
+    state: str
+    """The hash of what progress the archive has noted, without *changes*."""
+
+
+class ArchiveDigest(msgspec.Struct, frozen=True, kw_only=True):
+    """A SQLite archive's file at a moment at which everything stood in it, and nothing beside it."""
+
+    name: str
+    bytes: int
+    sha256: str
+    changes: int
+    """See `ChangeMarker.changes`; with more of them, the file has rightly become another."""
+    state: str
+
+
+class ProjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a store knows of one project, beside its counts."""
 
     project: str

@@ -7,13 +7,11 @@ import stat
 from hashlib import blake2b, file_digest
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
+from navtalk_async.archive._sqlite_file import all_rows
+from navtalk_async.archive.records import ChangeMarker
 
-from navtalk_async.archive.sqlite_file import all_rows
-
-__all__ = ["ArchiveDigest", "ChangeMarker", "fingerprint", "mark", "open_file"]
+__all__ = ["fingerprint", "mark", "open_file"]
 
 STATE = (
     """SELECT project, api, server, scope, watermark, places, round, last_run, rounds, refuted
@@ -23,26 +21,6 @@ STATE = (
     "SELECT project, COUNT(*), COUNT(deleted_at) FROM sessions GROUP BY project ORDER BY project",
 )
 """Whatever a transaction writes, it changes something of this."""
-
-
-class ChangeMarker(NamedTuple):
-    """How far an archive has come. Two numbers that grow together: damage hits one of them, a sync both."""
-
-    changes: int
-    """How many transactions changed anything, in all projects; it only grows."""
-    state: str
-    """The hash of what progress the archive has noted, without *changes*."""
-
-
-class ArchiveDigest(msgspec.Struct, frozen=True, kw_only=True):
-    """A SQLite archive's file at a moment at which everything stood in it, and nothing beside it."""
-
-    name: str
-    bytes: int
-    sha256: str
-    changes: int
-    """See `ChangeMarker.changes`; with more of them, the file has rightly become another."""
-    state: str
 
 
 def mark(db: sqlite3.Connection) -> ChangeMarker:

@@ -10,8 +10,7 @@ import click
 import msgspec
 from anyio import to_thread
 
-from navtalk_async.archive.opening import told
-from navtalk_async.archive.store import Store
+from navtalk_async.archive import Archive, redacted
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.job import Job, takes_job
 from navtalk_async.cli.options import as_formats, as_span, examples
@@ -130,7 +129,7 @@ class Task:
         self._shell = job.shell
         self._command = command
         self._where = where
-        self._place = told(where)
+        self._place = redacted(where)
         self._watch = Watch()
 
     def run(self, files: Files | None = None) -> int:
@@ -178,13 +177,13 @@ class Task:
                     f"Removed {folder / MANIFEST}: the archive that it lists cannot be read."
                 )
 
-    async def _write(self, client: Client, store: Store, files: Files) -> ProjectFiles:
+    async def _write(self, client: Client, store: Archive, files: Files) -> ProjectFiles:
         """What was written of the project; what is damaged of it is fetched again."""
         known: list[str] = []
         try:
             written = await self._write_once(store, files)
         except StoreBroken:
-            await store.distrust(self._job.project, ())
+            await store.refetch(self._job.project, ())
             written = await self._write_once(store, files)
         for _ in range(ROUNDS):
             damaged = [each.id for each in written.failed if each.damaged]
@@ -194,12 +193,12 @@ class Task:
             self._shell.talk.say(
                 f"Damaged in the archive, fetching again: {counted(len(damaged), 'session')}."
             )
-            await store.distrust(self._job.project, damaged)
+            await store.refetch(self._job.project, damaged)
             await self._job.once(client, store, self._watch.progress, retry_failed=False, reconcile=False)
             written = await self._write_once(store, files)
         return written
 
-    async def _write_once(self, store: Store, files: Files) -> ProjectFiles:
+    async def _write_once(self, store: Archive, files: Files) -> ProjectFiles:
         project = self._job.project
         manifest = await write_files(
             store,
@@ -210,7 +209,7 @@ class Task:
         )
         return next(each for each in manifest.entries if each.project == project)
 
-    async def _failed(self, store: Store, written: ProjectFiles | None) -> Sequence[Failure]:
+    async def _failed(self, store: Archive, written: ProjectFiles | None) -> Sequence[Failure]:
         if written is not None:
             return written.failed
         return [Failure(**each._asdict()) for each in await store.failures(self._job.project)]

@@ -9,8 +9,7 @@ from typing import Any, Literal, TypedDict
 
 import click
 
-from navtalk_async.archive.opening import opened
-from navtalk_async.archive.store import Store
+from navtalk_async.archive import Archive
 from navtalk_async.cli.connection import Shell, talks_to_api
 from navtalk_async.cli.options import LISTING, as_name, as_span, with_options
 from navtalk_async.cli.reading import Place
@@ -88,12 +87,12 @@ class Job:
     project: str
     how: How
 
-    def opened(self, where: Place) -> AbstractAsyncContextManager[Store]:
+    def opened(self, where: Place) -> AbstractAsyncContextManager[Archive]:
         """The store that is at *where*, or is made there."""
-        return opened(where)
+        return Archive.open(where)
 
     async def once(
-        self, client: Client, store: Store, progress: Progress, *, retry_failed: bool, reconcile: bool
+        self, client: Client, store: Archive, progress: Progress, *, retry_failed: bool, reconcile: bool
     ) -> RunReport:
         """One round with *client*, told of in *progress*."""
         how: How = {**self.how, "retry_failed": retry_failed, "reconcile": reconcile}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from navtalk_async.archive.store import Counts
+from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.events import Stats
 from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
 
@@ -70,7 +70,7 @@ class Metrics:
         self._well.set(time())
         self._count(event.report)
 
-    def holds(self, counts: Counts) -> None:
+    def holds(self, counts: ProjectCounts) -> None:
         """Take notice of what the store holds."""
         for what in KEPT:
             self._kept.labels(what).set(getattr(counts, what))

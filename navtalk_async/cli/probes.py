@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 
-from navtalk_async.archive.opening import told
-from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
+from navtalk_async.archive import redacted
+from navtalk_async.archive._sqlite_file import HeldFile, translate_errors
 from navtalk_async.cli.checks import Check, Verdict, clock_check
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.reading import Place, readable
@@ -139,9 +139,9 @@ async def _archive_check(place: Place) -> Check:
     except StoreError as failure:
         said = str(failure.args[0])
         if isinstance(place, str) and said.startswith("There is no archive"):
-            return Check("archive", Verdict.OK, f"{told(place)} answers; there is no archive yet.")
+            return Check("archive", Verdict.OK, f"{redacted(place)} answers; there is no archive yet.")
         return Check("archive", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
-    return Check("archive", Verdict.OK, f"{told(place)} is of this version; projects: {projects}.")
+    return Check("archive", Verdict.OK, f"{redacted(place)} is of this version; projects: {projects}.")
 
 
 def _place_checks(path: Path) -> list[Check]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 from anyio import to_thread
 
-from navtalk_async.archive import opening
-from navtalk_async.archive.store import Reader
+from navtalk_async.archive import Archive, is_url, redacted
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.formats import ARCHIVE
 
@@ -39,8 +38,8 @@ def as_path(text: str) -> Path:
 def as_archive(text: str) -> Place:
     """Where a store is, or is to be; a folder stands for the archive in it."""
     try:
-        if opening.is_address(text):
-            opening.told(text)
+        if is_url(text):
+            redacted(text)
             return text
     except ValueError as refusal:
         raise click.BadParameter(str(refusal)) from None
@@ -75,15 +74,15 @@ def is_there(path: Path) -> bool:
 
 
 @asynccontextmanager
-async def readable(place: Place, *, at_a_glance: bool = True) -> AsyncGenerator[Reader, None]:
-    """The store at *place*; in the folder of an export, its archive. See `opening.readable`.
+async def readable(place: Place, *, immutable: bool = True) -> AsyncGenerator[Archive, None]:
+    """The store at *place*; in the folder of an export, its archive. See `Archive.open`.
 
     Raises:
         StoreUnreachable: there is none, or it cannot be read.
         StoreBroken, StoreMismatch: it is no store, or not of this version.
     """
     where = await to_thread.run_sync(_archive, place) if isinstance(place, Path) else place
-    async with opening.readable(where, at_a_glance=at_a_glance) as reader:
+    async with Archive.open(where, read_only=True, immutable=immutable) as reader:
         yield reader
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import click
 import msgspec
 
-from navtalk_async.archive.opening import told
-from navtalk_async.archive.records import RunReport
-from navtalk_async.archive.store import About, Counts, Reader, Round
+from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.records import ProjectCounts, ProjectInfo, Round, RunReport
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.options import examples
 from navtalk_async.cli.reading import Place, as_place, readable
@@ -29,7 +28,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     server: str | None
     """Where it was synced from; None where an older version synced it."""
     filters: dict[str, Any]
-    counts: Counts
+    counts: ProjectCounts
     failed: Sequence[Failure]
     """Every session that failed, with its reason."""
     watermark: str | None
@@ -40,7 +39,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_run: RunReport | None
 
     @classmethod
-    async def of(cls, reader: Reader, about: About) -> "ProjectStatus":
+    async def of(cls, reader: Archive, about: ProjectInfo) -> "ProjectStatus":
         """What *reader* says of the project."""
         failures = await reader.failures(about.project)
         return cls(
@@ -67,7 +66,7 @@ def status(*, where: Place, project: str | None, as_json: bool) -> int:
 
     STORE is an archive, DEST the folder of an export. It is only read, also while another run writes to it.
     """
-    place = told(where)
+    place = redacted(where)
 
     async def work() -> int:
         async with readable(where) as reader:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from navtalk_async.archive.store import Counts
+from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli.talk import counted
 from navtalk_async.formats import Failure, WrittenFile
 from navtalk_async.ingest import RunReport
@@ -29,7 +29,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions that the API no longer has."""
 
     @classmethod
-    def of(cls, counts: Counts, failed: Sequence[Failure]) -> "Kept":
+    def of(cls, counts: ProjectCounts, failed: Sequence[Failure]) -> "Kept":
         """What these figures of a store say."""
         return cls(
             sessions=counts.sessions,

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from navtalk_async.archive.opening import opened, told
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive, redacted
 from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
 from navtalk_async.cli.exits import Exit, exit_code
 from navtalk_async.cli.options import as_percent, examples
@@ -93,14 +92,14 @@ def verify(
     async def work() -> int:
         error: NavTalkError | None = None
         try:
-            async with counting(talk, mode, what=f"Verifying {told(where)}", count=task.counts):
+            async with counting(talk, mode, what=f"Verifying {redacted(where)}", count=task.counts):
                 await task.judge()
                 if repair_it and is_repairable(task.report):
                     await task.repair()
         except NavTalkError as failure:
             error = failure
         code = exit_code(error) if error is not None else verdict_code(task.report)
-        await _tell(told(where), task, code, talk, as_json=given.as_json, error=error)
+        await _tell(redacted(where), task, code, talk, as_json=given.as_json, error=error)
         if error is not None:
             raise error
         return code
@@ -182,7 +181,7 @@ class Verification:
         report = msgspec.structs.replace(self.report, notes=[])
         where = place if self._folder is None else self._folder / ARCHIVE
         try:
-            async with self._client(shell) as client, opened(where) as store:
+            async with self._client(shell) as client, Archive.open(where) as store:
                 left = await repair(
                     client,
                     store,
@@ -191,8 +190,8 @@ class Verification:
                     concurrency=shell.connection.concurrency,
                     server=shell.connection.server,
                 )
-                if self._folder is not None and isinstance(store, SqliteStore):
-                    await write_again(store, self._project)
+                if self._folder is not None and store.path is not None:
+                    await write_again(store, store.path.parent, self._project)
                     self.has_written = True
         except StoreBroken as failure:
             return [], [f"The archive cannot be repaired: {failure.args[0]}"]
@@ -206,7 +205,7 @@ class Verification:
     ) -> None:
         try:
             # The API takes its time, and others may write meanwhile.
-            async with readable(self._where, at_a_glance=False) as reader:
+            async with readable(self._where, immutable=False) as reader:
                 await verify_remote(
                     client,
                     reader,
@@ -231,7 +230,7 @@ def verdict_code(report: Report) -> Exit:
 
 
 async def _verify_alone(place: Place, report: Report, *, quick: bool, project: str | None) -> None:
-    known, name = len(report.findings), place.name if isinstance(place, Path) else told(place)
+    known, name = len(report.findings), place.name if isinstance(place, Path) else redacted(place)
     try:
         async with readable(place) as reader:
             await verify_store(reader, name, report, quick=quick, project=project)

@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 from anyio import to_thread
 
-from navtalk_async.archive.store import Store
+from navtalk_async.archive import Archive
 from navtalk_async.cli.connection import Shell
 from navtalk_async.cli.job import Job
 from navtalk_async.cli.metrics import Metrics
@@ -70,7 +70,7 @@ class Shift:
                 self._shell.talk.say(f"Metrics: {url}")
             yield
 
-    async def _once(self, store: Store, retries_failed: bool) -> RunReport:  # noqa: FBT001
+    async def _once(self, store: Archive, retries_failed: bool) -> RunReport:  # noqa: FBT001
         if self._key_doubted:
             await self._renew_key()
         progress = self._watch.progress = Progress()

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import msgspec
 from anyio import to_thread
 
+from navtalk_async.archive import Archive
+from navtalk_async.archive._sqlite_file import make_folder
 from navtalk_async.archive.failpoints import reach
+from navtalk_async.archive.records import ArchiveDigest, FailedSession, ProjectInfo
 from navtalk_async.archive.rows import iso
-from navtalk_async.archive.seal import ArchiveDigest
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.sqlite_file import make_folder
-from navtalk_async.archive.store import About, Failed, Reader, Store
 from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._folder import (
@@ -42,7 +41,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 async def export(
-    archive: Store,
+    archive: Archive,
     folder: str | Path,
     *,
     formats: Sequence[str] = ("jsonl",),
@@ -91,7 +90,7 @@ async def export(
     return manifest
 
 
-async def chosen_projects(reader: Reader, project: str | None) -> list[About]:
+async def chosen_projects(reader: Archive, project: str | None) -> list[ProjectInfo]:
     """All projects of *reader*, or only the one named *project*.
 
     Raises:
@@ -142,11 +141,11 @@ def _translated(folder: Path) -> Iterator[None]:
 class _Export(NamedTuple):
     """Writes projects of an archive into a folder, where earlier exports left *found*."""
 
-    archive: Store
+    archive: Archive
     folder: Path
     found: Found
 
-    async def written(self, about: About, formats: Sequence[str] = ("jsonl",)) -> ProjectFiles:
+    async def written(self, about: ProjectInfo, formats: Sequence[str] = ("jsonl",)) -> ProjectFiles:
         """Write the files of a project."""
         archive, project = self.archive, about.project
         dialect = dialects().get(about.api)
@@ -202,16 +201,14 @@ class _Export(NamedTuple):
 
     async def digest(self) -> ArchiveDigest | None:
         """The digest of the archive in the folder; None if it is elsewhere."""
-        archive = self.archive
-        if not isinstance(archive, SqliteStore):
+        path = self.archive.path
+        if path is None:
             return None
-        is_here = await to_thread.run_sync(
-            lambda: archive.path.resolve().parent == self.folder.resolve(),
-        )
-        return await archive.sealed() if is_here else None
+        is_here = await to_thread.run_sync(lambda: path.resolve().parent == self.folder.resolve())
+        return await self.archive.digest() if is_here else None
 
 
-def _failures(failed: Sequence[Failed], damaged: Mapping[str, str]) -> list[Failure]:
+def _failures(failed: Sequence[FailedSession], damaged: Mapping[str, str]) -> list[Failure]:
     """The sessions that are not in the files as they should be, each once."""
     failures = {each.id: Failure(**each._asdict()) for each in failed}
     for each, what in damaged.items():
@@ -221,7 +218,7 @@ def _failures(failed: Sequence[Failed], damaged: Mapping[str, str]) -> list[Fail
     return list(failures.values())
 
 
-def _filters_of(about: About) -> dict[str, Any]:
+def _filters_of(about: ProjectInfo) -> dict[str, Any]:
     """The filters of a project, with times and words like those of its sessions."""
     try:
         filters = msgspec.json.decode(about.scope, type=dict[str, Any])

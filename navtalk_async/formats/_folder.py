@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from navtalk_async.archive.seal import ArchiveDigest
+from navtalk_async.archive.records import ArchiveDigest
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.formats._format import WrittenFile
 

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import msgspec
 from anyio import to_thread
 
+from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
-from navtalk_async.archive.store import Reader
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
@@ -53,7 +53,7 @@ class IntactTranscripts:
         kinds: the structs of the API's rows.
     """
 
-    def __init__(self, reader: Reader, project: str, dialect: Dialect, damaged: Mapping[str, str]) -> None:
+    def __init__(self, reader: Archive, project: str, dialect: Dialect, damaged: Mapping[str, str]) -> None:
         self.damaged = dict(damaged)
         self.read = self.sessions = self.messages = 0
         self.kinds = dialect.record_kinds
@@ -61,14 +61,14 @@ class IntactTranscripts:
         self._last: str | None = None
 
     async def blocks(self) -> AsyncGenerator[list[StoredTranscript], None]:
-        """Some at a time, in the order of `Reader.transcripts`.
+        """Some at a time, in the order of `Archive.transcripts`.
 
         Raises:
             StoreBroken: a session is there twice.
         """
         self.read = self.sessions = self.messages = 0
         self._last = None
-        async with aclosing(self._reader.transcripts(self._project)) as blocks:
+        async with aclosing(self._reader.transcript_batches(self._project)) as blocks:
             async for block in blocks:
                 # Takes long, so it runs in another thread.
                 intact = await to_thread.run_sync(self._select, block)

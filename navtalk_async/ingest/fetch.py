@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from navtalk_async.archive.records import FetchResult, FetchTask, RunReport
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, RunReport, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
-from navtalk_async.archive.store import Failed, Store, Unread
 from navtalk_async.concurrency import FanOut
 from navtalk_async.dialects.dialect import least
 from navtalk_async.errors import (
@@ -68,7 +68,7 @@ class Fetching:
     def __init__(
         self,
         asking: Asking,
-        store: Store,
+        store: Archive,
         commits: GroupCommit[FetchResult],
         *,
         project: str,
@@ -170,7 +170,7 @@ class Fetching:
         )
         if self._audit.disproved and not known:
             # For the next run, should this one not come to follow what it left alone.
-            await self._store.refute(self._project)
+            await self._store.distrust_short_pages(self._project)
         self._report.short_pages_followed = self._audit.followed
         self._report.short_pages_skipped = self._audit.skipped
         self._report.short_pages_disproved = self._audit.disproved
@@ -178,9 +178,9 @@ class Fetching:
 
     async def _finish_unread(self) -> None:
         """Follow every cursor that was ever left alone."""
-        unread = await self._store.unread(self._project)
+        unread = await self._store.unfollowed_cursors(self._project)
 
-        async def finish(one: Unread) -> None:
+        async def finish(one: UnfollowedCursor) -> None:
             at, question = format_time(self._ask.now()), self._question(one.wanted)
             is_rest = one.next.continues(question)
             try:
@@ -228,10 +228,12 @@ class Fetching:
         # What was to be looked at the first time may have failed for its messages the second.
         before = {wanted.id: error.attempts for wanted, error in first.items()}
         rows = [
-            Failed(wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before[wanted.id])
+            FailedSession(
+                wanted.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before[wanted.id]
+            )
             for wanted, error in self._failures.items()
         ]
-        await self._store.fail(self._project, rows)
+        await self._store.record_failures(self._project, rows)
         self._report.open -= len(rows)
         self._failures = {}
 
@@ -256,7 +258,7 @@ class Fetching:
         try:
             await self._ask.get_session(self._dialect.get_session(wanted.id))
         except NotFound:
-            was = await self._store.vanish(self._project, wanted.id)
+            was = await self._store.mark_deleted(self._project, wanted.id)
             if was is None:
                 return False
             # One that is pending and watched is met twice.

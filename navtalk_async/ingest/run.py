@@ -18,9 +18,9 @@ from typing import Literal
 
 import msgspec
 
-from navtalk_async.archive.records import FetchResult, RunReport
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FetchResult, RunReport, SyncState
 from navtalk_async.archive.rows import format_time
-from navtalk_async.archive.store import Store, SyncState
 from navtalk_async.client import Client
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
@@ -50,7 +50,7 @@ more then."""
 
 async def sync(
     client: Client,
-    store: Store,
+    store: Archive,
     *,
     project: str = "default",
     scope: Scope | None = None,
@@ -102,8 +102,8 @@ async def sync(
     scope.check(client.dialect)
     stop = _start(client, report)
     server = checked_name("server", client.base_url if server is None else server)
-    claim = partial(
-        store.claim,
+    begin = partial(
+        store.begin,
         project,
         api=client.dialect.api,
         server=server,
@@ -111,7 +111,7 @@ async def sync(
         server_moved=server_moved,
         is_sound=lambda kept: not damage(kept, client.dialect),
     )
-    standing = await claim()
+    standing = await begin()
     report.failed = standing.failed
     report.resumed = standing.round is not None or bool(standing.pending)
     habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
@@ -122,7 +122,7 @@ async def sync(
             await store.remember_server(project, server)
         if retry_failed or reconcile:
             # Not before the key is known to be this project's: another's leaves everything as it was.
-            standing = await claim(retry_failed=retry_failed, reconcile=reconcile)
+            standing = await begin(retry_failed=retry_failed, reconcile=reconcile)
         listed = await run_round(
             client,
             store,
@@ -143,7 +143,7 @@ async def sync(
         why = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
         report.error = why
         with suppress(StoreError):
-            await shielded(store.note(project, report))
+            await shielded(store.record_run(project, report))
         raise
     stop()
     report.failed = len(await store.failures(project))
@@ -160,7 +160,7 @@ def checked_name(what: str, name: str) -> str:
 
 async def run_round(
     client: Client,
-    store: Store,
+    store: Archive,
     standing: SyncState,
     habits: Habits,
     *,
@@ -182,7 +182,7 @@ async def run_round(
         client.announce(event)
 
     async def commit(finished: Sequence[FetchResult]) -> None:
-        report.count_messages(await store.keep(project, finished))
+        report.count_messages(await store.save_messages(project, finished))
 
     asking = Asking.of(client.using(lane="bulk"), width, scope, announce)
     commits = GroupCommit(commit)
@@ -222,7 +222,7 @@ def _now() -> str:
     return format_time(datetime.now(UTC))
 
 
-async def check_key(client: Client, store: Store, standing: SyncState, project: str, scope: Scope) -> None:
+async def check_key(client: Client, store: Archive, standing: SyncState, project: str, scope: Scope) -> None:
     """Make sure that the key belongs to the *project*: sessions that are certainly in it can be seen.
 
     Should all of them be gone, the end of the listing is looked at before the key is blamed.
@@ -247,7 +247,9 @@ async def check_key(client: Client, store: Store, standing: SyncState, project: 
         )
 
 
-async def lists_known(client: Client, store: Store, standing: SyncState, project: str, scope: Scope) -> bool:
+async def lists_known(
+    client: Client, store: Archive, standing: SyncState, project: str, scope: Scope
+) -> bool:
     """Whether the sessions around the watermark, or first in the list, are this *project*'s."""
     start, dialect = parse_time(standing.watermark), client.dialect
     try:
@@ -256,4 +258,4 @@ async def lists_known(client: Client, store: Store, standing: SyncState, project
         return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
     request = whole if start is None else dialect.beginning(whole, start - OVERLAP) or whole
     page = await client.page_of_sessions(request)
-    return await store.holds(project, [session.id for session in page.items])
+    return await store.contains(project, [session.id for session in page.items])

@@ -7,9 +7,9 @@ from functools import partial
 
 import msgspec
 
-from navtalk_async.archive.records import Clock, FetchTask, JournalResult
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import Clock, FetchTask, JournalResult, Round, SyncState
 from navtalk_async.archive.rows import format_time, iso
-from navtalk_async.archive.store import Round, Store, SyncState
 from navtalk_async.events import Event
 from navtalk_async.ingest.asking import Asking
 from navtalk_async.ingest.progress import Progress
@@ -53,7 +53,7 @@ class Listed:
     def __init__(
         self,
         asking: Asking,
-        store: Store,
+        store: Archive,
         standing: SyncState,
         habits: Habits,
         *,
@@ -119,7 +119,7 @@ class Listed:
             NotFound: it is gone.
         """
         session = await self._ask.get_session(self._dialect.get_session(session_id))
-        if not session.tells_all_alone and await self._store.holds(self._project, [session_id]):
+        if not session.tells_all_alone and await self._store.contains(self._project, [session_id]):
             # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
             pending = next((each for each in self._standing.pending if each.id == session_id), None)
             if pending is None:
@@ -174,7 +174,7 @@ class Listed:
             if self._is_later_round:
                 self._seen.update(session.id for session in sessions)
         seen = tuple(self._seen)
-        found = await self._store.journal(
+        found = await self._store.record_listing(
             self._project,
             sessions,
             compare=partial(

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
+from navtalk_async.archive import Archive
 from navtalk_async.archive.records import RunReport
-from navtalk_async.archive.store import Store
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
@@ -78,8 +78,8 @@ class Worker:
 
     def __init__(
         self,
-        once: Callable[[Store, bool], Awaitable[RunReport]],
-        opened: Callable[[], AbstractAsyncContextManager[Store]],
+        once: Callable[[Archive, bool], Awaitable[RunReport]],
+        opened: Callable[[], AbstractAsyncContextManager[Archive]],
         *,
         every: float,
         heard: Callable[[RoundDone | RoundFailed], None],
@@ -109,7 +109,7 @@ class Worker:
             except StoreError as error:
                 await self._failed(error)
 
-    async def _rounds(self, store: Store) -> NoReturn:
+    async def _rounds(self, store: Archive) -> NoReturn:
         while True:
             began = self._clock()
             try:

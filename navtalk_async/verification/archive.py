@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from navtalk_async.archive.seal import ArchiveDigest, ChangeMarker
+from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.verification.report import Finding, Remedy
 
 __all__ = ["Since", "judge_archive"]

@@ -2,8 +2,9 @@
 
 from contextlib import aclosing
 
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import iso
-from navtalk_async.archive.store import About, Reader
 from navtalk_async.client import Client
 from navtalk_async.ingest import OVERLAP, Scope
 from navtalk_async.ingest.wanted import earlier
@@ -17,8 +18,8 @@ __all__ = ["find_lacking", "is_listed_next"]
 
 async def find_lacking(
     client: Client,
-    reader: Reader,
-    about: About,
+    reader: Archive,
+    about: ProjectInfo,
     scope: Scope,
     report: Report,
     *,

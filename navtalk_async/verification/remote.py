@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from navtalk_async.archive import Archive
 from navtalk_async.archive.message_diff import deduplicate
+from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, content_hash, message_row
-from navtalk_async.archive.store import About, Reader
 from navtalk_async.client import Client
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
@@ -76,8 +77,8 @@ class Unasked:
 
 async def ask_again(
     client: Client,
-    reader: Reader,
-    about: About,
+    reader: Archive,
+    about: ProjectInfo,
     report: Report,
     *,
     percent: float,
@@ -151,7 +152,7 @@ def _is_late(answer: Asked, project: str, report: Report) -> bool:
     return True
 
 
-def refuse_others(client: Client, about: About, server: str | None) -> None:
+def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> None:
     """Refuse to ask *client* for sessions of another API or server; see `sync` for *server*.
 
     Raises:
@@ -167,7 +168,7 @@ def refuse_others(client: Client, about: About, server: str | None) -> None:
         )
 
 
-def scope_of(about: About) -> Scope:
+def scope_of(about: ProjectInfo) -> Scope:
     """The filters of a project.
 
     Raises:
@@ -186,13 +187,13 @@ def places_of(count: int, percent: float) -> range | set[int]:
 
 
 async def sample(
-    reader: Reader, project: str, places: range | set[int], only: Collection[str] | None = None
+    reader: Archive, project: str, places: range | set[int], only: Collection[str] | None = None
 ) -> AsyncGenerator[Sequence[StoredTranscript], None]:
     """The sessions of *project* at *places*, counted without those that are known to be gone; and of them,
     if ids are given, *only* these.
     """
     number = 0
-    async with aclosing(reader.transcripts(project)) as blocks:
+    async with aclosing(reader.transcript_batches(project)) as blocks:
         async for block in blocks:
             there = [each for each in block if each.session.deleted_at is None]
             yield [

@@ -1,9 +1,10 @@
 """Mend an archive: fetch again what a verification found damaged, missing or stale."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.store import About, Store
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.client import Client
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.formats import export, found_in
@@ -27,7 +28,7 @@ def is_repairable(report: Report) -> bool:
 
 async def repair(
     client: Client,
-    store: Store,
+    store: Archive,
     report: Report,
     *,
     project: str | None = None,
@@ -51,7 +52,7 @@ async def repair(
         try:
             refuse_others(client, about, server)
             unfinished = {session_id for each, session_id in report.unfinished if each == about.project}
-            await store.distrust(about.project, sorted(unfinished.union(bad)))
+            await store.refetch(about.project, sorted(unfinished.union(bad)))
             await sync(
                 client,
                 store,
@@ -81,9 +82,8 @@ async def repair(
     return left
 
 
-async def write_again(store: SqliteStore, project: str | None) -> None:
-    """Write the files beside *store* anew, and their manifest; those of all its projects, or of one."""
-    folder = store.path.parent
+async def write_again(store: Archive, folder: Path, project: str | None) -> None:
+    """Write the files of *store* in *folder* anew, and their manifest; of all its projects, or of one."""
     found = found_in(folder)
     listed = {each.project for each in (() if found.manifest is None else found.manifest.entries)}
     with_files = listed | set(found.owners.values())
@@ -93,7 +93,7 @@ async def write_again(store: SqliteStore, project: str | None) -> None:
             await export(store, folder, project=about.project)
 
 
-def _chosen(projects: Iterable[About], report: Report, project: str | None) -> list[About]:
+def _chosen(projects: Iterable[ProjectInfo], report: Report, project: str | None) -> list[ProjectInfo]:
     """The projects in which something is wrong; all of them where no project can be named for it."""
     named = {each.project for each in report.findings if each.cure is not Remedy.EXPORT}
     wrong = named | {each for each, _ in report.expected | report.unfinished}

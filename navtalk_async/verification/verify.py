@@ -11,10 +11,10 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
 from navtalk_async.archive.rows import StoredTranscript
-from navtalk_async.archive.seal import ArchiveDigest, ChangeMarker, fingerprint, open_file
-from navtalk_async.archive.sqlite_reader import SqliteReader
-from navtalk_async.archive.store import About, Flaw, Reader
+from navtalk_async.archive.seal import fingerprint, open_file
 from navtalk_async.client import Client
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.known import dialects
@@ -68,7 +68,7 @@ async def verify_export(
 
 
 async def verify_store(
-    reader: Reader, where: str, report: Report, *, quick: bool = False, project: str | None = None
+    reader: Archive, where: str, report: Report, *, quick: bool = False, project: str | None = None
 ) -> None:
     """Verify the store that *reader* reads, all its projects or one, and add to *report* what is wrong.
 
@@ -88,7 +88,7 @@ async def verify_store(
 
 async def verify_remote(
     client: Client,
-    reader: Reader,
+    reader: Archive,
     report: Report,
     *,
     percent: float,
@@ -147,8 +147,8 @@ async def _judge_seal(path: Path, seal: ArchiveDigest, report: Report) -> Since:
     report.checked.bytes += found[0]
     mark: ChangeMarker | None = None
     try:
-        async with SqliteReader(path, at_a_glance=True) as reader:
-            mark = await reader.mark()
+        async with Archive.open(path, immutable=True, read_only=True) as reader:
+            mark = await reader.change_marker()
     except StoreError:
         pass  # Told where the whole of it is read.
     since, findings = judge_archive(seal, found, mark)
@@ -171,14 +171,14 @@ class Beside:
             if is_parsed(file.name)
         }
 
-    def are_of(self, about: About) -> bool:
+    def are_of(self, about: ProjectInfo) -> bool:
         """Whether the files of a project were written from the archive as it is now."""
         entry = self._entries[about.project]
         if entry.changes is None:
             return self.since is Since.SAME
         return entry.changes == about.changes
 
-    async def weigh(self, reader: Reader, where: str, report: Report, project: str | None) -> None:
+    async def weigh(self, reader: Archive, where: str, report: Report, project: str | None) -> None:
         """Compare the archive's counts with those of the manifest."""
         for about in await chosen_projects(reader, project):
             if about.project not in self._entries:
@@ -207,7 +207,7 @@ async def _judge_archive(
     """Judge the archive beside the files; one that was not written to since is as they say, or damaged."""
     known = len(report.findings)
     try:
-        async with SqliteReader(path, at_a_glance=True) as reader:
+        async with Archive.open(path, immutable=True, read_only=True) as reader:
             await beside.weigh(reader, path.name, report, project)
             if beside.since is not Since.SAME or report.findings or not quick:
                 await _judge_store(reader, path.name, report, quick=quick, project=project, beside=beside)
@@ -221,7 +221,7 @@ async def _judge_archive(
         report.found([_unreadable(path.name, failure)])
 
 
-async def _note_unfinished(reader: Reader, report: Report, project: str | None) -> None:
+async def _note_unfinished(reader: Archive, report: Report, project: str | None) -> None:
     """Note the sessions whose messages are not there, since they failed or are still to be fetched."""
     for about in await chosen_projects(reader, project):
         failures = await reader.failures(about.project)
@@ -243,7 +243,7 @@ async def _note_unfinished(reader: Reader, report: Report, project: str | None) 
 
 
 async def _judge_store(
-    reader: Reader,
+    reader: Archive,
     where: str,
     report: Report,
     *,
@@ -251,7 +251,7 @@ async def _judge_store(
     project: str | None,
     beside: Beside | None = None,
 ) -> None:
-    known, before = len(report.findings), await _mark(reader)
+    known, before = len(report.findings), await reader.change_marker()
     is_readable = False
     try:
         for about in await chosen_projects(reader, project):
@@ -263,11 +263,11 @@ async def _judge_store(
         is_readable = True
     finally:
         doubtful = not is_readable or len(report.findings) > known
-        if doubtful and isinstance(reader, SqliteReader):
-            await _make_sure_of_quiet(reader, before)
+        if doubtful and reader.path is not None:
+            await _make_sure_of_quiet(reader.path, before)
 
 
-def _finding_of(where: str, about: About, flaw: Flaw) -> Finding:
+def _finding_of(where: str, about: ProjectInfo, flaw: Flaw) -> Finding:
     what = flaw.what.removesuffix(".")
     if flaw.session_id is not None:
         return Finding(where, what, Remedy.REPAIR, about.project, flaw.session_id)
@@ -276,23 +276,19 @@ def _finding_of(where: str, about: About, flaw: Flaw) -> Finding:
     return Finding(where, what, Remedy.COPY if is_lost else Remedy.REPAIR)
 
 
-async def _mark(reader: Reader) -> ChangeMarker | None:
-    return await reader.mark() if isinstance(reader, SqliteReader) else None
-
-
-async def _make_sure_of_quiet(reader: SqliteReader, before: ChangeMarker | None) -> None:
+async def _make_sure_of_quiet(path: Path, before: ChangeMarker | None) -> None:
     """What is written to while it is read without a lock may look damaged.
 
     Raises:
         StoreLocked: somebody began to write to the archive.
     """
-    async with SqliteReader(reader.path, at_a_glance=True) as again:
-        if await again.mark() != before:
-            raise StoreLocked(f"Another run began to write to {reader.path} while it was being verified.")
+    async with Archive.open(path, immutable=True, read_only=True) as again:
+        if await again.change_marker() != before:
+            raise StoreLocked(f"Another run began to write to {path} while it was being verified.")
 
 
 async def _judge_transcripts(
-    reader: Reader, about: About, where: str, report: Report, beside: Beside | None
+    reader: Archive, about: ProjectInfo, where: str, report: Report, beside: Beside | None
 ) -> None:
     known = dialects().get(about.api)
     if known is None:
@@ -304,7 +300,7 @@ async def _judge_transcripts(
     if lines is not None and beside is not None and beside.are_of(about):
         lines.kinds = dialect.record_kinds
     judge = partial(_judge_block, about=about, dialect=dialect, where=where, lines=lines)
-    async with aclosing(reader.transcripts(about.project)) as blocks:
+    async with aclosing(reader.transcript_batches(about.project)) as blocks:
         async for block in blocks:
             report.found(await to_thread.run_sync(judge, block))
             report.checked.sessions += len(block)
@@ -312,13 +308,18 @@ async def _judge_transcripts(
 
 
 def _judge_block(
-    block: Sequence[StoredTranscript], *, about: About, dialect: Dialect, where: str, lines: Lines | None
+    block: Sequence[StoredTranscript],
+    *,
+    about: ProjectInfo,
+    dialect: Dialect,
+    where: str,
+    lines: Lines | None,
 ) -> list[Finding]:
     found = [_flawed(kept, what, about, where) for kept in block for what in flaws_of(kept, dialect)]
     return found + (lines.beside(block) if lines is not None else [])
 
 
-def _flawed(kept: StoredTranscript, what: str, about: About, where: str) -> Finding:
+def _flawed(kept: StoredTranscript, what: str, about: ProjectInfo, where: str) -> Finding:
     session = kept.session
     place = f"{where}, {about.project}, session {session.id}"
     if session.deleted_at is None:

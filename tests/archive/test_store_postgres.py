@@ -15,13 +15,12 @@ import pytest
 from postgres_box import answered, new_schema
 from store_rows import asked, everything, fetched, journal, session
 
+from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive._postgres import PostgresDriver
+from navtalk_async.archive._postgres_address import Address
+from navtalk_async.archive._postgres_server import close, connect
+from navtalk_async.archive._postgres_turns import PATIENCE, Patience
 from navtalk_async.archive.failpoints import arm
-from navtalk_async.archive.opening import opened, readable, told
-from navtalk_async.archive.postgres import PostgresStore
-from navtalk_async.archive.postgres_address import Address
-from navtalk_async.archive.postgres_reader import PostgresReader
-from navtalk_async.archive.postgres_server import close, connect
-from navtalk_async.archive.postgres_turns import PATIENCE, Patience
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
 
@@ -31,7 +30,7 @@ async def place(postgres):
 
 
 async def claimed(store):
-    await store.claim("default", api="navtalk", scope="{}")
+    await store.begin("default", api="navtalk", scope="{}")
     return store
 
 
@@ -50,14 +49,14 @@ async def claimed(store):
     ],
 )
 def test_an_address_is_shown_without_its_password(address, shown):
-    assert told(address) == shown
-    assert repr(opened(address)) == f"<PostgresStore {shown}>"
-    assert repr(readable(address)) == f"<PostgresReader {shown}>"
+    assert redacted(address) == shown
+    assert repr(Archive.open(address)) == f"<Archive {shown}>"
+    assert repr(Archive.open(address, read_only=True)) == f"<Archive {shown}>"
 
 
 @pytest.mark.parametrize("where", ["mysql://me:sesame@host/db", Path("postgresql://me:sesame@host/db")])
 def test_what_cannot_be_a_store_is_refused_and_not_repeated(where):
-    for ask in (opened, readable, told):
+    for ask in (Archive.open, redacted):
         with pytest.raises(ValueError, match=r"address of a database|no store we know") as caught:
             ask(where)
         assert "sesame" not in str(caught.value)
@@ -66,13 +65,13 @@ def test_what_cannot_be_a_store_is_refused_and_not_repeated(where):
 def test_without_its_driver_a_store_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(StoreUnreachable, match=r"pip install 'navtalk-async\[postgres\]'"):
-        opened("postgresql://host/db")
+        Archive.open("postgresql://host/db")
 
 
 async def refused(address, kind=StoreError):
     """The error of a store that cannot be opened at *address*; it tells of no driver, and no password."""
     with pytest.raises(kind) as caught:
-        async with opened(address):
+        async with Archive.open(address):
             pass
     shown = "".join(traceback.format_exception(caught.value))
     assert "asyncpg.exceptions" not in shown
@@ -122,7 +121,7 @@ async def test_a_server_that_is_away_is_asked_again_later(tmp_path):
 )
 async def test_an_address_that_makes_no_sense_is_a_sentence(address):
     with pytest.raises(StoreError) as caught:
-        async with opened(address):
+        async with Archive.open(address):
             pass
     assert "sesame@" not in "".join(traceback.format_exception(caught.value))
 
@@ -141,9 +140,9 @@ async def test_a_server_of_something_else_is_a_sentence():
 async def test_somebody_elses_tables_are_refused_and_left_as_they_were(place, name):
     await asked(place, f"CREATE TABLE {name} (theirs)".replace("theirs)", "theirs int)"))
     await asked(place, f"INSERT INTO {name} VALUES (7)")
-    for kind in (PostgresStore, PostgresReader):
+    for read_only in (False, True):
         with pytest.raises(StoreBroken, match="something else"):
-            async with kind(place):
+            async with Archive.open(place, read_only=read_only):
                 pass
     assert await asked(place, f"SELECT * FROM {name}") == [(7,)]
     assert await asked(place, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()") == [
@@ -153,32 +152,32 @@ async def test_somebody_elses_tables_are_refused_and_left_as_they_were(place, na
 
 async def test_tables_of_other_names_are_nothing_to_us(place):
     await asked(place, "CREATE TABLE customers (id int)")
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
     assert await asked(place, "SELECT * FROM customers") == []
 
 
 async def test_an_archive_of_a_newer_version_is_refused(place):
-    async with opened(place):
+    async with Archive.open(place):
         pass
     await asked(place, "UPDATE sync_schema SET version = 99")
-    for kind in (PostgresStore, PostgresReader):
+    for read_only in (False, True):
         with pytest.raises(StoreMismatch, match="newer version"):
-            async with kind(place):
+            async with Archive.open(place, read_only=read_only):
                 pass
 
 
 async def test_an_archive_of_an_earlier_version_is_not_read_but_said_how_to_upgrade(place):
-    async with opened(place):
+    async with Archive.open(place):
         pass
     await asked(place, "UPDATE sync_schema SET version = 2")
     with pytest.raises(StoreMismatch, match="older version; `navtalk sync"):
-        async with readable(place):
+        async with Archive.open(place, read_only=True):
             pass
 
 
 async def test_an_archive_whose_tables_were_changed_is_broken(place):
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         await asked(place, "ALTER TABLE sessions RENAME COLUMN raw TO cooked")
         with pytest.raises(StoreBroken, match="raw"):
@@ -187,7 +186,7 @@ async def test_an_archive_whose_tables_were_changed_is_broken(place):
 
 async def test_two_workers_that_begin_at_once_make_one_archive(place):
     async def begin():
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await claimed(store)
 
     await asyncio.gather(begin(), begin(), begin())
@@ -195,10 +194,10 @@ async def test_two_workers_that_begin_at_once_make_one_archive(place):
 
 
 async def test_an_archive_of_the_third_version_is_gone_on_with(place):
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         await journal(store, session(1), session(2))
-        await store.keep("default", [fetched(session(1), 1, 2)])
+        await store.save_messages("default", [fetched(session(1), 1, 2)])
     for table in ("messages", "sync_gone"):
         await asked(place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)")
     await asked(place, "CREATE INDEX messages_in_order ON messages (project, session_id, position)")
@@ -207,16 +206,16 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(place):
     await asked(place, "ALTER TABLE sync_sessions DROP COLUMN row_digest")
     await asked(place, "DROP TABLE sync_waiting")
     await asked(place, "UPDATE sync_schema SET version = 3")
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         # What one session says in a message of the same id is no other's any more.
-        await store.keep("default", [fetched(session(2), 1)])
+        await store.save_messages("default", [fetched(session(2), 1)])
         assert [len(each.messages) for each in await everything(store)] == [2, 1]
     assert await asked(place, "SELECT version FROM sync_schema") == [(5,)]
 
 
 async def test_each_schema_has_its_own_writer(postgres):
-    async with opened(await new_schema(postgres)), opened(await new_schema(postgres)):
+    async with Archive.open(await new_schema(postgres)), Archive.open(await new_schema(postgres)):
         pass
 
 
@@ -230,18 +229,18 @@ async def lose_the_connection(place):
 
 
 async def test_a_run_that_lost_its_connection_writes_no_more_and_another_one_may(place):
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await journal(await claimed(store), session(1))
         await lose_the_connection(place)
         for _ in range(2):
             with pytest.raises(StoreError) as caught:
                 await journal(store, session(2))
             assert type(caught.value) is StoreError
-        async with opened(place) as other:
+        async with Archive.open(place) as other:
             await journal(await claimed(other), session(3))
         with pytest.raises(StoreError):
-            await store.keep("default", [fetched(session(1), 1)])
-    async with readable(place) as reader:
+            await store.save_messages("default", [fetched(session(1), 1)])
+    async with Archive.open(place, read_only=True) as reader:
         assert (await reader.counts("default")).sessions == 2
         assert (await reader.counts("default")).messages == 0
 
@@ -250,11 +249,11 @@ async def test_a_connection_that_is_lost_in_the_midst_of_a_transaction_leaves_no
     lost = asyncio.Event()
 
     def reached(name):
-        if name == "journal: after write":
+        if name == "record listing: after write":
             lost.set()
             arm(None)
 
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         arm(reached)
         writing = asyncio.create_task(journal(store, *(session(n) for n in range(20_000))))
@@ -262,18 +261,18 @@ async def test_a_connection_that_is_lost_in_the_midst_of_a_transaction_leaves_no
         await lose_the_connection(place)
         with pytest.raises(StoreError):
             await writing
-    async with readable(place) as reader:
+    async with Archive.open(place, read_only=True) as reader:
         assert (await reader.counts("default")).sessions == 0
 
 
 WORKER = """
 import asyncio, sys
+from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import arm
-from navtalk_async.archive.opening import opened
 
 async def work():
-    async with opened(sys.argv[1]) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(sys.argv[1]) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         print("holding", flush=True)
         await asyncio.sleep(600)
 
@@ -287,16 +286,16 @@ async def test_a_killed_run_leaves_no_lock_behind(place):
     )
     assert await process.stdout.readline() == b"holding\n"
     with pytest.raises(StoreLocked):
-        async with opened(place):
+        async with Archive.open(place):
             pass
     process.send_signal(signal.SIGKILL)
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         assert (await claimed(store)) is store
     await process.communicate()
 
 
 async def test_an_error_while_nobody_waits_is_left_to_the_next_call(place, quiet_loop):
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         async with quiet_loop():
             await lose_the_connection(place)
@@ -357,6 +356,7 @@ async def wire(place):
 
 
 BRIEF = Patience(read=0.3, write=0.3, grace=0.3, farewell=0.1)
+QUICK_END = PATIENCE._replace(grace=0.2, farewell=0.1)
 
 
 async def reading(store):
@@ -369,7 +369,7 @@ async def writing(store):
 
 @pytest.mark.parametrize("first", [reading, writing])
 async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_once(wire, first):
-    async with PostgresStore(wire.place, patience=BRIEF) as store:
+    async with Archive(PostgresDriver(wire.place, patience=BRIEF)) as store:
         await claimed(store)
         wire.is_mute = True
         with pytest.raises(StoreError, match="does not answer"):
@@ -383,10 +383,10 @@ async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_o
 
 
 async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
-    async with opened(wire.place) as store:
+    async with Archive.open(wire.place) as store:
         await journal(await claimed(store), *(session(n) for n in range(60)))
-    async with PostgresReader(wire.place, patience=BRIEF) as reader:
-        some = reader.transcripts("default")
+    async with Archive(PostgresDriver(wire.place, patience=BRIEF, read_only=True)) as reader:
+        some = reader.transcript_batches("default")
         assert await anext(some)
         wire.is_mute = True
         with pytest.raises(StoreError, match="does not answer"):
@@ -394,7 +394,7 @@ async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
 
 
 async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(wire):
-    store = PostgresStore(wire.place, patience=BRIEF)
+    store = Archive(PostgresDriver(wire.place, patience=BRIEF))
     async with store:
         await claimed(store)
         wire.is_mute = True
@@ -409,7 +409,7 @@ async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(w
 @pytest.mark.parametrize("work", [reading, writing])
 async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
     async def run():
-        async with PostgresStore(wire.place, patience=PATIENCE._replace(grace=0.2, farewell=0.1)) as store:
+        async with Archive(PostgresDriver(wire.place, patience=QUICK_END)) as store:
             await claimed(store)
             wire.is_mute = True
             await work(store)
@@ -424,7 +424,7 @@ async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_gr
 
 @pytest.mark.parametrize("work", [reading, writing])
 async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, work):
-    store = PostgresStore(wire.place, patience=PATIENCE._replace(grace=0.2, farewell=0.1))
+    store = Archive(PostgresDriver(wire.place, patience=QUICK_END))
     async with store:
         await claimed(store)
         wire.is_mute = True
@@ -437,7 +437,7 @@ async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, w
 
 
 async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_server_answers(wire):
-    async with opened(wire.place) as store:
+    async with Archive.open(wire.place) as store:
         await claimed(store)
         call = asyncio.create_task(journal(store, *(session(n) for n in range(2000))))
         await asyncio.sleep(0)
@@ -459,7 +459,7 @@ async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
 
 
 async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(place):
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await journal(await claimed(store), session(1, title="a\0b"))
         assert (await everything(store))[0].session.title == "a\0b"
     assert await asked(place, "SELECT title FROM sessions") == [("a\N{REPLACEMENT CHARACTER}b",)]
@@ -469,7 +469,7 @@ async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(pla
 
 async def test_an_id_that_no_index_holds_is_a_sentence_and_nothing_of_it_is_left(place):
     long = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
-    async with opened(place) as store:
+    async with Archive.open(place) as store:
         await claimed(store)
         with pytest.raises(StoreError, match="cannot be used"):
             await journal(store, session(1), msgspec.structs.replace(session(2), id=long))

@@ -26,11 +26,9 @@ from store_rows import (
     wanted,
 )
 
-from navtalk_async.archive.records import MessageCounts
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession, MessageCounts, UnfollowedCursor
 from navtalk_async.archive.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.sqlite_reader import SqliteReader
-from navtalk_async.archive.store import Failed, Unread
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
@@ -44,21 +42,21 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 async def test_two_names_of_one_file_have_one_lock(link, tmp_path, path):
-    async with SqliteStore(path):
+    async with Archive.open(path):
         getattr(tmp_path.joinpath("alias.db"), link)(path)
         with pytest.raises(StoreLocked):
-            async with SqliteStore(tmp_path / "alias.db"):
+            async with Archive.open(tmp_path / "alias.db"):
                 pass
-    async with SqliteStore(tmp_path / "alias.db"):
+    async with Archive.open(tmp_path / "alias.db"):
         with pytest.raises(StoreLocked):
-            async with SqliteStore(path):
+            async with Archive.open(path):
                 pass
 
 
 async def test_another_process_is_kept_out_whatever_stands_beside_the_file(tmp_path, path):
     path.touch()
     (tmp_path / "alias.db").hardlink_to(path)
-    async with SqliteStore(path):
+    async with Archive.open(path):
         for name in ("archive.db", "alias.db"):
             assert await opened_elsewhere(tmp_path / name) == "StoreLocked"
         for beside in set(tmp_path.iterdir()) - {path, tmp_path / "alias.db"}:
@@ -70,10 +68,10 @@ async def opened_elsewhere(path):
     """What comes of opening the archive at *path* in another process."""
     program = """if True:
         import asyncio, sys
-        from navtalk_async.archive.sqlite import SqliteStore
+        from navtalk_async.archive import Archive
         async def main():
             try:
-                async with SqliteStore(sys.argv[1]):
+                async with Archive.open(sys.argv[1]):
                     return "opened"
             except Exception as error:
                 return type(error).__name__
@@ -86,14 +84,14 @@ async def opened_elsewhere(path):
 
 
 async def test_a_fork_of_the_process_holds_no_archive(path):
-    store = SqliteStore(path)
+    store = Archive.open(path)
     async with store:
         process = multiprocessing.get_context("fork").Process(target=signal.pause)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
     try:
-        async with SqliteStore(path):
+        async with Archive.open(path):
             pass
         assert await opened_elsewhere(path) == "opened"
     finally:
@@ -102,47 +100,47 @@ async def test_a_fork_of_the_process_holds_no_archive(path):
 
 
 async def test_a_version_that_holds_the_file_beside_keeps_others_out(tmp_path, path):
-    async with SqliteStore(path):
+    async with Archive.open(path):
         pass
     with closing(sqlite3.connect(tmp_path / "archive.db.lock", isolation_level=None)) as older:
         older.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreLocked):
-            async with SqliteStore(path):
+            async with Archive.open(path):
                 pass
-    async with SqliteStore(path):
+    async with Archive.open(path):
         pass
 
 
 async def test_a_second_name_in_another_folder_is_refused_where_its_log_cannot_be_seen(tmp_path, path):
-    async with SqliteStore(path):
+    async with Archive.open(path):
         pass
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "b.db").hardlink_to(path)
     for name in (path, tmp_path / "other" / "b.db"):
         with pytest.raises(StoreUnreachable, match="second name in another folder"):
-            async with SqliteStore(name):
+            async with Archive.open(name):
                 pass
     (tmp_path / "other" / "b.db").unlink()
-    async with SqliteStore(path):
+    async with Archive.open(path):
         pass
 
 
 async def test_a_reader_by_another_name_sees_what_was_committed_last(tmp_path, path):
     (tmp_path / "link.db").symlink_to(path)
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
-        for at_a_glance in (False, True):
-            async with SqliteReader(tmp_path / "link.db", at_a_glance=at_a_glance) as reader:
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
+        for immutable in (False, True):
+            async with Archive.open(tmp_path / "link.db", immutable=immutable, read_only=True) as reader:
                 assert [about.project for about in await reader.projects()] == ["default"]
 
 
 async def test_commits_in_the_log_beside_another_name_are_not_written_over(tmp_path, path):
     killed = """if True:
         import asyncio, os, sys
-        from navtalk_async.archive.sqlite import SqliteStore
+        from navtalk_async.archive import Archive
         async def main():
-            async with SqliteStore(sys.argv[1]) as store:
-                await store.claim("killed", api="navtalk", scope="{}")
+            async with Archive.open(sys.argv[1]) as store:
+                await store.begin("killed", api="navtalk", scope="{}")
                 os._exit(0)
         asyncio.run(main())
     """
@@ -150,11 +148,11 @@ async def test_commits_in_the_log_beside_another_name_are_not_written_over(tmp_p
     await process.wait()
     (tmp_path / "alias.db").hardlink_to(path)
     with pytest.raises(StoreUnreachable, match=r"archive\.db-wal, under its other name"):
-        async with SqliteStore(tmp_path / "alias.db"):
+        async with Archive.open(tmp_path / "alias.db"):
             pass
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         assert [about.project for about in await store.projects()] == ["killed"]
-    async with SqliteStore(tmp_path / "alias.db") as store:
+    async with Archive.open(tmp_path / "alias.db") as store:
         assert [about.project for about in await store.projects()] == ["killed"]
 
 
@@ -163,11 +161,11 @@ async def test_commits_in_the_log_beside_another_name_are_not_written_over(tmp_p
 )
 async def test_whatever_its_name_an_archive_is_a_file_of_that_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with SqliteStore(name) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(name) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         assert [each.name for each in tmp_path.iterdir() if each.name.endswith(("-wal", "-shm"))]
     assert [each.name for each in tmp_path.iterdir()] == [name]
-    async with SqliteReader(name) as reader:
+    async with Archive.open(name, read_only=True) as reader:
         assert [about.project for about in await reader.projects()] == ["default"]
 
 
@@ -175,8 +173,8 @@ async def test_what_holds_chats_is_for_its_owner_alone_and_an_archive_that_is_th
     path = tmp_path / "new" / "folder" / "archive.db"
     old = os.umask(0o022)
     try:
-        async with SqliteStore(path) as store:
-            await store.claim("default", api="navtalk", scope="{}")
+        async with Archive.open(path) as store:
+            await store.begin("default", api="navtalk", scope="{}")
             made = {each.relative_to(tmp_path): each.stat().st_mode & 0o777 for each in tmp_path.rglob("*")}
     finally:
         os.umask(old)
@@ -185,76 +183,76 @@ async def test_what_holds_chats_is_for_its_owner_alone_and_an_archive_that_is_th
     assert len(made) == 5
     assert {mode for each, mode in made.items() if each.suffix} == {0o600}
     path.chmod(0o640)
-    async with SqliteStore(path) as store:
-        await store.claim("other", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("other", api="navtalk", scope="{}")
     assert path.stat().st_mode & 0o777 == 0o640
 
 
 async def test_a_text_that_is_no_utf_8_any_more_costs_its_session_alone(path):
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         await journal(store, session(1, title="broken"), session(2, title="whole"))
-        await store.keep("default", [fetched(session(1, title="broken"), 1), fetched(session(2), 2)])
+        await store.save_messages("default", [fetched(session(1, title="broken"), 1), fetched(session(2), 2)])
     for table, column in (("sessions", "title"), ("messages", "content")):
         await asked(path, f"UPDATE {table} SET {column} = CAST(x'68ff69' AS TEXT) WHERE rowid = 1")
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         broken, whole = await everything(store)
         assert (broken.session.title, broken.messages[0].content) == ("h\ufffdi", "h\ufffdi")
         assert broken.digest != digest(broken.messages)
         assert broken.row_digest != row_digest(broken.session)
         assert (whole.digest, whole.row_digest) == (digest(whole.messages), row_digest(whole.session))
         again = fetched(session(1, title="broken"), 1)
-        assert (await store.keep("default", [again])).changed == 1
+        assert (await store.save_messages("default", [again])).changed == 1
         assert [each.digest == digest(each.messages) for each in await everything(store)] == [True, True]
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path):
     path.write_bytes(b"Dear diary, " * 500)
     with pytest.raises(StoreBroken, match="damaged, or is no archive"):
-        async with SqliteStore(path):
+        async with Archive.open(path):
             pass
     assert path.read_bytes() == b"Dear diary, " * 500
 
 
 async def test_somebody_elses_database_is_refused(path):
     await asked(path, "CREATE TABLE theirs (id)")
-    for kind in (SqliteStore, SqliteReader):
+    for read_only in (False, True):
         with pytest.raises(StoreBroken, match=r"something else|no archive"):
-            async with kind(path):
+            async with Archive.open(path, read_only=read_only):
                 pass
     assert await asked(path, "SELECT name FROM sqlite_master") == [("theirs",)]
 
 
 async def test_an_archive_of_a_newer_version_is_refused(path):
-    async with SqliteStore(path):
+    async with Archive.open(path):
         pass
     await asked(path, "PRAGMA user_version = 99")
-    for kind in (SqliteStore, SqliteReader):
+    for read_only in (False, True):
         with pytest.raises(StoreMismatch, match="newer version"):
-            async with kind(path):
+            async with Archive.open(path, read_only=read_only):
                 pass
 
 
 async def test_a_place_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be used"):
-        async with SqliteStore(tmp_path / "file" / "archive.db"):
+        async with Archive.open(tmp_path / "file" / "archive.db"):
             pass
 
 
 async def test_a_file_is_not_even_touched_where_nothing_is_new(path):
-    async with SqliteStore(path) as store, SqliteReader(path) as reader:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store, Archive.open(path, read_only=True) as reader:
+        await store.begin("default", api="navtalk", scope="{}")
         await journal(store, session(1))
-        await store.keep("default", [fetched(session(1), 1)])
+        await store.save_messages("default", [fetched(session(1), 1)])
         await store.finish("default", ROUND, RUN)
-        [(before,)] = await reader._all("PRAGMA data_version")
-        await store.claim("default", api="navtalk", scope="{}")
+        [(before,)] = await reader._rows("PRAGMA data_version")
+        await store.begin("default", api="navtalk", scope="{}")
         await journal(store, session(1), quiet=True)
-        assert await store.keep("default", [fetched(session(1), 1)]) == MessageCounts(same=1)
-        assert await reader._all("PRAGMA data_version") == [(before,)]
+        assert await store.save_messages("default", [fetched(session(1), 1)]) == MessageCounts(same=1)
+        assert await reader._rows("PRAGMA data_version") == [(before,)]
         await store.finish("default", ROUND, RUN)
-        assert await reader._all("PRAGMA data_version") != [(before,)]
+        assert await reader._rows("PRAGMA data_version") != [(before,)]
 
 
 FIRST_SCHEMA = """
@@ -336,8 +334,8 @@ def old_archive(path, version, *, following):
 @pytest.mark.parametrize("version", [1, 2])
 async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
     old_archive(path, version, following=text(LATER.next if version == 1 else [LATER]))
-    async with SqliteStore(path) as store:
-        standing = await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        standing = await store.begin("default", api="navtalk", scope="{}")
         assert standing.places == [Place(LATER.next)] if version == 1 else [LATER]
         assert (standing.watermark, standing.round.reached) == (
             "2025-11-11T00:00:00Z",
@@ -345,9 +343,9 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
         )
         assert (standing.round.since, standing.refuted) == (None, version == 2)
         assert (standing.pending, standing.failed) == ([wanted(PENDING)], 1)
-        assert await store.failures("default") == [Failed(FAILED.id, "ServerError: 500", 8)]
-        unread = [Unread(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
-        assert await store.unread("default") == unread
+        assert await store.failures("default") == [FailedSession(FAILED.id, "ServerError: 500", 8)]
+        unread = [UnfollowedCursor(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
+        assert await store.unfollowed_cursors("default") == unread
         assert await store.watched("default", fresh=clock().fresh) == [GOES_ON.id]
         assert [len(each.messages) for each in await everything(store)] == [1, 0, 0, 1, 1]
         assert await store.flaws("default") == []
@@ -367,27 +365,27 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
 async def test_what_an_earlier_version_may_have_missed_is_listed_again(path, harm, watermark):
     old_archive(path, 1, following=None)
     await asked(path, harm)
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         [about] = await store.projects()
         assert (about.watermark, about.round) == (watermark, None)
-        assert (await store.claim("default", api="navtalk", scope=about.scope)).places == []
+        assert (await store.begin("default", api="navtalk", scope=about.scope)).places == []
 
 
 async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(path):
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         kept = [session(n) for n in range(4)]
         await journal(store, *kept)
-        await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(kept)])
+        await store.save_messages("default", [fetched(each, n, 10 + n) for n, each in enumerate(kept)])
         notes = [old_digest(each.messages) for each in await everything(store)]
     for each, note in zip(kept, [*notes[:2], None, None], strict=True):
         as_it_was = f"digest = {'NULL' if note is None else repr(note)}, row_digest = NULL"
         await asked(path, f"UPDATE sync_sessions SET {as_it_was} WHERE session_id = '{each.id}'")
     await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 1")
     await asked(path, f"UPDATE messages SET content = 'wrong' WHERE session_id = '{kept[3].id}'")
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         assert [each.digest for each in await everything(store)] == [None] * 4
-        await store.claim(
+        await store.begin(
             "default", api="navtalk", scope="{}", is_sound=lambda each: not damage(each, NavTalk())
         )
         found = await everything(store)
@@ -404,15 +402,15 @@ async def test_what_is_no_regular_file_is_refused(kind, path):
     else:
         path.symlink_to(kind)
     with pytest.raises(StoreUnreachable, match="no regular file"):
-        async with SqliteStore(path):
+        async with Archive.open(path):
             pass
 
 
 async def test_an_archive_of_the_third_version_is_gone_on_with(path):
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         await journal(store, session(1), session(2))
-        await store.keep("default", [fetched(session(1), 1, 2)])
+        await store.save_messages("default", [fetched(session(1), 1, 2)])
         before = await everything(store)
     with closing(sqlite3.connect(path)) as db:
         for table in ("messages", "sync_gone"):
@@ -428,11 +426,11 @@ async def test_an_archive_of_the_third_version_is_gone_on_with(path):
             "ALTER TABLE sync_projects DROP COLUMN server;"
             "DROP TABLE sync_waiting; PRAGMA user_version = 3;"
         )
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         assert await everything(store) == [each._replace(digest=None, row_digest=None) for each in before]
-        await store.claim("default", api="navtalk", scope="{}")
+        await store.begin("default", api="navtalk", scope="{}")
         # What one session says in a message of the same id is no other's any more.
-        await store.keep("default", [fetched(session(2), 1)])
+        await store.save_messages("default", [fetched(session(2), 1)])
         assert [len(each.messages) for each in await everything(store)] == [2, 1]
         assert await store.flaws("default") == []
 
@@ -442,15 +440,17 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
     old_archive(tmp_path / "old.db", version, following=None)
     found = []
     for name in ("old.db", "new.db"):
-        async with SqliteStore(tmp_path / name) as store:
-            await store.claim(
+        async with Archive.open(tmp_path / name) as store:
+            await store.begin(
                 "default", api="navtalk", scope="{}", retry_failed=True, is_sound=lambda _: True
             )
             sessions = (KEPT, PENDING, FAILED, UNREAD, GOES_ON)
             await journal(store, *sessions)
-            await store.keep("default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)])
+            await store.save_messages(
+                "default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)]
+            )
             await store.finish("default", ROUND, RUN)
-            await store.claim("default", api="navtalk", scope="{}", is_sound=lambda _: True)
+            await store.begin("default", api="navtalk", scope="{}", is_sound=lambda _: True)
             kept = await everything(store)
             found.append(
                 (
@@ -467,13 +467,13 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
 async def test_an_archive_of_an_earlier_version_is_not_read_but_said_how_to_upgrade(path):
     old_archive(path, 2, following=None)
     with pytest.raises(StoreMismatch, match="older version; `navtalk sync"):
-        async with SqliteReader(path):
+        async with Archive.open(path, read_only=True):
             pass
 
 
 async def test_whoever_is_cancelled_while_a_store_opens_or_closes_leaves_it_to_others(tmp_path):
     async def once():
-        async with SqliteStore(tmp_path / "archive.db"):
+        async with Archive.open(tmp_path / "archive.db"):
             await asyncio.sleep(0)
 
     for steps in range(60):
@@ -491,7 +491,7 @@ async def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_pa
         theirs.execute("CREATE TABLE foo (bar)")
     before = path.read_bytes()
     with pytest.raises(StoreBroken, match="something else"):
-        async with SqliteStore(path):
+        async with Archive.open(path):
             pass
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -500,12 +500,12 @@ async def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_pa
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 async def test_an_archive_that_is_taken_away_meanwhile_is_noticed(how, tmp_path):
     path = tmp_path / "archive.db"
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         path.rename(tmp_path / "old.db")
         if how == "replaced":
             path.write_bytes(b"")
         with pytest.raises(StoreUnreachable, match="removed or replaced"):
             await store.finish("default", ROUND, RUN)
         with pytest.raises(StoreUnreachable, match="removed or replaced"):
-            await store.claim("default", api="navtalk", scope="{}")
+            await store.begin("default", api="navtalk", scope="{}")

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import pytest
 from forks import forking
-from truth import assert_finished, opened
+from truth import assert_finished
 
 from navtalk_async import NavTalkClient
+from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreError
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
@@ -208,7 +209,7 @@ async def test_of_two_runs_at_once_the_second_is_told_and_the_first_is_not_distu
 
 
 async def synced(box, path):
-    async with NavTalkClient("k", base_url=box.navtalk_url) as nt, opened(path) as store:
+    async with NavTalkClient("k", base_url=box.navtalk_url) as nt, Archive.open(path) as store:
         await sync(nt, store)
 
 

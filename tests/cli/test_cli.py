@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from shell import KEY, arrived, ended, navtalk, started
 
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.dialects.known import dialects
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
@@ -130,7 +130,7 @@ async def test_sync_keeps_a_store_up_to_date_without_files(tmp_path):
         done = await navtalk("sync", store, "--json", "--project", "mine", box=box)
         assert (done.code, done.rows[0]["project"], done.rows[0]["files"]) == (0, "mine", [])
         assert not list(tmp_path.glob("**/*.json*"))
-        async with SqliteStore(store) as opened:
+        async with Archive.open(store) as opened:
             assert (await opened.counts("mine")).messages == 100
 
 
@@ -307,7 +307,7 @@ async def test_sessions_that_cannot_be_had_are_told_and_can_be_tried_again(style
 
 
 async def test_an_archive_in_use_is_left_alone(tmp_path):
-    async with Sandbox(sessions=3) as box, SqliteStore(tmp_path / "archive.db"):
+    async with Sandbox(sessions=3) as box, Archive.open(tmp_path / "archive.db"):
         done = await navtalk("sync", tmp_path / "archive.db", "--json", box=box)
         assert (done.code, done.rows[0]["exit_code"], box.counts.total) == (11, 11, 0)
         assert "Another run is writing" in done.err
@@ -376,7 +376,7 @@ async def test_a_stopped_export_says_how_to_go_on_and_the_same_command_finishes_
         assert stopped.code == code
         assert "the same command goes on" in stopped.err
         assert not (tmp_path / "transcripts.jsonl").exists()
-        async with SqliteStore(tmp_path / "archive.db") as store:
+        async with Archive.open(tmp_path / "archive.db") as store:
             kept = await store.counts("default")
         assert kept.messages > 50
         box.latency = 0

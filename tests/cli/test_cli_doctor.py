@@ -9,7 +9,7 @@ import pytest
 import trustme
 from shell import KEY, navtalk
 
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.cli.checks import Verdict, check_root, clock_check
 from navtalk_async.cli.exits import Exit
 from navtalk_async.cli.probes import file_system, limits_check, probe_network
@@ -93,8 +93,8 @@ async def test_the_sandbox_needs_nothing():
 async def test_an_archive_in_use_is_exit_code_11_and_one_that_is_none_2(tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(3)) as box:
-        async with SqliteStore(path) as store:
-            await store.claim("mine", api="navtalk", scope="{}")
+        async with Archive.open(path) as store:
+            await store.begin("mine", api="navtalk", scope="{}")
             done = await navtalk("doctor", "--store", path, "--json", box=box)
             assert done.code == 11
             assert "mine" in by_name(done)["archive"]["said"]

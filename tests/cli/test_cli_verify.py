@@ -10,8 +10,8 @@ import pytest
 from postgres_box import answered, new_schema
 from shell import KEY, arrived, ended, navtalk, started
 
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.store import Failed
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.sandbox import Sandbox, World
 
 NO_KEY = {"NAVTALK_API_KEY": None}
@@ -58,7 +58,7 @@ async def test_what_is_wrong_is_told_with_what_to_do_and_exit_code_6_and_mended_
 
 
 async def test_the_first_findings_are_told_and_the_others_counted(out):
-    async with SqliteStore(out / "archive.db") as store:
+    async with Archive.open(out / "archive.db") as store:
         store._connection.execute("UPDATE messages SET content = 'x'")
         store._connection.commit()
     done = await navtalk("verify", out / "archive.db", "--json", env=NO_KEY)
@@ -166,8 +166,10 @@ async def test_status_tells_what_is_there_and_changes_nothing(out):
 
 
 async def test_status_tells_all_as_json(out):
-    async with SqliteStore(out / "archive.db") as store:
-        await store.fail("default", [Failed(f"id-{number}", "ServerError: 500", 8) for number in range(7)])
+    async with Archive.open(out / "archive.db") as store:
+        await store.record_failures(
+            "default", [FailedSession(f"id-{number}", "ServerError: 500", 8) for number in range(7)]
+        )
     done = await navtalk("status", out, "--json", env=NO_KEY)
     [told] = done.rows
     [project] = told["projects"]

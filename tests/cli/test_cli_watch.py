@@ -6,7 +6,7 @@ import signal
 import pytest
 from shell import KEY, ended, navtalk, said, started
 
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.cli.watching import ordinal, round_line
 from navtalk_async.errors import ServerError
 from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
@@ -14,8 +14,8 @@ from navtalk_async.sandbox import Sandbox, World
 
 
 async def sessions(path):
-    async with SqliteStore(path) as store:
-        return [each.session.id async for some in store.transcripts("default") for each in some]
+    async with Archive.open(path) as store:
+        return [each.session.id async for some in store.transcript_batches("default") for each in some]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

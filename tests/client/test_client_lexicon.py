@@ -11,8 +11,8 @@ from documented import lexicon_world
 from shell import KEY, navtalk
 
 from navtalk_async import LexiconClient, Retry, SessionPool
+from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import content_hash, is_same_state
-from navtalk_async.archive.sqlite import SqliteStore
 from navtalk_async.client import Client
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconMessage
 from navtalk_async.errors import (
@@ -286,7 +286,7 @@ async def by_audited_pool(asked, _):
 
 
 async def by_sync(asked, place):
-    async with SqliteStore(place) as store:
+    async with Archive.open(place) as store:
         await sync(asked, store, scope=Scope(user="user-0"))
     with closing(sqlite3.connect(place)) as db:
         chats = [chat for (chat,) in db.execute("SELECT id FROM sessions")]
@@ -321,7 +321,7 @@ async def test_rows_that_are_deleted_while_a_list_is_paged_hide_no_other(way, of
 async def test_verify_finds_nothing_wrong_with_a_list_that_moves(tmp_path):
     deleting = Deleting("messages")
     async with Sandbox(World(40, messages=40), answers=Answers(max_page=7)) as box:
-        async with client(box) as asked, SqliteStore(tmp_path / "a.db") as store:
+        async with client(box) as asked, Archive.open(tmp_path / "a.db") as store:
             await sync(asked, store, scope=Scope(user="user-0"))
             deleting.box, report = box, Report()
             async with client(box, on_event=deleting) as again:
@@ -385,7 +385,7 @@ async def test_a_wrong_total_is_told_once_a_list_and_costs_little_in_each_round(
     async with (
         Sandbox(World(60), answers=answers) as box,
         client(box, on_event=told.append) as asked,
-        SqliteStore(tmp_path / "a.db") as store,
+        Archive.open(tmp_path / "a.db") as store,
     ):
         for _ in range(3):
             before = box.counts.by_kind["sessions"]

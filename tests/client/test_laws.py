@@ -15,9 +15,10 @@ from forks import forking, settled
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from shell import KEY
-from truth import assert_like, opened
+from truth import assert_like
 
 from navtalk_async import Retry, SessionPool
+from navtalk_async.archive import Archive
 from navtalk_async.client import Client
 from navtalk_async.dialects.known import dialect_of
 from navtalk_async.errors import (
@@ -391,7 +392,7 @@ async def test_no_success_leaves_the_key_behind(api, evidence):
 async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, evidence):
     async with Sandbox(a_world(), faults=Faults(echo_key=0.02), seed=3) as box:
         async with client_of(api, box, key, on_event=evidence) as client:
-            async with opened(tmp_path / "archive.db") as store:
+            async with Archive.open(tmp_path / "archive.db") as store:
                 for _ in range(8):
                     await failing(sync(client, store, scope=scope_of(api)), evidence)
                 await export(store, tmp_path)
@@ -455,7 +456,7 @@ async def test_who_is_cancelled_is_not_heard_of_again(api, quiet_loop):
 
 
 async def synced(api, box, address, **options):
-    async with client_of(api, box, **options.pop("client", {})) as client, opened(address) as store:
+    async with client_of(api, box, **options.pop("client", {})) as client, Archive.open(address) as store:
         return await sync(client, store, scope=scope_of(api), **{"concurrency": CONCURRENCY, **options})
 
 
@@ -482,7 +483,7 @@ async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_pat
 
 async def is_under_way(address):
     """Whether a run has left a round open."""
-    async with opened(address) as store:
+    async with Archive.open(address) as store:
         return any(each.round for each in await store.projects())
 
 
@@ -541,7 +542,7 @@ async def test_after_every_sync_the_store_holds_what_the_server_has(api, tmp_pat
             for each in told:
                 assert_columns(api, kept[each.id], each)
             clock.on(minutes=20)
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             await assert_sound(api, box, store, told)
 
 
@@ -580,8 +581,8 @@ def columns(row, told, fields, others):
 
 
 async def rows_of(address):
-    async with opened(address) as store:
-        held = [each async for some in store.transcripts("default") for each in some]
+    async with Archive.open(address) as store:
+        held = [each async for some in store.transcript_batches("default") for each in some]
         [about] = await store.projects()
     return held, about.changes
 
@@ -632,7 +633,7 @@ async def test_a_file_has_every_column_and_under_extra_everything_else(api, tmp_
     async with Sandbox(a_world(unknown_fields=True)) as box:
         told = {each.id: each for each in await truth_of(api, box)}
         await synced(api, box, tmp_path / "archive.db")
-        async with opened(tmp_path / "archive.db") as store:
+        async with Archive.open(tmp_path / "archive.db") as store:
             manifest = await export(store, tmp_path / "files")
         assert manifest.complete
         lines = [

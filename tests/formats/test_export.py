@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.store import Failed
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export, read_manifest
 from navtalk_async.formats._folder import candidates, name_of
@@ -35,7 +35,7 @@ async def exported(tmp_path):
         async with (
             Sandbox(world) as box,
             NavTalkClient("k", base_url=box.navtalk_url) as nt,
-            SqliteStore(tmp_path / "archive.db") as store,
+            Archive.open(tmp_path / "archive.db") as store,
         ):
             await sync(nt, store, server="sandbox", scope=Scope(**scope))
             await export(store, tmp_path)
@@ -49,8 +49,8 @@ async def exported(tmp_path):
 @asynccontextmanager
 async def opened_empty(path):
     """An archive of one project that was never listed."""
-    async with SqliteStore(path) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         yield store
 
 
@@ -141,7 +141,7 @@ async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
 
 async def test_failed_sessions_are_listed_and_the_files_are_not_called_complete(tmp_path):
     async with opened_empty(tmp_path / "archive.db") as store:
-        await store.fail("default", [Failed("some-id", "ServerError: 500", 8)])
+        await store.record_failures("default", [FailedSession("some-id", "ServerError: 500", 8)])
         manifest = await export(store, tmp_path)
     assert not manifest.complete
     [failure] = manifest.failed
@@ -196,7 +196,7 @@ def ids_in(path):
 
 
 async def test_each_project_of_a_folder_has_a_file_of_its_own_and_all_are_in_the_manifest(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         manifest = await export_of(store, tmp_path, "beta", 7)
         assert (manifest.project, manifest.sessions, manifest.complete) == ("alpha", 12, True)
@@ -213,7 +213,7 @@ async def test_each_project_of_a_folder_has_a_file_of_its_own_and_all_are_in_the
 
 @pytest.mark.parametrize("lost", ["transcripts.jsonl", "transcripts.beta.jsonl"])
 async def test_a_lost_file_of_another_project_is_written_anew(tmp_path, lost):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         before = await export_of(store, tmp_path, "beta", 7)
         (tmp_path / lost).unlink()
@@ -226,7 +226,7 @@ async def test_a_lost_file_of_another_project_is_written_anew(tmp_path, lost):
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
 async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_path, content):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         await export_of(store, tmp_path, "beta", 7)
         (tmp_path / "manifest.json").unlink()
@@ -241,7 +241,7 @@ async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_p
 
 
 async def test_verify_compares_a_project_whose_sister_was_synced_since(tmp_path):
-    async with SqliteStore(tmp_path / "archive.db") as store:
+    async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         await export_of(store, tmp_path, "beta", 7)
         async with Sandbox(World(9, seed=5)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
@@ -346,7 +346,7 @@ def test_our_own_files_are_replaced_whatever_byte_of_them_is_another(tmp_path_fa
 
 
 async def export_small(folder):
-    async with SqliteStore(folder / "archive.db") as store, Sandbox(World(2)) as box:
+    async with Archive.open(folder / "archive.db") as store, Sandbox(World(2)) as box:
         async with NavTalkClient("k", base_url=box.navtalk_url) as nt:
             await sync(nt, store, server="sandbox")
             await export(store, str(folder))

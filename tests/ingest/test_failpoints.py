@@ -13,7 +13,7 @@ from forks import forking, settled
 from postgres_box import copy_schema, new_schema
 from truth import assert_finished
 
-from navtalk_async.archive.opening import opened, readable
+from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.sandbox import Answers, Sandbox, World
 
@@ -127,7 +127,7 @@ class Files:
         if log.exists() and log.stat().st_size > 0:
             yield "a log to play back"
         if (self._copied / self.address.name).exists():
-            async with opened(self._copied / self.address.name) as store:
+            async with Archive.open(self._copied / self.address.name) as store:
                 async for each in unfinished(store):
                     yield each
 
@@ -155,7 +155,7 @@ class Schema:
     async def left(self):
         """See `Files.left`."""
         with suppress(StoreUnreachable):
-            async with readable(self.address) as store:
+            async with Archive.open(self.address, read_only=True) as store:
                 async for each in unfinished(store):
                     yield each
 
@@ -208,7 +208,7 @@ class Stage:
         """A run that comes to its end."""
         run, _, _ = await self.play(Scene(world, failing=failing))
         assert run.code == (3 if failing else 0), run.err
-        await self.archive.keep()
+        await self.archive.save_messages()
 
 
 def moments(arrivals):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
@@ -36,14 +36,14 @@ async def synced(box, path, *, key="k", client=None, **options):
     options = {"concurrency": 8, **options}
     async with (
         NavTalkClient(key, base_url=box.navtalk_url, **{"retry": QUICK, **(client or {})}) as nt,
-        SqliteStore(path) as store,
+        Archive.open(path) as store,
     ):
         return await sync(nt, store, **options)
 
 
 @asynccontextmanager
 async def opened(path):
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         yield store
 
 
@@ -52,7 +52,7 @@ async def kept(path, project="default"):
     async with opened(path) as store:
         return [
             (msgspec.json.decode(each.session.raw), [msgspec.json.decode(row.raw) for row in each.messages])
-            async for some in store.transcripts(project)
+            async for some in store.transcript_batches(project)
             for each in some
         ]
 

@@ -10,12 +10,12 @@ from changes import NOON, Clock, arrived_or_over, changes, happen, weathers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_rows import journal
-from truth import assert_finished, everything, held, opened
+from truth import assert_finished, everything, held
 
 from navtalk_async import NavTalkClient, Retry
+from navtalk_async.archive import Archive
 from navtalk_async.archive.records import Clock as Clocked
-from navtalk_async.archive.records import FetchResult
-from navtalk_async.archive.store import Failed, Round
+from navtalk_async.archive.records import FailedSession, FetchResult, Round
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import NavTalkError, StoreMismatch
 from navtalk_async.ingest import Scope, sync
@@ -34,13 +34,13 @@ def clock():
 async def synced(box, address, *, client=None, **options):
     async with (
         NavTalkClient("k", base_url=box.navtalk_url, **{"retry": QUICK, **(client or {})}) as nt,
-        opened(address) as store,
+        Archive.open(address) as store,
     ):
         return await sync(nt, store, **{"concurrency": 8, **options})
 
 
 async def counts_of(address):
-    async with opened(address) as store:
+    async with Archive.open(address) as store:
         return await store.counts("default")
 
 
@@ -116,12 +116,12 @@ async def test_a_run_with_other_filters_makes_no_failed_session_pending(address)
 async def test_a_run_with_another_projects_key_leaves_no_trace(address):
     async with Sandbox(keys={"k": World(9, 1), "theirs": World(9, 2)}) as box:
         await synced(box, address)
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             before = await store.projects()
         box.keys = {"k": World(9, 2)}
         with pytest.raises(StoreMismatch):
             await synced(box, address)
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             assert await store.projects() == before
 
 
@@ -212,8 +212,8 @@ async def journalled(store, sessions):
 
 @pytest.fixture
 async def store(address):
-    async with opened(address) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(address) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         yield store
 
 
@@ -222,12 +222,12 @@ async def store(address):
 async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_they_are_kept_at_once(
     new_place, readings, at_once
 ):
-    async with opened(await new_place()) as store:
-        await store.claim("default", api="navtalk", scope="{}")
+    async with Archive.open(await new_place()) as store:
+        await store.begin("default", api="navtalk", scope="{}")
         [wanted] = await journalled(store, [session(1)])
         fetched = [FetchResult(wanted, [message(each) for each in sorted(said)]) for said in readings]
         for some in [fetched] if at_once else [[each] for each in fetched]:
-            await store.keep("default", some)
+            await store.save_messages("default", some)
         [(_, messages, _)] = await everything(store)
         assert [each["id"] for each in messages] == [message(n).id for n in sorted(readings[-1])]
 
@@ -235,11 +235,11 @@ async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_th
 async def test_the_rest_of_a_session_that_has_failed_since_does_not_make_it_kept(store):
     [wanted] = await journalled(store, [session(1)])
     behind = Request(path="/api/chat/messages", params={"cursor": "abc"})
-    await store.keep("default", [FetchResult(wanted, [message(1)], unread=behind)])
+    await store.save_messages("default", [FetchResult(wanted, [message(1)], unread=behind)])
     await journalled(store, [session(1, video_url="https://example.org/1")])
-    await store.fail("default", [Failed(wanted.id, "ServerError: 500", 8)])
-    for each in await store.unread("default"):
-        await store.keep("default", [FetchResult(each.wanted, [message(2)], each.first)])
+    await store.record_failures("default", [FailedSession(wanted.id, "ServerError: 500", 8)])
+    for each in await store.unfollowed_cursors("default"):
+        await store.save_messages("default", [FetchResult(each.wanted, [message(2)], each.first)])
     assert (await store.counts("default")).failed == 1
 
 

@@ -12,8 +12,8 @@ from postgres_box import new_schema
 from store_rows import asked, journal
 
 from navtalk_async import KodeyClient, NavTalkClient, Retry
-from navtalk_async.archive.opening import opened
-from navtalk_async.archive.store import Round
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import Round
 from navtalk_async.dialects.navtalk import NavTalkSession
 from navtalk_async.errors import AccessDenied, StoreMismatch
 from navtalk_async.ingest import Scope, sync
@@ -27,15 +27,15 @@ QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 async def synced(box, address, *, base_url=None, **options):
     async with (
         NavTalkClient("k", base_url=base_url or box.navtalk_url, retry=QUICK) as nt,
-        opened(address) as store,
+        Archive.open(address) as store,
     ):
         return await sync(nt, store, concurrency=4, **options)
 
 
 async def held(address, project="default"):
     """The sessions that are kept and not deleted, by their ids, with the contents of their messages."""
-    async with opened(address) as store:
-        rows = [row async for some in store.transcripts(project) for row in some]
+    async with Archive.open(address) as store:
+        rows = [row async for some in store.transcript_batches(project) for row in some]
     return {
         row.session.id: [message.content for message in row.messages]
         for row in rows
@@ -83,7 +83,7 @@ async def test_a_session_that_will_never_match_is_waited_for_no_longer(address):
         await synced(box, address, scope=Scope(status=1))
         world.change_session(open_one, status=2, endTime=clock.before(minutes=1))
         await synced(box, address, scope=Scope(status=1))
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             assert await store.watched("default", fresh="9999") == []
         assert (await held(address)).keys() == matching(world, 1).keys()
 
@@ -318,8 +318,8 @@ async def test_the_name_of_a_server_is_a_text(tmp_path, server):
 
 async def test_a_project_of_which_nothing_came_is_bound_to_no_server(address):
     async with Sandbox(World(5)) as box:
-        async with opened(address) as store:
-            await store.claim("default", api="navtalk", scope="{}")
+        async with Archive.open(address) as store:
+            await store.begin("default", api="navtalk", scope="{}")
             await store.remember_server("default", "https://mistyped.example")
         assert (await synced(box, address)).inserted == 5
 
@@ -328,7 +328,7 @@ async def test_another_api_may_be_elsewhere(postgres):
     address = await new_schema(postgres)
     async with Sandbox(World(5)) as box:
         await synced(box, address)
-        async with KodeyClient("k", base_url=box.kodey_url) as kodey, opened(address) as store:
+        async with KodeyClient("k", base_url=box.kodey_url) as kodey, Archive.open(address) as store:
             assert (await sync(kodey, store, project="kodey")).inserted == 5
 
 
@@ -343,8 +343,8 @@ async def test_an_archive_cannot_have_anything_asked_but_its_own_lists(address):
         Request(path="/elsewhere"),
     ]
     async with Sandbox(World(40, messages=3)) as box:
-        async with opened(address) as store:
-            await store.claim("default", api="navtalk", scope="{}")
+        async with Archive.open(address) as store:
+            await store.begin("default", api="navtalk", scope="{}")
             round_ = Round(began="2020-01-01T00:00:00Z")
             await journal(store, round=round_, places=[Place(each) for each in evil])
         await synced(box, address)

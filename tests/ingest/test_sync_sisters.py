@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox
@@ -75,7 +75,7 @@ async def held(store):
     """The sessions of *store* by id, each its object and the ids of its messages."""
     return {
         each.session.id: (msgspec.json.decode(each.session.raw), [row.id for row in each.messages])
-        async for block in store.transcripts("default")
+        async for block in store.transcript_batches("default")
         for each in block
     }
 
@@ -85,7 +85,7 @@ async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tm
     async with (
         chats.served() as url,
         KodeyClient("any", base_url=url) as client,
-        SqliteStore(tmp_path / "a.db") as store,
+        Archive.open(tmp_path / "a.db") as store,
     ):
         await sync(client, store)
         before = await held(store)
@@ -106,7 +106,7 @@ async def test_a_chat_that_was_stopped_on_its_way_is_asked_for_once_more_and_not
     async with (
         chats.served() as url,
         KodeyClient("any", base_url=url) as client,
-        SqliteStore(tmp_path / "a.db") as store,
+        Archive.open(tmp_path / "a.db") as store,
     ):
         chats.may_answer.clear()
         stopped = asyncio.create_task(sync(client, store, scope=scope))
@@ -129,7 +129,7 @@ def refused(expected):
 
 
 async def test_projects_of_one_key_are_not_mixed_in_one_project_of_an_archive(tmp_path):
-    async with Sandbox(sessions=3) as box, SqliteStore(tmp_path / "a.db") as store:
+    async with Sandbox(sessions=3) as box, Archive.open(tmp_path / "a.db") as store:
         for project in ("one", "one", "two", None):
             client = LlamaCloudClient("any", base_url=box.llamacloud_url, project_id=project)
             async with client:
@@ -183,7 +183,7 @@ async def test_another_number_of_messages_in_the_list_is_a_change_though_no_time
     async with (
         chats.served() as url,
         LexiconClient("any", base_url=url) as client,
-        SqliteStore(tmp_path / "a.db") as store,
+        Archive.open(tmp_path / "a.db") as store,
     ):
         await sync(client, store, scope=scope)
         for name, said in (("a", ["a1", "a2", "a3"]), ("b", ["b1"])):

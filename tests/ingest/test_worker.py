@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.sqlite_file import HeldFile
+from navtalk_async.archive import Archive
+from navtalk_async.archive._sqlite_file import HeldFile
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
@@ -74,7 +74,7 @@ async def worker(box, path, days, *, every=60.0, key="k", log=None):
         yield (
             Worker(
                 once,
-                lambda: SqliteStore(path),
+                lambda: Archive.open(path),
                 every=every,
                 heard=log.append,
                 rest=days.rest,
@@ -98,8 +98,8 @@ def path(tmp_path):
 
 
 async def ids(path):
-    async with SqliteStore(path) as store:
-        return [each.session.id async for some in store.transcripts("default") for each in some]
+    async with Archive.open(path) as store:
+        return [each.session.id async for some in store.transcript_batches("default") for each in some]
 
 
 async def test_every_round_finds_what_is_new(path):
@@ -135,7 +135,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(path):
     async with NavTalkClient("k", base_url=url, retry=QUICK) as nt:
         one = Worker(
             lambda store, _: sync(nt, store),
-            lambda: SqliteStore(path),
+            lambda: Archive.open(path),
             every=1.0,
             heard=log.append,
             rest=days.rest,
@@ -181,7 +181,7 @@ async def test_sessions_that_failed_for_good_are_tried_again_every_hour(path):
 
 
 async def test_a_store_that_is_held_by_another_ends_the_work(path):
-    async with Sandbox(World(3)) as box, SqliteStore(path):
+    async with Sandbox(World(3)) as box, Archive.open(path):
         with pytest.raises(StoreLocked):
             await worked(box, path, [])
 

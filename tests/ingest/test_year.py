@@ -9,9 +9,9 @@ from random import Random
 
 import msgspec
 import pytest
-from truth import opened
 
 from navtalk_async import NavTalkClient, Retry
+from navtalk_async.archive import Archive
 from navtalk_async.errors import ConnectFailed, ServerError
 from navtalk_async.ingest import OVERLAP, SETTLE, sync
 from navtalk_async.sandbox import Faults, Sandbox, World
@@ -54,10 +54,10 @@ class Picture:
 
     @classmethod
     async def of(cls, address):
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             [about] = await store.projects()
             sessions, messages = Table(), Table()
-            async for some in store.transcripts("default"):
+            async for some in store.transcript_batches("default"):
                 for session, said, *_ in some:
                     sessions[session.id] = session
                     messages.update({row.id: row for row in said})
@@ -220,7 +220,7 @@ class Year:
 
     async def run(self, **options):
         client = NavTalkClient(self.key, base_url=self.box.navtalk_url, retry=ONCE, concurrency=4)
-        async with client as nt, opened(self.address) as store:
+        async with client as nt, Archive.open(self.address) as store:
             # Under one name, since it is another address that cannot be reached.
             report = await sync(nt, store, concurrency=4, server="the year's", **options)
             [about] = await store.projects()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, SessionPool
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.ingest import sync
 from navtalk_async.listing.short_pages import ShortPageAudit
 from navtalk_async.models import Page, Request
@@ -174,16 +174,16 @@ async def test_an_audit_waits_for_the_last_session_before_it_ends(order):
 
 
 async def kept(path):
-    async with SqliteStore(path) as store:
+    async with Archive.open(path) as store:
         return {
             each.session.id: [row.id for row in each.messages]
-            async for some in store.transcripts("default")
+            async for some in store.transcript_batches("default")
             for each in some
         }
 
 
 async def audited(box, path, short_pages="audit"):
-    async with NavTalkClient("k", base_url=box.navtalk_url) as nt, SqliteStore(path) as store:
+    async with NavTalkClient("k", base_url=box.navtalk_url) as nt, Archive.open(path) as store:
         report = await sync(nt, store, short_pages=short_pages, concurrency=8)
         return report, (await store.counts("default")).unread
 
@@ -201,8 +201,8 @@ async def test_a_run_that_follows_reads_the_rows_behind_skipped_cursors(tmp_path
     async with Sandbox(world) as box:
         await audited(box, tmp_path / "archive.db")
         # The audit did not see this one; a run that follows every cursor finds it.
-        async with SqliteStore(tmp_path / "archive.db") as store:
-            [first, *_] = await store.unread("default")
+        async with Archive.open(tmp_path / "archive.db") as store:
+            [first, *_] = await store.unfollowed_cursors("default")
         world.add_message(first.wanted.id, content="late")
         _, unread = await audited(box, tmp_path / "archive.db", "follow")
         assert unread == 0
@@ -225,7 +225,7 @@ async def test_an_archive_remembers_that_an_audit_was_disproved(tmp_path):
         for session in world.sessions[:100]:
             world.change_session(session["id"], videoUrl="https://example.com/v.mp4")
         async with NavTalkClient("k", base_url=box.navtalk_url) as nt:
-            async with SqliteStore(tmp_path / "archive.db") as store:
+            async with Archive.open(tmp_path / "archive.db") as store:
                 report = await sync(nt, store, short_pages="audit", overlap=timedelta(days=900))
         assert (report.changed, report.short_pages_skipped) == (100, 0)
 
@@ -234,8 +234,8 @@ async def test_a_skipped_cursor_that_is_refused_or_whose_session_is_gone_ends_no
     world = World(60, messages=2)
     async with Sandbox(world) as box:
         await audited(box, tmp_path / "archive.db")
-        async with SqliteStore(tmp_path / "archive.db") as store:
-            gone, stale, *_ = await store.unread("default")
+        async with Archive.open(tmp_path / "archive.db") as store:
+            gone, stale, *_ = await store.unfollowed_cursors("default")
         world.remove_session(gone.wanted.id)
         with closing(sqlite3.connect(tmp_path / "archive.db")) as db, db:
             expired = stale.next.having(cursor="expired")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from postgres_box import answered
 
-from navtalk_async.archive.records import Clock, FetchResult, FetchTask, RunReport
+from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, RunReport
 from navtalk_async.archive.rows import content_hash, format_time
-from navtalk_async.archive.store import Round
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.ingest.reread_rules import compare_sessions
 from navtalk_async.models import Place, Request, Role, SessionStatus
@@ -71,13 +70,13 @@ async def journal(store, *sessions, project="default", minutes=0, **how):
     how = {"round": ROUND, "places": [], "clock": clock(minutes), "matches": None, **how}
     times, matches = how.pop("clock"), how.pop("matches")
     compare = partial(compare_sessions, clock=times, is_listed=how["places"] is not None, matches=matches)
-    return await store.journal(
+    return await store.record_listing(
         project, sessions, compare=compare, now=times.now, may_wait=matches is not None, **how
     )
 
 
 async def everything(store, project="default"):
-    return [each async for some in store.transcripts(project) for each in some]
+    return [each async for some in store.transcript_batches(project) for each in some]
 
 
 async def asked(place, query):

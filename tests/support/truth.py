@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.archive.opening import opened
+from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import content_hash, digest, row_digest
 from navtalk_async.dialects.known import dialect_of
 
@@ -19,13 +19,13 @@ class Held(NamedTuple):
 
 async def held(address, project="default"):
     """Everything that the store at *address* holds, in order; what it says of itself must be right."""
-    async with opened(address) as store:
+    async with Archive.open(address) as store:
         return await everything(store, project)
 
 
 async def everything(store, project="default"):
     """See `held`."""
-    found = [each async for some in store.transcripts(project) for each in some]
+    found = [each async for some in store.transcript_batches(project) for each in some]
     assert await store.flaws(project) == []
     counts = await store.counts(project)
     assert counts.sessions == len(found)
@@ -52,7 +52,7 @@ def truth(world):
 
 async def assert_finished(address, world, project="default", *, failed=0):
     """The store holds what *world* has, and nothing is left to do but what has *failed*."""
-    async with opened(address) as store:
+    async with Archive.open(address) as store:
         found = await everything(store, project)
         counts = await store.counts(project)
         [about] = await store.projects()
@@ -67,9 +67,9 @@ async def assert_finished(address, world, project="default", *, failed=0):
 
 async def assert_like(address, told, project="default"):
     """The store holds what an API has *told*, in whatever order that is in, and nothing is left to do."""
-    async with opened(address) as store:
+    async with Archive.open(address) as store:
         found = await everything(store, project)
-        rows = {row.session.id: row async for some in store.transcripts(project) for row in some}
+        rows = {row.session.id: row async for some in store.transcript_batches(project) for row in some}
         counts = await store.counts(project)
         [about] = await store.projects()
     assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, 0, 0, True), counts

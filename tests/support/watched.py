@@ -31,7 +31,7 @@ from navtalk_async import (
     Retry,
     SessionPool,
 )
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Faults, Sandbox
 from navtalk_async.wire.secret import Opaque
@@ -151,7 +151,7 @@ def calls(api, client, session_id, watch):
     async def synced():
         with TemporaryDirectory() as folder:
             try:
-                async with SqliteStore(Path(folder) / "archive.db") as store:
+                async with Archive.open(Path(folder) / "archive.db") as store:
                     user = "user-1" if api == "lexicon" else None
                     watch.see(await sync(client, store, scope=Scope(user=user)))
             finally:

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_rows import asked, everything
 
-from navtalk_async.archive.opening import opened, readable
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.store import Failed
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.client import Client
 from navtalk_async.dialects.known import dialect_of
 from navtalk_async.errors import StoreError, StoreMismatch
@@ -60,7 +59,7 @@ def scope_of(api):
 
 async def judged(place, client=None, **options):
     report = Report()
-    async with readable(place) as reader:
+    async with Archive.open(place, read_only=True) as reader:
         await verify_store(reader, "it", report)
         if client is not None:
             await verify_remote(client, reader, report, percent=100, **options)
@@ -70,7 +69,7 @@ async def judged(place, client=None, **options):
 async def repaired(place, client, report):
     """The report of the archive after it was repaired."""
     for _ in range(2):
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             report.findings = await repair(client, store, report)
         left = report.findings
         report = await judged(place)
@@ -89,7 +88,7 @@ def exported(rows):
 async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired(new_place, tmp_path, api):
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of(api, box) as client:
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await sync(client, store, scope=scope_of(api))
             good = await everything(store)
             assert [damage(each, client.dialect) for each in good] == [[]] * len(good)
@@ -97,13 +96,13 @@ async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired
             await asked(place, statement)
             report = await judged(place)
             assert report.findings, what
-            async with opened(place) as store:
+            async with Archive.open(place) as store:
                 manifest = await export(store, tmp_path / "out")
                 assert not manifest.complete, what
                 assert any(each.damaged for each in manifest.failed), what
             report = await repaired(place, client, report)
             assert [str(each) for each in report.findings] == [], what
-            async with opened(place) as store:
+            async with Archive.open(place) as store:
                 assert exported(await everything(store)) == exported(good), what
                 manifest = await export(store, tmp_path / "out")
                 assert manifest.complete, what
@@ -112,7 +111,7 @@ async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired
 async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
     place = await new_place()
     async with Sandbox(World(5, messages=4)) as box, client_of("kodey", box) as client:
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await sync(client, store, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
         await asked(place, "UPDATE sessions SET title = 'wrong'")
         report = await judged(place)
@@ -123,14 +122,14 @@ async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
 async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tmp_path):
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of("navtalk", box) as client:
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await sync(client, store)
         for what in ("a text", "a link", "a row gone"):
             [(bad,)] = await asked(place, f"SELECT {ONE}")
             await asked(place, HARM[what])
             box.world.remove_session(bad)
             assert (await repaired(place, client, await judged(place))).findings, what
-            async with opened(place) as store:
+            async with Archive.open(place) as store:
                 manifest = await export(store, tmp_path / "out")
             assert bad in [each.id for each in manifest.failed], what
             assert not manifest.complete
@@ -141,7 +140,7 @@ async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tm
 async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(new_place, api):
     place = await new_place()
     async with Sandbox(World(30, messages=4)) as box, client_of(api, box) as client:
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await sync(client, store, scope=scope_of(api))
             good = await everything(store)
         for table, column in (
@@ -156,7 +155,7 @@ async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(
         # An API that cannot be asked by time is listed from its beginning by any sync.
         assert bool(report.findings) == (api == "navtalk")
         assert is_repairable(report)
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             assert await repair(client, store, report) == []
             assert exported(await everything(store)) == exported(good)
         assert (await judged(place, client)).bad == set()
@@ -165,7 +164,7 @@ async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(
 async def test_another_server_is_refused_before_it_is_asked(new_place):
     place = await new_place()
     async with Sandbox(World(3)) as box, Sandbox(World(3)) as other:
-        async with client_of("navtalk", box) as client, opened(place) as store:
+        async with client_of("navtalk", box) as client, Archive.open(place) as store:
             await sync(client, store)
         async with client_of("navtalk", other) as client:
             with pytest.raises(StoreMismatch, match="--server-moved"):
@@ -177,11 +176,13 @@ async def test_another_server_is_refused_before_it_is_asked(new_place):
 
 async def test_what_failed_or_is_pending_is_a_note(new_place):
     place = await new_place()
-    async with Sandbox(World(5)) as box, client_of("navtalk", box) as client, opened(place) as store:
+    async with Sandbox(World(5)) as box, client_of("navtalk", box) as client, Archive.open(place) as store:
         await sync(client, store)
         [some, *_] = await everything(store)
-        await store.fail("default", [Failed(f"id-{each}", "ServerError: 500.", 8) for each in range(5)])
-        await store.distrust("default", [some.session.id])
+        await store.record_failures(
+            "default", [FailedSession(f"id-{each}", "ServerError: 500.", 8) for each in range(5)]
+        )
+        await store.refetch("default", [some.session.id])
     report = await judged(place)
     assert report.findings == []
     failed, pending = report.notes
@@ -194,18 +195,18 @@ async def test_what_failed_or_is_pending_is_a_note(new_place):
 async def test_what_failed_or_is_pending_is_fetched_by_a_repair_though_nothing_else_is_wrong(new_place):
     place = await new_place()
     async with Sandbox(World(5)) as box, client_of("navtalk", box) as client:
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             await sync(client, store)
             good = await everything(store)
             failed, pending, *_ = [each.session.id for each in good]
-            await store.fail("default", [Failed(failed, "ServerError: 500.", 8)])
-            await store.distrust("default", [pending])
+            await store.record_failures("default", [FailedSession(failed, "ServerError: 500.", 8)])
+            await store.refetch("default", [pending])
         report = await judged(place)
         assert report.unfinished == {("default", failed), ("default", pending)}
         assert is_repairable(report)
         report = await repaired(place, client, report)
         assert (report.findings, report.notes, report.unfinished) == ([], [], set())
-        async with opened(place) as store:
+        async with Archive.open(place) as store:
             assert exported(await everything(store)) == exported(good)
 
 
@@ -238,7 +239,7 @@ def out(tmp_path_factory):
             Sandbox(World(20, seed=5, unknown_fields=True)) as box,
             client_of("navtalk", box) as client,
         ):
-            async with SqliteStore(folder / "archive.db") as store:
+            async with Archive.open(folder / "archive.db") as store:
                 await sync(client, store, server="sandbox")
                 await export(store, folder)
 
@@ -262,7 +263,7 @@ def test_whatever_bit_of_an_archive_is_another_an_export_is_right_or_says_that_i
     (folder / "archive.db").write_bytes(data)
 
     async def run():
-        async with SqliteStore(folder / "archive.db") as store:
+        async with Archive.open(folder / "archive.db") as store:
             return await export(store, folder)
 
     try:

@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 from postgres_box import new_schema
 
 from navtalk_async import NavTalkClient
-from navtalk_async.archive import failpoints
-from navtalk_async.archive.opening import opened, readable
+from navtalk_async.archive import Archive, failpoints
+from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.archive.rows import digest
-from navtalk_async.archive.seal import ArchiveDigest, ChangeMarker
-from navtalk_async.archive.sqlite import SqliteStore
-from navtalk_async.archive.sqlite_reader import SqliteReader
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch
 from navtalk_async.formats import export
@@ -45,7 +42,7 @@ def world():
 async def export_to(folder, box, **options):
     async with (
         NavTalkClient("k", base_url=box.navtalk_url) as nt,
-        SqliteStore(folder / "archive.db") as store,
+        Archive.open(folder / "archive.db") as store,
     ):
         await sync(nt, store, server="sandbox", **options)
         await export(store, folder)
@@ -54,7 +51,7 @@ async def export_to(folder, box, **options):
 async def sync_to(folder, box, **options):
     async with (
         NavTalkClient("k", base_url=box.navtalk_url) as nt,
-        SqliteStore(folder / "archive.db") as store,
+        Archive.open(folder / "archive.db") as store,
     ):
         return await sync(nt, store, server="sandbox", **options)
 
@@ -86,7 +83,7 @@ async def verified(folder, **options):
 
 async def verified_alone(folder, **options):
     report = Report()
-    async with SqliteReader(folder / "archive.db") as reader:
+    async with Archive.open(folder / "archive.db", read_only=True) as reader:
         await verify_store(reader, "archive.db", report, **options)
     return report
 
@@ -146,22 +143,21 @@ async def test_nothing_is_wrong_after_a_sync_that_found_nothing_new(out):
 
 
 async def test_nothing_is_wrong_after_syncs_of_another_project_that_came_to_nothing(out):
-    async with SqliteStore(out / "archive.db") as store:
-        await store.claim("other", api="navtalk", scope="{}")
+    async with Archive.open(out / "archive.db") as store:
+        await store.begin("other", api="navtalk", scope="{}")
     assert told(await verified(out)) == []
-    async with SqliteStore(out / "archive.db") as store:
-        await store.claim("other", api="navtalk", scope='{"role":1}')
+    async with Archive.open(out / "archive.db") as store:
+        await store.begin("other", api="navtalk", scope='{"role":1}')
         await export(store, out)
-    async with SqliteStore(out / "archive.db") as store:
-        await store.claim("other", api="navtalk", scope='{"role":0}')
+    async with Archive.open(out / "archive.db") as store:
+        await store.begin("other", api="navtalk", scope='{"role":0}')
     assert told(await verified(out)) == []
 
 
 KILLED = """
 import asyncio, os, signal, sys
 from navtalk_async import NavTalkClient
-from navtalk_async.archive import failpoints
-from navtalk_async.archive.sqlite import SqliteStore
+from navtalk_async.archive import Archive, failpoints
 from navtalk_async.ingest import sync
 
 left = int(sys.argv[3])
@@ -173,7 +169,7 @@ def reached(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    async with NavTalkClient("k", base_url=sys.argv[1]) as nt, SqliteStore(sys.argv[2]) as store:
+    async with NavTalkClient("k", base_url=sys.argv[1]) as nt, Archive.open(sys.argv[2]) as store:
         failpoints.arm(reached)
         await sync(nt, store, server="sandbox")
 
@@ -197,15 +193,15 @@ async def test_nothing_is_wrong_after_a_sync_that_was_killed_half_way(out, place
 
 
 async def test_an_archive_in_use_is_read_all_the_same(out):
-    async with SqliteStore(out / "archive.db") as store:
+    async with Archive.open(out / "archive.db") as store:
         assert told(await verified(out)) == []
-        await store.claim("other", api="navtalk", scope="{}")
+        await store.begin("other", api="navtalk", scope="{}")
         assert told(await verified(out)) == []
 
 
 async def test_an_archive_elsewhere_is_not_vouched_for(tmp_path):
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
-        async with SqliteStore(tmp_path / "archive.db") as store:
+        async with Archive.open(tmp_path / "archive.db") as store:
             await sync(nt, store)
             manifest = await export(store, tmp_path / "out")
     assert manifest.archive is None
@@ -388,7 +384,7 @@ async def test_flipped_bytes_in_an_archive_alone_are_never_a_traceback(out):
 
 async def test_an_export_of_a_damaged_archive_leaves_out_and_names_what_is_damaged(out):
     change(out, HARM["a raw object is none"])
-    async with SqliteStore(out / "archive.db") as store:
+    async with Archive.open(out / "archive.db") as store:
         manifest = await export(store, out)
     [damaged] = manifest.failed
     assert damaged.damaged
@@ -462,12 +458,12 @@ async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(ou
 async def test_nothing_is_written_to_the_archive_once_it_is_sealed(tmp_path):
     seen = []
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
-        async with SqliteStore(tmp_path / "archive.db") as store:
+        async with Archive.open(tmp_path / "archive.db") as store:
             await sync(nt, store)
             manifest = await export(store, tmp_path)
             seen.append((tmp_path / "archive.db").read_bytes())
             await store.counts("default")
-            async with SqliteReader(tmp_path / "archive.db") as reader:
+            async with Archive.open(tmp_path / "archive.db", read_only=True) as reader:
                 await reader.flaws("default")
     seen.append((tmp_path / "archive.db").read_bytes())
     assert seen[0] == seen[1]
@@ -476,7 +472,7 @@ async def test_nothing_is_written_to_the_archive_once_it_is_sealed(tmp_path):
 
 async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
-        async with SqliteStore(tmp_path / "archive.db") as store:
+        async with Archive.open(tmp_path / "archive.db") as store:
             await sync(nt, store)
             names = []
             failpoints.arm(names.append)
@@ -488,7 +484,7 @@ async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
     assert names.count("file: after fsync of the folder") == 2
     for name in ("file: before write", "file: after write", "file: before fsync", "file: before rename"):
         assert names.count(name) >= 2
-    assert names.index("seal: before checkpoint") > names.index("file: after rename")
+    assert names.index("digest: before checkpoint") > names.index("file: after rename")
 
 
 # The API, asked again.
@@ -498,7 +494,7 @@ async def remote(folder, box, percent=100.0, **options):
     report = Report()
     async with (
         NavTalkClient("k", base_url=box.navtalk_url, retry=Retry(attempts=2, base_seconds=0.01)) as nt,
-        SqliteReader(folder / "archive.db") as reader,
+        Archive.open(folder / "archive.db", read_only=True) as reader,
     ):
         await verify_remote(nt, reader, report, percent=percent, server="sandbox", **options)
     return report
@@ -590,8 +586,8 @@ def test_what_differs_at_the_api_is_told_message_by_message(exported, data):
 
 def longest(folder):
     async def read():
-        async with SqliteReader(folder / "archive.db", at_a_glance=True) as reader:
-            kept = [each async for block in reader.transcripts("default") for each in block]
+        async with Archive.open(folder / "archive.db", immutable=True, read_only=True) as reader:
+            kept = [each async for block in reader.transcript_batches("default") for each in block]
         return max(kept, key=lambda each: len(each.messages))
 
     return asyncio.run(read())
@@ -651,21 +647,21 @@ def test_a_sample_is_as_large_as_was_asked_for_and_never_empty(count, percent):
 async def test_a_database_is_verified_by_the_same_measures(postgres):
     address = await new_schema(postgres)
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
-        async with opened(address) as store:
+        async with Archive.open(address) as store:
             await sync(nt, store)
         stale = completed(box)[3]
         box.world.add_message(stale, "too late")
         report = Report()
-        async with readable(address) as reader:
+        async with Archive.open(address, read_only=True) as reader:
             await verify_store(reader, "database", report)
             assert told(report) == []
             assert report.checked.messages == world().total_messages
             await verify_remote(nt, reader, report, percent=100)
             assert [stale in each for each in told(report)] == [True]
-        async with opened(address) as store:
-            await store._connection.execute(HARM["a last message is missing"])
-            await store._connection.execute(HARM["a role is another"])
+        async with Archive.open(address) as store:
+            await store._driver._connection.execute(HARM["a last message is missing"])
+            await store._driver._connection.execute(HARM["a role is another"])
         report = Report()
-        async with readable(address) as reader:
+        async with Archive.open(address, read_only=True) as reader:
             await verify_store(reader, "database", report)
         assert len(report.findings) == 2

@@ -4,13 +4,13 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from navtalk_async.archive.postgres_address import Address, driver
-from navtalk_async.archive.postgres_schema import NAMES, SCHEMA, SCHEMA_VERSION, UPGRADES
-from navtalk_async.archive.postgres_turns import Patience
+from navtalk_async.archive._postgres_address import Address, driver
+from navtalk_async.archive._postgres_schema import NAMES, SCHEMA, SCHEMA_VERSION, UPGRADES
+from navtalk_async.archive._postgres_turns import Patience
 from navtalk_async.errors import StoreBroken, StoreLocked, StoreMismatch, StoreUnreachable
 
 if TYPE_CHECKING:
-    from navtalk_async.archive.postgres_turns import Connection
+    from navtalk_async.archive._postgres_turns import Connection
 
 __all__ = ["close", "connect", "connect_to_read", "hold", "prepare"]
 

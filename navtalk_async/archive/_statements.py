@@ -4,6 +4,7 @@ from navtalk_async.archive.records import FULL_PAGE
 from navtalk_async.archive.rows import MessageRow, SessionRow
 
 SESSION_COLUMNS = ", ".join(f"s.{name}" for name in SessionRow._fields)
+ID_OF_SESSION = SessionRow._fields.index("id")
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
 # Read.
@@ -59,6 +60,8 @@ SELECT {SESSION_COLUMNS}, y.digest, y.row_digest, y.state <> 'kept' OR y.watched
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time NULLS FIRST, s.id
 """
+
+ONE_SESSION = f"{SESSIONS.partition('ORDER')[0]}AND s.id = ?"
 
 MESSAGES = f"""
 SELECT {MESSAGE_COLUMNS} FROM messages

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from navtalk_async.archive.archive import SCHEMES
 from navtalk_async.errors import StoreBroken, StoreError, StoreUnreachable
 
-__all__ = ["SCHEMES", "Address", "driver", "silent", "translate_errors", "without_password"]
-
-SCHEMES = ("postgresql", "postgres")
+__all__ = ["Address", "driver", "silent", "translate_errors", "without_password"]
 
 
 class Address:

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from navtalk_async.archive.database import Query, Step, Write
+from navtalk_async.archive._database import Query, Step, Write
+from navtalk_async.archive._sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
+from navtalk_async.archive._statements import COUNT_CHANGE
 from navtalk_async.archive.failpoints import reach
-from navtalk_async.archive.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
-from navtalk_async.archive.statements import COUNT_CHANGE
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
 if sys.platform == "win32":
@@ -199,10 +199,10 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def connect_to_read(path: Path, *, at_a_glance: bool = False) -> sqlite3.Connection:
+def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     """A connection to the archive at *path* that changes nothing, and may be used as `connect`'s.
 
-    With *at_a_glance*, no file is made beside it where nobody has it open.
+    With *immutable*, no file is made beside it where nobody has it open.
 
     Raises:
         StoreUnreachable: there is no such file.
@@ -216,7 +216,7 @@ def connect_to_read(path: Path, *, at_a_glance: bool = False) -> sqlite3.Connect
     if log.exists() and log.stat().st_size:
         # What was committed last is in there alone.
         ways.pop()
-    elif at_a_glance and not log.exists():
+    elif immutable and not log.exists():
         ways.reverse()
     for how in ways:
         address = f"{path.resolve().as_uri()}?{how}"

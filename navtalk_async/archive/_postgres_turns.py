@@ -8,10 +8,10 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 
-from navtalk_async.archive.database import Query, Step, Steps, Write
+from navtalk_async.archive._database import Query, Step, Steps, Write
+from navtalk_async.archive._postgres_address import Address, translate_errors
+from navtalk_async.archive._statements import COUNT_CHANGE
 from navtalk_async.archive.failpoints import reach
-from navtalk_async.archive.postgres_address import Address, translate_errors
-from navtalk_async.archive.statements import COUNT_CHANGE
 
 if TYPE_CHECKING:
     import asyncpg

@@ -1,6 +1,6 @@
 """The tables of an archive in a PostgreSQL schema."""
 
-from navtalk_async.archive.sqlite_schema import COUNT_AGAIN, LIST_AGAIN, UNDIGESTED
+from navtalk_async.archive._sqlite_schema import COUNT_AGAIN, LIST_AGAIN, UNDIGESTED
 
 __all__ = ["NAMES", "SCHEMA", "SCHEMA_VERSION", "UPGRADES"]
 

@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import suppress
 
-from navtalk_async.archive.sqlite_schema import IN_ORDER, MESSAGES, SESSIONS
+from navtalk_async.archive._sqlite_schema import IN_ORDER, MESSAGES, SESSIONS
 
 __all__ = ["rebuild"]
 

@@ -1,0 +1,303 @@
+"""The operations of an archive as steps: read, decide, write; a driver runs each in one transaction."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, Literal, TypeVar
+
+from navtalk_async.archive import _statements as sql
+from navtalk_async.archive._database import Codec, Put, Query, Steps, Write
+from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
+from navtalk_async.archive.progress_rows import (
+    StandingRow,
+    as_json,
+    kept_columns,
+    read_columns,
+    standing,
+    stored_session,
+)
+from navtalk_async.archive.records import (
+    UNKNOWN,
+    FetchResult,
+    JournalResult,
+    MessageCounts,
+    Round,
+    RunReport,
+    SessionDiff,
+    StoredSession,
+    SyncState,
+)
+from navtalk_async.archive.rows import (
+    MessageRow,
+    SessionRow,
+    StoredTranscript,
+    digest,
+    format_time,
+    iso,
+    names_itself,
+    old_digest,
+    row_digest,
+    row_digest_after,
+    session_row,
+)
+from navtalk_async.models import Place, Session
+
+T = TypeVar("T")
+
+Compare = Callable[[Sequence[Session], Mapping[str, StoredSession]], SessionDiff]
+"""Decides what is new, changed and to be fetched of some sessions, by what is stored of each, by id."""
+
+WAIT_FOR_MATCH = timedelta(days=1)
+"""How long a session that waits to match a filter is looked for after the API denied it first."""
+
+
+class Operations:
+    """The steps of each operation, for a database that writes rows as *codec* does."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    # Read.
+
+    def transcripts(
+        self, sessions: Sequence[Sequence[Any]], messages: Sequence[Any]
+    ) -> list[StoredTranscript]:
+        """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
+        by_session = self._by_session(messages)
+        return [
+            # An older version's digest is another one.
+            StoredTranscript(
+                session, by_session.get(session.id, []), row_noted and noted, row_noted, bool(is_due)
+            )
+            for *row, noted, row_noted, is_due in sessions
+            for session in [self._codec.read_session(SessionRow(*row))]
+        ]
+
+    def transcript(self, project: str, session_id: str) -> Steps[StoredTranscript | None]:
+        held_id = self._codec.write_id(session_id)
+        sessions = yield Query(sql.ONE_SESSION, (project, held_id))
+        messages = yield Query(sql.MESSAGES, (project, [held_id]))
+        return next(iter(self.transcripts(sessions, messages)), None)
+
+    def state(self, project: str, row: StandingRow) -> Steps[SyncState]:
+        read_id = self._codec.read_id
+        unfinished = yield Query(sql.UNFINISHED, (project,))
+        some: list[str] = []
+        for query in sql.SOME:
+            # Where the databases put what has no time differs, and matters to nobody.
+            some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
+        return standing(row, [(read_id(name), of, state) for name, of, state in unfinished], some)
+
+    def _by_session(self, rows: Sequence[Any]) -> dict[str, list[MessageRow]]:
+        """The messages of each session; *rows* are ordered by session, and by position."""
+        messages = self._codec.read_messages([MessageRow(*row) for row in rows])
+        by_session = groupby(messages, key=lambda row: row.session_id)
+        return {session_id: list(group) for session_id, group in by_session}
+
+    # Begin, and end.
+
+    def begin(
+        self, where: object, project: str, asked: dict[str, Any], *, retry_failed: bool
+    ) -> Steps[StandingRow]:
+        begun = (asked["api"], asked["server"], asked["scope"])
+        yield Write(sql.UNBIND, (*begun, project, *begun, project))
+        yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
+        [row] = yield Query(sql.STANDING, (project,))
+        found = read_columns(tuple(row), StandingRow)
+        found.refuse_others(where, project, **asked)
+        if retry_failed:
+            yield Write(sql.RETRY, (project,))
+        return found
+
+    def digest_some(self, project: str, is_sound: Callable[[StoredTranscript], bool]) -> Steps[bool]:
+        """Note the digests of some sessions that an older version kept; whether there were any."""
+        found = yield Query(sql.UNDIGESTED, (project,))
+        for *columns, noted in found:
+            session_id = columns[SessionRow._fields.index("id")]
+            rows = yield Query(sql.MESSAGES, (project, [session_id]))
+            [kept] = self.transcripts([(*columns, None, None, False)], rows)
+            # They may have been fetched again since, without any change of the session itself.
+            known = (None, old_digest(kept.messages), digest(kept.messages))
+            is_whole = noted in known and is_sound(kept)
+            # Nothing has the empty digest: what is damaged stays so until it is fetched again.
+            of = digest(kept.messages) if is_whole else ""
+            yield Write(sql.DIGESTED, (of, row_digest(kept.session), project, session_id))
+        return bool(found)
+
+    def give_up_round(self, project: str) -> Steps[None]:
+        yield Write(sql.FORGET_SEEN, (project,))
+        yield Write(sql.GIVE_UP_ROUND, (project,))
+
+    def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
+        # A session dated in the future does not take the next round beyond this one.
+        reached = None if round.reached is None else min(round.reached, round.began)
+        yield Write(sql.FORGET_SEEN, (project,))
+        yield Write(sql.FINISH, (as_json(report), reached, reached, project))
+
+    # Sessions.
+
+    def record_listing(
+        self,
+        project: str,
+        api: str,
+        sessions: Sequence[Session],
+        *,
+        compare: Compare,
+        now: str,
+        round: Round,  # noqa: A002
+        places: Sequence[Place] | None,
+        seen: Sequence[str],
+        quiet: bool,
+        may_wait: bool,
+    ) -> Steps[JournalResult]:
+        ids = self._codec.write_ids(session.id for session in sessions)
+        found = compare(sessions, (yield from self._stored(project, ids, may_wait=may_wait)))
+        is_written = found.is_news or not quiet
+        if is_written:
+            yield from self._put_sessions(project, api, found, now)
+            yield from self._put_waiting(project, found)
+            yield Put(sql.PUT_SEEN, [(project, each) for each in self._codec.write_ids(seen)], "tt")
+            yield Write(sql.ROUND, (as_json(round), project))
+            if places is not None:
+                yield Write(sql.PLACES, (as_json(places) if places else None, project))
+        return found.result(was_written=is_written)
+
+    def _stored(self, project: str, ids: Sequence[str], *, may_wait: bool) -> Steps[dict[str, StoredSession]]:
+        read_id = self._codec.read_id
+        rows = yield Query(sql.KNOWN, (project, ids))
+        stored = {read_id(session_id): stored_session(more) for session_id, *more in rows}
+        if may_wait:
+            for (session_id,) in (yield Query(sql.UNDER_WAY, (project, ids))):
+                stored.setdefault(read_id(session_id), UNKNOWN._replace(is_pending=True))
+            waiting = yield Query(f"{sql.WAITING} AND gone_at IS NULL AND session_id {{any}}", (project, ids))
+            for session_id in (read_id(each) for (each,) in waiting):
+                stored[session_id] = stored.get(session_id, UNKNOWN)._replace(is_waiting=True)
+        return stored
+
+    def _put_sessions(self, project: str, api: str, found: SessionDiff, now: str) -> Steps[None]:
+        news = (*found.inserted, *found.changed)
+        rows = [session_row(project, api, each.session, now) for each in news]
+        yield Put(sql.PUT_SESSIONS, [self._codec.write_session(row) for row in rows], "t" * 13)
+        pending = [
+            (row.content_hash, each.is_watched, each.settles_at, row_digest(row))
+            for each, row in zip(news, rows, strict=True)
+        ]
+        ids = self._codec.write_ids(row.id for row in rows)
+        yield Put(
+            sql.PUT_PENDING,
+            [(project, each, "pending", *more) for each, more in zip(ids, pending, strict=True)],
+            "ttttbtt",
+        )
+
+    def _put_waiting(self, project: str, found: SessionDiff) -> Steps[None]:
+        write_id = self._codec.write_id
+        rows = [(project, write_id(each.id), iso(each.start_time_text)) for each in found.left_out]
+        yield Put(sql.PUT_WAITING, rows, "ttt")
+        for each in found.waited:
+            yield Write(sql.WAITED, (project, write_id(each)))
+        for each in found.unwanted:
+            yield Write(sql.UNWANTED, (project, write_id(each)))
+
+    def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
+        moment = datetime.now(UTC)
+        now = format_time(moment)
+        rows = yield Query(sql.VANISHING, (project, session_id))
+        waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
+        is_stray = yield from self._forget_stray(project, session_id, rows)
+        yield Write(sql.VANISH, (now, project, session_id))
+        for *row, noted in rows:
+            of = row_digest_after(self._codec.read_session(SessionRow(*row)), noted, deleted_at=now)
+            yield Write(sql.VANISHED, (of, project, session_id))
+        yield Write(sql.GONE_WAITING, (now, project, session_id))
+        yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
+        return "kept" if rows or is_stray else "waiting" if waited else None
+
+    def _forget_stray(self, project: str, session_id: str, rows: Sequence[Sequence[Any]]) -> Steps[bool]:
+        """Whether what is kept of a session that the API never heard of was there by damage alone, under a
+        damaged id; then it is removed.
+        """
+        strays = yield Query(sql.STRAYS, (project, session_id))
+        sessions = [self._codec.read_session(SessionRow(*row)) for *row, _ in rows]
+        if not strays or any(names_itself(each) for each in sessions):
+            return False
+        held = self._by_session((yield Query(sql.HELD, (project, [session_id]))))
+        [(is_new,)] = strays
+        if held and not is_new:
+            return False
+        yield from self._put_messages(project, [MessageDiff.of_gone(each) for each in held.values()])
+        for statement in sql.FORGET:
+            yield Write(statement, (project, session_id))
+        return True
+
+    def refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
+        yield Put(sql.DISTRUST, [(project, each, "pending") for each in sessions], "ttt")
+        for each in sessions:
+            yield Write(sql.REREAD_ROW, (project, each))
+
+    # Messages.
+
+    def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> Steps[MessageCounts]:
+        total = MessageCounts()
+        for readings in split_repeats(fetched):
+            total = MessageCounts.all([total, (yield from self._put_readings(project, readings))])
+        return total
+
+    def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
+        """Write *readings*, of different sessions."""
+        ids = self._codec.write_ids(each.wanted.id for each in readings)
+        held = self._by_session((yield Query(sql.HELD, (project, ids))))
+        refused = yield from self._damaged(project, readings, held)
+        found = [
+            (each, diff_messages(project, each, held.get(each.wanted.id, [])))
+            for each in readings
+            if each.wanted.id not in refused
+        ]
+        yield from self._put_messages(project, [diff for _, diff in found])
+        rows = [
+            (project, self._codec.write_id(fetched.wanted.id), *kept_columns(fetched, diff))
+            for fetched, diff in found
+        ]
+        yield Put(sql.PUT_KEPT, rows, "ttttttitti")
+        return MessageCounts.all(diff.counts for _, diff in found)
+
+    def _damaged(
+        self, project: str, readings: Sequence[FetchResult], held: dict[str, list[MessageRow]]
+    ) -> Steps[set[str]]:
+        """Those sessions that cannot be added to; they are to be read whole."""
+        parts = self._codec.write_ids(each.wanted.id for each in readings if each.is_part)
+        if not parts:
+            return set()
+        rows = yield Query(sql.DIGESTS, (project, parts))
+        noted = {self._codec.read_id(session_id): of for session_id, of in rows}
+        refused = damaged_below(readings, held, noted)
+        for each in refused:
+            yield Write(sql.READ_WHOLE, (project, self._codec.write_id(each)))
+        return refused
+
+    def _put_messages(self, project: str, diffs: Sequence[MessageDiff]) -> Steps[None]:
+        gone = self._codec.write_messages([row for each in diffs for row in each.gone])
+        now = format_time(datetime.now(UTC))
+        yield Put(sql.PUT_GONE, [(*row, now) for row in gone], "tttittttt" + "t")
+        yield Put(sql.DROP_MESSAGES, [_key(row) for row in gone], "ttt")
+        put = self._codec.write_messages([row for each in diffs for row in each.put])
+        yield Put(sql.PUT_MESSAGES, put, "tttittttt")
+        sessions = self._codec.write_ids(each.put[0].session_id for each in diffs if each.put)
+        if were_gone := (yield Query(sql.GONE, (project, sessions))):
+            came_back = {(project, *each) for each in were_gone} & {_key(row) for row in put}
+            yield Put(sql.DROP_GONE, list(came_back), "ttt")
+
+
+def rows_of(statement: str, values: Sequence[object]) -> Steps[list[Any]]:
+    return (yield Query(statement, values))
+
+
+def write(statement: str, values: Sequence[object]) -> Steps[None]:
+    yield Write(statement, values)
+
+
+def put(statement: str, rows: Sequence[Sequence[object]], types: str) -> Steps[None]:
+    yield Put(statement, rows, types)
+
+
+def _key(row: MessageRow) -> tuple[str, str, str]:
+    return row.project, row.session_id, row.id

@@ -1,0 +1,109 @@
+"""What PostgreSQL's TEXT cannot hold, and how it is held all the same.
+
+TEXT holds no NUL, which an API may send. A row's `raw` holds it, escaped as JSON has it. A text for people, a
+title or what was said, holds U+FFFD instead; reading it here takes the NUL from `raw`. An id with a NUL is
+held as a JSON string, in quotes; and so is one that begins with a quote. A status, role or type may be a word
+or a number: what is held without quotes and reads as a number was one.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from navtalk_async.archive._database import Codec
+from navtalk_async.archive.rows import MessageRow, SessionRow
+
+MARK = "\N{REPLACEMENT CHARACTER}"
+NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
+
+
+class PostgresCodec(Codec):
+    def write_id(self, text: str) -> str:
+        return _quoted(text) if text[:1] == '"' or "\0" in text else text
+
+    def read_id(self, held: str) -> str:
+        return msgspec.json.decode(held, type=str) if held[:1] == '"' else held
+
+    def write_text(self, text: str) -> str:
+        return text.replace("\0", MARK)
+
+    def write_session(self, row: SessionRow) -> SessionRow:
+        return row._replace(
+            id=self.write_id(row.id),
+            status=self._write_word(row.status),
+            title=row.title and self.write_text(row.title),
+            video_url=row.video_url and self.write_text(row.video_url),
+        )
+
+    def read_session(self, held: SessionRow) -> SessionRow:
+        return held._replace(
+            id=self.read_id(held.id),
+            status=self._read_word(held.status),
+            title=self._read_text(held.title, held.raw),
+            video_url=self._read_text(held.video_url, held.raw),
+        )
+
+    def write_messages(self, rows: list[MessageRow]) -> list[MessageRow]:
+        write_id, write_word, write_text = self.write_id, self._write_word, self.write_text
+        return [
+            MessageRow(
+                row.project,
+                write_id(row.id),
+                write_id(row.session_id),
+                row.position,
+                write_word(row.role),
+                write_word(row.type),
+                row.content and write_text(row.content),
+                row.created_at,
+                row.raw,
+            )
+            for row in rows
+        ]
+
+    def read_messages(self, held: list[MessageRow]) -> list[MessageRow]:
+        read_id, read_word, read_text = self.read_id, self._read_word, self._read_text
+        return [
+            MessageRow(
+                row.project,
+                read_id(row.id),
+                read_id(row.session_id),
+                row.position,
+                read_word(row.role),
+                read_word(row.type),
+                read_text(row.content, row.raw),
+                row.created_at,
+                row.raw,
+            )
+            for row in held
+        ]
+
+    def _write_word(self, value: str | int | None) -> str | None:
+        if value is None or isinstance(value, int):
+            return None if value is None else str(value)
+        return _quoted(value) if NUMBER(value) else self.write_id(value)
+
+    def _read_word(self, held: str | int | None) -> str | int | None:
+        if not isinstance(held, str):
+            return None
+        return int(held) if NUMBER(held) else self.read_id(held)
+
+    def _read_text(self, held: str | None, raw: str) -> str | None:
+        if held is None or MARK not in held or "\\u0000" not in raw:
+            return held
+        texts = _texts(msgspec.json.decode(raw))
+        return next((text for text in texts if self.write_text(text) == held), held)
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON *value*."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
