@@ -1,38 +1,123 @@
-"""The command `navtalk`: its parts, and how it ends."""
+"""The command `navtalk`: its commands, how work runs in a process, and what the exit code says."""
 
-from collections.abc import Sequence
-from typing import NoReturn
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from enum import IntEnum
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from navtalk_async.cli.archive import export, sync
-from navtalk_async.cli.doctor import doctor
-from navtalk_async.cli.exits import Exit
-from navtalk_async.cli.look import messages, session, sessions, transcript
-from navtalk_async.cli.options import examples
-from navtalk_async.cli.plan import plan
-from navtalk_async.cli.running import leave, tell_why
-from navtalk_async.cli.sandbox import sandbox
-from navtalk_async.cli.status import status
-from navtalk_async.cli.talk import Talk
-from navtalk_async.cli.verify import verify
+from navtalk_async import errors
+from navtalk_async.cli._output import Reporter
 
-__all__ = ["navtalk", "run_app"]
+__all__ = ["COMMANDS", "Exit", "exit_code", "navtalk", "report_error", "run", "run_app"]
+
+
+class Exit(IntEnum):
+    """The exit codes, by which scripts decide."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    """The command, the key's project or the archive does not fit: the same again would fail again."""
+    PARTIAL = 3
+    """Done, but some sessions failed."""
+    KEY_REFUSED = 4
+    TRY_LATER = 5
+    UNVERIFIED = 6
+    """`verify` found something."""
+    LOCKED = 11
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+CODES: dict[type[BaseException], Exit] = {
+    errors.AccessDenied: Exit.KEY_REFUSED,
+    errors.BadRequest: Exit.USAGE,
+    errors.NotFound: Exit.USAGE,
+    errors.Redirected: Exit.USAGE,
+    errors.StoreBroken: Exit.USAGE,
+    errors.StoreMismatch: Exit.USAGE,
+    errors.StoreUnreachable: Exit.USAGE,
+    errors.StoreLocked: Exit.LOCKED,
+    errors.NavTalkError: Exit.TRY_LATER,
+    # The reader of our output has closed it, as in `navtalk sessions | head`.
+    BrokenPipeError: Exit.OK,
+    KeyboardInterrupt: Exit.INTERRUPTED,
+}
+
+
+def exit_code(error: BaseException) -> Exit:
+    """The exit code after *error*: that of the most special of its classes that has one."""
+    if isinstance(error, errors.BadRequest) and error.may_be_key:
+        return Exit.KEY_REFUSED
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), Exit.BUG)
+
+
+class Entry(NamedTuple):
+    """Where a command stands, and the line of help for it: a command is imported only when it is used."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "doctor": Entry("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
+    "export": Entry("_export", "Fetch everything, and write it to files in a folder."),
+    "messages": Entry("_look", "List the messages of one session."),
+    "plan": Entry("_plan", "Estimate an export: sessions, messages, requests, minutes."),
+    "sandbox": Entry("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),
+    "session": Entry("_look", "Show one session, without its messages."),
+    "sessions": Entry("_look", "List sessions, in the API's order."),
+    "status": Entry("_status", "Show what an archive holds and how its last run ended."),
+    "sync": Entry("_sync", "Bring an archive up to date, once or with --watch for ever."),
+    "transcript": Entry("_look", "Show one session with all its messages."),
+    "verify": Entry("_verify", "Check that nothing is lost, doubled or damaged; repair it."),
+}
+
+
+class Commands(click.Group):
+    """The commands, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of this name, if there is one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"navtalk_async.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
 @click.group(
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
-        "navtalk export out --sandbox          try it: no key, no network",
-        "export NAVTALK_API_KEY=...            the key is never an argument",
-        "navtalk export out                    everything; again: what is new",
-        "navtalk sessions --start 2025-11-12   just look",
-        "",
-        "Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,",
-        "  4 key refused, 5 try later, 6 verify found something, 11 archive in use,",
-        "  130 or 143 stopped.",
-    ),
+    epilog="""\b
+Examples:
+  navtalk export out --sandbox          try it: no key, no network
+  export NAVTALK_API_KEY=...            the key is never an argument
+  navtalk export out                    everything; again: what is new
+  navtalk sessions --start 2025-11-12   just look
+
+\b
+Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,
+  4 key refused, 5 try later, 6 verify found something, 11 archive in use,
+  130 or 143 stopped.""",
 )
 @click.version_option(package_name="navtalk-async", prog_name="navtalk", message="%(prog)s %(version)s")
 @click.pass_context
@@ -42,28 +127,123 @@ def navtalk(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-COMMANDS = (
-    *(export, sync, verify, plan, status, doctor),
-    *(sessions, session, messages, transcript, sandbox),
-)
-
-for each in COMMANDS:
-    navtalk.add_command(each)
-
-
 def run_app(arguments: Sequence[str]) -> NoReturn:
     """Do what *arguments* say, and end the process."""
-    talk = Talk()
+    reporter = Reporter()
     try:
         code = navtalk.main(list(arguments), prog_name="navtalk", standalone_mode=False)
     except click.ClickException as refusal:
         hint = ""
         if isinstance(refusal, click.UsageError) and refusal.ctx is not None:
             hint = f" See `{refusal.ctx.command_path} --help`."
-        talk.fail(f"{refusal.format_message()}{hint}", Exit.USAGE)
+        reporter.fail(f"{refusal.format_message()}{hint}", Exit.USAGE)
         code = Exit.USAGE
     except click.Abort:
         code = Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - what is left is our bug, and told as one
-        code = tell_why(error, talk)
-    leave(code or Exit.OK)
+    except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
+        code = report_error(error, reporter)
+    _leave(code or Exit.OK)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+A_BUG = (
+    "This is a bug in navtalk-async, and not your fault; nothing that was saved is lost. "
+    "Please report it, with the lines above."
+)
+
+
+class Stop:
+    """Which signal, if any, stopped us."""
+
+    signal = 0
+
+
+def run(
+    work: Coroutine[Any, Any, int],
+    reporter: Reporter,
+    *,
+    when_stopped: str = "",
+    stopped_is_done: bool = False,
+) -> int:
+    """The exit code of *work*, run in an event loop of its own.
+
+    The first SIGINT or SIGTERM cancels *work*, which saves what it has finished, and reports *when_stopped*;
+    a second signal ends the process on the spot. With *stopped_is_done*, being stopped is success.
+    """
+    stop = Stop()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_until_stopped(work, stop))
+    except click.UsageError:
+        raise
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        # Where the loop knows no signals (Windows), the runner turns Ctrl-C into a KeyboardInterrupt.
+        stop.signal = stop.signal or signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - here, every error becomes an exit code
+        code = report_error(error, reporter)
+        if not stop.signal:
+            return code
+    if when_stopped:
+        reporter.note(when_stopped)
+    return Exit.OK if stopped_is_done else 128 + stop.signal
+
+
+async def _until_stopped(work: Coroutine[Any, Any, int], stop: Stop) -> int:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stopped(number: int) -> None:
+        stop.signal = number
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        if task is not None:
+            task.cancel()
+
+    with suppress(NotImplementedError):
+        for each in SIGNALS:
+            loop.add_signal_handler(each, stopped, each)
+    return await work
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not installed everywhere, and not needed for --help
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def report_error(error: BaseException, reporter: Reporter, *, before: str = "", after: str = "") -> int:
+    """Report *error* between other words and return its exit code; only our own bugs show a traceback."""
+    code = exit_code(error)
+    if code is Exit.BUG:
+        # The stack alone: local variables, which hold people's messages, are never printed.
+        reporter.fail(A_BUG, code, trace="".join(traceback.format_exception(error)))
+    elif isinstance(error, errors.NavTalkError):
+        reporter.fail(f"{before}{_paragraph(error)}{after}", code)
+    return code
+
+
+def _paragraph(error: errors.NavTalkError) -> str:
+    """What happened and what to do; where time ran out, also the error it was lost to."""
+    cause = error.__cause__
+    before = ""
+    if isinstance(cause, errors.NavTalkError):
+        before = f" Before that: {type(cause).__name__}: {cause.args[0]}"
+    return f"{error}{before}"
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with *code*."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # The reader has gone; the interpreter would flush again on its way out, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code > 128:
+        # A thread may hang in a write that nobody reads, and would not let the interpreter end.
+        os._exit(code)
+    sys.exit(code)

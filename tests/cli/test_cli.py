@@ -103,7 +103,7 @@ async def test_a_second_export_asks_only_for_what_is_new(tmp_path):
     async with Sandbox(World(120, messages=3)) as box:
         first = await navtalk("export", tmp_path, "--format", "jsonl,jsonl", box=box)
         assert (first.code, first.out) == (0, "")
-        assert f"120 sessions with 360 messages are in {tmp_path}/archive.db (120 new," in first.err
+        assert f"{tmp_path}/archive.db holds 120 sessions with 360 messages." in first.err
         assert f"{tmp_path}/transcripts.jsonl: 120 rows" in first.err
         box.counts.reset()
         fresh = box.world.add_session()
@@ -274,7 +274,7 @@ async def test_an_export_that_goes_wrong_half_way_keeps_what_it_has_and_says_so(
         broken = await navtalk("export", tmp_path, "--json", box=box)
         assert (broken.code, broken.rows[0]["exit_code"], broken.rows[0]["complete"]) == (4, 4, False)
         assert broken.rows[0]["error"].startswith("AccessDenied: ")
-        assert "the same command goes on from there" in broken.err
+        assert "same command continues from there" in broken.err
         box.forget_planned()
         done = await navtalk("export", tmp_path, "--json", box=box)
         assert (done.code, done.rows[0]["run"]["resumed"]) == (0, True)
@@ -374,7 +374,7 @@ async def test_a_stopped_export_says_how_to_go_on_and_the_same_command_finishes_
             process.send_signal(number)
             stopped = await ended(process)
         assert stopped.code == code
-        assert "the same command goes on" in stopped.err
+        assert "the same command continues" in stopped.err
         assert not (tmp_path / "transcripts.jsonl").exists()
         async with Archive.open(tmp_path / "archive.db") as store:
             kept = await store.counts("default")
@@ -391,8 +391,8 @@ async def test_a_stopped_export_says_how_to_go_on_and_the_same_command_finishes_
 async def test_a_second_signal_ends_the_process_at_once():
     script = """
 import asyncio
-from navtalk_async.cli.running import run
-from navtalk_async.cli.talk import Talk
+from navtalk_async.cli.app import run
+from navtalk_async.cli._output import Reporter
 async def stubborn():
     print("working", flush=True)
     try:
@@ -400,7 +400,7 @@ async def stubborn():
     finally:
         print("cleaning up", flush=True)
         await asyncio.Event().wait()
-run(stubborn(), Talk())
+run(stubborn(), Reporter())
 """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -448,7 +448,7 @@ async def test_progress_in_lines_begins_and_ends_with_one(tmp_path):
     assert all(line.startswith("navtalk: ") for line in done.err.splitlines())
     first, *_, last = done.err.splitlines()
     assert str(tmp_path / "archive.db") in first
-    assert last.startswith("navtalk: 30 messages of 30 sessions fetched with ")
+    assert last.startswith("navtalk: Fetched 30 messages of 30 sessions with ")
     assert len(quiet.err.splitlines()) < len(done.err.splitlines())
 
 

@@ -8,8 +8,7 @@ import pytest
 from evidence import Evidence, Hidden
 from rich.pretty import pretty_repr
 
-from navtalk_async.cli.connection import Given
-from navtalk_async.cli.key import Key, given_key
+from navtalk_async.cli._settings import Key, Settings, given_key
 
 LONG = "CANARY-" + "K7Zq" * 40
 
@@ -33,7 +32,7 @@ def test_a_key_that_is_refused_is_not_shown(bad, source, tmp_path, monkeypatch):
     file = tmp_path / "key" if source == "file" else None
     read = partial(given_key, "X_KEY", file, command if source == "command" else None)
     evidence = Evidence()
-    refusal(Hidden(lambda: Key(read)), evidence)
+    refusal(Hidden(Key(read).read), evidence)
     assert evidence.shows_the_key() == []
 
 
@@ -46,12 +45,11 @@ def test_a_command_that_prints_a_key_and_fails_does_not_show_it(tmp_path):
 
 def test_a_key_and_all_that_holds_it_show_nothing(monkeypatch):
     monkeypatch.setenv("NAVTALK_API_KEY", LONG)
-    names = dict.fromkeys(Given.__slots__)
-    given = Given(**names | {"api": "navtalk", "progress": "none", "verbose": 0})
-    shell = given.shell()
+    settings = Settings(progress="none")
+    settings.key.read()
     evidence = Evidence()
-    for thing in (given, shell, shell.connection, shell.connection.key, vars(shell.connection.key)):
+    for thing in (settings, settings.key, vars(settings.key)):
         evidence.see(thing)
         evidence.see(pretty_repr(thing))
     assert evidence.shows_the_key() == []
-    assert shell.connection.key() == LONG
+    assert settings.key() == LONG

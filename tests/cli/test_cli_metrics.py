@@ -10,8 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from shell import KEY, ended, navtalk, said, started
 
-from navtalk_async.cli.metrics import Metrics
-from navtalk_async.cli.metrics_endpoint import Endpoint, served
+from navtalk_async.cli._watch import Endpoint, Metrics, served
 from navtalk_async.events import Stats
 from navtalk_async.sandbox import Sandbox, World
 
@@ -182,7 +181,7 @@ async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
     async with Sandbox(World(30, messages=2)) as box:
         async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
             address = await address_of(worker)
-            await said(worker, r"round 2:")
+            await said(worker, r"Round 2:")
             code, head, text = await answer(address, WHOLE)
             worker.terminate()
             assert (await ended(worker)).code == 143

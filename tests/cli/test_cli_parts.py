@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import click
 import pytest
@@ -15,16 +16,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from navtalk_async import errors
-from navtalk_async.cli import options
-from navtalk_async.cli.app import navtalk, run_app
-from navtalk_async.cli.bar import clock, drawn
-from navtalk_async.cli.exits import Exit, exit_code
-from navtalk_async.cli.progress import Glance, Pace, Trouble, glance, line
-from navtalk_async.cli.reading import as_folder
-from navtalk_async.cli.running import run
-from navtalk_async.cli.show import tab_separated, transcript_text
-from navtalk_async.cli.summary import size
-from navtalk_async.cli.talk import Talk, TalkHandler, counted, visible
+from navtalk_async.cli import _options as options
+from navtalk_async.cli._output import (
+    LogHandler,
+    Reporter,
+    counted,
+    size,
+    tab_separated,
+    transcript_text,
+    visible,
+)
+from navtalk_async.cli._progress import RequestRate, Snapshot, Trouble, clock, drawn, snapshot
+from navtalk_async.cli.app import COMMANDS, Exit, exit_code, navtalk, run, run_app
 from navtalk_async.events import Answered, Failed, Stats, Waiting
 from navtalk_async.ingest import Progress, RunReport
 
@@ -82,7 +85,7 @@ def test_a_bug_shows_where_it_is_and_asks_for_a_report_without_the_key(capsys):
         spoken = "what somebody said"
         raise RuntimeError(f"lost at https://host/?apikey={KEY}, {len(spoken)}")
 
-    assert run(work(), Talk(secrets=[KEY])) == 1
+    assert run(work(), Reporter(secrets=[KEY])) == 1
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert "Please report it" in shown
@@ -94,7 +97,7 @@ def test_a_bug_is_told_as_an_object_where_objects_were_asked_for(capsys):
     async def work():
         raise RuntimeError("lost")
 
-    assert run(work(), Talk(as_json=True)) == 1
+    assert run(work(), Reporter(as_json=True)) == 1
     told = json.loads(capsys.readouterr().err)
     assert (told["event"], told["exit_code"]) == ("error", 1)
     assert "RuntimeError: lost" in told["trace"]
@@ -104,7 +107,7 @@ def test_an_error_says_what_happened_what_to_do_and_what_the_time_was_lost_to(ca
     async def work():
         raise errors.DeadlineExceeded("No time left.") from errors.ServerError("The server answered 500.")
 
-    assert run(work(), Talk()) == 5
+    assert run(work(), Reporter()) == 5
     assert capsys.readouterr().err == (
         "navtalk: No time left. Allow more time, or try again later. "
         "Before that: ServerError: The server answered 500.\n"
@@ -115,7 +118,7 @@ def test_what_a_server_says_cannot_play_with_the_terminal(capsys):
     async def work():
         raise errors.ServerError("The server answered 500: \x1b[2J\x1b]0;owned\x07\u202egone.")
 
-    assert run(work(), Talk()) == 5
+    assert run(work(), Reporter()) == 5
     shown = capsys.readouterr().err
     assert shown.endswith("\n")
     assert shown[:-1].isprintable()
@@ -128,9 +131,9 @@ def test_talk_survives_a_listener_who_has_gone(monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr("sys.stderr", Gone())
-    Talk().say("anybody there?")
+    Reporter().note("anybody there?")
     monkeypatch.setattr("sys.stderr", None)
-    Talk().say("anybody there?")
+    Reporter().note("anybody there?")
 
 
 @given(st.text())
@@ -199,15 +202,15 @@ def test_what_is_no_time_is_refused(text):
         (options.as_status, "7", 7),
         (options.as_role, "user", 0),
         (options.as_role, "ASSISTANT", 1),
-        (options.as_seconds, "50ms", 0.05),
-        (options.as_seconds, "1.5s", 1.5),
-        (options.as_seconds, "0.05", 0.05),
-        (options.as_at_once, "auto", "auto"),
-        (options.as_at_once, "32", 32),
+        (options.as_span, "50ms", timedelta(milliseconds=50)),
+        (options.as_span, "1.5s", timedelta(seconds=1.5)),
+        (options.as_span, "0.05", timedelta(milliseconds=50)),
+        (options.as_concurrency, "auto", "auto"),
+        (options.as_concurrency, "32", 32),
     ],
 )
 def test_words_and_numbers_are_understood(read, text, number):
-    assert read(text) == pytest.approx(number)
+    assert read(text) == number
 
 
 @pytest.mark.parametrize(
@@ -217,18 +220,18 @@ def test_words_and_numbers_are_understood(read, text, number):
         (options.as_status, "-1"),
         (options.as_status, "²"),
         (options.as_role, "completed"),
-        (options.as_seconds, "soon"),
-        (options.as_seconds, "-1s"),
-        (options.as_seconds, "nan"),
-        (options.as_at_once, "0"),
-        (options.as_at_once, "many"),
+        (options.as_span, "soon"),
+        (options.as_span, "-1s"),
+        (options.as_span, "nan"),
+        (options.as_concurrency, "0"),
+        (options.as_concurrency, "many"),
         (options.as_formats, "jsonl,docx"),
         (options.as_name, "\udcff"),
         (options.as_name, ""),
         (options.as_name, "a\nb"),
         (options.as_span, "40000d"),
         (options.as_span, "1e300d"),
-        (as_folder, "postgresql://host/db"),
+        (options.as_folder, "postgresql://host/db"),
     ],
 )
 def test_other_words_are_refused(read, text):
@@ -237,11 +240,11 @@ def test_other_words_are_refused(read, text):
 
 
 def seen(progress=None, *, trouble=(0.0, None), stats=None):
-    return glance(
+    return snapshot(
         progress or Progress(),
         stats or Stats(),
         seconds=1.23,
-        pace=82.4,
+        rate=82.4,
         trouble=trouble,
     )
 
@@ -259,7 +262,7 @@ def halfway(*, all_listed=False, **figures):
 
 def test_a_run_is_told_in_one_line():
     progress = halfway(done=12_340, open=118, failed=3, messages=311_204)
-    told = line(seen(progress, stats=Stats(requests=900, retries=1, in_flight=24)))
+    told = str(seen(progress, stats=Stats(requests=900, retries=1, in_flight=24)))
     assert told == (
         "41 % of the time range: sessions 12,340 done / 118 open / 3 failed, 311,204 messages, "
         "82 requests/s, 24 in flight, 1 retry"
@@ -268,7 +271,7 @@ def test_a_run_is_told_in_one_line():
 
 def test_before_the_first_session_there_is_no_share():
     assert seen().share is None
-    assert line(seen()).startswith("listing: sessions 0 done / 0 open, 0 messages")
+    assert str(seen()).startswith("listing: sessions 0 done / 0 open, 0 messages")
 
 
 def test_once_all_is_listed_the_share_is_that_of_the_sessions():
@@ -281,36 +284,36 @@ def test_a_listing_without_news_keeps_the_share_of_time():
 
 
 def test_a_wait_is_told_with_its_reason():
-    told = line(seen(trouble=(41.2, "RateLimited: The server answered 429.")))
+    told = str(seen(trouble=(41.2, "RateLimited: The server answered 429.")))
     assert told.endswith("; waiting 41 s: RateLimited: The server answered 429.")
 
 
 def test_a_failing_server_is_told_until_it_answers():
     trouble = Trouble()
-    trouble.heard(Failed("/s", 1, "ServerError: 500"), now=10.0)
-    assert line(seen(trouble=trouble.seen(10.5))).endswith("; trying again: ServerError: 500")
-    trouble.heard(Answered("/s", 2, 0.1), now=11.0)
-    assert trouble.seen(11.0) == (0.0, None)
+    trouble.notice(Failed("/s", 1, "ServerError: 500"), now=10.0)
+    assert str(seen(trouble=trouble.at(10.5))).endswith("; trying again: ServerError: 500")
+    trouble.notice(Answered("/s", 2, 0.1), now=11.0)
+    assert trouble.at(11.0) == (0.0, None)
 
 
 def test_a_pause_is_told_to_its_end_whatever_answers_come_meanwhile():
     trouble = Trouble()
-    trouble.heard(Waiting(30.0, "RateLimited: 429"), now=100.0)
-    trouble.heard(Waiting(2.0, "RateLimited: again"), now=101.0)
-    trouble.heard(Answered("/s", 1, 0.1), now=102.0)
-    assert trouble.seen(102.0) == (28.0, "RateLimited: again")
-    trouble.heard(Answered("/s", 1, 0.1), now=130.0)
-    assert trouble.seen(130.0) == (0.0, None)
+    trouble.notice(Waiting(30.0, "RateLimited: 429"), now=100.0)
+    trouble.notice(Waiting(2.0, "RateLimited: again"), now=101.0)
+    trouble.notice(Answered("/s", 1, 0.1), now=102.0)
+    assert trouble.at(102.0) == (28.0, "RateLimited: again")
+    trouble.notice(Answered("/s", 1, 0.1), now=130.0)
+    assert trouble.at(130.0) == (0.0, None)
 
 
 def test_the_pace_is_that_of_the_latest_seconds():
-    pace = Pace(span_seconds=5.0)
+    pace = RequestRate(span_seconds=5.0)
     assert [pace(float(second), second * 100) for second in range(11)][-1] == pytest.approx(100.0)
     assert [pace(10.0 + second, 1000) for second in range(11)][-1] == 0.0
 
 
 def test_the_first_requests_leaving_at_once_are_no_pace():
-    pace = Pace()
+    pace = RequestRate()
     pace(0.0, 0)
     assert pace(0.01, 32) == 32.0
 
@@ -327,7 +330,7 @@ def test_the_bar_fits_any_terminal_and_shows_no_control_characters(share, done, 
         file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False
     )
     with console.capture() as captured:
-        console.print(drawn(Glance(share=share, done=done, waiting_seconds=waiting, reason=reason)))
+        console.print(drawn(Snapshot(share=share, done=done, waiting_seconds=waiting, reason=reason)))
     rows = captured.get().split("\n")
     assert all(len(row) <= width for row in rows)
     assert len(rows) <= 5
@@ -341,17 +344,14 @@ def test_figures_are_written_for_people():
 
 
 def test_the_log_is_told_line_by_line_without_secrets(capsys):
-    handler = TalkHandler(Talk(secrets=[KEY]))
+    handler = LogHandler(Reporter(secrets=[KEY]))
     handler.emit(logging.LogRecord("n", logging.INFO, "p", 1, f"one {KEY}\ntwo", (), None))
     assert capsys.readouterr().err == "navtalk: info: one [key]\nnavtalk: info: two\n"
 
 
-COMMANDS = sorted(navtalk.commands)
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_every_option_has_help(name):
-    command = navtalk.commands[name]
+    command = navtalk.get_command(None, name)
     shown = CliRunner().invoke(navtalk, [name, "--help"])
     assert shown.exit_code == 0
     assert command.get_short_help_str(200)
@@ -360,7 +360,12 @@ def test_every_command_and_every_option_has_help(name):
 
 
 def test_no_command_takes_a_key_as_an_argument():
-    names = {name for each in navtalk.commands.values() for option in each.params for name in option.opts}
+    names = {
+        name
+        for each in map(partial(navtalk.get_command, None), COMMANDS)
+        for option in each.params
+        for name in option.opts
+    }
     assert {name for name in names if "key" in name} == {"--api-key-file", "--api-key-command"}
 
 
@@ -377,7 +382,7 @@ def test_usage_errors_inside_the_loop_are_left_to_the_command_line():
         raise click.UsageError("no")
 
     with pytest.raises(click.UsageError):
-        run(work(), Talk())
+        run(work(), Reporter())
 
 
 NOBODY = "00000000-0000-11f0-0000-000000000000"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli.plan import Listed, Sample, Sampled, estimate
+from navtalk_async.cli._plan import Fetched, Listed, Sample, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
@@ -54,7 +54,7 @@ async def test_a_plan_tells_how_much_is_kept_already(tmp_path):
         box.world.add_session()
         done = await navtalk("plan", "--store", tmp_path / "archive.db", box=box)
         assert "41 sessions" in done.out
-        assert "40 sessions with 80 messages are kept already" in done.out
+        assert "40 sessions with 80 messages are saved already" in done.out
 
 
 async def test_a_session_whose_messages_cannot_be_had_is_left_out_of_the_estimate():
@@ -64,7 +64,7 @@ async def test_a_session_whose_messages_cannot_be_had_is_left_out_of_the_estimat
         assert done.code == 0
         told = done.rows[0]["estimate"]
         assert (told["sampled"], told["unasked"], told["messages"]) == (11, 1, 48)
-        assert "could not be had: 1 session." in (await navtalk("plan", box=box)).out
+        assert "because their messages failed: 1 session." in (await navtalk("plan", box=box)).out
         box.fail_next("400", 1000, "sessionId")
         assert (await navtalk("plan", box=box)).code == 4
 
@@ -99,7 +99,7 @@ def test_a_sample_is_of_the_listed_and_as_large_as_can_be(ids, size):
 )
 def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sampled, sessions, seconds, rate):
     listed = Listed(sessions=sessions, requests=7)
-    told = estimate(listed, [Sampled(*each) for each in sampled], seconds=seconds, rate=rate)
+    told = estimate(listed, [Fetched(*each) for each in sampled], seconds=seconds, rate=rate)
     assert told.requests == 7 + told.messages_requests
     assert told.minutes >= 0
     if rate is not None:

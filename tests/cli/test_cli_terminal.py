@@ -10,9 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from shell import navtalk, on_terminal
 
-from navtalk_async.cli.show import details_text, tab_separated, transcript_text
-from navtalk_async.cli.tables import messages_table, sessions_table
-from navtalk_async.cli.talk import DOUBTFUL, Talk, json_line, visible, visible_json
+from navtalk_async.cli._output import (
+    DOUBTFUL,
+    Reporter,
+    details_text,
+    json_line,
+    messages_table,
+    sessions_table,
+    tab_separated,
+    transcript_text,
+    visible,
+    visible_json,
+)
 from navtalk_async.sandbox import Sandbox, World
 
 HARMFUL = (
@@ -145,7 +154,7 @@ def test_a_cell_of_a_table_is_text_and_no_markup():
 
 
 def test_a_traceback_does_nothing_to_a_terminal(capsys):
-    Talk().fail("A bug.", 1, trace=f"Traceback:\n  RuntimeError: {EVIL}\n")
+    Reporter().fail("A bug.", 1, trace=f"Traceback:\n  RuntimeError: {EVIL}\n")
     shown = capsys.readouterr().err
     assert harm(shown) == []
     assert shown.startswith("Traceback:\n  RuntimeError: a\\x7f")

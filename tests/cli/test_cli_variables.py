@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.cli.variables import given_address, key_variable
+from navtalk_async.cli._settings import given_address, key_variable
 from navtalk_async.dialects.known import dialect_of, dialects
 
 SHARED = {"NAVTALK_API_KEY": "their key", "NAVTALK_BASE_URL": "https://theirs.example"}

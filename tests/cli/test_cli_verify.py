@@ -160,7 +160,7 @@ async def test_status_tells_what_is_there_and_changes_nothing(out):
         done = await navtalk("status", place, env=NO_KEY)
         assert done.code == 0
         assert "default (navtalk, everything): 40 sessions with 120 messages." in done.out
-        assert "1 round done" in done.out
+        assert "Finished 1 round, up to" in done.out
         assert "40 new, 0 changed" in done.out
     assert {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in out.iterdir()} == before
 
@@ -180,7 +180,7 @@ async def test_status_tells_all_as_json(out):
     assert project["last_run"]["inserted"] == 40
     people = (await navtalk("status", out, env=NO_KEY)).out
     assert people.count("8 attempts: ServerError: 500") == 5
-    assert "And 2 more failed" in people
+    assert "2 more failed" in people
     assert (await navtalk("status", out, "--project", "other", env=NO_KEY)).code == 2
 
 
@@ -197,7 +197,7 @@ async def test_status_of_an_archive_that_a_worker_holds_tells_how_far_it_is(tmp_
             process.send_signal(signal.SIGTERM)
             await ended(process)
         people = await navtalk("status", tmp_path / "archive.db", env=NO_KEY)
-        assert "was broken off" in people.out
+        assert "was stopped" in people.out
         assert "stopped" in people.out
 
 

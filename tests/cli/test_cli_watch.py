@@ -7,7 +7,7 @@ import pytest
 from shell import KEY, ended, navtalk, said, started
 
 from navtalk_async.archive import Archive
-from navtalk_async.cli.watching import ordinal, round_line
+from navtalk_async.cli._watch import ordinal, round_line
 from navtalk_async.errors import ServerError
 from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
 from navtalk_async.sandbox import Sandbox, World
@@ -23,13 +23,13 @@ async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(nu
     path = tmp_path / "archive.db"
     async with Sandbox(World(30, messages=2)) as box:
         async with started("sync", path, "--watch", "10ms", "--progress", "plain", box=box) as worker:
-            await said(worker, r"round 1: 30 new")
+            await said(worker, r"Round 1: 30 new")
             new = box.world.add_session()
             await said(worker, r" 1 new,")
             worker.send_signal(number)
             end = await ended(worker)
         assert end.code == code
-        assert "the same command goes on from there" in end.err
+        assert "the same command continues from there" in end.err
         assert new["id"] in await sessions(path)
 
 
@@ -53,11 +53,11 @@ async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_on
     async with Sandbox(keys={KEY: World(5, 1), "CANARY-another-key": World(5, 1)}) as box:
         options = ("--watch", "10ms", "--progress", "plain", "--api-key-file", file)
         async with started("sync", path, *options, box=box, env={"NAVTALK_API_KEY": None}) as worker:
-            await said(worker, r"round 1: 5 new")
+            await said(worker, r"Round 1: 5 new")
             file.write_text("CANARY-another-key")
             box.keys = {"CANARY-another-key": World(5, 1)}
             await said(worker, r"failed: BadRequest")
-            await said(worker, r"0 new, .* 0 gone")
+            await said(worker, r"no changes, ")
             worker.terminate()
             end = await ended(worker)
         assert end.code == 143
@@ -97,11 +97,11 @@ async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
 def test_a_round_is_told_in_a_sentence():
     done = RoundDone(1200, RunReport(inserted=1, messages_inserted=1, failed=2), 0.42, 59.6)
     assert round_line(done) == (
-        "round 1,200: 1 new, 0 changed, 0 gone, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
+        "Round 1,200: 1 new, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
     )
     failed = RoundFailed(7, ServerError("The server answered 503."), 3, 240.0)
     assert round_line(failed) == (
-        "round 7 failed, the 3rd time in a row: ServerError: The server answered 503. Trying again in 240 s."
+        "Round 7 failed, the 3rd time in a row: ServerError: The server answered 503. Trying again in 240 s."
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether what was kept is whole: `verify`."""
+"""`navtalk verify`: is everything whole, and what repairs it."""
 
 import shlex
 from collections.abc import Collection, Sequence
@@ -9,15 +9,12 @@ import click
 import msgspec
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.cli.connection import Given, Shell, may_talk_to_api
-from navtalk_async.cli.exits import Exit, exit_code
-from navtalk_async.cli.options import as_percent, examples
-from navtalk_async.cli.reading import Place, as_place, readable
-from navtalk_async.cli.reporting import counting, waits_told
-from navtalk_async.cli.running import run
-from navtalk_async.cli.show import put_json
-from navtalk_async.cli.summary import size
-from navtalk_async.cli.talk import Talk, counted
+from navtalk_async.cli._options import CONNECTION, Place, examples, options
+from navtalk_async.cli._output import Reporter, counted, put_json, size
+from navtalk_async.cli._progress import counting, waits_reported
+from navtalk_async.cli._settings import Settings
+from navtalk_async.cli._status import readable
+from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import ARCHIVE, MANIFEST
@@ -26,20 +23,18 @@ from navtalk_async.verification import (
     Remedy,
     Report,
     is_repairable,
-    repair,
     verify_export,
     verify_remote,
     verify_store,
     write_again,
 )
+from navtalk_async.verification import repair as repair_archive
 from navtalk_async.verification.repair import ROUNDS
 from navtalk_async.verification.report import some
 
-__all__ = ["verify"]
+FINDINGS_SHOWN = 20
 
-TOLD = 20
-
-CURES = {
+REMEDIES = {
     Remedy.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
     Remedy.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
     Remedy.SYNC: "The archive is sound, and behind the API: `navtalk verify {where} --remote 100% --repair` "
@@ -56,55 +51,50 @@ CURES = {
         "navtalk verify out --repair",
     )
 )
-@click.argument("where", metavar="DEST|STORE", type=as_place)
-@click.option("--quick", is_flag=True, help="Sizes, hashes and counts alone: nothing is parsed.")
-@click.option(
-    "--remote",
-    type=as_percent,
-    metavar="PERCENT",
-    help="Ask the API for so many of the sessions again (at least one), and compare; needs the key.",
-)
-@click.option(
-    "--repair",
-    "repair_it",
-    is_flag=True,
-    help="Fetch again what is damaged, missing or stale; needs the key.",
-)
-@click.option("--project", help="Only this project of the archive [all].")
-@may_talk_to_api
+@options("place", "quick", "remote", "repair", "only_project", CONNECTION, needs_key=False)
 def verify(
-    *, given: Given, where: Place, quick: bool, remote: float | None, repair_it: bool, project: str | None
+    *,
+    settings: Settings,
+    place: Place,
+    quick: bool,
+    remote: float | None,
+    repair: bool,
+    only_project: str | None,
 ) -> int:
-    """Find out whether anything is lost, doubled, out of order or damaged.
+    """Check that nothing is lost, doubled, out of order or damaged.
 
     DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
-    is changed without --repair. Exit code 6 says that something was found, and is not repaired; 3 that
-    nothing was, but not every session that was to be asked for again could be had.
+    is changed without --repair. Exit code 6: something was found, and is not repaired; 3: nothing was found,
+    but some sessions could not be fetched again.
     """
-    folder = where if isinstance(where, Path) and where.is_dir() else None
+    folder = place if isinstance(place, Path) and place.is_dir() else None
     if folder is not None and not any((folder / name).exists() for name in (MANIFEST, ARCHIVE)):
-        raise click.UsageError(f"There is no export in {where}: neither {MANIFEST} nor {ARCHIVE}.")
-    shell = given.shell() if repair_it or remote is not None else None
-    talk = given.talk() if shell is None else shell.talk
-    task = Verification(where, folder, shell, quick=quick, remote=remote, project=project)
-    mode = given.told(talk)
+        raise click.UsageError(f"There is no export in {place}: neither {MANIFEST} nor {ARCHIVE}.")
+    asks_api = repair or remote is not None
+    if asks_api:
+        settings.key.read()
+    task = Verification(
+        place, folder, settings if asks_api else None, quick=quick, remote=remote, project=only_project
+    )
+    reporter = settings.reporter
 
     async def work() -> int:
         error: NavTalkError | None = None
         try:
-            async with counting(talk, mode, what=f"Verifying {redacted(where)}", count=task.counts):
+            doing = f"Verifying {redacted(place)}"
+            async with counting(reporter, settings.progress_mode, doing=doing, count=task.counts):
                 await task.judge()
-                if repair_it and is_repairable(task.report):
+                if repair and is_repairable(task.report):
                     await task.repair()
         except NavTalkError as failure:
             error = failure
         code = exit_code(error) if error is not None else verdict_code(task.report)
-        await _tell(redacted(where), task, code, talk, as_json=given.as_json, error=error)
+        await _tell(redacted(place), task, code, reporter, as_json=settings.as_json, error=error)
         if error is not None:
             raise error
         return code
 
-    return run(work(), talk)
+    return run(work(), reporter)
 
 
 class Verification:
@@ -114,7 +104,7 @@ class Verification:
         self,
         where: Place,
         folder: Path | None,
-        shell: Shell | None,
+        settings: Settings | None,
         *,
         quick: bool,
         remote: float | None,
@@ -124,7 +114,7 @@ class Verification:
         self.repaired: list[str] = []
         self.has_written = False
         self.quick = quick
-        self._where, self._folder, self._shell = where, folder, shell
+        self._where, self._folder, self._settings = where, folder, settings
         self._remote, self._project = remote, project
 
     def counts(self) -> dict[str, int]:
@@ -145,9 +135,9 @@ class Verification:
             await verify_export(self._folder, report, quick=self.quick, project=self._project)
         else:
             await _verify_alone(self._where, report, quick=self.quick, project=self._project)
-        if self._shell is not None and self._remote is not None:
-            async with self._client(self._shell) as client:
-                await self._ask_again(client, self._shell, report, only)
+        if self._settings is not None and self._remote is not None:
+            async with self._client(self._settings) as client:
+                await self._ask_again(client, self._settings, report, only)
 
     async def repair(self) -> None:
         """Repair what was found, and judge again."""
@@ -175,20 +165,20 @@ class Verification:
 
     async def _repair_once(self) -> tuple[list[Finding], list[str]]:
         """What could not be repaired, and what there is to say."""
-        shell, place = self._shell, self._where
-        if shell is None or (self._folder is not None and not (self._folder / ARCHIVE).exists()):
+        settings, place = self._settings, self._where
+        if settings is None or (self._folder is not None and not (self._folder / ARCHIVE).exists()):
             return [], ["There is no archive to repair from."]
         report = msgspec.structs.replace(self.report, notes=[])
         where = place if self._folder is None else self._folder / ARCHIVE
         try:
-            async with self._client(shell) as client, Archive.open(where) as store:
-                left = await repair(
+            async with self._client(settings) as client, Archive.open(where) as store:
+                left = await repair_archive(
                     client,
                     store,
                     report,
                     project=self._project,
-                    concurrency=shell.connection.concurrency,
-                    server=shell.connection.server,
+                    concurrency=settings.concurrency,
+                    server=settings.server,
                 )
                 if self._folder is not None and store.path is not None:
                     await write_again(store, store.path.parent, self._project)
@@ -197,11 +187,11 @@ class Verification:
             return [], [f"The archive cannot be repaired: {failure.args[0]}"]
         return left, report.notes
 
-    def _client(self, shell: Shell) -> AbstractAsyncContextManager[Client]:
-        return shell.connection.client(waits_told(shell.talk, shell.progress))
+    def _client(self, settings: Settings) -> AbstractAsyncContextManager[Client]:
+        return settings.client(waits_reported(settings.reporter, settings.progress_mode))
 
     async def _ask_again(
-        self, client: Client, shell: Shell, report: Report, only: Collection[tuple[str, str]] | None
+        self, client: Client, settings: Settings, report: Report, only: Collection[tuple[str, str]] | None
     ) -> None:
         try:
             # The API takes its time, and others may write meanwhile.
@@ -213,8 +203,8 @@ class Verification:
                     percent=self._remote or 100.0,
                     project=self._project,
                     only=only,
-                    concurrency=shell.connection.concurrency,
-                    server=shell.connection.server,
+                    concurrency=settings.concurrency,
+                    server=settings.server,
                 )
         except (StoreBroken, StoreUnreachable):
             # An archive that cannot be read was found to be so above.
@@ -246,7 +236,7 @@ async def _tell(
     where: str,
     task: Verification,
     code: int,
-    talk: Talk,
+    reporter: Reporter,
     *,
     as_json: bool,
     error: NavTalkError | None,
@@ -263,12 +253,12 @@ async def _tell(
             "repaired": len(task.repaired),
             "repaired_sessions": task.repaired,
             "checked": report.checked,
-            "error": None if error is None else talk.scrubbed(f"{type(error).__name__}: {error}"),
+            "error": None if error is None else reporter.redacted(f"{type(error).__name__}: {error}"),
         }
         await put_json(summary)
     done = repairs(task.repaired, has_written=task.has_written)
     for sentence in sentences(where, report, is_whole=error is None, done=done):
-        talk.say(sentence)
+        reporter.note(sentence)
 
 
 def repairs(sessions: Sequence[str], *, has_written: bool) -> list[str]:
@@ -287,12 +277,12 @@ def api_option(report: Report) -> str:
 def sentences(where: str, report: Report, *, is_whole: bool, done: Sequence[str] = ()) -> list[str]:
     """*report* for people, a paragraph each."""
     found = report.findings
-    lines = [str(each) for each in found[:TOLD]]
-    if len(found) > TOLD:
-        lines.append(f"And {len(found) - TOLD:,} more; --json lists them all.")
+    lines = [str(each) for each in found[:FINDINGS_SHOWN]]
+    if len(found) > FINDINGS_SHOWN:
+        lines.append(f"And {len(found) - FINDINGS_SHOWN:,} more; --json lists them all.")
     cures = {each.cure for each in found}
     named = f"{shlex.quote(where)}{api_option(report)}"
-    lines += [CURES[each].format(where=named) for each in Remedy if each in cures]
+    lines += [REMEDIES[each].format(where=named) for each in Remedy if each in cures]
     lines += [*report.notes, *done]
     if not is_whole:
         return lines

@@ -1,40 +1,34 @@
-"""What an export would take: `plan`."""
+"""`navtalk plan`: estimate an export."""
 
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import click
 import msgspec
 
 from navtalk_async.archive.rows import iso
-from navtalk_async.cli.connection import Shell, talks_to_api
-from navtalk_async.cli.exits import Exit
-from navtalk_async.cli.options import LISTING, as_name, examples
-from navtalk_async.cli.reading import Place, as_place, readable
-from navtalk_async.cli.reporting import counting, waits_told
-from navtalk_async.cli.running import run
-from navtalk_async.cli.scope import check_scope, takes_scope
-from navtalk_async.cli.show import put, put_json
-from navtalk_async.cli.talk import counted, visible
+from navtalk_async.cli._options import CONNECTION, SCOPE, Place, examples, options
+from navtalk_async.cli._output import counted, put_json, put_lines
+from navtalk_async.cli._progress import counting, waits_reported
+from navtalk_async.cli._settings import Settings
+from navtalk_async.cli._status import readable
+from navtalk_async.cli.app import Exit, run
 from navtalk_async.client import Client
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
-from navtalk_async.ingest import Scope
 from navtalk_async.ingest.fetch import is_of_the_run
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
 from navtalk_async.pool import Limiter, SessionPool
 
-__all__ = ["Estimate", "Listed", "Sample", "Sampled", "estimate", "plan", "plan_sentences"]
-
 SAMPLE = 50
 
 
-class Sampled(NamedTuple):
-    """What a session's messages took."""
+class Fetched(NamedTuple):
+    """What the messages of one session cost."""
 
     requests: int
     messages: int
@@ -51,7 +45,6 @@ class Sample:
         self._seen = 0
 
     def add(self, session_id: str) -> None:
-        """Another session."""
         self._seen += 1
         if len(self.ids) < self._size:
             self.ids.append(session_id)
@@ -60,18 +53,17 @@ class Sample:
 
 
 class Listed(msgspec.Struct, kw_only=True):
-    """What a listing came to."""
+    """What a listing found."""
 
     sessions: int = 0
     active: int = 0
     first: str | None = None
-    """The least begin, ISO 8601."""
+    """The earliest begin, ISO 8601."""
     last: str | None = None
     requests: int = 0
     seconds: float = 0.0
 
     def add(self, session: Session) -> None:
-        """Count *session*."""
         self.sessions += 1
         self.active += session.status is SessionStatus.ACTIVE
         begin = iso(session.start_time_text)
@@ -81,12 +73,12 @@ class Listed(msgspec.Struct, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would take to get everything."""
+    """What it would take to fetch everything."""
 
     sampled: int
-    """How many sessions were asked for their messages, and gave them."""
+    """How many sessions of the sample were fetched."""
     unasked: int = 0
-    """How many were asked for them, and could not be had."""
+    """How many of the sample failed."""
     messages: int
     requests: int
     listing_requests: int
@@ -99,19 +91,19 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate(
-    listed: Listed, sampled: Sequence[Sampled], *, seconds: float, rate: float | None, unasked: int = 0
+    listed: Listed, sampled: Sequence[Fetched], *, seconds: float, rate: float | None, unasked: int = 0
 ) -> Estimate:
     """What all of *listed* takes, if those *sampled*, which took so many *seconds*, are like the others;
-    *rate* is a bound of requests a second, and *unasked* how many could not be had.
+    *rate* is a bound of requests a second, and *unasked* how many of the sample failed.
     """
     count = max(1, len(sampled))
     asked = sum(one.requests for one in sampled)
     each = asked / count
     messages_requests = round(each * listed.sessions)
     requests = listed.requests + messages_requests
-    pace = max(asked, 1) / max(seconds, 1e-3)
+    speed = max(asked, 1) / max(seconds, 1e-3)
     if rate is not None:
-        pace = min(pace, rate)
+        speed = min(speed, rate)
     return Estimate(
         sampled=len(sampled),
         unasked=unasked,
@@ -121,8 +113,8 @@ def estimate(
         messages_requests=messages_requests,
         requests_per_session=round(each, 2),
         cursors_on_last_pages=any(one.empty_pages for one in sampled),
-        requests_per_second=round(pace, 1),
-        minutes=round(requests / pace / 60, 2),
+        requests_per_second=round(speed, 1),
+        minutes=round(requests / speed / 60, 2),
     )
 
 
@@ -131,76 +123,50 @@ def estimate(
         "navtalk plan", "navtalk plan --start 2025-11-01 --rate 10", "navtalk plan --sandbox --json"
     )
 )
-@LISTING
-@click.option("--store", type=as_place, metavar="STORE|DEST", help="Tell how much of it is in there already.")
-@click.option(
-    "--project",
-    type=as_name,
-    metavar="NAME",
-    default="default",
-    help="The name the key's project has in that archive.",
-)
-@takes_scope
-@talks_to_api
-def plan(
-    *,
-    shell: Shell,
-    scope: Scope,
-    listing: Literal["auto", "serial"],
-    store: Place | None,
-    project: str,
-) -> int:
-    """Tell what an export would take: sessions, messages, requests and minutes.
+@options("listing", "known_store", "project", SCOPE, CONNECTION)
+def plan(*, settings: Settings, known_store: Place | None) -> int:
+    """Estimate what an export takes: sessions, messages, requests and minutes.
 
-    All sessions are listed, and some of them asked for their messages; nothing is kept.
+    All sessions are listed, and the messages of some of them fetched; nothing is saved.
     """
 
     async def work() -> int:
-        observer = waits_told(shell.talk, shell.progress)
-        async with shell.connection.client(observer) as client:
-            check_scope(client, scope)
+        observer = waits_reported(settings.reporter, settings.progress_mode)
+        async with settings.client(observer) as client:
+            settings.check_scope(client)
             listed, sample = Listed(), Sample()
 
             def count() -> dict[str, int]:
                 return {"sessions listed": listed.sessions, "requests": client.stats().requests}
 
-            what = "Listing sessions, and asking some for their messages; nothing is kept"
-            async with counting(shell.talk, shell.progress, what=what, count=count):
-                await _list(client, shell, scope, listing=listing, listed=listed, sample=sample)
+            doing = "Listing sessions, and fetching the messages of some; nothing is saved"
+            async with counting(settings.reporter, settings.progress_mode, doing=doing, count=count):
+                await _list(client, settings, listed, sample)
                 began = perf_counter()
-                sampled, unasked = await _ask(client, shell, scope, sample.ids)
+                sampled, unasked = await _fetch(client, settings, sample.ids)
                 seconds = perf_counter() - began
-            told = estimate(listed, sampled, seconds=seconds, rate=shell.connection.rate, unasked=unasked)
-        kept = None if store is None else await _kept(store, project)
-        if shell.as_json:
+            found = estimate(listed, sampled, seconds=seconds, rate=settings.rate, unasked=unasked)
+        kept = None if known_store is None else await _kept(known_store, settings.project)
+        if settings.as_json:
             await put_json(
-                {"command": "plan", "exit_code": 0, "listed": listed, "estimate": told, "kept": kept}
+                {"command": "plan", "exit_code": 0, "listed": listed, "estimate": found, "kept": kept}
             )
         else:
-            sentences = plan_sentences(listed, told, kept)
-            await put("".join(f"{visible(each)}\n" for each in sentences))
+            await put_lines(plan_sentences(listed, found, kept))
         return Exit.OK
 
-    return run(work(), shell.talk)
+    return run(work(), settings.reporter)
 
 
-async def _list(
-    client: Client,
-    shell: Shell,
-    scope: Scope,
-    *,
-    listing: Literal["auto", "serial"],
-    listed: Listed,
-    sample: Sample,
-) -> None:
-    """List all sessions in *scope* into *listed* and *sample*."""
-    began, asked = perf_counter(), client.stats().requests
+async def _list(client: Client, settings: Settings, listed: Listed, sample: Sample) -> None:
+    """List all sessions into *listed* and *sample*."""
+    began, asked, scope = perf_counter(), client.stats().requests, settings.scope
     if scope.sessions:
         for session_id in scope.sessions:
             listed.add(await client.get_session(session_id))
             sample.add(session_id)
     else:
-        pool = SessionPool(client, concurrency=shell.connection.concurrency, listing=listing)
+        pool = SessionPool(client, concurrency=settings.concurrency, listing=settings.listing)
         pages = pool.session_pages(order="done", **scope.of_sessions)
         async with aclosing(pages):
             async for page in pages:
@@ -211,16 +177,12 @@ async def _list(
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -> tuple[list[Sampled], int]:
-    """What the messages of some sessions took, and how many of these could not be had.
+async def _fetch(client: Client, settings: Settings, ids: Sequence[str]) -> tuple[list[Fetched], int]:
+    """What the messages of these sessions cost, and how many sessions failed; if all did, the first error."""
+    dialect, scope = client.dialect, settings.scope
+    failed: list[NavTalkError] = []
 
-    Raises:
-        NavTalkError: the API cannot be asked, or not for any of them.
-    """
-    dialect = client.dialect
-    errors: list[NavTalkError] = []
-
-    async def ask(session_id: str) -> Sampled | None:
+    async def fetch(session_id: str) -> Fetched | None:
         requests = messages = empty = 0
         first = dialect.list_messages(session_id, **scope.of_messages)
         pages = walk(client.page_of_messages, first, client.moved)
@@ -231,44 +193,43 @@ async def _ask(client: Client, shell: Shell, scope: Scope, ids: Sequence[str]) -
                     messages += len(page.items)
                     empty += not page.items and requests > 1 and page.offset_param is None
         except NotFound:
-            return None  # It vanished since it was listed.
+            return None  # It was deleted since it was listed.
         except NavTalkError as error:
             if is_of_the_run(error):
                 raise
-            errors.append(error)
+            failed.append(error)
             return None
-        return Sampled(requests, messages, empty)
+        return Fetched(requests, messages, empty)
 
     async def batch() -> AsyncGenerator[Sequence[str], None]:
         yield ids
 
-    async with FanOut(ask, batch(), at_once=Limiter(client, shell.connection.concurrency)) as answers:
+    async with FanOut(fetch, batch(), at_once=Limiter(client, settings.concurrency)) as answers:
         sampled = [each async for each in answers if each is not None]
-    if errors and not sampled:
-        raise errors[0]
-    return sampled, len(errors)
+    if failed and not sampled:
+        raise failed[0]
+    return sampled, len(failed)
 
 
-async def _kept(store: Place, project: str) -> dict[str, int]:
-    async with readable(store) as reader:
-        counts = await reader.counts(project)
+async def _kept(place: Place, project: str) -> dict[str, int]:
+    async with readable(place) as archive:
+        counts = await archive.counts(project)
     return {"sessions": counts.sessions, "messages": counts.messages}
 
 
-def plan_sentences(listed: Listed, told: Estimate, kept: dict[str, int] | None) -> list[str]:
+def plan_sentences(listed: Listed, found: Estimate, kept: dict[str, int] | None) -> list[str]:
     """The plan for people, a line each."""
     span = f", begun between {listed.first} and {listed.last}" if listed.first else ""
-    parts = f"{told.listing_requests:,} to list, {told.requests_per_session:.2f} a session for its messages"
-    pace = f"{told.requests_per_second:,.0f} requests a second"
+    parts = f"{found.listing_requests:,} to list, {found.requests_per_session:.2f} a session for its messages"
     lines = [
         f"{counted(listed.sessions, 'session')}{span}; {listed.active:,} active.",
-        f"About {counted(told.messages, 'message')}, by {counted(told.sampled, 'session')} picked at random.",
-        f"About {counted(told.requests, 'request')}: {parts}.",
-        f"About {told.minutes:.1f} minutes, at the pace just measured: {pace}.",
+        f"About {counted(found.messages, 'message')}, by {counted(found.sampled, 'session')} at random.",
+        f"About {counted(found.requests, 'request')}: {parts}.",
+        f"About {found.minutes:.1f} minutes, at {found.requests_per_second:,.0f} requests a second.",
     ]
-    if told.unasked:
-        lines.append(f"Left out, since their messages could not be had: {counted(told.unasked, 'session')}.")
-    if told.cursors_on_last_pages:
+    if found.unasked:
+        lines.append(f"Left out, because their messages failed: {counted(found.unasked, 'session')}.")
+    if found.cursors_on_last_pages:
         lines.append(
             "The server puts a cursor on last pages, which cost a request more each; --short-pages audit "
             "saves most of these."
@@ -276,6 +237,6 @@ def plan_sentences(listed: Listed, told: Estimate, kept: dict[str, int] | None) 
     if kept is not None:
         lines.append(
             f"Of that, {counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')} "
-            "are kept already."
+            "are saved already."
         )
     return lines

@@ -1,0 +1,292 @@
+"""stdout is for data, stderr for everything said to people; neither can do anything to a terminal."""
+
+import json
+import logging
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from shutil import get_terminal_size
+from typing import Any
+
+import msgspec
+from anyio import to_thread
+
+from navtalk_async.errors import NavTalkError
+from navtalk_async.events import LEAST_UNMISTAKABLE, scrub
+
+JOINERS = "\u200c\u200d"
+"""Invisible, but emoji and half the scripts of India and Iran are spelt with them."""
+
+NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+DOUBTFUL = re.compile(
+    "[^\\x00-~\\xa0-\\xac\\xae-\\u0377\\u0400-\\u052f\\u2010-\\u2027\\u3000-\\u303f\\u3041-\\u3096\\u30a1-\\u30fa"
+    "\\u4e00-\\u9fff\\uac00-\\ud7a3\\uff01-\\uff60]+"
+)
+"""Everything that encoded JSON may have to escape. ASCII is left out, whose control characters JSON escapes
+already, and, for speed, the letters of most texts."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """*text* in one line that does nothing to a terminal: invisible characters are written as in Python.
+
+    That covers control characters, which can rewrite the screen, and marks that change the direction of text.
+    """
+    return _escaped(text, _python_escape)
+
+
+def visible_json(encoded: str) -> str:
+    """*encoded* JSON for a terminal: the same values; what `visible` escapes is escaped as JSON does it."""
+    return DOUBTFUL.sub(lambda run: _escaped(run.group(), _json_escape), encoded)
+
+
+def json_line(value: Any) -> bytes:
+    """*value* as JSON and a line end; U+FFFD replaces a byte of a path that is not UTF-8."""
+    try:
+        return msgspec.json.encode(value) + b"\n"
+    except UnicodeEncodeError:
+        lenient = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return SURROGATE.sub("\ufffd", lenient + "\n").encode()
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if _is_shown(each) else escape(each) for each in text)
+
+
+def _is_shown(letter: str) -> bool:
+    return letter.isprintable() or letter in JOINERS or unicodedata.category(letter) == "Zs"
+
+
+def _python_escape(letter: str) -> str:
+    return NAMED.get(letter) or letter.encode("unicode_escape").decode()
+
+
+def _json_escape(letter: str) -> str:
+    digits = letter.encode("utf-16-be").hex()
+    return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """*count* with its noun: *one* in the singular, *more* in the plural (by default with an s)."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def size(count: float) -> str:
+    """*count* bytes, readably."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+class Reporter:
+    """What goes to stderr: sentences, or with *as_json* an object a line.
+
+    A reader who has gone away does not stop the work. *secrets* are never shown; no text should hold them
+    anyway, and this is the second lock.
+    """
+
+    def __init__(self, *, as_json: bool = False, secrets: Iterable[str] = ()) -> None:
+        self._as_json = as_json
+        self._secrets = list(secrets)
+
+    def hide(self, secret: str) -> None:
+        """Never show *secret* from now on."""
+        # One as short as a word of ours is made up, and would be found all over our sentences.
+        if len(secret) >= LEAST_UNMISTAKABLE and secret not in self._secrets:
+            self._secrets.append(secret)
+
+    @property
+    def is_terminal(self) -> bool:
+        return sys.stderr is not None and sys.stderr.isatty()
+
+    def note(self, text: str) -> None:
+        """Write one paragraph."""
+        if self._as_json:
+            self.event("note", text=self.redacted(text))
+        else:
+            self._write(f"navtalk: {visible(self.redacted(text))}\n")
+
+    def fail(self, text: str, code: int, *, trace: str = "") -> None:
+        """Write why the run ends with the exit *code*; *trace* is for our own bugs."""
+        if self._as_json:
+            facts = {"trace": self.redacted(trace)} if trace else {}
+            self.event("error", text=self.redacted(text), exit_code=int(code), **facts)
+        else:
+            lines = [*self.redacted(trace).splitlines(), f"navtalk: {self.redacted(text)}"]
+            self._write("".join(f"{visible(each)}\n" for each in lines))
+
+    def event(self, name: str, **facts: Any) -> None:
+        """Write one object, for programs."""
+        line = json_line({"event": name, **facts}).decode()
+        self._write(visible_json(line) if self.is_terminal else line)
+
+    def redacted(self, text: str) -> str:
+        """*text* without the secrets."""
+        return scrub(text, self._secrets)
+
+    def _write(self, text: str) -> None:
+        # The reader may have gone, or stderr may have been closed from the start.
+        with suppress(OSError, AttributeError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+class LogHandler(logging.Handler):
+    """Writes our log through a reporter."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            self._reporter.note(f"{record.levelname.lower()}: {line}")
+
+
+class OutputFailed(NavTalkError):
+    """stdout cannot be written."""
+
+    next_step = "Free some space, or redirect the output elsewhere."
+
+
+async def put(text: str) -> None:
+    """Print *text*; in a thread, so that signals are handled while a slow reader makes us wait."""
+    await to_thread.run_sync(_write, text.encode("utf-8", "backslashreplace"), abandon_on_cancel=True)
+
+
+async def put_lines(lines: Iterable[str]) -> None:
+    """Print *lines*, made safe for a terminal."""
+    await put("".join(f"{visible(each)}\n" for each in lines))
+
+
+async def put_json(*values: Any) -> None:
+    """Print *values* as JSON, one a line; made safe where stdout is a terminal."""
+    await to_thread.run_sync(_write_json, values, abandon_on_cancel=True)
+
+
+def _write_json(values: Sequence[Any]) -> None:
+    data = b"".join(map(json_line, values))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    _write(visible_json(data.decode()).encode() if is_terminal else data)
+
+
+def _write(data: bytes) -> None:
+    if sys.stdout is None:
+        raise OutputFailed("There is no stdout to print to.")
+    # Past Python's buffer, whose lock a hanging write would keep.
+    descriptor, rest = sys.stdout.fileno(), memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
+        raise OutputFailed(f"The output cannot be written: {failure.strerror}.") from None
+
+
+PLAIN_TYPES = (None, 0, "text", "user_input")
+
+
+def cell(value: Any) -> str:
+    """*value* for a table: one line, and nothing that does something to the terminal."""
+    return "" if value is None else visible(str(value).replace("\\", "\\\\"))
+
+
+def tab_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+    """*rows* as lines of cells between tabs; inside cells, tabs and line ends are written as in Python."""
+    lines = ["\t".join(columns)] if header else []
+    lines += ["\t".join(cell(row[name]) for name in columns) for row in rows]
+    return "".join(f"{each}\n" for each in lines)
+
+
+def details_text(fields: Mapping[str, Any]) -> str:
+    """*fields* one below the other."""
+    cells = {cell(name): cell(value) for name, value in fields.items()}
+    width = max(map(len, cells))
+    return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in cells.items())
+
+
+def transcript_text(session: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> str:
+    """A conversation to read: line ends of a message stay line ends, and its lines are indented."""
+    parts = [details_text(session)]
+    for message in messages:
+        lines = [visible(each) for each in (message["content"] or "").replace("\r\n", "\n").split("\n")]
+        kind = None if message["type"] in PLAIN_TYPES else message["type"]
+        heading = map(cell, (message["role"], kind, message["created_at"]))
+        parts.append(f"\n{'  '.join(filter(None, heading))}\n")
+        parts += [f"    {each}".rstrip() + "\n" for each in lines]
+    return "".join(parts)
+
+
+STYLES = {"active": "green", "failed": "red", "user": "cyan", "assistant": "magenta"}
+
+ROOM_FOR_VIDEO = 120
+
+
+def sessions_table(rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+    """*rows* of sessions as wide as the terminal; pages printed one below the other line up."""
+    with_video = get_terminal_size().columns >= ROOM_FOR_VIDEO
+    columns: dict[str, dict[str, Any]] = {
+        "id": {"width": 36, "no_wrap": True},
+        "status": {"width": 9, "no_wrap": True},
+        "start (UTC)": {"width": 19, "no_wrap": True},
+        "end": {"width": 8, "no_wrap": True},
+    }
+    if with_video:
+        columns["video"] = {"no_wrap": True, "overflow": "ellipsis", "ratio": 1}
+    cells = []
+    for row in rows:
+        start, end = _readable_time(row["start_time"]), _readable_time(row["end_time"])
+        # The hour says enough of an end on the same day; of another day, only the day fits.
+        short_end = end[11:] if end[:10] == start[:10] else end[2:10]
+        cells.append([row["id"], row["status"], start, short_end, *([row["video_url"]] * with_video)])
+    return _table(columns, cells, header=header, expand=with_video)
+
+
+def messages_table(rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+    """*rows* of messages as wide as the terminal."""
+    columns: dict[str, dict[str, Any]] = {
+        "#": {"width": 4, "justify": "right"},
+        "time (UTC)": {"width": 19, "no_wrap": True},
+        "role": {"width": 9, "no_wrap": True},
+        "content": {"overflow": "fold", "ratio": 1},
+    }
+    cells = [
+        [row["position"], _readable_time(row["created_at"]), row["role"], row["content"]] for row in rows
+    ]
+    return _table(columns, cells, header=header, expand=True)
+
+
+def _readable_time(text: str | None) -> str:
+    return (text or "").replace("T", " ").removesuffix("Z")
+
+
+def _table(
+    columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Sequence[Any]], *, header: bool, expand: bool
+) -> str:
+    # Only a terminal needs rich.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, show_header=header, header_style="bold", pad_edge=False, expand=expand)
+    for name, looks in columns.items():
+        table.add_column(name, **looks)
+    coloured = [name in ("status", "role") for name in columns]
+    for row in rows:
+        styles = [STYLES.get(str(value), "") * is_word for value, is_word in zip(row, coloured, strict=True)]
+        # A cell that is a plain str would be read as rich's markup: `[red]`, `:smile:`.
+        table.add_row(*(Text(cell(value), style) for value, style in zip(row, styles, strict=True)))
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()

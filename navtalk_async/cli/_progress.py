@@ -1,0 +1,322 @@
+"""How far a run has come, shown on stderr while it runs: as a bar, as lines, or as JSON objects."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from navtalk_async.cli._output import Reporter, counted, visible
+from navtalk_async.events import Answered, Event, Failed, ListedSerially, ListMoved, Observer, Stats, Waiting
+from navtalk_async.ingest import Progress
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ProgressMode = Literal["auto", "bar", "plain", "json", "none"]
+
+logger = logging.getLogger("navtalk_async")
+
+LINE_SECONDS = 10.0
+OBJECT_SECONDS = 1.0
+
+NOTICEABLE_SECONDS = 1.0
+"""A shorter wait needs no explanation."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, seen at one moment."""
+
+    seconds: float = 0.0
+    """Since it began."""
+    share: float | None = None
+    """The part that is done, 0 to 1, as far as it can be known."""
+    share_of: str = "time range"
+    """What it is a share of: the `time range` while sessions are listed, then the `sessions`."""
+    done: int = 0
+    open: int = 0
+    failed: int = 0
+    messages: int = 0
+    requests: int = 0
+    retries: int = 0
+    requests_per_second: float = 0.0
+    in_flight: int = 0
+    waiting_seconds: float = 0.0
+    """Seconds until the next request may be sent."""
+    reason: str | None = None
+    """Why nothing is sent, or why the latest attempt failed, until one succeeds again."""
+
+    def __str__(self) -> str:
+        why = why_text(self)
+        return f"{share_text(self)}: {counts_text(self)}" + (f"; {why}" if why else "")
+
+
+def share_text(seen: Snapshot) -> str:
+    if seen.share is None:
+        return "listing"
+    return f"{int(seen.share * 100)} % of the {seen.share_of}"
+
+
+def counts_text(seen: Snapshot) -> str:
+    parts = [f"{seen.done:,} done", f"{seen.open:,} open"]
+    if seen.failed:
+        parts.append(f"{seen.failed:,} failed")
+    sessions = " / ".join(parts)
+    retries = f", {counted(seen.retries, 'retry', 'retries')}" if seen.retries else ""
+    return (
+        f"sessions {sessions}, {counted(seen.messages, 'message')}, "
+        f"{seen.requests_per_second:.0f} requests/s, {seen.in_flight} in flight{retries}"
+    )
+
+
+def why_text(seen: Snapshot) -> str:
+    """Why it goes no faster; empty when nothing is wrong."""
+    if seen.waiting_seconds >= 0.5:
+        return f"waiting {seen.waiting_seconds:.0f} s: {seen.reason}"
+    return f"trying again: {seen.reason}" if seen.reason else ""
+
+
+class RequestRate:
+    """How fast a count grows: over the latest few seconds, since an average over hours says little."""
+
+    def __init__(self, span_seconds: float = 5.0) -> None:
+        self._span = span_seconds
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def __call__(self, now: float, count: int) -> float:
+        """The growth a second up to *now*, when it has come to *count*."""
+        self._seen.append((now, count))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - self._span:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        # The first requests leave all at once, and are no rate yet.
+        return (count - before) / max(now - since, 1.0)
+
+
+class Trouble:
+    """What delays answers, by the client's events."""
+
+    def __init__(self) -> None:
+        self._ends_at = 0.0
+        self._reason: str | None = None
+
+    def notice(self, event: Event, now: float) -> None:
+        """Update for *event*, which happened *now*."""
+        match event:
+            case Waiting():
+                self._ends_at = max(self._ends_at, now + event.seconds)
+                self._reason = event.reason
+            case Failed():
+                self._reason = event.error
+            case Answered():
+                # An answer to a request from before a pause does not end the pause.
+                if now >= self._ends_at:
+                    self._reason = None
+
+    def at(self, now: float) -> tuple[float, str | None]:
+        """The seconds until the next request may be sent, and why that is, or why attempts fail."""
+        return max(0.0, self._ends_at - now), self._reason
+
+
+def snapshot(
+    progress: Progress, stats: Stats, *, seconds: float, rate: float, trouble: tuple[float, str | None]
+) -> Snapshot:
+    """The state of a run *seconds* after it began."""
+    report = progress.report
+    share, share_of = progress.share(), "time range"
+    if progress.all_listed and report.done + report.open:
+        # Now the number of sessions is known, and says more than the time range.
+        share, share_of = report.done / (report.done + report.open), "sessions"
+    waiting, reason = trouble
+    return Snapshot(
+        seconds=round(seconds, 1),
+        share=None if share is None else round(share, 4),
+        share_of=share_of,
+        done=report.done,
+        open=report.open,
+        failed=report.failed,
+        messages=report.messages,
+        requests=stats.requests,
+        retries=stats.retries,
+        requests_per_second=round(rate, 1),
+        in_flight=stats.in_flight,
+        waiting_seconds=round(waiting, 1),
+        reason=reason,
+    )
+
+
+class RunMonitor:
+    """Follows a run; it is the client's `on_event`."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.stats: Callable[[], Stats] = Stats
+        self._trouble = Trouble()
+        self._rate = RequestRate()
+        self._began = monotonic()
+
+    def __call__(self, event: Event) -> None:
+        self._trouble.notice(event, monotonic())
+        log_event(event)
+
+    def snapshot(self) -> Snapshot:
+        now, stats = monotonic(), self.stats()
+        return snapshot(
+            self.progress,
+            stats,
+            seconds=now - self._began,
+            rate=self._rate(now, stats.requests),
+            trouble=self._trouble.at(now),
+        )
+
+
+@asynccontextmanager
+async def reporting(
+    monitor: RunMonitor, reporter: Reporter, mode: ProgressMode, *, doing: str
+) -> AsyncGenerator[None, None]:
+    """An `async with` for *doing* something, in which the run that *monitor* follows is shown by *mode*."""
+    if mode == "bar":
+        with bar(monitor.snapshot):
+            yield
+    elif mode == "none":
+        yield
+    elif mode == "json":
+
+        def report() -> None:
+            reporter.event("progress", **msgspec.structs.asdict(monitor.snapshot()))
+
+        report()
+        async with repeated(OBJECT_SECONDS, report):
+            yield
+    else:
+        reporter.note(f"{doing}.")
+        async with repeated(LINE_SECONDS, lambda: reporter.note(str(monitor.snapshot()))):
+            yield
+
+
+@asynccontextmanager
+async def counting(
+    reporter: Reporter, mode: ProgressMode, *, doing: str, count: Callable[[], Mapping[str, int]]
+) -> AsyncGenerator[None, None]:
+    """An `async with` for *doing* something, in which the figures of *count* are shown now and then: as a
+    line, or for `json` as an object.
+    """
+
+    def report() -> None:
+        counts = count()
+        if mode == "json":
+            reporter.event("progress", **counts)
+        else:
+            reporter.note(", ".join(f"{number:,} {name}" for name, number in counts.items()))
+
+    if mode == "none":
+        yield
+        return
+    if mode != "json":
+        reporter.note(f"{doing}.")
+    seconds = OBJECT_SECONDS if mode == "json" else LINE_SECONDS
+    async with repeated(seconds, report, at_end=mode == "json"):
+        yield
+
+
+@asynccontextmanager
+async def repeated(
+    seconds: float, call: Callable[[], None], *, at_end: bool = True
+) -> AsyncGenerator[None, None]:
+    """An `async with` in which *call* is called every so many *seconds*, and *at_end*."""
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            call()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if at_end:
+            call()
+
+
+def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
+    """An observer that says why a short command takes long."""
+    moved: list[ListMoved] = []
+
+    def notice(event: Event) -> None:
+        log_event(event)
+        if isinstance(event, ListMoved) and not moved:
+            moved.append(event)
+            reporter.note(moved_sentence(event))
+        if isinstance(event, Waiting) and event.seconds >= NOTICEABLE_SECONDS and mode != "none":
+            reporter.note(f"waiting {event.seconds:.0f} s: {event.reason}")
+
+    return notice
+
+
+def moved_sentence(event: ListMoved) -> str:
+    return f"About the list {event.path}: {event.reason}."
+
+
+def log_event(event: Event) -> None:
+    """Log failures and waits for `-v`; the client itself logs all events for `-vv`."""
+    if logger.isEnabledFor(logging.DEBUG):
+        return
+    match event:
+        case Failed():
+            logger.info("%s, attempt %d: %s", event.path, event.attempt, event.error)
+        case Waiting():
+            logger.info("waiting %.1f s: %s", event.seconds, event.reason)
+        case ListedSerially():
+            logger.info("listing page by page, because %s", event.reason)
+        case ListMoved():
+            logger.info("%s: %s", event.path, event.reason)
+        case Answered():
+            pass
+
+
+@contextmanager
+def bar(look: Callable[[], Snapshot]) -> Iterator[None]:
+    """Draw what *look* returns, until the `with` is left; then nothing of it remains.
+
+    A thread of its own draws it, so a terminal that is held up (Ctrl-S) does not hold up the work.
+    """
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs rich
+    from rich.live import Live  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with Live(get_renderable=lambda: drawn(look()), console=console, transient=True, refresh_per_second=8):
+        # A bar that is killed cannot bring the cursor back, so it is not taken away.
+        console.show_cursor(True)
+        yield
+
+
+def drawn(seen: Snapshot) -> "RenderableType":
+    """*seen* as a bar, with its figures below."""
+    from rich.console import Group  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    top = Table.grid(padding=(0, 1), expand=True)
+    top.add_column(ratio=1)
+    top.add_column(no_wrap=True)
+    top.add_column(no_wrap=True, style="dim")
+    shown = ProgressBar(total=1.0, completed=seen.share or 0.0, pulse=seen.share is None)
+    top.add_row(shown, share_text(seen), clock(seen.seconds))
+    rows: list[RenderableType] = [top, Text(counts_text(seen), no_wrap=True, overflow="ellipsis")]
+    why = why_text(seen)
+    if why:
+        rows.append(Text(visible(why), style="yellow", no_wrap=True, overflow="ellipsis"))
+    return Group(*rows)
+
+
+def clock(seconds: float) -> str:
+    """*seconds* as `h:mm:ss`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

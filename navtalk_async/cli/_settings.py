@@ -1,0 +1,341 @@
+"""What the options of a command say: the key, the address, the client made of them, and which sessions.
+
+Each API has two variables of its own in the environment, as its client in Python has (`KODEY_API_KEY`,
+`KODEY_BASE_URL`). The command's, `NAVTALK_API_KEY` and `NAVTALK_BASE_URL`, replace those of any API: but as a
+pair, or for an address that was given with the command, or on this machine. The key of one vendor must not be
+sent to another.
+"""
+
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from navtalk_async.archive import Archive
+from navtalk_async.cli._output import LogHandler, Reporter
+from navtalk_async.cli._progress import ProgressMode
+from navtalk_async.client import Client
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects.navtalk import NavTalk, seconds_text
+from navtalk_async.events import Observer
+from navtalk_async.ingest import OVERLAP, SETTLE, Progress, RunReport, Scope, sync
+from navtalk_async.listing.short_pages import ShortPages
+from navtalk_async.wire.address import is_loopback
+from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.secret import Secret, checked_key, discreet
+
+SANDBOX_SESSIONS = 600
+
+COMMAND_SECONDS = 120.0
+"""How long a key command may take; somebody may have to type a password."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Where our own checks refuse an argument, it was the user's."""
+    try:
+        yield
+    except ValueError as refusal:
+        raise click.UsageError(str(refusal)) from None
+
+
+class Key:
+    """The API key, read on first use, and again when it may have been rotated; a call returns its text."""
+
+    def __init__(self, read: Callable[[], str], hide: Callable[[str], None] | None = None) -> None:
+        self._read = read
+        self._hide = hide
+        self._secret: Secret[str] | None = None
+
+    def __call__(self) -> str:
+        return self.read().reveal()
+
+    def read(self) -> Secret[str]:
+        """The key; a `click.UsageError` where there is none."""
+        return self._secret or self.renew()
+
+    def renew(self) -> Secret[str]:
+        """The key, read again; where that fails with a `click.UsageError`, it stays what it was."""
+        try:
+            secret = self._secret = checked_key(self._read())
+        except ValueError as refusal:
+            raise click.UsageError(str(refusal)) from None
+        if self._hide is not None:
+            self._hide(secret.reveal())
+        return secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the options say, by their names; an option that a command does not have is at its default."""
+
+    api: str = "navtalk"
+    project_id: str | None = None
+    organization_id: str | None = None
+    base_url: str | None = None
+    sandbox: bool = False
+    api_key_file: Path | None = None
+    api_key_command: str | None = None
+    concurrency: Concurrency = "auto"
+    rate: float | None = None
+    timeout: float = 300.0
+    progress: ProgressMode = "auto"
+    as_json: bool = False
+    verbose: int = 0
+
+    start: datetime | None = None
+    end: datetime | None = None
+    status: int | None = None
+    role: int | None = None
+    session_ids: tuple[str, ...] = ()
+    user: str | None = None
+    agent_type: str | None = None
+
+    listing: Literal["auto", "serial"] = "auto"
+    short_pages: ShortPages = "follow"
+    project: str = "default"
+    retry_failed: bool = False
+    reconcile: bool = False
+    server_moved: bool = False
+    overlap: timedelta = OVERLAP
+    settle: timedelta = SETTLE
+    watch_max_age: timedelta | None = None
+
+    key: Key = field(init=False, repr=False, compare=False)
+    reporter: Reporter = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.sandbox and (self.base_url or self.api_key_file or self.api_key_command):
+            raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
+        others = (self.start, self.end, self.status, self.user, self.agent_type)
+        if self.session_ids and any(each is not None for each in others):
+            raise click.UsageError(
+                "--session says exactly which; leave out --start, --end, --status, --user and --agent-type."
+            )
+        reporter = Reporter(as_json=self.progress == "json")
+        if self.sandbox:
+            key = Key(lambda: "sandbox")
+        else:
+            read = partial(given_key, self.key_variable, self.api_key_file, self.api_key_command)
+            key = Key(read, reporter.hide)
+        object.__setattr__(self, "reporter", reporter)
+        object.__setattr__(self, "key", key)
+        if self.verbose:
+            # Only our own log: those of the libraries below would show whole URLs, key and all.
+            logger = logging.getLogger("navtalk_async")
+            logger.setLevel(logging.INFO if self.verbose == 1 else logging.DEBUG)
+            logger.propagate = False
+            logger.handlers = [LogHandler(reporter)]
+
+    @property
+    def progress_mode(self) -> ProgressMode:
+        """How progress is shown on this stderr."""
+        if self.progress != "auto":
+            return self.progress
+        # Log lines would tear a bar to pieces.
+        return "bar" if self.reporter.is_terminal and not self.verbose else "plain"
+
+    @property
+    def address(self) -> "Address":
+        """Where the API is."""
+        has_key = bool(self.api_key_file or self.api_key_command)
+        return given_address(dialect_of(self.api), self.base_url, os.environ, has_key=has_key)
+
+    @property
+    def key_variable(self) -> str:
+        """The variable of the environment that holds the key, if no option says where it is."""
+        return key_variable(dialect_of(self.api), self.address, os.environ)
+
+    @property
+    def server(self) -> str | None:
+        """What an archive remembers the server by; None for its address. Each sandbox has another one."""
+        return "sandbox" if self.sandbox else None
+
+    @property
+    def scope(self) -> Scope:
+        """Which sessions and messages."""
+        of_dialect = {"project_id": self.project_id, "organization_id": self.organization_id}
+        return Scope(
+            start=None if self.start is None else seconds_text(self.start),
+            end=None if self.end is None else seconds_text(self.end),
+            status=self.status,
+            role=self.role,
+            user=self.user,
+            agent_type=self.agent_type,
+            options={name: value for name, value in of_dialect.items() if value is not None},
+            # The same sessions in another order are the same scope.
+            sessions=tuple(sorted(set(self.session_ids))),
+        )
+
+    @asynccontextmanager
+    async def client(
+        self, on_event: Observer | None, *, key_renewed: bool = False
+    ) -> AsyncGenerator[Client, None]:
+        """The client; and the server too, where it is the sandbox. With *key_renewed*, each request asks for
+        the key again, which costs a little. A `click.UsageError` is raised before anything is sent.
+        """
+        async with AsyncExitStack() as stack:
+            if self.sandbox:
+                base_url: str | None = await stack.enter_async_context(_sandbox(self.api))
+            else:
+                base_url = self.address.url
+            with usage_errors():
+                client = Client(
+                    dialect_of(self.api, project_id=self.project_id, organization_id=self.organization_id),
+                    self.key if key_renewed else self.key.read(),
+                    base_url=base_url,
+                    concurrency=self.concurrency,
+                    rate=self.rate,
+                    on_event=on_event,
+                    timeout=self.timeout,
+                )
+            yield await stack.enter_async_context(client)
+
+    def check_scope(self, client: Client) -> None:
+        """Refuse filters that *client* cannot ask for, before anything is sent or any file is made."""
+        with usage_errors():
+            self.scope.check(client.dialect)
+
+    async def sync(
+        self,
+        client: Client,
+        archive: Archive,
+        progress: Progress,
+        *,
+        retry_failed: bool | None = None,
+        reconcile: bool | None = None,
+    ) -> RunReport:
+        """Bring the project in *archive* up to date."""
+        return await sync(
+            client,
+            archive,
+            project=self.project,
+            scope=self.scope,
+            concurrency=self.concurrency,
+            listing=self.listing,
+            short_pages=self.short_pages,
+            retry_failed=self.retry_failed if retry_failed is None else retry_failed,
+            reconcile=self.reconcile if reconcile is None else reconcile,
+            server=self.server,
+            server_moved=self.server_moved,
+            overlap=self.overlap,
+            settle=self.settle,
+            watch_max_age=self.watch_max_age,
+            progress=progress,
+        )
+
+
+@asynccontextmanager
+async def _sandbox(api: str) -> AsyncGenerator[str, None]:
+    from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few commands need
+
+    async with Sandbox(sessions=SANDBOX_SESSIONS) as box:
+        yield box.url_of(api)
+
+
+class Address(NamedTuple):
+    """Where an API is, and what said so."""
+
+    url: str | None
+    """None where nothing said so, and the vendor's own address holds."""
+    by: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        try:
+            return is_loopback(urlsplit(self.url or "").hostname or "")
+        except ValueError:
+            return False
+
+
+def given_address(
+    dialect: Dialect, base_url: str | None, env: Mapping[str, str], *, has_key: bool = False
+) -> Address:
+    """Where the API is: by `--base-url`, its own variable, or the command's, which is no address for a key of
+    another API; *has_key* is whether the key comes from elsewhere than the environment.
+    """
+    if base_url:
+        return Address(base_url, "--base-url")
+    if own := env.get(dialect.base_url_variable):
+        return Address(own, dialect.base_url_variable)
+    shared = Address(env.get(NavTalk.base_url_variable) or None, NavTalk.base_url_variable)
+    if shared.url and (shared.is_local or not (has_key or dialect.key_variable in env)):
+        return shared
+    return Address(None, "the API's own")
+
+
+def key_variable(dialect: Dialect, address: Address, env: Mapping[str, str]) -> str:
+    """The variable that holds the key for *address*: the API's, or the command's where allowed."""
+    is_meant = address.by in ("--base-url", NavTalk.base_url_variable) or address.is_local
+    is_shared = is_meant and dialect.key_variable not in env and NavTalk.key_variable in env
+    return NavTalk.key_variable if is_shared else dialect.key_variable
+
+
+@discreet
+def given_key(variable: str, file: Path | None, command: str | None) -> str:
+    """The key from *file*, or from the output of *command*, or else from the environment's *variable*.
+
+    A `click.UsageError` says what to do where there is none, and shows nothing that was read.
+    """
+    if file is not None and command is not None:
+        raise click.UsageError("Give --api-key-file or --api-key-command, not both.")
+    if file is not None:
+        return _key_of_file(file)
+    if command is not None:
+        return _key_of_command(command)
+    key = os.environ.get(variable)
+    if key is None:
+        raise click.UsageError(
+            f"No API key. Set {variable} in the environment, or give --api-key-file or --api-key-command; "
+            "--sandbox needs none."
+        )
+    return key
+
+
+def _key_of_file(file: Path) -> str:
+    try:
+        key = file.read_text().strip()
+    except OSError as failure:
+        raise click.UsageError(f"The key file {file} cannot be read: {failure.strerror}.") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"The key file {file} is not text.") from None
+    if not key:
+        raise click.UsageError(f"The key file {file} is empty.")
+    return key
+
+
+def _key_of_command(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError as failure:
+        raise click.UsageError(f"The text of --api-key-command is not a command: {failure}.") from None
+    if not words:
+        raise click.UsageError("The text of --api-key-command is empty.")
+    try:
+        # Its questions and complaints go to the terminal as they are; only its output is the key.
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=COMMAND_SECONDS)  # noqa: S603 - the user's own
+    except subprocess.TimeoutExpired:
+        raise click.UsageError(f"The key command {words[0]} took over {COMMAND_SECONDS:.0f} s.") from None
+    except OSError as failure:
+        raise click.UsageError(f"The key command {words[0]} cannot be run: {failure.strerror}.") from None
+    if done.returncode:
+        raise click.UsageError(f"The key command {words[0]} failed with exit code {done.returncode}.")
+    try:
+        key = done.stdout.decode().strip()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"The key command {words[0]} printed something that is not text.") from None
+    if not key:
+        raise click.UsageError(f"The key command {words[0]} printed no key.")
+    return key

@@ -1,0 +1,326 @@
+"""`navtalk sync STORE --watch`: a worker that reports each round, renews its key, and serves metrics."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic, time
+from typing import Any, NoReturn
+
+import click
+from aiohttp import web
+from anyio import to_thread
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import ProjectCounts
+from navtalk_async.cli._options import Place
+from navtalk_async.cli._output import counted
+from navtalk_async.cli._progress import RunMonitor, repeated
+from navtalk_async.cli._settings import Settings
+from navtalk_async.cli._sync import news_text
+from navtalk_async.client import Client
+from navtalk_async.events import Stats
+from navtalk_async.ingest import Progress, RoundDone, RoundFailed, RunReport, Worker
+
+LONG_ROUND_SECONDS = 30.0
+"""Progress of a longer round is reported while it runs."""
+
+RECONCILE_SECONDS = 86_400.0
+"""How often everything is compared again, with --reconcile."""
+
+
+class WatchCommand:
+    """Rounds for ever, reported on stderr and to Prometheus."""
+
+    def __init__(self, settings: Settings, place: Place, every: float) -> None:
+        self._settings = settings
+        self._place = place
+        self._every = every
+        self._reconciled_at = -RECONCILE_SECONDS
+        self._retries_failed = settings.retry_failed
+        self._monitor = RunMonitor()
+        self._metrics: Metrics | None = None
+        self._key_doubted = False
+        self._client: Client
+
+    async def work(self, metrics_host: str, metrics_port: int | None) -> NoReturn:
+        """Run until it is cancelled, or an error ends it that will not pass by itself."""
+        settings = self._settings
+        async with settings.client(self._monitor, key_renewed=True) as self._client:
+            self._monitor.stats = self._client.stats
+            settings.check_scope(self._client)
+            worker = Worker(
+                self._round, lambda: Archive.open(self._place), every=self._every, heard=self._ended
+            )
+            async with (
+                self._metrics_served(metrics_host, metrics_port),
+                repeated(LONG_ROUND_SECONDS, self._report_long, at_end=False),
+            ):
+                await worker.run()
+
+    @asynccontextmanager
+    async def _metrics_served(self, host: str, port: int | None) -> AsyncGenerator[None, None]:
+        if port is None:
+            yield
+            return
+        self._metrics = Metrics(self._client.stats)
+        async with served(Endpoint(self._metrics.text, self._metrics.content_type), host, port) as url:
+            if self._settings.progress != "none":
+                self._settings.reporter.note(f"Metrics: {url}")
+            yield
+
+    async def _round(self, archive: Archive, retries_failed: bool) -> RunReport:  # noqa: FBT001
+        if self._key_doubted:
+            await self._renew_key()
+        settings = self._settings
+        progress = self._monitor.progress = Progress()
+        now = monotonic()
+        reconcile = settings.reconcile and now - self._reconciled_at >= RECONCILE_SECONDS
+        retry = retries_failed or self._retries_failed
+        report = await settings.sync(self._client, archive, progress, retry_failed=retry, reconcile=reconcile)
+        if reconcile:
+            self._reconciled_at = now
+        self._retries_failed = False
+        if self._metrics is not None:
+            self._metrics.set_kept(await archive.counts(settings.project))
+        return report
+
+    async def _renew_key(self) -> None:
+        try:
+            await to_thread.run_sync(self._settings.key.renew)
+        except click.UsageError as refusal:
+            self._settings.reporter.note(f"Still using the earlier key: {refusal.message}")
+
+    def _ended(self, event: RoundDone | RoundFailed) -> None:
+        self._key_doubted = isinstance(event, RoundFailed)
+        if self._metrics is not None:
+            self._metrics.count(event)
+        reporter, mode = self._settings.reporter, self._settings.progress
+        if mode == "json":
+            reporter.event("round", **round_facts(event))
+        elif isinstance(event, RoundFailed) or mode != "none":
+            reporter.note(round_line(event))
+
+    def _report_long(self) -> None:
+        if self._settings.progress not in ("none", "json"):
+            self._settings.reporter.note(str(self._monitor.snapshot()))
+
+
+def round_line(event: RoundDone | RoundFailed) -> str:
+    """How a round ended, in one sentence."""
+    if isinstance(event, RoundFailed):
+        why = f"{type(event.error).__name__}: {event.error.args[0]}"
+        often = f", the {ordinal(event.in_a_row)} time in a row" if event.in_a_row > 1 else ""
+        return f"Round {event.number:,} failed{often}: {why} Trying again in {event.pause:.0f} s."
+    report = event.report
+    failed = f", {counted(report.failed, 'session')} failed" if report.failed else ""
+    return (
+        f"Round {event.number:,}: {news_text(report)}, {counted(report.messages_inserted, 'new message')}"
+        f"{failed}, in {event.seconds:.1f} s; the next in {event.pause:.0f} s."
+    )
+
+
+NEWS = ("inserted", "changed", "same", "vanished")
+
+ROUND_FACTS = (*NEWS, *(f"messages_{name}" for name in NEWS), "failed")
+
+
+def round_facts(event: RoundDone | RoundFailed) -> dict[str, object]:
+    """How a round ended, for programs."""
+    facts: dict[str, object] = {"round": event.number, "next_in_seconds": round(event.pause, 1)}
+    if isinstance(event, RoundFailed):
+        why = f"{type(event.error).__name__}: {event.error.args[0]}"
+        return facts | {"outcome": "failed", "error": why, "in_a_row": event.in_a_row}
+    known = {name: getattr(event.report, name) for name in ROUND_FACTS}
+    return facts | {"outcome": "done", "seconds": round(event.seconds, 3)} | known
+
+
+def ordinal(number: int) -> str:
+    """*number* as people count: 2nd, 3rd, 11th."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
+
+
+KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")
+
+WIRE = {
+    "requests": "Requests sent, repeated ones included.",
+    "retries": "Requests beyond each call's first.",
+    "refused": "Answers that said the server has too much to do.",
+}
+
+
+class Metrics:
+    """The figures of one worker; *stats* are read for each scrape."""
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
+        try:
+            # Imported here, since it may not be installed.
+            import prometheus_client as prometheus  # noqa: PLC0415
+        except ImportError:
+            raise click.UsageError(
+                "--metrics-port needs prometheus-client: pip install 'navtalk-async[metrics]'"
+            ) from None
+        self._stats = stats
+        registry: Any = prometheus.CollectorRegistry()
+        registry.register(self)
+        self.text: Callable[[], bytes] = partial(prometheus.generate_latest, registry)
+        self.content_type = prometheus.CONTENT_TYPE_LATEST
+        counter = partial(prometheus.Counter, registry=registry)
+        gauge = partial(prometheus.Gauge, registry=registry)
+        self._rounds = counter("navtalk_rounds", "Rounds, by how they ended.", ["outcome"])
+        self._sessions = counter(
+            "navtalk_sessions", "Sessions that rounds compared, by the result.", ["news"]
+        )
+        self._messages = counter("navtalk_messages", "Messages that rounds read, by the result.", ["news"])
+        self._kept = gauge("navtalk_kept", "What the archive holds.", ["what"])
+        self._seconds = gauge("navtalk_round_seconds", "How long the latest good round took.")
+        self._succeeded_at = gauge(
+            "navtalk_last_success_timestamp_seconds", "When the latest good round ended."
+        )
+        self._in_a_row = gauge("navtalk_failures_in_a_row", "Rounds that failed since the latest good one.")
+        for outcome in ("done", "failed"):
+            self._rounds.labels(outcome)
+
+    def count(self, event: RoundDone | RoundFailed) -> None:
+        """Count a round."""
+        if isinstance(event, RoundFailed):
+            self._rounds.labels("failed").inc()
+            self._in_a_row.set(event.in_a_row)
+            return
+        self._rounds.labels("done").inc()
+        self._in_a_row.set(0)
+        self._seconds.set(event.seconds)
+        self._succeeded_at.set(time())
+        for news in NEWS:
+            self._sessions.labels(news).inc(getattr(event.report, news))
+            self._messages.labels(news).inc(getattr(event.report, f"messages_{news}"))
+
+    def set_kept(self, counts: ProjectCounts) -> None:
+        """Set what the archive holds."""
+        for what in KEPT:
+            self._kept.labels(what).set(getattr(counts, what))
+
+    def collect(self) -> Iterator[Any]:
+        """The figures of the wire, as they are now (the protocol of prometheus-client's collectors)."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
+
+        stats = self._stats()
+        for name, text in WIRE.items():
+            yield CounterMetricFamily(f"navtalk_{name}", text, value=getattr(stats, name))
+        yield GaugeMetricFamily("navtalk_in_flight", "Requests in flight.", value=stats.in_flight)
+        yield GaugeMetricFamily("navtalk_waiting", "Calls that wait for their turn.", value=stats.waiting)
+
+
+logger = logging.getLogger("navtalk_async")
+
+# aiohttp logs every malformed request with its traceback: anybody who reaches the port could fill the log.
+silent = logging.getLogger("navtalk_async.metrics")
+silent.setLevel(logging.CRITICAL + 1)
+
+MOST_CONNECTIONS = 64
+CONNECTION_SECONDS = 5.0
+SHUTDOWN_SECONDS = 1.0
+MOST_HEADERS = 32
+LONGEST_HEADER = 4096
+
+
+class Endpoint(web.Server):
+    """A web server for `/metrics`, bounded so that no client can hold up the worker or fill its memory.
+
+    There are at most *connections* at once; one more ends the oldest. Each gets one answer and ends after
+    *seconds* at the latest. *read* returns the figures; an error that it raises is answered with 500.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        content_type: str,
+        *,
+        connections: int = MOST_CONNECTIONS,
+        seconds: float = CONNECTION_SECONDS,
+    ) -> None:
+        super().__init__(
+            self._answer,
+            access_log=None,
+            logger=silent,
+            max_headers=MOST_HEADERS,
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+        )
+        self._read = read
+        self._content_type = content_type
+        self._most = connections
+        self._seconds = seconds
+        self._open: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """End the oldest connection if there are too many, and this one when its time is over."""
+        super().connection_made(handler, transport)
+        if len(self._open) >= self._most:
+            self._abort(next(iter(self._open)))
+        timer = asyncio.get_running_loop().call_later(self._seconds, self._abort, handler)
+        self._open[handler] = transport, timer
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a connection that has ended."""
+        super().connection_lost(handler, exc)
+        self._abort(handler)
+
+    def _abort(self, handler: web.RequestHandler) -> None:
+        transport, timer = self._open.pop(handler, (None, None))
+        if transport is not None and timer is not None:
+            timer.cancel()
+            # Not `close`, which waits until a peer that reads nothing has read everything.
+            transport.abort()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        if request.path != "/metrics":
+            response = web.Response(status=404, text="The metrics are at /metrics.\n")
+        elif request.method != "GET":
+            response = web.Response(status=405, headers={"Allow": "GET"}, text="Only GET is allowed.\n")
+        else:
+            response = self._figures()
+        response.force_close()
+        return response
+
+    def _figures(self) -> web.Response:
+        try:
+            return web.Response(body=self._read(), headers={"Content-Type": self._content_type})
+        except Exception as error:  # noqa: BLE001 - the worker continues, whatever its figures do
+            logger.info("The metrics could not be read: %s: %s", type(error).__name__, error)
+            return web.Response(status=500, text="The metrics could not be read.\n")
+
+
+@asynccontextmanager
+async def served(endpoint: Endpoint, host: str, port: int) -> AsyncGenerator[str, None]:
+    """An `async with` in which *endpoint* answers, as its URL; a `click.UsageError` where that is in use."""
+    try:
+        server = await asyncio.get_running_loop().create_server(endpoint, host, port)
+    except (OSError, ValueError) as failure:
+        raise click.UsageError(
+            f"Metrics cannot be served at {_address(host, port)}: {_reason(failure)}. Give another "
+            "--metrics-port or --metrics-host; the default host is 127.0.0.1, for this machine only."
+        ) from None
+    try:
+        yield f"http://{_address(*server.sockets[0].getsockname()[:2])}/metrics"
+    finally:
+        server.close()
+        endpoint.pre_shutdown()
+        await endpoint.shutdown(SHUTDOWN_SECONDS)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(failure: OSError | ValueError) -> str:
+    """Why an address cannot be used; the event loops add words of their own to the system's."""
+    if isinstance(failure, socket.gaierror):
+        return str(failure.strerror)
+    if isinstance(failure, OSError) and failure.errno:
+        return os.strerror(failure.errno)
+    return "not a host name"
