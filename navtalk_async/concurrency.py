@@ -1,40 +1,52 @@
 """Many at once, bounded: one function over a stream of items, its results back as they come or in order."""
 
 import asyncio
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-__all__ = ["READ_AHEAD", "WINDOW", "FanOut", "Order", "ParkingLot", "shielded"]
+__all__ = ["OUTSIDE", "WINDOW", "FanOut", "Limiter", "Order", "ParkingLot", "checked_order", "shielded"]
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 R = TypeVar("R")
 
 Order = Literal["done", "listed"]
 
 WINDOW = {"done": 2, "listed": 4}
-"""How many items may be under way or waiting to be taken, in multiples of *at_once*. In listed order a slow
+"""How many items may be in work or waiting for the reader, in multiples of *at_once*. In listed order a slow
 first item holds back all others, so more of them may wait."""
 
 READ_AHEAD = 2
-"""With how many items left the next batch is asked for, in multiples of *at_once*: a batch may take twice as
-long as an item does before anybody idles."""
+"""The next batch is read when this many items are left, in multiples of *at_once*: a batch may take twice as
+long as an item before a worker idles."""
+
+OUTSIDE = "Results are read inside an `async with`: write `async with … as results:` around the `async for`."
+
+
+def checked_order(order: Order) -> Order:
+    """*order*, or a ValueError if it is neither `"done"` nor `"listed"`."""
+    if order not in WINDOW:
+        raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
+    return order
 
 
 class FanOut(Generic[T, R]):
-    """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time, which is
-    a number, or asked for again and again: whoever is at work stays so when it falls.
+    """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time: a
+    number, or a function that returns the current one. Work that has begun goes on when the number falls.
 
-    What comes out of the `async with` is iterated for the results: as they are done, or in the order of the
-    items. *batches* is read ahead by one batch. A slow reader slows the work, so memory holds a number of
-    items that depends on *at_once* and the size of a batch alone. Leaving the `async with` stops the rest.
+    Iterate it for the results: as they are done, or in the order of the items. *batches* is read ahead by one
+    batch. A slow reader slows the work, so memory holds a number of items that depends on *at_once* and the
+    size of a batch alone. Leaving the `async with` stops the rest.
 
-    An error of *work* is raised where its result would have come; one of *batches*, after all results of
-    the items before it. Neither is ever wrapped in a group, and neither cancels the reader's own awaits.
+    An error of *work* is raised in the place of its result; an error of *batches*, after all results of the
+    items before it. Neither is wrapped in a group, and neither cancels what the reader awaits.
     """
 
     def __init__(
@@ -47,16 +59,14 @@ class FanOut(Generic[T, R]):
     ) -> None:
         if isinstance(at_once, int) and at_once < 1:
             raise ValueError(f"at_once={at_once} does nothing; the least is 1.")
-        if order not in WINDOW:
-            raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
         self._work = work
         self._batches = batches
-        self._at_once = _always(at_once) if isinstance(at_once, int) else at_once
-        self._window = WINDOW[order]
+        self._at_once = at_once if callable(at_once) else lambda: at_once
+        self._window = WINDOW[checked_order(order)]
         self._listed = order == "listed"
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
-        self._taken_up = self._finished = self._handed_over = 0
+        self._begun = self._finished = self._delivered = 0
         self._all_listed = False
         self._listing_error: Exception | None = None
         self._feeder = ParkingLot()
@@ -68,8 +78,8 @@ class FanOut(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        doing = self._taken_up - self._finished
-        return f"<FanOut [{doing} under way, {len(self._results)} done, {self._handed_over} handed over]>"
+        doing = self._begun - self._finished
+        return f"<FanOut [{doing} in work, {len(self._results)} done, {self._delivered} delivered]>"
 
     async def __aenter__(self) -> Self:
         if self._group is not None:
@@ -86,26 +96,26 @@ class FanOut(Generic[T, R]):
             self._left = True
             for task in self._tasks:
                 task.cancel()
-            # The body's own error is not told to the group, which would wrap it: it passes us by.
+            # The group would wrap the body's own error, so it does not see it.
             await self._group.__aexit__(None, None, None)
 
     @property
     def is_hungry(self) -> bool:
-        """Whether what is listed, and not handed over yet, is less than could run at once."""
-        return len(self._todo) + self._taken_up - self._handed_over < self._at_once()
+        """Whether fewer items are listed and not delivered than could be in work at once."""
+        return len(self._todo) + self._begun - self._delivered < self._at_once()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> R:
         if self._group is None or self._left:
-            raise RuntimeError("Results come only within the `async with` of what gives them.")
-        while self._handed_over not in self._results:
-            if self._all_listed and not self._todo and self._finished == self._taken_up:
+            raise RuntimeError(OUTSIDE)
+        while self._delivered not in self._results:
+            if self._all_listed and not self._todo and self._finished == self._begun:
                 raise self._listing_error or StopAsyncIteration
             await self._readers.park()
-        result = self._results.pop(self._handed_over)
-        self._handed_over += 1
+        result = self._results.pop(self._delivered)
+        self._delivered += 1
         self._workers.unpark(1)
         if isinstance(result, _Error):
             raise result.error
@@ -142,12 +152,12 @@ class FanOut(Generic[T, R]):
             at_once = self._at_once()
             if at_once > self._hired:
                 self._hire(group)
-            if not self._todo or self._taken_up - self._handed_over >= at_once * self._window:
+            if not self._todo or self._begun - self._delivered >= at_once * self._window:
                 await self._workers.park()
                 continue
             item = self._todo.popleft()
-            number = self._taken_up
-            self._taken_up += 1
+            number = self._begun
+            self._begun += 1
             self._feeder.unpark()
             result: R | _Error
             try:
@@ -159,44 +169,116 @@ class FanOut(Generic[T, R]):
             self._readers.unpark()
 
 
-def _always(number: int) -> Callable[[], int]:
-    return lambda: number
-
-
 class _Error:
-    """What stands in for a result that did not come."""
+    """An error in the place of a result."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
-class ParkingLot:
-    """Wakes those who wait for something to have changed; each looks for itself whether it has.
+class Limiter:
+    """At most *limit* requests of a job at once in each event loop, first come, first served.
 
-    An `asyncio.Condition` without its lock, which nobody here needs, since nobody here awaits in between.
+    Arguments:
+        limit: the number; or a function that returns how many are allowed now, for a job whose bound is kept
+            elsewhere.
+    """
+
+    def __init__(self, limit: int | Callable[[], int]) -> None:
+        self._limit = limit
+        self._turns: WeakKeyDictionary[AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+    def __call__(self) -> int:
+        """How many at once, now."""
+        return self._limit() if callable(self._limit) else self._limit
+
+    @property
+    def fixed(self) -> int | None:
+        """The limit, if it is a number."""
+        return None if callable(self._limit) else self._limit
+
+    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
+        """*ask*, within the limit; to be used in one event loop."""
+        limit = self.fixed
+        if limit is None:
+            return ask
+        turns: _Turns | None = None
+
+        async def ask_in_turn(question: Q) -> T:
+            nonlocal turns
+            if turns is None:
+                turns = self._turns.setdefault(asyncio.get_running_loop(), _Turns(limit))
+            if turns.free:
+                turns.free -= 1
+            else:
+                await turns.acquire()
+            try:
+                return await ask(question)
+            finally:
+                turns.release()
+
+        return ask_in_turn
+
+
+class _Turns:
+    """The turns of a limiter in one event loop.
+
+    `asyncio.Semaphore` does the same. But with a listing beside the workers there is always a waiter, and
+    then a turn costs twice as much there as one that is handed on.
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Cancelled in the moment in which it got its turn: the turn goes to the next.
+            if not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
+class ParkingLot:
+    """Wakes tasks that wait for a change; each checks for itself whether the change has come.
+
+    It is an `asyncio.Condition` without the lock: no caller awaits between the check and the wait.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def park(self) -> None:
-        """Return at the next ring."""
-        rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(rung)
-        await rung
+        """Return at the next `unpark`."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(woken)
+        await woken
 
     def unpark(self, at_most: int | None = None) -> None:
-        """Wake *at_most* so many of those who wait, the first ones first; all, if it is not given."""
+        """Wake *at_most* parked tasks, in the order they came; by default, all."""
         while self._waiting and at_most != 0:
-            rung = self._waiting.popleft()
-            if not rung.done():
-                rung.set_result(None)
+            woken = self._waiting.popleft()
+            if not woken.done():
+                woken.set_result(None)
                 at_most = None if at_most is None else at_most - 1
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """What *work* gives. Whoever is cancelled while it is done is so after it: a scope alone would hold off
-    anyio's cancelling, and not that of asyncio.
+    """The result of *work*, which runs to its end: a cancellation of the caller is raised after that.
+
+    A shielded scope alone would hold off anyio's cancellation, but not asyncio's.
     """
     task = asyncio.create_task(work)
     stopped: asyncio.CancelledError | None = None
@@ -209,6 +291,6 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     if stopped is None:
         return task.result()
     if not task.cancelled():
-        # Nobody is left who would hear of its error.
+        # The caller is gone; without this, asyncio would log the error as never retrieved.
         task.exception()
     raise stopped

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
@@ -390,11 +390,21 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         return parse_time(self.created_at_text)
 
 
-class Transcript(msgspec.Struct, frozen=True, kw_only=True):
-    """A session and all it says; or, with `on_error="yield"`, the error that kept its messages away."""
+if TYPE_CHECKING:
+    # `Transcript` alone is one of any API; at run time, defaults of type variables need Python 3.13.
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
-    session: Session
-    messages: list[Message] = []
+    S_co = TypeVarWithDefault("S_co", bound=Session, default=Session, covariant=True)
+    M_co = TypeVarWithDefault("M_co", bound=Message, default=Message, covariant=True)
+else:
+    S_co, M_co = TypeVar("S_co"), TypeVar("M_co")
+
+
+class Transcript(msgspec.Struct, Generic[S_co, M_co], frozen=True, kw_only=True):
+    """A session with all its messages; or, with `on_error="yield"`, with the error that kept them away."""
+
+    session: S_co
+    messages: list[M_co] = []
     error: Exception | None = None
     is_rest: bool = False
     """Whether these are only the messages that an earlier transcript of the session lacked, because its last

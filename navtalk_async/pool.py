@@ -1,13 +1,12 @@
-"""Ask many sessions at once: the listing, and each session's messages while it still goes on."""
+"""Ask many sessions at once: the listing, and each session's messages while the listing goes on."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Literal, NamedTuple, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
 
 from navtalk_async.client import Client
-from navtalk_async.concurrency import WINDOW, FanOut, Order, ParkingLot
+from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
 from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
@@ -16,120 +15,76 @@ from navtalk_async.models import Message, Page, Request, Role, Session, Transcri
 from navtalk_async.paging import OnMove, whole
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
-__all__ = ["Limiter", "SessionPool", "Slots"]
+if TYPE_CHECKING:
+    from typing import Unpack
 
-Q = TypeVar("Q")
+    from navtalk_async.client import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+    from navtalk_async.client.kodey import KodeyFilters
+    from navtalk_async.client.lexicon import LexiconFilters
+    from navtalk_async.client.llamacloud import LlamaCloudFilters
+    from navtalk_async.client.navtalk import NavTalkFilters
+    from navtalk_async.dialects.kodey import KodeyChat, KodeyMessage
+    from navtalk_async.dialects.lexicon import LexiconChat, LexiconMessage
+    from navtalk_async.dialects.llamacloud import LlamaCloudMessage, LlamaCloudSession
+
+__all__ = ["AUTO_WALKERS", "OnError", "Results", "SessionPool", "limiter_of"]
+
 T = TypeVar("T")
+C = TypeVar("C", bound=Client)
 
 OnError = Literal["raise", "yield"]
 
+Results = AbstractAsyncContextManager[AsyncIterator[T]]
+"""An `async with` around an `async for`."""
+
 AUTO_WALKERS = 32
-"""The most pages of a listing at once for `auto`: the client's limit holds for them as well."""
+"""The most pages of a listing at once for `concurrency="auto"`, within the client's own limit."""
 
 
-class Slots:
-    """At most so many requests at once, whoever makes them, first come first served.
+def limiter_of(client: Client, concurrency: Concurrency) -> Limiter:
+    """The limiter of a job on *client*.
 
-    A semaphore around every page. `asyncio.Semaphore` is one as well; with a listing beside the workers there
-    is always somebody waiting, and then a turn costs twice as much there as one that is simply handed on.
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._free = at_once
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
-        """*ask*, waiting for a free slot first."""
-
-        async def ask_in_a_slot(question: Q) -> T:
-            if self._free:
-                self._free -= 1
-            else:
-                await self._turn()
-            try:
-                return await ask(question)
-            finally:
-                self._hand_on()
-
-        return ask_in_a_slot
-
-    async def _turn(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            # Given a slot and cancelled in the same moment: it goes to the next.
-            if not turn.cancelled():
-                self._hand_on()
-            raise
-
-    def _hand_on(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
-
-class Limiter:
-    """How many at once a *concurrency* means for a job on *client*.
-
-    A number is a bound of the job's own; `auto` leaves it to the client's limit, and has always a little more
-    at hand than that lets through: a limit that is never reached learns nothing.
+    `"auto"` leaves the bound to the client, and always offers it a little more than it lets through: a limit
+    that is never reached learns nothing.
 
     Raises:
-        ValueError: it is neither `auto` nor at least 1.
+        ValueError: *concurrency* is neither `"auto"` nor at least 1.
     """
+    fixed = checked_concurrency(concurrency)
+    if fixed != "auto":
+        client.expect(fixed)
+        return Limiter(fixed)
 
-    def __init__(self, client: Client, concurrency: Concurrency) -> None:
-        self._client = client
-        self._fixed = checked_concurrency(concurrency)
-        self._slots = None if self._fixed == "auto" else Slots(self._fixed)
-        if self._fixed != "auto":
-            client.expect(self._fixed)
-
-    def __call__(self) -> int:
-        """How many at once, at present."""
-        if self._fixed != "auto":
-            return self._fixed
-        allowed = self._client.at_once()
+    def at_once() -> int:
+        allowed = client.at_once()
         return allowed + allowed // 8 + 2
 
-    def __repr__(self) -> str:
-        return str(self._fixed)
-
-    @property
-    def walkers(self) -> int:
-        """The most pages of a listing at once."""
-        return AUTO_WALKERS if self._fixed == "auto" else self._fixed
-
-    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
-        """*ask*, within the job's own bound, if it has one."""
-        return ask if self._slots is None else self._slots.bound(ask)
+    return Limiter(at_once)
 
 
-class SessionPool:
+class SessionPool(Generic[C]):
     """Lists sessions and fetches their messages, many at once.
 
         async with SessionPool(nt, concurrency=32).transcripts(start_time=since) as transcripts:
             async for transcript in transcripts:
                 print(transcript.session.id, len(transcript.messages))
 
+    Its methods take the filters of the client's API and return the sessions and messages of that API. For a
+    client class of your own, annotate the pool as `SessionPool[Client]`.
+
     Arguments:
         client: what to ask with; its own limits hold too.
-        concurrency: the most requests in flight at once, those of the listing included; `"auto"` leaves it
-            to the client's own limit, which by default learns how many the server can use.
-        listing: `"serial"` walks the list page by page; `"auto"` from many places at once where it is waited
-            for, and the server does what that takes; else page by page as well.
-        short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
-            when a page is short as well, and watches that: see `transcripts`.
+        concurrency: the most requests of the pool in flight at once, whatever is called on it; `"auto"`
+            leaves it to the client's own limit, which by default learns how many the server can use.
+        listing: `"serial"` walks the list page by page; `"auto"` from many places at once while a reader
+            waits for it, where the server supports that.
+        short_pages: `"follow"` reads a session's messages until the API says that they end; `"audit"` takes
+            most short pages for the last ones, and checks a sample: see `transcripts`.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: C,
         *,
         concurrency: Concurrency = "auto",
         listing: Literal["auto", "serial"] = "auto",
@@ -137,102 +92,177 @@ class SessionPool:
     ) -> None:
         if listing not in ("auto", "serial"):
             raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
-        self._concurrency = checked_concurrency(concurrency)
-        self._serial = listing == "serial"
         self._short_pages = checked_short_pages(short_pages)
         self._client = client.using(lane="bulk")
+        self._limiter = limiter_of(self._client, concurrency)
+        self._is_serial = listing == "serial"
 
     def __repr__(self) -> str:
-        return f"<SessionPool of {self._concurrency} on {self._client!r}>"
+        return f"<SessionPool of {self._limiter.fixed or 'auto'} on {self._client!r}>"
 
+    @overload
+    def transcripts(
+        self: "SessionPool[NavTalkClient]",
+        *,
+        role: Role | int | str | None = ...,
+        order: Order = ...,
+        on_error: OnError = ...,
+        **filters: "Unpack[NavTalkFilters]",
+    ) -> "Results[Transcript]": ...
+    @overload
+    def transcripts(
+        self: "SessionPool[KodeyClient]",
+        *,
+        order: Order = ...,
+        on_error: OnError = ...,
+        **filters: "Unpack[KodeyFilters]",
+    ) -> "Results[Transcript[KodeyChat, KodeyMessage]]": ...
+    @overload
+    def transcripts(
+        self: "SessionPool[LexiconClient]",
+        *,
+        order: Order = ...,
+        on_error: OnError = ...,
+        **filters: "Unpack[LexiconFilters]",
+    ) -> "Results[Transcript[LexiconChat, LexiconMessage]]": ...
+    @overload
+    def transcripts(
+        self: "SessionPool[LlamaCloudClient]",
+        *,
+        order: Order = ...,
+        on_error: OnError = ...,
+        **filters: "Unpack[LlamaCloudFilters]",
+    ) -> "Results[Transcript[LlamaCloudSession, LlamaCloudMessage]]": ...
+    @overload
+    def transcripts(
+        self: "SessionPool[Client]", *, order: Order = ..., on_error: OnError = ..., **filters: Any
+    ) -> "Results[Transcript]": ...
     def transcripts(
         self,
         *,
-        role: Role | int | None = None,
+        role: Role | int | str | None = None,
         order: Order = "done",
         on_error: OnError = "raise",
         **filters: Any,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Transcript]]:
+    ) -> Results[Any]:
         """Every session with its messages; an `async with` around an `async for`.
 
-        The first messages are asked for as soon as the first page of sessions has come. Memory holds a few
+        The first messages are fetched as soon as the first page of sessions has come. Memory holds a few
         transcripts for each request at once, however many sessions there are; a slow reader slows the
         fetching; leaving early, by `break` or by an error, stops the rest.
 
-        With `short_pages="audit"`, most short pages are taken for the last ones. Should a message turn up
-        behind one that was followed, all others are followed after all, and whatever is found is given at the
+        With `short_pages="audit"`, most short pages are taken for the last ones. If a message turns up behind
+        a page that was followed, all skipped pages are followed after all, and the messages found come at the
         end, in another transcript of the same session with `is_rest` set. For that, about a kilobyte is held
-        for each session whose page was trusted.
+        for each session with a skipped page.
 
         Arguments:
             filters: those of the API's list of sessions: on NavTalk `start_time`, `end_time` and `status`, on
                 Kodey.ai `user_id` and `agent_type`, on Lexicon `user_id`, which it needs.
-            role: only messages of this role, where the API can be asked for that.
-            order: `"done"` as they are complete, `"listed"` in the order of the listing.
-            on_error: `"raise"` raises the error of a session in its place; `"yield"` yields a transcript
-                with that `error` and goes on. An error of the listing itself is always raised, after the
+            role: only messages of this role, where the API has that filter.
+            order: `"done"` as transcripts are complete, `"listed"` in the order of the listing.
+            on_error: `"raise"` raises the error of a session in its place; `"yield"` yields a transcript with
+                that `error` and goes on. An error of the listing itself is always raised, after the
                 transcripts of all sessions that were listed.
 
         Raises:
-            ValueError: a filter that the API does not have, or that cannot be right; before anything is sent.
+            ValueError: a filter that the API does not have, or a wrong value; before anything is sent.
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        width = Limiter(self._client, self._concurrency)
-        first = filtered(self._client.dialect, filters)
         fetching = _Fetching(
-            width.bound(self._client.page_of_messages),
+            self._limiter.bound(self._client.page_of_messages),
             self._client.dialect,
             role=role,
             on_error=on_error,
             audit=ShortPageAudit() if self._short_pages == "audit" else None,
             on_move=self._client.moved,
         )
-        listing = self._listing(width, first, filters, order=order, is_awaited=lambda: fan.is_hungry)
-        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=width, order=order)
+        listing = self._listing(filters, order=order, is_awaited=lambda: fan.is_hungry)
+        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=self._limiter, order=order)
         return fan
 
+    @overload
     def sessions(
-        self, *, order: Order = "listed", **filters: Any
-    ) -> AbstractAsyncContextManager[AsyncIterator[Session]]:
+        self: "SessionPool[NavTalkClient]", *, order: Order = ..., **filters: "Unpack[NavTalkFilters]"
+    ) -> "Results[Session]": ...
+    @overload
+    def sessions(
+        self: "SessionPool[KodeyClient]", *, order: Order = ..., **filters: "Unpack[KodeyFilters]"
+    ) -> "Results[KodeyChat]": ...
+    @overload
+    def sessions(
+        self: "SessionPool[LexiconClient]", *, order: Order = ..., **filters: "Unpack[LexiconFilters]"
+    ) -> "Results[LexiconChat]": ...
+    @overload
+    def sessions(
+        self: "SessionPool[LlamaCloudClient]", *, order: Order = ..., **filters: "Unpack[LlamaCloudFilters]"
+    ) -> "Results[LlamaCloudSession]": ...
+    @overload
+    def sessions(
+        self: "SessionPool[Client]", *, order: Order = ..., **filters: Any
+    ) -> "Results[Session]": ...
+    def sessions(self, *, order: Order = "listed", **filters: Any) -> Results[Any]:
         """The listing alone; an `async with` around an `async for`.
 
         Arguments:
             filters: as for `transcripts`.
             order: `"listed"` in the order of the listing; `"done"` page by page as they come, which needs
                 less memory.
+
+        Raises:
+            ValueError: as for `transcripts`.
         """
-        return aclosing(_each(self.session_pages(order=order, **filters)))
+        return _Sessions(self.session_pages(order=order, **filters))
 
     def session_pages(
         self, *, order: Order = "listed", **filters: Any
     ) -> AsyncGenerator[list[Session], None]:
         """As `sessions`, page by page, some of them empty. To leave it early, close it (`aclosing`)."""
-        if order not in WINDOW:
-            raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
-        width = Limiter(self._client, self._concurrency)
-        return self._listing(width, filtered(self._client.dialect, filters), filters, order=order).pages()
+        return self._listing(filters, order=order).pages()
 
     def _listing(
-        self,
-        width: Limiter,
-        first: Request,
-        filters: Mapping[str, Any],
-        *,
-        order: Order,
-        is_awaited: Callable[[], bool] | None = None,
+        self, filters: Mapping[str, Any], *, order: Order, is_awaited: Callable[[], bool] | None = None
     ) -> ParallelListing:
+        dialect = self._client.dialect
         return list_in_parallel(
-            width.bound(self._client.page_of_sessions),
-            self._client.dialect,
-            first,
+            self._limiter.bound(self._client.page_of_sessions),
+            dialect,
+            filtered(dialect, filters),
             expected_end=filters.get("end_time"),
-            walkers=1 if self._serial else width.walkers,
-            in_order=order == "listed",
-            split=not self._serial,
+            walkers=1 if self._is_serial else self._limiter.fixed or AUTO_WALKERS,
+            in_order=checked_order(order) == "listed",
+            split=not self._is_serial,
             is_awaited=is_awaited,
             announce=self._client.announce,
         )
+
+
+class _Sessions:
+    """The sessions of a listing that is closed when its `async with` is left."""
+
+    def __init__(self, pages: AsyncGenerator[list[Session], None]) -> None:
+        self._pages = pages
+        self._sessions: AsyncGenerator[Session, None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._sessions = _each(self._pages)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sessions is not None:
+            await self._sessions.aclose()
+        await self._pages.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Session:
+        if self._sessions is None:
+            raise RuntimeError(OUTSIDE)
+        return await anext(self._sessions)
 
 
 class _Wanted(NamedTuple):
@@ -250,7 +280,7 @@ class _Fetching:
         ask: Callable[[Request], Awaitable[Page[Message]]],
         dialect: Dialect,
         *,
-        role: int | None,
+        role: Role | int | str | None,
         on_error: OnError,
         audit: ShortPageAudit | None,
         on_move: OnMove,

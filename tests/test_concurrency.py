@@ -24,7 +24,7 @@ async def stream(batches):
 
 
 def numbered(batches):
-    """The same batches, each item with its place in front, so that all items differ."""
+    """The same batches, each item with its position in front, so that all items differ."""
     numbers = iter(range(10_000))
     return [[(next(numbers), item) for item in batch] for batch in batches]
 
@@ -52,7 +52,7 @@ class Spy:
 
 @quick
 @given(BATCHES, st.integers(1, 6), ORDERS)
-async def test_every_item_gives_one_result_and_no_more_run_than_may(batches, at_once, order):
+async def test_every_item_has_one_result_and_no_more_than_at_once_run(batches, at_once, order):
     batches, spy = numbered(batches), Spy()
     async with FanOut(spy.work, stream(batches), at_once=at_once, order=order) as results:
         got = [result async for result in results]
@@ -70,14 +70,14 @@ async def test_in_listed_order_results_come_in_the_order_of_the_items(batches, a
 
 @quick
 @given(st.integers(1, 6), ORDERS)
-async def test_a_reader_who_takes_nothing_stops_the_work_after_a_few_items(at_once, order):
+async def test_a_reader_that_takes_nothing_stops_the_work_after_a_few_items(at_once, order):
     spy = Spy()
     async with FanOut(spy.work, stream(numbered([[0] * 500])), at_once=at_once, order=order):
         await wait_all_tasks_blocked()
         assert spy.begun == at_once * WINDOW[order]
 
 
-async def test_in_listed_order_a_slow_first_item_does_not_hold_up_the_work_on_the_others():
+async def test_in_listed_order_a_slow_first_item_does_not_stop_the_work_on_the_others():
     first = asyncio.Event()
 
     async def work(item):
@@ -87,7 +87,7 @@ async def test_in_listed_order_a_slow_first_item_does_not_hold_up_the_work_on_th
 
     async with FanOut(work, stream([list(range(8))]), at_once=2, order="listed") as results:
         await wait_all_tasks_blocked()
-        assert repr(results) == "<FanOut [1 under way, 7 done, 0 handed over]>"
+        assert repr(results) == "<FanOut [1 in work, 7 done, 0 delivered]>"
         first.set()
         assert [item async for item in results] == list(range(8))
 
@@ -108,7 +108,7 @@ async def test_an_error_is_raised_in_the_place_of_its_result_and_loses_no_other(
     assert got == [number for batch in batches for number, _ in batch]
 
 
-async def test_an_error_of_the_listing_comes_after_the_results_of_all_it_had_listed():
+async def test_an_error_of_the_listing_comes_after_the_results_of_all_listed_items():
     async def listing():
         yield [1, 2, 3]
         raise ConnectionError
@@ -196,7 +196,7 @@ async def left_by_cancellation(endless):
     "leave",
     [left_by_break, left_by_an_error, left_by_a_timeout, left_by_an_outer_scope, left_by_cancellation],
 )
-async def test_however_it_is_left_the_rest_stops_and_nothing_remains(leave):
+async def test_leaving_a_fan_out_in_any_way_stops_the_rest_and_leaves_no_task(leave):
     noise = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: noise.append(context))
@@ -232,7 +232,7 @@ async def test_a_fan_out_runs_only_once():
 
 
 @pytest.mark.parametrize("at_once", [0, -1])
-def test_nothing_at_once_is_refused(at_once):
+def test_an_at_once_below_one_is_refused(at_once):
     with pytest.raises(ValueError, match="at_once"):
         FanOut(Spy().work, stream([]), at_once=at_once)
 
@@ -248,7 +248,7 @@ async def begun(gate, done):
     return 7
 
 
-async def test_what_it_does_is_given_back_or_raised():
+async def test_the_result_of_shielded_work_is_returned_or_raised():
     gate = asyncio.Event()
     gate.set()
     assert await shielded(begun(gate, [])) == 7
@@ -261,7 +261,7 @@ async def test_what_it_does_is_given_back_or_raised():
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_whoever_is_cancelled_is_so_only_after_it_is_done(times):
+async def test_a_cancelled_caller_of_shielded_work_is_cancelled_after_it_is_done(times):
     gate, done = asyncio.Event(), []
     waiting = asyncio.create_task(shielded(begun(gate, done)))
     for _ in range(times):
@@ -275,7 +275,7 @@ async def test_whoever_is_cancelled_is_so_only_after_it_is_done(times):
     assert done == [True]
 
 
-async def test_a_scope_that_is_cancelled_waits_for_it_too():
+async def test_a_cancelled_scope_waits_for_shielded_work():
     gate, done = asyncio.Event(), []
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -284,7 +284,7 @@ async def test_a_scope_that_is_cancelled_waits_for_it_too():
     assert done == [True]
 
 
-async def test_an_error_that_nobody_hears_of_any_more_is_silent():
+async def test_an_error_of_shielded_work_whose_caller_is_gone_is_silent():
     gate = asyncio.Event()
 
     async def fail():

@@ -62,7 +62,7 @@ async def test_the_server_never_sees_more_requests_at_once_than_the_pool_may_mak
         assert box.counts.peak_in_flight <= concurrency
 
 
-async def test_messages_are_asked_for_before_the_listing_has_ended():
+async def test_messages_are_fetched_before_the_listing_has_ended():
     async with Sandbox(sessions=300) as box, client_of(box) as nt:
         async with SessionPool(nt, concurrency=4).transcripts() as transcripts:
             await anext(transcripts)
@@ -98,7 +98,7 @@ async def test_a_bad_session_is_yielded_with_its_error_and_the_others_with_their
     assert [len(t.messages) for t in got.values() if t.error is None] == [3] * 39
 
 
-async def test_a_bad_session_raises_its_own_error_ungrouped():
+async def test_a_bad_session_raises_its_own_error_outside_of_any_group():
     async with Sandbox(World(40, messages=3)) as box, client_of(box, retry=ONCE) as nt:
         box.fail_next("500", path=box.world.sessions[7]["id"])
         with pytest.raises(ServerError):
@@ -107,7 +107,7 @@ async def test_a_bad_session_raises_its_own_error_ungrouped():
                     pass
 
 
-async def test_a_listing_that_fails_is_raised_after_what_it_had_listed_was_delivered():
+async def test_an_error_of_the_listing_is_raised_after_the_listed_transcripts_were_delivered():
     async with Sandbox(World(250, messages=1)) as box, client_of(box, retry=ONCE) as nt:
         delivered = 0
         with pytest.raises(ServerError):
@@ -119,7 +119,7 @@ async def test_a_listing_that_fails_is_raised_after_what_it_had_listed_was_deliv
     assert delivered in (100, 200)
 
 
-async def test_one_answer_in_ten_being_bad_costs_nothing_but_time():
+async def test_one_bad_answer_in_ten_costs_only_time():
     async with Sandbox(sessions=150, faults=Faults.parse("10%")) as box, client_of(box) as nt:
         async with SessionPool(nt).transcripts() as transcripts:
             got = [seen(transcript) async for transcript in transcripts]
@@ -127,7 +127,7 @@ async def test_one_answer_in_ten_being_bad_costs_nothing_but_time():
     assert sum(box.counts.faults.values()) > 5
 
 
-async def test_messages_too_long_to_come_together_come_in_smaller_pages():
+async def test_messages_that_are_too_long_for_one_page_come_in_smaller_pages():
     async with Sandbox(World(3, messages=0)) as box, client_of(box, body_limit=2**20) as nt:
         for number in range(30):
             box.world.add_message(box.world.sessions[1]["id"], content=f"{number} " + "long " * 20_000)
@@ -136,11 +136,53 @@ async def test_messages_too_long_to_come_together_come_in_smaller_pages():
     assert got == truth(box.world)
 
 
-async def test_transcripts_are_refused_outside_of_their_async_with():
+@pytest.mark.parametrize("method", ["transcripts", "sessions"])
+async def test_results_outside_of_an_async_with_raise_an_error_that_says_what_to_write(method):
     async with Sandbox(sessions=3) as box, client_of(box) as nt:
-        transcripts = SessionPool(nt).transcripts()
-        with pytest.raises(RuntimeError, match="async with"):
-            await anext(transcripts)
+        with pytest.raises(RuntimeError, match="write `async with … as results:` around the `async for`"):
+            async for _ in getattr(SessionPool(nt), method)():
+                pass
+        assert box.counts.total == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_concurrency_bounds_everything_that_is_called_on_a_pool_together(concurrency):
+    async with Sandbox(sessions=60, latency=0.002) as box, client_of(box) as nt:
+        pool = SessionPool(nt, concurrency=concurrency)
+
+        async def read(results):
+            async with results as rows:
+                return len([None async for _ in rows])
+
+        counts = await asyncio.gather(
+            read(pool.transcripts()), read(pool.transcripts(order="listed")), read(pool.sessions())
+        )
+        assert counts == [60, 60, 60]
+        assert box.counts.peak_in_flight <= concurrency
+
+
+def test_a_pool_works_in_one_event_loop_after_another():
+    async def read(pool):
+        async with pool.transcripts() as transcripts:
+            return len([None async for _ in transcripts])
+
+    async def main():
+        async with Sandbox(sessions=20) as box:
+            nt = client_of(box)
+            pool = SessionPool(nt, concurrency=2)
+            counts = [await asyncio.to_thread(asyncio.run, read(pool)) for _ in range(2)]
+            await nt.aclose()
+            return counts
+
+    assert asyncio.run(main()) == [20, 20]
+
+
+@pytest.mark.parametrize("method", ["transcripts", "sessions"])
+async def test_a_misspelled_filter_is_refused_before_any_request(method):
+    async with Sandbox(sessions=3) as box, client_of(box) as nt:
+        with pytest.raises(ValueError, match="statuss"):
+            getattr(SessionPool(nt), method)(statuss=1)
+        assert box.counts.total == 0
 
 
 async def test_a_million_at_once_asked_for_three_sessions_are_three():
@@ -187,20 +229,20 @@ async def test_a_client_closed_by_another_task_ends_the_pool_with_that_error():
 @pytest.mark.parametrize(
     "bad", [{"concurrency": 0}, {"concurrency": "many"}, {"concurrency": True}, {"listing": "fast"}]
 )
-async def test_what_cannot_be_right_is_refused_before_any_request(bad):
+async def test_a_wrong_argument_is_refused_before_any_request(bad):
     async with Sandbox(sessions=1) as box, client_of(box) as nt:
         with pytest.raises(ValueError, match=next(iter(bad))):
             SessionPool(nt, **bad)
         assert box.counts.total == 0
 
 
-async def test_an_unknown_answer_to_errors_is_refused():
+async def test_an_unknown_on_error_is_refused():
     async with Sandbox(sessions=1) as box, client_of(box) as nt:
         with pytest.raises(ValueError, match="on_error"):
             SessionPool(nt).transcripts(on_error="ignore")
 
 
-# A session that a list gives twice ------------------------------------------------------------------------
+# A session that a list has twice ------------------------------------------------------------------------
 
 
 SESSION = {"id": "a", "startTime": "2025-11-12 18:20:38", "endTime": None, "status": 1, "videoUrl": None}
@@ -213,14 +255,14 @@ TWICE = {
 @pytest.mark.parametrize("kind", TWICE)
 @pytest.mark.parametrize("order", ["done", "listed"])
 @pytest.mark.parametrize("listing", ["auto", "serial"])
-async def test_a_session_that_an_answer_has_twice_is_given_once(scripted, kind, order, listing):
+async def test_a_session_that_an_answer_has_twice_is_yielded_once(scripted, kind, order, listing):
     async with scripted(json.dumps(TWICE[kind]).encode()) as box, kind("k", base_url=box.url) as client:
         async with SessionPool(client, listing=listing).sessions(order=order) as sessions:
             assert [session.id async for session in sessions] == ["a", "b"]
 
 
 @pytest.mark.parametrize("order", ["done", "listed"])
-async def test_a_session_that_moves_to_the_end_of_the_list_meanwhile_is_given_once(order):
+async def test_a_session_that_moves_to_the_end_of_the_list_meanwhile_is_yielded_once(order):
     answers = Answers(llamacloud_order="oldest")
     async with Sandbox(World(60, messages=1), answers=answers) as box:
         async with (

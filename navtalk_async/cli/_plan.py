@@ -22,7 +22,7 @@ from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.ingest.fetch import is_of_the_run
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
-from navtalk_async.pool import Limiter, SessionPool
+from navtalk_async.pool import SessionPool, limiter_of
 
 SAMPLE = 50
 
@@ -204,7 +204,7 @@ async def _fetch(client: Client, settings: Settings, ids: Sequence[str]) -> tupl
     async def batch() -> AsyncGenerator[Sequence[str], None]:
         yield ids
 
-    async with FanOut(fetch, batch(), at_once=Limiter(client, settings.concurrency)) as answers:
+    async with FanOut(fetch, batch(), at_once=limiter_of(client, settings.concurrency)) as answers:
         sampled = [each async for each in answers if each is not None]
     if failed and not sampled:
         raise failed[0]

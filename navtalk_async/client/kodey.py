@@ -1,6 +1,6 @@
 """Ask Kodey.ai: `KodeyClient`."""
 
-from typing import Any, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 from uuid import UUID
 
 from navtalk_async.client.client import Client, Options
@@ -10,7 +10,14 @@ from navtalk_async.paging import Listing
 from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
-__all__ = ["Chats", "KodeyClient", "Messages"]
+__all__ = ["Chats", "KodeyClient", "KodeyFilters", "Messages"]
+
+
+class KodeyFilters(TypedDict, total=False):
+    """The filters of the list of chats: the arguments of `Chats.list`."""
+
+    user_id: str | None
+    agent_type: str | None
 
 
 class KodeyClient(Client):

@@ -1,6 +1,6 @@
 """Ask Lexicon: `LexiconClient`."""
 
-from typing import Any, Literal, Unpack, cast
+from typing import Any, Literal, Required, TypedDict, Unpack, cast
 from uuid import UUID
 
 from navtalk_async.client.client import Client, Options
@@ -9,9 +9,16 @@ from navtalk_async.paging import Listing
 from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
-__all__ = ["Chats", "LexiconClient", "Messages"]
+__all__ = ["Chats", "LexiconClient", "LexiconFilters", "Messages"]
 
 Order = Literal["asc", "desc"]
+
+
+class LexiconFilters(TypedDict, total=False):
+    """The filters of the list of chats: arguments of `Chats.list_for_user`."""
+
+    user_id: Required[str]
+    limit: int | None
 
 
 class LexiconClient(Client):

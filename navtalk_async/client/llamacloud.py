@@ -1,7 +1,7 @@
 """Ask LlamaCloud: `LlamaCloudClient`."""
 
 from collections.abc import Sequence
-from typing import Unpack, cast
+from typing import TypedDict, Unpack, cast
 from uuid import UUID
 
 from navtalk_async.client.client import Client, Options
@@ -11,7 +11,13 @@ from navtalk_async.paging import Listing
 from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
-__all__ = ["LlamaCloudClient", "Sessions"]
+__all__ = ["LlamaCloudClient", "LlamaCloudFilters", "Sessions"]
+
+
+class LlamaCloudFilters(TypedDict, total=False):
+    """The filters of the list of sessions; *limit* is the `page_size` of `Sessions.list`."""
+
+    limit: int | None
 
 
 class LlamaCloudClient(Client):

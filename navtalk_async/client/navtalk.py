@@ -1,7 +1,7 @@
 """Ask NavTalk: `NavTalkClient`."""
 
 from datetime import date, datetime
-from typing import Unpack
+from typing import TypedDict, Unpack
 from uuid import UUID
 
 from navtalk_async.client.client import Client, Options
@@ -11,9 +11,18 @@ from navtalk_async.paging import Listing
 from navtalk_async.wire.secret import discreet
 from navtalk_async.wire.wire import Key
 
-__all__ = ["Messages", "NavTalkClient", "Sessions"]
+__all__ = ["Messages", "NavTalkClient", "NavTalkFilters", "Sessions"]
 
 When = datetime | date | str
+
+
+class NavTalkFilters(TypedDict, total=False):
+    """The filters of the list of sessions: the arguments of `Sessions.list`."""
+
+    start_time: When | None
+    end_time: When | None
+    status: SessionStatus | int | str | None
+    limit: int | None
 
 
 class NavTalkClient(Client):

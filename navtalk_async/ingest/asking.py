@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from navtalk_async.client import Client
+from navtalk_async.concurrency import Limiter
 from navtalk_async.dialects.dialect import Dialect, least
 from navtalk_async.events import Event, ListMoved
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.models import Message, Page, Request, Session
 from navtalk_async.paging import OnMove
-from navtalk_async.pool import Limiter
 
 __all__ = ["Asking"]
 

@@ -22,7 +22,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FetchResult, RunReport, SyncState
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import Client
-from navtalk_async.concurrency import shielded
+from navtalk_async.concurrency import Limiter, shielded
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.ingest.asking import Asking
@@ -33,7 +33,7 @@ from navtalk_async.ingest.scope import Scope
 from navtalk_async.ingest.wanted import Habits, Listed
 from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.models import parse_time
-from navtalk_async.pool import Limiter
+from navtalk_async.pool import AUTO_WALKERS, limiter_of
 from navtalk_async.soundness import damage
 from navtalk_async.wire.limits import Concurrency
 
@@ -130,7 +130,7 @@ async def sync(
             habits,
             project=project,
             scope=scope,
-            width=Limiter(client, concurrency),
+            width=limiter_of(client, concurrency),
             listing=listing,
             audit=ShortPageAudit(disproved=standing.refuted) if short_pages == "audit" else None,
             progress=progress,
@@ -194,7 +194,7 @@ async def run_round(
         habits,
         project=project,
         progress=progress,
-        walkers=1 if listing == "serial" else width.walkers,
+        walkers=1 if listing == "serial" else width.fixed or AUTO_WALKERS,
         is_awaited=lambda: fetching.is_idle,
         announce=announce,
     )

@@ -19,7 +19,7 @@ from navtalk_async.ingest import Scope
 from navtalk_async.ingest.fetch import is_of_the_run
 from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
-from navtalk_async.pool import Limiter
+from navtalk_async.pool import limiter_of
 from navtalk_async.verification.report import Finding, Remedy, Report, some
 from navtalk_async.wire.limits import Concurrency
 
@@ -93,7 +93,7 @@ async def ask_again(
     there = counts.sessions - counts.deleted
     places = places_of(there, percent) if only is None else range(there)
     filters = scope_of(about).of_messages
-    asking, width = client.using(lane="bulk"), Limiter(client, concurrency)
+    asking, width = client.using(lane="bulk"), limiter_of(client, concurrency)
     dialect = client.dialect
     list_messages = width.bound(asking.page_of_messages)
 
