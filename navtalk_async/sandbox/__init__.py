@@ -7,20 +7,11 @@ For one more API, see `Api`.
 """
 
 from ._answers import Answers
-from ._api import (
-    Api,
-    ApiContext,
-    Refused,
-    SandboxRequest,
-    SandboxResponse,
-    SandboxStream,
-    role_word,
-    unknown_fields,
-    zoned,
-)
-from ._counts import Counts
+from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse, SandboxStream
 from ._faults import KINDS, Faults
-from ._server import Sandbox
+from ._rows import role_word, unknown_fields, zoned
+from ._sandbox import Sandbox
+from ._server import Counts
 from ._world import World
 
 __all__ = [

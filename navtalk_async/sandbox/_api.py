@@ -1,19 +1,19 @@
 """What an API is to the sandbox: its paths, its place for a key, its refusals, and a method an endpoint."""
 
+import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import unquote
-from zlib import crc32
 
 import msgspec
 
 from ._answers import Answers
-from ._generated import Row
+from ._rows import Row
 from ._world import World
 
 T = TypeVar("T")
@@ -23,8 +23,6 @@ PAGE_FAULTS: Final = frozenset({"repeat-cursor", "empty-page", "cycle"})
 EXPIRED_KEY: Final = "expired"
 """The key that opens nothing, whatever keys there are."""
 
-_SESSION_FIELDS: Final = frozenset({"id", "status", "startTime", "endTime", "videoUrl"})
-_MESSAGE_FIELDS: Final = frozenset({"id", "role", "messageType", "content", "createdAt"})
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -123,22 +121,33 @@ class Window:
         return (max(rate - self._used, 0), over) if over > 0 else (rate, self._seconds)
 
 
-class ApiContext(Protocol):
-    """What an API answers from: the `Sandbox`, whose attributes these are."""
+class ApiContext:
+    """What an API answers from, which may be replaced at any time; the `Sandbox` is one."""
 
-    world: World
-    keys: Mapping[str, World] | Collection[str] | None
-    answers: Answers
-    rate: int | None
+    keys: Mapping[str, World] | Collection[str] | None = None
+    """The keys that open the world, or a world of their own; None for every key."""
+    rate: int | None = None
+    """The requests a second that are let in, or None for any number."""
+
+    def __init__(
+        self, world: World, answers: Answers, clock: Callable[[], datetime | None] | None = None
+    ) -> None:
+        self.world = world
+        self.answers = answers
+        self.clock = clock
+        self._windows: dict[str, Window] = {}
 
     def window(self, name: str = "", seconds: float = 1.0) -> Window:
         """The window of that *name*, the same each time; the one without a name keeps the `rate`."""
+        return self._windows.setdefault(name, Window(seconds))
 
     def ticks(self) -> float:
-        """Seconds on the clock of the windows."""
+        """Seconds on the clock of the windows, which is the loop's."""
+        return asyncio.get_running_loop().time()
 
     def now(self) -> datetime:
-        """The moment in UTC, the same as in the response's ``Date``."""
+        """The moment of `clock` or, where it returns None, of the machine."""
+        return (self.clock and self.clock()) or datetime.now(UTC)
 
 
 class Api:
@@ -156,7 +165,7 @@ class Api:
     base_path: ClassVar[str] = ""
     """The path of its base URL."""
     routes: ClassVar[Mapping[str, str]]
-    """The kind of each endpoint by its method and its path below the prefix: ``GET {id}/message``. The first
+    """The kind of each endpoint by its method and its path after the prefix: ``GET /{id}/message``. The first
     that fits counts. What reads is called ``sessions``, ``session`` and ``messages``, as in every API."""
     paged: ClassVar[frozenset[str]] = frozenset()
     """The kinds that answer in pages, which can be empty."""
@@ -169,17 +178,18 @@ class Api:
 
     def __init__(self) -> None:
         """`TypeError` for an endpoint without a method."""
-        self._routes = [_route(each, kind) for each, kind in self.routes.items()]
+        self._routes = {_pattern(self.prefix, route): kind for route, kind in self.routes.items()}
         if missing := [kind for kind in self.routes.values() if not hasattr(self, kind)]:
             raise TypeError(f"{type(self).__name__} has no method {missing[0]!r}, which its routes name")
 
     def find_route(self, request: SandboxRequest) -> None:
         """Set the *request*'s kind, ids and session id, where an endpoint fits."""
-        steps = self._steps(request)
-        for method, names, kind in self._routes:
-            ids = _ids(names, steps) if method == request.method else None
-            if ids is not None:
-                request.kind, request.ids = kind, ids
+        # A step of the path may hold a slash, which came as %2F.
+        line = f"{request.method} {request.raw_path.partition('?')[0] or request.path}"
+        for pattern, kind in self._routes.items():
+            if found := pattern.fullmatch(line):
+                request.kind = kind
+                request.ids = {name: unquote(step) for name, step in found.groupdict().items()}
                 request.session_id = self.session_id_of(request)
                 return
 
@@ -284,76 +294,14 @@ class Api:
             place = [part, *(int(step) if step.isdigit() else step for step in steps)]
             raise self.invalid(place, text, context.answers) from None
 
-    def _steps(self, request: SandboxRequest) -> list[str]:
-        """The decoded steps of the path below the prefix: one may hold a slash, which came as %2F."""
-        path = request.raw_path.partition("?")[0] or request.path
-        below = path.removeprefix(self.prefix)
-        if below in {"", "/"}:
-            return []
-        # No route begins with an empty step.
-        return (
-            [unquote(step) for step in below[1:].split("/")] if path.startswith(self.prefix + "/") else [""]
-        )
-
     def _no_endpoint(self, request: SandboxRequest) -> Refused:
-        steps = self._steps(request)
-        if any(_ids(names, steps) is not None for _, names, _ in self._routes):
+        paths = (request.path, f"{request.path}/")
+        methods = [route.partition(" ")[0] for route in self.routes]
+        if any(p.fullmatch(f"{method} {path}") for p in self._routes for method in methods for path in paths):
             return Refused(405, "Method Not Allowed")
         return Refused(404, "Not Found")
 
 
-def _route(route: str, kind: str) -> tuple[str, Sequence[str], str]:
+def _pattern(prefix: str, route: str) -> re.Pattern[str]:
     method, _, path = route.partition(" ")
-    return method, path.split("/") if path else [], kind
-
-
-def _ids(names: Sequence[str], steps: Sequence[str]) -> Mapping[str, str] | None:
-    """The variable parts of a path that fits a route, or None."""
-    if len(names) != len(steps):
-        return None
-    ids = {}
-    for name, step in zip(names, steps, strict=True):
-        if name.startswith("{") and step:
-            ids[name[1:-1]] = step
-        elif name != step:
-            return None
-    return ids
-
-
-def zoned(time: str | None) -> str | None:
-    """A time of a row, ``2024-01-15 10:30:00``, as ``2024-01-15T10:30:00Z``."""
-    return None if time is None else time.replace(" ", "T", 1) + "Z"
-
-
-def row_time(moment: datetime) -> str:
-    """The moment as a time of a row, ``2024-01-15 10:30:00``."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def next_message_time(world: World, session_id: str, now: datetime) -> str:
-    """The time of a new message: *now*, or a second after the latest, since ties have no order."""
-    moment, latest = row_time(now), world.last_message_time(session_id)
-    if latest is None or latest < moment:
-        return moment
-    return (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
-
-
-def role_word(number: int) -> str:
-    """``user`` or ``assistant``; for a number that NavTalk does not know either, a word nobody knows."""
-    return ("user", "assistant")[number] if number in {0, 1} else f"role-{number}"
-
-
-def unknown_fields(row: Row) -> Row:
-    """The fields of a row that NavTalk's reference does not know, and no other API's either."""
-    known = _MESSAGE_FIELDS if "createdAt" in row else _SESSION_FIELDS
-    return {name: value for name, value in row.items() if name not in known}
-
-
-def share(text: str, parts: int) -> int:
-    """A number below *parts* that is always the same for the same *text*: how a world is divided."""
-    return crc32(text.encode()) % parts
-
-
-def made_up_user(session_id: str) -> str:
-    """The user of a made-up session: ``user-0`` has six of ten, ``user-1`` two, two others one each."""
-    return f"user-{'0000001123'[share(session_id, 10)]}"
+    return re.compile(f"{method} {prefix}" + re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))

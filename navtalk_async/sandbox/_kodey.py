@@ -9,20 +9,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 
 from ._answers import Answers
-from ._api import (
-    Api,
-    ApiContext,
-    Refused,
-    SandboxRequest,
-    made_up_user,
-    next_message_time,
-    role_word,
-    row_time,
-    share,
-    unknown_fields,
-    zoned,
-)
-from ._generated import Row
+from ._api import Api, ApiContext, Refused, SandboxRequest
+from ._rows import Row, made_up_user, next_time, role_word, row_time, share, unknown_fields, zoned
 from ._world import World
 
 _AGENT_TYPES: Final = ("support", "sales", "onboarding")
@@ -51,10 +39,10 @@ class KodeyApi(Api):
     routes: ClassVar = {
         "GET ": "sessions",
         "POST ": "create",
-        "GET {id}": "session",
-        "DELETE {id}": "delete",
-        "GET {id}/message": "messages",
-        "POST {id}/message": "send",
+        "GET /{id}": "session",
+        "DELETE /{id}": "delete",
+        "GET /{id}/message": "messages",
+        "POST /{id}/message": "send",
     }
     key_header = "x-api-key"
     not_found = "Chat not found"
@@ -131,7 +119,7 @@ class KodeyApi(Api):
     def send(self, request: SandboxRequest, context: ApiContext) -> Row:
         content, name = self.body(request, context, _NewMessage).content, request.row["id"]
         for number, text in enumerate((content, f"You said: {content}")):
-            time = next_message_time(request.world, name, context.now())
+            time = next_time(request.world.last_message_time(name), context.now())
             row = request.world.add_message(name, text, role=number, created_at=time)
         return {"chatId": name} | _message(row)
 

@@ -6,20 +6,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 
 from ._answers import Answers
-from ._api import (
-    Api,
-    ApiContext,
-    Refused,
-    SandboxRequest,
-    SandboxResponse,
-    made_up_user,
-    role_word,
-    row_time,
-    share,
-    unknown_fields,
-    zoned,
-)
-from ._generated import Row
+from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
+from ._rows import Row, made_up_user, role_word, row_time, share, unknown_fields, zoned
 from ._world import World
 
 _MOST: Final = 100
@@ -46,19 +34,14 @@ class LexiconApi(Api):
     name = "lexicon"
     prefix = "/api/v1/chats"
     routes: ClassVar = {
-        "POST ": "create",
-        "GET user/{user}": "sessions",
-        "GET {id}": "session",
-        "DELETE {id}": "delete",
-        "GET {id}/messages": "messages",
+        "POST /": "create",
+        "GET /user/{user}": "sessions",
+        "GET /{id}": "session",
+        "DELETE /{id}": "delete",
+        "GET /{id}/messages": "messages",
     }
     paged = frozenset({"sessions", "messages"})
     not_found = "Chat not found"
-
-    def find_route(self, request: SandboxRequest) -> None:
-        # The slash at the end belongs to where chats are created, as the reference has it.
-        if request.path != self.prefix:
-            super().find_route(request)
 
     def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:
         return Refused(int(answers.lexicon_invalid), super().invalid(place, problem, answers).message)

@@ -10,8 +10,7 @@ import msgspec
 
 from ._answers import Answers
 from ._api import Api, ApiContext, Refused, SandboxRequest
-from ._generated import Row
-from ._world import Cursor, RowKey, Table
+from ._rows import Cursor, Row, RowKey, Table
 
 # Before every row there can be: where an empty first page says to go on.
 _ORIGIN: Final = ("0001-01-01 00:00:00", "00000000-0000-0000-0000-000000000000")
@@ -52,9 +51,9 @@ class NavTalkApi(Api):
     name = "navtalk"
     prefix = base_path = "/api/chat"
     routes: ClassVar = {
-        "GET sessions": "sessions",
-        "GET sessions/{id}": "session",
-        "GET messages": "messages",
+        "GET /sessions": "sessions",
+        "GET /sessions/{id}": "session",
+        "GET /messages": "messages",
     }
     paged = frozenset({"sessions", "messages"})
     cursor = "cursor"

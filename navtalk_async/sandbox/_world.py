@@ -1,81 +1,17 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
-from base64 import b64decode, b64encode
-from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
 from datetime import datetime
-from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from typing import Any, TypeVar
 
-from . import _generated as generated
-from ._generated import Row
+from . import _rows
+from ._rows import Row, Table
 
 T = TypeVar("T")
-RowKey = tuple[str, str]
 
 _REMEMBERED = 256  # generated sessions whose messages are kept: more than any client has in flight
 _FIELDS = {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}
-
-
-class Table:
-    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
-
-    __slots__ = ("_time", "keys", "rows")
-
-    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
-        self._time = time
-        self.rows = sorted(rows, key=self.key)
-        self.keys = [self.key(row) for row in self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def key(self, row: Row) -> RowKey:
-        return row[self._time], row["id"]
-
-    def after(self, key: RowKey) -> int:
-        """The index of the first row that comes after *key*, whether a row has that key or not."""
-        return bisect_right(self.keys, key)
-
-    def put(self, row: Row) -> None:
-        key = self.key(row)
-        at = bisect_left(self.keys, key)
-        self.keys.insert(at, key)
-        self.rows.insert(at, row)
-
-    def discard(self, row: Row) -> None:
-        """Remove *row*, which must be there."""
-        at = bisect_left(self.keys, self.key(row))
-        del self.keys[at], self.rows[at]
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
-
-    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
-    empty page must not look like a repeated one.
-    """
-
-    key: RowKey
-    memory: Mapping[str, str] = field(default_factory=dict)
-    again: int = 0
-
-    def __str__(self) -> str:
-        parts = [self.key[0].replace(" ", "T"), quote(self.key[1], safe="")]
-        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
-            parts.append(urlencode(more))
-        return b64encode("|".join(parts).encode()).decode()
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
-        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
-        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
-        again = int(memory.pop("again", "0"))
-        return cls((time.replace("T", " "), unquote(name)), memory, again)
 
 
 class World:
@@ -104,7 +40,7 @@ class World:
         self.seed = seed
         self._unknown = unknown_fields
         counts = _message_counts(messages, mean_messages)
-        made = list(generated.sessions(sessions, seed, counts, unknown=unknown_fields))
+        made = list(_rows.sessions(sessions, seed, counts, unknown=unknown_fields))
         self._births = {row["id"]: birth for row, birth in made}
         self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
         self._by_id = {row["id"]: row for row, _ in made}
@@ -155,7 +91,7 @@ class World:
         Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
         `ValueError` for an id that is there already.
         """
-        latest = self._table.rows[-1]["startTime"] if len(self._table) else generated.stamp(0)
+        latest = self._table.rows[-1]["startTime"] if len(self._table) else _rows.stamp(0)
         start = _time(start_time or latest)
         row = {
             "id": id or self._new_id(),
@@ -238,7 +174,7 @@ class World:
             return self._recent[session_id]
         birth = self._births[session_id]
         long = birth.number in self._long
-        table = Table("createdAt", generated.messages(birth, self.seed, unknown=self._unknown, long=long))
+        table = Table("createdAt", _rows.messages(birth, self.seed, unknown=self._unknown, long=long))
         self._recent[session_id] = table
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
@@ -255,7 +191,7 @@ class World:
         if changed is not None:
             return changed.rows[-1]["createdAt"] if changed.rows else None
         birth = self._births[session_id]
-        return generated.message_time(birth, birth.messages - 1) if birth.messages else None
+        return _rows.message_time(birth, birth.messages - 1) if birth.messages else None
 
     def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
         """Add *fields* to what is kept of a session or a message beside its row, and return all of it.
@@ -304,12 +240,12 @@ class World:
 
     def _new_id(self) -> str:
         self._added += 1
-        return generated.session_id(self._added - 1, self.seed)
+        return _rows.session_id(self._added - 1, self.seed)
 
 
 def _message_counts(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
     if messages is None:
-        tail = generated.long_tailed(mean)
+        tail = _rows.long_tailed(mean)
         return lambda _, dice: tail(dice)
     if callable(messages):
         return lambda number, _: messages(number)

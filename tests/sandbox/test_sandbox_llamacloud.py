@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from offline import NOW, OfflineApi
 
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
-from navtalk_async.sandbox._llamacloud_events import event_stream, history, message_events, with_deltas
+from navtalk_async.sandbox._llamacloud import event_stream, history, message_events, with_deltas
 
 SUMMARY = {"session_id", "last_updated_at", "generated_title", "index_ids", "job_metadata", "shared_access"}
 JOB = {

@@ -3,23 +3,19 @@
 import json
 from datetime import UTC, datetime
 
-from navtalk_async.sandbox import Answers, SandboxRequest
-from navtalk_async.sandbox._server import apis
+from navtalk_async.sandbox import Answers, ApiContext, SandboxRequest
+from navtalk_async.sandbox._sandbox import apis
 
 NOW = datetime(2026, 4, 22, 12, 34, 41, tzinfo=UTC)
 KEY_HEADERS = {"x-api-key": "k", "X-API-Key": "k", "Authorization": "Bearer k"}
 
 
-class OfflineApi:
+class OfflineApi(ApiContext):
     """The API of that *name*, which answers from a *world* that every key opens."""
 
-    rate = keys = None
-
     def __init__(self, name, world, answers=None):
-        self.api, self.world, self.answers = apis()[name], world, answers or Answers()
-
-    def now(self):
-        return NOW
+        super().__init__(world, answers or Answers(), clock=lambda: NOW)
+        self.api = apis()[name]
 
     def ask(self, path="", fault=None, *, method="GET", **query):
         """The JSON for *path*, which is below the API's prefix."""

@@ -8,7 +8,7 @@ from navtalk_async.sandbox import Api, role_word, unknown_fields, zoned
 class FifthApi(Api):
     name = "fifth"
     prefix = "/v5/talks"
-    routes: ClassVar = {"GET ": "sessions", "GET {id}": "session", "GET {id}/lines": "messages"}
+    routes: ClassVar = {"GET ": "sessions", "GET /{id}": "session", "GET /{id}/lines": "messages"}
     key_header = "X-Fifth"
 
     def sessions(self, request, context):

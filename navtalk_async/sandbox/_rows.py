@@ -1,20 +1,26 @@
-"""Sessions clustered in time and their messages, made from a seed, the same on every machine.
+"""The rows of a world: made from a seed, kept in order, paged through, and written as other APIs write them.
 
-Only ``Random.random`` is drawn from, whose sequence Python promises to keep; and the messages of a session
-depend on nothing but the seed and the session's number, so they need not be held.
+A seed makes the same rows on every machine. Only ``Random.random`` is drawn from, whose sequence Python
+promises to keep; and the messages of a session depend on nothing but the seed and the session's number, so
+they need not be held.
 """
 
 # ruff: noqa: RUF001 - letters that look like other letters are what the texts are for
 
-from bisect import bisect
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from base64 import b64decode, b64encode
+from bisect import bisect, bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from math import sqrt
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+from zlib import crc32
 
 Row = dict[str, Any]
+RowKey = tuple[str, str]
 
 FIRST_DAY = datetime(2025, 11, 1)  # noqa: DTZ001 - the API's times are UTC and carry no zone
 DAYS = 35
@@ -24,6 +30,8 @@ MOST_MESSAGES = 1_000
 _SHUFFLE = 2_654_435_761
 _LOW = 0xFFFF_FFFF
 _LONG_TEXT = 1_000_000
+_SESSION_FIELDS: Final = frozenset({"id", "status", "startTime", "endTime", "videoUrl"})
+_MESSAGE_FIELDS: Final = frozenset({"id", "role", "messageType", "content", "createdAt"})
 
 # Each of these has broken somebody's exporter: joined emoji, right-to-left marks, combining accents, line
 # separators that JavaScript and str.splitlines() believe in, NUL (PostgreSQL refuses it), markup, formulas.
@@ -188,3 +196,101 @@ def long_text(rng: Random) -> str:
     """A text of about a megabyte in one script."""
     fragment = FRAGMENTS[int(rng.random() * len(FRAGMENTS))] + " "
     return fragment * (_LONG_TEXT // len(fragment.encode()) + 1)
+
+
+class Table:
+    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
+
+    __slots__ = ("_time", "keys", "rows")
+
+    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
+        self._time = time
+        self.rows = sorted(rows, key=self.key)
+        self.keys = [self.key(row) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def key(self, row: Row) -> RowKey:
+        return row[self._time], row["id"]
+
+    def after(self, key: RowKey) -> int:
+        """The index of the first row that comes after *key*, whether a row has that key or not."""
+        return bisect_right(self.keys, key)
+
+    def put(self, row: Row) -> None:
+        key = self.key(row)
+        at = bisect_left(self.keys, key)
+        self.keys.insert(at, key)
+        self.rows.insert(at, row)
+
+    def discard(self, row: Row) -> None:
+        """Remove *row*, which must be there."""
+        at = bisect_left(self.keys, self.key(row))
+        del self.keys[at], self.rows[at]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
+
+    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
+    empty page must not look like a repeated one.
+    """
+
+    key: RowKey
+    memory: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.key[0].replace(" ", "T"), quote(self.key[1], safe="")]
+        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
+            parts.append(urlencode(more))
+        return b64encode("|".join(parts).encode()).decode()
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
+        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
+        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
+        again = int(memory.pop("again", "0"))
+        return cls((time.replace("T", " "), unquote(name)), memory, again)
+
+
+def zoned(time: str | None) -> str | None:
+    """A time of a row, ``2024-01-15 10:30:00``, as ``2024-01-15T10:30:00Z``."""
+    return None if time is None else time.replace(" ", "T", 1) + "Z"
+
+
+def row_time(moment: datetime) -> str:
+    """The moment as a time of a row, ``2024-01-15 10:30:00``."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def next_time(latest: str | None, now: datetime) -> str:
+    """The time of a new message: *now*, or a second after the *latest* one, since ties have no order."""
+    moment = row_time(now)
+    if latest is None or latest < moment:
+        return moment
+    return (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
+
+
+def role_word(number: int) -> str:
+    """``user`` or ``assistant``; for a number that NavTalk does not know either, a word nobody knows."""
+    return ("user", "assistant")[number] if number in {0, 1} else f"role-{number}"
+
+
+def unknown_fields(row: Row) -> Row:
+    """The fields of a row that NavTalk's reference does not know, and no other API's either."""
+    known = _MESSAGE_FIELDS if "createdAt" in row else _SESSION_FIELDS
+    return {name: value for name, value in row.items() if name not in known}
+
+
+def share(text: str, parts: int) -> int:
+    """A number below *parts* that is always the same for the same *text*: how a world is divided."""
+    return crc32(text.encode()) % parts
+
+
+def made_up_user(session_id: str) -> str:
+    """The user of a made-up session: ``user-0`` has six of ten, ``user-1`` two, two others one each."""
+    return f"user-{'0000001123'[share(session_id, 10)]}"
