@@ -1,36 +1,36 @@
-"""What can go wrong: one tree of plain values, with no key and no library's object in any of them.
+"""Every error of this library: one tree of plain values, without keys and without objects of other libraries.
 
     NavTalkError
-    ├── ApiError                the server answered, and said no
-    │   ├── BadRequest            400: a parameter, or on NavTalk a wrong key
-    │   ├── AccessDenied          401, 403: the key has expired, or may not do this
+    ├── ApiError                the server refused the request
+    │   ├── BadRequest            400: a wrong parameter, or on NavTalk a wrong key
+    │   ├── AccessDenied          401, 403: the key has expired, or lacks a permission
     │   ├── NotFound              404: no such session in this project
-    │   ├── Conflict              409: not while something else is going on
+    │   ├── Conflict              409: something else is going on at the server
     │   ├── RateLimited           429: too fast; `retry_after` says how long to wait
-    │   ├── ServerError           5xx: their fault, try later
+    │   ├── ServerError           5xx: the server's fault, try later
     │   └── Redirected            3xx: the base URL points somewhere else
-    ├── TransportError          the network lost the question or the answer
-    │   ├── ConnectFailed         nobody was reached; nothing was sent
+    ├── TransportError          the request or its answer was lost on the network
+    │   ├── ConnectFailed         no connection; nothing was sent
     │   ├── Disconnected          the connection ended before the answer began
-    │   ├── BrokenBody            the answer began, and was cut or garbled
-    │   ├── StreamBroken          a stream ended before its end; `events` has what came
-    │   ├── BodyTooLarge          the answer would not fit in the memory we allow it
-    │   └── AttemptTimeout        one attempt took longer than it may
-    ├── DeadlineExceeded        the budget over all attempts and waits is spent (also a TimeoutError)
-    ├── DecodeFailed            the answer is whole, and not what the API's reference says
-    │   ├── NotJson               HTML, say
+    │   ├── BrokenBody            the answer began, and was cut off or garbled
+    │   ├── StreamBroken          a stream ended too early; `events` holds the events until then
+    │   ├── BodyTooLarge          the answer is larger than the client's `body_limit`
+    │   └── AttemptTimeout        one attempt took longer than `attempt_timeout`
+    ├── DeadlineExceeded        all attempts and waits took longer than `timeout` (also a TimeoutError)
+    ├── DecodeFailed            the answer is complete, but differs from the API's reference
+    │   ├── NotJson               not JSON: HTML, say
     │   └── WrongShape            JSON of another shape
-    ├── RepeatedPage            a listing leads back to where it was, or nowhere
-    ├── ClientClosed            the client was closed, before or meanwhile
-    └── StoreError              the archive on disk cannot be used
+    ├── RepeatedPage            the pages of a list lead in a circle, or go on without rows
+    ├── ClientClosed            the client was closed before the call, or during it
+    └── StoreError              the archive cannot be used
         ├── StoreLocked           another run is using it
         ├── StoreMismatch         it holds another project, API or filter, or a newer schema
-        ├── StoreUnreachable      it cannot be where it was asked for
-        └── StoreBroken           the file is damaged, or is no store
+        ├── StoreUnreachable      it cannot be opened or written there
+        └── StoreBroken           it is damaged, or is not an archive
 
-Every error says whose fault it is, what happened and what to do next, pickles, and counts the `attempts`
-that were made before it was raised. Where a call that changes something failed, `may_have_happened` tells
-whether the change may have been made all the same.
+Every error says whose fault it is, what happened and what to do next. It can be pickled, and counts the
+`attempts` that were made before it was raised. If a call that changes something failed, `may_have_happened`
+says whether the change may have been made all the same.
 """
 
 from collections.abc import Iterable
@@ -67,35 +67,33 @@ __all__ = [
 ]
 
 
-LOOK_FIRST = "It may have happened: look before you ask again."
+CHECK_FIRST = "The change may have been made: check before you repeat it."
 
 
 class NavTalkError(Exception):
-    """The root: `except NavTalkError` catches whatever this library means to raise, bad arguments apart."""
+    """The root of all errors of this library; a bad argument is a ValueError."""
 
     next_step = ""
-    """What the reader of the error can do about it."""
+    """What to do about it."""
 
     may_have_happened: bool = False
-    """Whether the call was to change something, and the server may have done it: the question left, and what
-    came back does not say no. False where nothing was sent, where the server refused, and for every question
-    that only reads.
-    """
+    """Whether the server may have made a change although the call failed: the request was sent, and was not
+    refused. False for every call that only reads."""
 
     def __init__(self, message: str = "", *, attempts: int = 0) -> None:
         super().__init__(message)
         self.attempts = attempts
-        """How often the server was asked before this was raised; 0 where it was not asked."""
+        """How many requests were sent before this was raised."""
 
     def __str__(self) -> str:
-        told = str(self.args[0])
+        text = str(self.args[0])
         if self.attempts > 1:
-            told = f"{told.removesuffix('.')}, after {self.attempts} attempts."
-        return f"{told} {LOOK_FIRST if self.may_have_happened else self.next_step}".rstrip()
+            text = f"{text.removesuffix('.')}, after {self.attempts} attempts."
+        return f"{text} {CHECK_FIRST if self.may_have_happened else self.next_step}".rstrip()
 
 
 class ApiError(NavTalkError):
-    """The server answered, and said no."""
+    """The server refused the request."""
 
     def __init__(
         self,
@@ -111,61 +109,61 @@ class ApiError(NavTalkError):
         self.status = status
         """The HTTP status."""
         self.code = code
-        """The `code` of the answer's envelope, where it has one; it may differ from the status."""
+        """The `code` in the body of the answer, if any; it may differ from the status."""
         self.retry_after = retry_after
-        """The seconds the server asks us to wait; None where it asks for nothing."""
+        """The seconds to wait that the server asked for, if any."""
         self.details = details or {}
-        """What else the body of the answer says, by the API's names."""
+        """The other fields of the body, by the API's names."""
         self.message = message
 
 
 class BadRequest(ApiError):
-    """400: the server does not accept the question, or (NavTalk) the key."""
+    """400: the server does not accept a parameter, or (NavTalk) the key."""
 
-    next_step = "Check what was asked for: the server does not take it."
+    next_step = "Check the parameters: the server does not accept them."
     may_be_key = False
-    """Whether the API answers a wrong key like this."""
+    """Whether a wrong key may be the reason."""
 
     def suspect_key(self) -> None:
-        """Note that the API answers a wrong key like this."""
+        """Note that the API answers 400 to a wrong key."""
         self.may_be_key = True
-        self.next_step = "Check the key first: the API answers 400 to a wrong one, too."
+        self.next_step = "Check the key and the parameters: the API answers 400 to a wrong key, too."
 
 
 class AccessDenied(ApiError):
-    """401 or 403: the key has expired, or the project is not active, or the key may not do this."""
+    """401 or 403: the key has expired or lacks a permission, or the project is not active."""
 
     next_step = "Check in the project's settings that the key is current and the project active."
 
     @property
     def allowed_endpoints(self) -> list[str] | None:
-        """What the key may be used for (Kodey.ai's `allowedEndpoints`); None where that is not said."""
+        """The endpoints that the key may use (Kodey.ai's `allowedEndpoints`); None on other APIs."""
         found = self.details.get("allowedEndpoints")
         return found if isinstance(found, list) else None
 
     @property
     def upgrade_instructions(self) -> str | None:
-        """How to get a key that may do more (Kodey.ai's `upgradeInstructions`); None where it is not said."""
+        """How to get a key with more permissions (Kodey.ai's `upgradeInstructions`); None on other APIs."""
         found = self.details.get("upgradeInstructions")
         return found if isinstance(found, str) else None
 
 
 class NotFound(ApiError):
-    """404: there is no such thing, or it belongs to another project."""
+    """404: there is no session of this id, or it belongs to another project."""
 
     next_step = "Check the id, that the key belongs to its project, and the base URL."
 
 
 class Conflict(ApiError):
-    """409: not while something else is going on."""
+    """409: the server cannot do this while something else is going on."""
 
-    next_step = "Try again when that has ended."
+    next_step = "Try again later."
 
 
 class RateLimited(ApiError):
-    """429: asked too fast; `retry_after` says how long to wait."""
+    """429: too many requests; `retry_after` says how long to wait."""
 
-    next_step = "Wait, or ask with less concurrency or a lower rate."
+    next_step = "Wait, or lower the concurrency or the rate."
 
 
 class ServerError(ApiError):
@@ -175,109 +173,109 @@ class ServerError(ApiError):
 
 
 class Redirected(ApiError):
-    """3xx: the server sends us elsewhere, and a key is not carried there."""
+    """3xx: the server redirects to another address, which would receive the key."""
 
-    next_step = "Check the base URL; redirects are not followed, because they would carry the key along."
+    next_step = "Check the base URL; redirects are not followed, because they would pass the key on."
 
 
 class TransportError(NavTalkError):
-    """The network lost the question, or the answer."""
+    """The request or its answer was lost on the network."""
 
     next_step = "This is the network's fault, or the server's; try again."
 
 
 class ConnectFailed(TransportError):
-    """Nobody was reached, so nothing was sent."""
+    """No connection was made, so nothing was sent."""
 
     next_step = "Check the base URL and the network; nothing was sent."
 
 
 class Disconnected(TransportError):
-    """The connection ended before an answer began."""
+    """The connection ended before the answer began."""
 
 
 class BrokenBody(TransportError):
-    """The answer began, and was cut or garbled on its way."""
+    """The answer began, and was cut off or garbled on its way."""
 
 
 class StreamBroken(TransportError):
-    """A stream of events ended before its last one; what came until then is in `events`."""
+    """A stream of events ended before its last event; `events` holds the events until then."""
 
     def __init__(self, message: str = "", *, events: Iterable[Any] = (), attempts: int = 0) -> None:
         super().__init__(message, attempts=attempts)
         self.events: list[Any] = list(events)
-        """The events that came, in order; also those that were handed out before."""
+        """All events that came, in order, including those already iterated."""
 
 
 class BodyTooLarge(TransportError):
-    """The answer is larger than we are ready to hold in memory."""
+    """The answer is larger than the client's `body_limit`."""
 
-    next_step = "Ask for fewer rows at once, with a smaller limit."
+    next_step = "Ask for fewer rows at once, by a smaller `limit`."
 
 
 class AttemptTimeout(TransportError):
-    """One attempt took longer than one attempt may."""
+    """One attempt took longer than `attempt_timeout`."""
 
-    next_step = "The server is slow or away; try again, or allow an attempt more time."
+    next_step = "The server is slow or down; try again, or allow more time per attempt."
 
 
 class DeadlineExceeded(NavTalkError, TimeoutError):
-    """The budget over all attempts and waits is spent, or the next wait would spend it."""
+    """All attempts and waits took longer than `timeout`, or would with the next wait."""
 
     next_step = "Allow more time, or try again later."
 
 
 class DecodeFailed(NavTalkError):
-    """The answer is whole, but not what the API's reference says."""
+    """The answer is complete, but differs from the API's reference."""
 
     next_step = "Check that the base URL is that of the API; if it is, the API has changed."
 
 
 class NotJson(DecodeFailed):
-    """The answer is not JSON at all: the page of a proxy, perhaps."""
+    """The answer is not JSON: the page of a proxy, perhaps."""
 
 
 class WrongShape(DecodeFailed):
-    """The answer is JSON, of another shape than the reference gives."""
+    """The answer is JSON of another shape than in the reference."""
 
 
 class RepeatedPage(NavTalkError):
-    """A listing leads back to where it was, or on for ever without a row; walking on would never end."""
+    """The pages of a list lead in a circle, or go on without rows: the walk would never end."""
 
     next_step = "This is the server's fault; the rows before this point were delivered."
 
 
 class ClientClosed(NavTalkError):
-    """The client was closed, before this call or while it ran."""
+    """The client was closed before this call, or during it."""
 
-    next_step = "Ask inside the client's own `async with`."
+    next_step = "Use the client inside its `async with`."
 
 
 class StoreError(NavTalkError):
-    """The archive cannot be used just now: the disk is full, perhaps. What was kept is safe."""
+    """The archive cannot be used: the disk is full, perhaps. The data saved before is safe."""
 
-    next_step = "Run the same command again when that is mended; what was kept is safe."
+    next_step = "Fix that and run the same command again; the data saved before is safe."
 
 
 class StoreLocked(StoreError):
     """Another run is using the archive."""
 
-    next_step = "Wait until it has finished, or stop it."
+    next_step = "Wait until that run has finished, or stop it."
 
 
 class StoreMismatch(StoreError):
-    """The archive holds another project, API or filter than was asked for, or a newer schema."""
+    """The archive holds another project, API or filter, or a newer schema."""
 
     next_step = ""
 
 
 class StoreUnreachable(StoreError):
-    """The archive cannot be where it was asked for: something is in the way, or we may not write there."""
+    """The archive cannot be opened or written there: another file is in the way, or permission is denied."""
 
     next_step = ""
 
 
 class StoreBroken(StoreError):
-    """The archive is damaged, or is not one."""
+    """The archive is damaged, or is not an archive."""
 
-    next_step = "Choose another place, or put back a good copy."
+    next_step = "Restore a good copy, or use another path."

@@ -1,4 +1,4 @@
-"""What is happening: events for whoever wants to watch, with secrets removed."""
+"""What a client is doing, as events and as counts; and texts with their secrets removed."""
 
 import html
 import logging
@@ -28,16 +28,16 @@ logger = logging.getLogger("navtalk_async")
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """A question was answered, and the answer understood."""
+    """A call got its answer, and the answer was decoded."""
 
     path: str
     attempts: int
     seconds: float
-    """From sending the last attempt to having its answer decoded."""
+    """From sending the last attempt to the end of decoding its answer."""
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """An attempt came to nothing; another may follow."""
+    """An attempt failed; another may follow."""
 
     path: str
     attempt: int
@@ -53,14 +53,14 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class ListedSerially(msgspec.Struct, frozen=True, gc=False):
-    """A long list is walked page by page, since walking it from many places might lose rows."""
+    """A long list is walked page by page, because a walk from many places might lose rows."""
 
     reason: str
 
 
 class ListMoved(msgspec.Struct, frozen=True, gc=False):
-    """The rows of a list that is paged by offset moved while it was walked, so parts were listed again; or it
-    says that it has more or fewer rows than it gives. Said once a list, at its end.
+    """The rows of a list that is paged by offset moved during the walk, so parts were listed again; or the
+    list's total differs from the number of its rows. Announced once per list, at its end.
     """
 
     path: str
@@ -71,73 +71,70 @@ Event = Answered | Failed | Waiting | ListedSerially | ListMoved
 
 
 class Observer(Protocol):
-    """Any callable of one event; it is called in the event loop, so it should be quick."""
+    """Any callable of one event. It is called in the event loop, so it should be quick."""
 
     def __call__(self, event: Event, /) -> None:
-        """Take notice of *event*."""
+        """Take note of *event*."""
 
 
 class Stats(msgspec.Struct):
-    """What a client has done so far, and where the time of its calls went; counts since it was made.
+    """What a client has done since it was made, and how much time its calls spent on what.
 
-    The seconds are of all calls added up, and calls go on side by side: a hundred calls that wait for one
+    The seconds are added up over all calls, which run at the same time: a hundred calls that wait for one
     second are a hundred seconds.
     """
 
     requests: int = 0
-    """Attempts sent, the failed ones included."""
+    """Attempts sent, including failed ones."""
     retries: int = 0
-    """Attempts beyond each call's first."""
+    """Attempts beyond the first of each call."""
     answers: int = 0
-    """Good ones, each the end of a call."""
+    """Calls that got their answer."""
     refused: int = 0
-    """Answers that said the server has too much to do: 429, 503."""
+    """Answers of an overloaded server: 429, 503."""
     in_flight: int = 0
-    """Attempts on their way just now."""
+    """Attempts on their way now."""
     waiting: int = 0
-    """Calls that wait for their turn just now."""
+    """Calls that wait for their turn now."""
     limit: int = 0
-    """The most in flight that are let through just now, in one event loop; 0 before the first call."""
+    """The most attempts at once that are allowed now, in one event loop; 0 before the first call."""
     rate: float | None = None
-    """The most requests a second just now, asked for or learned; None for any number."""
+    """The most requests a second that are allowed now, set or learned; None for no limit."""
     turn_seconds: float = 0.0
-    """Waiting for a place among those in flight, or for the rate."""
+    """Waiting for a turn, by the limit or by the rate."""
     paused_seconds: float = 0.0
-    """Waiting because the server wanted nothing asked."""
+    """Waiting because the server asked for a pause."""
     backoff_seconds: float = 0.0
-    """Waiting between two attempts of a call that failed."""
+    """Waiting between two attempts of a call."""
     network_seconds: float = 0.0
     """From sending an attempt to the end of its answer."""
     decode_seconds: float = 0.0
-    """Making sense of answers."""
+    """Decoding answers."""
 
     @property
     def why_slow(self) -> str:
-        """What most of the time went into, in one sentence."""
+        """What most of the time was spent on, in one sentence."""
         spent = {name: getattr(self, name) for name in REASONS}
-        whole = sum(spent.values())
-        if not whole:
-            return "Nothing has taken any time yet."
+        total = sum(spent.values())
+        if not total:
+            return "No time was spent yet."
         most = max(spent, key=spent.__getitem__)
-        told = REASONS[most].format(limit=self.limit, rate=self._rate_told)
-        return f"{spent[most] / whole:.0%} of the time went into {told}."
-
-    @property
-    def _rate_told(self) -> str:
-        return "" if self.rate is None else f", or for the rate of {self.rate:.3g} requests a second"
+        rate = "" if self.rate is None else f", and {self.rate:.3g} a second"
+        reason = REASONS[most].format(limit=self.limit, rate=rate)
+        return f"{spent[most] / total:.0%} of the time was spent {reason}."
 
 
 REASONS = {
-    "turn_seconds": "waiting for one of {limit} places in flight{rate}",
-    "paused_seconds": "pauses that the server wanted",
-    "backoff_seconds": "waiting to try again after failed attempts",
-    "network_seconds": "the network and the server, which answers as fast as it does",
-    "decode_seconds": "decoding answers, which takes this machine's own time",
+    "turn_seconds": "waiting for a turn: {limit} requests at once are allowed{rate}",
+    "paused_seconds": "in pauses that the server asked for",
+    "backoff_seconds": "waiting to retry failed attempts",
+    "network_seconds": "on the network and the server",
+    "decode_seconds": "decoding answers on this machine",
 }
 
 
 def announce(observer: Observer | None, event: Event) -> None:
-    """Tell *observer* and the log; an observer that raises is logged, and never breaks a call."""
+    """Pass *event* to the log and to *observer*, whose errors are logged and never break a call."""
     logger.debug("%r", event)
     if observer is None:
         return
@@ -148,17 +145,17 @@ def announce(observer: Observer | None, event: Event) -> None:
 
 
 def is_watched(observer: Observer | None) -> bool:
-    """Whether anybody would notice an event: the frequent ones need not even be made."""
+    """Whether an event has an observer or a log: if not, frequent events need not be made."""
     return observer is not None or logger.isEnabledFor(logging.DEBUG)
 
 
 LEAST_UNMISTAKABLE = 8
-"""Characters from which on a secret is a secret wherever it stands. A shorter one, as only tests have, would
-be found inside of words."""
+"""The length from which on a secret is replaced wherever it stands. A shorter one, as only tests have, is
+part of many words, and is replaced only as a word of its own."""
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced, also where it stands quoted, as in a URL or in HTML."""
+    """*text* with every secret replaced by `[key]`, also where it is escaped, as in a URL or in HTML."""
     for secret in filter(None, secrets):
         form = "".join(map(_any_form, secret))
         if len(secret) < LEAST_UNMISTAKABLE:
@@ -168,14 +165,14 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 
 def escapes(character: str) -> list[str]:
-    """How *character* may be escaped in a URL or in HTML, in lower case; either case means the same."""
+    """The escapes of *character* in URLs and in HTML, in lower case; either case means the same."""
     number = ord(character)
     entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
     return [f"%{number:02x}", *sorted(entities)]
 
 
 def _any_form(character: str) -> str:
-    """A pattern for *character* as it is, percent-encoded in either case, and as an entity."""
+    """A pattern for *character* as it is, and for its escapes in either case."""
     if character.isalnum():
         return character
     quoted = [f"(?i:{re.escape(each)})" for each in escapes(character)]

@@ -1,4 +1,4 @@
-"""Errors are one tree of plain values, which say what to do next and survive any journey."""
+"""Errors are one tree of plain values, which say what to do next and can be pickled."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ from navtalk_async.errors import (
 )
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
-# What these say differs so much that each message brings its own next step.
+# The messages of these differ so much that each has its own next step.
 WITHOUT_A_STEP = {"NavTalkError", "ApiError", "StoreMismatch", "StoreUnreachable"}
 
 
@@ -45,7 +45,7 @@ def drawn_tree():
             yield found[2], parents[depth - 1]
 
 
-def test_the_tree_that_is_drawn_is_the_tree_that_is():
+def test_the_docstring_draws_the_tree_of_classes():
     assert dict(drawn_tree()) == {
         kind.__name__: kind.__bases__[0].__name__ for kind in CLASSES if kind is not NavTalkError
     }
@@ -65,20 +65,20 @@ def test_the_names_are_in_order():
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_tells_what_it_is_for(kind):
+def test_every_error_has_a_docstring(kind):
     assert kind.__doc__.strip()
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_every_error_comes_out_of_a_pickle_as_it_went_in(kind, protocol):
+def test_every_error_is_the_same_after_pickling(kind, protocol):
     error = made(kind)
     assert same(pickle.loads(pickle.dumps(error, protocol)), error)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_every_error_can_be_copied_with_all_it_knows(kind, duplicate):
+def test_a_copy_of_an_error_has_all_its_attributes(kind, duplicate):
     error = made(kind)
     assert same(duplicate(error), error)
 
@@ -102,19 +102,21 @@ def test_every_error_has_a_next_step_that_is_a_sentence(kind):
     assert kind.next_step.endswith(".")
 
 
-def test_a_single_attempt_is_not_worth_mentioning():
+def test_a_single_attempt_is_not_mentioned():
     assert "attempt" not in str(BrokenBody("Cut.", attempts=1))
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_what_may_have_happened_is_said_in_place_of_the_next_step_and_travels(kind, protocol):
+def test_an_error_of_a_possible_change_says_to_check_first_also_after_pickling(kind, protocol):
     error = made(kind)
     assert not error.may_have_happened
     error.may_have_happened = True
     unpickled = pickle.loads(pickle.dumps(error, protocol))
     assert unpickled.may_have_happened
-    assert str(unpickled).endswith(", after 3 attempts. It may have happened: look before you ask again.")
+    assert str(unpickled).endswith(
+        ", after 3 attempts. The change may have been made: check before you repeat it."
+    )
 
 
 def test_an_exceeded_deadline_is_a_timeout_error_too():
@@ -122,7 +124,7 @@ def test_an_exceeded_deadline_is_a_timeout_error_too():
         raise DeadlineExceeded("Too late.", attempts=2)
 
 
-def test_an_exceeded_deadline_keeps_its_attempts_and_its_words():
+def test_an_exceeded_deadline_keeps_its_attempts_and_its_message():
     error = DeadlineExceeded("Too late.", attempts=2)
     assert (error.args, error.attempts, error.errno) == (("Too late.",), 2, None)
 
@@ -146,7 +148,7 @@ def test_an_api_error_has_the_facts_as_attributes(kind, message, known):
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_what_a_caller_notes_on_an_error_travels_with_it(kind):
+def test_the_notes_of_an_error_are_pickled(kind):
     error = made(kind)
     error.add_note("while exporting")
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while exporting"]

@@ -237,8 +237,8 @@ async def test_output_that_cannot_be_written_is_told_in_a_sentence():
 # How it ends.
 
 FAILURES = {
-    "400": (4, "Check the key first"),
-    "echo-key": (4, "Check the key first"),
+    "400": (4, "Check the key and the parameters"),
+    "echo-key": (4, "Check the key and the parameters"),
     "403": (4, "Check in the project's settings"),
     "404": (2, "Check the id"),
     "redirect": (2, "Check the base URL"),

@@ -229,7 +229,7 @@ async def test_a_change_that_fails_is_one_error_and_one_question(wire_to, end, w
         assert line.budget.left == Budget.MOST
     assert box.methods == [write.method]
     assert (type(error), error.attempts, error.may_have_happened) == (kind, 1, is_open)
-    assert ("It may have happened: look before you ask again." in str(error)) == is_open
+    assert ("The change may have been made: check before you repeat it." in str(error)) == is_open
     assert pickle.loads(pickle.dumps(error)).may_have_happened == is_open
     assert (stats.requests, stats.retries, stats.answers, stats.in_flight) == (1, 0, 0, 0)
 
