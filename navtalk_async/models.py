@@ -21,6 +21,7 @@ __all__ = [
     "KeyPlace",
     "Message",
     "MessageType",
+    "OpenEnum",
     "Page",
     "Place",
     "Record",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeV
 
 from navtalk_async.client import Client
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
-from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
 from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
@@ -228,7 +228,7 @@ class SessionPool(Generic[C]):
         return list_in_parallel(
             self._limiter.bound(self._client.page_of_sessions),
             dialect,
-            filtered(dialect, filters),
+            dialect.list_sessions(**filters),
             expected_end=filters.get("end_time"),
             walkers=1 if self._is_serial else self._limiter.fixed or AUTO_WALKERS,
             in_order=checked_order(order) == "listed",
@@ -288,7 +288,7 @@ class _Fetching:
         self._ask = ask
         self._dialect = dialect
         self._filters = {} if role is None else {"role": role}
-        messages_filtered(dialect, "any", self._filters)
+        dialect.list_messages("any", **self._filters)
         self._on_error = on_error
         self._audit = audit
         self._on_move = on_move
@@ -328,7 +328,7 @@ class _Fetching:
         if self._audit is None or wanted.rest is not None:
             return await whole(self._ask, request, self._on_move)
         rows = await self._audit.fetch_all(
-            self._ask, request, page_limit=self._dialect.rows, on_move=self._on_move
+            self._ask, request, page_limit=self._dialect.page_limit, on_move=self._on_move
         )
         if rows.unread is not None:
             self._unread.append(_Wanted(wanted.session, rows.unread))

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.dialects.known import dialects
+from navtalk_async.dialects import dialects
+from navtalk_async.dialects.answers import decode_lenient
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
-from navtalk_async.dialects.rows import patiently
 from navtalk_async.errors import NotFound
 from navtalk_async.models import (
     MessageType,
@@ -74,12 +74,12 @@ def rows(sample):
 
 
 def read(kind, row):
-    """*row* as a dialect reads it: to the letter if it can be, patiently if not."""
+    """*row* as a dialect reads it: to the letter if it can be, decode_lenient if not."""
     body = json.dumps(row).encode()
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:
-        return patiently(kind, msgspec.Raw(body))
+        return decode_lenient(kind, msgspec.Raw(body))
 
 
 BOTH = pytest.mark.parametrize(("kind", "sample"), [(NavTalkSession, SESSION), (NavTalkMessage, MESSAGE)])

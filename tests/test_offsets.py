@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from navtalk_async.dialects.kodey import KodeyMessage
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import Page, Request
-from navtalk_async.offsets import goes_on
 from navtalk_async.paging import walk, whole
+from navtalk_async.paging.offsets import goes_on
 
 FIRST = Request(path="/rows", params={"offset": "0"})
 LIMIT = 10

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Request
-from navtalk_async.page_tokens import PageTokens
+from navtalk_async.paging.tokens import PageTokens
 from navtalk_async.sandbox import Sandbox, World
 
 TOKENS = PageTokens("navtalk")
@@ -211,8 +211,12 @@ async def test_a_token_of_any_other_list_sends_nothing():
             ("navtalk", "of a role"): asked.messages.list(other, role=1),
             ("lexicon", "of another user"): found["lexicon"][0].chats.list_for_user("user-1"),
             ("lexicon", "in another order"): found["lexicon"][0].chats.list_for_user("user-0", order="desc"),
-            ("llamacloud", "of another project"): found["llamacloud"][0].sessions.list(project_id="p2"),
-            ("llamacloud", "of an organization"): found["llamacloud"][0].sessions.list(organization_id="o"),
+            ("llamacloud", "of another project"): found["llamacloud"][0]
+            .using(project_id="p2")
+            .sessions.list(),
+            ("llamacloud", "of an organization"): found["llamacloud"][0]
+            .using(organization_id="o")
+            .sessions.list(),
             ("kodey", "sessions"): KodeyClient("k", base_url=box.kodey_url).chats.list(),
         }
         lists = others | {

@@ -30,8 +30,8 @@ from navtalk_async.cli._settings import Address, Settings
 from navtalk_async.cli._status import readable
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.client import Client
-from navtalk_async.dialects.dialect import Dialect, filtered, least
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects.dialect import Dialect, smallest_page
 from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.formats import ARCHIVE
 from navtalk_async.models import Page, Request, Response, Session, http_date
@@ -244,7 +244,7 @@ async def probe_network(root: str) -> AsyncGenerator[Check, None]:
 async def _probe_with_client(settings: Settings) -> Sequence[Check]:
     async with settings.client(waits_reported(settings.reporter, "none")) as client:
         try:
-            request = least(client.dialect, filtered(client.dialect, {"user_id": settings.user}))
+            request = smallest_page(client.dialect, client.dialect.list_sessions(user_id=settings.user))
         except ValueError as refusal:
             return [Check("listing", Verdict.PROBLEM, str(refusal), "", Exit.USAGE)]
         checks = await probe_api(client, request)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from navtalk_async.archive import is_url, redacted
-from navtalk_async.dialects.known import dialects
+from navtalk_async.dialects import dialects
 from navtalk_async.models import OpenEnum, Role, SessionStatus, as_utc
 
 # What the texts mean.

@@ -12,7 +12,7 @@ import msgspec
 from navtalk_async.cli._options import examples, options
 from navtalk_async.cli._output import Reporter, put
 from navtalk_async.cli.app import run
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.sandbox import Answers, Faults, Sandbox
 
 _SCOPES: Final = {"lexicon": " --user user-0"}

@@ -25,8 +25,8 @@ from navtalk_async.archive import Archive
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
+from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.known import dialect_of
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
 from navtalk_async.events import Observer
 from navtalk_async.ingest import OVERLAP, SETTLE, Progress, RunReport, Scope, sync

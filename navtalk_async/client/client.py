@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import Message, Page, Record, Request, Response, Session
@@ -20,7 +20,7 @@ from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.secret import Secret, discreet
 from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Sender
 
-__all__ = ["Client", "Options"]
+__all__ = ["Client", "Options", "ViewOptions"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
@@ -39,6 +39,15 @@ class Options(TypedDict, total=False):
     body_limit: int
     trust_env: bool
     on_event: Observer | None
+
+
+class ViewOptions(TypedDict, total=False):
+    """What every client's `using` takes; see `Client.using`."""
+
+    timeout: float | msgspec.UnsetType | None
+    attempt_timeout: float | msgspec.UnsetType
+    retry: Retry | msgspec.UnsetType
+    lane: Lane | msgspec.UnsetType
 
 
 class Client:
@@ -127,9 +136,9 @@ class Client:
             try:
                 return await wire.ask(request, read, patience)
             except BodyTooLarge:
-                if (smaller := dialect.smaller(request)) is None:
+                if (halved := dialect.halved(request)) is None:
                     raise
-            return await page(smaller)
+            return await page(halved)
 
         return page
 
@@ -177,12 +186,10 @@ class Client:
             ValueError: no time to ask, or no such lane.
         """
         given = {"timeout": timeout, "attempt_timeout": attempt_timeout, "retry": retry, "lane": lane}
+        changed = {name: value for name, value in given.items() if value is not UNSET}
         view = object.__new__(type(self))
-        view.dialect = self.dialect
-        view._wire = self._wire
-        view._patience = Patience(
-            **(msgspec.structs.asdict(self._patience) | {k: v for k, v in given.items() if v is not UNSET})
-        )
+        view.dialect, view._wire = self.dialect, self._wire
+        view._patience = Patience(**(msgspec.structs.asdict(self._patience) | changed))
         view._take_up()
         return view
 
@@ -217,7 +224,7 @@ class Client:
             ValueError: the API has no such filter, needs another one, or it cannot be right; before anything
                 is sent.
         """
-        return self.listing(self.page_of_sessions, filtered(self.dialect, filters))
+        return self.listing(self.page_of_sessions, self.dialect.list_sessions(**filters))
 
     def list_messages(self, session_id: str | UUID, **filters: Any) -> Listing[Message]:
         """The messages of a session, in the API's order; *filters* as for `list_sessions`.
@@ -225,8 +232,8 @@ class Client:
         Raises:
             ValueError: *session_id* cannot be one, or as for `list_sessions`.
         """
-        checked = self.dialect.checked_id(session_id)
-        return self.listing(self.page_of_messages, messages_filtered(self.dialect, checked, filters))
+        request = self.dialect.list_messages(self.dialect.checked_id(session_id), **filters)
+        return self.listing(self.page_of_messages, request)
 
     def listing(self, ask: Callable[[Request], Awaitable[Page[R]]], request: Request) -> Listing[R]:
         """The list whose first page *request* asks for."""

@@ -122,7 +122,9 @@ class Messages:
     def __init__(self, client: KodeyClient) -> None:
         self._client = client
 
-    async def create(self, chat_id: str | UUID, content: str, role: Role | str = "user") -> KodeyMessage:
+    async def create(
+        self, chat_id: str | UUID, content: str, role: Role | str | int = "user"
+    ) -> KodeyMessage:
         """Say something in a chat, and get what the agent answers (`POST /chat/:chatId/message`).
 
         It is said once: where that fails, the error's `may_have_happened` tells whether it may have been
@@ -130,7 +132,7 @@ class Messages:
 
         Arguments:
             content: what is said.
-            role: who says it, `"user"` or `"assistant"`.
+            role: who says it, `"user"` or `"assistant"`; as a word, a `Role` or its number.
 
         Raises:
             ValueError: *chat_id* cannot be one, nothing is said, no such role; before anything is sent.

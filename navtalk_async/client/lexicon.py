@@ -77,7 +77,7 @@ class Chats:
                 anything is sent.
         """
         request = self._client.dialect.create_chat(user_id, title, metadata)
-        return await self._client.ask(request, self._client.dialect.read_session)
+        return cast("LexiconChat", await self._client.ask(request, self._client.dialect.read_session))
 
     def list_for_user(
         self,

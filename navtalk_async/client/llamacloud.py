@@ -1,10 +1,12 @@
 """Ask LlamaCloud: `LlamaCloudClient`."""
 
 from collections.abc import Sequence
-from typing import TypedDict, Unpack, cast
+from typing import Self, TypedDict, Unpack, cast
 from uuid import UUID
 
-from navtalk_async.client.client import Client, Options
+import msgspec
+
+from navtalk_async.client.client import Client, Options, ViewOptions
 from navtalk_async.client.event_stream import EventStream
 from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.paging import Listing
@@ -32,8 +34,8 @@ class LlamaCloudClient(Client):
     Arguments:
         key: see `Client`; by default the environment's `LLAMA_CLOUD_API_KEY`.
         base_url: by default the environment's `LLAMA_CLOUD_BASE_URL`, or else LlamaCloud's own.
-        project_id, organization_id: whose sessions are meant by every call that does not say; by default
-            the API takes the key's own.
+        project_id, organization_id: whose sessions every call means; by default the key's own. `using` makes
+            a view for another project on the same connections.
         options: all others of `Client`.
 
     Raises:
@@ -56,14 +58,30 @@ class LlamaCloudClient(Client):
         dialect = LlamaCloud(project_id=project_id, organization_id=organization_id)
         super().__init__(dialect, key, base_url=base_url, **options)
 
+    def using(
+        self,
+        *,
+        project_id: str | msgspec.UnsetType | None = msgspec.UNSET,
+        organization_id: str | msgspec.UnsetType | None = msgspec.UNSET,
+        **options: Unpack[ViewOptions],
+    ) -> Self:
+        """The same client for another project or organization, or with other options of `Client.using`.
+
+        Raises:
+            ValueError: an id that cannot be one, or as for `Client.using`.
+        """
+        view = super().using(**options)
+        given = {"project_id": project_id, "organization_id": organization_id}
+        changed = {name: value for name, value in given.items() if value is not msgspec.UNSET}
+        view.dialect = LlamaCloud(**{**self.dialect.options, **changed})
+        return view
+
     def _name_resources(self) -> None:
         self.sessions = Sessions(self)
 
 
 class Sessions:
     """The chat sessions of a project.
-
-    What every call takes: *project_id* and *organization_id*, by default those of the client.
 
     What changes something is asked for once. Where that fails, the error's `may_have_happened` tells whether
     it may have been done all the same.
@@ -73,12 +91,7 @@ class Sessions:
         self._client = client
 
     def list(
-        self,
-        *,
-        page_size: int | None = None,
-        page_token: str | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
+        self, *, page_size: int | None = None, page_token: str | None = None
     ) -> Listing[LlamaCloudSession]:
         """All sessions, without their events (`GET /api/v1/chat`); the order is not documented.
 
@@ -90,21 +103,11 @@ class Sessions:
         Raises:
             ValueError: a page size out of range, a token that says nothing; before anything is sent.
         """
-        listing = self._client.list_sessions(
-            limit=page_size,
-            page_token=page_token,
-            project_id=project_id,
-            organization_id=organization_id,
-        )
+        listing = self._client.list_sessions(limit=page_size, page_token=page_token)
         return cast("Listing[LlamaCloudSession]", listing)
 
     async def create(
-        self,
-        *,
-        index_ids: Sequence[str] | None = None,
-        shared_access: str | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
+        self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
     ) -> LlamaCloudSession:
         """A new session (`POST /api/v1/chat`).
 
@@ -117,21 +120,10 @@ class Sessions:
             ValueError: an id that cannot be one, an access that says nothing; before anything is sent.
         """
         dialect = self._client.dialect
-        request = dialect.create_session(
-            index_ids=index_ids,
-            shared_access=shared_access,
-            project_id=project_id,
-            organization_id=organization_id,
-        )
-        return await self._client.ask(request, dialect.read_session)
+        request = dialect.create_session(index_ids=index_ids, shared_access=shared_access)
+        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
 
-    async def get(
-        self,
-        session_id: str | UUID,
-        *,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> LlamaCloudFullSession:
+    async def get(self, session_id: str | UUID) -> LlamaCloudFullSession:
         """One session with all its events (`GET /api/v1/chat/{session_id}`).
 
         Raises:
@@ -139,55 +131,30 @@ class Sessions:
             NotFound: there is none of this id.
         """
         dialect = self._client.dialect
-        request = dialect.list_messages(
-            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
-        )
+        request = dialect.list_messages(dialect.checked_id(session_id))
         return await self._client.ask(request, dialect.read_full_session)
 
-    async def summary(
-        self,
-        session_id: str | UUID,
-        *,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> LlamaCloudSession:
+    async def summary(self, session_id: str | UUID) -> LlamaCloudSession:
         """One session as a list has it (`GET /api/v1/chat/{session_id}/summary`).
 
         Raises:
             ValueError, NotFound: as for `get`.
         """
         dialect = self._client.dialect
-        request = dialect.get_session(
-            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
-        )
-        return await self._client.ask(request, dialect.read_session)
+        request = dialect.get_session(dialect.checked_id(session_id))
+        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
 
-    async def delete(
-        self,
-        session_id: str | UUID,
-        *,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> None:
+    async def delete(self, session_id: str | UUID) -> None:
         """Delete a session (`DELETE /api/v1/chat/{session_id}`).
 
         Raises:
             ValueError, NotFound: as for `get`.
         """
         dialect = self._client.dialect
-        request = dialect.delete_session(
-            dialect.checked_id(session_id), project_id=project_id, organization_id=organization_id
-        )
+        request = dialect.delete_session(dialect.checked_id(session_id))
         await self._client.ask(request, dialect.read_deleted)
 
-    async def generate_title(
-        self,
-        session_id: str | UUID,
-        first_message: str,
-        *,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> LlamaCloudSession:
+    async def generate_title(self, session_id: str | UUID, first_message: str) -> LlamaCloudSession:
         """Have a session given a title (`POST /api/v1/chat/{session_id}/title`), and get it as a list has it.
 
         Arguments:
@@ -198,13 +165,8 @@ class Sessions:
             NotFound: there is none of this id.
         """
         dialect = self._client.dialect
-        request = dialect.generate_title(
-            dialect.checked_id(session_id),
-            first_message,
-            project_id=project_id,
-            organization_id=organization_id,
-        )
-        return await self._client.ask(request, dialect.read_session)
+        request = dialect.generate_title(dialect.checked_id(session_id), first_message)
+        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
 
     def stream(
         self,
@@ -213,8 +175,6 @@ class Sessions:
         *,
         index_ids: Sequence[str],
         require_all_indexes: bool | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
     ) -> EventStream:
         """Say something in a session, and get what happens then, event by event
         (`POST /api/v1/chat/{session_id}/messages/stream`).
@@ -243,7 +203,5 @@ class Sessions:
             prompt,
             index_ids=index_ids,
             require_all_indexes=require_all_indexes,
-            project_id=project_id,
-            organization_id=organization_id,
         )
         return EventStream(self._client.stream(request, dialect.refuse))

@@ -68,7 +68,7 @@ class Sessions:
         *,
         start_time: When | None = None,
         end_time: When | None = None,
-        status: SessionStatus | int | None = None,
+        status: SessionStatus | str | int | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Listing[Session]:
@@ -78,17 +78,16 @@ class Sessions:
             start_time, end_time: aware datetimes, dates (their first second) or `yyyy-MM-dd HH:mm:ss` in
                 UTC. Whether the API takes them as inclusive, and whether `end_time` bounds a session's
                 begin or its end, is not documented.
-            status: only sessions of this status.
+            status: only sessions of this status: `SessionStatus.COMPLETED`, `"completed"` or 1.
             limit: rows a page, 1 to 100; default 100, the fewest requests.
             cursor: where to begin, as an earlier page gave it.
 
         Raises:
-            ValueError: a naive datetime, a limit out of range; before anything is sent.
+            ValueError: a naive datetime, an unknown word, a limit out of range; before anything is sent.
         """
-        request = self._client.dialect.list_sessions(
+        return self._client.list_sessions(
             start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
         )
-        return self._client.listing(self._client.page_of_sessions, request)
 
     async def get(self, session_id: str | UUID) -> Session:
         """One session (`GET /api/chat/sessions/{sessionId}`).
@@ -112,7 +111,7 @@ class Messages:
         *,
         start_time: When | None = None,
         end_time: When | None = None,
-        role: Role | int | None = None,
+        role: Role | str | int | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Listing[Message]:
@@ -120,21 +119,13 @@ class Messages:
 
         Arguments:
             start_time, end_time: as for `Sessions.list`, of the message's `created_at`.
-            role: only what this role said.
+            role: only messages of this role: `Role.USER`, `"user"` or 0.
             limit: rows a page, 1 to 200; default 200, the fewest requests.
             cursor: where to begin, as an earlier page gave it.
 
         Raises:
-            ValueError: an id that is no UUID, a naive datetime, a limit out of range; before anything is
-                sent.
+            ValueError: an id that is no UUID, or as for `Sessions.list`; before anything is sent.
         """
-        dialect = self._client.dialect
-        request = dialect.list_messages(
-            dialect.checked_id(session_id),
-            start_time=start_time,
-            end_time=end_time,
-            role=role,
-            limit=limit,
-            cursor=cursor,
+        return self._client.list_messages(
+            session_id, start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor
         )
-        return self._client.listing(self._client.page_of_messages, request)

@@ -1,163 +1,220 @@
-"""The promise of a dialect: what has to be known of an API, to ask it and to understand its answers."""
+"""The promise of a dialect: a table of an API's lists, how each is paged, and what its records are."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
-from inspect import signature
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from navtalk_async.dialects.rows import as_record
-from navtalk_async.models import KeyPlace, Message, Page, Request, Response, Session
-from navtalk_async.page_tokens import POSITION, SIZE, PageTokens
+import msgspec
 
-__all__ = ["Dialect", "filtered", "least", "messages_filtered"]
+from navtalk_async.dialects.answers import accepted, parse_record
+from navtalk_async.dialects.arguments import as_part_of_a_path, name_of_a_thing
+from navtalk_async.dialects.strategies import Single
+from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
+from navtalk_async.paging.tokens import PageTokens
 
-OF_A_PAGE = POSITION | SIZE | {"order"}
-"""What says how a list is given, and not what is in it."""
+__all__ = ["Dialect", "Endpoint", "Filter", "smallest_page"]
+
+R = TypeVar("R", bound=Record)
 
 
-class Dialect(ABC):
-    """How one API speaks. A new one is a subclass in a file of this folder; `known.dialects` finds it there.
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """An argument of a list, beside those of its paging."""
 
-    Each `read_…` raises an `ApiError` where the answer is a refusal, and a `DecodeFailed` where it is not
-    what the reference says.
+    param: str = ""
+    """Its name on the wire; empty where its value is a part of the path."""
+    check: Callable[[str, Any], str]
+    """Returns a value as the API takes it, or raises a ValueError that names the argument."""
+    default: str | None = None
+    required: str = ""
+    """What to say where it is missing; empty where it may be."""
+    selects: bool = True
+    """Whether it decides which rows the list has, and not only their order."""
+
+
+class Endpoint:
+    """A list of an API.
+
+    Arguments:
+        path: with `{id}` where the session's id goes, and `{name}` where the value of a filter goes.
+        rows: the field of the answer that holds the rows.
+        paging: how the list goes on after a page; by default, one answer has every row.
+        filters: its other arguments, by their names in Python.
+        id_param: the parameter that takes the session's id, where the path does not.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        rows: str,
+        paging: Single = Single(),  # noqa: B008 (it is frozen)
+        filters: Mapping[str, Filter] = MappingProxyType({}),
+        id_param: str = "",
+    ) -> None:
+        self.path = path
+        self.paging = paging
+        self.filters = filters
+        self.id_param = id_param
+        self.answer = msgspec.defstruct(
+            "Answer", [("rows", list[msgspec.Raw], msgspec.field(name=rows)), *paging.fields]
+        )
+        """What an answer is decoded into: its `rows`, and what its paging wants to know."""
+
+
+class Dialect:
+    """How one API speaks: the tables below, and whatever of the methods the API does in another way.
+
+    Another package registers its own by an entry point of the group `navtalk_async.dialects`, named like
+    `api`. Each `read_…` raises an `ApiError` for a refusal, and a `DecodeFailed` for an answer that is not
+    as the API's reference says.
     """
 
     api: ClassVar[str]
-    """The API's short name, as stores and commands write it."""
+    """The API's short name, as archives and commands write it."""
     name: ClassVar[str]
     """The API's name, as people write it."""
-    default_base_url: ClassVar[str | None]
-    """Where the API is; None where nobody but the user knows."""
+    noun: ClassVar[str] = "session"
+    """What the API calls a session."""
+    default_base_url: ClassVar[str | None] = None
+    """Where the API is; None where only the user knows."""
+    base_path: ClassVar[str] = ""
+    """The beginning of every path, which a base URL may end with."""
     key_place: ClassVar[KeyPlace]
     key_variable: ClassVar[str]
     """The environment variable that holds the key."""
     base_url_variable: ClassVar[str]
     """The environment variable that says where the API is."""
-    options: Mapping[str, str] = MappingProxyType({})
-    """What it was made with, that decides whose sessions the lists have: those of a project, say."""
-    changing_filters: ClassVar[frozenset[str]] = frozenset()
-    """Filters of the list of sessions on what changes in the life of a session: a sync lists without them."""
     record_kinds: ClassVar[tuple[type[Session], type[Message]]]
     """The structs that its sessions and messages are read into."""
-    position_params: ClassVar[frozenset[str]] = POSITION
-    """The parameters of a request that say where a page begins: all that a page token may set."""
-    size_params: ClassVar[frozenset[str]] = SIZE
-    """The parameters of a request that say how many rows a page has."""
+    sessions: ClassVar[Endpoint]
+    session_path: ClassVar[str]
+    """The path of one session, with `{id}` where its id goes."""
+    messages: ClassVar[Endpoint]
+    changing_filters: ClassVar[frozenset[str]] = frozenset()
+    """Filters of sessions on a field that changes during a session: a sync lists without them."""
+    options: Mapping[str, str] = MappingProxyType({})
+    """The parameters of every request that decide whose sessions the lists have: a project's, say."""
 
-    @abstractmethod
     def root(self, base_url: str) -> str:
-        """*base_url* without what the paths of requests begin with."""
+        """*base_url* without the beginning of every path."""
+        return base_url.strip().rstrip("/").removesuffix(self.base_path)
 
-    @abstractmethod
     def checked_id(self, session_id: str | UUID) -> str:
-        """*session_id*, if it can be one; else a ValueError that says what one looks like."""
+        """*session_id*, if it can be one; else a ValueError."""
+        return name_of_a_thing(self.noun, session_id)
 
-    @abstractmethod
-    def list_sessions(self, *args: Any, **filters: Any) -> Request:
-        """The question for a first page of sessions. Its keyword arguments are the filters that the API has.
+    def list_sessions(self, **filters: Any) -> Request:
+        """The request for the first page of the sessions that match *filters*; None is no filter.
 
         Raises:
-            ValueError: a filter that cannot be right, or that is missing.
+            ValueError: the API has no such filter, requires another one, or does not take its value.
         """
+        return self._first_page(self.sessions, "sessions", filters)
 
-    @abstractmethod
     def get_session(self, session_id: str) -> Request:
-        """The question for one session, by an id that is checked or comes from the API itself."""
+        """The request for one session, by an id that is checked or comes from the API itself."""
+        return Request(path=self._path(self.session_path, session_id), params={**self.options})
 
-    @abstractmethod
-    def list_messages(self, session_id: str, *args: Any, **filters: Any) -> Request:
-        """The question for a first page of a session's messages, by an id as for `get_session`."""
+    def list_messages(self, session_id: str, **filters: Any) -> Request:
+        """The request for the first page of a session's messages; see `get_session` and `list_sessions`."""
+        return self._first_page(self.messages, "messages", filters, session_id)
 
-    @abstractmethod
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         """A page of sessions, out of the answer to *request*."""
+        return read_page(self.sessions, request, response, partial(parse_record, self.record_kinds[0]))
 
-    @abstractmethod
     def read_session(self, request: Request, response: Response) -> Session:
         """One session, out of the answer to *request*."""
+        return parse_record(self.record_kinds[0], accepted(response, msgspec.Raw))
 
-    @abstractmethod
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         """A page of messages, out of the answer to *request*."""
+        return read_page(self.messages, request, response, partial(parse_record, self.record_kinds[1]))
 
-    def beginning(self, request: Request, moment: datetime) -> Request | None:
-        """The question for the first page of those sessions of a list that begin at *moment* or later; None
-        where the API cannot be asked that, or does not list sessions in the order of their begin.
+    def starting_at(self, request: Request, moment: datetime) -> Request | None:
+        """The request for the first page of those sessions of a list that begin at *moment* or later; None
+        where the API has no such filter, or does not list sessions in the order of their begin.
         """
         return None
 
-    def rows(self, request: Request) -> int:
-        """The most rows that the answer to *request*, a page of a list, may have; 0 where nobody knows."""
-        return 0
+    def page_limit(self, request: Request) -> int:
+        """The most rows that the page *request* asks for may have; 0 where that is unknown."""
+        return next((int(request.params[name]) for name in self._sizes if name in request.params), 0)
 
-    def smaller(self, request: Request) -> Request | None:
-        """The same question for a page of half as many rows; None where there is no smaller one."""
+    def halved(self, request: Request) -> Request | None:
+        """The same request for a page of half as many rows; None where there is no smaller one."""
+        for name in self._sizes & request.params.keys():
+            if half := int(request.params[name]) // 2:
+                return request.having(**{name: str(half)})
         return None
 
-    @property
+    @cached_property
     def page_tokens(self) -> PageTokens:
         """What writes and reads the page tokens of its lists."""
-        return PageTokens(self.api, self.position_params, self.size_params)
+        positions = {each.paging.position for each in (self.sessions, self.messages)} - {""}
+        return PageTokens(self.api, frozenset(positions), self._sizes)
+
+    @cached_property
+    def _sizes(self) -> frozenset[str]:
+        return frozenset({each.paging.size for each in (self.sessions, self.messages)} - {""})
 
     def session_of(self, raw: bytes) -> Session:
-        """The session that the API's object *raw* is.
-
-        Raises:
-            DecodeFailed: it is none.
-        """
-        return as_record(self.record_kinds[0], raw)
+        """The session that the API's object *raw* is; a DecodeFailed if it is none."""
+        return parse_record(self.record_kinds[0], raw)
 
     def message_of(self, raw: bytes, session_id: str, position: int) -> Message:
-        """The message that the API's object *raw* is, at that *position* of that session.
-
-        Raises:
-            DecodeFailed: it is none.
+        """The message that the API's object *raw* is, at that *position* of that session; a DecodeFailed if
+        it is none.
         """
-        return as_record(self.record_kinds[1], raw)
+        return parse_record(self.record_kinds[1], raw)
+
+    def check_filters(self, params: Mapping[str, str]) -> None:
+        """Raise a ValueError for filters, in the *params* of a list, that contradict each other."""
+
+    def _path(self, template: str, session_id: str) -> str:
+        return template.replace("{id}", as_part_of_a_path(session_id))
+
+    def _first_page(
+        self, endpoint: Endpoint, of: str, filters: Mapping[str, Any], session_id: str | None = None
+    ) -> Request:
+        given = {name: value for name, value in filters.items() if value is not None}
+        for name in given:
+            if name not in endpoint.filters and name not in endpoint.paging.arguments:
+                others = [name for name, each in endpoint.filters.items() if each.selects]
+                some = f"only by {' and '.join(others)}" if others else "there are no filters"
+                raise ValueError(f"{self.name} cannot list {of} by {name}: {some}.")
+        path, params = endpoint.path, {**self.options}
+        if session_id is not None and endpoint.id_param:
+            params[endpoint.id_param] = session_id
+        elif session_id is not None:
+            path = self._path(path, session_id)
+        for name, each in endpoint.filters.items():
+            value = given.get(name, each.default)
+            if value is None:
+                if each.required:
+                    raise ValueError(f"{self.name} {each.required}")
+            elif each.param:
+                params[each.param] = each.check(name, value)
+            else:
+                path = path.replace(f"{{{name}}}", as_part_of_a_path(each.check(name, value)))
+        self.check_filters(params)
+        params |= endpoint.paging.params(given)
+        return Request(path=path, params=params)
 
 
-def filtered(dialect: Dialect, filters: Mapping[str, Any]) -> Request:
-    """The question for the first page of the sessions that *filters* let through; None stands for no filter.
-
-    Raises:
-        ValueError: the API has no such filter, needs another one, or it cannot be right.
-    """
-    return dialect.list_sessions(**_given(dialect, "sessions", type(dialect).list_sessions, filters))
-
-
-def messages_filtered(dialect: Dialect, session_id: str, filters: Mapping[str, Any]) -> Request:
-    """The question for the first page of those messages of a session that *filters* let through; None stands
-    for no filter.
-
-    Raises:
-        ValueError: the API has no such filter, or it cannot be right.
-    """
-    given = _given(dialect, "messages", type(dialect).list_messages, filters)
-    return dialect.list_messages(session_id, **given)
+def read_page(
+    endpoint: Endpoint, request: Request, response: Response, read: Callable[[msgspec.Raw], R]
+) -> Page[Any]:
+    """The page that answers *request*, each of its rows as *read* returns it."""
+    answer = accepted(response, endpoint.answer)
+    return endpoint.paging.page(request, [read(row) for row in answer.rows], answer)
 
 
-def least(dialect: Dialect, request: Request) -> Request:
-    """The same question as *request* for the smallest page that can be asked for."""
-    while (smaller := dialect.smaller(request)) is not None:
-        request = smaller
+def smallest_page(dialect: Dialect, request: Request) -> Request:
+    """The same request for the smallest page that can be asked for."""
+    while (halved := dialect.halved(request)) is not None:
+        request = halved
     return request
-
-
-def _given(dialect: Dialect, of: str, ask: Any, filters: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in filters.items() if value is not None}
-    there = _names(ask)
-    for name in given:
-        if name not in there:
-            others = [each for each in there if each not in OF_A_PAGE]
-            some = f"only by {' and '.join(others)}" if others else "there are no filters"
-            raise ValueError(f"{dialect.name} cannot be asked for {of} by {name}: {some}.")
-    return given
-
-
-@cache
-def _names(ask: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in signature(ask).parameters.values() if each.kind is each.KEYWORD_ONLY)

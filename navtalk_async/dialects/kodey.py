@@ -2,24 +2,13 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, text
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.refusals import accepted, done, refused
-from navtalk_async.dialects.rows import as_record, loads
-from navtalk_async.models import (
-    KeyPlace,
-    Message,
-    Page,
-    Request,
-    Response,
-    Role,
-    Session,
-    format_word,
-)
+from navtalk_async.dialects.answers import accepted, done, loads, parse_record
+from navtalk_async.dialects.arguments import an_id, as_json, as_part_of_a_path, name_of_a_thing, text
+from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
+from navtalk_async.models import KeyPlace, Message, Request, Response, Role, Session, format_word
 
 __all__ = ["Kodey", "KodeyChat", "KodeyMessage"]
 
@@ -68,19 +57,11 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
         """
         if self.kept is msgspec.UNSET:
             return []
-        return [as_record(KodeyMessage, row) for row in loads(self.kept, Held).messages or []]
+        return [parse_record(KodeyMessage, row) for row in loads(self.kept, Held).messages or []]
 
 
 class Held(msgspec.Struct):
     messages: list[msgspec.Raw] | None = None
-
-
-class Chats(msgspec.Struct):
-    chats: list[msgspec.Raw]
-
-
-class Said(msgspec.Struct):
-    messages: list[msgspec.Raw]
 
 
 class Kodey(Dialect):
@@ -88,40 +69,27 @@ class Kodey(Dialect):
 
     api = "kodey"
     name = "Kodey.ai"
+    noun = "chat"
     default_base_url = "https://pooled.api.kodey.ai"
     key_place = KeyPlace("header", "x-api-key")
     key_variable = "KODEY_API_KEY"
     base_url_variable = "KODEY_BASE_URL"
     record_kinds = (KodeyChat, KodeyMessage)
-
-    def root(self, base_url: str) -> str:
-        return base_url.strip().rstrip("/")
-
-    def checked_id(self, session_id: str | UUID) -> str:
-        return name_of_a_thing("chat", session_id)
-
-    def list_sessions(self, *, user_id: str | None = None, agent_type: str | None = None) -> Request:
-        params = {}
-        if user_id is not None:
-            params["userId"] = name_of_a_thing("user", user_id)
-        if agent_type is not None:
-            params["agentType"] = text("agent_type", agent_type)
-        return Request(path="/chat", params=params)
-
-    def get_session(self, session_id: str) -> Request:
-        return Request(path=f"/chat/{as_part_of_a_path(session_id)}")
-
-    def list_messages(self, session_id: str) -> Request:
-        return Request(path=f"/chat/{as_part_of_a_path(session_id)}/message")
+    sessions = Endpoint(
+        "/chat",
+        rows="chats",
+        filters={
+            "user_id": Filter(param="userId", check=an_id("user")),
+            "agent_type": Filter(param="agentType", check=text),
+        },
+    )
+    session_path = "/chat/{id}"
+    messages = Endpoint("/chat/{id}/message", rows="messages")
 
     def create_chat(
         self, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
-        """The wish for a new chat; `read_session` reads the answer.
-
-        Raises:
-            ValueError: an id that cannot be one, or metadata that JSON has no object for.
-        """
+        """The request for a new chat; a ValueError for an argument that the API cannot take."""
         fields: dict[str, Any] = {"agentId": name_of_a_thing("agent", agent_id)}
         if user_id is not None:
             fields["userId"] = name_of_a_thing("user", user_id)
@@ -130,45 +98,31 @@ class Kodey(Dialect):
         return Request(method="POST", path="/chat", body=as_json(fields))
 
     def delete_chat(self, chat_id: str) -> Request:
-        """The wish that a chat be gone; `read_nothing` reads the answer."""
+        """The request that deletes a chat."""
         return Request(method="DELETE", path=f"/chat/{as_part_of_a_path(chat_id)}")
 
-    def create_message(self, chat_id: str, content: str, role: Role | str = "user") -> Request:
-        """The wish to say something in a chat; `read_message` reads the answer.
-
-        Raises:
-            ValueError: nothing is said, or by nobody who may.
-        """
-        word = format_word(role) if isinstance(role, Role) else role
+    def create_message(self, chat_id: str, content: str, role: Role | str | int = "user") -> Request:
+        """The request that says something in a chat; a ValueError for no content or another role."""
+        word = format_word(Role(role)) if type(role) is int else format_word(role)  # type: ignore[arg-type]
         if word not in ROLES:
             raise ValueError(f"role={role!r} is neither {' nor '.join(map(repr, ROLES))}.")
-        fields = {"content": text("content", content), "role": word}
-        return Request(
-            method="POST", path=f"/chat/{as_part_of_a_path(chat_id)}/message", body=as_json(fields)
-        )
-
-    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        rows = accepted(response, Chats, refused).chats
-        return Page([as_record(KodeyChat, row) for row in rows])
+        body = as_json({"content": text("content", content), "role": word})
+        return Request(method="POST", path=f"/chat/{as_part_of_a_path(chat_id)}/message", body=body)
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:
         """A chat as the list has it, without the messages that its own page may hold."""
-        fields = accepted(response, dict[str, Any], refused)
+        fields = accepted(response, dict[str, Any])
         fields.pop("messages", None)
-        return as_record(KodeyChat, msgspec.json.encode(fields))
+        return parse_record(KodeyChat, msgspec.json.encode(fields))
 
     def read_chat(self, request: Request, response: Response) -> KodeyChat:
         """A chat, with whatever its own page holds."""
-        return as_record(KodeyChat, accepted(response, msgspec.Raw, refused))
-
-    def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        rows = accepted(response, Said, refused).messages
-        return Page([as_record(KodeyMessage, row) for row in rows])
+        return parse_record(KodeyChat, accepted(response, msgspec.Raw))
 
     def read_message(self, request: Request, response: Response) -> KodeyMessage:
-        """The one message that is the answer to *request*."""
-        return as_record(KodeyMessage, accepted(response, msgspec.Raw, refused))
+        """The one message that the answer is."""
+        return parse_record(KodeyMessage, accepted(response, msgspec.Raw))
 
     def read_nothing(self, request: Request, response: Response) -> None:
-        """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less."""
-        done(response, refused)
+        """Check an answer that says no more than that something was done."""
+        done(response)

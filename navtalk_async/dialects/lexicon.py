@@ -1,21 +1,18 @@
 """How the chats API of Lexicon Labs speaks (source: its reference, "Get Chat Messages" and its siblings)."""
 
-import re
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, page_size
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.refusals import accepted, refused
-from navtalk_async.dialects.rows import as_record
+from navtalk_async.dialects.answers import accepted
+from navtalk_async.dialects.arguments import an_id, as_json, as_part_of_a_path, name_of_a_thing, one_of
+from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
+from navtalk_async.dialects.strategies import ByOffset
 from navtalk_async.models import (
     KeyPlace,
     Message,
     MessageType,
-    Page,
     Request,
     Response,
     Role,
@@ -23,22 +20,18 @@ from navtalk_async.models import (
     SessionStatus,
     parse_time,
 )
-from navtalk_async.offsets import goes_on
 
 __all__ = ["CHATS_A_PAGE", "Lexicon", "LexiconChat", "LexiconDeletion", "LexiconMessage"]
 
 ROWS_A_PAGE = 100
-"""The most rows that are asked for at once; documented for messages."""
+"""The most rows of a page; documented for messages."""
 
 CHATS_A_PAGE = 50
-"""The chats that are asked for at once where nothing else is said: the documented default. What the most is,
-is not documented."""
+"""The chats of a page where no `limit` is given: the documented default. The most is not documented."""
 
-ORDERS = ("asc", "desc")
-
-WHOLE_NUMBER = re.compile("[0-9]{1,18}").fullmatch
-
-TRUTH = {"true": True, "1": True, "false": False, "0": False}
+# Ascending, although the API's own default for chats is descending: in a list that is walked by counting, a
+# chat that is made meanwhile then comes at the end, and moves none of the others to another place.
+ORDER = Filter(param="order", check=one_of("asc", "desc"), default="asc", selects=False)
 
 
 class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
@@ -119,87 +112,40 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
         return parse_time(self.deleted)
 
 
-class Told(msgspec.Struct):
-    """What a page says of itself, in any type; its `offset` is not looked at, some servers echo nought."""
-
-    total: Any = None
-    limit: Any = None
-    has_more: Any = None
-
-
-class Chats(Told, kw_only=True):
-    chats: list[msgspec.Raw]
-
-
-class Said(Told, kw_only=True):
-    messages: list[msgspec.Raw]
-
-
 class Lexicon(Dialect):
     """The dialect of Lexicon Labs, which has no address of its own: whoever runs it knows where it is."""
 
     api = "lexicon"
     name = "Lexicon"
-    default_base_url = None
+    noun = "chat"
+    base_path = "/api/v1"
     key_place = KeyPlace("header", "X-API-Key")
     key_variable = "LEXICON_API_KEY"
     base_url_variable = "LEXICON_BASE_URL"
     record_kinds = (LexiconChat, LexiconMessage)
-
-    def root(self, base_url: str) -> str:
-        """*base_url* without `/api/v1`, with which every path begins."""
-        return base_url.strip().rstrip("/").removesuffix("/api/v1")
-
-    def checked_id(self, session_id: str | UUID) -> str:
-        return name_of_a_thing("chat", session_id)
-
-    def list_sessions(
-        self,
-        *,
-        user_id: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        order: str | None = None,
-    ) -> Request:
-        """The question for the first page of a user's chats.
-
-        They are asked for in ascending order, although the API's own default is the descending one: in a list
-        that is walked by counting, a chat that is made meanwhile then comes at the end, and moves none of the
-        others to another place.
-        """
-        if user_id is None:
-            raise ValueError(f"{self.name} lists the chats of one user: say whose, by user_id or --user.")
-        user = as_part_of_a_path(name_of_a_thing("user", user_id))
-        return Request(
-            path=f"/api/v1/chats/user/{user}",
-            params=paged(page_size(limit, most=ROWS_A_PAGE, usual=CHATS_A_PAGE), offset, order),
-        )
-
-    def get_session(self, session_id: str) -> Request:
-        return Request(path=f"/api/v1/chats/{as_part_of_a_path(session_id)}")
-
-    def list_messages(
-        self,
-        session_id: str,
-        *,
-        limit: int | None = None,
-        offset: int | None = None,
-        order: str | None = None,
-    ) -> Request:
-        return Request(
-            path=f"/api/v1/chats/{as_part_of_a_path(session_id)}/messages",
-            params=paged(page_size(limit, most=ROWS_A_PAGE), offset, order),
-        )
+    sessions = Endpoint(
+        "/api/v1/chats/user/{user_id}",
+        rows="chats",
+        paging=ByOffset(most=ROWS_A_PAGE, usual=CHATS_A_PAGE),
+        filters={
+            "user_id": Filter(
+                check=an_id("user"), required="lists the chats of one user: pass user_id (--user)."
+            ),
+            "order": ORDER,
+        },
+    )
+    session_path = "/api/v1/chats/{id}"
+    messages = Endpoint(
+        "/api/v1/chats/{id}/messages",
+        rows="messages",
+        paging=ByOffset(most=ROWS_A_PAGE),
+        filters={"order": ORDER},
+    )
 
     def create_chat(
         self, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
-        """The wish for a new chat; `read_session` reads the answer.
-
-        Raises:
-            ValueError: an id that cannot be one, a title that is no text, or metadata that JSON has no object
-                for.
-        """
+        """The request for a new chat; a ValueError for an argument that the API cannot take."""
         fields: dict[str, Any] = {"user_id": name_of_a_thing("user", user_id)}
         if title is not None:
             if not isinstance(title, str):
@@ -210,77 +156,10 @@ class Lexicon(Dialect):
         return Request(method="POST", path="/api/v1/chats/", body=as_json(fields))
 
     def delete_chat(self, chat_id: str) -> Request:
-        """The wish that a chat be gone; `read_deletion` reads the answer."""
+        """The request that deletes a chat."""
         return Request(method="DELETE", path=f"/api/v1/chats/{as_part_of_a_path(chat_id)}")
 
-    def rows(self, request: Request) -> int:
-        return int(request.params["limit"])
-
-    def smaller(self, request: Request) -> Request | None:
-        rows = self.rows(request) // 2
-        return request.having(limit=str(rows)) if rows else None
-
-    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        answer = accepted(response, Chats, refused)
-        rows = [as_record(LexiconChat, row) for row in answer.chats]
-        return page_of(rows, request, answer)
-
-    def read_session(self, request: Request, response: Response) -> LexiconChat:
-        return as_record(LexiconChat, accepted(response, msgspec.Raw, refused))
-
-    def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        answer = accepted(response, Said, refused)
-        rows = [as_record(LexiconMessage, row) for row in answer.messages]
-        return page_of(rows, request, answer)
-
     def read_deletion(self, request: Request, response: Response) -> LexiconDeletion:
-        """What is said of a chat that was deleted."""
-        told: LexiconDeletion = accepted(response, LexiconDeletion, refused)
-        return told
-
-
-def paged(limit: str, offset: int | None, order: str | None) -> dict[str, str]:
-    """The parameters of a page.
-
-    Raises:
-        ValueError: an offset below 0, or an order that there is not.
-    """
-    if offset is None:
-        offset = 0
-    if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-        raise ValueError(f"offset={offset!r} is no number of rows to leave out.")
-    if order is None:
-        order = "asc"
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r} is neither 'asc' nor 'desc'.")
-    return {"limit": limit, "offset": str(offset), "order": order}
-
-
-def page_of(rows: list[Any], request: Request, told: Told) -> Page[Any]:
-    """The page of *rows* that answers *request*.
-
-    The next one begins behind the rows that came, however many were asked for.
-    """
-    at, limit = int(request.params["offset"]), int(request.params["limit"])
-    full, total, has_more = min(limit, number(told.limit) or limit), number(told.total), truth(told.has_more)
-    going_on = goes_on(len(rows), at + len(rows), full=full, has_more=has_more, total=total)
-    reached = at + len(rows) if rows and going_on else None
-    if not rows and has_more and total is not None and at + full < total:
-        # Rows that are counted and not given may fill a page.
-        reached = at + full
-    following = None if reached is None else request.having(offset=str(reached))
-    return Page(rows, following, total, offset_param="offset", full=full, has_more=has_more)
-
-
-def number(value: object) -> int | None:
-    """*value*, a number or its digits, if it counts something."""
-    if isinstance(value, str) and WHOLE_NUMBER(value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def truth(value: object) -> bool | None:
-    """*value*, a truth value in any of the usual spellings; None where it is none."""
-    return TRUTH.get(str(value).lower())
+        """What the API says of a chat that it deleted."""
+        deletion: LexiconDeletion = accepted(response, LexiconDeletion)
+        return deletion

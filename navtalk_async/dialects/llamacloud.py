@@ -6,21 +6,14 @@ The reference is of the time before `shared_access`: a session may have it or no
 from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
-from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.checks import as_json, as_part_of_a_path, name_of_a_thing, page_size, text
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.llamacloud_events import (
-    Event,
-    Stop,
-    ToolCall,
-    ToolResult,
-    event_of,
-)
-from navtalk_async.dialects.refusals import accepted, done, refused
-from navtalk_async.dialects.rows import as_record, loads
+from navtalk_async.dialects.answers import accepted, done, loads, parse_record, refused
+from navtalk_async.dialects.arguments import as_json, name_of_a_thing, text
+from navtalk_async.dialects.dialect import Dialect, Endpoint
+from navtalk_async.dialects.llamacloud_events import Event, Stop, ToolCall, ToolResult, event_of
+from navtalk_async.dialects.strategies import ByToken
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -141,107 +134,54 @@ class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defau
         return event.usage if isinstance(event, Stop) else None
 
 
-class Items(msgspec.Struct):
-    items: list[msgspec.Raw]
-    next_page_token: str | None = None
-
-
-class Events(msgspec.Struct):
-    events: list[msgspec.Raw]
-
-
 class LlamaCloud(Dialect):
     """The dialect of `api.cloud.llamaindex.ai`.
 
     Arguments:
-        project_id, organization_id: whose sessions are meant where a question does not say; by default the
-            API takes the key's own.
+        project_id, organization_id: whose sessions every request means; by default the key's own.
+
+    Raises:
+        ValueError: one of them can be no id.
     """
 
     api = "llamacloud"
     name = "LlamaCloud"
     default_base_url = "https://api.cloud.llamaindex.ai"
+    base_path = "/api/v1"
     key_place = KeyPlace("header", "Authorization", "Bearer ")
     key_variable = "LLAMA_CLOUD_API_KEY"
     base_url_variable = "LLAMA_CLOUD_BASE_URL"
     record_kinds = (LlamaCloudSession, LlamaCloudMessage)
+    sessions = Endpoint(PATH, rows="items", paging=ByToken(most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE))
+    session_path = f"{PATH}/{{id}}/summary"
+    messages = Endpoint(f"{PATH}/{{id}}", rows="events")
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
-        self.options = whose(project_id, organization_id)
-
-    def root(self, base_url: str) -> str:
-        """*base_url* without `/api/v1`, which each path begins with."""
-        return base_url.strip().rstrip("/").removesuffix("/api/v1")
-
-    def checked_id(self, session_id: str | UUID) -> str:
-        return name_of_a_thing("session", session_id)
-
-    def list_sessions(
-        self,
-        *,
-        limit: int | None = None,
-        page_token: str | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> Request:
-        params = self._asked_for(project_id, organization_id)
-        params["page_size"] = page_size(
-            limit, most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE, name="page_size"
-        )
-        if page_token is not None:
-            params["page_token"] = text("page_token", page_token)
-        return Request(path=PATH, params=params)
-
-    def get_session(
-        self, session_id: str, *, project_id: str | None = None, organization_id: str | None = None
-    ) -> Request:
-        """The question for the summary of a session, which is what a list of sessions has of it."""
-        return self._of_one(session_id, "/summary", project_id, organization_id)
-
-    def list_messages(
-        self, session_id: str, *, project_id: str | None = None, organization_id: str | None = None
-    ) -> Request:
-        """The question for a full session: all of its events come at once."""
-        return self._of_one(session_id, "", project_id, organization_id)
+        given = {"project_id": project_id, "organization_id": organization_id}
+        self.options = {
+            name: name_of_a_thing(name[:-3], text) for name, text in given.items() if text is not None
+        }
 
     def create_session(
-        self,
-        *,
-        index_ids: Sequence[str] | None = None,
-        shared_access: str | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
+        self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
     ) -> Request:
-        """What makes a new session; see `Sessions.create`."""
+        """The request for a new session; see `Sessions.create`."""
         fields: dict[str, Any] = {}
         if index_ids is not None:
             fields["index_ids"] = ids_of_indexes(index_ids)
         if shared_access is not None:
             fields["shared_access"] = text("shared_access", shared_access)
+        return Request(path=PATH, params={**self.options}, method="POST", body=as_json(fields))
+
+    def delete_session(self, session_id: str) -> Request:
+        """The request that deletes a session."""
         return Request(
-            path=PATH,
-            params=self._asked_for(project_id, organization_id),
-            method="POST",
-            body=as_json(fields),
+            path=self._path(self.messages.path, session_id), params={**self.options}, method="DELETE"
         )
 
-    def delete_session(
-        self, session_id: str, *, project_id: str | None = None, organization_id: str | None = None
-    ) -> Request:
-        """What deletes a session."""
-        return self._of_one(session_id, "", project_id, organization_id, method="DELETE")
-
-    def generate_title(
-        self,
-        session_id: str,
-        first_message: str,
-        *,
-        project_id: str | None = None,
-        organization_id: str | None = None,
-    ) -> Request:
-        """What has a session given a title; see `Sessions.generate_title`."""
-        body = as_json({"first_message": text("first_message", first_message)})
-        return self._of_one(session_id, "/title", project_id, organization_id, method="POST", body=body)
+    def generate_title(self, session_id: str, first_message: str) -> Request:
+        """The request that gives a session a title; see `Sessions.generate_title`."""
+        return self._post("/title", session_id, {"first_message": text("first_message", first_message)})
 
     def stream(
         self,
@@ -250,10 +190,8 @@ class LlamaCloud(Dialect):
         *,
         index_ids: Sequence[str],
         require_all_indexes: bool | None = None,
-        project_id: str | None = None,
-        organization_id: str | None = None,
     ) -> Request:
-        """What has a prompt answered, event by event; see `Sessions.stream`."""
+        """The request that has a prompt answered, event by event; see `Sessions.stream`."""
         fields: dict[str, Any] = {
             "index_ids": ids_of_indexes(index_ids, most=MOST_INDEXES),
             "prompt": checked_prompt(prompt),
@@ -262,58 +200,35 @@ class LlamaCloud(Dialect):
             if not isinstance(require_all_indexes, bool):
                 raise ValueError(f"require_all_indexes={require_all_indexes!r} is neither True nor False.")
             fields["require_all_indexes"] = require_all_indexes
-        return self._of_one(
-            session_id,
-            "/messages/stream",
-            project_id,
-            organization_id,
-            method="POST",
-            body=as_json(fields),
-        )
+        return self._post("/messages/stream", session_id, fields)
 
-    def rows(self, request: Request) -> int:
-        return int(request.params.get("page_size", 0))
-
-    def smaller(self, request: Request) -> Request | None:
-        rows = self.rows(request) // 2
-        return request.having(page_size=str(rows)) if rows else None
-
-    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        answer = accepted(response, Items, refused)
-        items: list[Session] = [as_record(LlamaCloudSession, row) for row in answer.items]
-        # With its filters again: whether a token remembers them is not documented.
-        token = answer.next_page_token
-        return Page(items, request.having(page_token=token) if token else None)
-
-    def read_session(self, request: Request, response: Response) -> LlamaCloudSession:
-        return as_record(LlamaCloudSession, accepted(response, msgspec.Raw, refused))
+    def _post(self, what: str, session_id: str, fields: dict[str, Any]) -> Request:
+        path = self._path(self.messages.path, session_id) + what
+        return Request(path=path, params={**self.options}, method="POST", body=as_json(fields))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        answer = accepted(response, Events, refused)
+        answer = accepted(response, self.messages.answer)
         session_id = unquote(request.path.rpartition("/")[2])
-        return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(answer.events)])
+        return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(answer.rows)])
 
     def read_full_session(self, request: Request, response: Response) -> LlamaCloudFullSession:
-        """A session and its events, out of the answer to what `list_messages` asks."""
-        raw = accepted(response, msgspec.Raw, refused)
-        session, answer = as_record(LlamaCloudSession, raw), loads(raw, Events)
+        """A session and its events, out of the answer to the request of `list_messages`."""
+        raw = accepted(response, msgspec.Raw)
+        session, answer = parse_record(LlamaCloudSession, raw), loads(raw, self.messages.answer)
         values = msgspec.structs.asdict(session)
-        return LlamaCloudFullSession(**values, events=[event_of(each) for each in answer.events])
+        return LlamaCloudFullSession(**values, events=[event_of(each) for each in answer.rows])
 
     def read_deleted(self, request: Request, response: Response) -> None:
-        """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less."""
-        done(response, refused)
+        """Check an answer that says no more than that something was done."""
+        done(response)
 
     def refuse(self, request: Request, response: Response) -> None:
         """Raise what an answer means that is no stream."""
         raise refused(response)
 
     def message_of(self, raw: bytes | msgspec.Raw, session_id: str, position: int) -> LlamaCloudMessage:
-        """The message that the event *raw* is, at that *position* of that session; what is no object is one
-        of no type.
-
-        Raises:
-            DecodeFailed: it is no JSON.
+        """The message that the event *raw* is, at that *position* of that session. JSON that is no object is
+        an event without a type; a DecodeFailed if it is no JSON.
         """
         event = event_of(raw)
         content = as_fields(loads(bytes(raw), Any)).get("content")
@@ -324,33 +239,6 @@ class LlamaCloud(Dialect):
             content=content if isinstance(content, str) else readable(event),
             kept=bytes(raw),
         )
-
-    def _asked_for(self, project_id: str | None, organization_id: str | None) -> dict[str, str]:
-        return {**self.options} | whose(project_id, organization_id)
-
-    def _of_one(
-        self,
-        session_id: str,
-        what: str,
-        project_id: str | None,
-        organization_id: str | None,
-        *,
-        method: str = "GET",
-        body: bytes | None = None,
-    ) -> Request:
-        params = self._asked_for(project_id, organization_id)
-        path = f"{PATH}/{as_part_of_a_path(session_id)}{what}"
-        return Request(path=path, params=params, method=method, body=body)
-
-
-def whose(project_id: str | None, organization_id: str | None) -> dict[str, str]:
-    """The parameters that say whose sessions are meant; None says nothing.
-
-    Raises:
-        ValueError: one of them can be no id.
-    """
-    given = {"project_id": project_id, "organization_id": organization_id}
-    return {name: name_of_a_thing(name[:-3], text) for name, text in given.items() if text is not None}
 
 
 def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[str]:

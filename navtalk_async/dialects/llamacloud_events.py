@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, whole_surrogates
+from navtalk_async.dialects.answers import DECODE_ERRORS, whole_surrogates
 from navtalk_async.dialects.sse import ServerSentEvent
 from navtalk_async.models import Kept, Usage
 
@@ -157,8 +157,8 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
     kept = bytes(raw)
     try:
         event = KNOWN.decode(raw)
-    except NOT_TO_THE_LETTER:
-        return _patiently(kept, name)
+    except DECODE_ERRORS:
+        return _lenient_event(kept, name)
     msgspec.structs.force_setattr(event, "kept", kept)
     return event
 
@@ -170,10 +170,10 @@ def streamed_event(sent: ServerSentEvent) -> Event:
     return event_of(whole_surrogates(sent.data), None if sent.type in WAYS else sent.type)
 
 
-def _patiently(raw: bytes, name: str | None) -> Event:
+def _lenient_event(raw: bytes, name: str | None) -> Event:
     try:
         fields = FIELDS.decode(raw)
-    except NOT_TO_THE_LETTER:
+    except DECODE_ERRORS:
         return UnknownEvent(type=name, raw=raw)
     told = fields.pop("type", None)
     kind = _by_fields(fields) if told is None else None

@@ -1,16 +1,23 @@
 """How NavTalk's chat record API speaks (source: its reference, "Chat Record Query API")."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.checks import as_part_of_a_path, page_size, text
-from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.refusals import api_error
-from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, loads, patiently, whole_surrogates
+from navtalk_async.dialects.answers import (
+    DECODE_ERRORS,
+    api_error,
+    decode_lenient,
+    loads,
+    whole_surrogates,
+)
+from navtalk_async.dialects.arguments import number_of
+from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
+from navtalk_async.dialects.strategies import ByCursor
 from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,
@@ -25,7 +32,14 @@ from navtalk_async.models import (
     SessionStatus,
 )
 
-__all__ = ["MESSAGES_A_PAGE", "SESSIONS_A_PAGE", "NavTalk", "seconds_text"]
+__all__ = [
+    "MESSAGES_A_PAGE",
+    "SESSIONS_A_PAGE",
+    "NavTalk",
+    "NavTalkMessage",
+    "NavTalkSession",
+    "seconds_text",
+]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
@@ -41,7 +55,7 @@ When = datetime | date | str
 
 
 class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A session as NavTalk writes it. Any other field makes the row be read `patiently`."""
+    """A session as NavTalk writes it. A row with any other field is read by `decode_lenient`."""
 
     is_read_on = True
 
@@ -52,7 +66,7 @@ class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknow
 
 
 class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A message as NavTalk writes it. Any other field makes the row be read `patiently`."""
+    """A message as NavTalk writes it. A row with any other field is read by `decode_lenient`."""
 
     role: Role | str | None
     type: MessageType | str | None = msgspec.field(name="messageType")
@@ -67,7 +81,7 @@ class Envelope(msgspec.Struct, Generic[T]):
 
 class Rows(msgspec.Struct, Generic[T]):
     data: list[T]
-    next_cursor: str | None = msgspec.field(default=None, name="nextCursor")
+    following: str | None = msgspec.field(default=None, name="nextCursor")
 
 
 class Refusal(msgspec.Struct):
@@ -78,169 +92,6 @@ class Refusal(msgspec.Struct):
 SESSIONS = msgspec.json.Decoder(Envelope[Rows[NavTalkSession]])
 SESSION = msgspec.json.Decoder(Envelope[NavTalkSession])
 MESSAGES = msgspec.json.Decoder(Envelope[Rows[NavTalkMessage]])
-
-
-class NavTalk(Dialect):
-    """The dialect of `transfer.navtalk.ai`."""
-
-    api = "navtalk"
-    name = "NavTalk"
-    default_base_url = "https://transfer.navtalk.ai/api/chat"
-    key_place = KeyPlace("query", "apikey")
-    key_variable = "NAVTALK_API_KEY"
-    base_url_variable = "NAVTALK_BASE_URL"
-    # Whether `endTime` bounds a session's end, which an open one does not have yet, is not documented.
-    changing_filters = frozenset({"status", "end_time"})
-    record_kinds = (NavTalkSession, NavTalkMessage)
-
-    def root(self, base_url: str) -> str:
-        """*base_url* without `/api/chat`, which the reference writes in the base and again in each path."""
-        return base_url.strip().rstrip("/").removesuffix("/api/chat")
-
-    def checked_id(self, session_id: str | UUID) -> str:
-        if not UUID_FORM(str(session_id)):
-            raise ValueError(f"{session_id!r} is not a session id: NavTalk's are UUIDs.")
-        return str(session_id)
-
-    def list_sessions(
-        self,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Request:
-        params = span(start_time, end_time)
-        if status is not None:
-            params["status"] = number("status", status)
-        params["limit"] = page_size(limit, most=SESSIONS_A_PAGE)
-        if cursor is not None:
-            params["cursor"] = text("cursor", cursor)
-        return Request(path="/api/chat/sessions", params=params)
-
-    def beginning(self, request: Request, moment: datetime) -> Request | None:
-        return request.having(startTime=seconds_text(moment), cursor=None)
-
-    def get_session(self, session_id: str) -> Request:
-        # The API itself may give an id that is no UUID.
-        return Request(path=f"/api/chat/sessions/{as_part_of_a_path(session_id)}")
-
-    def list_messages(
-        self,
-        session_id: str,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        role: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Request:
-        params = span(start_time, end_time)
-        params["sessionId"] = session_id
-        if role is not None:
-            params["role"] = number("role", role)
-        params["limit"] = page_size(limit, most=MESSAGES_A_PAGE)
-        if cursor is not None:
-            params["cursor"] = text("cursor", cursor)
-        return Request(path="/api/chat/messages", params=params)
-
-    def rows(self, request: Request) -> int:
-        return int(request.params["limit"])
-
-    def smaller(self, request: Request) -> Request | None:
-        rows = self.rows(request) // 2
-        return request.having(limit=str(rows)) if rows else None
-
-    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        return read_page(request, response, SESSIONS, NavTalkSession)
-
-    def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        return read_page(request, response, MESSAGES, NavTalkMessage)
-
-    def read_session(self, request: Request, response: Response) -> Session:
-        answer = to_the_letter(response, SESSION)
-        return answer.data if answer else patiently(NavTalkSession, data_of(response, msgspec.Raw))
-
-
-def read_page(
-    request: Request, response: Response, decoder: msgspec.json.Decoder[Envelope[Rows[R]]], kind: type[R]
-) -> Page[Any]:
-    """A page of *kind*: at full speed where it is as documented, row by row where it is not."""
-    answer = to_the_letter(response, decoder)
-    if answer:
-        return Page(answer.data.data, after(request, answer.data.next_cursor))
-    rows = data_of(response, Rows[msgspec.Raw])
-    return Page([patiently(kind, row) for row in rows.data], after(request, rows.next_cursor))
-
-
-def to_the_letter(response: Response, decoder: msgspec.json.Decoder[Envelope[T]]) -> Envelope[T] | None:
-    """The answer, if it is a success and exactly of the documented shape."""
-    if response.status != 200:
-        return None
-    try:
-        answer = decoder.decode(response.body)
-    except NOT_TO_THE_LETTER:
-        return None
-    return answer if answer.code == 200 else None
-
-
-def after(request: Request, cursor: str | None) -> Request | None:
-    """The question for the page after *request*'s: with all its filters again, since whether a cursor
-    remembers them is not documented. A null, empty or missing cursor ends the list ("Usage Guide", 5).
-    """
-    return request.having(cursor=cursor) if cursor else None
-
-
-def data_of(response: Response, kind: Any) -> Any:
-    """What the envelope holds, as *kind*.
-
-    Whether a failure is told by the HTTP status or by the envelope's `code` is not documented; both are
-    believed.
-    """
-    body = whole_surrogates(response.body)
-    if response.status != 200:
-        refusal = why(body)
-        raise refused(response, refusal)
-    answer = loads(body, Refusal)
-    if answer.code not in (200, None):
-        raise refused(response, answer)
-    return loads(body, Envelope[kind]).data
-
-
-def refused(response: Response, refusal: Refusal) -> ApiError:
-    """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
-    error = api_error(response, code=refusal.code, message=refusal.message)
-    if isinstance(error, BadRequest):
-        error.suspect_key()
-    return error
-
-
-def why(body: bytes) -> Refusal:
-    """What the *body* of a refusal says; the reference shows none, and it may not be JSON."""
-    try:
-        return msgspec.json.decode(body, type=Refusal)
-    except NOT_TO_THE_LETTER:
-        return Refusal()
-
-
-def number(name: str, value: int) -> str:
-    """*value* as the API takes it; a ValueError if it is no whole number."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name}={value!r} is not a whole number, nor a member of the enum for it.")
-    return str(int(value))
-
-
-def span(start: When | None, end: When | None) -> dict[str, str]:
-    """The two time filters; whether the API takes them as inclusive is not documented."""
-    times: dict[str, str] = {}
-    if start is not None:
-        times["startTime"] = seconds_text(start)
-    if end is not None:
-        times["endTime"] = seconds_text(end)
-        if times["endTime"] < times.get("startTime", ""):
-            raise ValueError(f"The end, {times['endTime']}, lies before the start, {times['startTime']}.")
-    return times
 
 
 SECONDS = "%Y-%m-%d %H:%M:%S"
@@ -279,3 +130,126 @@ def _checked(text: str) -> str:
         return _written(datetime.strptime(text, SECONDS).replace(tzinfo=UTC))
     except ValueError:
         raise ValueError(f"{text!r} is not a time: write it as 2025-11-12 18:20:38 (UTC).") from None
+
+
+def time_text(name: str, moment: When) -> str:  # noqa: ARG001
+    return seconds_text(moment)
+
+
+# Whether the API takes them as inclusive is not documented.
+SPAN = {
+    "start_time": Filter(param="startTime", check=time_text),
+    "end_time": Filter(param="endTime", check=time_text),
+}
+
+
+class NavTalk(Dialect):
+    """The dialect of `transfer.navtalk.ai`."""
+
+    api = "navtalk"
+    name = "NavTalk"
+    default_base_url = "https://transfer.navtalk.ai/api/chat"
+    # The reference writes it in the base and again in each path.
+    base_path = "/api/chat"
+    key_place = KeyPlace("query", "apikey")
+    key_variable = "NAVTALK_API_KEY"
+    base_url_variable = "NAVTALK_BASE_URL"
+    # Whether `endTime` bounds a session's end, which an open one does not have yet, is not documented.
+    changing_filters = frozenset({"status", "end_time"})
+    record_kinds = (NavTalkSession, NavTalkMessage)
+    sessions = Endpoint(
+        "/api/chat/sessions",
+        rows="data",
+        paging=ByCursor(most=SESSIONS_A_PAGE),
+        filters=SPAN | {"status": Filter(param="status", check=number_of(SessionStatus))},
+    )
+    # The API itself may send an id that is no UUID, so that the path quotes it.
+    session_path = "/api/chat/sessions/{id}"
+    messages = Endpoint(
+        "/api/chat/messages",
+        rows="data",
+        paging=ByCursor(most=MESSAGES_A_PAGE),
+        filters=SPAN | {"role": Filter(param="role", check=number_of(Role))},
+        id_param="sessionId",
+    )
+
+    def checked_id(self, session_id: str | UUID) -> str:
+        if not UUID_FORM(str(session_id)):
+            raise ValueError(f"{session_id!r} is not a session id: NavTalk's are UUIDs.")
+        return str(session_id)
+
+    def check_filters(self, params: Mapping[str, str]) -> None:
+        """The end may not lie before the start."""
+        start, end = params.get("startTime", ""), params.get("endTime")
+        if end is not None and end < start:
+            raise ValueError(f"The end, {end}, lies before the start, {start}.")
+
+    def starting_at(self, request: Request, moment: datetime) -> Request | None:
+        return request.having(startTime=seconds_text(moment), cursor=None)
+
+    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
+        return self._page(request, response, SESSIONS, NavTalkSession)
+
+    def read_messages(self, request: Request, response: Response) -> Page[Message]:
+        return self._page(request, response, MESSAGES, NavTalkMessage)
+
+    def read_session(self, request: Request, response: Response) -> Session:
+        answer = decode_strict(response, SESSION)
+        return answer.data if answer else decode_lenient(NavTalkSession, data_of(response, msgspec.Raw))
+
+    def _page(
+        self,
+        request: Request,
+        response: Response,
+        decoder: msgspec.json.Decoder[Envelope[Rows[R]]],
+        kind: type[R],
+    ) -> Page[Any]:
+        """A page of *kind*: at full speed where it is as documented, row by row where it is not."""
+        paging = self.sessions.paging
+        if answer := decode_strict(response, decoder):
+            return paging.page(request, answer.data.data, answer.data)
+        rows = data_of(response, Rows[msgspec.Raw])
+        return paging.page(request, [decode_lenient(kind, row) for row in rows.data], rows)
+
+
+def decode_strict(response: Response, decoder: msgspec.json.Decoder[Envelope[T]]) -> Envelope[T] | None:
+    """The answer, if it is a success and exactly of the documented shape."""
+    if response.status != 200:
+        return None
+    try:
+        answer = decoder.decode(response.body)
+    except DECODE_ERRORS:
+        return None
+    return answer if answer.code == 200 else None
+
+
+def data_of(response: Response, kind: Any) -> Any:
+    """What the envelope holds, as *kind*.
+
+    Whether a failure is told by the HTTP status or by the envelope's `code` is not documented; both are
+    believed.
+    """
+    body = whole_surrogates(response.body)
+    if response.status != 200:
+        refusal = why(body)
+        raise refusal_of(response, refusal)
+    answer = loads(body, Refusal)
+    if answer.code not in (200, None):
+        raise refusal_of(response, answer)
+    return loads(body, Envelope[kind]).data
+
+
+def refusal_of(response: Response, refusal: Refusal) -> ApiError:
+    """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
+    error = api_error(response, code=refusal.code, message=refusal.message)
+    if isinstance(error, BadRequest):
+        error.suspect_key()
+    return error
+
+
+def why(body: bytes) -> Refusal:
+    """What the *body* of a refusal says; the reference shows none, and it may not be JSON."""
+    try:
+        return msgspec.json.decode(body, type=Refusal)
+    except DECODE_ERRORS:
+        return Refusal()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from navtalk_async.client import Client
 from navtalk_async.concurrency import Limiter
-from navtalk_async.dialects.dialect import Dialect, least
+from navtalk_async.dialects.dialect import Dialect, smallest_page
 from navtalk_async.events import Event, ListMoved
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.models import Message, Page, Request, Session
@@ -62,6 +62,6 @@ def least_of(dialect: Dialect, scope: Scope) -> Request | None:
     whose they are, and is asked for some by their ids alone.
     """
     try:
-        return least(dialect, scope.first_page(dialect))
+        return smallest_page(dialect, scope.first_page(dialect))
     except ValueError:
         return None

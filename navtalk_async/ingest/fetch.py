@@ -8,7 +8,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, RunReport, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
 from navtalk_async.concurrency import FanOut
-from navtalk_async.dialects.dialect import least
+from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.errors import (
     AccessDenied,
     AttemptTimeout,
@@ -166,7 +166,7 @@ class Fetching:
             return RowsRead(await whole(self._ask.list_messages, request, self._ask.on_move))
         known = self._audit.disproved
         rows = await self._audit.fetch_all(
-            self._ask.list_messages, request, page_limit=self._dialect.rows, on_move=self._ask.on_move
+            self._ask.list_messages, request, page_limit=self._dialect.page_limit, on_move=self._ask.on_move
         )
         if self._audit.disproved and not known:
             # For the next run, should this one not come to follow what it left alone.
@@ -247,7 +247,7 @@ class Fetching:
             if self._ask.least is not None:
                 await self._ask.list_sessions(self._ask.least)
         else:
-            await self._ask.list_messages(least(dialect, dialect.list_messages(self._fetched)))
+            await self._ask.list_messages(smallest_page(dialect, dialect.list_messages(self._fetched)))
 
     async def _is_gone(self, wanted: FetchTask) -> bool:
         """Whether the session is there no more; then it is marked. One that was never there is a failure, as

@@ -256,6 +256,6 @@ async def lists_known(
         whole = Scope(user=scope.user).first_page(dialect)
     except ValueError:
         return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
-    request = whole if start is None else dialect.beginning(whole, start - OVERLAP) or whole
+    request = whole if start is None else dialect.starting_at(whole, start - OVERLAP) or whole
     page = await client.page_of_sessions(request)
     return await store.contains(project, [session.id for session in page.items])

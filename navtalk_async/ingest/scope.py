@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from navtalk_async.dialects.dialect import Dialect, filtered, messages_filtered
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.models import Request, Session, SessionStatus, parse_time
 
 __all__ = ["Scope"]
@@ -51,9 +51,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Raises:
             ValueError: the API has no such filter, needs another one, or it cannot be right.
         """
-        return filtered(
-            dialect, self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
-        )
+        filters = self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
+        return dialect.list_sessions(**filters)
 
     def listed(self, dialect: Dialect, now: datetime) -> "Scope":
         """The scope to list sessions by: without a filter that a session may come to match long after it
@@ -90,7 +89,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             self.first_page(dialect)
         for each in self.sessions:
             dialect.checked_id(each)
-        messages_filtered(dialect, "any", self.of_messages)
+        dialect.list_messages("any", **self.of_messages)
 
     def text(self) -> str:
         """The scope as JSON, for comparing."""

@@ -76,7 +76,7 @@ class Listed:
         self._is_awaited = is_awaited
         self._announce = announce
         least = asking.least
-        self._by_time = least is not None and self._dialect.beginning(least, asking.now()) is not None
+        self._by_time = least is not None and self._dialect.starting_at(least, asking.now()) is not None
         """Whether what is new can be listed alone, and a listing gone on with."""
         self._seen: set[str] = set()
         """The sessions that were listed and not written down as seen; in a quiet round, all of them."""

@@ -52,7 +52,7 @@ def list_in_parallel(
         sort_key=SortKey.of(dialect, request, expected_end) if split else None,
         walkers=walkers,
         in_order=in_order,
-        page_size=dialect.rows(request),
+        page_size=dialect.page_limit(request),
         speculation_budget=speculation_budget,
         places=places,
     )

@@ -40,14 +40,14 @@ class SortKey:
         if isinstance(expected_end, str):
             expected_end = parse_time(expected_end)
         end = expected_end or datetime.now(UTC)
-        return cls(dialect, request, end) if dialect.beginning(request, end) else None
+        return cls(dialect, request, end) if dialect.starting_at(request, end) else None
 
     def request_from(self, position: int) -> Request:
         """The request for the first page of the rows from *position* on. Rows of the second before may come
         too: no API documents whether its bound is inclusive, and a second earlier both cases are the same.
         """
         moment = moment_at(max(position - 1, FIRST))
-        return self._dialect.beginning(self._request, moment) or self._request
+        return self._dialect.starting_at(self._request, moment) or self._request
 
     def positions(self, rows: Sequence[Session]) -> list[int] | None:
         """The position of each of *rows*; None if one of them has no start time."""

@@ -33,7 +33,7 @@ async def find_lacking(
         return
     dialect, now = client.dialect, client.now()
     listed, has_status = scope.listed(dialect, now), scope.status_sieve(dialect)
-    by_time = dialect.beginning(listed.first_page(dialect), now) is not None
+    by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
     since = earlier(about.watermark, OVERLAP) if by_time else None
     lost: dict[str, None] = {}
     new: dict[str, None] = {}

@@ -16,8 +16,8 @@ from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, Pro
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.seal import fingerprint, open_file
 from navtalk_async.client import Client
+from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.known import dialects
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch
 from navtalk_async.formats import ARCHIVE, MANIFEST, Manifest, ProjectFiles, chosen_projects, read_manifest
 from navtalk_async.soundness import flaws_of

@@ -15,7 +15,7 @@ import pytest
 from shell import KEY, arrived, ended, navtalk, started
 
 from navtalk_async.archive import Archive
-from navtalk_async.dialects.known import dialects
+from navtalk_async.dialects import dialects
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
 NOBODY = "00000000-0000-11f0-0000-000000000000"

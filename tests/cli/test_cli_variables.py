@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.cli._settings import given_address, key_variable
-from navtalk_async.dialects.known import dialect_of, dialects
+from navtalk_async.dialects import dialect_of, dialects
 
 SHARED = {"NAVTALK_API_KEY": "their key", "NAVTALK_BASE_URL": "https://theirs.example"}
 SISTERS = sorted(dialects().keys() - {"navtalk"})

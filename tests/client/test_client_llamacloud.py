@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from navtalk_async import LlamaCloudClient, Retry
 from navtalk_async.client import Client
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.llamacloud import LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.dialects.llamacloud_events import (
     Stop,
@@ -261,9 +261,9 @@ async def test_every_call_says_whose_sessions_are_meant(scripted):
     async with scripted(body, 200, "Connection: close") as server:
         async with client(server, project_id="p", organization_id="o") as llama:
             sessions = llama.sessions
-            assert [each async for each in sessions.list(project_id="q")] == []
+            assert [each async for each in llama.using(project_id="q").sessions.list()] == []
             await sessions.get("s")
-            await sessions.summary("s", organization_id="r")
+            await llama.using(organization_id="r", timeout=9.0).sessions.summary("s")
             await sessions.create()
             await sessions.generate_title("s", "x")
             await sessions.delete("s")

@@ -28,8 +28,6 @@ FOUND = re.findall(r"^\| `([A-Z]+) (/\S+)` \| `(\w+)\.([\w.]+)\((.*)\)` \|$", RE
 ROWS = [Row(*row) for row in FOUND]
 CLIENTS = {"nt": NavTalkClient, "kodey": KodeyClient, "lexicon": LexiconClient, "llama": LlamaCloudClient}
 APIS = {"nt": "navtalk", "kodey": "kodey", "lexicon": "lexicon", "llama": "llamacloud"}
-OF_EVERY_CALL = {"project_id", "organization_id"}
-"""What every call of LlamaCloud takes."""
 
 GIVEN = {
     "agent_id": "agent-1",
@@ -96,4 +94,4 @@ async def test_a_call_asks_its_endpoint_and_no_other(row):
 def test_a_call_takes_what_the_table_says(row):
     client = CLIENTS[row.client]("any", base_url="http://127.0.0.1:9")
     told = {each.strip().removesuffix("=") for each in row.takes.split(",")}
-    assert told == set(signature(the_call(client, row.call)).parameters) - OF_EVERY_CALL
+    assert told == set(signature(the_call(client, row.call)).parameters)

@@ -1,12 +1,9 @@
-"""One API more is a file among the dialects, a file in the sandbox and a row for the laws: nothing else."""
+"""One API more is a package of its own with a dialect and a sandbox, registered by entry points."""
 
 import asyncio
 import os
-import shutil
 import sys
 from pathlib import Path
-
-import navtalk_async
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "support"
@@ -15,22 +12,26 @@ LAWS = (
     "whatever_the_server_answers or walked_wide or refusal or stopped_at or after_every or a_file_has "
     "or exports_verifies"
 )
+ENTRY_POINTS = """
+[navtalk_async.dialects]
+fifth = fifth_dialect:Fifth
+
+[navtalk_async.sandbox]
+fifth = fifth_sandbox:FifthApi
+"""
 
 
-async def test_an_api_that_nobody_has_obeys_the_laws_once_it_has_two_files_and_a_row(tmp_path):
-    house = tmp_path / "navtalk_async"
-    shutil.copytree(Path(navtalk_async.__file__).parent, house, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(FIFTH / "dialect.py", house / "dialects" / "fifth.py")
+async def test_an_api_of_another_package_obeys_the_laws(tmp_path):
     metadata = tmp_path / "fifth-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fifth\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[navtalk_async.sandbox]\nfifth = fifth_sandbox:FifthApi\n")
-    path = os.pathsep.join(map(str, (tmp_path, SUPPORT, FIFTH)))
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    path = [str(tmp_path), str(SUPPORT), str(FIFTH), *filter(None, [os.environ.get("PYTHONPATH")])]
     run = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-q", "-p", "fifth_row", "-p", "no:cacheprovider"),
         *(str(HERE / "test_laws.py"), "-k", f"fifth and ({LAWS})"),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -38,3 +39,8 @@ async def test_an_api_that_nobody_has_obeys_the_laws_once_it_has_two_files_and_a
     assert run.returncode == 0, out.decode()
     assert " passed" in out.decode()
     assert "skipped" not in out.decode()
+
+
+def test_the_dialect_and_the_sandbox_of_an_api_are_small():
+    files = [FIFTH / "fifth_dialect.py", FIFTH / "fifth_sandbox.py"]
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 90

@@ -20,7 +20,7 @@ from truth import assert_like
 from navtalk_async import Retry, SessionPool
 from navtalk_async.archive import Archive
 from navtalk_async.client import Client
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,

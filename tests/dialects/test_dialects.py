@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from navtalk_async.dialects.answers import refused, retry_after, whole_surrogates
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
-from navtalk_async.dialects.refusals import refused, retry_after
-from navtalk_async.dialects.rows import whole_surrogates
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,

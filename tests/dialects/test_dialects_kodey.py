@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.dialects.dialect import filtered, messages_filtered
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.errors import (
     AccessDenied,
@@ -224,9 +223,9 @@ def test_the_dialect_is_found_by_its_name():
 
 def test_there_are_no_pages_to_size_or_to_begin_at():
     for request in (KODEY.list_sessions(), KODEY.list_messages("c")):
-        assert KODEY.rows(request) == 0
-        assert KODEY.smaller(request) is None
-        assert KODEY.beginning(request, HALF_PAST_TEN) is None
+        assert KODEY.page_limit(request) == 0
+        assert KODEY.halved(request) is None
+        assert KODEY.starting_at(request, HALF_PAST_TEN) is None
 
 
 # What cannot be right -------------------------------------------------------------------------------------
@@ -249,9 +248,9 @@ def test_filters_that_say_nothing_are_refused(bad):
 @pytest.mark.parametrize("name", ["status", "limit", "start_time"])
 def test_filters_that_the_api_has_not_are_refused_by_name(name):
     with pytest.raises(ValueError, match=rf"{name}.*user_id and agent_type"):
-        filtered(KODEY, {name: 1})
+        KODEY.list_sessions(**{name: 1})
     with pytest.raises(ValueError, match=name):
-        messages_filtered(KODEY, "c", {name: 1})
+        KODEY.list_messages("c", **{name: 1})
 
 
 @pytest.mark.parametrize("content", ["", " \n", None, 7])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.dialects.dialect import filtered, least, messages_filtered
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconMessage
 from navtalk_async.errors import (
     AccessDenied,
@@ -242,7 +242,7 @@ def test_the_base_url_may_end_in_api_v1_or_not(host, end):
 
 def test_a_list_of_chats_needs_a_user():
     with pytest.raises(ValueError, match=r"user_id.*--user"):
-        filtered(LEXICON, {})
+        LEXICON.list_sessions()
 
 
 @pytest.mark.parametrize("bad", ["", " ", ".", "..", "a\nb", 7])
@@ -263,17 +263,17 @@ def test_what_is_no_id_is_refused(bad):
 )
 def test_a_page_that_cannot_be_is_refused(bad, named):
     with pytest.raises(ValueError, match=named):
-        filtered(LEXICON, {"user_id": "ann"} | bad)
+        LEXICON.list_sessions(**{"user_id": "ann"} | bad)
     with pytest.raises(ValueError, match=named):
-        messages_filtered(LEXICON, "c", bad)
+        LEXICON.list_messages("c", **bad)
 
 
 @pytest.mark.parametrize("name", ["status", "start_time", "role"])
 def test_filters_that_the_api_has_not_are_refused_by_name(name):
     with pytest.raises(ValueError, match=rf"{name}.*user_id"):
-        filtered(LEXICON, {"user_id": "ann", name: 1})
+        LEXICON.list_sessions(**{"user_id": "ann", name: 1})
     with pytest.raises(ValueError, match=rf"{name}.*there are no filters"):
-        messages_filtered(LEXICON, "c", {name: 1})
+        LEXICON.list_messages("c", **{name: 1})
 
 
 @pytest.mark.parametrize(
@@ -407,9 +407,9 @@ def test_a_walk_brings_every_row_once_and_in_order_whatever_pages_say(total, siz
 
 def test_a_page_can_be_asked_for_with_fewer_rows():
     request = LEXICON.list_messages("c", offset=7)
-    assert LEXICON.rows(request) == 100
-    assert LEXICON.smaller(request) == LEXICON.list_messages("c", offset=7, limit=50)
-    assert least(LEXICON, request) == LEXICON.list_messages("c", offset=7, limit=1)
+    assert LEXICON.page_limit(request) == 100
+    assert LEXICON.halved(request) == LEXICON.list_messages("c", offset=7, limit=50)
+    assert smallest_page(LEXICON, request) == LEXICON.list_messages("c", offset=7, limit=1)
 
 
 # What is left open ----------------------------------------------------------------------------------------

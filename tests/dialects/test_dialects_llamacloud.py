@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.archive.rows import content_hash, is_same_state
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.llamacloud import JobMetadata, LlamaCloud, LlamaCloudMessage
 from navtalk_async.dialects.llamacloud_events import (
     ImageAttachment,
@@ -178,13 +178,13 @@ def test_every_question_is_as_the_reference_has_it():
 
 
 ASKED = [
-    lambda dialect, **whose: dialect.list_sessions(**whose),
-    lambda dialect, **whose: dialect.get_session(ID, **whose),
-    lambda dialect, **whose: dialect.list_messages(ID, **whose),
-    lambda dialect, **whose: dialect.create_session(**whose),
-    lambda dialect, **whose: dialect.delete_session(ID, **whose),
-    lambda dialect, **whose: dialect.generate_title(ID, "Hi", **whose),
-    lambda dialect, **whose: dialect.stream(ID, "Hi", index_ids=[], **whose),
+    lambda dialect: dialect.list_sessions(),
+    lambda dialect: dialect.get_session(ID),
+    lambda dialect: dialect.list_messages(ID),
+    lambda dialect: dialect.create_session(),
+    lambda dialect: dialect.delete_session(ID),
+    lambda dialect: dialect.generate_title(ID, "Hi"),
+    lambda dialect: dialect.stream(ID, "Hi", index_ids=[]),
 ]
 
 
@@ -193,9 +193,8 @@ def test_every_question_says_whose_sessions_are_meant(ask):
     ours = LlamaCloud(project_id="p", organization_id="o")
     assert not {"project_id", "organization_id"} & ask(LLAMA).params.keys()
     assert ask(ours).params.items() >= {"project_id": "p", "organization_id": "o"}.items()
-    assert ask(ours, project_id="q").params.items() >= {"project_id": "q", "organization_id": "o"}.items()
     with pytest.raises(ValueError, match="'' cannot be the id of any project"):
-        ask(LLAMA, project_id="")
+        ask(LlamaCloud(project_id=""))
 
 
 @given(st.text(min_size=1))
@@ -258,12 +257,13 @@ def test_what_says_nothing_is_never_sent(bad):
 
 
 def test_a_smaller_page_has_half_the_rows_and_is_of_the_same_list():
-    request = LLAMA.list_sessions(limit=5, page_token="t", project_id="p")
-    assert LLAMA.rows(request) == 5
-    smaller = LLAMA.smaller(request)
-    assert smaller == LLAMA.list_sessions(limit=2, page_token="t", project_id="p")
-    assert LLAMA.smaller(LLAMA.list_sessions(limit=1)) is None
-    assert LLAMA.smaller(LLAMA.list_messages(ID)) is None
+    ours = LlamaCloud(project_id="p")
+    request = ours.list_sessions(limit=5, page_token="t")
+    assert LLAMA.page_limit(request) == 5
+    smaller = LLAMA.halved(request)
+    assert smaller == ours.list_sessions(limit=2, page_token="t")
+    assert LLAMA.halved(LLAMA.list_sessions(limit=1)) is None
+    assert LLAMA.halved(LLAMA.list_messages(ID)) is None
 
 
 # Sessions -------------------------------------------------------------------------------------------------
@@ -314,10 +314,11 @@ def test_a_session_with_a_field_of_another_shape_is_read_without_it():
 
 
 def test_a_page_leads_to_the_next_with_all_its_filters():
-    request = LLAMA.list_sessions(limit=2, project_id="p")
+    ours = LlamaCloud(project_id="p")
+    request = ours.list_sessions(limit=2)
     page = sessions({"items": [NEW, OLD], "next_page_token": "t2"}, request=request)
     assert [each.shared_access for each in page.items] == ["read_only", None]
-    assert page.next == LLAMA.list_sessions(limit=2, page_token="t2", project_id="p")
+    assert page.next == ours.list_sessions(limit=2, page_token="t2")
 
 
 @pytest.mark.parametrize("end", [{}, {"next_page_token": None}, {"next_page_token": ""}])

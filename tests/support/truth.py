@@ -6,7 +6,7 @@ import msgspec
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import content_hash, digest, row_digest
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 
 
 class Held(NamedTuple):

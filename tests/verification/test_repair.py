@@ -13,7 +13,7 @@ from store_rows import asked, everything
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.client import Client
-from navtalk_async.dialects.known import dialect_of
+from navtalk_async.dialects import dialect_of
 from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.dialects.refusals import api_error
+from navtalk_async.dialects.answers import api_error
 from navtalk_async.errors import (
     ApiError,
     AttemptTimeout,

@@ -2,14 +2,27 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
 from navtalk_async.errors import WrongShape
+from navtalk_async.models import OpenEnum
 
-__all__ = ["as_json", "as_part_of_a_path", "name_of_a_thing", "page_size", "text"]
+__all__ = [
+    "an_id",
+    "as_json",
+    "as_part_of_a_path",
+    "name_of_a_thing",
+    "number_of",
+    "one_of",
+    "page_size",
+    "text",
+]
+
+Check = Callable[[str, Any], str]
+"""Returns the text of a value for the API, by the argument's name; raises a ValueError for a wrong one."""
 
 
 def page_size(limit: int | None, *, most: int, usual: int | None = None, name: str = "limit") -> str:
@@ -94,3 +107,32 @@ def as_part_of_a_path(text: str) -> str:
     if text in ("", ".", ".."):
         raise WrongShape(f"{text!r} is no id.")
     return quote(text, safe="")
+
+
+def an_id(what: str) -> Check:
+    """Checks the id of a *what*."""
+    return lambda _, value: name_of_a_thing(what, value)
+
+
+def one_of(*words: str) -> Check:
+    """Checks one of the *words*."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"{name}={value!r} is neither {' nor '.join(map(repr, words))}.")
+        return str(value)
+
+    return check
+
+
+def number_of(kind: type[OpenEnum]) -> Check:
+    """Checks a member of *kind*, its word or its number; any number, since the API may have more."""
+    words = {member.name.lower(): member.value for member in kind}
+
+    def check(name: str, value: Any) -> str:
+        found = words.get(value.lower()) if isinstance(value, str) else value
+        if isinstance(found, bool) or not isinstance(found, int):
+            raise ValueError(f"{name}={value!r} is neither {', '.join(words)} nor a whole number.")
+        return str(int(found))
+
+    return check

@@ -8,8 +8,8 @@ import msgspec
 
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import Page, Record, Request
-from navtalk_async.offsets import OffsetWalk
-from navtalk_async.page_tokens import PageTokens
+from navtalk_async.paging.offsets import OffsetWalk
+from navtalk_async.paging.tokens import PageTokens
 
 __all__ = ["EMPTY_PAGES_IN_A_ROW", "REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "walk", "whole"]
 

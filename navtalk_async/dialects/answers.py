@@ -1,25 +1,125 @@
-"""What a refusal means, whichever form it has."""
+"""What an answer holds: JSON, rows that may differ from the reference, and refusals in all their forms."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
-from navtalk_async.dialects.rows import NOT_TO_THE_LETTER, loads, whole_surrogates
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,
     BadRequest,
     Conflict,
     NotFound,
+    NotJson,
     RateLimited,
     Redirected,
     ServerError,
+    WrongShape,
 )
-from navtalk_async.models import Response, http_date
+from navtalk_async.models import Record, Response, http_date, sort_out
 
-__all__ = ["accepted", "api_error", "done", "refused", "retry_after"]
+__all__ = [
+    "DECODE_ERRORS",
+    "accepted",
+    "api_error",
+    "canonical_json",
+    "decode_lenient",
+    "done",
+    "loads",
+    "parse_record",
+    "refused",
+    "retry_after",
+    "whole_surrogates",
+]
+
+R = TypeVar("R", bound=Record)
+
+
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for JSON that is not as the reference has it."""
+
+
+def loads(body: bytes, kind: Any) -> Any:
+    """*body* decoded into *kind*.
+
+    Raises:
+        NotJson: *body* is no JSON.
+        WrongShape: it is JSON of another shape; the message names the place.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as failure:
+        shape = str(failure)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        raise NotJson(f"The answer is not JSON: {failure}. {_look(body)}") from None
+    except RecursionError:
+        shape = "it is nested too deeply"
+    raise WrongShape(f"The answer is not what the API's reference says: {shape}.")
+
+
+def _look(body: bytes) -> str:
+    start = body[:200].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<")):
+        return "It is an HTML page."
+    return f"It has {len(body)} bytes."
+
+
+def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
+    """One *row* as *kind*, at full speed where every field fits, else by `decode_lenient`.
+
+    A kind that takes fields it does not know keeps the bytes of its row.
+    """
+    try:
+        record = msgspec.json.decode(row, type=kind)
+    except DECODE_ERRORS:
+        return decode_lenient(kind, row)
+    if not record.id:
+        raise WrongShape("The answer holds a row without an id.")
+    if not kind.__struct_config__.forbid_unknown_fields:
+        msgspec.structs.force_setattr(record, "kept", bytes(row))
+    return record
+
+
+def decode_lenient(kind: type[R], row: bytes | msgspec.Raw) -> R:
+    """One *row* of which some field does not fit *kind*: the fields that fit are taken, `raw` keeps the rest.
+    An id that is a whole number becomes its text.
+
+    Raises:
+        WrongShape: it is not an object, or has no id.
+    """
+    fields = loads(bytes(row), dict[str, Any])
+    values, _ = sort_out(kind, fields)
+    if not isinstance(values["id"], str) or not values["id"]:
+        raise WrongShape("The answer holds a row without an id.")
+    return kind(**values, kept=canonical_json(fields, row))
+
+
+def canonical_json(fields: dict[str, Any], row: bytes | msgspec.Raw) -> bytes:
+    """*row* as a row of which every field fits would be written, so that both compare equal. One with a
+    number that cannot be written stays as it is.
+    """
+    try:
+        return msgspec.json.encode(fields)
+    except (OverflowError, ValueError):
+        return bytes(row)
+
+
+ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def whole_surrogates(body: bytes) -> bytes:
+    r"""*body* with every lone half of a surrogate pair (`\ud83d`) replaced by U+FFFD.
+
+    Servers that cut a text after so many UTF-16 units leave such halves behind. They are no characters,
+    no database takes them, and one of them would cost us the whole page.
+    """
+    return ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
 ERRORS: dict[int, type[ApiError]] = {
@@ -94,27 +194,27 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, seconds) if seconds < float("inf") else None
 
 
-def accepted(response: Response, kind: Any, refusal: Callable[[Response], ApiError]) -> Any:
-    """What an answer holds, as *kind*; or what *refusal* makes of one that is no success.
+def accepted(response: Response, kind: Any) -> Any:
+    """What an answer holds, as *kind*.
 
     Raises:
-        ApiError: it is none.
-        DecodeFailed: it is one, and of another shape.
+        ApiError: it is a refusal.
+        DecodeFailed: it is none, and of another shape.
     """
     if not 200 <= response.status < 300:
-        raise refusal(response)
+        raise refused(response)
     return loads(whole_surrogates(response.body), kind)
 
 
-def done(response: Response, refusal: Callable[[Response], ApiError]) -> None:
-    """Nothing, out of an answer that says no more than that it was done; a page of a proxy says less.
+def done(response: Response) -> None:
+    """Check an answer that says no more than that something was done.
 
     Raises:
-        ApiError: what *refusal* makes of an answer that is no success.
-        DecodeFailed: it is one, and no JSON.
+        ApiError: it is a refusal.
+        DecodeFailed: it is none, and a page of a proxy, say, instead of JSON.
     """
     if response.body.strip() or not 200 <= response.status < 300:
-        accepted(response, msgspec.Raw, refusal)
+        accepted(response, msgspec.Raw)
 
 
 def refused(response: Response) -> ApiError:
@@ -139,7 +239,7 @@ def refusal_fields(response: Response) -> dict[str, Any]:
     """The fields of the JSON object that the body of a refusal is; none where it is something else."""
     try:
         fields = msgspec.json.decode(whole_surrogates(response.body))
-    except NOT_TO_THE_LETTER:
+    except DECODE_ERRORS:
         return {}
     return fields if isinstance(fields, dict) else {}
 
