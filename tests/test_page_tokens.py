@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+from navtalk_async.dialects.dialect import Endpoint
 from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.dialects.strategies import ByCursor
 from navtalk_async.models import Request
 from navtalk_async.paging.tokens import PageTokens
 from navtalk_async.sandbox import Sandbox, World
@@ -124,8 +126,9 @@ def test_a_forged_position_that_cannot_be_one_is_refused(position):
 
 class Odd(NavTalk):
     api = "odd"
-    position_params = frozenset({"startFrom"})
-    size_params = frozenset({"howMany"})
+    sessions = messages = Endpoint(
+        "/x", rows="x", paging=ByCursor(most=9, size="howMany", position="startFrom")
+    )
 
 
 def test_a_dialect_names_what_its_tokens_may_set():

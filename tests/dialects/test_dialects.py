@@ -624,3 +624,20 @@ def test_a_refusal_may_be_nested_as_deeply_as_it_likes(shape, depth):
     error = without_secret(refused(Response(status=400, headers={}, body=body)), Secret("key"))
     assert isinstance(error, BadRequest)
     assert str(error)
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, "completed", "Completed", 1])
+@pytest.mark.parametrize("role", [Role.ASSISTANT, "assistant", 1])
+def test_a_word_an_enum_and_a_number_are_the_same_filter(status, role):
+    assert NAVTALK.list_sessions(status=status).params["status"] == "1"
+    assert NAVTALK.list_messages(ID, role=role).params["role"] == "1"
+
+
+def test_a_number_that_the_reference_does_not_name_is_asked_for():
+    assert NAVTALK.list_sessions(status=SessionStatus(9)).params["status"] == "9"
+
+
+@pytest.mark.parametrize("status", ["done", "", 1.5, True, []])
+def test_a_status_that_is_no_word_and_no_number_is_refused(status):
+    with pytest.raises(ValueError, match=r"status=.* is neither active, completed, failed nor a whole number"):
+        NAVTALK.list_sessions(status=status)

@@ -259,7 +259,12 @@ def test_a_message_that_says_nothing_is_refused(content):
         KODEY.create_message("c", content)
 
 
-@pytest.mark.parametrize("role", ["system", "", "USER", None, 0, Role(7)])
+def test_a_role_may_be_a_word_a_member_or_a_number():
+    bodies = {KODEY.create_message("c", "Hi", role).body for role in ("assistant", Role.ASSISTANT, 1)}
+    assert bodies == {b'{"content":"Hi","role":"assistant"}'}
+
+
+@pytest.mark.parametrize("role", ["system", "", "USER", None, 7, True, Role(7)])
 def test_a_role_that_there_is_not_is_refused(role):
     with pytest.raises(ValueError, match="'user' nor 'assistant'"):
         KODEY.create_message("c", "Hi", role)

@@ -157,7 +157,7 @@ async def forking():
         *(sys.executable, "-c", PARENT),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        env={name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
     )
     with TemporaryDirectory() as folder:
         yield Forks(parent, folder)
