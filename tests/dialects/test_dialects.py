@@ -639,5 +639,7 @@ def test_a_number_that_the_reference_does_not_name_is_asked_for():
 
 @pytest.mark.parametrize("status", ["done", "", 1.5, True, []])
 def test_a_status_that_is_no_word_and_no_number_is_refused(status):
-    with pytest.raises(ValueError, match=r"status=.* is neither active, completed, failed nor a whole number"):
+    with pytest.raises(
+        ValueError, match=r"status=.* is neither active, completed, failed nor a whole number"
+    ):
         NAVTALK.list_sessions(status=status)
