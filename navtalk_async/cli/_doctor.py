@@ -23,7 +23,7 @@ from anyio import to_thread
 
 from navtalk_async.archive import redacted
 from navtalk_async.archive._sqlite_file import HeldFile, translate_errors
-from navtalk_async.cli._options import CONNECTION, Place, examples, options
+from navtalk_async.cli._options import CONNECTION, Place, command
 from navtalk_async.cli._output import counted, put_json, put_lines
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Address, Settings
@@ -80,12 +80,15 @@ class Check(NamedTuple):
     """What a problem makes the command exit with."""
 
 
-@click.command(epilog=examples("navtalk doctor", "navtalk doctor --store archive.db --json"))
-@options("checked_store", "user", CONNECTION, needs_key=False)
+@command("checked_store", "user", CONNECTION, needs_key=False)
 def doctor(*, settings: Settings, checked_store: Place | None) -> int:
     """Check a set-up: Python, key, network, clock, limits, archive.
 
     Nothing is saved or changed, and the key is never shown. The exit code is that of the first problem.
+
+    Examples:
+      navtalk doctor
+      navtalk doctor --store archive.db --json
     """
 
     async def work() -> int:

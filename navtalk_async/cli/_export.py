@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import click
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
-from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, examples, options
+from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, command
 from navtalk_async.cli._output import counted
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli._sync import ArchiveRun
@@ -19,20 +18,18 @@ from navtalk_async.formats import export as write_files
 from navtalk_async.verification.repair import ROUNDS
 
 
-@click.command(
-    epilog=examples(
-        "navtalk export out",
-        "navtalk export out --sandbox",
-        "navtalk export november --start 2025-11-01 --end 2025-12-01 --json",
-    )
-)
-@options("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
+@command("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
 def export(*, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool) -> int:
     """Fetch everything, and write it to files in the folder DEST.
 
     The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
     new, and continues where it was stopped. What is damaged in it is fetched again. DEST/manifest.json lists
     what was written; the second --project in DEST has transcripts.PROJECT.jsonl.
+
+    Examples:
+      navtalk export out
+      navtalk export out --sandbox
+      navtalk export november --start 2025-11-01 --end 2025-12-01 --json
     """
     chosen = list(dict.fromkeys(name for names in formats for name in names))
     return ExportRun(settings, dest, chosen, overwrite=overwrite).run()

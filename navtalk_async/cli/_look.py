@@ -5,11 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-import click
-
 from navtalk_async.archive.rows import message_row, session_row
 from navtalk_async.cli import _output
-from navtalk_async.cli._options import CONNECTION, examples, options
+from navtalk_async.cli._options import CONNECTION, command
 from navtalk_async.cli._output import details_text, put, put_json, tab_separated, transcript_text
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Settings, usage_errors
@@ -27,14 +25,14 @@ SESSION_COLUMNS = ("id", "status", "start_time", "end_time", "video_url")
 MESSAGE_COLUMNS = ("position", "id", "created_at", "role", "type", "content")
 
 
-@click.command(
-    epilog=examples(
-        "navtalk sessions --start 2025-11-12 --status failed", "navtalk sessions --json | jq -r .id"
-    )
-)
-@options("start", "end", "status", "user", "agent_type", "listing", CONNECTION)
+@command("start", "end", "status", "user", "agent_type", "listing", CONNECTION)
 def sessions(*, settings: Settings) -> int:
-    """List sessions, in the API's order; NavTalk's and Lexicon's give the oldest first."""
+    """List sessions, in the API's order; NavTalk's and Lexicon's give the oldest first.
+
+    Examples:
+      navtalk sessions --start 2025-11-12 --status failed
+      navtalk sessions --json | jq -r .id
+    """
 
     async def look(client: Client) -> None:
         pool = SessionPool(client, concurrency=settings.concurrency, listing=settings.listing)
@@ -52,8 +50,7 @@ def sessions(*, settings: Settings) -> int:
     return _run(settings, look)
 
 
-@click.command()
-@options("session_id", CONNECTION)
+@command("session_id", CONNECTION)
 def session(*, settings: Settings, session_id: str) -> int:
     """Show one session, without its messages."""
 
@@ -64,8 +61,7 @@ def session(*, settings: Settings, session_id: str) -> int:
     return _run(settings, look)
 
 
-@click.command()
-@options("session_id", "start", "end", "role", CONNECTION)
+@command("session_id", "start", "end", "role", CONNECTION)
 def messages(*, settings: Settings, session_id: str) -> int:
     """List the messages of one session."""
 
@@ -81,8 +77,7 @@ def messages(*, settings: Settings, session_id: str) -> int:
     return _run(settings, look)
 
 
-@click.command()
-@options("session_id", CONNECTION)
+@command("session_id", CONNECTION)
 def transcript(*, settings: Settings, session_id: str) -> int:
     """Show one session with all its messages.
 

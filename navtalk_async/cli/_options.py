@@ -3,11 +3,11 @@
 It is longer than other files, because it is the one list of all options.
 """
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -173,211 +173,163 @@ def exists(path: Path) -> bool:
         raise click.BadParameter(f"{path} cannot be read: {failure.strerror}.") from None
 
 
-# The options. The name of each is that of the parameter it becomes.
+OPTIONS: dict[str, click.Parameter] = {}
+"""Every option and argument by the name of the parameter it becomes."""
 
-OPTIONS = {
-    # How to reach the API.
-    "api": click.option(
-        "--api", type=click.Choice(list(dialects())), default="navtalk", help="Which API to ask."
-    ),
-    "project_id": click.option(
-        "--project-id", metavar="ID", help="Which of LlamaCloud's projects [the key's own]."
-    ),
-    "organization_id": click.option(
-        "--organization-id", metavar="ID", help="Which of LlamaCloud's organizations [the key's own]."
-    ),
-    "base_url": click.option(
-        "--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]"
-    ),
-    "sandbox": click.option(
-        "--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network."
-    ),
-    "api_key_file": click.option(
-        "--api-key-file",
-        metavar="PATH",
-        type=click.Path(path_type=Path),
-        help="Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]",
-    ),
-    "api_key_command": click.option(
-        "--api-key-command", metavar="CMD", help="Run a command (no shell) that prints the key."
-    ),
-    "concurrency": click.option(
-        "--concurrency",
-        type=as_concurrency,
-        metavar="auto|N",
-        default="auto",
-        help="The most requests at once.",
-    ),
-    "rate": click.option("--rate", type=float, metavar="N", help="The most requests a second."),
-    "timeout": click.option(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        default=300.0,
-        help="For a call with all its retries [300].",
-    ),
-    "progress": click.option(
-        "--progress",
-        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
-        default="auto",
-        help="How to show progress on stderr.",
-    ),
-    "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout."),
-    "verbose": click.option("-v", "--verbose", count=True, help="Log failures and waits; -vv every request."),
-    # Which sessions and messages.
-    "start": click.option(
-        "--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset)."
-    ),
-    "end": click.option(
-        "--end", type=as_time, metavar="TIME", help="Until this time; a date means its first second."
-    ),
-    "status": click.option(
-        "--status", type=as_status, metavar="active|completed|failed", help="Sessions of this status."
-    ),
-    "role": click.option("--role", type=as_role, metavar="user|assistant", help="Messages of this role."),
-    "session_ids": click.option(
-        "--session", "session_ids", metavar="ID", multiple=True, help="This session; repeatable."
-    ),
-    "user": click.option(
-        "--user", metavar="ID", help="Sessions of this user; Lexicon needs one, Kodey.ai takes one."
-    ),
-    "agent_type": click.option(
-        "--agent-type", metavar="TYPE", help="Sessions with agents of this type (Kodey.ai)."
-    ),
-    # How a run works.
-    "listing": click.option(
-        "--listing",
-        type=click.Choice(["auto", "serial"]),
-        default="auto",
-        help="List from many places at once where that helps, or page by page.",
-    ),
-    "short_pages": click.option(
-        "--short-pages",
-        type=click.Choice(["follow", "audit"]),
-        default="follow",
-        help="Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
-    ),
-    "project": click.option(
-        "--project",
-        type=as_name,
-        metavar="NAME",
-        default="default",
-        help="The name the key's project has in the archive.",
-    ),
-    "retry_failed": click.option("--retry-failed", is_flag=True, help="Retry what failed in earlier runs."),
-    "reconcile": click.option(
-        "--reconcile", is_flag=True, help="List everything again, and compare it; with --watch, once a day."
-    ),
-    "server_moved": click.option(
-        "--server-moved", is_flag=True, help="The archive's server has another address now; remember that."
-    ),
-    "overlap": click.option(
-        "--overlap",
-        type=as_span,
-        metavar="SPAN",
-        default="24h",
-        help="How far behind the latest known session to list again [24h].",
-    ),
-    "settle": click.option(
-        "--settle",
-        type=as_span,
-        metavar="SPAN",
-        default="120s",
-        help="How long messages may arrive after a session ended [120s].",
-    ),
-    "watch_max_age": click.option(
-        "--watch-max-age",
-        type=as_span,
-        metavar="SPAN",
-        help="Sessions that began longer ago are no longer expected to end.",
-    ),
-    # What to work on.
-    "session_id": click.argument("session_id", metavar="ID"),
-    "dest": click.argument("dest", type=as_folder),
-    "store": click.argument("store", type=as_store),
-    "place": click.argument("place", metavar="STORE|DEST", type=as_place),
-    "known_store": click.option(
-        "--store",
-        "known_store",
-        type=as_place,
-        metavar="STORE|DEST",
-        help="Show how much is saved there.",
-    ),
-    "checked_store": click.option(
-        "--store",
-        "checked_store",
-        type=as_archive,
-        metavar="PATH",
-        help="Also check this archive, or where it will be; or a database, by its address.",
-    ),
-    "only_project": click.option(
-        "--project", "only_project", metavar="NAME", help="Only this project of the archive [all]."
-    ),
-    # `export`.
-    "formats": click.option(
-        "--format",
-        "formats",
-        type=as_formats,
-        metavar="NAME,...",
-        multiple=True,
-        default=["jsonl"],
-        help="How to write the files; repeatable, or with commas. [jsonl]",
-    ),
-    "overwrite": click.option(
-        "--overwrite", is_flag=True, help="Replace files of the same names that no export wrote."
-    ),
-    # `sync`.
-    "every": click.option(
-        "--watch", "every", type=as_span, metavar="SPAN", help="Run for ever, a round every SPAN."
-    ),
-    "metrics_port": click.option(
-        "--metrics-port",
-        type=click.IntRange(0, 65535),
-        metavar="PORT",
-        help="Serve metrics for Prometheus at /metrics on this port [0: any free one].",
-    ),
-    "metrics_host": click.option(
-        "--metrics-host",
-        metavar="HOST",
-        help="The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
-    ),
-    # `verify`.
-    "quick": click.option("--quick", is_flag=True, help="Only sizes, hashes and counts: nothing is parsed."),
-    "remote": click.option(
-        "--remote",
-        type=as_percent,
-        metavar="PERCENT",
-        help="Fetch this share of the sessions again (at least one), and compare; needs the key.",
-    ),
-    "repair": click.option(
-        "--repair", is_flag=True, help="Fetch again what is damaged, missing or stale; needs the key."
-    ),
-    # `sandbox`.
-    "port": click.option(
-        "--port", type=click.IntRange(0, 65535), default=0, help="Where to listen [any free port]."
-    ),
-    "sessions": click.option(
-        "--sessions", type=click.IntRange(0), metavar="N", default=600, help="How many sessions [600]."
-    ),
-    "seed": click.option(
-        "--seed", type=int, metavar="N", default=0, help="The same seed makes the same data [0]."
-    ),
-    "latency": click.option(
-        "--latency", type=as_span, metavar="SPAN", default="0", help="Before every answer: 50ms."
-    ),
-    "faults": click.option(
-        "--faults",
-        metavar="TEXT",
-        default="",
-        help="What goes wrong, and how often: 10%, or 500=5%,reset=0.01; a wrong name lists them all.",
-    ),
-    "answers": click.option(
-        "--answers",
-        metavar="TEXT",
-        default="",
-        help="How to play what the APIs' references leave open; a wrong name lists it all.",
-    ),
-}
+
+def _option(*flags: str, **attributes: Any) -> None:
+    option = click.Option(flags, **attributes)
+    OPTIONS[str(option.name)] = option
+
+
+def _argument(name: str, **attributes: Any) -> None:
+    OPTIONS[name] = click.Argument([name], **attributes)
+
+
+# How to reach the API.
+_option("--api", type=click.Choice(list(dialects())), default="navtalk", help="Which API to ask.")
+_option("--project-id", metavar="ID", help="Which of LlamaCloud's projects [the key's own].")
+_option("--organization-id", metavar="ID", help="Which of LlamaCloud's organizations [the key's own].")
+_option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]")
+_option("--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network.")
+_option(
+    "--api-key-file",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]",
+)
+_option("--api-key-command", metavar="CMD", help="Run a command (no shell) that prints the key.")
+_option(
+    "--concurrency", type=as_concurrency, metavar="auto|N", default="auto", help="The most requests at once."
+)
+_option("--rate", type=float, metavar="N", help="The most requests a second.")
+_option(
+    "--timeout", type=float, metavar="SECONDS", default=300.0, help="For a call with all its retries [300]."
+)
+_option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+    default="auto",
+    help="How to show progress on stderr.",
+)
+_option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+_option("-v", "--verbose", count=True, help="Log failures and waits; -vv every request.")
+
+# Which sessions and messages.
+_option("--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset).")
+_option("--end", type=as_time, metavar="TIME", help="Until this time; a date means its first second.")
+_option("--status", type=as_status, metavar="active|completed|failed", help="Sessions of this status.")
+_option("--role", type=as_role, metavar="user|assistant", help="Messages of this role.")
+_option("--session", "session_ids", metavar="ID", multiple=True, help="This session; repeatable.")
+_option("--user", metavar="ID", help="Sessions of this user; Lexicon needs one, Kodey.ai takes one.")
+_option("--agent-type", metavar="TYPE", help="Sessions with agents of this type (Kodey.ai).")
+
+# How a run works.
+_option(
+    "--listing",
+    type=click.Choice(["auto", "serial"]),
+    default="auto",
+    help="List from many places at once where that helps, or page by page.",
+)
+_option(
+    "--short-pages",
+    type=click.Choice(["follow", "audit"]),
+    default="follow",
+    help="Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
+)
+_option(
+    "--project",
+    type=as_name,
+    metavar="NAME",
+    default="default",
+    help="The name the key's project has in the archive.",
+)
+_option("--retry-failed", is_flag=True, help="Retry what failed in earlier runs.")
+_option("--reconcile", is_flag=True, help="List everything again, and compare it; with --watch, once a day.")
+_option("--server-moved", is_flag=True, help="The archive's server has another address now; remember that.")
+_option(
+    "--overlap",
+    type=as_span,
+    metavar="SPAN",
+    default="24h",
+    help="How far behind the latest known session to list again [24h].",
+)
+_option(
+    "--settle",
+    type=as_span,
+    metavar="SPAN",
+    default="120s",
+    help="How long messages may arrive after a session ended [120s].",
+)
+_option(
+    "--watch-max-age",
+    type=as_span,
+    metavar="SPAN",
+    help="Sessions that began longer ago are no longer expected to end.",
+)
+
+# What to work on.
+_argument("session_id", metavar="ID")
+_argument("dest", type=as_folder)
+_argument("store", type=as_store)
+_argument("place", metavar="STORE|DEST", type=as_place)
+_option("--store", "known_store", type=as_place, metavar="STORE|DEST", help="Show how much is saved there.")
+_option(
+    "--store",
+    "checked_store",
+    type=as_archive,
+    metavar="PATH",
+    help="Also check this archive, or where it will be; or a database, by its address.",
+)
+_option("--project", "only_project", metavar="NAME", help="Only this project of the archive [all].")
+
+# What only one command does.
+_option(
+    "--format",
+    "formats",
+    type=as_formats,
+    metavar="NAME,...",
+    multiple=True,
+    default=["jsonl"],
+    help="How to write the files; repeatable, or with commas. [jsonl]",
+)
+_option("--overwrite", is_flag=True, help="Replace files of the same names that no export wrote.")
+_option("--watch", "every", type=as_span, metavar="SPAN", help="Run for ever, a round every SPAN.")
+_option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus at /metrics on this port [0: any free one].",
+)
+_option(
+    "--metrics-host",
+    metavar="HOST",
+    help="The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
+)
+_option("--quick", is_flag=True, help="Only sizes, hashes and counts: nothing is parsed.")
+_option(
+    "--remote",
+    type=as_percent,
+    metavar="PERCENT",
+    help="Fetch this share of the sessions again (at least one), and compare; needs the key.",
+)
+_option("--repair", is_flag=True, help="Fetch again what is damaged, missing or stale; needs the key.")
+_option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen [any free port].")
+_option("--sessions", type=click.IntRange(0), metavar="N", default=600, help="How many sessions [600].")
+_option("--seed", type=int, metavar="N", default=0, help="The same seed makes the same data [0].")
+_option("--latency", type=as_span, metavar="SPAN", default="0", help="Before every answer: 50ms.")
+_option(
+    "--faults",
+    metavar="TEXT",
+    default="",
+    help="What goes wrong, and how often: 10%, or 500=5%,reset=0.01; a wrong name lists them all.",
+)
+_option(
+    "--answers",
+    metavar="TEXT",
+    default="",
+    help="How to play what the APIs' references leave open; a wrong name lists it all.",
+)
 
 CONNECTION = (
     *("api", "project_id", "organization_id", "base_url", "sandbox", "api_key_file", "api_key_command"),
@@ -391,22 +343,20 @@ RUN = (
 
 OF_SETTINGS = frozenset(CONNECTION + SCOPE + RUN)
 
-Command = Callable[..., int]
 
-
-def options(*groups: str | Sequence[str], needs_key: bool = True) -> Callable[[Command], Command]:
-    """Give a command the options of these names, in this order in its help.
+def command(
+    *groups: str | Sequence[str], needs_key: bool = True
+) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command of a function, with the options of these names, in this order in its help.
 
     With those of `CONNECTION`, all that `Settings` knows becomes its argument `settings`; with *needs_key*,
-    the key has been read then.
+    the key has been read then. Its help is the docstring, whose `Examples:` come after the options.
     """
     names = [name for group in groups for name in ([group] if isinstance(group, str) else group)]
-    connects = set(CONNECTION) <= set(names)
 
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def called(**given: Any) -> int:
-            if connects:
+    def decorate(function: Callable[..., int]) -> click.Command:
+        def call(**given: Any) -> int:
+            if "api" in names:
                 # Imported here: a command that asks no API needs no client.
                 from navtalk_async.cli._settings import Settings  # noqa: PLC0415
 
@@ -414,16 +364,15 @@ def options(*groups: str | Sequence[str], needs_key: bool = True) -> Callable[[C
                 settings = given["settings"] = Settings(**known)
                 if needs_key:
                     settings.key.read()
-            return command(**given)
+            return function(**given)
 
-        decorated: Command = called
-        for name in reversed(names):
-            decorated = OPTIONS[name](decorated)
-        return decorated
+        text, heading, examples = inspect.cleandoc(function.__doc__ or "").partition("Examples:")
+        return click.Command(
+            function.__name__,
+            callback=call,
+            params=[OPTIONS[name] for name in names],
+            help=text,
+            epilog=f"\b\n{heading}{examples}" if heading else None,
+        )
 
     return decorate
-
-
-def examples(*lines: str) -> str:
-    """The end of a help text: each of *lines* as it stands."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

@@ -6,11 +6,10 @@ from contextlib import aclosing
 from time import perf_counter
 from typing import NamedTuple
 
-import click
 import msgspec
 
 from navtalk_async.archive.rows import iso
-from navtalk_async.cli._options import CONNECTION, SCOPE, Place, examples, options
+from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
 from navtalk_async.cli._output import counted, put_json, put_lines
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
@@ -118,16 +117,16 @@ def estimate(
     )
 
 
-@click.command(
-    epilog=examples(
-        "navtalk plan", "navtalk plan --start 2025-11-01 --rate 10", "navtalk plan --sandbox --json"
-    )
-)
-@options("listing", "known_store", "project", SCOPE, CONNECTION)
+@command("listing", "known_store", "project", SCOPE, CONNECTION)
 def plan(*, settings: Settings, known_store: Place | None) -> int:
     """Estimate what an export takes: sessions, messages, requests and minutes.
 
     All sessions are listed, and the messages of some of them fetched; nothing is saved.
+
+    Examples:
+      navtalk plan
+      navtalk plan --start 2025-11-01 --rate 10
+      navtalk plan --sandbox --json
     """
 
     async def work() -> int:

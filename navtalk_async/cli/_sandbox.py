@@ -9,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from navtalk_async.cli._options import examples, options
+from navtalk_async.cli._options import command
 from navtalk_async.cli._output import Reporter, put
 from navtalk_async.cli.app import run
 from navtalk_async.dialects import dialect_of
@@ -18,16 +18,15 @@ from navtalk_async.sandbox import Answers, Faults, Sandbox
 _SCOPES: Final = {"lexicon": " --user user-0"}
 
 
-@click.command(
-    epilog=examples(
-        "navtalk sandbox --port 8765",
-        "navtalk sandbox --sessions 20000 --latency 50ms --faults 500=5%,reset=0.01",
-        "navtalk sandbox --answers cursor_on_last_page=false,errors=body",
-    )
-)
-@options("port", "sessions", "seed", "latency", "faults", "answers")
+@command("port", "sessions", "seed", "latency", "faults", "answers")
 def sandbox(*, port: int, sessions: int, seed: int, latency: timedelta, faults: str, answers: str) -> int:
-    """Serve made-up APIs on this machine, until Ctrl-C."""
+    """Serve made-up APIs on this machine, until Ctrl-C.
+
+    Examples:
+      navtalk sandbox --port 8765
+      navtalk sandbox --sessions 20000 --latency 50ms --faults 500=5%,reset=0.01
+      navtalk sandbox --answers cursor_on_last_page=false,errors=body
+    """
     parsed_faults, parsed_answers = as_faults(faults), as_answers(answers)
 
     async def work() -> int:

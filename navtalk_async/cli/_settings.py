@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import click
 
 from navtalk_async.archive import Archive
+from navtalk_async.cli._options import RUN
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
@@ -217,23 +218,12 @@ class Settings:
         reconcile: bool | None = None,
     ) -> RunReport:
         """Bring the project in *archive* up to date."""
-        return await sync(
-            client,
-            archive,
-            project=self.project,
-            scope=self.scope,
-            concurrency=self.concurrency,
-            listing=self.listing,
-            short_pages=self.short_pages,
-            retry_failed=self.retry_failed if retry_failed is None else retry_failed,
-            reconcile=self.reconcile if reconcile is None else reconcile,
-            server=self.server,
-            server_moved=self.server_moved,
-            overlap=self.overlap,
-            settle=self.settle,
-            watch_max_age=self.watch_max_age,
-            progress=progress,
-        )
+        how = {name: getattr(self, name) for name in RUN} | {"concurrency": self.concurrency}
+        if retry_failed is not None:
+            how["retry_failed"] = retry_failed
+        if reconcile is not None:
+            how["reconcile"] = reconcile
+        return await sync(client, archive, scope=self.scope, server=self.server, progress=progress, **how)
 
 
 @asynccontextmanager
@@ -306,14 +296,10 @@ def given_key(variable: str, file: Path | None, command: str | None) -> str:
 
 def _key_of_file(file: Path) -> str:
     try:
-        key = file.read_text().strip()
+        data = file.read_bytes()
     except OSError as failure:
         raise click.UsageError(f"The key file {file} cannot be read: {failure.strerror}.") from None
-    except UnicodeDecodeError:
-        raise click.UsageError(f"The key file {file} is not text.") from None
-    if not key:
-        raise click.UsageError(f"The key file {file} is empty.")
-    return key
+    return _key_of_bytes(data, f"The key file {file} holds")
 
 
 def _key_of_command(command: str) -> str:
@@ -332,10 +318,14 @@ def _key_of_command(command: str) -> str:
         raise click.UsageError(f"The key command {words[0]} cannot be run: {failure.strerror}.") from None
     if done.returncode:
         raise click.UsageError(f"The key command {words[0]} failed with exit code {done.returncode}.")
+    return _key_of_bytes(done.stdout, f"The key command {words[0]} printed")
+
+
+def _key_of_bytes(data: bytes, found: str) -> str:
     try:
-        key = done.stdout.decode().strip()
+        key = data.decode().strip()
     except UnicodeDecodeError:
-        raise click.UsageError(f"The key command {words[0]} printed something that is not text.") from None
+        raise click.UsageError(f"{found} something that is not text.") from None
     if not key:
-        raise click.UsageError(f"The key command {words[0]} printed no key.")
+        raise click.UsageError(f"{found} no key.")
     return key

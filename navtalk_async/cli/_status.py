@@ -1,6 +1,6 @@
 """`navtalk status`: what an archive holds, read without asking the API."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.archive.records import ProjectCounts, ProjectInfo, Round, RunReport
-from navtalk_async.cli._options import Place, examples, exists, options
+from navtalk_async.archive.records import ProjectInfo, RunReport
+from navtalk_async.cli._options import Place, command, exists
 from navtalk_async.cli._output import Reporter, counted, json_line, put_json, put_lines
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.errors import StoreUnreachable
-from navtalk_async.formats import ARCHIVE, Failure
+from navtalk_async.formats import ARCHIVE
 
 FAILURES_SHOWN = 5
 
@@ -35,57 +35,24 @@ def _archive(place: Path) -> Path:
     return path
 
 
-class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one project."""
-
-    project: str
-    api: str
-    server: str | None
-    """Where it was synced from; None where an older version synced it."""
-    filters: dict[str, Any]
-    counts: ProjectCounts
-    failed: Sequence[Failure]
-    """Every session that failed, with its reason."""
-    watermark: str | None
-    rounds: int
-    changes: int
-    round: Round | None
-    """The round that is running, or was stopped."""
-    last_run: RunReport | None
-
-    @classmethod
-    async def of(cls, reader: Archive, about: ProjectInfo) -> "ProjectStatus":
-        failures = await reader.failures(about.project)
-        return cls(
-            project=about.project,
-            api=about.api,
-            server=about.server,
-            filters=msgspec.json.decode(about.scope),
-            counts=await reader.counts(about.project),
-            failed=[Failure(**each._asdict()) for each in failures],
-            watermark=about.watermark,
-            rounds=about.rounds,
-            changes=about.changes,
-            round=about.round,
-            last_run=about.last_run,
-        )
-
-
-@click.command(epilog=examples("navtalk status archive.db", "navtalk status out --json | jq .projects"))
-@options("place", "only_project", "as_json")
+@command("place", "only_project", "as_json")
 def status(*, place: Place, only_project: str | None, as_json: bool) -> int:
     """Show what an archive holds, what is pending or failed, and how the last run ended.
 
     STORE is an archive, DEST the folder of an export. It is only read, also while another run writes to it.
+
+    Examples:
+      navtalk status archive.db
+      navtalk status out --json | jq .projects
     """
     shown = redacted(place)
 
     async def work() -> int:
         async with readable(place) as reader:
             projects = [
-                await ProjectStatus.of(reader, about)
-                for about in await reader.projects()
-                if only_project in (None, about.project)
+                await status_of(reader, info)
+                for info in await reader.projects()
+                if only_project in (None, info.project)
             ]
         if only_project is not None and not projects:
             raise click.UsageError(f"There is no project {only_project!r} in {shown}.")
@@ -99,35 +66,45 @@ def status(*, place: Place, only_project: str | None, as_json: bool) -> int:
     return run(work(), Reporter())
 
 
-def project_sentences(seen: ProjectStatus) -> list[str]:
+async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
+    """The state of one project, as --json prints it."""
+    facts = msgspec.structs.asdict(info)
+    return facts | {
+        "filters": msgspec.json.decode(facts.pop("scope")),
+        "counts": await reader.counts(info.project),
+        "failed": [each._asdict() for each in await reader.failures(info.project)],
+    }
+
+
+def project_sentences(seen: Mapping[str, Any]) -> list[str]:
     """*seen* for people, a line each."""
-    counts = seen.counts
+    counts, failed = seen["counts"], seen["failed"]
     gone = f", {counts.deleted:,} of them deleted at the API" if counts.deleted else ""
-    scope = json_line(seen.filters).decode().rstrip() if seen.filters else "everything"
+    scope = json_line(seen["filters"]).decode().rstrip() if seen["filters"] else "everything"
     held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
     open_count = f" Still open, checked again next run: {counts.watched:,}." if counts.watched else ""
     unread = f" Short last pages not followed: {counts.unread:,}." if counts.unread else ""
-    more = len(seen.failed) - FAILURES_SHOWN
+    more = len(failed) - FAILURES_SHOWN
     lines = [
         f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unread}",
         _listing(seen),
-        _last_run(seen.last_run),
+        _last_run(seen["last_run"]),
         *(
-            f"Session {each.id} failed after {counted(each.attempts, 'attempt')}: {each.reason}"
-            for each in seen.failed[:FAILURES_SHOWN]
+            f"Session {each['id']} failed after {counted(each['attempts'], 'attempt')}: {each['reason']}"
+            for each in failed[:FAILURES_SHOWN]
         ),
         *([f"{more:,} more failed; --json lists them all."] if more > 0 else []),
     ]
-    return [f"{seen.project} ({seen.api}, {scope}): {held}.", *(f"  {each}" for each in lines)]
+    return [f"{seen['project']} ({seen['api']}, {scope}): {held}.", *(f"  {each}" for each in lines)]
 
 
-def _listing(seen: ProjectStatus) -> str:
-    up_to = f", up to sessions that began {seen.watermark}" if seen.watermark else ""
-    done = f"Finished {counted(seen.rounds, 'round')}{up_to}."
-    if seen.round is None:
+def _listing(seen: Mapping[str, Any]) -> str:
+    up_to = f", up to sessions that began {seen['watermark']}" if seen["watermark"] else ""
+    done = f"Finished {counted(seen['rounds'], 'round')}{up_to}."
+    if seen["round"] is None:
         return done
-    part = "its listing is complete" if seen.round.listed else "its listing is not complete"
-    return f"{done} A round that began {seen.round.began} is running, or was stopped; {part}."
+    part = "its listing is complete" if seen["round"].listed else "its listing is not complete"
+    return f"{done} A round that began {seen['round'].began} is running, or was stopped; {part}."
 
 
 def _last_run(last: RunReport | None) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import click
 import msgspec
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, examples, options
+from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
 from navtalk_async.cli._output import counted, put_json, size
 from navtalk_async.cli._progress import RunMonitor, reporting
 from navtalk_async.cli._settings import Settings
@@ -22,15 +23,7 @@ WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues
 FAILURES_SHOWN = 5
 
 
-@click.command(
-    epilog=examples(
-        "navtalk sync archive.db",
-        "navtalk sync archive.db --retry-failed --progress plain",
-        "navtalk sync archive.db --watch 60s --metrics-port 9108",
-        "navtalk sync postgresql://chats@db.example/chats",
-    )
-)
-@options("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION)
+@command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION)
 def sync(
     *,
     settings: Settings,
@@ -43,6 +36,12 @@ def sync(
 
     The first run fetches everything, later ones what is new; a run that was stopped is continued. With
     --watch it runs until it is stopped, and waits for an API that is away to come back.
+
+    Examples:
+      navtalk sync archive.db
+      navtalk sync archive.db --retry-failed --progress plain
+      navtalk sync archive.db --watch 60s --metrics-port 9108
+      navtalk sync postgresql://chats@db.example/chats
     """
     if metrics_host is not None and metrics_port is None:
         raise click.UsageError("--metrics-host serves nothing alone: give --metrics-port too.")
@@ -65,21 +64,6 @@ def sync(
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the archive holds of the project."""
-
-    sessions: int
-    messages: int
-    pending: int
-    failed: Sequence[Failure]
-    unread: int
-    """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
-    watched: int
-    """Sessions that are read again in every run, until they are final and have settled."""
-    deleted: int
-    """Sessions that the API no longer has."""
-
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What `--json` prints at the end."""
 
@@ -90,8 +74,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     store: str
     run: RunReport
-    kept: Kept | None = None
-    """None where an error ended the run."""
+    kept: dict[str, Any] | None = None
+    """What the archive holds of the project, and the sessions that failed; None after an error."""
     folder: str | None = None
     files: Sequence[WrittenFile] = ()
     error: str | None = None
@@ -149,32 +133,30 @@ class ArchiveRun:
                 before = f"Saved {counted(done, 'more session')}, then failed: " if done else ""
                 after = " The same command continues from there." if done else ""
                 return report_error(error, settings.reporter, before=before, after=after)
-        code = Exit.PARTIAL if kept.failed else Exit.OK
+        code = Exit.PARTIAL if kept["failed"] else Exit.OK
         await self._report(self._summary(code, kept=kept, written=written))
         return code
 
-    async def _kept(self, archive: Archive, written: ProjectFiles | None) -> Kept:
-        counts = await archive.counts(self.settings.project)
+    async def _kept(self, archive: Archive, written: ProjectFiles | None) -> dict[str, Any]:
+        project = self.settings.project
         if written is not None:
             failed = written.failed
         else:
-            failures = await archive.failures(self.settings.project)
-            failed = tuple(Failure(**each._asdict()) for each in failures)
-        figures = {name: getattr(counts, name) for name in Kept.__struct_fields__ if name != "failed"}
-        return Kept(**figures, failed=failed)
+            failed = [Failure(**each._asdict()) for each in await archive.failures(project)]
+        return msgspec.structs.asdict(await archive.counts(project)) | {"failed": failed}
 
     def _summary(
         self,
         code: int,
         *,
-        kept: Kept | None = None,
+        kept: dict[str, Any] | None = None,
         written: ProjectFiles | None = None,
         error: str | None = None,
     ) -> Summary:
         return Summary(
             command=self._command,
             exit_code=int(code),
-            complete=kept is not None and not kept.pending and not kept.failed,
+            complete=kept is not None and not kept["pending"] and not kept["failed"],
             project=self.settings.project,
             store=redacted(self._place),
             run=self.monitor.progress.report,
@@ -200,10 +182,10 @@ def sentences(summary: Summary) -> list[str]:
     report, kept = summary.run, summary.kept
     if kept is None:
         return []
-    held = f"{counted(kept.sessions, 'session')} with {counted(kept.messages, 'message')}"
+    held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
     lines = [
         checked_text(report),
-        f"{summary.store} holds {held}.",
+        f"{summary.store} holds {held[0]} with {held[1]}.",
         *(
             f"{summary.folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}."
             for each in summary.files
@@ -220,7 +202,7 @@ def sentences(summary: Summary) -> list[str]:
         lines.append(f"Sessions were listed page by page, because {report.fallback}.")
     if report.moved:
         lines.append(report.moved)
-    return lines + short_page_sentences(report, kept) + failed_sentences(kept.failed)
+    return lines + short_page_sentences(report, kept["unread"]) + failed_sentences(kept["failed"])
 
 
 def checked_text(report: RunReport) -> str:
@@ -235,7 +217,7 @@ def news_text(report: RunReport) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no changes"
 
 
-def short_page_sentences(report: RunReport, kept: Kept) -> list[str]:
+def short_page_sentences(report: RunReport, unread: int) -> list[str]:
     """What an audit of short pages found, and what it has skipped so far."""
     lines = []
     if report.short_pages_disproved:
@@ -244,9 +226,9 @@ def short_page_sentences(report: RunReport, kept: Kept) -> list[str]:
         lines.append(
             f"Followed {counted(report.short_pages_followed, 'short page')}: nothing came after any of them."
         )
-    if kept.unread:
+    if unread:
         lines.append(
-            f"The short last page of {counted(kept.unread, 'session')} was not followed; "
+            f"The short last page of {counted(unread, 'session')} was not followed; "
             "--short-pages follow makes sure."
         )
     return lines

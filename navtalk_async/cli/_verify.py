@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.cli._options import CONNECTION, Place, examples, options
+from navtalk_async.cli._options import CONNECTION, Place, command
 from navtalk_async.cli._output import Reporter, counted, put_json, size
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
@@ -43,15 +43,7 @@ REMEDIES = {
 }
 
 
-@click.command(
-    epilog=examples(
-        "navtalk verify out",
-        "navtalk verify out --quick --json",
-        "navtalk verify archive.db --remote 5%",
-        "navtalk verify out --repair",
-    )
-)
-@options("place", "quick", "remote", "repair", "only_project", CONNECTION, needs_key=False)
+@command("place", "quick", "remote", "repair", "only_project", CONNECTION, needs_key=False)
 def verify(
     *,
     settings: Settings,
@@ -66,6 +58,12 @@ def verify(
     DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
     is changed without --repair. Exit code 6: something was found, and is not repaired; 3: nothing was found,
     but some sessions could not be fetched again.
+
+    Examples:
+      navtalk verify out
+      navtalk verify out --quick --json
+      navtalk verify archive.db --remote 5%
+      navtalk verify out --repair
     """
     folder = place if isinstance(place, Path) and place.is_dir() else None
     if folder is not None and not any((folder / name).exists() for name in (MANIFEST, ARCHIVE)):

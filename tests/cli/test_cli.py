@@ -88,6 +88,7 @@ async def test_an_export_is_the_world_exactly_whatever_goes_wrong_and_whatever_t
             "unread": 0,
             "watched": sum(each["status"] == 0 for each in box.world.sessions),
             "deleted": 0,
+            "listed": True,
         }
         assert (summary["exit_code"], summary["complete"]) == (0, True)
         assert summary["run"]["inserted"] == summary["run"]["done"] == 150
