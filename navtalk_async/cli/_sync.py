@@ -185,7 +185,7 @@ def sentences(summary: Summary) -> list[str]:
     held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
     lines = [
         checked_text(report),
-        f"{summary.store} holds {held[0]} with {held[1]}.",
+        f"{summary.store} holds {held}.",
         *(
             f"{summary.folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}."
             for each in summary.files
