@@ -527,7 +527,9 @@ async def test_python_in_development_mode_has_nothing_to_complain_of(tmp_path):
         done = await navtalk("export", tmp_path, "--progress", "none", box=box, env=strict)
     assert done.code == 0
     assert "Warning" not in done.err
-    assert all(line.startswith("navtalk: ") for line in done.err.splitlines())
+    # On a busy machine, asyncio also reports steps that took long.
+    lines = [line for line in done.err.splitlines() if not line.startswith("Executing <")]
+    assert all(line.startswith("navtalk: ") for line in lines)
 
 
 @pytest.fixture

@@ -58,9 +58,7 @@ async def test_what_is_wrong_is_told_with_what_to_do_and_exit_code_6_and_mended_
 
 
 async def test_the_first_findings_are_told_and_the_others_counted(out):
-    async with Archive.open(out / "archive.db") as store:
-        store._connection.execute("UPDATE messages SET content = 'x'")
-        store._connection.commit()
+    change(out / "archive.db", "UPDATE messages SET content = 'x'")
     done = await navtalk("verify", out / "archive.db", "--json", env=NO_KEY)
     assert done.code == 6
     assert len(done.rows[0]["findings"]) == 120
