@@ -27,7 +27,7 @@ def list_in_parallel(
     is_awaited: Callable[[], bool] | None = None,
     speculation_budget: int = SPECULATION_BUDGET,
     places: Sequence[Place] = (),
-    announce: Callable[[Event], None] | None = None,
+    announce: Callable[[Event], None] = lambda _: None,
 ) -> "ParallelListing":
     """The sessions of the list that *request* asks for, by one walker or by many.
 
@@ -73,7 +73,7 @@ class ParallelListing:
         scheduler: SplitScheduler,
         *,
         is_awaited: Callable[[], bool] | None = None,
-        announce: Callable[[Event], None] | None = None,
+        announce: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._ask = ask
         self._scheduler = scheduler
@@ -146,9 +146,8 @@ class ParallelListing:
             self._start_walkers()
 
     def _start_walkers(self) -> None:
-        while (
-            len(self._walkers) < self._scheduler.walkers and (task := self._scheduler.next_task()) is not None
-        ):
+        scheduler = self._scheduler
+        while len(self._walkers) < scheduler.walkers and (task := scheduler.next_task()) is not None:
             self._walkers.add(asyncio.create_task(self._walk(task)))
 
     async def _walk(self, task: Task) -> None:
@@ -180,12 +179,6 @@ class ParallelListing:
             return
         was_trusted = scheduler.fallback_reason is None
         scheduler.add(task, page)
-        if self._announce is None:
-            return
         if was_trusted and scheduler.fallback_reason is not None:
             self._announce(ListedSerially(scheduler.fallback_reason))
-        task.segment.guard.tell(self._on_move)
-
-    def _on_move(self, path: str, reason: str) -> None:
-        if self._announce is not None:
-            self._announce(ListMoved(path, reason))
+        task.segment.guard.tell(lambda path, reason: self._announce(ListMoved(path, reason)))

@@ -8,15 +8,14 @@ it is asked, and the list is walked serially.
 
 Splits cost requests: a page at a border is read from both sides, and a segment may turn out to be empty. A
 list is split where most rows are expected, and only while few requests were wasted.
-
-This file is longer than others: the rules below share one state, and each of them keeps rows from being lost.
 """
 
 import math
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -88,10 +87,7 @@ class SplitScheduler:
         self._requests = self._rows = self._longest_page = 0
         self._page_size = page_size
         self._segments = [Segment.restored(place) for place in places] or [Segment.starting(request)]
-        self._open = list(self._segments)
-        """The segments with pages to come, in the same order."""
         self._pages_ahead = self._probes = 0
-        self._ready: deque[Segment] = deque()
         self._rechecks: deque[Task] = deque()
         self._taken_ids = array("q")
         """Hashes of the ids of all rows taken, eight bytes each: left out if the list is walked again."""
@@ -127,9 +123,11 @@ class SplitScheduler:
         """The segments that may read ahead. In listed order, pages that wait behind a segment do not count
         against it, or the first segments would starve.
         """
-        if self._pages_ahead < self.max_pages_ahead:
-            return self._open
-        return list(_leading(self._segments, self.max_pages_ahead)) if self._in_order else []
+        segments, limit = self._segments, self.max_pages_ahead
+        if self._pages_ahead >= limit:
+            ahead = accumulate(segment.pages_ahead for segment in segments if self._in_order)
+            segments = [segment for segment, pages in zip(segments, ahead, strict=False) if pages < limit]
+        return [segment for segment in segments if segment.next is not None]
 
     @property
     def max_pages_ahead(self) -> int:
@@ -142,14 +140,9 @@ class SplitScheduler:
         if key is None or not eligible or not self.is_parallel or not self._can_afford_a_probe():
             return None
         best = max(eligible, key=attrgetter("rows_left"))
-        if best.rows_left < PAGES_WORTH_A_SPLIT * self._page_size:
-            return None
-        middle = best.middle(key.expected_end)
-        if middle is None:
-            return None
-        later = best.split(middle, key.request_from(middle))
-        for segments in (self._segments, self._open):
-            segments.insert(segments.index(best) + 1, later)
+        later = best.split(key) if best.rows_left >= PAGES_WORTH_A_SPLIT * self._page_size else None
+        if later is not None:
+            self._segments.insert(self._segments.index(best) + 1, later)
         return later
 
     def _can_afford_a_probe(self) -> bool:
@@ -160,11 +153,6 @@ class SplitScheduler:
     # What came.
 
     def add(self, task: Task, page: Page[Session]) -> None:
-        """Take in the *page* of a *task*.
-
-        Raises:
-            RepeatedPage: the pages of a walk lead in a circle, or go on without rows.
-        """
         segment = task.segment
         self._requests += 1
         self._longest_page = max(self._longest_page, len(page.items))
@@ -174,8 +162,9 @@ class SplitScheduler:
             self._recheck(task, page)
             return
         self._end_task(segment)
-        if (positions := self._positions(segment, page)) is not None:
-            self._receive(segment, task.request, page, positions)
+        key, positions = self._sort_key, self._positions(segment, page)
+        if key is not None and positions is not None:
+            self._receive(task, page, key, positions)
         elif segment in self._segments:
             self._keep(segment, *segment.guard.take(page))
 
@@ -212,7 +201,8 @@ class SplitScheduler:
             return positions
         return None
 
-    def _receive(self, segment: Segment, request: Request, page: Page[Session], positions: list[int]) -> None:
+    def _receive(self, task: Task, page: Page[Session], key: SortKey, positions: list[int]) -> None:
+        segment = task.segment
         low, high = bisect_left(positions, segment.begin), bisect_left(positions, segment.end)
         beyond = list(zip(positions[high:], page.items[high:], strict=True))
         following = None if beyond else segment.guard.after(page)
@@ -220,8 +210,7 @@ class SplitScheduler:
             if segment.was_short:
                 # More rows follow a page that looked like the last: the server's pages are shorter.
                 self._page_size = max(1, self._longest_page)
-            segment.advance(positions, page_size=self._page_size)
-            segment.estimate(self._sort_key.expected_end if self._sort_key else 0)
+            segment.advance(positions, page_size=self._page_size, expected_end=key.expected_end)
         self._keep(segment, page.items[low:high], following)
         if segment.first_page is None and (low < len(positions) or following is None):
             until = math.inf if page.next is None else positions[-1]
@@ -229,7 +218,7 @@ class SplitScheduler:
             if segment.border is not None:
                 self._verify(*segment.border, segment)
         if beyond:
-            segment.unverified = request
+            segment.unverified = task.request
             self._verify(segment, beyond, self._after(segment))
 
     def _keep(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
@@ -241,8 +230,6 @@ class SplitScheduler:
             if positions is not None:
                 rows = rows[bisect_left(positions, self._taken_up_to) :]
         segment.next = following
-        if following is None:
-            self._open.remove(segment)
         self._rows += len(rows)
         if not rows and following is not None and segment.first_page is None and not segment.chunks:
             # The segment has no rows yet, so nothing waits.
@@ -250,7 +237,6 @@ class SplitScheduler:
             return
         segment.chunks.append(Chunk(rows, following, segment.reached))
         self._pages_ahead += 1
-        self._ready.append(segment)
 
     def _after(self, segment: Segment) -> Segment | None:
         following = self._segments[self._segments.index(segment) + 1 :][:1]
@@ -300,7 +286,6 @@ class SplitScheduler:
         else:
             owner.chunks.appendleft(Chunk(late, owner.resume_at, owner.taken, verifies))
             self._pages_ahead += 1
-            self._ready.append(owner)
 
     def _merged(self, late: list[Session], rows: list[Session]) -> list[Session]:
         every = [*late, *rows]
@@ -325,8 +310,6 @@ class SplitScheduler:
             self._segments = [first]
         else:
             self._segments = [Segment.starting(self._request)]
-        self._ready = deque(segment for segment in self._ready if segment in self._segments)
-        self._open = list(self._segments)
         self._pages_ahead = sum(segment.pages_ahead for segment in self._segments)
         self._probes = 0
 
@@ -334,8 +317,9 @@ class SplitScheduler:
 
     def next_rows(self) -> list[Session] | None:
         """The rows of the next page, which may have none; None while no page is ready."""
-        segment = self._first_in_order() if self._in_order else self._first_ready()
-        if segment is None:
+        in_turn = (each for each in self._segments if (not each.is_over if self._in_order else each.chunks))
+        segment = next(in_turn, None)
+        if segment is None or not segment.chunks:
             return None
         rows = segment.take()
         self._taken_up_to = segment.taken
@@ -345,15 +329,6 @@ class SplitScheduler:
         if self._sort_key is not None:
             self._taken_ids.extend([hash(row.id) for row in rows])
         return self._recent.new(rows)
-
-    def _first_ready(self) -> Segment | None:
-        return self._ready.popleft() if self._ready else None
-
-    def _first_in_order(self) -> Segment | None:
-        for segment in self._segments:
-            if not segment.is_over:
-                return segment if segment.chunks else None
-        return None
 
     def _forget(self) -> None:
         """Drop the segments that are over, except those whose first page may still be compared."""
@@ -370,20 +345,7 @@ class SplitScheduler:
 
     @property
     def is_over(self) -> bool:
-        """Whether all rows were taken."""
         return all(segment.is_over for segment in self._segments)
 
     def places(self) -> list[Place]:
-        """Where a later run continues with the rows that were not taken; empty when all were."""
         return [place for segment in self._segments if (place := segment.place()) is not None]
-
-
-def _leading(segments: Iterable[Segment], limit: int) -> Iterator[Segment]:
-    """The *segments* with pages to come that have fewer than *limit* pages in them and before them."""
-    ahead = 0
-    for segment in segments:
-        ahead += segment.pages_ahead
-        if ahead >= limit:
-            return
-        if segment.next is not None:
-            yield segment

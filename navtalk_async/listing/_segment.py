@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from navtalk_async.listing.sort_key import SortKey
 from navtalk_async.models import Place, Request, Session
 from navtalk_async.paging import CycleGuard
 
@@ -14,8 +15,6 @@ PositionedRows = list[tuple[int, Session]]
 
 
 class FirstPage(NamedTuple):
-    """The first rows of a segment, compared with the rows that the segment before it saw past its end."""
-
     ids: frozenset[str]
     until: float
     """Rows from this position on may be on a later page."""
@@ -30,7 +29,7 @@ class FirstPage(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Rows that came and wait to be taken."""
+    """Rows that wait to be taken."""
 
     rows: list[Session]
     next: Request | None
@@ -48,9 +47,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     begin: float
     end: float
     next: Request | None
-    """The request for the next page; None when all rows came."""
     resume_at: Request | None
-    """The request that continues after the rows that were taken."""
+    """The request that continues after the rows that were taken; `next` follows those that came."""
     guard: CycleGuard
     reached: float = -math.inf
     """The position of the last row that came."""
@@ -59,7 +57,7 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     density: float = 0.0
     """Rows per position, in the last page."""
     rows_left: float = 0.0
-    """The estimated number of rows still to come; 0 where it is unknown."""
+    """An estimate; 0 where it is unknown."""
     was_short: bool = False
     """Whether the last page looked like the end of the list."""
     is_asked: bool = False
@@ -75,12 +73,10 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
 
     @classmethod
     def starting(cls, request: Request, *, begin: float = -math.inf, end: float = math.inf) -> Self:
-        """The rows from *begin* to before *end*; *request* asks for their first page."""
         return cls(begin=begin, end=end, next=request, resume_at=request, guard=CycleGuard(request))
 
     @classmethod
     def restored(cls, place: Place) -> Self:
-        """The segment that continues at *place*."""
         reached = -math.inf if place.reached is None else place.reached
         return cls(
             begin=-math.inf if place.begin is None else place.begin,
@@ -106,7 +102,6 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
 
     @property
     def pages_ahead(self) -> int:
-        """Pages that are being fetched or wait to be taken."""
         return len(self.chunks) + self.is_asked
 
     @property
@@ -114,31 +109,28 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
         """Whether all its rows were taken, and those past its end were found in the next segment."""
         return self.next is None and not self.chunks and self.unverified is None
 
-    def estimate(self, expected_end: int) -> None:
-        last = min(self.end, expected_end)
-        self.rows_left = self.density * max(0.0, last - self.reached) if self.density else 0.0
-
-    def middle(self, expected_end: int) -> int | None:
-        """Where the later half of the rest begins; None if the rest is too short to split."""
-        last = min(self.end, expected_end)
+    def split(self, key: SortKey) -> "Segment | None":
+        """Cut off the later half of the rest; None if that is too short."""
+        last = min(self.end, key.expected_end)
         middle = math.ceil((self.reached + last) / 2)
         # Asked from one step before it, a server that ignores where it should begin gives itself away.
-        return middle if self.reached + 1 < middle < last else None
-
-    def split(self, middle: int, request: Request) -> "Segment":
-        """Cut off the rows from *middle* on, as a segment that begins with *request*."""
-        later = Segment.starting(request, begin=middle, end=self.end)
+        if not self.reached + 1 < middle < last:
+            return None
+        later = Segment.starting(key.request_from(middle), begin=middle, end=self.end)
         self.end = middle
-        self.estimate(middle)
+        self._estimate(middle)
         return later
 
-    def advance(self, positions: Sequence[int], *, page_size: int) -> None:
-        """Note that a page of rows at these sorted *positions* came; *page_size* rows were asked for."""
+    def advance(self, positions: Sequence[int], *, page_size: int, expected_end: int) -> None:
         known = [position for position in (self.reached, self.begin) if not math.isinf(position)]
         since = max(known, default=positions[0])
         self.was_short = len(positions) < page_size
         self.density = 0.0 if self.was_short else len(positions) / max(1.0, positions[-1] - since + 1)
         self.reached = min(positions[-1], self.end - 1)
+        self._estimate(min(self.end, expected_end))
+
+    def _estimate(self, last: float) -> None:
+        self.rows_left = self.density * max(0.0, last - self.reached) if self.density else 0.0
 
     def take(self) -> list[Session]:
         """The rows of the next chunk, which belong to the caller from now on."""
