@@ -5,8 +5,7 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
@@ -89,9 +88,7 @@ class FanOut(Generic[T, R]):
         self._start(self._group, self._feed(self._group))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._group is not None:
             self._left = True
             for task in self._tasks:
@@ -169,11 +166,10 @@ class FanOut(Generic[T, R]):
             self._readers.unpark()
 
 
-class _Error:
-    """An error in the place of a result."""
+class _Error(NamedTuple):
+    """Stands in the place of a result."""
 
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    error: Exception
 
 
 class Limiter:

@@ -1,18 +1,16 @@
 """Ask many sessions at once: the listing, and each session's messages while the listing goes on."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
 from navtalk_async.client import Client
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
-from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
 from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
-from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
-from navtalk_async.paging import OnMove, whole
+from navtalk_async.models import Message, Request, Role, Session, Transcript
+from navtalk_async.paging import whole
 from navtalk_async.wire.limits import Concurrency, checked_concurrency
 
 if TYPE_CHECKING:
@@ -170,14 +168,8 @@ class SessionPool(Generic[C]):
         """
         if on_error not in ("raise", "yield"):
             raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
-        fetching = _Fetching(
-            self._limiter.bound(self._client.page_of_messages),
-            self._client.dialect,
-            role=role,
-            on_error=on_error,
-            audit=ShortPageAudit() if self._short_pages == "audit" else None,
-            on_move=self._client.moved,
-        )
+        audit = ShortPageAudit() if self._short_pages == "audit" else None
+        fetching = _Fetching(self._client, self._limiter, role=role, on_error=on_error, audit=audit)
         listing = self._listing(filters, order=order, is_awaited=lambda: fan.is_hungry)
         fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=self._limiter, order=order)
         return fan
@@ -213,7 +205,7 @@ class SessionPool(Generic[C]):
         Raises:
             ValueError: as for `transcripts`.
         """
-        return _Sessions(self.session_pages(order=order, **filters))
+        return _Sessions(_each(self.session_pages(order=order, **filters)))
 
     def session_pages(
         self, *, order: Order = "listed", **filters: Any
@@ -238,101 +230,9 @@ class SessionPool(Generic[C]):
         )
 
 
-class _Sessions:
-    """The sessions of a listing that is closed when its `async with` is left."""
-
-    def __init__(self, pages: AsyncGenerator[list[Session], None]) -> None:
-        self._pages = pages
-        self._sessions: AsyncGenerator[Session, None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._sessions = _each(self._pages)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._sessions is not None:
-            await self._sessions.aclose()
-        await self._pages.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Session:
-        if self._sessions is None:
-            raise RuntimeError(OUTSIDE)
-        return await anext(self._sessions)
-
-
-class _Wanted(NamedTuple):
-    """A session whose messages are to be fetched: all of them, or the rest from a request on."""
-
-    session: Session
-    rest: Request | None = None
-
-
-class _Fetching:
-    """Fetches transcripts, and remembers which may have a rest."""
-
-    def __init__(
-        self,
-        ask: Callable[[Request], Awaitable[Page[Message]]],
-        dialect: Dialect,
-        *,
-        role: Role | int | str | None,
-        on_error: OnError,
-        audit: ShortPageAudit | None,
-        on_move: OnMove,
-    ) -> None:
-        self._ask = ask
-        self._dialect = dialect
-        self._filters = {} if role is None else {"role": role}
-        dialect.list_messages("any", **self._filters)
-        self._on_error = on_error
-        self._audit = audit
-        self._on_move = on_move
-        self._unread: list[_Wanted] = []
-        self._open = 0
-        self._fetched = ParkingLot()
-
-    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_Wanted], None]:
-        """What to fetch: the listed sessions, and in the end the rests that an audit shows to be likely."""
-        async with aclosing(listing.pages()) as pages:
-            async for sessions in pages:
-                self._open += len(sessions)
-                yield [_Wanted(session) for session in sessions]
-        if self._audit is not None:
-            while self._open:
-                await self._fetched.park()
-            if self._audit.disproved:
-                yield self._unread
-
-    async def fetch(self, wanted: _Wanted) -> Transcript:
-        """The transcript that is *wanted*, or one with the error that keeps its messages away."""
-        try:
-            messages = await self._messages(wanted)
-            return Transcript(session=wanted.session, messages=messages, is_rest=wanted.rest is not None)
-        except ClientClosed:
-            raise
-        except NavTalkError as error:
-            if self._on_error == "raise":
-                raise
-            return Transcript(session=wanted.session, error=error, is_rest=wanted.rest is not None)
-        finally:
-            self._open -= 1
-            self._fetched.unpark()
-
-    async def _messages(self, wanted: _Wanted) -> list[Message]:
-        request = wanted.rest or self._dialect.list_messages(wanted.session.id, **self._filters)
-        if self._audit is None or wanted.rest is not None:
-            return await whole(self._ask, request, self._on_move)
-        rows = await self._audit.fetch_all(
-            self._ask, request, page_limit=self._dialect.page_limit, on_move=self._on_move
-        )
-        if rows.unread is not None:
-            self._unread.append(_Wanted(wanted.session, rows.unread))
-        return rows.items
+class _Sessions(aclosing[AsyncGenerator[Session, None]]):
+    def __aiter__(self) -> NoReturn:
+        raise RuntimeError(OUTSIDE)
 
 
 async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Session, None]:
@@ -340,3 +240,68 @@ async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Se
         async for sessions in pages:
             for session in sessions:
                 yield session
+
+
+_Wanted = tuple[Session, Request | None]
+"""A session, and where the rest of its messages begins, if only that is wanted."""
+
+
+class _Fetching:
+    """Fetches transcripts, and remembers which of them may have a rest."""
+
+    def __init__(
+        self,
+        client: Client,
+        limiter: Limiter,
+        *,
+        role: Role | int | str | None,
+        on_error: OnError,
+        audit: ShortPageAudit | None,
+    ) -> None:
+        self._ask = limiter.bound(client.page_of_messages)
+        self._dialect = client.dialect
+        self._on_move = client.moved
+        self._filters = {} if role is None else {"role": role}
+        # A wrong role is refused before any request.
+        self._dialect.list_messages("any", **self._filters)
+        self._on_error = on_error
+        self._audit = audit
+        self._unread: list[_Wanted] = []
+        self._open = 0
+        self._fetched = ParkingLot()
+
+    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_Wanted], None]:
+        """The listed sessions; and at the end the rests, if the audit was disproved."""
+        async with aclosing(listing.pages()) as pages:
+            async for sessions in pages:
+                self._open += len(sessions)
+                yield [(session, None) for session in sessions]
+        if self._audit is not None:
+            while self._open:
+                await self._fetched.park()
+            if self._audit.disproved:
+                yield self._unread
+
+    async def fetch(self, wanted: _Wanted) -> Transcript:
+        session, rest = wanted
+        try:
+            messages = await self._messages(session, rest)
+        except NavTalkError as error:
+            if self._on_error == "raise" or isinstance(error, ClientClosed):
+                raise
+            return Transcript(session=session, error=error, is_rest=rest is not None)
+        finally:
+            self._open -= 1
+            self._fetched.unpark()
+        return Transcript(session=session, messages=messages, is_rest=rest is not None)
+
+    async def _messages(self, session: Session, rest: Request | None) -> list[Message]:
+        request = rest or self._dialect.list_messages(session.id, **self._filters)
+        if self._audit is None or rest is not None:
+            return await whole(self._ask, request, self._on_move)
+        rows = await self._audit.fetch_all(
+            self._ask, request, page_limit=self._dialect.page_limit, on_move=self._on_move
+        )
+        if rows.unread is not None:
+            self._unread.append((session, rows.unread))
+        return rows.items
