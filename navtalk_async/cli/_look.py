@@ -27,7 +27,9 @@ MESSAGE_COLUMNS = ("position", "id", "created_at", "role", "type", "content")
 
 @command("start", "end", "status", "user", "agent_type", "listing", CONNECTION)
 def sessions(*, settings: Settings) -> int:
-    """List sessions, in the API's order; NavTalk's and Lexicon's give the oldest first.
+    """List sessions, in the API's order.
+
+    NavTalk's and Lexicon's give the oldest first.
 
     Examples:
       navtalk sessions --start 2025-11-12 --status failed

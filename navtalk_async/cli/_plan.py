@@ -119,7 +119,7 @@ def estimate(
 
 @command("listing", "known_store", "project", SCOPE, CONNECTION)
 def plan(*, settings: Settings, known_store: Place | None) -> int:
-    """Estimate what an export takes: sessions, messages, requests and minutes.
+    """Estimate an export: sessions, messages, requests, minutes.
 
     All sessions are listed, and the messages of some of them fetched; nothing is saved.
 

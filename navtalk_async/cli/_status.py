@@ -37,7 +37,7 @@ def _archive(place: Path) -> Path:
 
 @command("place", "only_project", "as_json")
 def status(*, place: Place, only_project: str | None, as_json: bool) -> int:
-    """Show what an archive holds, what is pending or failed, and how the last run ended.
+    """Show what an archive holds, and how its last run ended.
 
     STORE is an archive, DEST the folder of an export. It is only read, also while another run writes to it.
 

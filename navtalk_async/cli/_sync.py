@@ -32,10 +32,11 @@ def sync(
     metrics_port: int | None,
     metrics_host: str | None,
 ) -> int:
-    """Bring the archive STORE up to date: a SQLite file, or postgresql://user@host/database.
+    """Bring the archive STORE up to date, once or for ever.
 
-    The first run fetches everything, later ones what is new; a run that was stopped is continued. With
-    --watch it runs until it is stopped, and waits for an API that is away to come back.
+    STORE is a SQLite file, or postgresql://user@host/database. The first run fetches everything, later ones
+    what is new; a run that was stopped is continued. With --watch it runs until it is stopped, and waits for
+    an API that is away to come back.
 
     Examples:
       navtalk sync archive.db

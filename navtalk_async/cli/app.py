@@ -69,16 +69,16 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "doctor": Entry("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
-    "export": Entry("_export", "Fetch everything, and write it to files in a folder."),
+    "export": Entry("_export", "Fetch everything, and write it to files in the folder DEST."),
     "messages": Entry("_look", "List the messages of one session."),
     "plan": Entry("_plan", "Estimate an export: sessions, messages, requests, minutes."),
     "sandbox": Entry("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),
     "session": Entry("_look", "Show one session, without its messages."),
     "sessions": Entry("_look", "List sessions, in the API's order."),
-    "status": Entry("_status", "Show what an archive holds and how its last run ended."),
-    "sync": Entry("_sync", "Bring an archive up to date, once or with --watch for ever."),
+    "status": Entry("_status", "Show what an archive holds, and how its last run ended."),
+    "sync": Entry("_sync", "Bring the archive STORE up to date, once or for ever."),
     "transcript": Entry("_look", "Show one session with all its messages."),
-    "verify": Entry("_verify", "Check that nothing is lost, doubled or damaged; repair it."),
+    "verify": Entry("_verify", "Check that nothing is lost, doubled, out of order or damaged."),
 }
 
 
