@@ -208,7 +208,7 @@ async def test_a_client_closed_by_another_task_ends_the_pool_with_that_error():
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     async with Sandbox(sessions=100) as box, client_of(box) as nt:
-        await box.hold()
+        box.hold()
         arrived = asyncio.ensure_future(box.arrived(1))
 
         async def close():

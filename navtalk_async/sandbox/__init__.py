@@ -10,8 +10,8 @@ from ._answers import Answers
 from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse, SandboxStream
 from ._faults import KINDS, Faults
 from ._rows import role_word, unknown_fields, zoned
-from ._sandbox import Sandbox
 from ._server import Counts
+from ._serving import Sandbox
 from ._world import World
 
 __all__ = [

@@ -178,7 +178,8 @@ class Api:
 
     def __init__(self) -> None:
         """`TypeError` for an endpoint without a method."""
-        self._routes = {_pattern(self.prefix, route): kind for route, kind in self.routes.items()}
+        self._patterns = [(_pattern(self.prefix, route), kind) for route, kind in self.routes.items()]
+        self._fixed = {_line(self.prefix, route): kind for route, kind in self.routes.items()}
         if missing := [kind for kind in self.routes.values() if not hasattr(self, kind)]:
             raise TypeError(f"{type(self).__name__} has no method {missing[0]!r}, which its routes name")
 
@@ -186,12 +187,13 @@ class Api:
         """Set the *request*'s kind, ids and session id, where an endpoint fits."""
         # A step of the path may hold a slash, which came as %2F.
         line = f"{request.method} {request.raw_path.partition('?')[0] or request.path}"
-        for pattern, kind in self._routes.items():
+        request.kind = self._fixed.get(line, "")
+        for pattern, kind in () if request.kind else self._patterns:
             if found := pattern.fullmatch(line):
                 request.kind = kind
                 request.ids = {name: unquote(step) for name, step in found.groupdict().items()}
-                request.session_id = self.session_id_of(request)
-                return
+                break
+        request.session_id = self.session_id_of(request)
 
     def session_id_of(self, request: SandboxRequest) -> str:
         """The id of the session that the *request* is about, or an empty string."""
@@ -222,9 +224,12 @@ class Api:
             found = getattr(self, request.kind)(request, context)
         except Refused as refused:
             return self.refusal(refused, request, context.answers)
-        if isinstance(found, SandboxResponse | SandboxStream):
-            return found
-        return SandboxResponse(204, b"") if found is None else SandboxResponse(200, self.encoded(found))
+        match found:
+            case None:
+                return SandboxResponse(204, b"")
+            case SandboxResponse() | SandboxStream():
+                return found
+        return SandboxResponse(200, self.encoded(found))
 
     def open_world(self, request: SandboxRequest, context: ApiContext) -> World:
         """The world that the request's key opens, or `Refused`."""
@@ -297,11 +302,16 @@ class Api:
     def _no_endpoint(self, request: SandboxRequest) -> Refused:
         paths = (request.path, f"{request.path}/")
         methods = [route.partition(" ")[0] for route in self.routes]
-        if any(p.fullmatch(f"{method} {path}") for p in self._routes for method in methods for path in paths):
+        lines = [f"{method} {path}" for method in methods for path in paths]
+        if any(pattern.fullmatch(line) for pattern, _ in self._patterns for line in lines):
             return Refused(405, "Method Not Allowed")
         return Refused(404, "Not Found")
 
 
-def _pattern(prefix: str, route: str) -> re.Pattern[str]:
+def _line(prefix: str, route: str) -> str:
     method, _, path = route.partition(" ")
-    return re.compile(f"{method} {prefix}" + re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
+    return f"{method} {prefix}{path}"
+
+
+def _pattern(prefix: str, route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", _line(prefix, route)))

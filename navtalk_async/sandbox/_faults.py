@@ -2,9 +2,10 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import accumulate
 from random import Random
 from typing import Final, Self
 
@@ -108,12 +109,18 @@ class Faults:
     huge_bytes: int = 1 << 30
     """How large a huge body is."""
 
+    _reaches: Sequence[tuple[float, str]] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        for name, chance in self.chances().items():
+        chances = self.chances()
+        for name, chance in chances.items():
             if not 0 <= chance <= 1:
                 raise ValueError(f"the chance of {name} must be between 0 and 1, not {chance}")
-        if sum(self.chances().values()) > 1 + 1e-9:
+        if sum(chances.values()) > 1 + 1e-9:
             raise ValueError("the chances of all faults together must not exceed 1")
+        # Looked through for every request, most of which no fault befalls.
+        reaches = zip(accumulate(chances.values()), chances, strict=True)
+        object.__setattr__(self, "_reaches", [each for each in reaches if chances[each[1]]])
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -139,9 +146,7 @@ class Faults:
 
     def choose(self, dice: float, can_play: Callable[[str], bool]) -> str | None:
         """The fault a number from [0, 1) stands for, or None; one that *can_play* denies does not happen."""
-        reach = 0.0
-        for kind, name in _FIELDS.items():
-            reach += getattr(self, name)
+        for reach, kind in self._reaches:
             if dice < reach:
                 return kind if can_play(kind) else None
         return None
@@ -171,7 +176,9 @@ def _figure(text: str) -> float:
         raise ValueError(f"not a figure: {text!r}; write 0.05 or 5%") from None
 
 
-_FIELDS: Final = {_kind(field.name): field.name for field in fields(Faults) if field.name not in _AMOUNTS}
+_FIELDS: Final = {
+    _kind(each.name): each.name for each in fields(Faults) if each.init and each.name not in _AMOUNTS
+}
 
 KINDS: Final = tuple(_FIELDS)
 """The short names of all faults."""
@@ -193,7 +200,6 @@ Reply = SandboxResponse | SandboxStream | RawResponse
 async def reply_to(
     request: SandboxRequest, api: Api, context: ApiContext, fault: str | None, faults: Faults
 ) -> Reply:
-    """What the *request* gets, with *fault* or without."""
     if fault is None or fault in PAGE_FAULTS:
         request.fault = fault
         return api.answer(request, context)
@@ -211,12 +217,10 @@ async def reply_to(
 
 
 def too_many(request: SandboxRequest, api: Api, wait: float | None) -> SandboxResponse:
-    """A 429, which says to wait that many seconds unless *wait* is None."""
     return api.refusal(Refused(429, "Too Many Requests", wait), request, _GATEWAY)
 
 
 def unavailable(request: SandboxRequest, api: Api) -> SandboxResponse:
-    """The 503 of a gateway."""
     return api.refusal(Refused(503, "Service Unavailable"), request, _GATEWAY)
 
 
@@ -242,14 +246,12 @@ def _refusal(
 
 
 def _elsewhere(request: SandboxRequest) -> str:
-    """The same address under the other name of loopback."""
     scheme, _, authority = request.origin.partition("://")
     host, _, port = authority.rpartition(":")
     return f"{scheme}://{'localhost' if host == '127.0.0.1' else '127.0.0.1'}:{port}{request.raw_path}"
 
 
 def _spoiled(fault: str, clean: SandboxResponse | SandboxStream, faults: Faults, dice: Random) -> Reply:
-    """The *clean* response with the fault."""
     if isinstance(clean, SandboxStream) and fault in _BREAKS_STREAMS:
         return _broken(fault, clean, faults)
     body, status = clean.body, clean.status
@@ -287,7 +289,6 @@ def _broken(fault: str, clean: SandboxStream, faults: Faults) -> SandboxStream |
 
 
 def _nonsense(fault: str, clean: SandboxResponse | SandboxStream, dice: Random) -> SandboxResponse:
-    """An answer that arrives well and cannot be read."""
     match fault:
         case "html":
             return SandboxResponse(200, _HTML, "text/html")

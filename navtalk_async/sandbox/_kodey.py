@@ -60,7 +60,6 @@ class KodeyApi(Api):
         return {}
 
     def headers(self, request: SandboxRequest, context: ApiContext) -> Mapping[str, str]:
-        """How many requests may come, how many still, and the unix second when that begins anew."""
         if context.answers.kodey_limits:
             key = self.key_of(request)
             limit, window = _quota(key), context.window(f"{self.name} {key}", 60)

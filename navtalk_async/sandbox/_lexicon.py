@@ -84,7 +84,6 @@ class LexiconApi(Api):
     def _page(
         self, rows: Sequence[Row], request: SandboxRequest, context: ApiContext, *, order: str
     ) -> tuple[Sequence[Row], Row]:
-        """The page of *rows*, which are in ascending order, that is asked for, and what is said about it."""
         query, answers = self.parameters(request, context, _PageQuery), context.answers
         if query.limit > _MOST and answers.over_limit == "refuse":
             raise self.invalid(["query", "limit"], f"Expected `int` <= {_MOST}", answers)

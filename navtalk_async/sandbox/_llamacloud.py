@@ -206,7 +206,6 @@ def _keys(world: World, *, by_id: bool) -> list[RowKey]:
 def _page(
     world: World, size: int, cursor: Cursor | None, answers: Answers, fault: str | None
 ) -> tuple[list[str], str]:
-    """The ids of one page, at most *size*, from the cursor on, and the token of the next page, or none."""
     is_newest_first, by_id = answers.llamacloud_order == "newest", answers.llamacloud_order == "id"
     start = Cursor(_AFTER_ALL if is_newest_first else _BEFORE_ALL)
     here = cursor or start
@@ -272,7 +271,6 @@ def message_events(row: Row) -> list[Row]:
 
 
 def stop(row: Row, notes: Row, *, skips: bool) -> Row:
-    """The event that ends the turn whose last message is *row*."""
     note = notes.get(row["id"], {}).get("stop", {})
     dice, error = _dice(row), note.get("error")
     event: Row = {
@@ -301,7 +299,6 @@ def with_deltas(events: Iterable[Row]) -> Iterator[Row]:
 
 
 def event_stream(events: Iterable[Row], line_end: str) -> Iterator[bytes]:
-    """The *events* as a ``text/event-stream``, a piece for each, with a comment here and there."""
     for number, event in enumerate(events):
         name = "delta" if event["type"].endswith("_delta") else "message"
         head = (": ping" + line_end * 2 if number % _PING == 0 else "") + f"event: {name}{line_end}data: "

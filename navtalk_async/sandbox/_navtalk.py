@@ -10,7 +10,7 @@ import msgspec
 
 from ._answers import Answers
 from ._api import Api, ApiContext, Refused, SandboxRequest
-from ._rows import Cursor, Row, RowKey, Table
+from ._rows import Cursor, Row, Table
 
 # Before every row there can be: where an empty first page says to go on.
 _ORIGIN: Final = ("0001-01-01 00:00:00", "00000000-0000-0000-0000-000000000000")
@@ -27,22 +27,15 @@ class _Query(msgspec.Struct, rename="camel"):
     cursor: str = ""
 
 
-class _Filters(NamedTuple):
-    """What a listing is narrowed to; *number* is the status of sessions or the role of messages."""
-
-    start: str = ""
-    end: str = ""
-    number: str = ""
-
-
 class _Listing(NamedTuple):
-    """What a listing pages through, and by which of a row's fields it is narrowed."""
+    """The rows of a listing, and what it is narrowed to: *number* is a status or a role."""
 
     table: Table
     end_field: str
     number_field: str
-    filters: _Filters
-    limit: int
+    start: str = ""
+    end: str = ""
+    number: str = ""
 
 
 class NavTalkApi(Api):
@@ -83,22 +76,19 @@ class NavTalkApi(Api):
         return request.row
 
     def sessions(self, request: SandboxRequest, context: ApiContext) -> Row:
-        query, answers = self.parameters(request, context, _Query), context.answers
-        end_field = "endTime" if answers.end_bounds == "end" else "startTime"
-        filters, limit = _filters(query, query.status), _limit(query, answers, usual=20, most=100)
-        listing = _Listing(request.world.session_table, end_field, "status", filters, limit)
-        return _page(listing, query.cursor, answers, request.fault)
+        query = self.parameters(request, context, _Query)
+        end_field = "endTime" if context.answers.end_bounds == "end" else "startTime"
+        listing = _narrowed(_Listing(request.world.session_table, end_field, "status"), query, query.status)
+        return _page(listing, query, _limit(query, context.answers, usual=20, most=100), request, context)
 
     def messages(self, request: SandboxRequest, context: ApiContext) -> Row:
-        query, answers = self.parameters(request, context, _Query), context.answers
+        query = self.parameters(request, context, _Query)
         if not query.session_id:
             raise Refused(400, "Missing required parameter: sessionId")
-        filters, limit = _filters(query, query.role), _limit(query, answers, usual=50, most=200)
         self.find_session(request.world, query.session_id)
         table = request.world.message_table(query.session_id)
-        return _page(
-            _Listing(table, "createdAt", "role", filters, limit), query.cursor, answers, request.fault
-        )
+        listing = _narrowed(_Listing(table, "createdAt", "role"), query, query.role)
+        return _page(listing, query, _limit(query, context.answers, usual=50, most=200), request, context)
 
 
 def _limit(query: _Query, answers: Answers, *, usual: int, most: int) -> int:
@@ -108,62 +98,61 @@ def _limit(query: _Query, answers: Answers, *, usual: int, most: int) -> int:
     return min(limit, most, answers.max_page or most)
 
 
-def _filters(query: _Query, number: int | None) -> _Filters:
+def _narrowed(listing: _Listing, query: _Query, number: int | None) -> _Listing:
     for name, text in (("startTime", query.start_time), ("endTime", query.end_time)):
         if text is not None and not _is_time(text):
             raise Refused(400, f"{name} must have the format yyyy-MM-dd HH:mm:ss")
-    return _Filters(query.start_time or "", query.end_time or "", "" if number is None else str(number))
+    found = "" if number is None else str(number)
+    return listing._replace(start=query.start_time or "", end=query.end_time or "", number=found)
 
 
 @lru_cache(1024)
 def _is_time(text: str) -> bool:
-    """Whether *text* is a real time written ``yyyy-MM-dd HH:mm:ss``."""
     try:
         return datetime.fromisoformat(text).isoformat(" ") == text
     except ValueError:
         return False
 
 
-def _page(listing: _Listing, text: str, answers: Answers, fault: str | None) -> Row:
+def _page(listing: _Listing, query: _Query, limit: int, request: SandboxRequest, context: ApiContext) -> Row:
+    answers, fault = context.answers, request.fault
     try:
-        cursor = Cursor.read(text) if text else None
-        remembered = _Filters(**cursor.memory) if cursor and cursor.memory else None
-    except (ValueError, TypeError):
+        cursor = Cursor.read(query.cursor) if query.cursor else None
+    except ValueError:
         raise Refused(400, "Invalid cursor") from None
     if cursor and not _is_time(cursor.key[0]):
         raise Refused(400, "Invalid cursor")
-    filters = remembered or listing.filters
-    memory = {} if answers.cursor_needs_filters or filters == _Filters() else filters._asdict()
+    filters = {"start": listing.start, "end": listing.end, "number": listing.number}
+    if cursor and cursor.memory:
+        filters = {name: cursor.memory.get(name, "") for name in filters}
+        listing = listing._replace(start=filters["start"], end=filters["end"], number=filters["number"])
+    memory = {} if answers.cursor_needs_filters or not any(filters.values()) else filters
     if fault == "empty-page":
         here = cursor or Cursor(_ORIGIN)
         return {"data": [], "nextCursor": str(Cursor(here.key, memory, here.again + 1))}
     begin = listing.table.after(cursor.key) if cursor else 0
-    found = _matching(listing, filters, begin, answers)
-    rows = list(islice(found, listing.limit))
+    found = _matching(listing, begin, answers)
+    rows = list(islice(found, limit))
     following = None
     if fault == "repeat-cursor":
-        following = text
+        following = query.cursor
     elif fault == "cycle":
-        following = str(Cursor(_earlier(listing, filters, begin, answers), memory))
+        # Where the page before this one was asked from.
+        keys = [listing.table.key(row) for row in _matching(listing, 0, answers)]
+        before = [key for key in keys if listing.table.after(key) <= begin]
+        following = str(Cursor(before[-limit - 1] if len(before) > limit else _ORIGIN, memory))
     elif rows and (answers.cursor_on_last_page or next(found, None) is not None):
         following = str(Cursor(listing.table.key(rows[-1]), memory))
     end = _ENDS[answers.last_cursor] if following is None else {"nextCursor": following}
     return {"data": rows, **end}
 
 
-def _earlier(listing: _Listing, filters: _Filters, begin: int, answers: Answers) -> RowKey:
-    """Where the page before the one that begins at *begin* was asked from."""
-    table = listing.table
-    keys = [table.key(row) for row in _matching(listing, filters, 0, answers)]
-    before = [key for key in keys if table.after(key) <= begin]
-    return before[-listing.limit - 1] if len(before) > listing.limit else _ORIGIN
-
-
-def _matching(listing: _Listing, filters: _Filters, begin: int, answers: Answers) -> Iterator[Row]:
+def _matching(listing: _Listing, begin: int, answers: Answers) -> Iterator[Row]:
     """The rows from index *begin* on that the filters let through."""
-    table, end_field, number_field = listing.table, listing.end_field, listing.number_field
-    start, end = ("", "") if answers.filters_ignored else (filters.start, filters.end)
-    number = int(filters.number) if filters.number else None
+    table, end_field, number_field, start, end, _ = listing
+    number = int(listing.number) if listing.number else None
+    if answers.filters_ignored:
+        start = end = ""
     if start:
         # No id sorts after U+FFFF: the place behind the last row of that second.
         begin = max(begin, table.after((start, "" if answers.start_inclusive else "\uffff")))

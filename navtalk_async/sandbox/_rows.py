@@ -157,7 +157,6 @@ def _session(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
 
 
 def message_time(birth: Birth, number: int) -> str:
-    """The time of the session's message of that *number*."""
     return stamp(birth.start + number * birth.seconds // birth.messages)
 
 
@@ -193,7 +192,6 @@ def text(rng: Random) -> str:
 
 
 def long_text(rng: Random) -> str:
-    """A text of about a megabyte in one script."""
     fragment = FRAGMENTS[int(rng.random() * len(FRAGMENTS))] + " "
     return fragment * (_LONG_TEXT // len(fragment.encode()) + 1)
 
@@ -215,7 +213,6 @@ class Table:
         return row[self._time], row["id"]
 
     def after(self, key: RowKey) -> int:
-        """The index of the first row that comes after *key*, whether a row has that key or not."""
         return bisect_right(self.keys, key)
 
     def put(self, row: Row) -> None:

@@ -7,12 +7,12 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
-from zlib import compressobj
+from zlib import compress
 
 import msgspec
 from aiohttp import web
 
-from ._api import SandboxRequest, SandboxResponse, SandboxStream
+from ._api import SandboxRequest, SandboxStream
 from ._faults import RawResponse, Reply
 
 _CONTROL: Final = "/_sandbox/"
@@ -105,7 +105,6 @@ class Server(web.Server):
         super().connection_made(handler, transport)
 
     async def listen(self, host: str, port: int) -> int:
-        """Start on that port, or on any free one for 0, and return it."""
         self._listening = socket.create_server((host, port), backlog=_BACKLOG)
         port = self._listening.getsockname()[1]
         await self._runner.setup()
@@ -151,26 +150,16 @@ class Server(web.Server):
 async def send(
     http: web.BaseRequest, reply: Reply, headers: Mapping[str, str], *, gzip: bool
 ) -> web.StreamResponse:
-    """Send *reply*, with *headers* unless it is raw, compressed with *gzip* if it is worth it."""
     if isinstance(reply, RawResponse):
         return await _send_raw(http, reply)
     if headers:
         reply.headers = {**headers, **reply.headers}
     if isinstance(reply, SandboxStream):
         return await _send_stream(http, reply)
-    return _whole(http, reply, gzip=gzip)
-
-
-def _whole(http: web.BaseRequest, reply: SandboxResponse, *, gzip: bool) -> web.Response:
-    """The response as aiohttp sends it, compressed when that is wanted and worth it."""
-    body, headers = reply.body, reply.headers
+    body, more = reply.body, reply.headers
     if gzip and len(body) > _WORTH_GZIP and "gzip" in http.headers.get("Accept-Encoding", ""):
-        squeeze = compressobj(1, wbits=31)
-        body = squeeze.compress(body) + squeeze.flush()
-        headers = headers | {"Content-Encoding": "gzip"}
-    return web.Response(
-        body=body, status=reply.status, content_type=reply.content_type, headers=headers or None
-    )
+        body, more = compress(body, level=1, wbits=31), more | {"Content-Encoding": "gzip"}
+    return web.Response(body=body, status=reply.status, content_type=reply.content_type, headers=more or None)
 
 
 async def _send_stream(http: web.BaseRequest, reply: SandboxStream) -> web.StreamResponse:
@@ -187,7 +176,6 @@ async def _send_stream(http: web.BaseRequest, reply: SandboxStream) -> web.Strea
 
 
 async def _send_raw(http: web.BaseRequest, reply: RawResponse) -> web.StreamResponse:
-    """Write the bytes of the reply, and end the connection its way."""
     transport = http.transport
     if transport is not None:
         for piece in reply.pieces:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from navtalk_async.sandbox import Answers, Faults, Refused, Sandbox, SandboxRequest, World
-from navtalk_async.sandbox._sandbox import api_of, apis
+from navtalk_async.sandbox._serving import api_of, apis
 
 FIFTH = """
 from navtalk_async.sandbox import Api, SandboxResponse, SandboxStream

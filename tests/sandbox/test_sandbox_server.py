@@ -50,7 +50,7 @@ async def test_counts_tell_what_was_served_and_never_the_key():
 
 async def test_held_requests_are_in_flight_until_they_are_released():
     async with Sandbox(navtalk_world()) as box:
-        await box.hold()
+        box.hold()
         asking = [asyncio.create_task(get(box, "sessions")) for _ in range(5)]
         await box.arrived(5)
         assert (box.counts.in_flight, box.counts.by_status) == (5, {})

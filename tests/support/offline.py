@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from navtalk_async.sandbox import Answers, ApiContext, SandboxRequest
-from navtalk_async.sandbox._sandbox import apis
+from navtalk_async.sandbox._serving import apis
 
 NOW = datetime(2026, 4, 22, 12, 34, 41, tzinfo=UTC)
 KEY_HEADERS = {"x-api-key": "k", "X-API-Key": "k", "Authorization": "Bearer k"}

@@ -1,7 +1,7 @@
 """The sandbox itself: the APIs on a local server, with faults as they are asked for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -90,7 +90,7 @@ class Sandbox(ApiContext):
         self.counts = Counts()
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._planned: list[_PlannedFault] = []
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._arrival = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
         self._server: Server | None = None
@@ -115,25 +115,26 @@ class Sandbox(ApiContext):
 
     @property
     def navtalk_url(self) -> str:
-        """The base URL of the NavTalk API, with ``/api/chat`` at the end."""
+        """With ``/api/chat`` at the end, as its reference writes it."""
         return self.url_of("navtalk")
 
     @property
     def kodey_url(self) -> str:
-        """The base URL of the Kodey API."""
+        """The base URL of Kodey.ai."""
         return self.url_of("kodey")
 
     @property
     def lexicon_url(self) -> str:
-        """The base URL of the Lexicon API."""
+        """The base URL of Lexicon."""
         return self.url_of("lexicon")
 
     @property
     def llamacloud_url(self) -> str:
-        """The base URL of the LlamaCloud API."""
+        """The base URL of LlamaCloud."""
         return self.url_of("llamacloud")
 
     async def __aenter__(self) -> Self:
+        self._arrival = asyncio.Event()
         self._server = Server(self._serve, self.counts)
         self.port = await self._server.listen(self.host, self.port)
         return self
@@ -144,10 +145,7 @@ class Sandbox(ApiContext):
         server, self._server = self._server, None
         if server is not None:
             await server.close()
-        for count, waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(RuntimeError(f"the sandbox closed before {count} requests arrived"))
-        self._waiting.clear()
+        self._arrival.set()
 
     def fail_next(self, kind: str, times: int = 1, path: str = "") -> None:
         """Play a *kind* of fault for the next *times* requests whose path or query contains *path*.
@@ -162,22 +160,20 @@ class Sandbox(ApiContext):
         """Forget the faults of `fail_next` that have not happened yet."""
         self._planned.clear()
 
-    def hold(self) -> Awaitable[None]:
-        """Stop answering: requests arrive and hang until `release`. It takes effect without an `await`."""
+    def hold(self) -> None:
+        """Stop answering: requests arrive and hang until `release`."""
         self._open.clear()
-        return _Done()
 
-    def release(self) -> Awaitable[None]:
-        """Answer again, first the requests that hang. It takes effect without an `await`."""
+    def release(self) -> None:
+        """Answer again, first the requests that hang."""
         self._open.set()
-        return _Done()
 
     async def arrived(self, count: int) -> None:
         """Return as soon as *count* requests have arrived in total, answered or not."""
-        if self.counts.total < count:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append((count, waiter))
-            await waiter
+        while self.counts.total < count:
+            await self._arrival.wait()
+            if self._server is None:
+                raise RuntimeError(f"the sandbox closed before {count} requests arrived")
 
     async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
         api = api_of(http.path)
@@ -189,7 +185,8 @@ class Sandbox(ApiContext):
             # Not http.read(), which refuses a message of a megabyte.
             request.body = await http.content.read()
         self.counts.add(request, api.name)
-        self._wake_waiters()
+        self._arrival.set()
+        self._arrival = asyncio.Event()
         try:
             refusal = self._overload(request, api)
             fault = None if refusal else self._fault(request, api)
@@ -199,22 +196,16 @@ class Sandbox(ApiContext):
             reply = refusal or await reply_to(request, api, self, fault, self.faults)
             if reply.status:
                 self.counts.by_status[reply.status] += 1
-            headers = {**api.headers(request, self), **self._date()}
-            return await send(http, reply, headers, gzip=self.gzip)
+            return await send(http, reply, self._headers(request, api), gzip=self.gzip)
         finally:
             self.counts.in_flight -= 1
 
-    def _date(self) -> dict[str, str]:
+    def _headers(self, request: SandboxRequest, api: Api) -> Mapping[str, str]:
+        headers = api.headers(request, self)
         if self.clock is None:
-            return {}
+            return headers
         now = self.clock()
-        return {"Date": "" if now is None else format_datetime(now.astimezone(UTC), usegmt=True)}
-
-    def _wake_waiters(self) -> None:
-        for count, waiter in self._waiting:
-            if count <= self.counts.total and not waiter.done():
-                waiter.set_result(None)
-        self._waiting = [entry for entry in self._waiting if not entry[1].done()]
+        return {**headers, "Date": "" if now is None else format_datetime(now.astimezone(UTC), usegmt=True)}
 
     def _overload(self, request: SandboxRequest, api: Api) -> SandboxResponse | None:
         if self.capacity is not None and self.counts.in_flight > self.capacity:
@@ -245,8 +236,3 @@ class _PlannedFault:
     kind: str
     times: int
     path: str
-
-
-class _Done:
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
