@@ -15,7 +15,7 @@ from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken
 from navtalk_async.formats import ARCHIVE, MANIFEST, ProjectFiles, check_folder, found_in, withdraw
 from navtalk_async.formats import export as write_files
-from navtalk_async.verification.repair import ROUNDS
+from navtalk_async.verification import REPAIR_ROUNDS
 
 
 @command("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
@@ -75,7 +75,7 @@ class ExportRun(ArchiveRun):
         except StoreBroken:
             await archive.refetch(project, ())
             written = await self._write_once(archive)
-        for _ in range(ROUNDS):
+        for _ in range(REPAIR_ROUNDS):
             damaged = [each.id for each in written.failed if each.damaged]
             if damaged in ([], known):
                 break

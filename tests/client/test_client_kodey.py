@@ -23,7 +23,7 @@ from navtalk_async.errors import (
     ServerError,
 )
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
-from navtalk_async.verification.remote import has_changed
+from navtalk_async.verification._remote import has_changed
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 

@@ -30,7 +30,7 @@ from navtalk_async.ingest import Scope, sync
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._lexicon import user_of
-from navtalk_async.verification import Report, verify_remote
+from navtalk_async.verification import verify
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 MOVED = "its rows moved while it was listed, so parts of it were listed again"
@@ -323,9 +323,9 @@ async def test_verify_finds_nothing_wrong_with_a_list_that_moves(tmp_path):
     async with Sandbox(World(40, messages=40), answers=Answers(max_page=7)) as box:
         async with client(box) as asked, Archive.open(tmp_path / "a.db") as store:
             await sync(asked, store, scope=Scope(user="user-0"))
-            deleting.box, report = box, Report()
+            deleting.box = box
             async with client(box, on_event=deleting) as again:
-                await verify_remote(again, store, report, percent=100)
+                report = await verify(store.path, client=again, remote=1)
     assert report.checked.asked > 5
     assert report.findings == []
     assert len(moves(deleting.events)) == report.checked.asked

@@ -40,7 +40,7 @@ from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._api import PAGE_FAULTS
-from navtalk_async.verification import Report, verify_remote, verify_store
+from navtalk_async.verification import verify
 
 PATIENT = Retry(attempts=40, attempts_at_first=40, base_seconds=0.0, cap_seconds=0.0)
 ONCE = Retry(attempts=1, attempts_at_first=1)
@@ -510,9 +510,7 @@ async def test_a_run_that_is_killed_before_it_commits_is_gone_on_with(api, tmp_p
 async def assert_sound(api, box, store, told):
     """What the store says of itself, of its API and in files is what it holds."""
     async with client_of(api, box) as client:
-        report = Report()
-        await verify_store(store, "here", report)
-        await verify_remote(client, store, report, percent=100)
+        report = await verify(store.path, client=client, remote=1)
         assert report.findings == []
         assert report.notes == []
         assert (report.checked.sessions, report.checked.asked) == (

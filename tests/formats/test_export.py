@@ -21,7 +21,7 @@ from navtalk_async.formats._folder import candidates, name_of
 from navtalk_async.formats._format import WholeFile
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
-from navtalk_async.verification import Report, verify_export
+from navtalk_async.verification import verify
 
 SESSION = {"id": "id", "startTime": "start_time", "endTime": "end_time", "videoUrl": "video_url"}
 MESSAGE = {"id": "id", "content": "content", "createdAt": "created_at", "messageType": "type"}
@@ -206,8 +206,7 @@ async def test_each_project_of_a_folder_has_a_file_of_its_own_and_all_are_in_the
     assert again.projects[1] == manifest.projects[1]
     assert ids_in(tmp_path / "transcripts.jsonl") == {"alpha"}
     assert ids_in(tmp_path / "transcripts.beta.jsonl") == {"beta"}
-    report = Report()
-    await verify_export(tmp_path, report)
+    report = await verify(tmp_path)
     assert (report.findings, report.notes) == ([], [])
 
 
@@ -235,8 +234,7 @@ async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_p
         manifest = await export(store, tmp_path, project="beta", overwrite=bool(content))
     assert [(each.project, each.sessions) for each in manifest.projects] == [("alpha", 5), ("beta", 7)]
     assert ids_in(tmp_path / "transcripts.jsonl") == {"alpha"}
-    report = Report()
-    await verify_export(tmp_path, report)
+    report = await verify(tmp_path)
     assert report.findings == []
 
 
@@ -246,19 +244,16 @@ async def test_verify_compares_a_project_whose_sister_was_synced_since(tmp_path)
         await export_of(store, tmp_path, "beta", 7)
         async with Sandbox(World(9, seed=5)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
             await sync(nt, store, project="alpha", server_moved=True, reconcile=True)
-        report = Report()
-        await verify_export(tmp_path, report)
+        report = await verify(tmp_path)
         assert report.findings == []
         assert ["alpha was synced since" in note for note in report.notes] == [True]
         # Whose file is written next does not matter.
         await export(store, tmp_path, project="beta")
     lines = (tmp_path / "transcripts.beta.jsonl").read_bytes()
     (tmp_path / "transcripts.beta.jsonl").write_bytes(lines.replace(b"user", b"uzer", 1))
-    report = Report()
-    await verify_export(tmp_path, report)
+    report = await verify(tmp_path)
     assert {each.where for each in report.findings} == {"transcripts.beta.jsonl"}
-    report = Report()
-    await verify_export(tmp_path, report, project="alpha")
+    report = await verify(tmp_path, project="alpha")
     assert report.findings == []
 
 

@@ -12,7 +12,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox
-from navtalk_async.verification import Report, verify_remote
+from navtalk_async.verification import verify
 
 TIME = "2024-01-15T10:30:00Z"
 
@@ -96,8 +96,7 @@ async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tm
             assert (report.changed, report.vanished) == (0, 0)
         after = await held(store)
         assert after == before | {"b": (before["b"][0], ["m1", "m2", "m3"])}
-        report = Report()
-        await verify_remote(client, store, report, percent=100)
+        report = await verify(store.path, client=client, remote=1)
         assert report.findings == []
 
 

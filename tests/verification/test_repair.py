@@ -19,8 +19,8 @@ from navtalk_async.formats import export
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.soundness import damage
-from navtalk_async.verification import Report, is_repairable, repair, verify_remote, verify_store
-from navtalk_async.verification.lacking import is_listed_next
+from navtalk_async.verification import verify
+from navtalk_async.verification._remote import is_listed_next
 from navtalk_async.wire.retry import Retry
 
 NO_KEY = {"NAVTALK_API_KEY": None}
@@ -57,28 +57,6 @@ def scope_of(api):
     return Scope(user="user-0") if api == "lexicon" else Scope()
 
 
-async def judged(place, client=None, **options):
-    report = Report()
-    async with Archive.open(place, read_only=True) as reader:
-        await verify_store(reader, "it", report)
-        if client is not None:
-            await verify_remote(client, reader, report, percent=100, **options)
-    return report
-
-
-async def repaired(place, client, report):
-    """The report of the archive after it was repaired."""
-    for _ in range(2):
-        async with Archive.open(place) as store:
-            report.findings = await repair(client, store, report)
-        left = report.findings
-        report = await judged(place)
-        report.found(left)
-        if not report.findings:
-            break
-    return report
-
-
 def exported(rows):
     """What is handed on of *rows*."""
     return [(kept.session[:9], kept.session.deleted_at, kept.messages) for kept in rows]
@@ -94,13 +72,12 @@ async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired
             assert [damage(each, client.dialect) for each in good] == [[]] * len(good)
         for what, statement in HARM.items():
             await asked(place, statement)
-            report = await judged(place)
-            assert report.findings, what
+            assert (await verify(place)).findings, what
             async with Archive.open(place) as store:
                 manifest = await export(store, tmp_path / "out")
                 assert not manifest.complete, what
                 assert any(each.damaged for each in manifest.failed), what
-            report = await repaired(place, client, report)
+            report = await verify(place, client=client, repair=True)
             assert [str(each) for each in report.findings] == [], what
             async with Archive.open(place) as store:
                 assert exported(await everything(store)) == exported(good), what
@@ -114,9 +91,8 @@ async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
         async with Archive.open(place) as store:
             await sync(client, store, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
         await asked(place, "UPDATE sessions SET title = 'wrong'")
-        report = await judged(place)
-        assert len(report.findings) == 1
-        assert (await repaired(place, client, report)).findings == []
+        assert len((await verify(place)).findings) == 1
+        assert (await verify(place, client=client, repair=True)).findings == []
 
 
 async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tmp_path):
@@ -128,7 +104,7 @@ async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tm
             [(bad,)] = await asked(place, f"SELECT {ONE}")
             await asked(place, HARM[what])
             box.world.remove_session(bad)
-            assert (await repaired(place, client, await judged(place))).findings, what
+            assert (await verify(place, client=client, repair=True)).findings, what
             async with Archive.open(place) as store:
                 manifest = await export(store, tmp_path / "out")
             assert bad in [each.id for each in manifest.failed], what
@@ -149,16 +125,17 @@ async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(
             ("sync_sessions", "session_id"),
         ):
             await asked(place, f"DELETE FROM {table} WHERE {column} = '{good[0].session.id}'")
-        assert (await judged(place)).findings == []
-        report = await judged(place, client)
+        assert (await verify(place)).findings == []
+        report = await verify(place, client=client, remote=1)
         assert report.bad == {("default", good[0].session.id)}
         # An API that cannot be asked by time is listed from its beginning by any sync.
         assert bool(report.findings) == (api == "navtalk")
-        assert is_repairable(report)
+        assert report.is_repairable
+        report = await verify(place, client=client, remote=1, repair=True)
+        assert (report.findings, report.repaired) == ([], [good[0].session.id])
         async with Archive.open(place) as store:
-            assert await repair(client, store, report) == []
             assert exported(await everything(store)) == exported(good)
-        assert (await judged(place, client)).bad == set()
+        assert (await verify(place, client=client, remote=1)).bad == set()
 
 
 async def test_another_server_is_refused_before_it_is_asked(new_place):
@@ -168,10 +145,10 @@ async def test_another_server_is_refused_before_it_is_asked(new_place):
             await sync(client, store)
         async with client_of("navtalk", other) as client:
             with pytest.raises(StoreMismatch, match="--server-moved"):
-                await judged(place, client)
+                await verify(place, client=client, remote=1)
         assert other.counts.total == 0
         async with client_of("navtalk", box) as client:
-            assert (await judged(place, client)).findings == []
+            assert (await verify(place, client=client, remote=1)).findings == []
 
 
 async def test_what_failed_or_is_pending_is_a_note(new_place):
@@ -183,7 +160,7 @@ async def test_what_failed_or_is_pending_is_a_note(new_place):
             "default", [FailedSession(f"id-{each}", "ServerError: 500.", 8) for each in range(5)]
         )
         await store.refetch("default", [some.session.id])
-    report = await judged(place)
+    report = await verify(place)
     assert report.findings == []
     failed, pending = report.notes
     assert "5 sessions failed" in failed
@@ -201,10 +178,10 @@ async def test_what_failed_or_is_pending_is_fetched_by_a_repair_though_nothing_e
             failed, pending, *_ = [each.session.id for each in good]
             await store.record_failures("default", [FailedSession(failed, "ServerError: 500.", 8)])
             await store.refetch("default", [pending])
-        report = await judged(place)
+        report = await verify(place)
         assert report.unfinished == {("default", failed), ("default", pending)}
-        assert is_repairable(report)
-        report = await repaired(place, client, report)
+        assert report.is_repairable
+        report = await verify(place, client=client, repair=True)
         assert (report.findings, report.notes, report.unfinished) == ([], [], set())
         async with Archive.open(place) as store:
             assert exported(await everything(store)) == exported(good)

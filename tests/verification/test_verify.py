@@ -20,14 +20,14 @@ from navtalk_async.archive import Archive, failpoints
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.archive.rows import digest
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch
+from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export
 from navtalk_async.formats._folder import canonical, read_manifest
 from navtalk_async.ingest import Scope, sync
 from navtalk_async.sandbox import Sandbox, World
-from navtalk_async.verification import Remedy, Report, verify_export, verify_remote, verify_store
-from navtalk_async.verification.archive import Since, judge_archive
-from navtalk_async.verification.remote import MANY, Unasked, differences, places_of
+from navtalk_async.verification import Remedy, Report, verify
+from navtalk_async.verification._local import compare_digest
+from navtalk_async.verification._remote import MANY, Reread, Tally, differences, sample_places
 from navtalk_async.wire.retry import Retry
 
 SESSIONS = 24
@@ -75,17 +75,8 @@ def out(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "out")
 
 
-async def verified(folder, **options):
-    report = Report()
-    await verify_export(folder, report, **options)
-    return report
-
-
-async def verified_alone(folder, **options):
-    report = Report()
-    async with Archive.open(folder / "archive.db", read_only=True) as reader:
-        await verify_store(reader, "archive.db", report, **options)
-    return report
+async def verified_alone(folder):
+    return await verify(folder / "archive.db")
 
 
 def told(report):
@@ -109,7 +100,7 @@ def flipped(data, offset, by):
 
 @pytest.mark.parametrize("quick", [True, False])
 async def test_nothing_is_wrong_with_a_good_export(out, quick):
-    report = await verified(out, quick=quick)
+    report = await verify(out, quick=quick)
     assert told(report) == report.notes == []
     assert report.checked.files == 2
     assert report.checked.sessions == (0 if quick else SESSIONS)
@@ -128,30 +119,30 @@ async def test_nothing_is_wrong_with_an_export_whose_archive_was_synced_since(ou
         fresh = box.world.add_session()
         box.world.add_message(fresh["id"], "the news")
         await sync_to(out, box)
-        report = await verified(out, quick=quick)
+        report = await verify(out, quick=quick)
         assert told(report) == []
         assert "synced since" in report.notes[0]
         await export_to(out, box)
-        assert told(await verified(out)) == []
+        assert told(await verify(out)) == []
 
 
 async def test_nothing_is_wrong_after_a_sync_that_found_nothing_new(out):
     async with Sandbox(world()) as box:
         await sync_to(out, box)
         await sync_to(out, box)
-    assert told(await verified(out)) == []
+    assert told(await verify(out)) == []
 
 
 async def test_nothing_is_wrong_after_syncs_of_another_project_that_came_to_nothing(out):
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope="{}")
-    assert told(await verified(out)) == []
+    assert told(await verify(out)) == []
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope='{"role":1}')
         await export(store, out)
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope='{"role":0}')
-    assert told(await verified(out)) == []
+    assert told(await verify(out)) == []
 
 
 KILLED = """
@@ -187,25 +178,25 @@ async def test_nothing_is_wrong_after_a_sync_that_was_killed_half_way(out, place
             sys.executable, "-c", KILLED, box.navtalk_url, out / "archive.db", str(place)
         )
         assert await process.wait() == -signal.SIGKILL
-        assert told(await verified(out)) == []
+        assert told(await verify(out)) == []
         await export_to(out, box)
-    assert told(await verified(out)) == []
+    assert told(await verify(out)) == []
 
 
 async def test_an_archive_in_use_is_read_all_the_same(out):
     async with Archive.open(out / "archive.db") as store:
-        assert told(await verified(out)) == []
+        assert told(await verify(out)) == []
         await store.begin("other", api="navtalk", scope="{}")
-        assert told(await verified(out)) == []
+        assert told(await verify(out)) == []
 
 
-async def test_an_archive_elsewhere_is_not_vouched_for(tmp_path):
+async def test_an_archive_elsewhere_has_no_checksum(tmp_path):
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with Archive.open(tmp_path / "archive.db") as store:
             await sync(nt, store)
             manifest = await export(store, tmp_path / "out")
     assert manifest.archive is None
-    assert told(await verified(tmp_path / "out")) == []
+    assert told(await verify(tmp_path / "out")) == []
 
 
 # Damage to files.
@@ -223,7 +214,7 @@ async def test_every_flipped_byte_is_found(out, name):
     for offset in sorted(offsets):
         by = random.randrange(1, 256)
         path.write_bytes(flipped(good, offset, by))
-        report = await verified(out, quick=offset % 4 > 0)
+        report = await verify(out, quick=offset % 4 > 0)
         if all(each.where.split(",")[0] != name for each in report.findings):
             unseen.append((offset, by))
     assert unseen == []
@@ -237,7 +228,7 @@ async def test_a_flipped_byte_is_found_where_the_archive_counts_its_changes(out)
     for offset in range(begin, begin + 330):
         by = random.randrange(1, 256)
         path.write_bytes(flipped(good, offset, by))
-        assert (await verified(out, quick=True)).findings, (offset, by)
+        assert (await verify(out, quick=True)).findings, (offset, by)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -246,18 +237,18 @@ async def test_a_truncated_file_is_found(out, name, share):
     path = out / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     for quick in (True, False):
-        assert any(each.where == name for each in (await verified(out, quick=quick)).findings)
+        assert any(each.where == name for each in (await verify(out, quick=quick)).findings)
 
 
 @pytest.mark.parametrize("name", FILES)
 async def test_a_file_that_is_missing_or_none_is_found(out, name):
     (out / name).unlink()
-    assert any(each.where == name for each in (await verified(out)).findings)
+    assert any(each.where == name for each in (await verify(out)).findings)
     (out / name).write_bytes(b"something else altogether\n" * 99)
-    assert any(each.where == name for each in (await verified(out)).findings)
+    assert any(each.where == name for each in (await verify(out)).findings)
     (out / name).unlink()
     (out / name).mkdir()
-    assert any(each.where == name for each in (await verified(out)).findings)
+    assert any(each.where == name for each in (await verify(out)).findings)
 
 
 async def test_an_older_copy_of_the_archive_is_found(out, tmp_path):
@@ -265,15 +256,15 @@ async def test_an_older_copy_of_the_archive_is_found(out, tmp_path):
     async with Sandbox(world()) as box:
         await export_to(out, box)
     shutil.copy(tmp_path / "older.db", out / "archive.db")
-    [finding] = (await verified(out, quick=True)).findings
-    assert "older than the files" in finding.what
+    [finding] = (await verify(out, quick=True)).findings
+    assert "older than the export by" in finding.what
 
 
 LINES = {
     "is missing": lambda lines: lines[:5] + lines[6:],
     "a second time": lambda lines: [*lines[:5], lines[4], *lines[5:]],
-    "out of its order": lambda lines: [*lines[:5], lines[6], lines[5], *lines[7:]],
-    "is not as the archive has it": lambda lines: [
+    "out of order": lambda lines: [*lines[:5], lines[6], lines[5], *lines[7:]],
+    "differs from the archive": lambda lines: [
         *lines[:5],
         lines[5].replace(b'"role":"user"', b'"role":"assistant"', 1),
         *lines[6:],
@@ -289,12 +280,12 @@ async def test_rows_that_are_not_the_archives_are_found_whatever_the_manifest_sa
     lines = LINES[what](path.read_bytes().split(b"\n")[:-1])
     data = b"".join(each + b"\n" for each in lines)
     path.write_bytes(data.removesuffix(b"\n") if what == "breaks off" else data)
-    await vouch_for(out)
-    assert not [each for each in told(await verified(out, quick=True)) if "SHA-256" in each]
-    assert any(what in each for each in told(await verified(out)))
+    await list_as_they_are(out)
+    assert not [each for each in told(await verify(out, quick=True)) if "SHA-256" in each]
+    assert any(what in each for each in told(await verify(out)))
 
 
-async def vouch_for(folder):
+async def list_as_they_are(folder):
     """Make the manifest say what the files are, as a program with a bug would have."""
     manifest = read_manifest((folder / "manifest.json").read_bytes())
     path = folder / "transcripts.jsonl"
@@ -312,11 +303,11 @@ async def vouch_for(folder):
 async def test_the_same_export_mends_the_files(out, what):
     path = out / "transcripts.jsonl"
     path.write_bytes(b"".join(each + b"\n" for each in LINES[what](path.read_bytes().split(b"\n"))))
-    findings = (await verified(out)).findings
-    assert {each.cure for each in findings} == {Remedy.EXPORT}
+    findings = (await verify(out)).findings
+    assert {each.remedy for each in findings} == {Remedy.EXPORT}
     async with Sandbox(world()) as box:
         await export_to(out, box)
-    assert told(await verified(out)) == []
+    assert told(await verify(out)) == []
 
 
 # Damage to the archive.
@@ -358,10 +349,10 @@ HARM = {
 async def test_harm_to_the_archive_is_found_in_it_alone_and_beside_its_files(out, harm):
     change(out, HARM[harm])
     assert (await verified_alone(out)).findings
-    assert any("archive.db" in each for each in told(await verified(out, quick=True)))
-    findings = (await verified(out)).findings
+    assert any("archive.db" in each for each in told(await verify(out, quick=True)))
+    findings = (await verify(out)).findings
     is_lost = harm in ("an API is none", "a note is none")
-    assert (Remedy.COPY if is_lost else Remedy.REPAIR) in {each.cure for each in findings}
+    assert (Remedy.COPY if is_lost else Remedy.REPAIR) in {each.remedy for each in findings}
 
 
 async def test_a_wrong_order_is_found_where_no_digest_was_noted(out):
@@ -392,7 +383,7 @@ async def test_an_export_of_a_damaged_archive_leaves_out_and_names_what_is_damag
     assert (manifest.complete, manifest.sessions) == (False, SESSIONS - 1)
     assert damaged.id not in (out / "transcripts.jsonl").read_text()
     # The files are what the manifest says, and the archive is not as it should be.
-    assert {each.where.split(",")[0] for each in (await verified(out)).findings} == {"archive.db"}
+    assert {each.where.split(",")[0] for each in (await verify(out)).findings} == {"archive.db"}
 
 
 columns = st.tuples(st.text(max_size=3), st.integers(0, 2), st.none() | st.text(max_size=3))
@@ -407,13 +398,13 @@ def test_a_digest_tells_a_row_more_less_or_elsewhere(rows, data):
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans())
-def test_an_archive_is_what_was_sealed_or_synced_in_both_its_traces(sealed, now, same_state, same_bytes):
-    seal = ArchiveDigest(name="archive.db", bytes=1, sha256="a", changes=sealed, state="s")
-    mark = ChangeMarker(now, "s" if same_state else "t")
-    since, findings = judge_archive(seal, (1, "a" if same_bytes else "b"), mark)
-    assert (since is Since.SYNCED) == (now > sealed and not same_state)
-    if since is Since.SAME:
-        assert bool(findings) == (now != sealed or not same_bytes)
+def test_an_archive_is_as_it_was_exported_or_synced_in_both_its_traces(exported, now, same_state, same_bytes):
+    digest = ArchiveDigest(name="archive.db", bytes=1, sha256="a", changes=exported, state="s")
+    marker = ChangeMarker(now, "s" if same_state else "t")
+    was_synced, what = compare_digest(digest, (1, "a" if same_bytes else "b"), marker)
+    assert was_synced == (now > exported and not same_state)
+    if not was_synced:
+        assert bool(what) == (now != exported or not same_bytes)
 
 
 # The manifest.
@@ -432,13 +423,13 @@ def test_a_manifest_is_refused_with_a_byte_more_less_or_other(exported, data):
                 read_manifest(bad)
 
 
-async def test_a_manifest_of_the_first_version_is_told_as_such(out):
+async def test_a_manifest_of_the_first_version_is_reported_as_such(out):
     manifest = json.loads((out / "manifest.json").read_text())
     del manifest["digest"], manifest["archive"]
     (out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    [finding] = (await verified(out)).findings
+    [finding] = (await verify(out)).findings
     assert "no digest" in finding.what
-    assert finding.cure is Remedy.EXPORT
+    assert finding.remedy is Remedy.EXPORT
 
 
 async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(out):
@@ -447,15 +438,15 @@ async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(ou
     assert b"projects" not in earlier
     (out / "manifest.json").write_bytes(earlier)
     for quick in (True, False):
-        assert told(await verified(out, quick=quick)) == []
+        assert told(await verify(out, quick=quick)) == []
     change(out, HARM["a message is missing"])
-    assert {each.where.split(",")[0] for each in (await verified(out)).findings} >= {
+    assert {each.where.split(",")[0] for each in (await verify(out)).findings} >= {
         "archive.db",
         "transcripts.jsonl",
     }
 
 
-async def test_nothing_is_written_to_the_archive_once_it_is_sealed(tmp_path):
+async def test_nothing_is_written_to_the_archive_after_its_digest(tmp_path):
     seen = []
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with Archive.open(tmp_path / "archive.db") as store:
@@ -490,14 +481,10 @@ async def test_every_step_of_a_file_to_the_disk_has_a_name(tmp_path):
 # The API, asked again.
 
 
-async def remote(folder, box, percent=100.0, **options):
-    report = Report()
-    async with (
-        NavTalkClient("k", base_url=box.navtalk_url, retry=Retry(attempts=2, base_seconds=0.01)) as nt,
-        Archive.open(folder / "archive.db", read_only=True) as reader,
-    ):
-        await verify_remote(nt, reader, report, percent=percent, server="sandbox", **options)
-    return report
+async def remote(folder, box, **options):
+    retry = Retry(attempts=2, base_seconds=0.01)
+    async with NavTalkClient("k", base_url=box.navtalk_url, retry=retry) as nt:
+        return await verify(folder / "archive.db", client=nt, remote=1, server="sandbox", **options)
 
 
 def completed(box):
@@ -523,7 +510,7 @@ async def test_a_session_that_the_api_does_not_give_costs_none_of_the_others(out
         assert [stale in each for each in told(report)] == [True]
         assert (report.checked.asked, report.checked.unasked) == (SESSIONS - count, count)
         [note] = report.notes
-        assert f"{count} of {SESSIONS} sessions could not be asked for" in note
+        assert f"{count} of {SESSIONS} sessions could not be fetched" in note
         assert sum(each in note for each in bad) == min(count, 3)
         assert "ServerError" in note
         assert ("and 2 more" in note) == (count == 5)
@@ -536,21 +523,22 @@ async def test_a_server_that_gives_no_session_is_an_error(out):
             await remote(out, box)
 
 
-def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more():
-    some, error = Unasked("default"), ServerError("The server answered 500.")
-    for each in range(MANY - 1):
-        some.add(str(each), error)
-    some.in_a_row = 0
-    for each in range(MANY - 1):
-        some.add(str(each), error)
+def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more(exported):
+    tally, kept = Tally("default", Report()), longest(exported)
+    failed = Reread(kept, [], error=ServerError("The server answered 500."))
+    for _ in range(MANY - 1):
+        tally.add(failed)
+    tally.add(Reread(kept, []))
+    for _ in range(MANY - 1):
+        tally.add(failed)
     with pytest.raises(ServerError):
-        some.add("the last", error)
+        tally.add(failed)
 
 
 STALE = {
     "its session changed at the API": lambda box, each: box.world.change_session(each, status=2),
     "is missing here": lambda box, each: box.world.add_message(each, "too late"),
-    "gone: the API no longer has it": lambda box, each: box.world.remove_session(each),
+    "stale: the API no longer has it": lambda box, each: box.world.remove_session(each),
 }
 
 
@@ -561,11 +549,11 @@ async def test_a_session_that_changed_at_the_api_is_found_and_named(out, what):
         STALE[what](box, stale)
         report = await remote(out, box)
         assert [stale in each and what in each for each in told(report)] == [True]
-        assert {each.cure for each in report.findings} == {Remedy.SYNC}
+        assert {each.remedy for each in report.findings} == {Remedy.SYNC}
 
 
 @given(st.data())
-def test_what_differs_at_the_api_is_told_message_by_message(exported, data):
+def test_what_differs_at_the_api_is_reported_message_by_message(exported, data):
     kept = longest(exported)
     there = [NavTalk().message_of(row.raw.encode(), row.session_id, row.position) for row in kept.messages]
     session = NavTalk().session_of(kept.session.raw.encode())
@@ -575,7 +563,7 @@ def test_what_differs_at_the_api_is_told_message_by_message(exported, data):
     other = msgspec.structs.replace(one, content="something else", kept=msgspec.UNSET)
     fresh = msgspec.structs.replace(one, id="new", kept=msgspec.UNSET)
     cases = {
-        "1 of its messages is gone there": there[:place] + there[place + 1 :],
+        "1 of its messages is gone at the API": there[:place] + there[place + 1 :],
         "1 of its messages is changed at the API": [*there[:place], other, *there[place + 1 :]],
         "1 of its messages is missing here": [*there[:place], fresh, *there[place:]],
     }
@@ -600,7 +588,7 @@ async def test_a_session_that_is_watched_may_lag(out):
         report = await remote(out, box)
         assert told(report) == []
         assert "1 of 24 sessions" in report.notes[0]
-        assert "watched" in report.notes[0]
+        assert "still open" in report.notes[0]
 
 
 async def test_a_session_that_is_known_to_be_gone_is_not_asked_for(out):
@@ -630,15 +618,31 @@ async def test_a_project_that_is_not_there_is_refused(out):
         with pytest.raises(StoreMismatch, match="'default'"):
             await remote(out, box, project="nobody")
     with pytest.raises(StoreMismatch, match="'nobody'"):
-        await verified(out, project="nobody")
+        await verify(out, project="nobody")
 
 
-@given(st.integers(0, 5000), st.floats(0.001, 100))
-def test_a_sample_is_as_large_as_was_asked_for_and_never_empty(count, percent):
-    places = places_of(count, percent)
+@given(st.integers(0, 5000), st.floats(0.00001, 1))
+def test_a_sample_is_as_large_as_was_asked_for_and_never_empty(count, share):
+    places = sample_places(count, share)
     assert set(places) <= set(range(count))
     if count:
-        assert max(1, count * percent / 100) <= len(places) <= count * percent / 100 + 1
+        assert max(1, count * share) <= len(places) <= count * share + 1
+
+
+async def test_wrong_arguments_are_refused_before_anything_is_read(tmp_path):
+    for share in (0, -1, 1.5, 5):
+        with pytest.raises(ValueError, match="no share"):
+            await verify(tmp_path, remote=share)
+    for wish in ({"remote": 0.5}, {"repair": True}):
+        with pytest.raises(ValueError, match="client="):
+            await verify(tmp_path, **wish)
+
+
+async def test_a_place_without_an_archive_is_refused(tmp_path):
+    for place in (tmp_path, str(tmp_path / "nowhere")):
+        with pytest.raises(StoreUnreachable, match="no export or archive"):
+            await verify(place)
+    assert list(tmp_path.iterdir()) == []
 
 
 # PostgreSQL.
@@ -651,17 +655,12 @@ async def test_a_database_is_verified_by_the_same_measures(postgres):
             await sync(nt, store)
         stale = completed(box)[3]
         box.world.add_message(stale, "too late")
-        report = Report()
-        async with Archive.open(address, read_only=True) as reader:
-            await verify_store(reader, "database", report)
-            assert told(report) == []
-            assert report.checked.messages == world().total_messages
-            await verify_remote(nt, reader, report, percent=100)
-            assert [stale in each for each in told(report)] == [True]
+        report = await verify(address)
+        assert told(report) == []
+        assert report.checked.messages == world().total_messages
+        report = await verify(address, client=nt, remote=1)
+        assert [stale in each for each in told(report)] == [True]
         async with Archive.open(address) as store:
             await store._driver._connection.execute(HARM["a last message is missing"])
             await store._driver._connection.execute(HARM["a role is another"])
-        report = Report()
-        async with Archive.open(address, read_only=True) as reader:
-            await verify_store(reader, "database", report)
-        assert len(report.findings) == 2
+        assert len((await verify(address)).findings) == 2

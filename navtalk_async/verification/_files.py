@@ -1,0 +1,183 @@
+"""What is wrong with exported files, compared with their manifest and with the archive."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.archive.records import ProjectInfo
+from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.archive.seal import open_file
+from navtalk_async.dialects import dialects
+from navtalk_async.formats import (
+    MANIFEST,
+    Manifest,
+    ProjectFiles,
+    WrittenFile,
+    read_manifest,
+    transcript_fields,
+)
+from navtalk_async.models import Message, Session
+from navtalk_async.verification._report import Finding, Remedy, Report, counted
+
+
+class Line(msgspec.Struct):
+    """A session of a file, as far as its place needs it."""
+
+    id: str
+    start_time: str | None
+
+    @property
+    def key(self) -> tuple[bool, str, str]:
+        """Its place in the order."""
+        return (self.start_time is not None, self.start_time or "", self.id)
+
+
+class ExportedFile:
+    """A file that is read once, line by line beside the archive's sessions.
+
+    Attributes:
+        kinds: the structs of the API's rows; None if the archive was synced since, and is not compared.
+    """
+
+    def __init__(self, folder: Path, entry: ProjectFiles, written: WrittenFile, *, quick: bool) -> None:
+        self.entry = entry
+        self.kinds: tuple[type[Session], type[Message]] | None = None
+        self._written = written
+        # Files of other formats are known by their checksum alone.
+        self._is_text = written.name.endswith(".jsonl")
+        self._is_parsed = self._is_text and not quick
+        self._left_out = {each.id for each in entry.failed if each.damaged}
+        self._lines = self._read(folder / written.name)
+        self._rows = self._bytes = 0
+        self._hash = sha256()
+        self._failure: OSError | None = None
+        self._ahead: tuple[Line, bytes] | None = None
+        self._before: Line | None = None
+        self._flaws: list[str] = []
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder(Line).decode
+
+    def compare(self, block: Sequence[StoredTranscript]) -> None:
+        """Compare the lines up to those of *block*, which follow in the archive."""
+        if self.kinds is not None and self._is_parsed:
+            for each in block:
+                if each.session.id not in self._left_out:
+                    self._compare(each, self.kinds)
+
+    def finish(self, report: Report) -> None:
+        """Read the lines that are left, and report what is wrong with the file."""
+        while (line := self._next()) is not None:
+            if self.kinds is not None:
+                self._flaws.append(f"session {line[0].id} is not in the archive")
+        if self._failure is not None:
+            self._flaws = [f"cannot be read: {self._failure.strerror or self._failure}"]
+        else:
+            report.checked.files += 1
+            report.checked.bytes += self._bytes
+            self._flaws += self._differences()
+        report.findings += [Finding(self._written.name, each, Remedy.EXPORT) for each in self._flaws]
+
+    def _differences(self) -> Iterator[str]:
+        """How the file differs from the manifest."""
+        if self._bytes != self._written.bytes:
+            yield f"has {self._bytes:,} bytes; the manifest says {self._written.bytes:,}"
+        elif self._hash.hexdigest() != self._written.sha256:
+            yield "changed since the export: its SHA-256 is another"
+        if self._is_text and self._rows != self._written.rows:
+            yield f"has {counted(self._rows, 'row')}; the manifest says {self._written.rows:,}"
+
+    def _compare(self, kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> None:
+        row = kept.session
+        key = (row.start_time is not None, str(row.start_time or ""), str(row.id))
+        while (line := self._next()) is not None and line[0].key < key:
+            self._flaws.append(f"session {line[0].id} is not in the archive, or stands in the wrong place")
+        if line is None or line[0].key > key:
+            self._ahead = line
+            self._flaws.append(f"session {row.id} is missing")
+            return
+        try:
+            expected = self._encode(transcript_fields(kept, kinds))
+        except (msgspec.DecodeError, TypeError):
+            return  # The archive's own row is damaged, and found there.
+        if line[1] != expected:
+            self._flaws.append(f"session {row.id} differs from the archive")
+
+    def _next(self) -> tuple[Line, bytes] | None:
+        if self._ahead is not None:
+            line, self._ahead = self._ahead, None
+            return line
+        for data in self._lines:
+            if self._is_parsed and (found := self._parse(data)) is not None:
+                return found, data.removesuffix(b"\n")
+        return None
+
+    def _read(self, path: Path) -> Iterator[bytes]:
+        try:
+            with open_file(path) as file:
+                for line in file:
+                    self._hash.update(line)
+                    self._bytes += len(line)
+                    self._rows += 1
+                    yield line
+        except OSError as failure:
+            self._failure = failure
+
+    def _parse(self, data: bytes) -> Line | None:
+        try:
+            line = self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
+            self._flaws.append(f"line {self._rows} cannot be parsed: {failure}")
+            return None
+        if not data.endswith(b"\n"):
+            self._flaws.append(f"line {self._rows} breaks off")
+        if self._before is not None and line.key <= self._before.key:
+            how = "a second time" if line == self._before else "out of order"
+            self._flaws.append(f"session {line.id} stands in line {self._rows} {how}")
+        self._before = line
+        return line
+
+
+class Beside(NamedTuple):
+    """The files beside an archive."""
+
+    files: Sequence[ExportedFile]
+    is_same: bool
+    """Whether no sync wrote to the archive since the export."""
+
+    def of(self, about: ProjectInfo, where: str, report: Report) -> list[ExportedFile]:
+        """The files of a project; they are compared if they were written from the archive as it is now."""
+        files = [each for each in self.files if each.entry.project == about.project]
+        changes = {each.entry.changes for each in files}
+        is_current = self.is_same if None in changes else changes == {about.changes}
+        if files and not is_current:
+            report.notes.append(
+                f"{about.project} was synced since the export, so its files are not compared with {where}; "
+                "the same `navtalk export` brings them up to date."
+            )
+        elif about.api in dialects():
+            for each in files:
+                each.kinds = dialects()[about.api].record_kinds
+        return files
+
+    def finish(self, report: Report) -> None:
+        """Read what is left of each file."""
+        for each in self.files:
+            each.finish(report)
+
+
+def find_manifest(folder: Path, report: Report) -> Manifest | None:
+    """The manifest of *folder*; None if something is wrong with it, which is reported."""
+    try:
+        with open_file(folder / MANIFEST) as file:
+            return read_manifest(file.read())
+    except FileNotFoundError:
+        what = "is missing: the export did not finish, or the file was lost"
+    except OSError as failure:
+        what = f"cannot be read: {failure.strerror or failure}"
+    except ValueError as failure:
+        what = str(failure)
+    report.findings.append(Finding(MANIFEST, what, Remedy.EXPORT))
+    return None

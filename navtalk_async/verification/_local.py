@@ -1,0 +1,214 @@
+"""What is wrong with an archive, and with the files beside it, as can be seen without the API.
+
+A quick verification compares sizes and checksums: it shows whether bytes have changed. A full one also parses
+everything and compares it: it shows whether what was written was right.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
+from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.archive.seal import fingerprint
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.dialects import dialects
+from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.formats import ARCHIVE, chosen_projects
+from navtalk_async.soundness import flaws_of
+from navtalk_async.verification._files import Beside, ExportedFile, find_manifest
+from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
+
+NOTHING_BESIDE = Beside([], is_same=False)
+
+LOST_PAGE = (
+    "btreeInitPage",
+    "unable to get",
+    "malformed",
+    "invalid page",
+    "2nd reference",
+    "overflow",
+    "Child page",
+)
+"""What SQLite's `integrity_check` says of pages that it cannot read."""
+
+
+async def verify_folder(folder: Path, report: Report, *, quick: bool, project: str | None) -> None:
+    """Verify the files of *folder* and the archive there."""
+    manifest = await to_thread.run_sync(find_manifest, folder, report)
+    entries = [] if manifest is None else [e for e in manifest.entries if project in (None, e.project)]
+    files = [ExportedFile(folder, entry, file, quick=quick) for entry in entries for file in entry.files]
+    digest = None if manifest is None else manifest.archive
+    path = folder / (ARCHIVE if digest is None else digest.name)
+    is_same = digest is not None and not await _was_synced(path, digest, report)
+    beside = Beside(files, is_same)
+    if manifest is not None and digest is None and path.exists():
+        report.notes.append(f"The manifest has no checksum of {path.name}: other processes were reading it.")
+    if quick:
+        await to_thread.run_sync(beside.finish, report)
+    if path.exists():
+        await verify_archive(path, report, quick=quick, project=project, beside=beside)
+    if not quick:
+        await to_thread.run_sync(beside.finish, report)
+
+
+async def verify_archive(
+    place: str | Path,
+    report: Report,
+    *,
+    quick: bool,
+    project: str | None,
+    beside: Beside = NOTHING_BESIDE,
+) -> None:
+    """Verify the archive at *place*, and the files *beside* it.
+
+    Raises:
+        StoreMismatch: it is of another version, or has no such *project*.
+        StoreLocked: another process began to write to it meanwhile.
+        StoreUnreachable: the server of the database cannot be reached.
+    """
+    name, known = place.name if isinstance(place, Path) else redacted(place), len(report.findings)
+    try:
+        async with Archive.open(place, read_only=True, immutable=True) as archive:
+            if quick and beside.is_same and not known:
+                await _note_unfinished(archive, report, project)
+            else:
+                await _verify_rows(archive, name, report, quick=quick, project=project, beside=beside)
+    except StoreLocked:
+        raise
+    except StoreError as failure:
+        is_away = isinstance(failure, StoreUnreachable) and not isinstance(place, Path)
+        if is_away or (isinstance(failure, StoreMismatch) and not known):
+            raise
+        report.findings.append(Finding(name, str(failure.args[0]).removesuffix("."), Remedy.COPY))
+
+
+async def _was_synced(path: Path, digest: ArchiveDigest, report: Report) -> bool:
+    """Whether a sync wrote to the archive since the export; any other change is reported."""
+    try:
+        found = await to_thread.run_sync(fingerprint, path)
+    except OSError as failure:
+        what = f"cannot be read: {failure.strerror or failure}"
+        report.findings.append(Finding(digest.name, what, Remedy.COPY))
+        return False
+    report.checked.files += 1
+    report.checked.bytes += found[0]
+    marker: ChangeMarker | None = None
+    try:
+        async with Archive.open(path, read_only=True, immutable=True) as archive:
+            marker = await archive.change_marker()
+    except StoreError:
+        pass  # Found again, and reported, when all of it is read.
+    was_synced, what = compare_digest(digest, found, marker)
+    report.findings += [Finding(digest.name, what, Remedy.REPAIR)] if what else []
+    return was_synced
+
+
+def compare_digest(
+    digest: ArchiveDigest, found: tuple[int, str], marker: ChangeMarker | None
+) -> tuple[bool, str]:
+    """Whether an archive was synced since its *digest*, and what is wrong with it.
+
+    *found* is the size and SHA-256 of its file now; *marker* is None if it cannot be read. A sync leaves two
+    traces, the number of changes and the noted progress. Damage may look like one of them, not like both.
+    """
+    grown = 0 if marker is None else marker.changes - digest.changes
+    if marker is not None and grown > 0 and marker.state != digest.state:
+        return True, ""
+    if grown < 0:
+        return False, f"is older than the export by {counted(-grown, 'change')}"
+    if grown or found != (digest.bytes, digest.sha256):
+        return False, "changed since the export, but not by a sync"
+    return False, ""
+
+
+async def _verify_rows(
+    archive: Archive, where: str, report: Report, *, quick: bool, project: str | None, beside: Beside
+) -> None:
+    known, before = len(report.findings), await archive.change_marker()
+    is_readable = False
+    try:
+        for about in await chosen_projects(archive, project):
+            report.apis[about.project] = about.api
+            report.findings += [
+                _finding_of(where, about, each) for each in await archive.flaws(about.project)
+            ]
+            files = beside.of(about, where, report)
+            if not quick:
+                await _verify_transcripts(archive, about, where, report, files)
+        await _note_unfinished(archive, report, project)
+        is_readable = True
+    finally:
+        if not is_readable or len(report.findings) > known:
+            await _refuse_if_written(archive.path, before)
+
+
+async def _refuse_if_written(path: Path | None, before: ChangeMarker | None) -> None:
+    # An archive that is written to while it is read without a lock may look damaged.
+    if path is not None:
+        async with Archive.open(path, read_only=True, immutable=True) as again:
+            if await again.change_marker() != before:
+                raise StoreLocked(f"Another run began to write to {path} while it was verified.")
+
+
+def _finding_of(where: str, about: ProjectInfo, flaw: Flaw) -> Finding:
+    what = flaw.what.removesuffix(".")
+    if flaw.session_id is not None:
+        return Finding(where, what, Remedy.REPAIR, about.project, flaw.session_id)
+    # Indexes and free space are rebuilt; rows in pages that cannot be read are lost.
+    is_lost = any(words in what for words in LOST_PAGE)
+    return Finding(where, what, Remedy.COPY if is_lost else Remedy.REPAIR)
+
+
+async def _verify_transcripts(
+    archive: Archive, about: ProjectInfo, where: str, report: Report, files: Sequence[ExportedFile]
+) -> None:
+    known = dialects().get(about.api)
+    if known is None:
+        what = f"the project {about.project!r} is of an unknown API: {about.api!r}"
+        report.findings.append(Finding(where, what, Remedy.COPY))
+        return
+    verify = partial(_verify_batch, where=f"{where}, {about.project}", dialect=known(), files=files)
+    async with aclosing(archive.transcript_batches(about.project)) as batches:
+        async for batch in batches:
+            report.findings += await to_thread.run_sync(verify, batch)
+            report.checked.sessions += len(batch)
+            report.checked.messages += sum(len(each.messages) for each in batch)
+
+
+def _verify_batch(
+    batch: Sequence[StoredTranscript], *, where: str, dialect: Dialect, files: Sequence[ExportedFile]
+) -> list[Finding]:
+    for each in files:
+        each.compare(batch)
+    return [_flawed(kept, what, where) for kept in batch for what in flaws_of(kept, dialect)]
+
+
+def _flawed(kept: StoredTranscript, what: str, where: str) -> Finding:
+    row = kept.session
+    place, named = f"{where}, session {row.id}", (row.project, str(row.id))
+    if row.deleted_at is None:
+        return Finding(place, what, Remedy.REPAIR, *named)
+    return Finding(place, f"{what}; the API no longer has it", Remedy.COPY, *named)
+
+
+async def _note_unfinished(archive: Archive, report: Report, project: str | None) -> None:
+    """Note the sessions whose messages are missing because they failed or are still to be fetched."""
+    for about in await chosen_projects(archive, project):
+        failures = await archive.failures(about.project)
+        pending = await archive.pending(about.project)
+        report.unfinished |= {(about.project, each) for each in (*pending, *(each.id for each in failures))}
+        if failures:
+            named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
+            report.notes.append(
+                f"{about.project}: {counted(len(failures), 'session')} failed: {named}. "
+                "The same command with --retry-failed tries again."
+            )
+        if pending:
+            report.notes.append(
+                f"{about.project}: {counted(len(pending), 'session')} pending; run the same export or sync."
+            )

@@ -1,0 +1,297 @@
+"""Whether an archive is as the API has it now: fetch a sample of its sessions again, and list all."""
+
+import math
+import random
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive.message_diff import deduplicate
+from navtalk_async.archive.records import ProjectInfo
+from navtalk_async.archive.rows import (
+    MessageRow,
+    SessionRow,
+    StoredTranscript,
+    content_hash,
+    iso,
+    message_row,
+)
+from navtalk_async.client import Client
+from navtalk_async.concurrency import FanOut
+from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
+from navtalk_async.formats import chosen_projects
+from navtalk_async.ingest import OVERLAP, Scope
+from navtalk_async.ingest.fetch import is_of_the_run
+from navtalk_async.ingest.wanted import earlier
+from navtalk_async.models import Message, Session
+from navtalk_async.paging import whole
+from navtalk_async.pool import SessionPool, limiter_of
+from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
+from navtalk_async.wire.limits import Concurrency
+
+MANY = 32
+"""How many sessions in a row must fail before the server is taken to fail."""
+
+
+async def verify_remote(
+    client: Client,
+    archive: Archive,
+    report: Report,
+    *,
+    share: float,
+    project: str | None,
+    only: Collection[tuple[str, str]] | None,
+    concurrency: Concurrency,
+    server: str | None,
+) -> None:
+    """Fetch a *share* of an archive's sessions again, or *only* some, and compare; then list all sessions, to
+    see whether the archive has them.
+
+    Raises:
+        StoreMismatch: the archive has no such *project*, or its API or server is another one.
+        NavTalkError: the API cannot be asked, or not for any session of a project.
+    """
+    for about in await chosen_projects(archive, project):
+        report.apis[about.project] = about.api
+        refuse_others(client, about, server)
+        ids = None if only is None else {name for owner, name in only if owner == about.project}
+        tally = Tally(about.project, report)
+        await _fetch_again(client, archive, about, tally, share=share, only=ids, concurrency=concurrency)
+        tally.finish()
+        if not tally.is_of_another_key:
+            await _find_missing(client, archive, about, report, concurrency=concurrency)
+
+
+def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> None:
+    """Refuse to ask *client* for sessions of another API or server."""
+    if about.api != client.dialect.api:
+        raise StoreMismatch(f"The project {about.project!r} is of the API {about.api!r}; give --api.")
+    asked = server or client.base_url
+    if about.server not in (None, asked):
+        raise StoreMismatch(
+            f"The project {about.project!r} was synced from {about.server}, not from {asked}. If the server "
+            "has moved, confirm it by `navtalk sync` with --server-moved."
+        )
+
+
+def scope_of(about: ProjectInfo) -> Scope:
+    """The filters of a project."""
+    try:
+        return msgspec.json.decode(about.scope, type=Scope)
+    except (msgspec.DecodeError, TypeError):
+        raise StoreBroken(
+            f"The archive is damaged: the filters of {about.project!r} cannot be parsed."
+        ) from None
+
+
+class Reread(NamedTuple):
+    """A session of the archive, and how the API's differs from it."""
+
+    kept: StoredTranscript
+    what: list[str]
+    is_gone: bool = False
+    error: NavTalkError | None = None
+    """Why it could not be fetched."""
+
+
+class Tally:
+    """Counts and reports the sessions of *project* that were fetched again."""
+
+    def __init__(self, project: str, report: Report) -> None:
+        self._project, self._report = project, report
+        self._asked = self._gone = self._behind = self._failed_in_a_row = 0
+        self._failed: list[str] = []
+        self._error: NavTalkError | None = None
+
+    @property
+    def is_of_another_key(self) -> bool:
+        """Whether the API has none of the sessions."""
+        return 0 < self._asked == self._gone
+
+    def add(self, reread: Reread) -> None:
+        """Count another session.
+
+        Raises:
+            NavTalkError: too many in a row could not be fetched.
+        """
+        session_id = str(reread.kept.session.id)
+        if reread.error is not None:
+            self._add_error(session_id, reread.error)
+            return
+        self._asked += 1
+        self._failed_in_a_row = 0
+        self._report.checked.asked += 1
+        self._gone += reread.is_gone
+        if reread.what and reread.kept.is_due:
+            self._behind += 1
+            self._report.expected.add((self._project, session_id))
+        else:
+            where, named = f"{self._project}, session {session_id}", (self._project, session_id)
+            self._report.findings += [
+                Finding(where, f"stale: {each}", Remedy.SYNC, *named) for each in reread.what
+            ]
+
+    def _add_error(self, session_id: str, error: NavTalkError) -> None:
+        self._report.checked.unasked += 1
+        self._failed_in_a_row += 1
+        self._error = self._error or error
+        why = f"{type(error).__name__}: {str(error.args[0]).removesuffix('.')}"
+        self._failed.append(f"{session_id} ({why})")
+        if self._failed_in_a_row >= MANY:
+            raise error
+
+    def finish(self) -> None:
+        """Add the notes.
+
+        Raises:
+            NavTalkError: no session could be fetched.
+        """
+        if self._error is not None and not self._asked:
+            raise self._error
+        sentences = []
+        every = counted(self._asked + len(self._failed), "session")
+        if self._failed:
+            sentences.append(f"{len(self._failed):,} of {every} could not be fetched: {some(self._failed)}.")
+        if self._behind:
+            sentences.append(
+                f"{self._behind:,} of {every} may be behind the API: still open, pending or failed, and read "
+                "again by the next sync."
+            )
+        if self.is_of_another_key:
+            sentences.append("the API has none of these sessions; the key may be of another project.")
+        self._report.notes += [f"{self._project}: {each}" for each in sentences]
+
+
+async def _fetch_again(
+    client: Client,
+    archive: Archive,
+    about: ProjectInfo,
+    tally: Tally,
+    *,
+    share: float,
+    only: Collection[str] | None,
+    concurrency: Concurrency,
+) -> None:
+    counts = await archive.counts(about.project)
+    there = counts.sessions - counts.deleted
+    places = sample_places(there, share) if only is None else range(there)
+    filters = scope_of(about).of_messages
+    asking, limiter, dialect = client.using(lane="bulk"), limiter_of(client, concurrency), client.dialect
+    list_messages = limiter.bound(asking.page_of_messages)
+
+    async def fetch(kept: StoredTranscript) -> Reread:
+        session_id = kept.session.id
+        try:
+            session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
+            messages = await whole(list_messages, dialect.list_messages(session_id, **filters), client.moved)
+        except NotFound:
+            return Reread(kept, ["the API no longer has it"], is_gone=True)
+        except NavTalkError as error:
+            if is_of_the_run(error):
+                raise
+            return Reread(kept, [], error=error)
+        return Reread(kept, differences(kept, session, messages))
+
+    async with FanOut(fetch, _chosen(archive, about.project, places, only), at_once=limiter) as rereads:
+        async for each in rereads:
+            tally.add(each)
+
+
+def sample_places(count: int, share: float) -> range | set[int]:
+    """Which of *count* sessions to fetch: a random *share* of them, at least one."""
+    wanted = max(1, math.ceil(count * share))
+    return range(count) if wanted >= count else set(random.sample(range(count), wanted))
+
+
+async def _chosen(
+    archive: Archive, project: str, places: range | set[int], only: Collection[str] | None
+) -> AsyncGenerator[Sequence[StoredTranscript], None]:
+    """The sessions at *places*, not counting deleted ones, and among *only* those ids."""
+    number = 0
+    async with aclosing(archive.transcript_batches(project)) as batches:
+        async for batch in batches:
+            there = [each for each in batch if each.session.deleted_at is None]
+            yield [
+                each
+                for place, each in enumerate(there, number)
+                if place in places and (only is None or each.session.id in only)
+            ]
+            number += len(there)
+
+
+def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
+    """How what the API returned differs from what is *kept*."""
+    what = ["its session changed at the API"] if has_changed(kept.session, session) else []
+    there = {
+        message.id: message_row(kept.session.project, kept.session.id, position, message)
+        for position, message in enumerate(deduplicate(messages))
+    }
+    here = {row.id: row for row in kept.messages}
+    missing = len(there.keys() - here.keys())
+    gone = len(here.keys() - there.keys())
+    both = there.keys() & here.keys()
+    changed = sum(_without_position(there[each]) != _without_position(here[each]) for each in both)
+    for count, how in ((missing, "missing here"), (changed, "changed at the API"), (gone, "gone at the API")):
+        if count:
+            what.append(f"{count:,} of its messages {'is' if count == 1 else 'are'} {how}")
+    if not what and list(there) != list(here):
+        what.append("its messages are in another order at the API")
+    return what
+
+
+def has_changed(kept: SessionRow, session: Session) -> bool:
+    """Whether *session* differs from the one *kept* in a field that both have: the list of all sessions and a
+    session's own page need not have the same fields.
+    """
+    if content_hash(session) == kept.content_hash:
+        return False
+    before, now = msgspec.json.decode(kept.raw), msgspec.json.decode(session.raw)
+    return any(before[name] != now[name] for name in before.keys() & now.keys())
+
+
+def _without_position(row: MessageRow) -> MessageRow:
+    return row._replace(position=0)
+
+
+async def _find_missing(
+    client: Client, archive: Archive, about: ProjectInfo, report: Report, *, concurrency: Concurrency
+) -> None:
+    """List the sessions of a project, and report those that the archive lacks; those that the next sync lists
+    as well are a note.
+    """
+    scope = scope_of(about)
+    if scope.sessions:
+        return
+    dialect, now = client.dialect, client.now()
+    listed, has_status = scope.listed(dialect, now), scope.status_sieve(dialect)
+    by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
+    since = earlier(about.watermark, OVERLAP) if by_time else None
+    lost: dict[str, None] = {}
+    new: dict[str, None] = {}
+    pool = SessionPool(client.using(lane="bulk"), concurrency=concurrency)
+    async with aclosing(pool.session_pages(order="done", **listed.of_sessions)) as pages:
+        async for page in pages:
+            report.checked.listed += len(page)
+            lacking = set(await archive.lacks(about.project, [each.id for each in page]))
+            for session in page:
+                is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
+                if is_wanted and session.id in lacking:
+                    (new if is_listed_next(session, since) else lost)[session.id] = None
+    what = "the API lists it, but the archive does not have it"
+    report.findings += [
+        Finding(f"{about.project}, session {each}", what, Remedy.SYNC, about.project, each) for each in lost
+    ]
+    report.expected |= {(about.project, each) for each in new}
+    if new:
+        report.notes.append(
+            f"{about.project}: the next sync will fetch {counted(len(new), 'new session')}: {some(new)}."
+        )
+
+
+def is_listed_next(session: Session, since: str | None) -> bool:
+    """Whether a sync that lists what began *since* then, or everything, lists *session*."""
+    begin = iso(session.start_time_text)
+    return since is None or begin is None or begin >= since

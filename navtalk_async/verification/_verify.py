@@ -1,0 +1,233 @@
+"""Verify an export, an archive or a database, and repair what is wrong."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from anyio import to_thread
+
+from navtalk_async.archive import Archive, is_url
+from navtalk_async.archive.records import ProjectInfo
+from navtalk_async.client import Client
+from navtalk_async.dialects import dialects
+from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
+from navtalk_async.formats import ARCHIVE, MANIFEST, export, found_in
+from navtalk_async.ingest import sync
+from navtalk_async.verification._local import verify_archive, verify_folder
+from navtalk_async.verification._remote import refuse_others, scope_of, verify_remote
+from navtalk_async.verification._report import Checked, Finding, Remedy, Report
+from navtalk_async.wire.limits import Concurrency
+
+REPAIR_ROUNDS = 3
+"""How often to repair at most: what a damaged index hides is found once the index is rebuilt."""
+
+
+async def verify(
+    place: str | Path,
+    *,
+    client: Client | None = None,
+    remote: float | None = None,
+    repair: bool = False,
+    quick: bool = False,
+    project: str | None = None,
+    concurrency: Concurrency = "auto",
+    server: str | None = None,
+    report: Report | None = None,
+) -> Report:
+    """Find what is lost, doubled, out of order or damaged. Nothing is changed unless *repair* is set.
+
+    Arguments:
+        place: the folder of an export, the path of an archive, or `postgresql://user@host/database`.
+        client: asks the API, for *remote* and *repair*.
+        remote: the share of the sessions to fetch again and compare with the API, above 0 and up to 1; at
+            least one session of each project. The API's list is compared too. Sessions that the next sync
+            reads again anyway may be behind: they are a note, and so are sessions that cannot be fetched
+            while others can.
+        repair: fetch again what is damaged, missing or stale, sync each project concerned, and write the
+            files anew; then verify once more.
+        quick: compare sizes and checksums only; parse nothing.
+        project: only this project; by default, all.
+        concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
+        server: the name of the server as in `sync`; by default, the client's `base_url`.
+        report: an empty report to fill while the verification goes on.
+
+    Raises:
+        ValueError: *remote* or *repair* without a *client*, or a *remote* that is no share.
+        StoreMismatch: the archive has no such project, is of another version, or of another API or server
+            than the client.
+        StoreLocked: another process is writing to the archive.
+        StoreUnreachable: there is nothing at *place*, or the database cannot be reached.
+        NavTalkError: the API cannot be asked; what was fetched is kept.
+    """
+    if remote is not None and not 0 < remote <= 1:
+        raise ValueError(f"remote={remote!r} is no share; give a number above 0 and up to 1.")
+    if client is None and (repair or remote is not None):
+        raise ValueError("remote= and repair= ask the API: give client= too.")
+    where = place if is_url(place) else Path(place)
+    folder = where if isinstance(where, Path) and where.is_dir() else None
+    if isinstance(where, Path) and not _is_there(where):
+        raise StoreUnreachable(f"There is no export or archive at {where}.")
+    task = _Verification(
+        folder=folder,
+        archive=where if folder is None else folder / ARCHIVE,
+        report=Report() if report is None else report,
+        client=client,
+        remote=remote,
+        quick=quick,
+        project=project,
+        concurrency=concurrency,
+        server=server,
+    )
+    await task.judge()
+    if repair and task.report.is_repairable:
+        await task.repair()
+    return task.report
+
+
+def _is_there(path: Path) -> bool:
+    return any((path / name).exists() for name in (MANIFEST, ARCHIVE)) if path.is_dir() else path.exists()
+
+
+class _Verification(NamedTuple):
+    folder: Path | None
+    """The folder of an export; None if there is only an archive."""
+    archive: str | Path
+    report: Report
+    client: Client | None
+    remote: float | None
+    quick: bool
+    project: str | None
+    concurrency: Concurrency
+    server: str | None
+
+    async def judge(self, only: Collection[tuple[str, str]] | None = None) -> None:
+        """Verify everything; of the API, a share of the sessions is fetched, or *only* these."""
+        report, quick, project = self.report, self.quick, self.project
+        report.findings, report.notes, report.checked = [], [], Checked()
+        report.expected, report.unfinished = set(), set()
+        if self.folder is None:
+            await verify_archive(self.archive, report, quick=quick, project=project)
+        else:
+            await verify_folder(self.folder, report, quick=quick, project=project)
+        if self.client is not None and self.remote is not None:
+            await self._ask_again(self.client, self.remote, only)
+
+    async def _ask_again(
+        self, client: Client, share: float, only: Collection[tuple[str, str]] | None
+    ) -> None:
+        try:
+            # The API takes its time, and other processes may write meanwhile.
+            async with Archive.open(self.archive, read_only=True) as archive:
+                await verify_remote(
+                    client,
+                    archive,
+                    self.report,
+                    share=share,
+                    project=self.project,
+                    only=only,
+                    concurrency=self.concurrency,
+                    server=self.server,
+                )
+        except (StoreBroken, StoreUnreachable):
+            if not self.report.findings:
+                raise
+
+    async def repair(self) -> None:
+        """Repair what was found, and verify again."""
+        report = self.report
+        bad, unfinished = report.bad, report.unfinished
+        for number in range(REPAIR_ROUNDS):
+            before = report.findings
+            try:
+                left, notes = await self._repair_once()
+            except StoreMismatch:
+                # What is left is not for this key, API or server; the first round said so.
+                if not number:
+                    raise
+                break
+            await self.judge(only=bad)
+            bad, unfinished = bad | report.bad, unfinished | report.unfinished
+            known = {(each.project, each.session) for each in report.findings}
+            report.findings += [each for each in left if (each.project, each.session) not in known]
+            report.notes += notes
+            if report.findings in ([], before):
+                break
+        repaired = (bad | unfinished) - report.bad - report.unfinished
+        report.repaired = sorted(session_id for _, session_id in repaired)
+
+    async def _repair_once(self) -> tuple[list[Finding], list[str]]:
+        """Repair each project with something wrong; return what could not be fetched, and notes."""
+        if isinstance(self.archive, Path) and not self.archive.exists():
+            return [], ["There is no archive to repair from."]
+        try:
+            async with Archive.open(self.archive) as archive:
+                left, notes = await self._repair_projects(archive)
+                if self.folder is not None:
+                    await self._write_again(archive, self.folder)
+        except StoreBroken as failure:
+            return [], [f"The archive cannot be repaired: {failure.args[0]}"]
+        return left, notes
+
+    async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[str]]:
+        left: list[Finding] = []
+        refusals: list[StoreMismatch] = []
+        chosen = self._with_something_wrong(await archive.projects())
+        for about in chosen:
+            try:
+                left += await self._repair_project(archive, about)
+            except StoreMismatch as refusal:
+                refusals.append(refusal)
+        if refusals and len(refusals) == len(chosen):
+            raise refusals[0]
+        return left, [str(each) for each in refusals]
+
+    def _with_something_wrong(self, projects: Sequence[ProjectInfo]) -> list[ProjectInfo]:
+        """The projects to repair; all of them if a finding names none."""
+        report = self.report
+        named = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
+        wrong = named | {each for each, _ in report.expected | report.unfinished}
+        return [
+            each
+            for each in projects
+            if self.project in (None, each.project) and (each.project in wrong or None in wrong)
+        ]
+
+    async def _repair_project(self, archive: Archive, about: ProjectInfo) -> list[Finding]:
+        """Fetch again what is wrong or unfinished, and return what could not be fetched."""
+        if self.client is None:
+            return []
+        refuse_others(self.client, about, self.server)
+        bad = {session_id for each, session_id in self.report.bad if each == about.project}
+        unfinished = {session_id for each, session_id in self.report.unfinished if each == about.project}
+        await archive.refetch(about.project, sorted(bad | unfinished))
+        await sync(
+            self.client,
+            archive,
+            project=about.project,
+            scope=scope_of(about),
+            concurrency=self.concurrency,
+            server=self.server,
+        )
+        what = "could not be fetched again: {}"
+        return [
+            Finding(
+                f"{about.project}, session {each.id}",
+                what.format(each.reason.removesuffix(".")),
+                Remedy.REPAIR,
+                about.project,
+                each.id,
+            )
+            for each in sorted(await archive.failures(about.project))
+            if each.id in bad
+        ]
+
+    async def _write_again(self, archive: Archive, folder: Path) -> None:
+        """Write the files of *folder* and their manifest anew, of all projects that have files there."""
+        found = await to_thread.run_sync(found_in, folder)
+        listed = {each.project for each in (() if found.manifest is None else found.manifest.entries)}
+        with_files = listed | set(found.owners.values())
+        for about in await archive.projects():
+            is_chosen = self.project in (None, about.project)
+            if is_chosen and about.api in dialects() and (not with_files or about.project in with_files):
+                await export(archive, folder, project=about.project)
+        self.report.has_written = True
