@@ -17,7 +17,8 @@ from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.seal import fingerprint
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects import dialects
-from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
 from navtalk_async.formats import ARCHIVE, chosen_projects
 from navtalk_async.soundness import flaws_of
 from navtalk_async.verification._files import Beside, ExportedFile, find_manifest
@@ -69,7 +70,7 @@ async def verify_archive(
     Raises:
         StoreMismatch: it is of another version, or has no such *project*.
         StoreLocked: another process began to write to it meanwhile.
-        StoreUnreachable: the server of the database cannot be reached.
+        StoreError: the server of the database cannot be reached.
     """
     name, known = place.name if isinstance(place, Path) else redacted(place), len(report.findings)
     try:
@@ -81,7 +82,7 @@ async def verify_archive(
     except StoreLocked:
         raise
     except StoreError as failure:
-        is_away = isinstance(failure, StoreUnreachable) and not isinstance(place, Path)
+        is_away = not isinstance(place, Path) and not isinstance(failure, StoreBroken)
         if is_away or (isinstance(failure, StoreMismatch) and not known):
             raise
         report.findings.append(Finding(name, str(failure.args[0]).removesuffix("."), Remedy.COPY))

@@ -277,7 +277,7 @@ async def test_a_pipe_instead_of_a_file_is_told_and_not_waited_for(out, name):
     os.mkfifo(out / name)
     found = await navtalk("verify", out, env=NO_KEY)
     assert found.code == 6
-    assert f"{name}: it cannot be read: it is no file" in found.err
+    assert f"{name}: cannot be read: it is no file" in found.err
 
 
 async def test_what_is_stale_or_missing_is_repaired_where_the_api_is_asked(out, box):
