@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-import click
-
 from navtalk_async.archive import redacted
 from navtalk_async.cli._options import CONNECTION, Place, command
 from navtalk_async.cli._output import Reporter, counted, put_json, size
