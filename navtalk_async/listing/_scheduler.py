@@ -14,8 +14,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -109,9 +108,8 @@ class SplitScheduler:
         """The page that a free walker should fetch now; None if there is none."""
         if self._rechecks:
             return self._rechecks.popleft()
-        eligible = self._eligible()
-        idle = (segment for segment in eligible if not segment.is_asked)
-        segment = next(idle, None) or self._split(eligible)
+        idle = (segment for segment in self._eligible() if not segment.is_asked)
+        segment = next(idle, None) or self._split()
         if segment is None or segment.next is None:
             return None
         segment.is_asked = True
@@ -119,28 +117,33 @@ class SplitScheduler:
         self._probes += segment.is_probe
         return Task(segment.next, segment)
 
-    def _eligible(self) -> list[Segment]:
+    def _eligible(self) -> Iterator[Segment]:
         """The segments that may read ahead. In listed order, pages that wait behind a segment do not count
         against it, or the first segments would starve.
         """
-        segments, limit = self._segments, self.max_pages_ahead
-        if self._pages_ahead >= limit:
-            ahead = accumulate(segment.pages_ahead for segment in segments if self._in_order)
-            segments = [segment for segment, pages in zip(segments, ahead, strict=False) if pages < limit]
-        return [segment for segment in segments if segment.next is not None]
+        ahead, limit = 0, self.max_pages_ahead
+        is_full = self._pages_ahead >= limit
+        for segment in self._segments if self._in_order or not is_full else ():
+            ahead += segment.pages_ahead if is_full else 0
+            if ahead >= limit:
+                return
+            if segment.next is not None:
+                yield segment
 
     @property
     def max_pages_ahead(self) -> int:
         """How many pages may be on their way or wait to be taken."""
         return self._parallel_pages_ahead if self.is_parallel else self._serial_pages_ahead
 
-    def _split(self, eligible: list[Segment]) -> Segment | None:
+    def _split(self) -> Segment | None:
         """A new segment, the later half of the one with most rows left; None if no split is worth it."""
         key = self._sort_key
-        if key is None or not eligible or not self.is_parallel or not self._can_afford_a_probe():
+        if key is None or not self.is_parallel or not self._can_afford_a_probe():
             return None
-        best = max(eligible, key=attrgetter("rows_left"))
-        later = best.split(key) if best.rows_left >= PAGES_WORTH_A_SPLIT * self._page_size else None
+        best = max(self._eligible(), key=attrgetter("rows_left"), default=None)
+        if best is None or best.rows_left < PAGES_WORTH_A_SPLIT * self._page_size:
+            return None
+        later = best.split(key)
         if later is not None:
             self._segments.insert(self._segments.index(best) + 1, later)
         return later
