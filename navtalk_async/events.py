@@ -3,8 +3,7 @@
 import html
 import logging
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -70,11 +69,8 @@ class ListMoved(msgspec.Struct, frozen=True, gc=False):
 Event = Answered | Failed | Waiting | ListedSerially | ListMoved
 
 
-class Observer(Protocol):
-    """Any callable of one event. It is called in the event loop, so it should be quick."""
-
-    def __call__(self, event: Event, /) -> None:
-        """Take note of *event*."""
+Observer = Callable[[Event], None]
+"""Called with each event, in the event loop: it should be quick."""
 
 
 class Stats(msgspec.Struct):

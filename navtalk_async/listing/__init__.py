@@ -86,18 +86,14 @@ class ParallelListing:
         self._error: Exception | None = None
 
     def __repr__(self) -> str:
-        return f"<ParallelListing {self._scheduler!r} by {len(self._walkers) or 1}>"
+        return f"<ParallelListing by {len(self._walkers) or 1}>"
 
     def places(self) -> list[Place]:
         """Where a later run continues with the rows that were not delivered; empty when all were."""
         return self._scheduler.places()
 
     async def pages(self) -> AsyncGenerator[list[Session], None]:
-        """The rows of one page after the other; a page may have none.
-
-        Raises:
-            RepeatedPage: the pages of a walk lead in a circle, or go on without rows.
-        """
+        """The rows of one page after the other; a page may have none."""
         loop = asyncio.get_running_loop()
         # Tasks and no task group, which must not be open around a yield (PEP 789).
         try:

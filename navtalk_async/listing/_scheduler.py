@@ -23,9 +23,6 @@ from navtalk_async.listing.sort_key import SortKey
 from navtalk_async.models import Page, Place, Request, Session
 from navtalk_async.paging import REMEMBERED, Recent
 
-PAGES_WORTH_A_SPLIT = 1
-"""The pages that a segment must be expected to hold before its later half gets a walker of its own."""
-
 SPECULATION_BUDGET = 16
 """How many requests may be wasted before anything is known of the list, with up to `FEW_WALKERS` walkers;
 with more walkers, in proportion."""
@@ -97,11 +94,6 @@ class SplitScheduler:
         # other walkers may deliver a page between two pages of one walker.
         self._recent = Recent(max(REMEMBERED, 2 * walkers * page_size) if sort_key is not None else None)
 
-    def __repr__(self) -> str:
-        return (
-            f"<SplitScheduler [{len(self._segments)} segments, {self._requests} requests, {self._rows} rows]>"
-        )
-
     # What to fetch.
 
     def next_task(self) -> Task | None:
@@ -136,12 +128,12 @@ class SplitScheduler:
         return self._parallel_pages_ahead if self.is_parallel else self._serial_pages_ahead
 
     def _split(self) -> Segment | None:
-        """A new segment, the later half of the one with most rows left; None if no split is worth it."""
+        """A new segment: the later half of the one with most rows left, if that is worth a page."""
         key = self._sort_key
         if key is None or not self.is_parallel or not self._can_afford_a_probe():
             return None
         best = max(self._eligible(), key=attrgetter("rows_left"), default=None)
-        if best is None or best.rows_left < PAGES_WORTH_A_SPLIT * self._page_size:
+        if best is None or best.rows_left < self._page_size:
             return None
         later = best.split(key)
         if later is not None:

@@ -30,16 +30,10 @@ class SortKey:
     def of(
         cls, dialect: Dialect, request: Request, expected_end: datetime | date | str | None
     ) -> Self | None:
-        """The key of the list; None where the API cannot list from a given start time on.
-
-        Arguments:
-            expected_end: anything that a time filter accepts; by default, now.
+        """The key of the list, expected to end now by default; None where the API cannot list from a given
+        start time on.
         """
-        if isinstance(expected_end, date) and not isinstance(expected_end, datetime):
-            expected_end = expected_end.isoformat()
-        if isinstance(expected_end, str):
-            expected_end = parse_time(expected_end)
-        end = expected_end or datetime.now(UTC)
+        end = parse_time(str(expected_end)) or datetime.now(UTC)
         return cls(dialect, request, end) if dialect.starting_at(request, end) else None
 
     def request_from(self, position: int) -> Request:
