@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from navtalk_async.archive import Archive
     from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
     from navtalk_async.errors import NavTalkError
     from navtalk_async.formats import export
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from navtalk_async.wire.retry import Retry
 
 __all__ = [
+    "Archive",
     "Client",
     "KodeyClient",
     "LexiconClient",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "archive": ("Archive",),
     "client": ("Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"),
     "errors": ("NavTalkError",),
     "formats": ("export",),

@@ -109,20 +109,44 @@ class Operations:
             yield Write(sql.RETRY, (project,))
         return found
 
-    def digest_some(self, project: str, is_sound: Callable[[StoredTranscript], bool]) -> Steps[bool]:
-        """Note the digests of some sessions that an older version kept; whether there were any."""
-        found = yield Query(sql.UNDIGESTED, (project,))
-        for *columns, noted in found:
-            session_id = columns[SessionRow._fields.index("id")]
-            rows = yield Query(sql.MESSAGES, (project, [session_id]))
-            [kept] = self.transcripts([(*columns, None, None, False)], rows)
-            # They may have been fetched again since, without any change of the session itself.
-            known = (None, old_digest(kept.messages), digest(kept.messages))
-            is_whole = noted in known and is_sound(kept)
-            # Nothing has the empty digest: what is damaged stays so until it is fetched again.
-            of = digest(kept.messages) if is_whole else ""
-            yield Write(sql.DIGESTED, (of, row_digest(kept.session), project, session_id))
-        return bool(found)
+    def adopt_some(
+        self,
+        project: str,
+        is_sound: Callable[[StoredTranscript], bool],
+        session_of: Callable[[bytes], Session],
+    ) -> Steps[bool]:
+        """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
+        any.
+        """
+        found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
+        if not found:
+            return False
+        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
+        for *columns, noted, row_noted in found:
+            row = self._codec.read_session(SessionRow(*columns))
+            if row_noted is None:
+                is_whole, of = yield from self._judge_undigested(project, columns, noted, is_sound)
+            else:
+                is_whole, of = row_noted == row_digest(row), noted
+            if is_whole:
+                session = session_of(row.raw.encode())
+                row = row._replace(updated_at=iso(session.updated_at_text), user_id=session.user_id)
+            row_of = row_digest(row) if is_whole or row_noted is None else row_noted
+            held = self._codec.write_session(row)
+            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held.id))
+            yield Write(sql.DIGESTED, (of, row_of, project, held.id))
+        return True
+
+    def _judge_undigested(
+        self, project: str, columns: Sequence[Any], noted: str, is_sound: Callable[[StoredTranscript], bool]
+    ) -> Steps[tuple[bool, str]]:
+        """Whether a session that was kept without a digest of every column is whole; and its digest."""
+        rows = yield Query(sql.MESSAGES, (project, [columns[sql.ID_OF_SESSION]]))
+        [kept] = self.transcripts([(*columns, None, None, False)], rows)
+        # They may have been fetched again since, without any change of the session itself.
+        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and is_sound(kept)
+        # Nothing has the empty digest: what is damaged stays so until it is fetched again.
+        return is_whole, digest(kept.messages) if is_whole else ""
 
     def give_up_round(self, project: str) -> Steps[None]:
         yield Write(sql.FORGET_SEEN, (project,))
@@ -177,7 +201,9 @@ class Operations:
     def _put_sessions(self, project: str, api: str, found: SessionDiff, now: str) -> Steps[None]:
         news = (*found.inserted, *found.changed)
         rows = [session_row(project, api, each.session, now) for each in news]
-        yield Put(sql.PUT_SESSIONS, [self._codec.write_session(row) for row in rows], "t" * 13)
+        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
+        written = [(*self._codec.write_session(row), change) for row in rows]
+        yield Put(sql.PUT_SESSIONS, written, "t" * len(SessionRow._fields) + "i")
         pending = [
             (row.content_hash, each.is_watched, each.settles_at, row_digest(row))
             for each, row in zip(news, rows, strict=True)
@@ -204,7 +230,7 @@ class Operations:
         rows = yield Query(sql.VANISHING, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
         is_stray = yield from self._forget_stray(project, session_id, rows)
-        yield Write(sql.VANISH, (now, project, session_id))
+        yield Write(sql.VANISH, (now, project, project, session_id))
         for *row, noted in rows:
             of = row_digest_after(self._codec.read_session(SessionRow(*row)), noted, deleted_at=now)
             yield Write(sql.VANISHED, (of, project, session_id))
@@ -275,16 +301,21 @@ class Operations:
         return refused
 
     def _put_messages(self, project: str, diffs: Sequence[MessageDiff]) -> Steps[None]:
+        if not any(each.put or each.gone for each in diffs):
+            return
+        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
         gone = self._codec.write_messages([row for each in diffs for row in each.gone])
+        edited = self._codec.write_messages([row for each in diffs for row in each.edited])
         now = format_time(datetime.now(UTC))
-        yield Put(sql.PUT_GONE, [(*row, now) for row in gone], "tttittttt" + "t")
-        yield Put(sql.DROP_MESSAGES, [_key(row) for row in gone], "ttt")
+        history = [
+            (*row, change, now, reason)
+            for reason, rows in (("edited", edited), ("deleted", gone))
+            for row in rows
+        ]
+        yield Put(sql.PUT_HISTORY, history, "tttitttttitt")
+        yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], "ttt")
         put = self._codec.write_messages([row for each in diffs for row in each.put])
-        yield Put(sql.PUT_MESSAGES, put, "tttittttt")
-        sessions = self._codec.write_ids(each.put[0].session_id for each in diffs if each.put)
-        if were_gone := (yield Query(sql.GONE, (project, sessions))):
-            came_back = {(project, *each) for each in were_gone} & {_key(row) for row in put}
-            yield Put(sql.DROP_GONE, list(came_back), "ttt")
+        yield Put(sql.PUT_MESSAGES, [(*row, change) for row in put], "tttittttti")
 
 
 def rows_of(statement: str, values: Sequence[object]) -> Steps[list[Any]]:
@@ -297,7 +328,3 @@ def write(statement: str, values: Sequence[object]) -> Steps[None]:
 
 def put(statement: str, rows: Sequence[Sequence[object]], types: str) -> Steps[None]:
     yield Put(statement, rows, types)
-
-
-def _key(row: MessageRow) -> tuple[str, str, str]:
-    return row.project, row.session_id, row.id

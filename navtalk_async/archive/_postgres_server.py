@@ -5,8 +5,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from navtalk_async.archive._postgres_address import Address, driver
-from navtalk_async.archive._postgres_schema import NAMES, SCHEMA, SCHEMA_VERSION, UPGRADES
 from navtalk_async.archive._postgres_turns import Patience
+from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, schema, upgrade
 from navtalk_async.errors import StoreBroken, StoreLocked, StoreMismatch, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ async def recognised(db: "Connection", address: Address) -> int | None:
     found = await db.fetch(
         "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
         "WHERE nspname = current_schema() AND relname::text = ANY($1)",
-        NAMES,
+        ["sync_schema", *COLUMNS, *INDEXES],
     )
     names = sorted(name for (name,) in found)
     if not names:
@@ -174,7 +174,18 @@ async def hold(db: "Connection", address: Address) -> None:
 async def prepare(db: "Connection", address: Address) -> None:
     """Make an archive if there is none, and refuse what is none, or a later one."""
     version = await recognised(db, address)
-    steps = [SCHEMA] if version is None else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
-    if steps:
-        # In one text they are one transaction, which needs no trip of its own to be undone.
-        await db.execute("".join(steps))
+    if version == SCHEMA_VERSION:
+        return
+    if version is None:
+        steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
+        steps.append(f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});")
+    else:
+        found = await db.fetch(
+            "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
+            "WHERE table_schema = current_schema() GROUP BY table_name"
+        )
+        steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
+    # In one text they are one transaction, which needs no trip of its own to be undone. What is compared and
+    # ordered is so by its bytes, as in SQLite, whatever the database's own order is.
+    words = {"text": 'TEXT COLLATE "C"', "word": "TEXT", "nulls_first": " NULLS FIRST"}
+    await db.execute("".join(steps).format(**words))

@@ -34,6 +34,7 @@ class PostgresCodec(Codec):
             id=self.write_id(row.id),
             status=self._write_word(row.status),
             title=row.title and self.write_text(row.title),
+            user_id=row.user_id and self.write_text(row.user_id),
             video_url=row.video_url and self.write_text(row.video_url),
         )
 
@@ -42,6 +43,7 @@ class PostgresCodec(Codec):
             id=self.read_id(held.id),
             status=self._read_word(held.status),
             title=self._read_text(held.title, held.raw),
+            user_id=self._read_text(held.user_id, held.raw),
             video_url=self._read_text(held.video_url, held.raw),
         )
 

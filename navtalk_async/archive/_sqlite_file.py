@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, ClassVar, Self, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from navtalk_async.archive._database import Query, Step, Write
-from navtalk_async.archive._sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, UPGRADES
+from navtalk_async.archive._schema import APPLICATION_ID, SCHEMA_VERSION, schema, upgrade
 from navtalk_async.archive._statements import COUNT_CHANGE
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
@@ -425,15 +425,26 @@ def refuse_foreign(header: bytes, path: Path) -> None:
 def prepare(db: sqlite3.Connection) -> None:
     """Make *db* an archive if it is new, and one of this version if it is older."""
     application, version = recognised(db)
-    if application == APPLICATION_ID:
-        while version < SCHEMA_VERSION:
-            upgrade, version = UPGRADES[version]
-            db.executescript(f"BEGIN; {upgrade} PRAGMA user_version = {version}; COMMIT;")
+    if application == APPLICATION_ID and version == SCHEMA_VERSION:
         return
+    steps = schema() if application != APPLICATION_ID else upgrade(version, columns_in(db))
     db.executescript(
-        f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+        f"BEGIN; {in_sqlite(''.join(steps))} PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns of each table."""
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {
+        table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for (table,) in tables
+    }
+
+
+def in_sqlite(statements: str) -> str:
+    """*statements* of the schema in SQLite's words."""
+    return statements.format(text="TEXT", word="", nulls_first="")
 
 
 def translate_errors(work: Callable[[], T], path: Path) -> T:

@@ -3,12 +3,13 @@
 import sqlite3
 from contextlib import suppress
 
-from navtalk_async.archive._sqlite_schema import IN_ORDER, MESSAGES, SESSIONS
+from navtalk_async.archive._schema import INDEXES, table_of
+from navtalk_async.archive._sqlite_file import in_sqlite
 
 __all__ = ["rebuild"]
 
-TABLES = {"messages": (MESSAGES, "", ("id", "session_id")), "sessions": (SESSIONS, IN_ORDER, ("id",))}
-"""How each is made, its index, and the columns by which its rows are found."""
+KEYS = {"messages": ("session_id", "id"), "sessions": ("id",)}
+"""The columns of each table by which its rows are found."""
 
 
 def rebuild(db: sqlite3.Connection) -> None:
@@ -21,16 +22,19 @@ def rebuild(db: sqlite3.Connection) -> None:
         are_alone = True
     except sqlite3.IntegrityError:
         are_alone = False
-    for table, (made, index, keys) in TABLES.items():
+    for table, keys in KEYS.items():
         found = " AND ".join(f"is_text(CAST({key} AS BLOB))" for key in keys)
         if are_alone and not db.execute(f"SELECT 1 FROM {table} WHERE NOT ({found}) LIMIT 1").fetchall():
             continue
+        indexes = "".join(
+            f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items() if of.startswith(f"{table} ")
+        )
         # The row that was written last is the right one.
         db.executescript(
             f"""BEGIN; ALTER TABLE {table} RENAME TO damaged;
-            {made}
+            {in_sqlite(table_of(table))}
             INSERT OR REPLACE INTO {table} SELECT * FROM damaged NOT INDEXED WHERE {found} ORDER BY rowid;
-            DROP TABLE damaged; {index} COMMIT;"""
+            DROP TABLE damaged; {in_sqlite(indexes)} COMMIT;"""
         )
     db.execute("DELETE FROM sync_sessions WHERE NOT is_text(CAST(session_id AS BLOB))")
     db.commit()

@@ -126,13 +126,14 @@ ORDER BY m.session_id, m.position
 
 DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id {any}"
 
-GONE = "SELECT session_id, id FROM sync_gone WHERE project = ? AND session_id {any}"
-
-UNDIGESTED = f"""
-SELECT {SESSION_COLUMNS}, y.digest
-FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
-WHERE y.project = ? AND y.row_digest IS NULL AND y.state = 'kept' LIMIT 100
+OF_EARLIER_VERSIONS = f"""
+SELECT {SESSION_COLUMNS}, y.digest, y.row_digest
+FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
+WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 """
+
+NEXT_CHANGE = "SELECT changes + 1 FROM sync_projects WHERE project = ?"
+"""The number of this commit, if it changes anything."""
 
 VANISHING = f"""
 SELECT {SESSION_COLUMNS}, y.row_digest
@@ -186,12 +187,17 @@ WHERE project = ?
 
 REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"
 
-VANISH = "UPDATE sessions SET deleted_at = ? WHERE project = ? AND id = ? AND deleted_at IS NULL"
+VANISH = f"""
+UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
+WHERE project = ? AND id = ? AND deleted_at IS NULL
+"""
 
 VANISHED = """
 UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
 WHERE project = ? AND session_id = ?
 """
+
+ADOPT = "UPDATE sessions SET updated_at = ?, user_id = ?, change = ? WHERE project = ? AND id = ?"
 
 DIGESTED = "UPDATE sync_sessions SET digest = ?, row_digest = ? WHERE project = ? AND session_id = ?"
 
@@ -223,30 +229,28 @@ REREAD_ROW = "UPDATE sessions SET content_hash = '' WHERE project = ? AND id = ?
 
 # Written for many rows at once.
 
-PUT_SESSIONS = """
-INSERT INTO sessions {rows}
+
+def _from_excluded(*columns: str) -> str:
+    return ", ".join(f"{name} = excluded.{name}" for name in columns)
+
+
+PUT_SESSIONS = f"""
+INSERT INTO sessions ({", ".join(SessionRow._fields)}, change) {{rows}}
 ON CONFLICT (project, id) DO UPDATE SET
-    api = excluded.api, status = excluded.status, start_time = excluded.start_time,
-    end_time = excluded.end_time, title = excluded.title, video_url = excluded.video_url, raw = excluded.raw,
-    content_hash = excluded.content_hash, last_changed_at = excluded.last_changed_at, deleted_at = NULL
+    {_from_excluded(*SessionRow._fields[2:12], "last_changed_at", "change")}, deleted_at = NULL
 """
 
-PUT_MESSAGES = """
-INSERT INTO messages {rows}
+PUT_MESSAGES = f"""
+INSERT INTO messages ({MESSAGE_COLUMNS}, change) {{rows}}
 ON CONFLICT (project, session_id, id) DO UPDATE SET
-    position = excluded.position, role = excluded.role, type = excluded.type,
-    content = excluded.content, created_at = excluded.created_at, raw = excluded.raw
+    {_from_excluded(*MessageRow._fields[3:], "change")}
 """
 
-PUT_GONE = f"""
-INSERT INTO sync_gone ({MESSAGE_COLUMNS}, gone_at) {{rows}}
-ON CONFLICT (project, session_id, id) DO UPDATE SET
-    {", ".join(f"{name} = excluded.{name}" for name in (*MessageRow._fields[3:], "gone_at"))}
+PUT_HISTORY = f"""
+INSERT INTO message_history ({MESSAGE_COLUMNS}, change, replaced_at, reason) {{rows}} ON CONFLICT DO NOTHING
 """
 
 DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN ({rows})"
-
-DROP_GONE = "DELETE FROM sync_gone WHERE (project, session_id, id) IN ({rows})"
 
 PUT_PENDING = """
 INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at, row_digest) {rows}

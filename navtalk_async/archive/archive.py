@@ -197,22 +197,24 @@ class Archive:
         server_moved: bool = False,
         retry_failed: bool = False,
         reconcile: bool = False,
-        is_sound: Callable[[StoredTranscript], bool] | None = None,
+        is_sound: Callable[[StoredTranscript], bool] = lambda _: True,
+        session_of: Callable[[bytes], Session] | None = None,
     ) -> SyncState:
         """Say what is about to be synced, and learn how far it has come.
 
         *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
         remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
-        *reconcile*, an open round that does not compare everything is given up. *is_sound* judges what an
-        older version kept without a digest of every column.
+        *reconcile*, an open round that does not compare everything is given up. *session_of* reads
+        the API's objects, to fill the columns that an earlier version did not have; *is_sound* judges what
+        it kept without a digest.
 
         Raises:
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         operations = self._operations
         self._apis[project] = api
-        while is_sound is not None and await self._write(
-            "digest", project, operations.digest_some(project, is_sound)
+        while session_of is not None and await self._write(
+            "adopt", project, operations.adopt_some(project, is_sound, session_of)
         ):
             pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
@@ -265,7 +267,7 @@ class Archive:
     async def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> MessageCounts:
         """Save the messages of some sessions, which are pending no more unless they have changed since.
 
-        Rows are touched where their content changed; deleted messages go to `sync_gone`.
+        Rows are touched where their content changed; earlier texts go to `message_history`.
         """
         return await self._write("save messages", project, self._operations.save_messages(project, fetched))
 

@@ -20,6 +20,8 @@ class MessageDiff(NamedTuple):
     """New or changed ones."""
     gone: list[MessageRow]
     """Those that the API no longer gives."""
+    edited: list[MessageRow]
+    """What stood in changed ones, but for those that only moved."""
     held: list[MessageRow]
     """Every message that the session has then, in order."""
     reached: int
@@ -29,7 +31,7 @@ class MessageDiff(NamedTuple):
     @classmethod
     def of_gone(cls, rows: list[MessageRow]) -> "MessageDiff":
         """Nothing is left of *rows*."""
-        return cls([], rows, [], 0, MessageCounts(vanished=len(rows)))
+        return cls([], rows, [], [], 0, MessageCounts(vanished=len(rows)))
 
 
 def split_repeats(finished: Iterable[FetchResult]) -> list[list[FetchResult]]:
@@ -57,7 +59,7 @@ def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]
     behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unread is not None else []
     held = [*stays, *came, *behind]
     if len(stays) == len(kept):
-        return MessageDiff(came, [], held, reached, MessageCounts(inserted=len(came)))
+        return MessageDiff(came, [], [], held, reached, MessageCounts(inserted=len(came)))
     return _changes(kept, held, {row.id for row in came}, reached)
 
 
@@ -107,8 +109,13 @@ def _changes(
     changed = sum(row.id in came for row in put) - new
     left = {row.id for row in held}
     gone = [row for row in kept if row.id not in left]
+    edited = [
+        before
+        for row in put
+        if (before := old.get(row.id)) is not None and before._replace(position=row.position) != row
+    ]
     counts = MessageCounts(new, changed, len(came) - new - changed, len(gone))
-    return MessageDiff(put, gone, placed, reached, counts)
+    return MessageDiff(put, gone, edited, placed, reached, counts)
 
 
 def _unasked(fetched: FetchResult, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:

@@ -47,7 +47,9 @@ class SessionRow(NamedTuple):
     status: str | int | None
     start_time: str | None
     end_time: str | None
+    updated_at: str | None
     title: str | None
+    user_id: str | None
     video_url: str | None
     raw: str
     content_hash: str
@@ -136,7 +138,10 @@ def old_digest(messages: Sequence[MessageRow]) -> str:
 
 def row_digest(row: SessionRow) -> str:
     """A hash of all columns of *row* that are exported."""
-    return _hash_of_columns((*row[:9], row.deleted_at))
+    # As versions before the sixth did it, which had no columns for these two.
+    more = () if row.updated_at is row.user_id is None else (row.updated_at, row.user_id)
+    first = (row.project, row.id, row.api, row.status, row.start_time, row.end_time, row.title)
+    return _hash_of_columns((*first, row.video_url, row.raw, row.deleted_at, *more))
 
 
 def row_digest_after(row: SessionRow, noted: str | None, *, deleted_at: str) -> str | None:
@@ -187,7 +192,9 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
         storable(format_word(session.status)),
         iso(session.start_time_text),
         iso(session.end_time_text),
+        iso(session.updated_at_text),
         session.title,
+        session.user_id,
         session.video_url,
         session.raw.decode(),
         content_hash(session),

@@ -110,6 +110,7 @@ async def sync(
         scope=scope.text(),
         server_moved=server_moved,
         is_sound=lambda kept: not damage(kept, client.dialect),
+        session_of=client.dialect.session_of,
     )
     standing = await begin()
     report.failed = standing.failed

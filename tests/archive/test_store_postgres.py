@@ -190,28 +190,7 @@ async def test_two_workers_that_begin_at_once_make_one_archive(place):
             await claimed(store)
 
     await asyncio.gather(begin(), begin(), begin())
-    assert await asked(place, "SELECT version FROM sync_schema") == [(5,)]
-
-
-async def test_an_archive_of_the_third_version_is_gone_on_with(place):
-    async with Archive.open(place) as store:
-        await claimed(store)
-        await journal(store, session(1), session(2))
-        await store.save_messages("default", [fetched(session(1), 1, 2)])
-    for table in ("messages", "sync_gone"):
-        await asked(place, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey, ADD PRIMARY KEY (project, id)")
-    await asked(place, "CREATE INDEX messages_in_order ON messages (project, session_id, position)")
-    await asked(place, "DROP INDEX sync_undigested")
-    await asked(place, "ALTER TABLE sync_projects DROP COLUMN server")
-    await asked(place, "ALTER TABLE sync_sessions DROP COLUMN row_digest")
-    await asked(place, "DROP TABLE sync_waiting")
-    await asked(place, "UPDATE sync_schema SET version = 3")
-    async with Archive.open(place) as store:
-        await claimed(store)
-        # What one session says in a message of the same id is no other's any more.
-        await store.save_messages("default", [fetched(session(2), 1)])
-        assert [len(each.messages) for each in await everything(store)] == [2, 1]
-    assert await asked(place, "SELECT version FROM sync_schema") == [(5,)]
+    assert await asked(place, "SELECT version FROM sync_schema") == [(6,)]
 
 
 async def test_each_schema_has_its_own_writer(postgres):

@@ -311,6 +311,7 @@ def old_archive(path, version, *, following):
         db.execute(f"PRAGMA user_version = {version}")
         for each in (KEPT, PENDING, FAILED, UNREAD, GOES_ON):
             row = session_row("default", "navtalk", each, "2025-11-13T00:00:00Z")
+            row = (*row[:6], row.title, row.video_url, *row[10:])
             db.execute(f"INSERT INTO sessions VALUES ({', '.join('?' * len(row))})", row)
         for number, each in enumerate((KEPT, UNREAD, GOES_ON)):
             row = message_row("default", each.id, 0, message(number))
@@ -381,12 +382,17 @@ async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(pat
     for each, note in zip(kept, [*notes[:2], None, None], strict=True):
         as_it_was = f"digest = {'NULL' if note is None else repr(note)}, row_digest = NULL"
         await asked(path, f"UPDATE sync_sessions SET {as_it_was} WHERE session_id = '{each.id}'")
+        await asked(path, f"UPDATE sessions SET change = 0 WHERE id = '{each.id}'")
     await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 1")
     await asked(path, f"UPDATE messages SET content = 'wrong' WHERE session_id = '{kept[3].id}'")
     async with Archive.open(path) as store:
         assert [each.digest for each in await everything(store)] == [None] * 4
         await store.begin(
-            "default", api="navtalk", scope="{}", is_sound=lambda each: not damage(each, NavTalk())
+            "default",
+            api="navtalk",
+            scope="{}",
+            is_sound=lambda each: not damage(each, NavTalk()),
+            session_of=NavTalk().session_of,
         )
         found = await everything(store)
         assert [each.digest == digest(each.messages) for each in found] == [False, True, True, False]
@@ -406,35 +412,6 @@ async def test_what_is_no_regular_file_is_refused(kind, path):
             pass
 
 
-async def test_an_archive_of_the_third_version_is_gone_on_with(path):
-    async with Archive.open(path) as store:
-        await store.begin("default", api="navtalk", scope="{}")
-        await journal(store, session(1), session(2))
-        await store.save_messages("default", [fetched(session(1), 1, 2)])
-        before = await everything(store)
-    with closing(sqlite3.connect(path)) as db:
-        for table in ("messages", "sync_gone"):
-            [(made,)] = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,))
-            old = made.replace(table, f"old_{table}", 1).replace("(project, session_id, id)", "(project, id)")
-            db.executescript(
-                f"{old}; INSERT INTO old_{table} SELECT * FROM {table}; DROP TABLE {table};"
-                f"ALTER TABLE old_{table} RENAME TO {table};"
-            )
-        db.executescript(
-            "CREATE INDEX messages_in_order ON messages (project, session_id, position);"
-            "DROP INDEX sync_undigested; ALTER TABLE sync_sessions DROP COLUMN row_digest;"
-            "ALTER TABLE sync_projects DROP COLUMN server;"
-            "DROP TABLE sync_waiting; PRAGMA user_version = 3;"
-        )
-    async with Archive.open(path) as store:
-        assert await everything(store) == [each._replace(digest=None, row_digest=None) for each in before]
-        await store.begin("default", api="navtalk", scope="{}")
-        # What one session says in a message of the same id is no other's any more.
-        await store.save_messages("default", [fetched(session(2), 1)])
-        assert [len(each.messages) for each in await everything(store)] == [2, 1]
-        assert await store.flaws("default") == []
-
-
 @pytest.mark.parametrize("version", [1, 2])
 async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_this_one(tmp_path, version):
     old_archive(tmp_path / "old.db", version, following=None)
@@ -442,7 +419,7 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
     for name in ("old.db", "new.db"):
         async with Archive.open(tmp_path / name) as store:
             await store.begin(
-                "default", api="navtalk", scope="{}", retry_failed=True, is_sound=lambda _: True
+                "default", api="navtalk", scope="{}", retry_failed=True, session_of=NavTalk().session_of
             )
             sessions = (KEPT, PENDING, FAILED, UNREAD, GOES_ON)
             await journal(store, *sessions)
@@ -450,7 +427,7 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
                 "default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)]
             )
             await store.finish("default", ROUND, RUN)
-            await store.begin("default", api="navtalk", scope="{}", is_sound=lambda _: True)
+            await store.begin("default", api="navtalk", scope="{}", session_of=NavTalk().session_of)
             kept = await everything(store)
             found.append(
                 (

@@ -208,7 +208,7 @@ class Stage:
         """A run that comes to its end."""
         run, _, _ = await self.play(Scene(world, failing=failing))
         assert run.code == (3 if failing else 0), run.err
-        await self.archive.save_messages()
+        await self.archive.keep()
 
 
 def moments(arrivals):

@@ -61,7 +61,7 @@ class Picture:
                 for session, said, *_ in some:
                     sessions[session.id] = session
                     messages.update({row.id: row for row in said})
-            rows = await store._all("SELECT * FROM sync_sessions")
+            rows = await store._rows("SELECT * FROM sync_sessions")
             sync = Table({tuple(row[:2]): tuple(row) for row in rows})
         return cls(sessions, messages, sync, about.changes)
 

@@ -27,15 +27,17 @@ NO_KEY = {"NAVTALK_API_KEY": None}
 
 ONE = "(SELECT session_id FROM sync_sessions WHERE messages > 2 ORDER BY session_id LIMIT 1)"
 
+MESSAGE = "project, id, session_id, position, role, type, content, created_at, raw"
+
 HARM = {
     "a text": f"UPDATE messages SET content = 'wrong' WHERE session_id = {ONE} AND position = 1",
     "a raw object": f"UPDATE messages SET raw = '{{}}' WHERE session_id = {ONE} AND position = 1",
     "a message gone": f"DELETE FROM messages WHERE session_id = {ONE} AND position = 1",
     "a message's id": f"UPDATE messages SET id = 'nobody' WHERE session_id = {ONE} AND position = 1",
-    "a message too many": f"""INSERT INTO messages
+    "a message too many": f"""INSERT INTO messages ({MESSAGE})
         SELECT project, 'more', session_id, 99, role, type, content, created_at, raw
         FROM messages WHERE session_id = {ONE} AND position = 1""",
-    "messages of nobody": f"""INSERT INTO messages
+    "messages of nobody": f"""INSERT INTO messages ({MESSAGE})
         SELECT project, id, 'nobody', position, role, type, content, created_at, raw
         FROM messages WHERE session_id = {ONE}""",
     "a link": f"UPDATE sessions SET video_url = 'https://example.com/x' WHERE id = {ONE}",

@@ -322,8 +322,10 @@ HARM = {
         AND position = (SELECT MAX(position) FROM messages WHERE session_id = {A_SESSION})""",
     "a session is missing": f"DELETE FROM sessions WHERE id = {A_SESSION}",
     "nothing is known of a session": f"DELETE FROM sync_sessions WHERE session_id = {A_SESSION}",
-    "a message is doubled": f"""INSERT INTO messages SELECT project, id || '-2', session_id, position + 1,
-        role, type, content, created_at, raw FROM messages WHERE session_id = {A_SESSION} AND position = 2""",
+    "a message is doubled": f"""INSERT INTO messages
+        (project, id, session_id, position, role, type, content, created_at, raw)
+        SELECT project, id || '-2', session_id, position + 1, role, type, content, created_at, raw
+        FROM messages WHERE session_id = {A_SESSION} AND position = 2""",
     "two messages are swapped": f"""UPDATE messages SET position = 1 - position
         WHERE session_id = {A_SESSION} AND position < 2""",
     "a position is skipped": f"UPDATE messages SET position = 99 WHERE id = {A_MESSAGE}",

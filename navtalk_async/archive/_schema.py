@@ -1,0 +1,164 @@
+"""The tables of an archive, once for both databases, and the one step that upgrades an earlier version.
+
+These words differ from database to database: `{text}`, which is compared by its bytes; `{word}`, a word or a
+number; `{nulls_first}`, in an index.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
+SCHEMA_VERSION = 6
+
+MESSAGE = (
+    "position BIGINT NOT NULL, role {word}, type {word}, content TEXT, created_at {text}, raw TEXT NOT NULL"
+)
+CHANGE = "change BIGINT NOT NULL DEFAULT 0"
+
+COLUMNS = {
+    "sessions": (
+        "project {text} NOT NULL, id {text} NOT NULL, api TEXT NOT NULL, status {word}, start_time {text},"
+        "end_time {text}, updated_at {text}, title TEXT, user_id TEXT, video_url TEXT, raw TEXT NOT NULL,"
+        "content_hash TEXT NOT NULL, first_seen_at {text} NOT NULL, last_changed_at {text} NOT NULL,"
+        f"deleted_at {{text}}, {CHANGE}"
+    ),
+    "messages": (
+        f"project {{text}} NOT NULL, session_id {{text}} NOT NULL, id {{text}} NOT NULL, {MESSAGE}, {CHANGE}"
+    ),
+    "message_history": (
+        f"project {{text}} NOT NULL, session_id {{text}} NOT NULL, id {{text}} NOT NULL, {CHANGE}, {MESSAGE},"
+        "replaced_at {text} NOT NULL, reason TEXT NOT NULL"
+    ),
+    "sync_projects": (
+        "project {text} NOT NULL, api TEXT NOT NULL, server TEXT, scope TEXT NOT NULL, watermark {text},"
+        "places TEXT, round TEXT, last_run TEXT, rounds BIGINT NOT NULL DEFAULT 0,"
+        "changes BIGINT NOT NULL DEFAULT 0, refuted BOOLEAN NOT NULL DEFAULT FALSE"
+    ),
+    "sync_sessions": (
+        "project {text} NOT NULL, session_id {text} NOT NULL, state TEXT NOT NULL, content_hash TEXT,"
+        "reason TEXT, attempts BIGINT NOT NULL DEFAULT 0, watched BOOLEAN NOT NULL DEFAULT FALSE,"
+        "settles_at {text}, read_at {text}, messages BIGINT, digest TEXT, row_digest TEXT, next TEXT,"
+        "first BIGINT"
+    ),
+    "sync_seen": "project {text} NOT NULL, session_id {text} NOT NULL",
+    "sync_waiting": (
+        "project {text} NOT NULL, session_id {text} NOT NULL, start_time {text}, gone_at {text}"
+    ),
+}
+"""`change` is the number of the commit that wrote the row, see `sync_projects.changes`; 0 where an earlier
+version wrote it. `message_history` holds every earlier text of an edited message, and every deleted one, with
+the commit that replaced it; its *reason* is `edited` or `deleted`.
+
+A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
+are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
+*digest* tell what was kept of it when it was *read_at*, and *row_digest* covers its row in `sessions` (NULL
+where an older version wrote both); *next* is a cursor that was not followed, and *first* the position that
+the first message behind it would have. `sync_waiting` holds open sessions that a filter on their status
+leaves out so far."""
+
+KEYS = {
+    "sessions": "project, id",
+    # Not every API says that the id of a message is one in more than its session.
+    "messages": "project, session_id, id",
+    "message_history": "project, session_id, id, change",
+    "sync_projects": "project",
+    "sync_sessions": "project, session_id",
+    "sync_seen": "project, session_id",
+    "sync_waiting": "project, session_id",
+}
+
+INDEXES = {
+    "sessions_in_order": "sessions (project, start_time{nulls_first}, id)",
+    "sessions_by_change": "sessions (project, change)",
+    "sync_unfinished": "sync_sessions (project, state) WHERE state <> 'kept'",
+    "sync_watched": "sync_sessions (project, read_at) WHERE watched",
+    "sync_unread": "sync_sessions (project) WHERE next IS NOT NULL",
+}
+
+EARLIER_INDEXES = ("messages_in_order", "sync_undigested")
+EARLIER_TABLES = ("sync_gone", "sync_pending", "sync_unread")
+
+
+def table_of(name: str) -> str:
+    """The statement that makes the table *name*."""
+    return f"CREATE TABLE {name} ({COLUMNS[name]}, PRIMARY KEY ({KEYS[name]}));"
+
+
+def schema() -> Iterator[str]:
+    """The statements that make an archive."""
+    yield from map(table_of, COLUMNS)
+    yield from (f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items())
+
+
+def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """The statements that make an archive of an earlier *version* into one of this: new tables, the columns
+    that both have copied, the others filled, the old tables dropped. *found* are the columns of its tables.
+    """
+    yield from (f"DROP INDEX IF EXISTS {name};" for name in (*INDEXES, *EARLIER_INDEXES))
+    old = [name for name in (*COLUMNS, *EARLIER_TABLES) if name in found]
+    yield from (f"ALTER TABLE {name} RENAME TO old_{name};" for name in old)
+    yield from schema()
+    for name in COLUMNS.keys() & found.keys():
+        both = ", ".join(each for each in columns_of(name) if each in found[name])
+        # A damaged index may have let a row in twice.
+        yield f"INSERT INTO {name} ({both}) SELECT {both} FROM old_{name} WHERE TRUE ON CONFLICT DO NOTHING;"
+    if "sync_gone" in found:
+        yield GONE_TO_HISTORY
+    if "sync_unread" in found:
+        yield f"{PENDING_TO_SESSIONS} {UNREAD_TO_SESSIONS}"
+    elif "sync_pending" in found:
+        yield PENDING_TO_SESSIONS
+    if version < 5:
+        yield f"{COUNT_AGAIN} {LIST_AGAIN}"
+    yield from (f"DROP TABLE old_{name};" for name in old)
+
+
+def columns_of(table: str) -> list[str]:
+    return [each.split()[0] for each in COLUMNS[table].split(",")]
+
+
+GONE = "project, session_id, id, position, role, type, content, created_at, raw"
+
+GONE_TO_HISTORY = f"""
+INSERT INTO message_history ({GONE}, replaced_at, reason)
+SELECT {GONE}, gone_at, 'deleted' FROM old_sync_gone;
+"""
+
+PENDING_TO_SESSIONS = """
+UPDATE sync_projects SET watermark = replace(watermark, ' ', 'T') || 'Z',
+    (places, rounds, round) = (
+        SELECT next, listings, CASE WHEN next IS NOT NULL
+            THEN json_object('began', strftime('%Y-%m-%dT%H:%M:%SZ'),
+                             'reached', replace(reached, ' ', 'T') || 'Z') END
+        FROM old_sync_projects AS old WHERE old.project = sync_projects.project);
+INSERT INTO sync_sessions (project, session_id, state, content_hash, reason, attempts)
+SELECT project, session_id, CASE WHEN reason IS NULL THEN 'pending' ELSE 'failed' END,
+       content_hash, reason, attempts
+FROM old_sync_pending;
+INSERT OR IGNORE INTO sync_sessions (project, session_id, state, content_hash)
+SELECT project, id, 'kept', content_hash FROM sessions;
+UPDATE sync_sessions SET watched = TRUE
+WHERE EXISTS (SELECT 1 FROM sessions AS s
+              WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id
+              AND s.deleted_at IS NULL AND COALESCE(s.status, '') NOT IN ('completed', 'failed')
+              AND (COALESCE(s.status, '') = 'active' OR s.end_time IS NULL));
+"""
+"""The first two versions, of SQLite alone, had a table of pending sessions, and watched none."""
+
+UNREAD_TO_SESSIONS = """
+UPDATE sync_sessions SET next = old.next, first = old.first FROM old_sync_unread AS old
+WHERE old.project = sync_sessions.project AND old.session_id = sync_sessions.session_id;
+"""
+
+COUNT_AGAIN = """
+UPDATE sessions SET content_hash = ''
+WHERE api = 'lexicon' AND deleted_at IS NULL AND raw LIKE '%"message_count"%';
+"""
+"""Versions before the fifth took another number of messages for no change."""
+
+LIST_AGAIN = """
+UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL
+WHERE scope LIKE '%"status":%' OR scope LIKE '%"end":%' OR EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_projects.project AND s.start_time > s.first_seen_at);
+"""
+"""Versions before the fifth could miss a session that came to match such a filter late, or appeared late
+while another was dated in the future: such a project is listed from its beginning once more."""
