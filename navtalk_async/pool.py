@@ -11,7 +11,7 @@ from navtalk_async.listing import ParallelListing, list_in_parallel
 from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.models import Message, Request, Role, Session, Transcript
 from navtalk_async.paging import whole
-from navtalk_async.wire.limits import Concurrency, checked_concurrency
+from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
 if TYPE_CHECKING:
     from typing import Unpack

@@ -18,7 +18,7 @@ from benchmarks.question import Bar, Contender, Figure, Figures, Job, Panel, Que
 from benchmarks.world import World, session_id
 from navtalk_async import NavTalkClient
 from navtalk_async.errors import NavTalkError
-from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.gate import Concurrency
 
 AUTO: Final = "auto"
 FIXED = (1, 2, 4, 8, 16, 32, 64, 128)

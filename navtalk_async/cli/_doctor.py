@@ -36,7 +36,7 @@ from navtalk_async.errors import NavTalkError, StoreError
 from navtalk_async.formats import ARCHIVE
 from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.wire.address import checked_root
-from navtalk_async.wire.hints import hint
+from navtalk_async.wire.rate import hint
 from navtalk_async.wire.retry import Retry
 
 LEAST_PYTHON = (3, 11)

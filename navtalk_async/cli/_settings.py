@@ -33,8 +33,8 @@ from navtalk_async.events import Observer
 from navtalk_async.ingest import OVERLAP, SETTLE, Progress, RunReport, Scope, sync
 from navtalk_async.listing.short_pages import ShortPages
 from navtalk_async.wire.address import is_loopback
-from navtalk_async.wire.limits import Concurrency
-from navtalk_async.wire.secret import Secret, checked_key, discreet
+from navtalk_async.wire.gate import Concurrency
+from navtalk_async.wire.secret import Secret, checked_key, hide_frames
 
 SANDBOX_SESSIONS = 600
 
@@ -273,7 +273,7 @@ def key_variable(dialect: Dialect, address: Address, env: Mapping[str, str]) -> 
     return NavTalk.key_variable if is_shared else dialect.key_variable
 
 
-@discreet
+@hide_frames
 def given_key(variable: str, file: Path | None, command: str | None) -> str:
     """The key from *file*, or from the output of *command*, or else from the environment's *variable*.
 

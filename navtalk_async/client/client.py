@@ -15,10 +15,10 @@ from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import Message, Page, Record, Request, Response, Session
 from navtalk_async.paging import Listing
-from navtalk_async.wire.limits import Concurrency, Lane
-from navtalk_async.wire.retry import Retry
-from navtalk_async.wire.secret import Secret, discreet
-from navtalk_async.wire.wire import BODY_LIMIT, Key, Patience, Read, Sender
+from navtalk_async.wire.gate import Concurrency
+from navtalk_async.wire.retry import CallOptions, Lane, Retry
+from navtalk_async.wire.secret import Secret, hide_frames
+from navtalk_async.wire.sender import BODY_LIMIT, Key, Read, Sender
 
 __all__ = ["Client", "Options", "ViewOptions"]
 
@@ -89,7 +89,7 @@ class Client:
     page_of_messages: Callable[[Request], Awaitable[Page[Message]]]
     """The same for messages."""
 
-    @discreet
+    @hide_frames
     def __init__(
         self,
         dialect: Dialect,
@@ -107,7 +107,9 @@ class Client:
     ) -> None:
         self.dialect = dialect
         key = _given_key(key, dialect.key_variable)
-        self._patience = Patience(timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry())
+        self._call_options = CallOptions(
+            timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry()
+        )
         self._wire = Sender(
             root=dialect.root(_given_address(base_url, dialect)),
             key=key,
@@ -127,14 +129,14 @@ class Client:
         self._name_resources()
 
     def _paging(self, read: Read[Page[R]]) -> Callable[[Request], Awaitable[Page[R]]]:
-        wire, patience, dialect = self._wire, self._patience, self.dialect
+        wire, options, dialect = self._wire, self._call_options, self.dialect
 
         # Every page of every list comes this way: what would be calls of methods is said here once.
         async def page(request: Request) -> Page[R]:
             if not request.repeatable:
                 raise ValueError(f"A page is asked for by GET, and not by {request.method}.")
             try:
-                return await wire.ask(request, read, patience)
+                return await wire.ask(request, read, options)
             except BodyTooLarge:
                 if (halved := dialect.halved(request)) is None:
                     raise
@@ -189,7 +191,7 @@ class Client:
         changed = {name: value for name, value in given.items() if value is not UNSET}
         view = object.__new__(type(self))
         view.dialect, view._wire = self.dialect, self._wire
-        view._patience = Patience(**(msgspec.structs.asdict(self._patience) | changed))
+        view._call_options = CallOptions(**(msgspec.structs.asdict(self._call_options) | changed))
         view._take_up()
         return view
 
@@ -204,7 +206,7 @@ class Client:
 
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
         """What *read* makes of the answer to *request*; for calls that have no method yet."""
-        return self._wire.ask(request, read, self._patience)
+        return self._wire.ask(request, read, self._call_options)
 
     def stream(
         self, request: Request, refuse: Callable[[Request, Response], object]
@@ -215,7 +217,7 @@ class Client:
         The client's `timeout` bounds the time until the answer begins, and its `attempt_timeout` the wait for
         each chunk. Once it has begun, it takes no place in flight.
         """
-        return self._wire.stream(request, refuse, self._patience)
+        return self._wire.stream(request, refuse, self._call_options)
 
     def list_sessions(self, **filters: Any) -> Listing[Session]:
         """The sessions that *filters*, named as the API's client names them, let through; None is no filter.

@@ -7,8 +7,8 @@ from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import discreet
-from navtalk_async.wire.wire import Key
+from navtalk_async.wire.secret import hide_frames
+from navtalk_async.wire.sender import Key
 
 __all__ = ["Chats", "KodeyClient", "KodeyFilters", "Messages"]
 
@@ -43,7 +43,7 @@ class KodeyClient(Client):
     chats: "Chats"
     messages: "Messages"
 
-    @discreet
+    @hide_frames
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

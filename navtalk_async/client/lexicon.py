@@ -6,8 +6,8 @@ from uuid import UUID
 from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import discreet
-from navtalk_async.wire.wire import Key
+from navtalk_async.wire.secret import hide_frames
+from navtalk_async.wire.sender import Key
 
 __all__ = ["Chats", "LexiconClient", "LexiconFilters", "Messages"]
 
@@ -42,7 +42,7 @@ class LexiconClient(Client):
     chats: "Chats"
     messages: "Messages"
 
-    @discreet
+    @hide_frames
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

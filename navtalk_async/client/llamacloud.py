@@ -10,8 +10,8 @@ from navtalk_async.client.client import Client, Options, ViewOptions
 from navtalk_async.client.event_stream import EventStream
 from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import discreet
-from navtalk_async.wire.wire import Key
+from navtalk_async.wire.secret import hide_frames
+from navtalk_async.wire.sender import Key
 
 __all__ = ["LlamaCloudClient", "LlamaCloudFilters", "Sessions"]
 
@@ -45,7 +45,7 @@ class LlamaCloudClient(Client):
     dialect: LlamaCloud
     sessions: "Sessions"
 
-    @discreet
+    @hide_frames
     def __init__(
         self,
         key: Key | None = None,

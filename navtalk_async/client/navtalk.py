@@ -8,8 +8,8 @@ from navtalk_async.client.client import Client, Options
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Role, Session, SessionStatus
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import discreet
-from navtalk_async.wire.wire import Key
+from navtalk_async.wire.secret import hide_frames
+from navtalk_async.wire.sender import Key
 
 __all__ = ["Messages", "NavTalkClient", "NavTalkFilters", "Sessions"]
 
@@ -46,7 +46,7 @@ class NavTalkClient(Client):
     sessions: "Sessions"
     messages: "Messages"
 
-    @discreet
+    @hide_frames
     def __init__(
         self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
     ) -> None:

@@ -35,7 +35,7 @@ from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checke
 from navtalk_async.models import parse_time
 from navtalk_async.pool import AUTO_WALKERS, limiter_of
 from navtalk_async.soundness import damage
-from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.gate import Concurrency
 
 __all__ = ["OVERLAP", "SETTLE", "sync"]
 

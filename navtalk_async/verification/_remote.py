@@ -30,7 +30,7 @@ from navtalk_async.models import Message, Session
 from navtalk_async.paging import whole
 from navtalk_async.pool import SessionPool, limiter_of
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
-from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.gate import Concurrency
 
 MANY = 32
 """How many sessions in a row must fail before the server is taken to fail."""

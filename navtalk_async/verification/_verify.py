@@ -16,7 +16,7 @@ from navtalk_async.ingest import sync
 from navtalk_async.verification._local import verify_archive, verify_folder
 from navtalk_async.verification._remote import refuse_others, scope_of, verify_remote
 from navtalk_async.verification._report import Checked, Finding, Remedy, Report
-from navtalk_async.wire.limits import Concurrency
+from navtalk_async.wire.gate import Concurrency
 
 REPAIR_ROUNDS = 3
 """How often to repair at most: what a damaged index hides is found once the index is rebuilt."""

@@ -2,16 +2,14 @@
 
 import ipaddress
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from navtalk_async.errors import NavTalkError
 from navtalk_async.events import scrub
 from navtalk_async.models import Request
-from navtalk_async.wire.echo import MASK
-from navtalk_async.wire.key import UNRESERVED, quoted
-from navtalk_async.wire.secret import Secret
+from navtalk_async.wire.secret import MASK, UNRESERVED, Secret
 
-__all__ = ["address", "canonical_root", "checked_root", "is_loopback", "without_secret"]
+__all__ = ["canonical_root", "checked_root", "is_loopback", "query_of", "redact"]
 
 SHOWN = MASK.decode()
 
@@ -66,47 +64,46 @@ CURSORS = frozenset({"cursor", "page_token"})
 """Parameters whose values are the server's own: a `MASK` in one of them stands for the key."""
 
 
-def address(root: SplitResult, request: Request) -> SplitResult:
-    """The URL of *request*, in its parts, as everybody may see it: without the key."""
-    fits = UNRESERVED
-    parts = [
-        f"{name}={value if fits(value) else _written(name, value)}" for name, value in request.params.items()
-    ]
-    return SplitResult(root.scheme, root.netloc, root.path + request.path, "&".join(parts), "")
+def query_of(request: Request) -> str:
+    """The query of *request*, as everybody may see it: without the key."""
+    params = request.params
+    if UNRESERVED("".join(params.values())):
+        return "&".join([f"{name}={value}" for name, value in params.items()])
+    return "&".join([f"{name}={_quoted(value, is_cursor=name in CURSORS)}" for name, value in params.items()])
 
 
-def _written(name: str, value: str) -> str:
-    if name in CURSORS:
+def _quoted(value: str, *, is_cursor: bool) -> str:
+    if is_cursor:
         # Nothing else has such brackets here.
-        return SHOWN.join(map(quoted, value.split(SHOWN)))
-    return quoted(value)
+        return SHOWN.join([quote(part, safe="") for part in value.split(SHOWN)])
+    return quote(value, safe="")
 
 
-def without_secret(error: NavTalkError, key: Secret[str]) -> NavTalkError:
+def redact(error: NavTalkError, key: Secret[str]) -> NavTalkError:
     """*error* as it may be shown: servers quote the key, and the URL with it, in what they answer.
 
     Its traceback and context go too, since their frames hold the answer itself.
     """
-    error.args = tuple(_told(part, key) if isinstance(part, str) else part for part in error.args)
+    error.args = tuple(_redacted(part, key) if isinstance(part, str) else part for part in error.args)
     for name, value in vars(error).items():
         if isinstance(value, str):
-            setattr(error, name, _told(value, key))
+            setattr(error, name, _redacted(value, key))
         elif isinstance(value, dict):
             setattr(error, name, _details(value, key))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
 
 
-def _told(text: str, key: Secret[str]) -> str:
+def _redacted(text: str, key: Secret[str]) -> str:
     """*text* without *key*, and no longer than anybody reads; cut before, it might end in half of a key."""
-    told = scrub(text, [key.reveal()])
-    return told if len(told) <= LONGEST_SENTENCE else f"{told[:LONGEST_SENTENCE]}…"
+    shown = scrub(text, [key.reveal()])
+    return shown if len(shown) <= LONGEST_SENTENCE else f"{shown[:LONGEST_SENTENCE]}…"
 
 
 def _details(value: dict[str, Any], key: Secret[str]) -> dict[str, Any]:
     """*value* without *key*; nothing of what is nested deeper than anybody's words are."""
     try:
-        return {_told(name, key): _scrubbed(each, key) for name, each in value.items()}
+        return {_redacted(name, key): _scrubbed(each, key) for name, each in value.items()}
     except RecursionError:
         return {}
 

@@ -1,5 +1,7 @@
 """When to try again, and how long to wait first: judgement only, on values."""
 
+from typing import Literal
+
 import msgspec
 
 from navtalk_async.errors import (
@@ -16,17 +18,25 @@ from navtalk_async.errors import (
 from navtalk_async.models import Request
 
 __all__ = [
+    "LANES",
     "LONGEST_PAUSE",
     "Budget",
+    "CallOptions",
+    "Lane",
     "Retry",
     "asked_pause",
+    "asks_for_a_pause",
     "backoff",
-    "leaves_open",
-    "overloaded",
-    "pause_after",
-    "too_much",
-    "worth_repeating",
+    "is_overloaded",
+    "may_have_changed",
+    "shared_pause",
+    "should_retry",
 ]
+
+Lane = Literal["interactive", "normal", "bulk"]
+
+LANES: dict[Lane, int] = {"interactive": 0, "normal": 1, "bulk": 2}
+"""The lanes, the one that goes first first."""
 
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
 """What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
@@ -69,7 +79,27 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("base_seconds is not from 0 to cap_seconds.")
 
 
-def worth_repeating(
+class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a call may take, and how stubborn it is."""
+
+    timeout: float | None = 300.0
+    """Seconds for the whole call: its turn, every attempt and every pause. None: no end."""
+    attempt_timeout: float = 60.0
+    """Seconds for one attempt, its connection included."""
+    retry: Retry = Retry()
+    lane: Lane = "normal"
+    """Who goes first where calls have to wait for each other."""
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout={self.timeout} leaves no time to ask; it is in seconds.")
+        if not self.attempt_timeout > 0:
+            raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
+        if self.lane not in LANES:
+            raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
+
+
+def should_retry(
     retry: Retry, request: Request, error: NavTalkError, *, attempt: int, known_server: bool
 ) -> bool:
     """Whether to ask again after *attempt* attempts that count, the last of which ended in *error*."""
@@ -83,7 +113,7 @@ def worth_repeating(
     return attempt < at_most
 
 
-def leaves_open(request: Request, error: NavTalkError) -> bool:
+def may_have_changed(request: Request, error: NavTalkError) -> bool:
     """Whether *request*, which was sent, was to change something and may have, although *error* came of it.
 
     A server that fails may do so half way, and an answer that cannot be read is one all the same; only who
@@ -110,19 +140,19 @@ def backoff(retry: Retry, attempt: int, chance: float) -> float:
     return chance * min(retry.cap_seconds, retry.base_seconds * 2.0**exponent)
 
 
-def too_much(error: NavTalkError) -> bool:
+def asks_for_a_pause(error: NavTalkError) -> bool:
     """Whether the server refused for being asked too much, by anybody: then nobody should ask for a while."""
     return isinstance(error, RateLimited) or (
         isinstance(error, ServerError) and error.retry_after is not None
     )
 
 
-def overloaded(error: NavTalkError) -> bool:
+def is_overloaded(error: NavTalkError) -> bool:
     """Whether the server refused for having too much to do, so that fewer should be asked at once."""
-    return too_much(error) or (isinstance(error, ServerError) and 503 in (error.status, error.code))
+    return asks_for_a_pause(error) or (isinstance(error, ServerError) and 503 in (error.status, error.code))
 
 
-def pause_after(
+def shared_pause(
     error: NavTalkError, strikes: int, chance: float, latency: float = LONGEST_FIRST_PAUSE
 ) -> float:
     """The seconds for which nobody should ask, after *strikes* refusals in a row (from 1).

@@ -1,10 +1,15 @@
-"""A secret, so held that no traceback and no report shows it."""
+"""The key: held so that no traceback and no report shows it, placed in a request, and masked in answers."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Generic, NoReturn, ParamSpec, TypeVar
+from urllib.parse import quote
 
-__all__ = ["Opaque", "Secret", "checked_key", "discreet"]
+from navtalk_async.events import LEAST_UNMISTAKABLE, escapes
+from navtalk_async.models import KeyPlace
+
+__all__ = ["MASK", "UNRESERVED", "Echo", "EchoInChunks", "PlacedKey", "Secret", "checked_key", "hide_frames"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -12,7 +17,7 @@ P = ParamSpec("P")
 
 class Opaque:
     """Shows nothing of what it holds, however a report of local variables writes it: a `str` with a `repr` of
-    its own would be cut, or decoded, by those that write texts themselves.
+    its own would be cut, or decoded, by reports that write texts themselves.
     """
 
     __slots__ = ()
@@ -33,16 +38,16 @@ class Secret(Opaque, Generic[T]):
         self._hidden = hidden
 
     def reveal(self) -> T:
-        """What it holds, for an expression that gives it no name."""
+        """The value, for an expression that gives it no name."""
         return self._hidden
 
 
 def checked_key(key: object) -> Secret[str]:
-    """*key* without the white space around it; or as it is, where it was checked before.
+    """*key* without surrounding white space; a `Secret` was checked before and is returned as it is.
 
     Raises:
-        ValueError: it is no text, is empty, or contains characters that no key has; neither the message nor a
-            traceback shows it.
+        ValueError: it is not a text, is empty, or contains characters that no key has; neither the message
+            nor a traceback shows it.
     """
     found = _sealed(key)
     # A traceback begins in this frame.
@@ -66,8 +71,8 @@ def _sealed(key: object) -> Secret[str] | str:
     return Secret(key)
 
 
-def discreet(call: Callable[P, T]) -> Callable[P, T]:
-    """*call*, with tracebacks that end before it: its arguments, and what it names, may be the key."""
+def hide_frames(call: Callable[P, T]) -> Callable[P, T]:
+    """*call*, with tracebacks that end before it: its arguments and its local variables may be the key."""
 
     @wraps(call)
     def called(*args: P.args, **options: P.kwargs) -> T:
@@ -84,3 +89,164 @@ def discreet(call: Callable[P, T]) -> Callable[P, T]:
             del refusal
 
     return called
+
+
+# In a request -----------------------------------------------------------------------------------------------
+
+
+UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
+"""Matches what stays as it is in a URL (RFC 3986, section 2.3): ids, numbers, and most keys."""
+
+MASK = b"[key]"
+"""Replaces the key in data. A cursor that contains it is sent back with the key, so that the walk goes on."""
+
+
+class PlacedKey(Opaque):
+    """A key in its place in the head of a request, and as a server may echo it."""
+
+    __slots__ = ("_after", "_pieces", "_quoted", "echo", "secret")
+
+    def __init__(self, secret: Secret[str], place: KeyPlace) -> None:
+        text = secret.reveal()
+        self.secret = secret
+        self.echo = Echo(text)
+        self._quoted = text if UNRESERVED(text) else quote(text, safe="")
+        if place.where == "query":
+            self._after = b" HTTP/1."
+            # Without other parameters, and after some.
+            self._pieces = [f"{joint}{place.name}={self._quoted} HTTP/1.".encode() for joint in "?&"]
+        else:
+            self._after = b"\r\n\r\n"
+            self._pieces = [f"\r\n{place.name}: {place.prefix}{text}\r\n\r\n".encode()] * 2
+
+    def is_of(self, secret: Secret[str]) -> bool:
+        """Whether it is *secret*, in its place."""
+        return self.secret.reveal() == secret.reveal()
+
+    def added(self, head: bytes, *, has_query: bool) -> memoryview:
+        """*head*, the first bytes of a request, with the key; as a view, which shows nothing."""
+        # To look for a single byte is faster by far.
+        if b"[" in head and MASK in head:
+            line, end, rest = head.partition(b"\r\n")
+            head = line.replace(MASK, self._quoted.encode()) + end + rest
+        return memoryview(head.replace(self._after, self._pieces[has_query], 1))
+
+
+# In an answer -----------------------------------------------------------------------------------------------
+
+
+LONGEST_FORM = 16
+"""The most bytes that a single character is written in."""
+
+JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+FREQUENT_LAST = "QXJKVWYZqxjzUGFHBPLOkvNRMwDISCyEAbfTghplcumorndsit98765432ae10"
+"""The letters and digits, from the rarest to the most frequent in an API's JSON."""
+
+
+class Echo(Opaque):
+    """A key as a server may repeat it: as it is, or escaped for JSON, a URL or HTML. One that is shorter than
+    `LEAST_UNMISTAKABLE` is left where it is.
+    """
+
+    __slots__ = ("_clue", "_key", "_rarest", "_whole")
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._whole: re.Pattern[bytes] | None = None
+        # Letters and digits are the same in every form. To look for one is cheap, and nearly always enough;
+        # else their longest run is looked for.
+        runs = re.findall(r"[A-Za-z0-9]+", key) if len(key) >= LEAST_UNMISTAKABLE else []
+        self._clue = max(runs, key=len, default="").encode() if len(key) >= LEAST_UNMISTAKABLE else None
+        self._rarest = min("".join(runs), key=FREQUENT_LAST.index, default="").encode()
+
+    def masked(self, body: bytes) -> bytes:
+        """*body* with the `MASK` for the key; what was JSON is JSON still."""
+        if self._rarest not in body or self._clue is None or self._clue not in body:
+            return body
+        if re.fullmatch(r"[0-9.eE+-]*", self._key):
+            # Outside of strings it would be a number.
+            return JSON_STRING.sub(lambda string: self._masked(string[0]), body)
+        return self._masked(body)
+
+    def in_chunks(self) -> "EchoInChunks | None":
+        """The same for a body that comes in chunks; None where nothing is masked."""
+        return None if self._clue is None else EchoInChunks(self._masked, self._key)
+
+    def _masked(self, body: bytes) -> bytes:
+        if self._whole is None:
+            self._whole = re.compile(_anywhere(self._key))
+        return self._whole.sub(rb"\1" + MASK, body)
+
+
+class EchoInChunks(Opaque):
+    """Masks a key in chunks, which may end within it: what may be its beginning is held back until more has
+    come.
+    """
+
+    __slots__ = ("_beginning", "_held", "_longest", "_masked")
+
+    def __init__(self, masked: Callable[[bytes], bytes], key: str) -> None:
+        self._masked = masked
+        self._beginning = re.compile(_beginning(key))
+        self._longest = LONGEST_FORM * len(key)
+        self._held = b""
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held back."""
+        return len(self._held)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What is sure of all that has come by now; it may be nothing."""
+        come = self._held + chunk
+        stem = come.rstrip(b"\\")
+        # What comes next may belong to the last backslashes.
+        escaping = come[len(stem) :]
+        stem = self._masked(stem)
+        found = self._beginning.search(stem, max(0, len(stem) - self._longest))
+        sure = found.start() if found else len(stem)
+        self._held = stem[sure:] + escaping
+        return stem[:sure]
+
+    def rest(self) -> bytes:
+        """What was held back, when nothing more comes."""
+        held, self._held = self._held, b""
+        return held if len(held) < LEAST_UNMISTAKABLE else MASK
+
+
+def _anywhere(key: str) -> bytes:
+    """A pattern for *key* in any form, behind a group of which nothing is masked."""
+    # In JSON, the first character may be that of an escape, as in `\\n`: then the text is another one.
+    before = r"(?<!\\)((?:\\\\)*)" if key[0] in "bfnrtu" else "()"
+    return (before + "".join(f"(?:{'|'.join(_forms(each))})" for each in key)).encode()
+
+
+def _beginning(key: str) -> bytes:
+    """A pattern for a text that ends with *key*, or a part of it from its first character on, in any form."""
+    cut = (rf"(?:{'|'.join([*_forms(each), *_cut_forms(each)])})" for each in key)
+    return (r"\\*" + "".join(cut)).encode()
+
+
+def _forms(character: str) -> list[str]:
+    """Patterns for *character* in every form."""
+    if character.isalnum():
+        return [character]
+    escaped = [rf"(?i:{re.escape(form)})" for form in _escapes(character)]
+    # JSON within JSON doubles the backslashes; one more than an even number of them escapes what follows.
+    plain = r"(?:\\\\)+|\\" if character == "\\" else rf"\\*{re.escape(character)}"
+    return [plain, *escaped]
+
+
+def _cut_forms(character: str) -> list[str]:
+    """Patterns for the beginnings of *character* in every form, the empty one included, at the end."""
+    if character.isalnum():
+        return [r"\Z"]
+    cut = {form[:length] for form in _escapes(character) for length in range(1, len(form))}
+    return [r"\\*\Z", *(rf"(?i:{re.escape(each)})\Z" for each in sorted(cut))]
+
+
+def _escapes(character: str) -> list[str]:
+    forms = [*escapes(character), f"\\u{ord(character):04x}"]
+    # Some escape HTML's ampersand in JSON.
+    return forms + [rf"\u0026{form[1:]}" for form in forms if form.startswith("&")]

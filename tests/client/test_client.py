@@ -257,7 +257,7 @@ def test_one_client_serves_one_loop_after_the_other(served):
 def test_a_loop_that_ends_takes_its_connections_along(served):
     nt = client(served)
     loudly(rows(nt.sessions.list()))
-    assert nt._wire._lines == {}
+    assert nt._wire._states == {}
     loudly(rows(nt.sessions.list()))
 
 

@@ -26,7 +26,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
-from navtalk_async.wire.address import without_secret
+from navtalk_async.wire.address import redact
 from navtalk_async.wire.secret import Secret
 
 NAVTALK = NavTalk()
@@ -621,7 +621,7 @@ def test_a_body_is_decoded_once_where_it_is_as_documented():
 @pytest.mark.parametrize("shape", ['{{"detail": {}}}', '{{"detail": "no", "more": {}}}'])
 def test_a_refusal_may_be_nested_as_deeply_as_it_likes(shape, depth):
     body = shape.format("[" * depth + "]" * depth).encode()
-    error = without_secret(refused(Response(status=400, headers={}, body=body)), Secret("key"))
+    error = redact(refused(Response(status=400, headers={}, body=body)), Secret("key"))
     assert isinstance(error, BadRequest)
     assert str(error)
 

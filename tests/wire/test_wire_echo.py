@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from navtalk_async import LlamaCloudClient, NavTalkClient
 from navtalk_async.models import Request
-from navtalk_async.wire.echo import Echo
+from navtalk_async.wire.secret import Echo
 
 KEY = "CANARY-12+34/56=%&\"\\'?#x"
 letters = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from navtalk_async.wire.hints import Hint, hint
+from navtalk_async.wire.rate import Hint, hint
 
 DATE = "Wed, 12 Nov 2025 18:20:38 GMT"
 UNIX = 1762971638

@@ -26,7 +26,7 @@ BELOW = [
     Path(asyncio.__file__).parent / "selector_events.py",
     *Path(aiohttp.__file__).parent.glob("client*.py"),
 ]
-REVEALING = {"secret.py", "key.py", "echo.py"}
+REVEALING = {"secret.py"}
 """Where the key is text for as long as it takes to write it somewhere."""
 LINES = 40
 """How many lines are tried; they lie evenly in all that are run."""

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.wire.learning import AFTER_A_PAUSE, ASKED_START, START, FixedLimit, LearningLimit
+from navtalk_async.wire.learned_concurrency import (
+    AFTER_A_PAUSE,
+    ASKED_START,
+    START,
+    FixedLimit,
+    LearningLimit,
+)
 
 MOST = 256
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
-from navtalk_async.wire.hints import Hint
-from navtalk_async.wire.limits import (
+from navtalk_async.wire.gate import (
     BURST_SECONDS,
     IN_USE_SECONDS,
     LANES,
@@ -20,6 +19,7 @@ from navtalk_async.wire.limits import (
     checked_concurrency,
     checked_rate,
 )
+from navtalk_async.wire.rate import Hint
 
 TINY = 1e-6
 
@@ -75,7 +75,7 @@ class Caller:
         self.came_as = log.came
         log.came += 1
         try:
-            await gate.enter(deadline, LANES[self.lane])
+            await gate.acquire(deadline, LANES[self.lane])
         except DeadlineExceeded:
             assert now() <= deadline + TINY
             self.ended = "late"
@@ -89,7 +89,7 @@ class Caller:
             await asyncio.sleep(self.stays)
         finally:
             log.inside -= 1
-            gate.leave()
+            gate.release()
         self.ended = "done"
 
 
@@ -170,8 +170,8 @@ def test_nobody_waits_longer_than_the_rules_demand(at_once, rate, count):
 def test_a_gate_with_room_lets_in_at_once():
     async def main():
         gate = Gate(2)
-        await gate.enter()
-        await gate.enter()
+        await gate.acquire()
+        await gate.acquire()
         assert now() == 1000
         assert repr(gate) == "<Gate [2 in flight, 0 waiting] <Limit 2 of 2>>"
 
@@ -183,16 +183,16 @@ def test_who_was_let_in_before_goes_before_those_who_wait():
         gate, order = Gate(1), []
 
         async def call(name, *, first=False):
-            await gate.enter(first=first)
+            await gate.acquire(first=first)
             order.append(name)
-            gate.leave()
+            gate.release()
 
-        await gate.enter()
+        await gate.acquire()
         tasks = [asyncio.create_task(call("a")), asyncio.create_task(call("b"))]
         await quiet()
         tasks.append(asyncio.create_task(call("again", first=True)))
         await quiet()
-        gate.leave()
+        gate.release()
         await asyncio.gather(*tasks)
         return order
 
@@ -204,13 +204,13 @@ def test_a_pause_ends_by_itself_when_the_one_who_met_the_429_is_cancelled():
         gate = Gate(4)
 
         async def met_a_429():
-            await gate.enter()
-            gate.leave()
+            await gate.acquire()
+            gate.release()
             gate.pause(5)
-            await gate.enter(first=True)
+            await gate.acquire(first=True)
 
         async def other():
-            await gate.enter()
+            await gate.acquire()
             return now()
 
         unlucky = asyncio.create_task(met_a_429())
@@ -230,7 +230,7 @@ def test_the_longest_of_several_pauses_holds(stops):
         gate = Gate(1)
         for _, seconds in stops:
             gate.pause(seconds)
-        await gate.enter()
+        await gate.acquire()
         return now() - 1000
 
     assert run(main()) == pytest.approx(max(seconds for _, seconds in stops))
@@ -251,7 +251,7 @@ def test_a_call_that_cannot_outlast_the_pause_is_told_at_once():
         with pytest.raises(
             DeadlineExceeded, match=r"nothing asked for 3600 s more, and this call has 0\.5 s"
         ):
-            await gate.enter(now() + 0.5)
+            await gate.acquire(now() + 0.5)
         return now()
 
     assert run(main()) == 1000
@@ -262,7 +262,7 @@ def test_a_call_whose_time_is_over_is_not_let_in_even_where_there_is_room():
         gate = Gate(1)
         for deadline in (now(), now() - 1):
             with pytest.raises(DeadlineExceeded):
-                await gate.enter(deadline)
+                await gate.acquire(deadline)
         assert gate.in_flight == 0
 
     run(main())
@@ -271,11 +271,11 @@ def test_a_call_whose_time_is_over_is_not_let_in_even_where_there_is_room():
 def test_a_turn_that_comes_when_a_busy_loop_has_slept_past_the_deadline_is_given_back():
     async def main():
         gate, loop = Gate(1), asyncio.get_running_loop()
-        await gate.enter()
-        late = asyncio.create_task(gate.enter(now() + 1))
-        next_one = asyncio.create_task(gate.enter())
+        await gate.acquire()
+        late = asyncio.create_task(gate.acquire(now() + 1))
+        next_one = asyncio.create_task(gate.acquire())
         await quiet()
-        gate.leave()
+        gate.release()
         loop.now += 5  # what blocked the loop for five seconds
         with pytest.raises(DeadlineExceeded):
             await late
@@ -288,10 +288,10 @@ def test_a_turn_that_comes_when_a_busy_loop_has_slept_past_the_deadline_is_given
 def test_closing_wakes_everyone_with_client_closed():
     async def main():
         gate = Gate(1)
-        await gate.enter()
+        await gate.acquire()
         waiting = [
-            *(asyncio.create_task(gate.enter()) for _ in range(5)),
-            asyncio.create_task(gate.enter(now() + 9)),
+            *(asyncio.create_task(gate.acquire()) for _ in range(5)),
+            asyncio.create_task(gate.acquire(now() + 9)),
             *(asyncio.create_task(gate.rest(100)) for _ in range(3)),
         ]
         await quiet()
@@ -308,7 +308,7 @@ def test_a_closed_gate_lets_nobody_in_and_nobody_rest():
     async def main():
         gate = Gate(1)
         gate.close()
-        for wait in (gate.enter(), gate.enter(now() + 1), gate.rest(1)):
+        for wait in (gate.acquire(), gate.acquire(now() + 1), gate.rest(1)):
             with pytest.raises(ClientClosed):
                 await wait
 
@@ -319,7 +319,7 @@ def test_closing_a_paused_gate_wakes_those_behind_the_pause():
     async def main():
         gate = Gate(3)
         gate.pause(100)
-        waiting = [asyncio.create_task(gate.enter()) for _ in range(3)]
+        waiting = [asyncio.create_task(gate.acquire()) for _ in range(3)]
         await quiet()
         gate.close()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
@@ -331,11 +331,11 @@ def test_closing_a_paused_gate_wakes_those_behind_the_pause():
 def test_who_is_let_in_and_cancelled_in_the_same_moment_gives_the_place_away():
     async def main():
         gate = Gate(1)
-        await gate.enter()
-        unlucky = asyncio.create_task(gate.enter())
-        next_one = asyncio.create_task(gate.enter())
+        await gate.acquire()
+        unlucky = asyncio.create_task(gate.acquire())
+        next_one = asyncio.create_task(gate.acquire())
         await quiet()
-        gate.leave()
+        gate.release()
         unlucky.cancel()
         await next_one
         assert unlucky.cancelled()
@@ -361,8 +361,8 @@ def test_a_late_timer_does_not_cost_throughput():
     async def main():
         gate, loop = Gate(50, 100.0), asyncio.get_running_loop()
         for _ in range(1000):
-            await gate.enter()
-            gate.leave()
+            await gate.acquire()
+            gate.release()
             loop.now += 0.004  # everything takes a little
         return 1000 / (now() - 1000)
 
@@ -405,17 +405,17 @@ async def call(gate, server):
     """One call, as the wire makes it: until it is answered."""
     good = attempts = 0
     while not good:
-        place, sent_at = await gate.enter(first=attempts > 0), now()
+        place, sent_at = await gate.acquire(first=attempts > 0), now()
         attempts += 1
         good = await server.answer()
         if good:
             gate.answered(now(), sent_at, place)
         else:
             contradicts_cap = gate.refused(now(), sent_at, place)
-            gate.strike(now(), sent_at)
+            gate.count_refusal(now(), sent_at)
             gate.pause(1 + server.dice.uniform(0, 0.1), least=1.0)
-            gate.learn_rate(now(), sent_at, gate.paused_for(now()), place=place, cap=not contradicts_cap)
-        gate.leave()
+            gate.learn_rate(now(), sent_at, gate.paused_for(now()), rank=place, cap=not contradicts_cap)
+        gate.release()
 
 
 async def play_steadily(gate, server, seconds, callers=300):
@@ -469,14 +469,14 @@ def test_a_volley_of_refusals_counts_once():
         gate = Gate("auto")
         sent_at = now()
         await asyncio.sleep(1)
-        assert [gate.strike(now(), sent_at) for _ in range(50)] == [1] * 50
+        assert [gate.count_refusal(now(), sent_at) for _ in range(50)] == [1] * 50
         await asyncio.sleep(1)
-        assert gate.strike(now(), now()) == 2
-        await gate.enter()
+        assert gate.count_refusal(now(), now()) == 2
+        await gate.acquire()
         gate.answered(now(), now(), 1)
-        gate.leave()
+        gate.release()
         await asyncio.sleep(1)
-        assert gate.strike(now(), now()) == 1
+        assert gate.count_refusal(now(), now()) == 1
 
     run(main())
 
@@ -486,13 +486,13 @@ def test_after_refusals_in_a_row_one_at_a_time_finds_out_whether_the_server_is_b
     async def main():
         gate = Gate(5)
         for _ in range(2):
-            gate.strike(now(), now())
+            gate.count_refusal(now(), now())
             await asyncio.sleep(1)
-        waiting = [asyncio.create_task(gate.enter()) for _ in range(5)]
+        waiting = [asyncio.create_task(gate.acquire()) for _ in range(5)]
         await quiet()
         assert (gate.in_flight, gate.waiting) == (1, 4)
         gate.answered(now(), now(), 1) if sign_of_life == "answered" else gate.coped()
-        gate.leave()
+        gate.release()
         await asyncio.gather(*waiting)
         assert gate.in_flight == 4
 
@@ -502,9 +502,9 @@ def test_after_refusals_in_a_row_one_at_a_time_finds_out_whether_the_server_is_b
 def test_no_more_are_in_flight_than_the_server_says_remain_until_the_reset():
     async def main():
         gate = Gate(10)
-        await gate.enter()
+        await gate.acquire()
         gate.answered(now(), now(), 1, Hint(remaining=3, seconds=5))
-        gate.leave()
+        gate.release()
         log = await play(gate, [Caller(comes=0, stays=1) for _ in range(9)])
         assert log.peak == 3
         await asyncio.sleep(5)
@@ -518,10 +518,10 @@ def test_no_more_are_in_flight_than_the_server_says_remain_until_the_reset():
 def test_when_nothing_remains_nothing_is_asked_until_the_reset():
     async def main():
         gate = Gate(10)
-        await gate.enter()
+        await gate.acquire()
         gate.answered(now(), now(), 1, Hint(remaining=0, seconds=5))
-        gate.leave()
-        await gate.enter()
+        gate.release()
+        await gate.acquire()
         return now()
 
     assert run(main()) == 1005
@@ -530,10 +530,10 @@ def test_when_nothing_remains_nothing_is_asked_until_the_reset():
 def test_a_hint_that_overtook_another_is_not_forgotten():
     async def main():
         gate = Gate(10)
-        await gate.enter()
+        await gate.acquire()
         for remaining in (5, 2, 4):
             gate.answered(now(), now(), 1, Hint(remaining=remaining, seconds=5))
-        gate.leave()
+        gate.release()
         log = await play(gate, [Caller(comes=0, stays=1) for _ in range(9)])
         assert log.peak == 2
 
@@ -561,20 +561,20 @@ def lane_order(arrivals, at_once=1):
 
     async def main():
         gate, order = Gate(at_once), []
-        await asyncio.gather(*(gate.enter(lane=0) for _ in range(at_once)))
+        await asyncio.gather(*(gate.acquire(lane=0) for _ in range(at_once)))
 
         async def call(lane, *, first):
-            await gate.enter(lane=LANES[lane], first=first)
+            await gate.acquire(lane=LANES[lane], first=first)
             order.append(lane)
             await asyncio.sleep(1)
-            gate.leave()
+            gate.release()
 
         tasks = []
         for lane, first in arrivals:
             tasks.append(asyncio.create_task(call(lane, first=first)))
             await quiet()
         for _ in range(at_once):
-            gate.leave()
+            gate.release()
         await asyncio.gather(*tasks)
         return order
 
@@ -613,13 +613,13 @@ def test_bulk_alone_has_every_place():
 def test_beside_a_higher_lane_bulk_leaves_a_place_free_for_it():
     async def main():
         gate = Gate(8)
-        await gate.enter(lane=LANES["interactive"])
-        gate.leave()
-        bulk = [asyncio.create_task(gate.enter(lane=LANES["bulk"])) for _ in range(20)]
+        await gate.acquire(lane=LANES["interactive"])
+        gate.release()
+        bulk = [asyncio.create_task(gate.acquire(lane=LANES["bulk"])) for _ in range(20)]
         await quiet()
         assert (gate.in_flight, gate.waiting) == (7, 13)
-        assert gate.entered(now(), LANES["interactive"])
-        gate.leave()
+        assert gate.try_acquire(now(), LANES["interactive"])
+        gate.release()
         await asyncio.sleep(IN_USE_SECONDS + 1)
         assert gate.in_flight == 8
         gate.close()

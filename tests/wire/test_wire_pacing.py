@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.wire.pacing import HOLD, Pace
+from navtalk_async.wire.rate import HOLD, RateEstimator
 
 
-def cycle(pace, begin, *, accepted, running, pause, cap=False, place=1, served=0):
+def cycle(pace, begin, *, accepted, running, pause, cap=False, rank=1, served=0):
     """One stretch from *begin* to the end of its pause, when the next one begins; of what is accepted, so
     much is *served* after the refusal.
     """
     if not pace.is_running:
         pace.began(begin)
     pace.accepted += accepted - served
-    pace.refused(begin + running, begin + running, pause, place=place, cap=cap)
+    pace.refused(begin + running, begin + running, pause, rank=rank, cap=cap)
     pace.accepted += served
     end = begin + running + pause
     pace.began(end)
@@ -23,36 +23,36 @@ def cycle(pace, begin, *, accepted, running, pause, cap=False, place=1, served=0
 
 @given(st.integers(16, 1000), st.floats(0.0, 0.2), st.floats(0.5, 60))
 def test_what_was_let_through_from_pause_to_pause_gives_the_rate(accepted, part, pause):
-    pace = Pace()
+    pace = RateEstimator()
     end = cycle(pace, 100.0, accepted=accepted, running=part * pause, pause=pause)
     assert 0.85 * accepted / pause <= pace.rate(end) <= accepted / pause
 
 
 def test_a_cap_gives_no_rate():
-    pace = Pace()
+    pace = RateEstimator()
     assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, cap=True)) is None
 
 
 def test_a_server_that_was_full_when_it_refused_has_a_cap_until_it_refuses_so_again():
-    pace = Pace()
-    end = cycle(pace, 0, accepted=100, running=0.1, pause=1, place=20, served=19)
+    pace = RateEstimator()
+    end = cycle(pace, 0, accepted=100, running=0.1, pause=1, rank=20, served=19)
     assert pace.rate(end) is None
-    assert pace.rate(cycle(pace, end, accepted=100, running=0.1, pause=1, place=20, served=19))
+    assert pace.rate(cycle(pace, end, accepted=100, running=0.1, pause=1, rank=20, served=19))
 
 
 def test_a_server_that_had_nothing_else_to_do_when_it_refused_counts_by_time():
-    pace = Pace()
-    assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, place=20, served=9))
+    pace = RateEstimator()
+    assert pace.rate(cycle(pace, 0, accepted=100, running=0.1, pause=1, rank=20, served=9))
 
 
 @pytest.mark.parametrize(("running", "pause"), [(0.3, 0.1), (60, 1)])
 def test_pauses_that_take_little_of_the_time_give_no_rate(running, pause):
-    pace = Pace()
+    pace = RateEstimator()
     assert pace.rate(cycle(pace, 0, accepted=1000, running=running, pause=pause)) is None
 
 
 def test_a_pause_that_was_too_short_belongs_to_the_one_before():
-    pace = Pace()
+    pace = RateEstimator()
     now = cycle(pace, 0, accepted=40, running=0.02, pause=0.1)
     for pause in (0.2, 0.3, 0.4):
         now = cycle(pace, now, accepted=0, running=0.0, pause=pause)
@@ -60,7 +60,7 @@ def test_a_pause_that_was_too_short_belongs_to_the_one_before():
 
 
 def test_a_rate_is_held_and_then_grows_until_it_holds_nothing_back():
-    pace = Pace()
+    pace = RateEstimator()
     end = cycle(pace, 0, accepted=40, running=0.0, pause=1)
     rate = pace.rate(end)
     assert pace.rate(end + HOLD) == rate
@@ -70,7 +70,7 @@ def test_a_rate_is_held_and_then_grows_until_it_holds_nothing_back():
 
 
 def test_a_rate_that_was_refused_sinks_a_little_and_is_held_longer():
-    pace = Pace()
+    pace = RateEstimator()
     end = cycle(pace, 0, accepted=40, running=0.0, pause=1)
     rate = pace.rate(end)
     end = cycle(pace, end, accepted=400, running=11, pause=1)
@@ -79,14 +79,14 @@ def test_a_rate_that_was_refused_sinks_a_little_and_is_held_longer():
 
 
 def test_a_bucket_of_few_tokens_is_not_taken_for_a_low_rate():
-    pace = Pace()
+    pace = RateEstimator()
     end = cycle(pace, 0, accepted=2, running=0.0, pause=1)
     assert 15 <= pace.rate(end) <= 16
     assert pace.rate(end + 1) > 3 * pace.rate(end)
 
 
 def test_nothing_refused_gives_no_rate():
-    pace = Pace()
+    pace = RateEstimator()
     pace.began(0)
     pace.accepted += 1
     assert pace.rate(10) is None

@@ -26,12 +26,12 @@ from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
     Retry,
+    asks_for_a_pause,
     backoff,
-    leaves_open,
-    overloaded,
-    pause_after,
-    too_much,
-    worth_repeating,
+    is_overloaded,
+    may_have_changed,
+    shared_pause,
+    should_retry,
 )
 
 GET = Request(path="/x")
@@ -60,7 +60,7 @@ retries = st.builds(
 
 def attempts_until_it_gives_up(retry, request, error, *, known_server):
     attempt = 1
-    while worth_repeating(retry, request, error, attempt=attempt, known_server=known_server):
+    while should_retry(retry, request, error, attempt=attempt, known_server=known_server):
         attempt += 1
         if attempt > 1000:
             return float("inf")
@@ -78,13 +78,13 @@ def test_there_are_never_more_attempts_than_allowed_but_for_429(retry, kind, req
 
 @given(retries, kinds, st.integers(1, 100), st.booleans())
 def test_a_post_is_sent_again_only_if_it_never_arrived(retry, kind, attempt, known_server):
-    if worth_repeating(retry, POST, kind("m"), attempt=attempt, known_server=known_server):
+    if should_retry(retry, POST, kind("m"), attempt=attempt, known_server=known_server):
         assert kind is ConnectFailed
 
 
 @given(retries, st.integers(1, 10**6), st.booleans())
 def test_a_429_never_uses_up_attempts(retry, attempt, known_server):
-    assert worth_repeating(retry, GET, RateLimited("m"), attempt=attempt, known_server=known_server)
+    assert should_retry(retry, GET, RateLimited("m"), attempt=attempt, known_server=known_server)
 
 
 REFUSALS = {"ApiError", "BadRequest", "AccessDenied", "NotFound", "Conflict", "RateLimited", "Redirected"}
@@ -93,24 +93,24 @@ REFUSALS = {"ApiError", "BadRequest", "AccessDenied", "NotFound", "Conflict", "R
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_all_but_a_refusal_and_a_failed_connection_leave_open_whether_a_change_was_made(kind, method):
-    open_question = leaves_open(Request(path="/x", method=method), kind("m"))
+    open_question = may_have_changed(Request(path="/x", method=method), kind("m"))
     assert open_question == (kind.__name__ not in {*REFUSALS, "ConnectFailed"})
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_question_that_only_reads_leaves_nothing_open(kind):
-    assert not leaves_open(GET, kind("m"))
+    assert not may_have_changed(GET, kind("m"))
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_only_what_may_pass_is_asked_again(kind):
-    again = worth_repeating(Retry(attempts=2), GET, kind("m"), attempt=1, known_server=True)
+    again = should_retry(Retry(attempts=2), GET, kind("m"), attempt=1, known_server=True)
     assert again == (kind.__name__ in {*PASSING, "DecodeFailed", "RateLimited"})
 
 
 @pytest.mark.parametrize("kind", [BadRequest, NotFound, BodyTooLarge, errors.Redirected, errors.ClientClosed])
 def test_what_will_not_change_is_not_asked_again(kind):
-    assert not worth_repeating(Retry(), GET, kind("m"), attempt=1, known_server=True)
+    assert not should_retry(Retry(), GET, kind("m"), attempt=1, known_server=True)
 
 
 @pytest.mark.parametrize("kind", [ConnectFailed, NotJson, WrongShape])
@@ -147,30 +147,32 @@ def test_with_the_defaults_a_call_gives_up_after_some_twelve_seconds():
 @given(st.floats(0, 1e6), st.integers(1, 1000), chances)
 def test_a_pause_is_as_long_as_the_server_asks_and_an_hour_at_the_most(asked, strikes, chance):
     for kind in (RateLimited, ServerError):
-        pause = pause_after(kind("m", retry_after=asked), strikes, chance)
+        pause = shared_pause(kind("m", retry_after=asked), strikes, chance)
         assert min(asked, LONGEST_PAUSE) <= pause <= min(asked, LONGEST_PAUSE) + 30
 
 
 @given(st.integers(1, 1000), chances)
 def test_a_pause_nobody_asked_for_is_bounded(strikes, chance):
-    assert 0.0075 <= pause_after(RateLimited("m"), strikes, chance) <= 30
+    assert 0.0075 <= shared_pause(RateLimited("m"), strikes, chance) <= 30
 
 
 @given(st.integers(1, 100), st.none() | st.just(0.0))
 def test_pauses_do_not_get_shorter_with_more_refusals(strikes, asked):
     error = RateLimited("m", retry_after=asked)
-    assert pause_after(error, strikes, 0.5) <= pause_after(error, strikes + 1, 0.5)
+    assert shared_pause(error, strikes, 0.5) <= shared_pause(error, strikes + 1, 0.5)
 
 
 def test_who_was_told_the_same_second_does_not_come_back_together():
     error = RateLimited("m", retry_after=1)
-    assert pause_after(error, 1, 0.1) != pause_after(error, 1, 0.9)
+    assert shared_pause(error, 1, 0.1) != shared_pause(error, 1, 0.9)
 
 
 @given(kinds, st.none() | st.floats(0, 100))
 def test_everybody_pauses_for_a_429_and_for_a_5xx_that_says_how_long(kind, retry_after):
     error = kind("m", retry_after=retry_after) if issubclass(kind, ApiError) else kind("m")
-    assert too_much(error) == (kind is RateLimited or (kind is ServerError and retry_after is not None))
+    assert asks_for_a_pause(error) == (
+        kind is RateLimited or (kind is ServerError and retry_after is not None)
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"attempts": -1}, {"attempts_at_first": 0}])
@@ -222,4 +224,4 @@ def test_in_a_long_outage_the_budget_ends_and_comes_back_with_good_answers():
 def test_fewer_are_asked_at_once_for_a_429_and_for_a_503(kind, status, retry_after):
     error = kind("m", status=status, retry_after=retry_after) if issubclass(kind, ApiError) else kind("m")
     refused = kind is RateLimited or (kind is ServerError and (status == 503 or retry_after is not None))
-    assert overloaded(error) == refused
+    assert is_overloaded(error) == refused

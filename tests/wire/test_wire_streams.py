@@ -28,8 +28,9 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Answered, Failed
 from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.single_use import CHUNK_BYTES
-from navtalk_async.wire.wire import Patience, Sender
+from navtalk_async.wire._streamed import CHUNK_BYTES
+from navtalk_async.wire.retry import CallOptions
+from navtalk_async.wire.sender import Sender
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 BEARER = KeyPlace("header", "Authorization", "Bearer ")
@@ -94,7 +95,7 @@ def refuse(_, response):
 
 
 def patient(**options):
-    return Patience(**{"timeout": 30.0, "retry": QUICK} | options)
+    return CallOptions(**{"timeout": 30.0, "retry": QUICK} | options)
 
 
 @asynccontextmanager
@@ -164,7 +165,7 @@ async def test_what_came_before_a_death_is_given_also_to_a_slow_reader():
             writer.write(chunked(sent))
         await writer.drain()
         writer.close()
-        content = chunks._flow._answer.content
+        content = chunks._begun.body._answer.content
         while content.exception() is None:
             await checkpoint()
         came, error = await collected(chunks)

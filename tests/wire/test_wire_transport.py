@@ -34,7 +34,7 @@ from navtalk_async.events import Answered, Failed, Waiting
 from navtalk_async.models import Request
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._faults import bomb
-from navtalk_async.wire.transport import our_error
+from navtalk_async.wire._transport import our_error
 
 ONCE = Retry(attempts=1, attempts_at_first=1)
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -216,9 +216,9 @@ async def test_who_cancels_a_call_that_is_late_as_well_gets_a_cancelled_call(nav
         call = asyncio.create_task(rows(nt.sessions.list()))
         await navtalk_sandbox.arrived(1)
         # Both happen in one turn of the loop, the watchdog first.
-        [line] = nt._wire._lines.values()
-        line.transport._watchdog._look_at(0.0, asyncio.get_running_loop())
-        line.transport._watchdog._due[call] = 0.0
+        [state] = nt._wire._states.values()
+        state.transport._watchdog._look_at(0.0, asyncio.get_running_loop())
+        state.transport._watchdog._due[call] = 0.0
         asyncio.get_running_loop().call_soon(call.cancel)
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -583,8 +583,8 @@ async def test_in_an_outage_calls_are_given_up_at_once_when_the_budget_is_spent(
     async with client(navtalk_sandbox) as nt:
         await nt.sessions.list()
         navtalk_sandbox.faults = Faults(http_500=1)
-        [line] = nt._wire._lines.values()
-        line.budget.left = 10.0
+        [state] = nt._wire._states.values()
+        state.budget.left = 10.0
         for _ in range(20):
             with pytest.raises(ServerError):
                 await nt.sessions.list()

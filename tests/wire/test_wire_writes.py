@@ -30,8 +30,8 @@ from navtalk_async.errors import (
     ServerError,
 )
 from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.retry import Budget
-from navtalk_async.wire.wire import Patience, Sender
+from navtalk_async.wire.retry import Budget, CallOptions
+from navtalk_async.wire.sender import Sender
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
 BEARER = KeyPlace("header", "Authorization", "Bearer ")
@@ -136,7 +136,7 @@ def read(_, response):
 
 
 def patient(**options):
-    return Patience(**{"timeout": 30.0, "retry": QUICK} | options)
+    return CallOptions(**{"timeout": 30.0, "retry": QUICK} | options)
 
 
 async def failure(wire, request, **options):
@@ -225,8 +225,8 @@ async def test_a_change_that_fails_is_one_error_and_one_question(wire_to, end, w
     async with Box(*[given] * 5) as box, wire_to(box.url, body_limit=1000) as wire:
         error = await failure(wire, write)
         stats = wire.stats()
-        [line] = wire._lines.values()
-        assert line.budget.left == Budget.MOST
+        [state] = wire._states.values()
+        assert state.budget.left == Budget.MOST
     assert box.methods == [write.method]
     assert (type(error), error.attempts, error.may_have_happened) == (kind, 1, is_open)
     assert ("The change may have been made: check before you repeat it." in str(error)) == is_open
@@ -384,10 +384,10 @@ def test_changes_go_through_one_asyncio_run_after_the_other():
 async def test_the_time_that_a_change_takes_teaches_nothing_of_reading(wire_to):
     async with Box() as box, wire_to(box.url, concurrency=4) as wire:
         await wire.ask(GET, read, patient())
-        [line] = wire._lines.values()
-        before = line.gate.limit.latency
+        [state] = wire._states.values()
+        before = state.gate.limit.latency
         await wire.ask(POST, read, patient())
-        assert line.gate.limit.latency == before
+        assert state.gate.limit.latency == before
         assert wire.stats().answers == 2
 
 

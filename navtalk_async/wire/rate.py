@@ -6,15 +6,21 @@ whether it counts in fixed windows, in sliding ones, or with a bucket of tokens:
 the one end as at the other. From then on requests are spaced a little wider than that, and refusals end.
 
 A cap on requests at once refuses too, and must not be taken for a rate. It can be told by the places of what
-it refuses (see `learning`): a cap never refuses at a place that it has just answered from. And where pauses
+it refuses (see `learning`): a cap never refuses at a rank that it has just answered from. And where pauses
 take little of the time, a rate has nothing to win, so none is set.
 """
 
+import re
+import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from navtalk_async.wire.learning import HITS, SERVED
+from multidict import istr
 
-__all__ = ["Pace"]
+from navtalk_async.models import http_date
+from navtalk_async.wire.learned_concurrency import HITS, SERVED
+
+__all__ = ["Hint", "RateEstimator", "hint"]
 
 JUST_UNDER = 0.98
 """The part of the estimated rate that is used."""
@@ -40,7 +46,7 @@ FORGOTTEN = 32.0
 """A rate that has grown to so many times the estimate holds nothing back any more."""
 
 
-class _Stretch(NamedTuple):
+class _Segment(NamedTuple):
     """From the end of a pause to the next one."""
 
     began: float
@@ -50,7 +56,7 @@ class _Stretch(NamedTuple):
     """The rate before it was learned from this."""
 
 
-class Pace:
+class RateEstimator:
     """The rate of one server, as far as its refusals tell."""
 
     def __init__(self) -> None:
@@ -70,13 +76,13 @@ class Pace:
         """Good answers since then; whoever gets one counts it."""
         self._refused_at: float | None = None
         """When what was refused first had left."""
-        self._place = 0
-        """The lowest place in flight of what was refused."""
+        self._rank = 0
+        """The lowest rank in flight of what was refused."""
         self._accepted_before = 0
         self._pause_ends = 0.0
-        self._last: _Stretch | None = None
+        self._last: _Segment | None = None
         self._excused = False
-        """Whether a cap was believed in, the last time, against a place that was good before."""
+        """Whether a cap was believed in, the last time, against a rank that was good before."""
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are allowed *now*; None for any number."""
@@ -93,14 +99,14 @@ class Pace:
     def began(self, now: float) -> None:
         """The first request since a pause, or of all, is let through."""
         if self._began is not None and self._refused_at is not None:
-            self._last = _Stretch(self._began, self.accepted, self._refused_at, self.base)
+            self._last = _Segment(self._began, self.accepted, self._refused_at, self.base)
             if self.accepted:
                 self._estimate(now)
         self._began, self.accepted, self._refused_at = now, 0, None
         self.is_running = True
 
-    def refused(self, now: float, sent_at: float, seconds: float, *, place: int, cap: bool) -> None:
-        """The server had too much, and wants a pause of *seconds*; what it refused was the *place*-th in
+    def refused(self, now: float, sent_at: float, seconds: float, *, rank: int, cap: bool) -> None:
+        """The server had too much, and wants a pause of *seconds*; what it refused was the *rank*-th in
         flight, and *cap* is whether one may explain that.
         """
         if self._began is not None and sent_at < self._began:
@@ -113,20 +119,20 @@ class Pace:
             if not self.accepted and self._last is not None:
                 # The pause was too short: this is still the one before.
                 self._began, self.accepted, self._refused_at, self.base = self._last
-            self._place, self._accepted_before = place, self.accepted
+            self._rank, self._accepted_before = rank, self.accepted
         self._is_cap = self._is_cap and cap
-        self._place = min(self._place, place)
+        self._rank = min(self._rank, rank)
         self._pause_ends = max(self._pause_ends, now + seconds)
 
     def _may_be_cap(self) -> bool:
         """Whether a cap may explain the refusals.
 
-        A place is counted here, and the server may have been done with some of what was ahead of it: then a
-        place above the cap was good by luck. So where it was as full after the refusal as a cap is, a place
+        A rank is counted here, and the server may have been done with some of what was ahead of it: then a
+        rank above the cap was good by luck. So where it was as full after the refusal as a cap is, a rank
         that was good before is let pass, once in a row.
         """
         after = self.accepted - self._accepted_before
-        was_full = after >= max(HITS, SERVED * (self._place - 1))
+        was_full = after >= max(HITS, SERVED * (self._rank - 1))
         self._excused = not self._is_cap and was_full and not self._excused
         return self._is_cap or self._excused
 
@@ -156,3 +162,59 @@ class Pace:
         hold = self._hold * pause if self._firm else 0.0
         self._grows_at = now + min(hold, LONGEST_HOLD_SECONDS)
         self._doubling = max(0.01, pause * (2.0 if self._firm else 0.5))
+
+
+# Announced by the server ---
+
+
+NAMES = (
+    (istr("X-RateLimit-Remaining"), istr("X-RateLimit-Reset")),
+    (istr("RateLimit-Remaining"), istr("RateLimit-Reset")),
+)
+WHOLE = istr("RateLimit")
+
+SECONDS_SINCE_1970 = 1e8
+"""A reset above this is a moment, and not a number of seconds to go: three years are no window of a limit."""
+
+IN_ONE = re.compile(r"(?:^|;)\s*([rt])\s*=\s*(\d+)(?=\s*(?:;|,|$))").findall
+"""`RateLimit: "default";r=50;t=30`, of the later drafts
+(https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)."""
+
+
+class Hint(NamedTuple):
+    """How many requests a server will take, and for how long no more than these."""
+
+    remaining: int
+    seconds: float
+
+
+def hint(headers: Mapping[str, str]) -> Hint | None:
+    """The hint that *headers* hold; None without one that makes sense."""
+    for remaining_name, reset_name in NAMES:
+        remaining = headers.get(remaining_name)
+        if remaining is not None:
+            return _made(remaining, headers.get(reset_name), headers)
+    whole = headers.get(WHOLE)
+    if whole is None:
+        return None
+    parts = dict(IN_ONE(whole))
+    return _made(parts.get("r"), parts.get("t"), headers)
+
+
+def _made(remaining: str | None, reset: str | None, headers: Mapping[str, str]) -> Hint | None:
+    left, seconds = _number(remaining), _number(reset)
+    if left is None or seconds is None:
+        return None
+    if seconds > SECONDS_SINCE_1970:
+        # Measured by the server's own clock where it tells it, so that ours need not be right.
+        served_at = http_date(headers.get("Date") or "")
+        seconds -= time.time() if served_at is None else served_at.timestamp()
+    return Hint(int(left), seconds) if seconds > 0 else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e12 else None

@@ -16,20 +16,14 @@ from collections import deque
 from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
-from navtalk_async.wire.hints import Hint
-from navtalk_async.wire.learning import FixedLimit, LearningLimit, Limit
-from navtalk_async.wire.pacing import Pace
-from navtalk_async.wire.retry import LONGEST_PAUSE
-from navtalk_async.wire.watchdog import Watchdog
+from navtalk_async.wire._watchdog import Watchdog
+from navtalk_async.wire.learned_concurrency import FixedLimit, LearningLimit, Limit
+from navtalk_async.wire.rate import Hint, RateEstimator
+from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
-__all__ = ["AUTO_AT_MOST", "LANES", "Concurrency", "Gate", "Lane", "checked_concurrency", "checked_rate"]
+__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_concurrency", "checked_rate"]
 
 Concurrency = int | Literal["auto"]
-
-Lane = Literal["interactive", "normal", "bulk"]
-
-LANES: dict[Lane, int] = {"interactive": 0, "normal": 1, "bulk": 2}
-"""The lanes, the one that goes first first."""
 
 NORMAL = LANES["normal"]
 
@@ -37,7 +31,7 @@ AUTO_AT_MOST = 256
 """The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring."""
 
 RESERVED_SHARE = 16
-"""One place in so many is left free for a higher lane that is in use, and at least one."""
+"""One rank in so many is left free for a higher lane that is in use, and at least one."""
 
 IN_USE_SECONDS = 5.0
 """For how long after its last request a lane is in use."""
@@ -85,7 +79,7 @@ class Gate:
         self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else FixedLimit(concurrency)
         self.in_flight = 0
         self._highest_rate = rate
-        self._pace = Pace()
+        self._learned_rate = RateEstimator()
         self._next_at = 0.0
         self._paused_until = 0.0
         self._paused_since = 0.0
@@ -93,7 +87,7 @@ class Gate:
         self._opens_at = 0.0
         """Until then nobody is let through: the later of what pause and rate say; when closed, for ever."""
         self._refused_at = float("-inf")
-        self._strikes = 0
+        self._refusals = 0
         self._remaining: int | None = None
         """What the server said it will still take; None where it says nothing."""
         self._remaining_until = 0.0
@@ -116,7 +110,7 @@ class Gate:
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are let through at most, asked for or learned; None for any number."""
-        rates = [rate for rate in (self._highest_rate, self._pace.rate(now)) if rate is not None]
+        rates = [rate for rate in (self._highest_rate, self._learned_rate.rate(now)) if rate is not None]
         return min(rates, default=None)
 
     def paused_seconds(self, now: float) -> float:
@@ -129,22 +123,22 @@ class Gate:
         """The seconds for which nobody will be let through, if it stays at that."""
         return max(0.0, self._paused_until - now)
 
-    def entered(self, now: float, lane: int = NORMAL) -> bool:
-        """Let a request through at once, and count it, if nothing holds it back; who enters must `leave`."""
+    def try_acquire(self, now: float, lane: int = NORMAL) -> bool:
+        """Let a request through at once, and count it, if nothing holds it back; then `release` it."""
         if now < self._opens_at or self.in_flight >= self.limit.now:
             return False
         if (
-            self._remaining is not None or self._strikes or now < self._in_use_until[lane]
+            self._remaining is not None or self._refusals or now < self._in_use_until[lane]
         ) and self.in_flight >= self._room(now, lane):
             return False
         lanes = self._lanes
         if lanes[0] or (lane and (lanes[1] or (lane > 1 and lanes[2]))):
             return False
-        self._count_in(now, lane)
+        self._admitted(now, lane)
         return True
 
-    async def enter(self, deadline: float | None = None, lane: int = NORMAL, *, first: bool = False) -> int:
-        """Wait until a request may leave, and count it; whoever enters must `leave`. Its place: how many are
+    async def acquire(self, deadline: float | None = None, lane: int = NORMAL, *, first: bool = False) -> int:
+        """Wait until a request may leave, and count it; then `release` it. Its rank: how many are
         in flight then, itself included.
 
         *deadline* is in the event loop's time. *first* goes before those who wait already in this *lane*: for
@@ -157,8 +151,8 @@ class Gate:
         now = asyncio.get_running_loop().time()
         if self._closed:
             raise ClientClosed("The client is closed.")
-        if self.entered(now, lane):
-            place = self.in_flight
+        if self.try_acquire(now, lane):
+            rank = self.in_flight
         else:
             if deadline is not None and self._opens_at > deadline:
                 wait, left = min(self._opens_at - now, 1e9), max(deadline - now, 0.0)
@@ -166,50 +160,50 @@ class Gate:
                 raise DeadlineExceeded(
                     f"{whose} nothing asked for {wait:.0f} s more, and this call has {left:.1f} s left."
                 )
-            place = await self._wait_turn(deadline, lane, first=first)
+            rank = await self._wait(deadline, lane, first=first)
         # A busy loop wakes us late.
         if deadline is not None and asyncio.get_running_loop().time() >= deadline:
-            self.leave()
+            self.release()
             raise DeadlineExceeded(SPENT)
-        return place
+        return rank
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """The request that entered is over."""
         self.in_flight -= 1
         if self._lanes[0] or self._lanes[1] or self._lanes[2]:
-            self._let_in()
+            self._admit()
 
     def answered(
         self,
         now: float,
         sent_at: float,
-        place: int,
+        rank: int,
         hint: Hint | None = None,
         *,
         is_typical: bool = True,
     ) -> None:
-        """A good answer came *now*, to what left at *sent_at* in this *place* and is about to `leave`;
+        """A good answer came *now*, to what left at *sent_at* in this *rank* and is about to `release`;
         *is_typical* is whether the time it took says anything of the others.
         """
-        self._strikes = 0
-        self._pace.accepted += 1
+        self._refusals = 0
+        self._learned_rate.accepted += 1
         room = self.limit.now
         full = self.in_flight >= room - _reserve(room)
-        self.limit.answered(now, sent_at, place, full=full, is_typical=is_typical)
+        self.limit.answered(now, sent_at, rank, full=full, is_typical=is_typical)
         if hint is not None or self._remaining is not None:
             self._heed(hint, now)
 
     def coped(self) -> None:
         """The server said no, but not for being asked too much: it is there."""
-        self._strikes = 0
+        self._refusals = 0
 
-    def refused(self, now: float, sent_at: float, place: int) -> bool:
-        """The server had too much to do, and refused *now* what left at *sent_at* in this *place*; whether
+    def refused(self, now: float, sent_at: float, rank: int) -> bool:
+        """The server had too much to do, and refused *now* what left at *sent_at* in this *rank*; whether
         that contradicts a cap on requests at once.
         """
-        return self.limit.refused(now, sent_at, place)
+        return self.limit.refused(now, sent_at, rank)
 
-    def strike(self, now: float, sent_at: float) -> int:
+    def count_refusal(self, now: float, sent_at: float) -> int:
         """What left at *sent_at* was refused so that everybody has to pause; how many times in a row.
 
         Refusals of requests that were on their way when an earlier one came are no further sign that the
@@ -217,8 +211,8 @@ class Gate:
         """
         if sent_at >= self._refused_at:
             self._refused_at = now
-            self._strikes += 1
-        return self._strikes
+            self._refusals += 1
+        return self._refusals
 
     def pause(self, seconds: float, *, least: float | None = None, named: bool = True) -> bool:
         """Let nobody through for *seconds*; False where an earlier pause lasts as long anyway, or as *least*,
@@ -242,11 +236,11 @@ class Gate:
         self.limit.paused(now, seconds, named=named)
         return is_news
 
-    def learn_rate(self, now: float, sent_at: float, seconds: float, *, place: int, cap: bool) -> None:
-        """What left at *sent_at* in this *place* was refused *now*, with a pause of *seconds*; a *cap* may
+    def learn_rate(self, now: float, sent_at: float, seconds: float, *, rank: int, cap: bool) -> None:
+        """What left at *sent_at* in this *rank* was refused *now*, with a pause of *seconds*; a *cap* may
         explain it.
         """
-        self._pace.refused(now, sent_at, seconds, place=place, cap=cap)
+        self._learned_rate.refused(now, sent_at, seconds, rank=rank, cap=cap)
 
     async def rest(self, seconds: float) -> None:
         """Wait for *seconds*; unlike a sleep, it ends with `ClientClosed` when the gate is closed."""
@@ -279,22 +273,22 @@ class Gate:
 
     def _room(self, now: float, lane: int) -> int:
         """Below how many in flight another one of *lane* is let in."""
-        if self._strikes >= ALONE:
+        if self._refusals >= ALONE:
             return 1
         room = self.limit.now
         if self._remaining is not None and self._remaining < room and now < self._remaining_until:
             room = self._remaining
         return room - _reserve(room) if now < self._in_use_until[lane] else room
 
-    def _count_in(self, now: float, lane: int) -> None:
+    def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1
-        if not self._pace.is_running:
-            self._pace.began(now)
+        if not self._learned_rate.is_running:
+            self._learned_rate.began(now)
         if lane <= NORMAL:
             self._in_use_until[2] = now + IN_USE_SECONDS
             if lane < NORMAL:
                 self._in_use_until[1] = now + IN_USE_SECONDS
-        if self._pace.base is None and self._highest_rate is None:
+        if self._learned_rate.base is None and self._highest_rate is None:
             return
         rate = self.rate(now)
         if rate is not None:
@@ -319,7 +313,7 @@ class Gate:
             self._remaining = None
             self._close_for(now, seconds)
 
-    async def _wait_turn(self, deadline: float | None, lane: int, *, first: bool) -> int:
+    async def _wait(self, deadline: float | None, lane: int, *, first: bool) -> int:
         loop = asyncio.get_running_loop()
         turn: _Turn = loop.create_future()
         if first:
@@ -328,19 +322,19 @@ class Gate:
             self._lanes[lane].append(turn)
         if deadline is not None:
             self._watchdog.watch(turn, deadline, loop)
-        self._let_in()
+        self._admit()
         try:
             return await turn
         except asyncio.CancelledError:
-            # Let in and cancelled in the same moment: the place goes to the next.
+            # Let in and cancelled in the same moment: the rank goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave()
+                self.release()
             raise
         finally:
             if deadline is not None:
                 self._watchdog.forget(turn)
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         while True:
@@ -350,7 +344,7 @@ class Gate:
             if self._opens_at > now:
                 self._look_again(loop, self._opens_at)
                 return
-            self._count_in(now, lane)
+            self._admitted(now, lane)
             self._lanes[lane].popleft().set_result(self.in_flight)
 
     def _next_lane(self, now: float) -> int | None:
@@ -373,7 +367,7 @@ class Gate:
     def _look_again(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._let_in)
+        self._timer = loop.call_at(when, self._admit)
 
 
 _Turn = asyncio.Future[int]

@@ -2,9 +2,9 @@
 
 Three signs, each of another kind of server:
 
-- *Refusals above what was proven.* Every request has a place: how many were in flight as it left, itself
-  included. A server with a cap refuses from one place on, so a refusal at a place that no answer has come
-  from yet says where the cap is, and the limit falls to just below it, at once. That place is the ceiling,
+- *Refusals above what was proven.* Every request has a rank: how many were in flight as it left, itself
+  included. A server with a cap refuses from one rank on, so a refusal at a rank that no answer has come
+  from yet says where the cap is, and the limit falls to just below it, at once. That rank is the ceiling,
   and is put to trial again: soon at first, then ever more rarely (as CUBIC does, RFC 9438).
 - *Refusals below what was proven* contradict a cap. They may be faults of chance: then fewer requests at
   once do not make them rarer. So the limit goes down a few steps; if their share stays the same, it comes
@@ -87,7 +87,7 @@ class Limit(Protocol):
     most: int
     now: int
     proven: int
-    """The highest place that a good answer has come from, as far as that still holds."""
+    """The highest rank that a good answer has come from, as far as that still holds."""
     latency: float
     """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
 
@@ -95,16 +95,14 @@ class Limit(Protocol):
         """Somebody has asked for so many at once; as long as nothing else is known, begin with them."""
         ...
 
-    def answered(
-        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
-    ) -> None:
-        """A good answer came to what left at *sent_at* as the *place*-th in flight; *full* is whether the
+    def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
+        """A good answer came to what left at *sent_at* as the *rank*-th in flight; *full* is whether the
         limit was in use, *is_typical* whether the time it took says anything of the others.
         """
         ...
 
-    def refused(self, now: float, sent_at: float, place: int) -> bool:
-        """The server had too much; whether that contradicts a cap at any higher place."""
+    def refused(self, now: float, sent_at: float, rank: int) -> bool:
+        """The server had too much; whether that contradicts a cap at any higher rank."""
         ...
 
     def paused(self, now: float, seconds: float, *, named: bool) -> None:
@@ -127,19 +125,17 @@ class FixedLimit(Limit):
     def expect(self, at_once: int) -> None:
         """See `Limit.expect`: it has begun with what was asked for."""
 
-    def answered(
-        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
-    ) -> None:
+    def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
         """See `Limit.answered`."""
         if is_typical:
             self.latency += 0.1 * (now - sent_at - self.latency)
-        self.proven = max(self.proven, place)
+        self.proven = max(self.proven, rank)
         if full and self.now < self.most:
             self.now += 1
 
-    def refused(self, now: float, sent_at: float, place: int) -> bool:  # noqa: ARG002 - a promise kept
+    def refused(self, now: float, sent_at: float, rank: int) -> bool:  # noqa: ARG002 - a promise kept
         """See `Limit.refused`."""
-        return place <= self.proven
+        return rank <= self.proven
 
     def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - a promise kept
         """See `Limit.paused`."""
@@ -182,7 +178,7 @@ class LearningLimit(Limit):
         self._patient_until = 0.0
         self._cut_at = 0.0
         self._contradicted = False
-        """Whether the latest refusal was at a place that was good before."""
+        """Whether the latest refusal was at a rank that was good before."""
         self._chance = _Chance()
 
     def __repr__(self) -> str:
@@ -193,12 +189,10 @@ class LearningLimit(Limit):
         if self._mode == "grow" and not self._goodput and not self._goal:
             self._set(max(self.now, min(at_once, ASKED_START)))
 
-    def answered(
-        self, now: float, sent_at: float, place: int, *, full: bool, is_typical: bool = True
-    ) -> None:
+    def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
         """See `Limit.answered`."""
-        if place > self.proven and (not self._ceiling or place < self._ceiling):
-            self.proven = place
+        if rank > self.proven and (not self._ceiling or rank < self._ceiling):
+            self.proven = rank
         self._chance.good += 1
         current = self._round
         current.answers += 1
@@ -213,26 +207,26 @@ class LearningLimit(Limit):
                 self.now = int(self._size)
         if self._goal:
             self._come_back(sent_at)
-        elif self._ceiling and place >= self._ceiling:
+        elif self._ceiling and rank >= self._ceiling:
             self._above_good += 1
             if self._mode == "ceiling" and self._above_good >= HITS:
                 self._raise_ceiling()
         if sent_at >= current.began and current.answers >= current.least:
             self._end_round(now)
 
-    def refused(self, now: float, sent_at: float, place: int) -> bool:
+    def refused(self, now: float, sent_at: float, rank: int) -> bool:
         """See `Limit.refused`."""
-        if place <= self.proven or self._chance.is_usual:
+        if rank <= self.proven or self._chance.is_usual:
             if sent_at > self._cut_at:
                 self._chance.refused += 1
                 if URGENT <= self._chance.refused >= self._chance.good:
                     self._weigh_refusals(now)
-            self._contradicted = place <= self.proven
+            self._contradicted = rank <= self.proven
             return self._contradicted
-        if self._ceiling and place >= self._ceiling:
+        if self._ceiling and rank >= self._ceiling:
             self._above_refused += 1
-        if not self._ceiling or place < self._ceiling or (place == self._ceiling and sent_at > self._cut_at):
-            self._found_ceiling(now, place)
+        if not self._ceiling or rank < self._ceiling or (rank == self._ceiling and sent_at > self._cut_at):
+            self._found_ceiling(now, rank)
         return False
 
     def paused(self, now: float, seconds: float, *, named: bool) -> None:
@@ -277,15 +271,15 @@ class LearningLimit(Limit):
         self._ceiling = 0
         self._mode, self._goodput, self._wait = "grow", 0.0, 1
 
-    def _found_ceiling(self, now: float, place: int) -> None:
-        """Stay below *place*; what is refused at once with it may lower it further."""
+    def _found_ceiling(self, now: float, rank: int) -> None:
+        """Stay below *rank*; what is refused at once with it may lower it further."""
         on_trial = self._mode == "ceiling"
         if on_trial:
             # Back to what was good, and not to what only this one refusal was above.
-            place = max(1 + self.proven, min(place, self._ceiling - self._stride + 1))
-        self._ceiling = place
-        self._goal = min(self._goal, place - 1)
-        self._set(min(self.now, place - 1))
+            rank = max(1 + self.proven, min(rank, self._ceiling - self._stride + 1))
+        self._ceiling = rank
+        self._goal = min(self._goal, rank - 1)
+        self._set(min(self.now, rank - 1))
         self._hold(now, wait=min(MOST_ROUNDS, 2 * self._wait) if on_trial else self._wait)
         self._cut_at = now
         self._above_good, self._above_refused = 0, 1.0
@@ -429,7 +423,7 @@ class _Round:
         """The fewest answers that end it; one of them is to what left since it began."""
         self.answers = 0
         self.full = 0
-        """Answers from the highest place there was: the limit was in use."""
+        """Answers from the highest rank there was: the limit was in use."""
         self.latencies = 0.0
         self.untimed = 0
         """Answers whose time is not among the latencies."""

@@ -1,0 +1,227 @@
+"""What a sender has in one event loop, and what it does about each attempt there."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from navtalk_async.errors import (
+    ApiError,
+    AttemptTimeout,
+    ClientClosed,
+    DeadlineExceeded,
+    NavTalkError,
+    RateLimited,
+    ServerError,
+    TransportError,
+)
+from navtalk_async.events import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
+from navtalk_async.models import Request, Response
+from navtalk_async.wire._transport import AiohttpTransport
+from navtalk_async.wire.address import redact
+from navtalk_async.wire.gate import Gate
+from navtalk_async.wire.rate import Hint, hint
+from navtalk_async.wire.retry import (
+    LONGEST_PAUSE,
+    Budget,
+    Retry,
+    asked_pause,
+    asks_for_a_pause,
+    backoff,
+    is_overloaded,
+    may_have_changed,
+    shared_pause,
+    should_retry,
+)
+from navtalk_async.wire.secret import PlacedKey
+
+T = TypeVar("T")
+E = TypeVar("E", bound=NavTalkError)
+
+Read = Callable[[Request, Response], T]
+
+
+class Attempt(NamedTuple):
+    """An attempt that failed."""
+
+    error: NavTalkError
+    number: int
+    counted: int
+    """How many attempts have counted so far."""
+    sent_at: float
+    rank: int
+    """How many requests were in flight with it, itself included."""
+
+
+class LoopState:
+    """The connections, the gate and the retry budget of one event loop.
+
+    What it holds of the latest answer is for the call that got it, which reads it before anything else runs.
+    """
+
+    def __init__(
+        self, transport: AiohttpTransport, gate: Gate, *, stats: Stats, observer: Observer | None
+    ) -> None:
+        self.transport = transport
+        self.gate = gate
+        self.budget = Budget()
+        self._stats = stats
+        self._observer = observer
+        self.closed = False
+        self.received_at = 0.0
+        self._hint: Hint | None = None
+        self.attempts = 0
+        # Other headers are not kept: they may quote the key.
+        self.date: str | None = None
+        """The latest date of an answer, which came at `dated_at`."""
+        self.dated_at = 0.0
+
+    async def close(self) -> None:
+        """Refuse every call, and end every connection."""
+        if not self.closed:
+            self.closed = True
+            self.gate.close()
+            await self.transport.close()
+
+    async def turn(self, deadline: float | None, lane: int, attempts: int) -> int:
+        """Wait at the gate, return the rank, and count the time."""
+        loop, gate, stats = asyncio.get_running_loop(), self.gate, self._stats
+        began = loop.time()
+        paused_before = gate.paused_seconds(began)
+        try:
+            return await gate.acquire(deadline, lane, first=attempts > 0)
+        except NavTalkError as error:
+            error.attempts = attempts
+            raise
+        finally:
+            now = loop.time()
+            paused = gate.paused_seconds(now) - paused_before
+            stats.paused_seconds += paused
+            stats.turn_seconds += now - began - paused
+
+    def understood(
+        self,
+        request: Request,
+        read: Read[T],
+        response: Response | TransportError | asyncio.CancelledError,
+        key: PlacedKey,
+    ) -> T | NavTalkError | asyncio.CancelledError:
+        """What *read* makes of *response*, or its error as a value."""
+        self.received_at = asyncio.get_running_loop().time()
+        if not isinstance(response, Response):
+            return _marked(request, response) if isinstance(response, NavTalkError) else response
+        self._hint = hint(response.headers)
+        if date := response.headers.get("Date"):
+            self.date, self.dated_at = date, self.received_at
+        began = time.perf_counter()
+        body = key.echo.masked(response.body)
+        if body is not response.body:
+            response = Response(status=response.status, headers=response.headers, body=body)
+        try:
+            return read(request, response)
+        except NavTalkError as refusal:
+            return redact(_marked(request, refusal), key.secret)
+        finally:
+            self._stats.decode_seconds += time.perf_counter() - began
+
+    def succeeded(self, request: Request, attempts: int, sent_at: float, rank: int) -> None:
+        stats, received_at = self._stats, self.received_at
+        # A change takes its own time, and that of making its connection.
+        self.gate.answered(received_at, sent_at, rank, self._hint, is_typical=request.method == "GET")
+        self.budget.earn()
+        self.attempts = attempts
+        stats.answers += 1
+        stats.network_seconds += received_at - sent_at
+        if is_watched(self._observer):
+            seconds = asyncio.get_running_loop().time() - sent_at
+            announce(self._observer, Answered(request.path, attempts, seconds))
+
+    async def failed(self, request: Request, failed: Attempt, retry: Retry, deadline: float | None) -> None:
+        """Return when it is time for the next attempt; else raise what the call ends with."""
+        error, loop = failed.error, asyncio.get_running_loop()
+        if isinstance(error, AttemptTimeout) and deadline is not None and loop.time() >= deadline:
+            error = _too_late(error)
+            failed = failed._replace(error=error)
+        error.attempts = failed.number
+        self._stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
+        text = f"{type(error).__name__}: {error.args[0]}"
+        announce(self._observer, Failed(request.path, failed.number, text))
+        if self.closed:
+            raise _instead(error, ClientClosed("The client was closed while this call was in flight."))
+        if is_overloaded(error):
+            self._refused(failed)
+        elif isinstance(error, ApiError) and not isinstance(error, ServerError):
+            self.gate.coped()
+        if not self._should_retry(request, failed, retry):
+            raise error
+        await self._pause(failed, retry, deadline)
+        self._stats.retries += 1
+
+    def _refused(self, failed: Attempt) -> None:
+        """Send fewer requests; and none at all for a while, if the server wants that."""
+        error, gate = failed.error, self.gate
+        self._stats.refused += 1
+        now = asyncio.get_running_loop().time()
+        contradicts_cap = gate.refused(now, failed.sent_at, failed.rank)
+        if not asks_for_a_pause(error):
+            return
+        refusals, asked = gate.count_refusal(now, failed.sent_at), asked_pause(error)
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        seconds = shared_pause(error, refusals, chance, gate.limit.latency)
+        is_news = gate.pause(seconds, least=asked or 0.0, named=bool(asked))
+        paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
+        gate.learn_rate(now, failed.sent_at, paused, rank=failed.rank, cap=not contradicts_cap)
+        if is_news:
+            rate = gate.rate(now)
+            allowed = "" if rate is None else f" At most {rate:.3g} requests a second are sent now."
+            announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}{allowed}"))
+
+    def _should_retry(self, request: Request, failed: Attempt, retry: Retry) -> bool:
+        error, known = failed.error, self._stats.answers > 0
+        if not should_retry(retry, request, error, attempt=failed.counted, known_server=known):
+            return False
+        # A 429 is waited out: that makes nothing worse.
+        return isinstance(error, RateLimited) or self.budget.spend()
+
+    async def _pause(self, failed: Attempt, retry: Retry, deadline: float | None) -> None:
+        """Wait before the next attempt: at the gate, if all calls pause; else here."""
+        error, now = failed.error, asyncio.get_running_loop().time()
+        shared = asks_for_a_pause(error)
+        chance = random.random()  # noqa: S311 - jitter is no secret
+        seconds = self.gate.paused_for(now) if shared else backoff(retry, failed.counted, chance)
+        left = math.inf if deadline is None else max(0.0, deadline - now)
+        if seconds > left:
+            raise DeadlineExceeded(
+                f"The next attempt would begin in {seconds:.1f} s, and this call has {left:.1f} s left.",
+                attempts=error.attempts,
+            ) from error
+        if shared:
+            return
+        try:
+            await self.gate.rest(seconds)
+        except NavTalkError as closed:
+            closed.attempts = error.attempts
+            raise
+        self._stats.backoff_seconds += seconds
+
+
+def _too_late(error: AttemptTimeout) -> DeadlineExceeded:
+    """An attempt's timeout, where the whole call has no time left."""
+    exceeded = _instead(error, DeadlineExceeded("The time for this call was spent waiting for an answer."))
+    exceeded.__cause__ = error
+    return exceeded
+
+
+def _instead(error: NavTalkError, other: E) -> E:
+    """*other*, which the call of *error* ends with instead."""
+    other.attempts, other.may_have_happened = error.attempts, error.may_have_happened
+    return other
+
+
+def _marked(request: Request, error: E) -> E:
+    """*error*, marked if *request* may have changed something all the same."""
+    if may_have_changed(request, error):
+        error.may_have_happened = True
+    return error

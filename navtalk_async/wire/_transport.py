@@ -1,0 +1,339 @@
+"""One attempt over aiohttp: bytes out, an answer or an error value in. Besides this, only `_streamed` imports
+aiohttp.
+
+Three rules keep the key in. Only the bytes that leave have it: what watches aiohttp (trace configs,
+middlewares, patched sessions, `request_info`) sees the request without. aiohttp's own errors may quote an
+answer that repeats the key: they become ours here, by kind, and keep nothing of theirs. And errors are
+*returned*, not raised: the frames that hold an answer have ended before anything is raised, so no traceback,
+even one with local variables, shows it. A cancellation is returned as well: a report of the caller's timeout
+shows its cause.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import SplitResult
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.connector import Connection
+from yarl import URL
+
+from navtalk_async.errors import (
+    AttemptTimeout,
+    BodyTooLarge,
+    BrokenBody,
+    ConnectFailed,
+    Disconnected,
+    TransportError,
+)
+from navtalk_async.models import Request, Response
+from navtalk_async.wire._streamed import StreamedBody, StreamedResponse
+from navtalk_async.wire._watchdog import Watchdog
+from navtalk_async.wire.address import query_of
+from navtalk_async.wire.secret import PlacedKey
+
+Failed = TransportError | asyncio.CancelledError
+
+CONNECT_SECONDS = 10.0
+JSON = {"Content-Type": "application/json"}
+STREAMED = {
+    "Accept": "text/event-stream, application/json",
+    # A server that compresses holds small pieces back until there are more.
+    "Accept-Encoding": "identity",
+}
+
+
+class AiohttpTransport:
+    """Connections to one API in one event loop. The gate bounds their number."""
+
+    def __init__(self, root: SplitResult, *, body_limit: int, trust_env: bool) -> None:
+        self._root = root
+        self._host = f"{root.scheme}://{root.netloc}"
+        self._body_limit = body_limit
+        self._pooled = _new_session(aiohttp.TCPConnector(limit=0), trust_env=trust_env)
+        self._fresh = _new_session(aiohttp.TCPConnector(limit=0, force_close=True), trust_env=trust_env)
+        # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
+        self._fresh._retry_connection = False  # noqa: SLF001 - there is no public switch
+        self._watchdog: Watchdog[asyncio.Task[object]] = Watchdog(_cancel)
+        self._chunk_watchdog: Watchdog[StreamedBody] = Watchdog(StreamedBody.give_up)
+        self._reading: set[aiohttp.ClientResponse] = set()
+
+    async def exchange(
+        self,
+        request: Request,
+        key: PlacedKey,
+        seconds: float,
+        *,
+        fresh_connection: bool = False,
+        streamed: bool = False,
+    ) -> Response | Failed:
+        """Send *request* with the *key*, and read the whole answer within *seconds*; a 2xx that is *streamed*
+        only has to begin within them, and its reader closes it.
+
+        A kept connection may just have been ended by the server, and then nobody can tell whether what was
+        sent over it arrived. Over a *fresh_connection*, a failure before anything was sent is a
+        `ConnectFailed`: what never left never arrived.
+        """
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] | None = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - every coroutine of ours runs in one
+        cancelled_before = task.cancelling()
+        root, query = self._root, query_of(request)
+        # Encoded already: yarl would turn a quoted slash in a cursor into a slash.
+        url = URL.build(
+            scheme=root.scheme,
+            authority=root.netloc,
+            path=root.path + request.path,
+            query_string=query,
+            encoded=True,
+        )
+        session = self._fresh if fresh_connection else self._pooled
+        self._watchdog.watch(task, loop.time() + seconds, loop)
+        attempt = _Attempt(url, key, has_query=bool(query))
+        try:
+            answer = await session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=_headers(request, streamed=streamed) if fresh_connection else None,
+                allow_redirects=False,
+            )
+            if streamed and 200 <= answer.status < 300:
+                stream = StreamedBody(
+                    answer, request.path, key.echo.in_chunks(), self._chunk_watchdog, self._reading
+                )
+                return StreamedResponse(status=answer.status, headers=answer.headers, body=b"", stream=stream)
+            self._reading.add(answer)
+            try:
+                body = await self._body(answer)
+            finally:
+                self._reading.discard(answer)
+        except asyncio.CancelledError as leaving:
+            # A task that somebody else cancelled, too, is cancelled, and not late.
+            if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
+                failed: Failed = _late(request.path, seconds)
+            else:
+                failed = _cancelled(leaving, session, task, request.path)
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
+            if self._watchdog.forget(task):
+                task.uncancel()
+            failed = our_error(failure, request.path, self._host, seconds)
+        else:
+            if body is None:
+                return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
+            return Response(status=answer.status, headers=answer.headers, body=body)
+        finally:
+            attempt.end()
+            self._watchdog.forget(task)
+        return failed if not fresh_connection or attempt.has_left else self._never_left(failed, seconds)
+
+    async def close(self) -> None:
+        """End every connection, also those in use."""
+        self._watchdog.close()
+        self._chunk_watchdog.close()
+        await self._fresh.close()
+        await self._pooled.close()
+        # aiohttp ends the connections, and leaves those who read from them waiting.
+        for answer in self._reading:
+            answer.content.set_exception(aiohttp.ClientConnectionError())
+
+    def _body(self, answer: aiohttp.ClientResponse) -> Awaitable[bytes | None]:
+        length = answer.content_length
+        if length is not None and length <= self._body_limit and hdrs.CONTENT_ENCODING not in answer.headers:
+            return answer.read()
+        return _bounded_body(answer, self._body_limit)
+
+    def _never_left(self, failed: Failed, seconds: float) -> Failed:
+        """*failed*, where nothing of the request had been sent."""
+        if isinstance(failed, asyncio.CancelledError | ConnectFailed):
+            return failed
+        how_long = f" within {seconds:.3g} s" if isinstance(failed, AttemptTimeout) else ""
+        return ConnectFailed(f"No connection to {self._host}{how_long}.")
+
+
+def _cancelled(
+    leaving: asyncio.CancelledError, session: aiohttp.ClientSession, task: asyncio.Task[object], path: str
+) -> Failed:
+    if session.closed and not task.cancelling():
+        # aiohttp, when closed while it looks up a host's name, cancels the look-up, and what waits for it
+        # gets a CancelledError that nobody has sent.
+        return Disconnected(f"The connection was closed before {path} was answered.")
+    leaving.__context__ = leaving.__cause__ = None
+    return leaving.with_traceback(None)
+
+
+def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()
+
+
+def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        # A load balancer's cookie would pin all our traffic to one machine behind it.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=trust_env,
+        request_class=_KeyedRequest,
+        response_class=_UnquotedResponse,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+    )
+
+
+def _headers(request: Request, *, streamed: bool) -> dict[str, str]:
+    return ({} if request.body is None else JSON) | (STREAMED if streamed else {})
+
+
+async def _bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body, inflated; None if it has more than *limit* bytes. A bomb is noticed as it goes off."""
+    length = answer.content_length
+    parts, size = [], 0
+    try:
+        if length is not None and length > limit and hdrs.CONTENT_ENCODING not in answer.headers:
+            return None
+        async for part in answer.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                return None
+        return b"".join(parts)
+    finally:
+        # After a body read to its end this is nothing; after any other, it ends the connection.
+        answer.close()
+
+
+# The key --------------------------------------------------------------------------------------------------
+
+
+class _Attempt:
+    """An attempt to send a request, until its `end`. The request that aiohttp makes finds it, and the key."""
+
+    __slots__ = ("_outer", "has_left", "has_query", "key", "url")
+
+    def __init__(self, url: URL, key: PlacedKey, *, has_query: bool) -> None:
+        self.url = url
+        self.key: PlacedKey | None = key
+        self.has_query = has_query
+        self.has_left = False
+        """Whether anything of the request may have left."""
+        self._outer = ATTEMPT.get()
+        ATTEMPT.set(self)
+
+    def end(self) -> None:
+        """Forget the key: contexts and handles of the event loop may keep an attempt for longer."""
+        self.key = None
+        outer, self._outer = self._outer, None
+        # A hook of the outer attempt has asked something by itself.
+        if outer is not None and outer.key is not None:
+            ATTEMPT.set(outer)
+
+
+ATTEMPT: ContextVar[_Attempt | None] = ContextVar("navtalk_async.attempt", default=None)
+
+
+class _KeyingTransport:
+    """The transport of a connection, that adds the key to the head of each request."""
+
+    __slots__ = ("_transport", "attempt", "is_closing", "resume_reading")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        # Both are called for every answer.
+        self.is_closing: Callable[[], bool] = transport.is_closing
+        self.resume_reading: Callable[[], None] = transport.resume_reading
+        self.attempt: _Attempt | None = None
+        """The attempt whose head is written next."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            if attempt.key is None:
+                raise ConnectionResetError("The attempt is over.")
+            attempt.has_left = True
+            chunk = attempt.key.added(bytes(chunk), has_query=attempt.has_query)
+        self._transport.write(chunk)
+
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        head, *others = chunks
+        self.write(head)
+        self._transport.writelines(others)
+
+
+class _KeyedRequest(aiohttp.ClientRequest):
+    """A request that gets its key as it leaves."""
+
+    DEFAULT_HEADERS = {  # noqa: RUF012 - aiohttp's
+        hdrs.USER_AGENT: "navtalk-async (https://pypi.org/project/navtalk-async/)",
+        **aiohttp.ClientRequest.DEFAULT_HEADERS,
+        hdrs.ACCEPT: "application/json",
+    }
+
+    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+        attempt = ATTEMPT.get()
+        if attempt is None or (self.url is not attempt.url and self.url.origin() != attempt.url.origin()):
+            raise aiohttp.ClientConnectionError("This is not the request that was to be sent.")
+        protocol: Any = conn.protocol
+        # A connection that was lost meanwhile has no transport any more.
+        if type(protocol.transport) is not _KeyingTransport and protocol.transport is not None:
+            protocol.transport = _KeyingTransport(protocol.transport)
+        if protocol.transport is not None:
+            protocol.transport.attempt = attempt
+        return super().send(conn)
+
+    def update_auth(self, auth: object, trust_env: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Leave out what a `.netrc` says: the key says who asks."""
+
+
+class _UnquotedResponse(aiohttp.ClientResponse):
+    """An answer; one that is not HTTP is not quoted in the error, which hooks see: it may repeat the key."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        try:
+            return await super().start(connection)
+        except aiohttp.ClientResponseError:
+            pass
+        # Out of the handler: the other one would be its context.
+        raise aiohttp.ClientResponseError(self.request_info, (), message="The answer is not HTTP.")
+
+
+# Errors ---------------------------------------------------------------------------------------------------
+
+
+def _late(path: str, seconds: float) -> AttemptTimeout:
+    return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
+
+
+def our_error(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
+    """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
+    match failure:
+        case aiohttp.ConnectionTimeoutError():
+            return ConnectFailed(f"No connection to {host} within {CONNECT_SECONDS:g} s.")
+        case TimeoutError():
+            return _late(path, seconds)
+        case aiohttp.ClientConnectorError():
+            return ConnectFailed(_not_connected(failure, host))
+        case aiohttp.ClientPayloadError():
+            return BrokenBody(f"The answer of {path} was cut off.")
+        case aiohttp.ClientConnectionError() | ConnectionError():
+            return Disconnected(f"The connection ended before {path} was answered.")
+        case aiohttp.ClientResponseError():
+            return BrokenBody(f"The answer of {path} is not HTTP.")
+        case _:
+            return BrokenBody(f"The answer of {path} could not be read ({type(failure).__name__}).")
+
+
+def _not_connected(failure: aiohttp.ClientConnectorError, host: str) -> str:
+    match failure:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"No secure connection to {host}: the server's certificate is not trusted."
+        case aiohttp.ClientConnectorSSLError():
+            return f"No secure connection to {host}: what listens there does not speak https."
+        case aiohttp.ClientConnectorDNSError():
+            return f"No connection to {host}: the host's name is not known."
+    cause = failure.os_error
+    if isinstance(cause, ConnectionRefusedError):
+        return f"No connection to {host}: nothing listens there."
+    return f"No connection to {host}: {cause.strerror or type(cause).__name__}."

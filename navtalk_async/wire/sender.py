@@ -1,0 +1,299 @@
+"""All traffic of a client: a request in, an answer out, after as many attempts as it takes."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from navtalk_async.errors import (
+    AttemptTimeout,
+    ClientClosed,
+    NavTalkError,
+    RateLimited,
+)
+from navtalk_async.events import Event, Observer, Stats, announce
+from navtalk_async.models import KeyPlace, Request, Response, http_date
+from navtalk_async.wire._loop_state import Attempt, LoopState, Read
+from navtalk_async.wire._streamed import Begun, Stream, read_stream
+from navtalk_async.wire._transport import AiohttpTransport
+from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
+from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency, checked_rate
+from navtalk_async.wire.learned_concurrency import START
+from navtalk_async.wire.retry import (
+    LANES,
+    CallOptions,
+)
+from navtalk_async.wire.secret import PlacedKey, Secret, checked_key, hide_frames
+
+__all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=NavTalkError)
+
+Fetch = Callable[[], str | Awaitable[str]]
+Key = str | Fetch
+
+LEAST_SECONDS = 0.001
+"""The least time of an attempt: the clock goes on after the gate has looked."""
+
+CLOSING_SECONDS = 2.0
+"""How long another thread's loop may take to close its connections."""
+
+BODY_LIMIT = 128 * 1024 * 1024
+"""Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb."""
+
+
+class Sender:
+    """Sends requests over any number of event loops: one gate and one set of connections for each."""
+
+    @hide_frames
+    def __init__(
+        self,
+        *,
+        root: str,
+        key: Key | Secret[str],
+        key_place: KeyPlace,
+        concurrency: Concurrency = "auto",
+        rate: float | None = None,
+        body_limit: int = BODY_LIMIT,
+        trust_env: bool = False,
+        observer: Observer | None = None,
+    ) -> None:
+        self._stats = Stats()
+        self._root = checked_root(root)
+        self._base = urlsplit(self._root)
+        self._key_place = key_place
+        self._latest: PlacedKey | None = None
+        self._key = Secret(key) if callable(key) else self._placed(checked_key(key))
+        self._concurrency = checked_concurrency(concurrency)
+        self._rate = checked_rate(rate)
+        self._body_limit = body_limit
+        # A plain http request to this machine would also go to a proxy as plain http, with the key.
+        self._trust_env = trust_env and not is_loopback(self._base.hostname or "")
+        self._observer = observer
+        self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._expected = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        # A sender whose construction failed has no root, and is shown in a report of why.
+        return f"<Sender to {vars(self).get('_root')}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("A client holds a key and connections: make one where it is used, do not pickle it.")
+
+    def stream(
+        self, request: Request, refuse: Callable[[Request, Response], object], options: CallOptions
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The answer to *request*, for `async with`, in chunks of up to 64 KiB as they come. Any answer but a
+        2xx is read whole and passed to *refuse*, which raises what it means.
+
+        Until the answer begins, all is as for `ask`, and there the `timeout` of *options* ends. From then on
+        `attempt_timeout` bounds the wait for each chunk, nothing bounds their number, and nothing is retried.
+
+        Raises:
+            NavTalkError: as `ask`. A next chunk: BrokenBody, where the connection ended; AttemptTimeout;
+                ClientClosed.
+        """
+
+        async def begin() -> Begun:
+            loop = asyncio.get_running_loop()
+            state = self._states.get(loop) or await self._open(loop)
+            body = await self.ask(request, read_stream(refuse), options, streamed=True)
+            return Begun(body, state.attempts, lambda: state.closed)
+
+        return Stream(
+            request,
+            begin=begin,
+            seconds=options.attempt_timeout,
+            stats=self._stats,
+            observer=self._observer,
+        )
+
+    async def ask(
+        self, request: Request, read: Read[T], options: CallOptions, *, streamed: bool = False
+    ) -> T:
+        """Return what *read* makes of the answer to *request*. A request that changes something is sent again
+        only if it certainly never arrived.
+
+        Raises:
+            NavTalkError: any of them but a `StoreError`; when the attempts or the time of *options* are used
+                up, the last one. Its `may_have_happened` tells whether a change may have been made.
+        """
+        loop = asyncio.get_running_loop()
+        state = self._states.get(loop) or await self._open(loop)
+        gate, lane, stats = state.gate, LANES[options.lane], self._stats
+        sent_at = loop.time()
+        deadline = None if options.timeout is None else sent_at + options.timeout
+        attempts = counted = 0
+        outcome: T | NavTalkError | asyncio.CancelledError
+        while True:
+            if attempts or not gate.try_acquire(sent_at, lane):
+                rank = await state.turn(deadline, lane, attempts)
+                sent_at = loop.time()
+            else:
+                rank = gate.in_flight
+            attempts += 1
+            try:
+                seconds = options.attempt_timeout
+                if deadline is not None and deadline - sent_at < seconds:
+                    seconds = max(deadline - sent_at, LEAST_SECONDS)
+                key: PlacedKey | AttemptTimeout
+                if isinstance(self._key, PlacedKey):
+                    key = self._key
+                else:
+                    key, seconds = await self._fetched(self._key, seconds)
+                if isinstance(key, AttemptTimeout):
+                    state.received_at, outcome = loop.time(), key
+                else:
+                    stats.requests += 1
+                    # The answer has no name here: this frame is shown.
+                    outcome = state.understood(
+                        request,
+                        read,
+                        await state.transport.exchange(
+                            request,
+                            key,
+                            seconds,
+                            fresh_connection=streamed or request.method != "GET",
+                            streamed=streamed,
+                        ),
+                        key,
+                    )
+                if not isinstance(outcome, BaseException):
+                    state.succeeded(request, attempts, sent_at, rank)
+                    return outcome
+            finally:
+                gate.release()
+            if not isinstance(outcome, NavTalkError):
+                raise outcome
+            counted += not isinstance(outcome, RateLimited)
+            failed = Attempt(outcome, attempts, counted, sent_at, rank)
+            await state.failed(request, failed, options.retry, deadline)
+
+    @property
+    def base_url(self) -> str:
+        """The address of the API, written in its one way."""
+        return canonical_root(self._base)
+
+    def announce(self, event: Event) -> None:
+        """Pass *event* to the observer and the log."""
+        announce(self._observer, event)
+
+    def expect(self, at_once: int) -> None:
+        """Begin with so many requests at once, where nothing is known of the server yet."""
+        self._expected = max(self._expected, at_once)
+        for state in list(self._states.values()):
+            state.gate.limit.expect(at_once)
+
+    def at_once(self) -> int:
+        """How many requests the limit allows at once, at present and in this event loop."""
+        state = self._states.get(asyncio.get_running_loop())
+        return START if state is None else state.gate.limit.now
+
+    def now(self) -> datetime:
+        """This moment by the server's clock, from its latest dated answer; else by ours."""
+        loop = asyncio.get_running_loop()
+        state = self._states.get(loop)
+        date = None if state is None or state.date is None else http_date(state.date)
+        if state is None or date is None:
+            return datetime.now(UTC)
+        return date + timedelta(seconds=loop.time() - state.dated_at)
+
+    def stats(self) -> Stats:
+        """The counters so far, as a copy."""
+        gates = [state.gate for state in list(self._states.values())]
+        rates = [rate for loop, state in list(self._states.items()) if (rate := state.gate.rate(loop.time()))]
+        return msgspec.structs.replace(
+            self._stats,
+            in_flight=sum(gate.in_flight for gate in gates),
+            waiting=sum(gate.waiting for gate in gates),
+            limit=max((gate.limit.now for gate in gates), default=0),
+            rate=min(rates, default=self._rate),
+        )
+
+    async def aclose(self) -> None:
+        """End every connection in every loop; calls in flight raise `ClientClosed`. It may be called from any
+        task of any loop, and again.
+        """
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, state in list(self._states.items()):
+            if loop is here:
+                await state.close()
+            elif loop.is_running():
+                await _closed_elsewhere(loop, state)
+        keeper = self._keepers.pop(here, None)
+        self._states.clear()
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> LoopState:
+        if self._closed:
+            raise ClientClosed("The client is closed.")
+        transport = AiohttpTransport(self._base, body_limit=self._body_limit, trust_env=self._trust_env)
+        state = LoopState(
+            transport, Gate(self._concurrency, self._rate), stats=self._stats, observer=self._observer
+        )
+        state.gate.limit.expect(self._expected)
+        self._states[loop] = state
+        self._keepers[loop] = self._keep(loop, state)
+        await anext(self._keepers[loop])
+        return state
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, state: LoopState) -> AsyncGenerator[None, None]:
+        """Close *state* when its *loop* ends, if it is still open.
+
+        A loop that ends well closes the asynchronous generators that began in it (`asyncio.run` and
+        `shutdown_asyncgens`). This one waits for that, so that a client may be used in one `asyncio.run`
+        after the other without leaving connections behind.
+        """
+        try:
+            yield
+        finally:
+            await state.close()
+            if self._states.get(loop) is state:
+                del self._states[loop]
+                self._keepers.pop(loop, None)
+
+    def _placed(self, secret: Secret[str]) -> PlacedKey:
+        """*secret* in its place; it is nearly always the same one."""
+        if self._latest is None or not self._latest.is_of(secret):
+            self._latest = PlacedKey(secret, self._key_place)
+        return self._latest
+
+    async def _fetched(
+        self, fetch: Secret[Fetch], seconds: float
+    ) -> tuple[PlacedKey | AttemptTimeout, float]:
+        """The key that *fetch* returns within *seconds*, and the seconds left."""
+        began = time.monotonic()
+        try:
+            # No name here, and none below, holds the key: a traceback of a bad one begins in this frame.
+            async with asyncio.timeout(seconds):
+                key = self._placed(checked_key(await _awaited(Secret(fetch.reveal()()))))
+        except TimeoutError:
+            late = AttemptTimeout(f"The callable that returns the key took longer than {seconds:.3g} s.")
+            return late, LEAST_SECONDS
+        return key, max(seconds - (time.monotonic() - began), LEAST_SECONDS)
+
+
+async def _closed_elsewhere(loop: asyncio.AbstractEventLoop, state: LoopState) -> None:
+    """Close *state* in its own *loop*. A loop that is just ending closes it by itself, and cancels or never
+    runs our request; neither is the caller's trouble.
+    """
+    closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(state.close(), loop))
+    await asyncio.wait([closing], timeout=CLOSING_SECONDS)
+    closing.cancel()
+
+
+async def _awaited(found: Secret[str | Awaitable[str]]) -> str:
+    if inspect.isawaitable(found.reveal()):
+        return await cast("Awaitable[str]", found.reveal())
+    return cast("str", found.reveal())
