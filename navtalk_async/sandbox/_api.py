@@ -31,29 +31,19 @@ class SandboxRequest:
     """A request as it arrived, and from *kind* on what was found out about it before it is answered."""
 
     method: str
-    path: str
-    """The path, decoded."""
+    path: str  # decoded
     query: Mapping[str, str]
-    raw_path: str = ""
-    """The path and the query, as they were sent."""
-    origin: str = ""
-    """What the address begins with, e.g. ``http://127.0.0.1:40123``."""
-    number: int = 0
-    """How many requests had arrived, with this one."""
+    raw_path: str = ""  # the path and the query, as they were sent
+    origin: str = ""  # what the address begins with, e.g. http://127.0.0.1:40123
+    number: int = 0  # how many requests had arrived before
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    kind: str = ""
-    """The name of the endpoint, or an empty string."""
-    ids: Mapping[str, str] = field(default_factory=dict)
-    """The variable parts of the path, decoded, by their names in the route."""
-    session_id: str = ""
-    """The id of the session that the request is about, or an empty string."""
-    fault: str | None = None
-    """A fault inside a page that the endpoint is to play."""
-    world: World = field(init=False)
-    """The world that the key opens."""
-    row: Row = field(init=False)
-    """The session of the ``{id}`` in the path: not to be changed."""
+    kind: str = ""  # the name of the endpoint, or an empty string
+    ids: Mapping[str, str] = field(default_factory=dict)  # the variable parts of the path, decoded
+    session_id: str = ""  # of the session that the request is about, or an empty string
+    fault: str | None = None  # a fault inside a page that the endpoint is to play
+    world: World = field(init=False)  # the one that the key opens
+    row: Row = field(init=False)  # the session of the {id} in the path: not to be changed
 
     @property
     def url(self) -> str:

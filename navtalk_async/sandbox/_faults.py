@@ -56,58 +56,34 @@ class Faults:
 
     http_500: float = 0.0
     http_503: float = 0.0
-    http_429: float = 0.0
-    """Too many requests, with a ``Retry-After`` of *retry_after* seconds."""
-    http_429_bare: float = 0.0
-    """Too many requests, and no word on how long to wait."""
+    http_429: float = 0.0  # with a Retry-After of *retry_after* seconds
+    http_429_bare: float = 0.0  # without
     http_400: float = 0.0
     http_403: float = 0.0
     http_404: float = 0.0
-    echo_key: float = 0.0
-    """A 400 whose message repeats the key and the whole address."""
-    reset: float = 0.0
-    """The connection is reset before any answer, though what was asked is done; a stream is, half way."""
-    drop: float = 0.0
-    """The connection is closed before any answer, and nothing was done."""
-    cut: float = 0.0
-    """The body ends before its Content-Length does; a stream, within a chunk."""
-    cut_chunked: float = 0.0
-    """A chunked body ends before its last chunk; a stream, after half of its pieces."""
-    slow: float = 0.0
-    """A right body, dripping for *slow_seconds*; so does a stream."""
-    hang: float = 0.0
-    """No answer, ever, though what was asked is done; a stream stands still half way."""
-    garbage: float = 0.0
-    """HTTP 200, and random bytes."""
-    html: float = 0.0
-    """HTTP 200, and a page for people."""
-    truncated: float = 0.0
-    """JSON cut in the middle, with a Content-Length that says so."""
-    wrong_shape: float = 0.0
-    """JSON, but not what was documented."""
-    huge: float = 0.0
-    """A body of *huge_bytes*, chunk after chunk."""
-    deep: float = 0.0
-    """JSON nested a hundred thousand levels deep."""
-    bomb: float = 0.0
-    """A small gzip body that inflates to 320 MB."""
-    redirect: float = 0.0
-    """A 302 to the same address, key and all, on another host name."""
-    repeat_cursor: float = 0.0
-    """The next cursor is the one that was asked with."""
-    empty_page: float = 0.0
-    """No rows, and a cursor that goes on where this page should have begun."""
-    cycle: float = 0.0
-    """The next cursor leads back to an earlier page."""
-    lost_answer: float = 0.0
-    """What was asked is done, and the connection closed without any answer."""
+    echo_key: float = 0.0  # a 400 whose message repeats the key and the whole address
+    reset: float = 0.0  # the connection is reset, though what was asked is done; a stream half way
+    drop: float = 0.0  # the connection is closed, and nothing was done
+    cut: float = 0.0  # the body ends before its Content-Length does; a stream within a chunk
+    cut_chunked: float = 0.0  # a chunked body ends before its last chunk; a stream after half of its pieces
+    slow: float = 0.0  # a right body that takes *slow_seconds*
+    hang: float = 0.0  # no answer, ever, though what was asked is done; a stream stops half way
+    garbage: float = 0.0  # a 200 with random bytes
+    html: float = 0.0  # a 200 with a web page
+    truncated: float = 0.0  # JSON cut in the middle, with a Content-Length that says so
+    wrong_shape: float = 0.0  # JSON, but not what was documented
+    huge: float = 0.0  # a body of *huge_bytes*, chunk after chunk
+    deep: float = 0.0  # JSON nested a hundred thousand levels deep
+    bomb: float = 0.0  # a small gzip body that inflates to 320 MB
+    redirect: float = 0.0  # a 302 to the same address, key and all, on another host name
+    repeat_cursor: float = 0.0  # the next cursor is the one that was asked with
+    empty_page: float = 0.0  # no rows, and a cursor that continues where this page should have begun
+    cycle: float = 0.0  # the next cursor leads back to an earlier page
+    lost_answer: float = 0.0  # what was asked is done, and the connection closed without any answer
 
     retry_after: float = 0.0
-    """The seconds a 429 says to wait."""
     slow_seconds: float = 1.0
-    """How long a slow body takes."""
     huge_bytes: int = 1 << 30
-    """How large a huge body is."""
 
     _reaches: Sequence[tuple[float, str]] = field(init=False, repr=False, compare=False)
 

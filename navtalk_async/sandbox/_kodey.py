@@ -93,7 +93,7 @@ class KodeyApi(Api):
             row
             for row in rows
             if query.get("userId") in {None, row.get("userId")}
-            and query.get("agentType") in {None, _agent_type(row["agentId"])}
+            and query.get("agentType") in {None, _AGENT_TYPES[share(row["agentId"], 3)]}
         ]
         return {"chats": _ordered(wanted, context.answers)}
 
@@ -151,7 +151,7 @@ def _chat(world: World, session: Row, **more: list[Row]) -> Row:
     return {
         "id": name,
         "agentId": _agent(world, name),
-        "teamId": world.notes.get(name, {}).get("team", f"team-{world.seed}"),
+        "teamId": world.noted(name, "team", f"team-{world.seed}"),
         **more,
         "createdAt": zoned(session["startTime"]),
     }
@@ -171,16 +171,9 @@ def _message(row: Row) -> Row:
 
 
 def _agent(world: World, session_id: str) -> str:
-    noted: str | None = world.notes.get(session_id, {}).get("agent")
-    return noted or f"agent-{share(session_id, 3)}"
-
-
-def _agent_type(agent: str) -> str:
-    return _AGENT_TYPES[share(agent, len(_AGENT_TYPES))]
+    return world.noted(session_id, "agent", "") or f"agent-{share(session_id, 3)}"
 
 
 def _user(world: World, session_id: str) -> str | None:
-    """The user of a chat, or None; one of seven made-up chats has no user."""
-    made_up = None if share(session_id, 7) == 6 else made_up_user(session_id)
-    user: str | None = world.notes.get(session_id, {}).get("user", made_up)
-    return user
+    # One of seven made-up chats has no user.
+    return world.noted(session_id, "user", None if share(session_id, 7) == 6 else made_up_user(session_id))

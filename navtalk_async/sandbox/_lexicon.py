@@ -143,5 +143,4 @@ def _updated(world: World, session: Row) -> str:
 
 
 def user_of(world: World, session_id: str) -> str:
-    noted: str | None = world.notes.get(session_id, {}).get("user")
-    return noted or made_up_user(session_id)
+    return world.noted(session_id, "user", "") or made_up_user(session_id)

@@ -25,7 +25,15 @@ _SECRET: Final = "apikey"  # noqa: S105 - the name of the parameter that is left
 
 
 class Counts:
-    """How many requests came and how they were answered, since the start or since `reset`."""
+    """What was served since the start, or since `reset`; requests count as they arrive, answered or not.
+
+    `by_kind` counts by endpoint: sessions, session and messages in every API, its other ones, and other.
+    `writes` counts the requests that change something by method and path, and `written` has the latest, each
+    its method, path and body. `by_status` counts responses, `faults` the faults that happened, and
+    `messages_by_session` the requests for messages by session id. `connections` were opened; `peak_in_flight`
+    is the most requests at once. `recent` has the latest requests, each its kind and its parameters without
+    the key.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -34,27 +42,16 @@ class Counts:
     def reset(self) -> None:
         """Start at zero again; requests in flight stay in flight."""
         self.total = 0
-        """Requests that arrived, answered or not."""
         self.by_kind: Counter[str] = Counter()
-        """Requests by endpoint: sessions, session and messages in every API, its other ones, and other."""
         self.by_api: Counter[str] = Counter()
-        """Requests by API, e.g. navtalk."""
         self.writes: Counter[tuple[str, str]] = Counter()
-        """Requests to change something that arrived, answered or not, by method and path."""
         self.written: deque[tuple[str, str, bytes]] = deque(maxlen=_LOGGED)
-        """The latest of them, each its method, path and body."""
         self.by_status: Counter[int] = Counter()
-        """Responses by HTTP status; a connection reset or dropped has none."""
         self.faults: Counter[str] = Counter()
-        """Faults that happened, by kind."""
         self.messages_by_session: Counter[str] = Counter()
-        """Requests for messages, by session id."""
         self.connections = 0
-        """Connections that were opened."""
         self.peak_in_flight = self.in_flight
-        """The most requests that were in flight at once."""
         self.recent: deque[tuple[str, dict[str, str]]] = deque(maxlen=_LOGGED)
-        """The latest requests, each its kind and parameters, without the key."""
 
     @property
     def session_gets(self) -> int:

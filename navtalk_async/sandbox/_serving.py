@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cache
 from importlib.metadata import entry_points
-from os.path import commonpath
 from random import Random
-from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
@@ -38,11 +36,8 @@ def apis() -> dict[str, Api]:
 
 
 def api_of(path: str) -> Api:
-    """The API that *path* belongs to, or else the one whose paths begin most like it."""
-    for api in apis().values():
-        if path.startswith(api.prefix):
-            return api
-    return max(apis().values(), key=lambda api: len(commonpath([api.prefix, f"/{path}"])))
+    """The API that *path* belongs to; NavTalk refuses what belongs to none."""
+    return next((api for api in apis().values() if path.startswith(api.prefix)), apis()["navtalk"])
 
 
 class Sandbox(ApiContext):
@@ -139,9 +134,7 @@ class Sandbox(ApiContext):
         self.port = await self._server.listen(self.host, self.port)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         server, self._server = self._server, None
         if server is not None:
             await server.close()
@@ -214,21 +207,18 @@ class Sandbox(ApiContext):
         return too_many(request, api, 1) if is_over_rate else None
 
     def _fault(self, request: SandboxRequest, api: Api) -> str | None:
-        fault = self._planned_fault(request, api)
-        if fault is None:
+        fitting = (each for each in self._planned if each.path in request.url)
+        planned = next((each for each in fitting if api.can_play(each.kind, request)), None)
+        if planned is None:
             fault = self.faults.choose(self._rng.random(), lambda kind: api.can_play(kind, request))
+        else:
+            fault = planned.kind
+            planned.times -= 1
+            if not planned.times:
+                self._planned.remove(planned)
         if fault is not None:
             self.counts.faults[fault] += 1
         return fault
-
-    def _planned_fault(self, request: SandboxRequest, api: Api) -> str | None:
-        for planned in self._planned:
-            if planned.path in request.url and api.can_play(planned.kind, request):
-                planned.times -= 1
-                if not planned.times:
-                    self._planned.remove(planned)
-                return planned.kind
-        return None
 
 
 @dataclass(slots=True)

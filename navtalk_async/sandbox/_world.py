@@ -44,8 +44,9 @@ class World:
         self._births = {row["id"]: birth for row, birth in made}
         self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
         self._by_id = {row["id"]: row for row, _ in made}
-        self._table = Table("startTime", self._by_id.values())
-        self._total = sum(birth.messages for _, birth in made)
+        self.session_table = Table("startTime", self._by_id.values())
+        """The sessions themselves, for an API to page through: not to be changed."""
+        self.total_messages = sum(birth.messages for _, birth in made)
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
         self._derived: dict[Hashable, Any] = {}
@@ -58,17 +59,14 @@ class World:
         """The ids of sessions with an open websocket; an API may refuse to delete them."""
 
     def __repr__(self) -> str:
-        return f"<World [{len(self._table)} sessions, {self._total} messages, seed {self.seed}]>"
+        return (
+            f"<World [{len(self.session_table)} sessions, {self.total_messages} messages, seed {self.seed}]>"
+        )
 
     @property
     def sessions(self) -> list[Row]:
         """Every session, by start time and then by id."""
-        return [dict(row) for row in self._table.rows]
-
-    @property
-    def total_messages(self) -> int:
-        """The number of messages of all sessions together."""
-        return self._total
+        return [dict(row) for row in self.session_table.rows]
 
     def session(self, session_id: str) -> Row:
         """One session; `KeyError` for an unknown id."""
@@ -91,7 +89,7 @@ class World:
         Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
         `ValueError` for an id that is there already.
         """
-        latest = self._table.rows[-1]["startTime"] if len(self._table) else _rows.stamp(0)
+        latest = self.session_table.rows[-1]["startTime"] if len(self.session_table) else _rows.stamp(0)
         start = _time(start_time or latest)
         row = {
             "id": id or self._new_id(),
@@ -107,15 +105,15 @@ class World:
     def change_session(self, session_id: str, **fields: Any) -> Row:
         """Change *fields* of a session, e.g. ``status=1, endTime="2025-11-12 18:20:50"``."""
         old = self._by_id[session_id]
-        self._table.discard(old)
+        self.session_table.discard(old)
         return dict(self._put_session(old | _named(fields)))
 
     def remove_session(self, session_id: str) -> None:
         """Remove a session and its messages: requests for it are answered 404 from now on."""
         self._count_change(session_id)
         self.joined.discard(session_id)
-        self._total -= len(self.message_table(session_id))
-        self._table.discard(self._by_id.pop(session_id))
+        self.total_messages -= len(self.message_table(session_id))
+        self.session_table.discard(self._by_id.pop(session_id))
         for kept in (self._births, self._changed, self._recent, self.notes):
             kept.pop(session_id, None)
 
@@ -146,20 +144,15 @@ class World:
         """Change *fields* of a message, named as in the API's JSON."""
         old = self._message(session_id, message_id)
         self.message_table(session_id).discard(old)
-        self._total -= 1
+        self.total_messages -= 1
         return dict(self._put_message(session_id, old | {name: _time(each) for name, each in fields.items()}))
 
     def remove_message(self, session_id: str, message_id: str) -> None:
         """Remove a message from its session."""
         old = self._message(session_id, message_id)
         self._own_table(session_id).discard(old)
-        self._total -= 1
+        self.total_messages -= 1
         self._count_change(session_id)
-
-    @property
-    def session_table(self) -> Table:
-        """The sessions themselves, for an API to page through: not to be changed."""
-        return self._table
 
     def session_row(self, session_id: str) -> Row | None:
         """The session itself, or None: not to be changed."""
@@ -204,6 +197,11 @@ class World:
         self.notes[id] = self.notes.get(id, {}) | fields
         return self.notes[id]
 
+    def noted(self, id: str, name: str, default: T) -> T:  # noqa: A002 - see `note`
+        """The field *name* of what is kept beside the row of that id, or *default*."""
+        found: T = self.notes.get(id, {}).get(name, default)
+        return found
+
     def derived(self, name: Hashable, make: Callable[[], T]) -> T:
         """What *make* returns, kept by that *name* until anything in the world changes."""
         if name not in self._derived:
@@ -219,13 +217,13 @@ class World:
         if row["id"] not in self._births:
             self._changed.setdefault(row["id"], Table("createdAt"))
         self._by_id[row["id"]] = row
-        self._table.put(row)
+        self.session_table.put(row)
         return row
 
     def _put_message(self, session_id: str, row: Row) -> Row:
         self._count_change(session_id)
         self._own_table(session_id).put(row)
-        self._total += 1
+        self.total_messages += 1
         return row
 
     def _own_table(self, session_id: str) -> Table:
