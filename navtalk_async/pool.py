@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
@@ -50,11 +50,11 @@ def limiter_of(client: Client, concurrency: Concurrency) -> Limiter:
     """
     fixed = checked_concurrency(concurrency)
     if fixed != "auto":
-        client.expect(fixed)
+        inside(client).expect(fixed)
         return Limiter(fixed)
 
     def at_once() -> int:
-        allowed = client.at_once()
+        allowed = inside(client).at_once()
         return allowed + allowed // 8 + 2
 
     return Limiter(at_once)
@@ -218,7 +218,7 @@ class SessionPool(Generic[C]):
     ) -> ParallelListing:
         dialect = self._client.dialect
         return list_in_parallel(
-            self._limiter.bound(self._client.page_of_sessions),
+            self._limiter.bound(inside(self._client).page_of_sessions),
             dialect,
             dialect.list_sessions(**filters),
             expected_end=filters.get("end_time"),
@@ -226,7 +226,7 @@ class SessionPool(Generic[C]):
             in_order=checked_order(order) == "listed",
             split=not self._is_serial,
             is_awaited=is_awaited,
-            announce=self._client.announce,
+            announce=inside(self._client).announce,
         )
 
 
@@ -258,9 +258,9 @@ class _Fetching:
         on_error: OnError,
         audit: ShortPageAudit | None,
     ) -> None:
-        self._ask = limiter.bound(client.page_of_messages)
+        self._ask = limiter.bound(inside(client).page_of_messages)
         self._dialect = client.dialect
-        self._on_move = client.moved
+        self._on_move = inside(client).moved
         self._filters = {} if role is None else {"role": role}
         # A wrong role is refused before any request.
         self._dialect.list_messages("any", **self._filters)

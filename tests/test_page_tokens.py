@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+from navtalk_async.client import inside
 from navtalk_async.dialects.dialect import Endpoint
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.dialects.strategies import ByCursor
@@ -254,7 +255,7 @@ async def test_a_request_of_a_stranger_is_no_token():
 async def test_a_page_is_never_asked_for_by_a_request_that_changes_something(method):
     async with Sandbox(World(20)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         wrong = Request(method=method, path=f"/api/chat/sessions/{box.world.sessions[0]['id']}")
-        for page in (nt.page_of_sessions, nt.page_of_messages):
-            with pytest.raises(ValueError, match=f"by GET, and not by {method}"):
+        for page in (inside(nt).page_of_sessions, inside(nt).page_of_messages):
+            with pytest.raises(ValueError, match=f"by GET, not by {method}"):
                 await page(wrong)
         assert box.counts.total == 0

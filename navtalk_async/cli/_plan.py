@@ -15,7 +15,7 @@ from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli._status import readable
 from navtalk_async.cli.app import Exit, run
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.ingest.fetch import is_of_the_run
@@ -184,7 +184,7 @@ async def _fetch(client: Client, settings: Settings, ids: Sequence[str]) -> tupl
     async def fetch(session_id: str) -> Fetched | None:
         requests = messages = empty = 0
         first = dialect.list_messages(session_id, **scope.of_messages)
-        pages = walk(client.page_of_messages, first, client.moved)
+        pages = walk(inside(client).page_of_messages, first, inside(client).moved)
         try:
             async with aclosing(pages):
                 async for page in pages:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from navtalk_async.client.client import Client
+from navtalk_async.client.client import Client, inside
 from navtalk_async.client.navtalk import NavTalkClient
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from navtalk_async.client.lexicon import LexiconClient
     from navtalk_async.client.llamacloud import LlamaCloudClient
 
-__all__ = ["LATER", "Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"]
+__all__ = ["LATER", "Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient", "inside"]
 
 LATER = {"KodeyClient": "kodey", "LexiconClient": "lexicon", "LlamaCloudClient": "llamacloud"}
 """Where the clients are that are imported when they are asked for: few programs ask more than one API, and

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.client.client import Client, Options, ViewOptions
+from navtalk_async.client.client import Client, Options, Resource, ViewOptions
 from navtalk_async.client.event_stream import EventStream
 from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.paging import Listing
@@ -80,15 +80,12 @@ class LlamaCloudClient(Client):
         self.sessions = Sessions(self)
 
 
-class Sessions:
+class Sessions(Resource[LlamaCloudClient]):
     """The chat sessions of a project.
 
     What changes something is asked for once. Where that fails, the error's `may_have_happened` tells whether
     it may have been done all the same.
     """
-
-    def __init__(self, client: LlamaCloudClient) -> None:
-        self._client = client
 
     def list(
         self, *, page_size: int | None = None, page_token: str | None = None

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import Limiter
 from navtalk_async.dialects.dialect import Dialect, smallest_page
 from navtalk_async.events import Event, ListMoved
@@ -46,8 +46,8 @@ class Asking(NamedTuple):
 
         return cls(
             dialect,
-            width.bound(client.page_of_sessions),
-            width.bound(client.page_of_messages),
+            width.bound(inside(client).page_of_sessions),
+            width.bound(inside(client).page_of_messages),
             get_session,
             client.now,
             width,

@@ -21,7 +21,7 @@ import msgspec
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FetchResult, RunReport, SyncState
 from navtalk_async.archive.rows import format_time
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import Limiter, shielded
 from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
 from navtalk_async.events import Event, ListedSerially, ListMoved
@@ -180,7 +180,7 @@ async def run_round(
             report.fallback = event.reason
         elif isinstance(event, ListMoved):
             report.moved = report.moved or f"About the list {event.path}: {event.reason}."
-        client.announce(event)
+        inside(client).announce(event)
 
     async def commit(finished: Sequence[FetchResult]) -> None:
         report.count_messages(await store.save_messages(project, finished))
@@ -258,5 +258,5 @@ async def lists_known(
     except ValueError:
         return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
     request = whole if start is None else dialect.starting_at(whole, start - OVERLAP) or whole
-    page = await client.page_of_sessions(request)
+    page = await inside(client).page_of_sessions(request)
     return await store.contains(project, [session.id for session in page.items])

@@ -185,8 +185,9 @@ async def _nothing(_: Request) -> Page[Any]:
 class Listing(Generic[T]):
     """A list on the server, not yet asked for.
 
-    Awaiting it gives its first page; `async for` gives its items, `pages()` its pages. It holds a question
-    and no state, so it can be walked any number of times, and by several at once.
+    Awaiting it returns its first page; `async for` iterates over its items, `pages()` over its pages. It has
+    no state, so that it can be walked any number of times, also at once. What `first()` and `all()` return is
+    good for `create_task`.
     """
 
     def __init__(
@@ -214,6 +215,15 @@ class Listing(Generic[T]):
             async for _, rows in pages:
                 for row in rows:
                     yield row
+
+    async def first(self) -> T | None:
+        """Its first item; None if it has none."""
+        async with aclosing(self.__aiter__()) as items:
+            return await anext(items, None)
+
+    async def all(self) -> list[T]:
+        """All of its items."""
+        return [item async for item in self]
 
     def pages(self, token: str | msgspec.UnsetType | None = msgspec.UNSET) -> AsyncGenerator[Page[T], None]:
         """Every page from the first on, or from *token* on, as `resume` takes it. No row comes twice.

@@ -19,7 +19,7 @@ from navtalk_async.archive.rows import (
     iso,
     message_row,
 )
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
 from navtalk_async.formats import chosen_projects
@@ -180,13 +180,15 @@ async def _fetch_again(
     places = sample_places(there, share) if only is None else range(there)
     filters = scope_of(about).of_messages
     asking, limiter, dialect = client.using(lane="bulk"), limiter_of(client, concurrency), client.dialect
-    list_messages = limiter.bound(asking.page_of_messages)
+    list_messages = limiter.bound(inside(asking).page_of_messages)
 
     async def fetch(kept: StoredTranscript) -> Reread:
         session_id = kept.session.id
         try:
             session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-            messages = await whole(list_messages, dialect.list_messages(session_id, **filters), client.moved)
+            messages = await whole(
+                list_messages, dialect.list_messages(session_id, **filters), inside(client).moved
+            )
         except NotFound:
             return Reread(kept, ["the API no longer has it"], is_gone=True)
         except NavTalkError as error:

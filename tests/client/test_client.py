@@ -17,6 +17,8 @@ import pytest
 from aioresponses import aioresponses
 
 from navtalk_async import NavTalkClient, Retry, Role, SessionPool, SessionStatus
+from navtalk_async.client import Client
+from navtalk_async.dialects import dialect_of
 from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, ServerError
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
@@ -109,6 +111,27 @@ async def test_a_role_filter_gives_what_that_role_said(navtalk_sandbox, navtalk_
     said = await rows(navtalk_client.messages.list(session_id, role=Role.USER))
     expected = [m["id"] for m in navtalk_sandbox.world.messages(session_id) if m["role"] == 0]
     assert [message.id for message in said] == expected != []
+
+
+@pytest.mark.parametrize("api", ["navtalk", "kodey", "lexicon", "llamacloud"])
+async def test_a_transcript_is_a_session_with_all_its_messages(api):
+    async with Sandbox(World(sessions=12, mean_messages=20), answers=Answers(max_page=3)) as box:
+        async with Client(dialect_of(api), "key", base_url=box.url_of(api)) as asked:
+            for row in box.world.sessions:
+                transcript = await asked.transcript(row["id"])
+                assert transcript.session == await asked.get_session(row["id"])
+                assert transcript.messages == await rows(asked.list_messages(row["id"]))
+            with pytest.raises(NotFound):
+                await asked.transcript(ID)
+
+
+async def test_a_list_has_its_first_item_and_all_of_them_as_coroutines(navtalk_sandbox, navtalk_client):
+    listing = navtalk_client.sessions.list(limit=7)
+    first, every = asyncio.create_task(listing.first()), asyncio.create_task(listing.all())
+    assert [each.id for each in await every] == [row["id"] for row in navtalk_sandbox.world.sessions]
+    assert await first == (await every)[0]
+    assert await navtalk_client.sessions.list(start_time="2999-01-01 00:00:00").first() is None
+    assert await navtalk_client.sessions.list(start_time="2999-01-01 00:00:00").all() == []
 
 
 async def test_one_session_can_be_asked_for_by_uuid_or_text(navtalk_sandbox, navtalk_client):

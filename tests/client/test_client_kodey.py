@@ -277,7 +277,7 @@ async def test_a_change_is_asked_for_once_and_the_error_says_that_it_may_have_ha
             # Nothing is read out of its answer, so nothing can be wrong with it.
             await write(asked, chat)
         else:
-            with pytest.raises(kind, match="may have happened") as caught:
+            with pytest.raises(kind, match="may have been made") as caught:
                 await write(asked, chat)
             assert (caught.value.may_have_happened, caught.value.attempts) == (True, 1)
         assert box.counts.writes.total() == 1

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, SessionPool
+from navtalk_async.client import inside
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkSession
 from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.events import ListedSerially
@@ -422,7 +423,7 @@ async def test_an_error_of_one_walker_is_raised_and_stops_the_others():
             asked += 1
             if asked == 9:
                 raise ServerError("The server answered 500.")
-            return await nt.page_of_sessions(request)
+            return await inside(nt).page_of_sessions(request)
 
         listing = listing_of(ask)
         with pytest.raises(ServerError):
@@ -445,11 +446,15 @@ async def test_a_refused_cursor_of_an_earlier_run_is_no_error_of_the_listing():
     async with Sandbox(World(300)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         reached = int(datetime.fromisoformat(box.world.sessions[250]["startTime"] + "+00:00").timestamp())
         stale = Place(NavTalk().list_sessions(cursor="expired"), reached=reached)
-        rest = [s.id async for page in _pages(listing_of(nt.page_of_sessions, places=[stale])) for s in page]
+        rest = [
+            s.id
+            async for page in _pages(listing_of(inside(nt).page_of_sessions, places=[stale]))
+            for s in page
+        ]
         assert set(ids(box.world.sessions[251:])) <= set(rest)
         fresh = NavTalk().list_sessions(cursor="expired")
         with pytest.raises(BadRequest):
-            serial = listing_of(nt.page_of_sessions, fresh, sort_key=None, walkers=1)
+            serial = listing_of(inside(nt).page_of_sessions, fresh, sort_key=None, walkers=1)
             [page async for page in _pages(serial)]
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async import LlamaCloudClient, NavTalkClient
+from navtalk_async.client import inside
 from navtalk_async.models import Request
 from navtalk_async.wire.secret import Echo
 
@@ -126,7 +127,7 @@ async def test_a_walk_goes_on_behind_a_cursor_with_the_key(key, scripted, caplog
     async with scripted(page(cursor, videoUrl=f"https://v.example/?k={quote(key)}", note=key)) as server:
         async with NavTalkClient(key, base_url=server.url) as nt:
             first = await nt.sessions.list(limit=1)
-            await nt.page_of_sessions(first.next)
+            await inside(nt).page_of_sessions(first.next)
     (session,) = first.items
     for shown in (first, session.video_url, session.raw.decode(), session.extra, first.next, caplog.text):
         assert "CANARY" not in f"{shown}"
@@ -143,7 +144,7 @@ async def test_a_page_token_with_a_key_that_goes_into_a_header_goes_back(scripte
     async with scripted(json.dumps(body).encode()) as server:
         async with LlamaCloudClient("CANARY-1234567890", base_url=server.url) as llama:
             first = await llama.sessions.list()
-            await llama.page_of_sessions(first.next)
+            await inside(llama).page_of_sessions(first.next)
     assert first.next.params["page_token"] == "p-[key]"
     assert parse_qs(server.heads[1].split()[1].partition("?")[2])["page_token"] == ["p-CANARY-1234567890"]
 
