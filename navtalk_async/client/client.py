@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 import msgspec
@@ -13,17 +13,18 @@ import msgspec
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
-from navtalk_async.models import Message, Page, Record, Request, Response, Session
-from navtalk_async.paging import Listing
+from navtalk_async.models import Message, Page, Record, Request, Response, Session, Transcript
+from navtalk_async.paging import Listing, OnMove, whole
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
 from navtalk_async.wire.sender import BODY_LIMIT, Key, Read, Sender
 
-__all__ = ["Client", "Options", "ViewOptions"]
+__all__ = ["ApiClient", "Client", "Inside", "Options", "Resource", "ViewOptions", "inside"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+C = TypeVar("C", bound="Client")
 
 UNSET = msgspec.UNSET
 
@@ -50,44 +51,55 @@ class ViewOptions(TypedDict, total=False):
     lane: Lane | msgspec.UnsetType
 
 
+class Inside(NamedTuple):
+    """What jobs need of a client, beside its methods."""
+
+    page_of_sessions: Callable[[Request], Awaitable[Page[Session]]]
+    """Asks for the page that another had as its `next`; for fewer rows, where they are too long together."""
+    page_of_messages: Callable[[Request], Awaitable[Page[Message]]]
+    expect: Callable[[int], None]
+    """Takes how many requests are about to come at once: `concurrency="auto"` begins with up to 128 of them,
+    unless it has learned better."""
+    at_once: Callable[[], int]
+    """Returns how many requests may be in flight now, in this event loop."""
+    announce: Callable[[Event], None]
+    """Passes an event to `on_event`, or else to the log."""
+    moved: OnMove
+    """Announces that a list moved while it was walked, or that its total was wrong."""
+
+
 class Client:
-    """A client of the API that *dialect* speaks; what is said here holds for every client.
+    """A client of the API that *dialect* speaks.
 
         async with Client(dialect_of("kodey"), key) as client:
             async for session in client.list_sessions(user_id="u1"):
-                print(session.id, len([message async for message in client.list_messages(session.id)]))
+                print(session.id, len(await client.list_messages(session.id).all()))
 
     It may be made anywhere, used from any number of tasks and event loops, and closed from any of them. The
-    client of one API (`NavTalkClient`, say) has that one's own resources and calls besides.
+    client of one API (`NavTalkClient`, say) also has the resources and calls of that API.
 
     Arguments:
         dialect: how the API speaks.
-        key: the API key; or a callable, plain or async, that is asked for it before every attempt, for
-            keys that change. Default: the environment's `…_API_KEY`, by the dialect's `key_variable`.
-        base_url: where the API is. Default: the environment's `…_BASE_URL`, or else the vendor's own; where
-            none is known, it must be given. It must be https, except on this machine.
-        concurrency: the most requests in flight at once, of everything this client does in one event loop.
-            `"auto"` learns what the server can use: it begins with 16, grows by half with every round of
-            answers as long as more are answered a second and none is refused, up to 256, and keeps trying
-            now and then. A number above 128 is reached after the first round trips.
-        rate: the most requests a second, in one event loop; None for no such limit. Where the server refuses
-            what is too fast, a lower rate is learned from that.
+        key: the API key; or a callable, plain or async, that returns it and is called before every attempt.
+            Default: the environment variable of the dialect's `key_variable`.
+        base_url: where the API is, https except on this machine. Default: the environment variable of the
+            dialect's `base_url_variable`, or else the vendor's address; required where none is known.
+        concurrency: the most requests in flight, of everything this client does in one event loop. `"auto"`
+            learns what the server can use: it begins with 16, grows by half with every round of answers as
+            long as more are answered a second and none is refused, up to 256, and keeps trying now and then.
+            A number above 128 is reached after the first round trips.
+        rate: the most requests a second in one event loop; None for no limit. Where the server refuses what
+            is too fast, a lower rate is learned from that.
         timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.
         attempt_timeout: seconds for a single attempt.
-        retry: how often to try again, and how patiently.
+        retry: how often and how fast to try again.
         body_limit: the most bytes of an answer, inflated, that are held in memory.
         trust_env: whether the environment's proxy settings hold; for this machine, they never do.
-        on_event: called with an `observe.Event` whenever something happens on the wire.
+        on_event: called with an `events.Event` whenever something happens on the wire.
 
     Raises:
-        ValueError: no key, no address, or something that cannot be right; before anything is sent.
+        ValueError: no key, no address, or an option that cannot be right; before anything is sent.
     """
-
-    page_of_sessions: Callable[[Request], Awaitable[Page[Session]]]
-    """The page of sessions that a request asks for, which some earlier page had as its `next`; with fewer
-    rows, if its rows are so long that they do not fit into memory together."""
-    page_of_messages: Callable[[Request], Awaitable[Page[Message]]]
-    """The same for messages."""
 
     @hide_frames
     def __init__(
@@ -124,17 +136,24 @@ class Client:
 
     def _take_up(self) -> None:
         """Make what belongs to a client, or to a view of it."""
-        self.page_of_sessions = self._paging(self.dialect.read_sessions)
-        self.page_of_messages = self._paging(self.dialect.read_messages)
+        wire = self._wire
+        self._inside = Inside(
+            self._paging(self.dialect.read_sessions),
+            self._paging(self.dialect.read_messages),
+            wire.expect,
+            wire.at_once,
+            wire.announce,
+            lambda path, reason: wire.announce(ListMoved(path, reason)),
+        )
         self._name_resources()
 
     def _paging(self, read: Read[Page[R]]) -> Callable[[Request], Awaitable[Page[R]]]:
         wire, options, dialect = self._wire, self._call_options, self.dialect
 
-        # Every page of every list comes this way: what would be calls of methods is said here once.
+        # Every page of every list comes this way, so that method calls are looked up once.
         async def page(request: Request) -> Page[R]:
             if not request.repeatable:
-                raise ValueError(f"A page is asked for by GET, and not by {request.method}.")
+                raise ValueError(f"A page is asked for by GET, not by {request.method}.")
             try:
                 return await wire.ask(request, read, options)
             except BodyTooLarge:
@@ -145,10 +164,10 @@ class Client:
         return page
 
     def _name_resources(self) -> None:
-        """Make the resources that the client of one API has, which belong to it or to a view of it."""
+        """Make the resources that the client of one API has."""
 
     def __repr__(self) -> str:
-        # One that could not be made has no wire; and is shown, in a report of why.
+        # A client whose constructor failed has no wire, and is shown in the report of that failure.
         return f"<{type(self).__name__} on {vars(self).get('_wire')!r}>"
 
     def __reduce__(self) -> str:
@@ -163,7 +182,7 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection. Calls still on their way raise `ClientClosed`; closing twice is fine."""
+        """Close every connection. Calls in flight raise `ClientClosed`; closing twice is fine."""
         await self._wire.aclose()
 
     def using(
@@ -174,7 +193,7 @@ class Client:
         retry: Retry | msgspec.UnsetType = UNSET,
         lane: Lane | msgspec.UnsetType = UNSET,
     ) -> Self:
-        """The same client with another patience: same connections, same limits, closed with this one.
+        """The same client with other options: same connections, same limits, closed with this one.
 
         Arguments:
             timeout: one budget in seconds for a call: waiting for its turn, every attempt, every pause.
@@ -197,22 +216,28 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """The address of the API, without the path that all requests begin with, and written in one way."""
+        """The address of the API in normal form, without the path that all requests begin with."""
         return self._wire.base_url
 
     def stats(self) -> Stats:
         """What has been done so far, as a copy."""
         return self._wire.stats()
 
+    def now(self) -> datetime:
+        """This moment, aware and UTC, by the clock of the server's latest answer in this event loop; before
+        the first answer, by this machine's.
+        """
+        return self._wire.now()
+
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
-        """What *read* makes of the answer to *request*; for calls that have no method yet."""
+        """What *read* returns for the answer to *request*; for calls that have no method yet."""
         return self._wire.ask(request, read, self._call_options)
 
     def stream(
         self, request: Request, refuse: Callable[[Request, Response], object]
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """The answer to *request* chunk by chunk, as it comes; for calls that have no method yet. Any answer
-        but a 2xx is given to *refuse*, which raises what it means.
+        """The answer to *request* chunk by chunk, as it comes; for calls that have no method yet. *refuse* is
+        called with any answer but a 2xx, and raises what it means.
 
         The client's `timeout` bounds the time until the answer begins, and its `attempt_timeout` the wait for
         each chunk. Once it has begun, it takes no place in flight.
@@ -220,13 +245,13 @@ class Client:
         return self._wire.stream(request, refuse, self._call_options)
 
     def list_sessions(self, **filters: Any) -> Listing[Session]:
-        """The sessions that *filters*, named as the API's client names them, let through; None is no filter.
+        """The sessions that match *filters*, named as the API's client names them; None is no filter.
 
         Raises:
-            ValueError: the API has no such filter, needs another one, or it cannot be right; before anything
-                is sent.
+            ValueError: the API has no such filter, requires another one, or does not take its value; before
+                anything is sent.
         """
-        return self.listing(self.page_of_sessions, self.dialect.list_sessions(**filters))
+        return self._list(self._inside.page_of_sessions, self.dialect.list_sessions(**filters))
 
     def list_messages(self, session_id: str | UUID, **filters: Any) -> Listing[Message]:
         """The messages of a session, in the API's order; *filters* as for `list_sessions`.
@@ -235,11 +260,10 @@ class Client:
             ValueError: *session_id* cannot be one, or as for `list_sessions`.
         """
         request = self.dialect.list_messages(self.dialect.checked_id(session_id), **filters)
-        return self.listing(self.page_of_messages, request)
+        return self._list(self._inside.page_of_messages, request)
 
-    def listing(self, ask: Callable[[Request], Awaitable[Page[R]]], request: Request) -> Listing[R]:
-        """The list whose first page *request* asks for."""
-        return Listing(ask, request, tokens=self.dialect.page_tokens, on_move=self.moved)
+    def _list(self, ask: Callable[[Request], Awaitable[Page[R]]], request: Request) -> Listing[R]:
+        return Listing(ask, request, tokens=self.dialect.page_tokens, on_move=self._inside.moved)
 
     async def get_session(self, session_id: str | UUID) -> Session:
         """One session, as the list of sessions has it.
@@ -251,29 +275,40 @@ class Client:
         request = self.dialect.get_session(self.dialect.checked_id(session_id))
         return await self.ask(request, self.dialect.read_session)
 
-    def expect(self, at_once: int) -> None:
-        """Say that so many requests at once are about to come: `concurrency="auto"` begins with them then, up
-        to 128, unless it has learned better.
+    async def transcript(self, session_id: str | UUID) -> Transcript:
+        """One session with all its messages.
+
+        Raises:
+            ValueError, NotFound: as for `get_session`.
         """
-        self._wire.expect(at_once)
+        session = await self.get_session(session_id)
+        ask, moved = self._inside.page_of_messages, self._inside.moved
+        messages = await whole(ask, self.dialect.list_messages(self.dialect.checked_id(session_id)), moved)
+        return Transcript(session=session, messages=messages)
 
-    def at_once(self) -> int:
-        """How many requests are allowed in flight at once, at present and in this event loop."""
-        return self._wire.at_once()
 
-    def now(self) -> datetime:
-        """This moment, aware and UTC, by the server's clock as its latest answer in this event loop told
-        it; by this machine's, where none did.
-        """
-        return self._wire.now()
+def inside(client: Client) -> Inside:
+    """What jobs need of *client*, beside its methods."""
+    return client._inside  # noqa: SLF001
 
-    def announce(self, event: Event) -> None:
-        """Tell whoever watches, by `on_event` or in the log, that *event* happened."""
-        self._wire.announce(event)
 
-    def moved(self, path: str, reason: str) -> None:
-        """Announce that the list at *path* moved while it was walked, or that its total was wrong."""
-        self.announce(ListMoved(path, reason))
+class ApiClient(Client):
+    """A client of one API, whose class says which dialect it *speaks*."""
+
+    speaks: ClassVar[type[Dialect]]
+
+    @hide_frames
+    def __init__(
+        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(self.speaks(), key, base_url=base_url, **options)
+
+
+class Resource(Generic[C]):
+    """Some calls of a client, under a name."""
+
+    def __init__(self, client: C) -> None:
+        self._client = client
 
 
 def _given_key(key: Key | Secret[str] | None, variable: str) -> Key | Secret[str]:
@@ -287,8 +322,7 @@ def _given_address(base_url: str | None, dialect: Dialect) -> str:
     found = base_url or os.environ.get(dialect.base_url_variable) or dialect.default_base_url
     if found is None:
         raise ValueError(
-            f"Where {dialect.name} is, only you know: "
-            f"give base_url (--base-url), or set {dialect.base_url_variable}."
+            f"No address of {dialect.name}: pass base_url (--base-url), or set {dialect.base_url_variable}."
         )
     if not isinstance(found, str):
         raise ValueError(f"The base URL is a {type(found).__name__}, and not a text.")

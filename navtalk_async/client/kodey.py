@@ -1,14 +1,12 @@
 """Ask Kodey.ai: `KodeyClient`."""
 
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypedDict, cast
 from uuid import UUID
 
-from navtalk_async.client.client import Client, Options
+from navtalk_async.client.client import ApiClient, Resource
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import hide_frames
-from navtalk_async.wire.sender import Key
 
 __all__ = ["Chats", "KodeyClient", "KodeyFilters", "Messages"]
 
@@ -20,7 +18,7 @@ class KodeyFilters(TypedDict, total=False):
     agent_type: str | None
 
 
-class KodeyClient(Client):
+class KodeyClient(ApiClient):
     """A client of Kodey.ai's chat API (source: its reference, "Chat API").
 
         async with KodeyClient() as kodey:
@@ -39,26 +37,17 @@ class KodeyClient(Client):
         ValueError: see `Client`.
     """
 
+    speaks = Kodey
     dialect: Kodey
     chats: "Chats"
     messages: "Messages"
 
-    @hide_frames
-    def __init__(
-        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
-    ) -> None:
-        super().__init__(Kodey(), key, base_url=base_url, **options)
-
     def _name_resources(self) -> None:
-        self.chats = Chats(self)
-        self.messages = Messages(self)
+        self.chats, self.messages = Chats(self), Messages(self)
 
 
-class Chats:
+class Chats(Resource[KodeyClient]):
     """The chats of the key's team."""
-
-    def __init__(self, client: KodeyClient) -> None:
-        self._client = client
 
     async def create(
         self, *, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
@@ -116,11 +105,8 @@ class Chats:
         await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_nothing)
 
 
-class Messages:
+class Messages(Resource[KodeyClient]):
     """The messages of chats."""
-
-    def __init__(self, client: KodeyClient) -> None:
-        self._client = client
 
     async def create(
         self, chat_id: str | UUID, content: str, role: Role | str | int = "user"

@@ -1,13 +1,11 @@
 """Ask Lexicon: `LexiconClient`."""
 
-from typing import Any, Literal, Required, TypedDict, Unpack, cast
+from typing import Any, Literal, Required, TypedDict, cast
 from uuid import UUID
 
-from navtalk_async.client.client import Client, Options
+from navtalk_async.client.client import ApiClient, Resource
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import hide_frames
-from navtalk_async.wire.sender import Key
 
 __all__ = ["Chats", "LexiconClient", "LexiconFilters", "Messages"]
 
@@ -21,7 +19,7 @@ class LexiconFilters(TypedDict, total=False):
     limit: int | None
 
 
-class LexiconClient(Client):
+class LexiconClient(ApiClient):
     """A client of the chats API of Lexicon Labs (source: its reference, "Chats").
 
         async with LexiconClient(base_url="https://lexicon.example.com") as lexicon:
@@ -38,26 +36,17 @@ class LexiconClient(Client):
         ValueError: no base URL, and what `Client` tells.
     """
 
+    speaks = Lexicon
     dialect: Lexicon
     chats: "Chats"
     messages: "Messages"
 
-    @hide_frames
-    def __init__(
-        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
-    ) -> None:
-        super().__init__(Lexicon(), key, base_url=base_url, **options)
-
     def _name_resources(self) -> None:
-        self.chats = Chats(self)
-        self.messages = Messages(self)
+        self.chats, self.messages = Chats(self), Messages(self)
 
 
-class Chats:
+class Chats(Resource[LexiconClient]):
     """The chats of the key's tenant."""
-
-    def __init__(self, client: LexiconClient) -> None:
-        self._client = client
 
     async def create(
         self, *, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
@@ -123,11 +112,8 @@ class Chats:
         return await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_deletion)
 
 
-class Messages:
+class Messages(Resource[LexiconClient]):
     """The messages of chats."""
-
-    def __init__(self, client: LexiconClient) -> None:
-        self._client = client
 
     def list(
         self,

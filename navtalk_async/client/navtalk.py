@@ -1,15 +1,13 @@
 """Ask NavTalk: `NavTalkClient`."""
 
 from datetime import date, datetime
-from typing import TypedDict, Unpack
+from typing import TypedDict
 from uuid import UUID
 
-from navtalk_async.client.client import Client, Options
+from navtalk_async.client.client import ApiClient, Resource
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Role, Session, SessionStatus
 from navtalk_async.paging import Listing
-from navtalk_async.wire.secret import hide_frames
-from navtalk_async.wire.sender import Key
 
 __all__ = ["Messages", "NavTalkClient", "NavTalkFilters", "Sessions"]
 
@@ -25,11 +23,11 @@ class NavTalkFilters(TypedDict, total=False):
     limit: int | None
 
 
-class NavTalkClient(Client):
+class NavTalkClient(ApiClient):
     """A client of NavTalk's chat record API.
 
         async with NavTalkClient() as nt:
-            async for session in nt.sessions.list(status=SessionStatus.COMPLETED):
+            async for session in nt.sessions.list(status="completed"):
                 print(session.id, session.start_time)
 
     Arguments:
@@ -42,33 +40,24 @@ class NavTalkClient(Client):
         ValueError: see `Client`.
     """
 
+    speaks = NavTalk
     dialect: NavTalk
     sessions: "Sessions"
     messages: "Messages"
 
-    @hide_frames
-    def __init__(
-        self, key: Key | None = None, *, base_url: str | None = None, **options: Unpack[Options]
-    ) -> None:
-        super().__init__(NavTalk(), key, base_url=base_url, **options)
-
     def _name_resources(self) -> None:
-        self.sessions = Sessions(self)
-        self.messages = Messages(self)
+        self.sessions, self.messages = Sessions(self), Messages(self)
 
 
-class Sessions:
+class Sessions(Resource[NavTalkClient]):
     """The sessions of the key's project."""
-
-    def __init__(self, client: NavTalkClient) -> None:
-        self._client = client
 
     def list(
         self,
         *,
         start_time: When | None = None,
         end_time: When | None = None,
-        status: SessionStatus | str | int | None = None,
+        status: SessionStatus | int | str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Listing[Session]:
@@ -99,11 +88,8 @@ class Sessions:
         return await self._client.get_session(session_id)
 
 
-class Messages:
+class Messages(Resource[NavTalkClient]):
     """The messages of sessions."""
-
-    def __init__(self, client: NavTalkClient) -> None:
-        self._client = client
 
     def list(
         self,
@@ -111,7 +97,7 @@ class Messages:
         *,
         start_time: When | None = None,
         end_time: When | None = None,
-        role: Role | str | int | None = None,
+        role: Role | int | str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Listing[Message]:
