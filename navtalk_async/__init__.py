@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
     from navtalk_async.errors import NavTalkError
     from navtalk_async.formats import export
+    from navtalk_async.ingest import RunReport, sync, watch
     from navtalk_async.models import (
         Message,
         MessageType,
@@ -37,11 +38,14 @@ __all__ = [
     "Request",
     "Retry",
     "Role",
+    "RunReport",
     "Session",
     "SessionPool",
     "SessionStatus",
     "Transcript",
     "export",
+    "sync",
+    "watch",
 ]
 
 _HOMES = {
@@ -49,6 +53,7 @@ _HOMES = {
     "client": ("Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"),
     "errors": ("NavTalkError",),
     "formats": ("export",),
+    "ingest": ("RunReport", "sync", "watch"),
     "models": (
         "Message",
         "MessageType",

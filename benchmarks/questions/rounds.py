@@ -15,8 +15,7 @@ from benchmarks.peers.peer import KEY
 from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
 from benchmarks.world import World
 from navtalk_async import NavTalkClient
-from navtalk_async.archive import Archive
-from navtalk_async.ingest import RoundDone, RoundFailed, RunReport, Worker, sync
+from navtalk_async.ingest import RoundResult, Rounds
 
 EARLY = 0.1
 """The share of the rounds after which a worker is warm."""
@@ -33,12 +32,12 @@ class Looks:
         self._rounds = rounds
         self.seen: dict[int, Figures] = {}
 
-    def heard(self, event: RoundDone | RoundFailed) -> None:
+    def heard(self, result: RoundResult) -> None:
         """Look, if it is time to."""
-        if isinstance(event, RoundFailed):
-            raise event.error
-        if event.number in (int(self._rounds * EARLY), self._rounds):
-            self.seen[event.number] = held()
+        if result.error is not None:
+            raise result.error
+        if result.number in (int(self._rounds * EARLY), self._rounds):
+            self.seen[result.number] = held()
 
     async def rest(self, _: float) -> None:
         """Take no time; or no more of it."""
@@ -60,19 +59,11 @@ async def rounds(job: Job) -> Figures:
     looks = Looks(job.size)
     with TemporaryDirectory() as folder:
         async with NavTalkClient(KEY, base_url=job.address) as client:
-
-            async def once(store: Archive, retry_failed: bool) -> RunReport:  # noqa: FBT001
-                return await sync(client, store, retry_failed=retry_failed)
-
-            worker = Worker(
-                once,
-                lambda: Archive.open(Path(folder) / "archive.db"),
-                every=60.0,
-                heard=looks.heard,
-                rest=looks.rest,
-            )
-            with Meter() as meter, suppress(asyncio.CancelledError):
-                await worker.run()
+            path = Path(folder) / "archive.db"
+            async with Rounds(client, path, {}, every=60.0, rest=looks.rest) as results:
+                with Meter() as meter, suppress(asyncio.CancelledError):
+                    async for result in results:
+                        looks.heard(result)
     early, late = looks.seen.values()
     grown = {name: late[name] / early[name] for name in late}
     return {"memory": late["memory"], "round": 1e3 * meter.wall_seconds / job.size} | {

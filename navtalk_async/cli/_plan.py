@@ -18,7 +18,8 @@ from navtalk_async.cli.app import Exit, run
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
-from navtalk_async.ingest.fetch import is_of_the_run
+from navtalk_async.ingest.scope import Scope
+from navtalk_async.listing.fetch import reach
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
 from navtalk_async.pool import SessionPool, limiter_of
@@ -132,7 +133,7 @@ def plan(*, settings: Settings, known_store: Place | None) -> int:
     async def work() -> int:
         observer = waits_reported(settings.reporter, settings.progress_mode)
         async with settings.client(observer) as client:
-            settings.check_scope(client)
+            scope = settings.scope(client)
             listed, sample = Listed(), Sample()
 
             def count() -> dict[str, int]:
@@ -140,9 +141,9 @@ def plan(*, settings: Settings, known_store: Place | None) -> int:
 
             doing = "Listing sessions, and fetching the messages of some; nothing is saved"
             async with counting(settings.reporter, settings.progress_mode, doing=doing, count=count):
-                await _list(client, settings, listed, sample)
+                await _list(client, settings, scope, listed, sample)
                 began = perf_counter()
-                sampled, unasked = await _fetch(client, settings, sample.ids)
+                sampled, unasked = await _fetch(client, settings, scope, sample.ids)
                 seconds = perf_counter() - began
             found = estimate(listed, sampled, seconds=seconds, rate=settings.rate, unasked=unasked)
         kept = None if known_store is None else await _kept(known_store, settings.project)
@@ -157,9 +158,9 @@ def plan(*, settings: Settings, known_store: Place | None) -> int:
     return run(work(), settings.reporter)
 
 
-async def _list(client: Client, settings: Settings, listed: Listed, sample: Sample) -> None:
+async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample) -> None:
     """List all sessions into *listed* and *sample*."""
-    began, asked, scope = perf_counter(), client.stats().requests, settings.scope
+    began, asked = perf_counter(), client.stats().requests
     if scope.sessions:
         for session_id in scope.sessions:
             listed.add(await client.get_session(session_id))
@@ -176,9 +177,11 @@ async def _list(client: Client, settings: Settings, listed: Listed, sample: Samp
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _fetch(client: Client, settings: Settings, ids: Sequence[str]) -> tuple[list[Fetched], int]:
+async def _fetch(
+    client: Client, settings: Settings, scope: Scope, ids: Sequence[str]
+) -> tuple[list[Fetched], int]:
     """What the messages of these sessions cost, and how many sessions failed; if all did, the first error."""
-    dialect, scope = client.dialect, settings.scope
+    dialect = client.dialect
     failed: list[NavTalkError] = []
 
     async def fetch(session_id: str) -> Fetched | None:
@@ -194,7 +197,7 @@ async def _fetch(client: Client, settings: Settings, ids: Sequence[str]) -> tupl
         except NotFound:
             return None  # It was deleted since it was listed.
         except NavTalkError as error:
-            if is_of_the_run(error):
+            if reach(error) == "run":
                 raise
             failed.append(error)
             return None

@@ -16,21 +16,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import click
 
-from navtalk_async.archive import Archive
 from navtalk_async.cli._options import RUN
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.navtalk import NavTalk, seconds_text
+from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.events import Observer
-from navtalk_async.ingest import OVERLAP, SETTLE, Progress, RunReport, Scope, sync
+from navtalk_async.ingest import OVERLAP, SETTLE, SyncOptions
+from navtalk_async.ingest.scope import Filters, Scope
 from navtalk_async.listing.short_pages import ShortPages
 from navtalk_async.wire.address import is_loopback
 from navtalk_async.wire.gate import Concurrency
@@ -164,20 +164,24 @@ class Settings:
         return "sandbox" if self.sandbox else None
 
     @property
-    def scope(self) -> Scope:
+    def filters(self) -> Filters:
         """Which sessions and messages."""
-        of_dialect = {"project_id": self.project_id, "organization_id": self.organization_id}
-        return Scope(
-            start=None if self.start is None else seconds_text(self.start),
-            end=None if self.end is None else seconds_text(self.end),
-            status=self.status,
-            role=self.role,
-            user=self.user,
-            agent_type=self.agent_type,
-            options={name: value for name, value in of_dialect.items() if value is not None},
-            # The same sessions in another order are the same scope.
-            sessions=tuple(sorted(set(self.session_ids))),
-        )
+        return {
+            "start_time": self.start,
+            "end_time": self.end,
+            "status": self.status,
+            "role": self.role,
+            "user_id": self.user,
+            "agent_type": self.agent_type,
+            "sessions": self.session_ids,
+        }
+
+    @property
+    def sync_options(self) -> SyncOptions:
+        """The arguments of `sync` and `watch`."""
+        run = {name: getattr(self, name) for name in RUN}
+        job = SyncOptions(concurrency=self.concurrency, server=self.server)
+        return {**self.filters, **cast("SyncOptions", run), **job}
 
     @asynccontextmanager
     async def client(
@@ -203,27 +207,10 @@ class Settings:
                 )
             yield await stack.enter_async_context(client)
 
-    def check_scope(self, client: Client) -> None:
-        """Refuse filters that *client* cannot ask for, before anything is sent or any file is made."""
+    def scope(self, client: Client) -> Scope:
+        """What the filters mean for *client*; refused before anything is sent or any file is made."""
         with usage_errors():
-            self.scope.check(client.dialect)
-
-    async def sync(
-        self,
-        client: Client,
-        archive: Archive,
-        progress: Progress,
-        *,
-        retry_failed: bool | None = None,
-        reconcile: bool | None = None,
-    ) -> RunReport:
-        """Bring the project in *archive* up to date."""
-        how = {name: getattr(self, name) for name in RUN} | {"concurrency": self.concurrency}
-        if retry_failed is not None:
-            how["retry_failed"] = retry_failed
-        if reconcile is not None:
-            how["reconcile"] = reconcile
-        return await sync(client, archive, scope=self.scope, server=self.server, progress=progress, **how)
+            return Scope.parse(client.dialect, **self.filters)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import click
 import msgspec
@@ -16,7 +16,8 @@ from navtalk_async.cli.app import Exit, exit_code, report_error, run
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError
 from navtalk_async.formats import Failure, ProjectFiles, WrittenFile
-from navtalk_async.ingest import RunReport
+from navtalk_async.ingest import RunReport, SyncOptions
+from navtalk_async.ingest import sync as sync_archive
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
@@ -105,8 +106,9 @@ class ArchiveRun:
     def disown(self, error: NavTalkError) -> None:
         """What comes after an *error*."""
 
-    async def sync(self, client: Client, archive: Archive, **how: bool) -> None:
-        await self.settings.sync(client, archive, self.monitor.progress, **how)
+    async def sync(self, client: Client, archive: Archive, **changed: Unpack[SyncOptions]) -> None:
+        options: SyncOptions = {**self.settings.sync_options, **changed}
+        await sync_archive(client, archive, progress=self.monitor.progress, **options)
 
     @property
     def folder(self) -> str | None:
@@ -117,7 +119,7 @@ class ArchiveRun:
         settings, monitor = self.settings, self.monitor
         async with settings.client(monitor) as client:
             monitor.stats = client.stats
-            settings.check_scope(client)
+            settings.scope(client)
             try:
                 await self.prepare()
                 async with Archive.open(self._place) as archive:

@@ -7,14 +7,13 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from time import monotonic, time
+from time import time
 from typing import Any, NoReturn
 
 import click
 from aiohttp import web
 from anyio import to_thread
 
-from navtalk_async.archive import Archive
 from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli._options import Place
 from navtalk_async.cli._output import counted
@@ -22,14 +21,12 @@ from navtalk_async.cli._progress import RunMonitor, repeated
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli._sync import news_text
 from navtalk_async.client import Client
+from navtalk_async.errors import NavTalkError
 from navtalk_async.events import Stats
-from navtalk_async.ingest import Progress, RoundDone, RoundFailed, RunReport, Worker
+from navtalk_async.ingest import RoundResult, Rounds, watch
 
 LONG_ROUND_SECONDS = 30.0
 """Progress of a longer round is reported while it runs."""
-
-RECONCILE_SECONDS = 86_400.0
-"""How often everything is compared again, with --reconcile."""
 
 
 class WatchCommand:
@@ -39,27 +36,25 @@ class WatchCommand:
         self._settings = settings
         self._place = place
         self._every = every
-        self._reconciled_at = -RECONCILE_SECONDS
-        self._retries_failed = settings.retry_failed
         self._monitor = RunMonitor()
         self._metrics: Metrics | None = None
-        self._key_doubted = False
         self._client: Client
+        self._rounds: Rounds
 
     async def work(self, metrics_host: str, metrics_port: int | None) -> NoReturn:
         """Run until it is cancelled, or an error ends it that will not pass by itself."""
         settings = self._settings
         async with settings.client(self._monitor, key_renewed=True) as self._client:
             self._monitor.stats = self._client.stats
-            settings.check_scope(self._client)
-            worker = Worker(
-                self._round, lambda: Archive.open(self._place), every=self._every, heard=self._ended
-            )
+            settings.scope(self._client)
             async with (
+                watch(self._client, self._place, every=self._every, **settings.sync_options) as self._rounds,
                 self._metrics_served(metrics_host, metrics_port),
                 repeated(LONG_ROUND_SECONDS, self._report_long, at_end=False),
             ):
-                await worker.run()
+                async for result in self._rounds:
+                    await self._ended(result)
+        raise AssertionError("A watch has no last round.")
 
     @asynccontextmanager
     async def _metrics_served(self, host: str, port: int | None) -> AsyncGenerator[None, None]:
@@ -72,55 +67,49 @@ class WatchCommand:
                 self._settings.reporter.note(f"Metrics: {url}")
             yield
 
-    async def _round(self, archive: Archive, retries_failed: bool) -> RunReport:  # noqa: FBT001
-        if self._key_doubted:
-            await self._renew_key()
-        settings = self._settings
-        progress = self._monitor.progress = Progress()
-        now = monotonic()
-        reconcile = settings.reconcile and now - self._reconciled_at >= RECONCILE_SECONDS
-        retry = retries_failed or self._retries_failed
-        report = await settings.sync(self._client, archive, progress, retry_failed=retry, reconcile=reconcile)
-        if reconcile:
-            self._reconciled_at = now
-        self._retries_failed = False
-        if self._metrics is not None:
-            self._metrics.set_kept(await archive.counts(settings.project))
-        return report
-
     async def _renew_key(self) -> None:
         try:
             await to_thread.run_sync(self._settings.key.renew)
         except click.UsageError as refusal:
             self._settings.reporter.note(f"Still using the earlier key: {refusal.message}")
 
-    def _ended(self, event: RoundDone | RoundFailed) -> None:
-        self._key_doubted = isinstance(event, RoundFailed)
+    async def _ended(self, result: RoundResult) -> None:
         if self._metrics is not None:
-            self._metrics.count(event)
+            if self._rounds.archive is not None and result.error is None:
+                self._metrics.set_kept(await self._rounds.archive.counts(self._settings.project))
+            self._metrics.count(result)
         reporter, mode = self._settings.reporter, self._settings.progress
         if mode == "json":
-            reporter.event("round", **round_facts(event))
-        elif isinstance(event, RoundFailed) or mode != "none":
-            reporter.note(round_line(event))
+            reporter.event("round", **round_facts(result))
+        elif result.error is not None or mode != "none":
+            reporter.note(round_line(result))
+        if result.error is not None:
+            await self._renew_key()
 
     def _report_long(self) -> None:
         if self._settings.progress not in ("none", "json"):
+            self._monitor.progress = self._rounds.progress
             self._settings.reporter.note(str(self._monitor.snapshot()))
 
 
-def round_line(event: RoundDone | RoundFailed) -> str:
+def round_line(result: RoundResult) -> str:
     """How a round ended, in one sentence."""
-    if isinstance(event, RoundFailed):
-        why = f"{type(event.error).__name__}: {event.error.args[0]}"
-        often = f", the {ordinal(event.in_a_row)} time in a row" if event.in_a_row > 1 else ""
-        return f"Round {event.number:,} failed{often}: {why} Trying again in {event.pause:.0f} s."
-    report = event.report
+    report = result.report
+    if report is None:
+        in_a_row = result.failures_in_a_row
+        often = f", the {ordinal(in_a_row)} time in a row" if in_a_row > 1 else ""
+        again = f"Trying again in {result.pause:.0f} s."
+        return f"Round {result.number:,} failed{often}: {error_text(result.error)} {again}"
     failed = f", {counted(report.failed, 'session')} failed" if report.failed else ""
     return (
-        f"Round {event.number:,}: {news_text(report)}, {counted(report.messages_inserted, 'new message')}"
-        f"{failed}, in {event.seconds:.1f} s; the next in {event.pause:.0f} s."
+        f"Round {result.number:,}: {news_text(report)}, {counted(report.messages_inserted, 'new message')}"
+        f"{failed}, in {result.seconds:.1f} s; the next in {result.pause:.0f} s."
     )
+
+
+def error_text(error: NavTalkError | None) -> str:
+    """What went wrong, without the next step."""
+    return "" if error is None else f"{type(error).__name__}: {error.args[0]}"
 
 
 NEWS = ("inserted", "changed", "same", "vanished")
@@ -128,14 +117,14 @@ NEWS = ("inserted", "changed", "same", "vanished")
 ROUND_FACTS = (*NEWS, *(f"messages_{name}" for name in NEWS), "failed")
 
 
-def round_facts(event: RoundDone | RoundFailed) -> dict[str, object]:
+def round_facts(result: RoundResult) -> dict[str, object]:
     """How a round ended, for programs."""
-    facts: dict[str, object] = {"round": event.number, "next_in_seconds": round(event.pause, 1)}
-    if isinstance(event, RoundFailed):
-        why = f"{type(event.error).__name__}: {event.error.args[0]}"
-        return facts | {"outcome": "failed", "error": why, "in_a_row": event.in_a_row}
-    known = {name: getattr(event.report, name) for name in ROUND_FACTS}
-    return facts | {"outcome": "done", "seconds": round(event.seconds, 3)} | known
+    facts: dict[str, object] = {"round": result.number, "next_in_seconds": round(result.pause, 1)}
+    if result.report is None:
+        failed = {"error": error_text(result.error), "in_a_row": result.failures_in_a_row}
+        return facts | {"outcome": "failed", **failed}
+    known = {name: getattr(result.report, name) for name in ROUND_FACTS}
+    return facts | {"outcome": "done", "seconds": round(result.seconds, 3)} | known
 
 
 def ordinal(number: int) -> str:
@@ -185,19 +174,18 @@ class Metrics:
         for outcome in ("done", "failed"):
             self._rounds.labels(outcome)
 
-    def count(self, event: RoundDone | RoundFailed) -> None:
+    def count(self, result: RoundResult) -> None:
         """Count a round."""
-        if isinstance(event, RoundFailed):
-            self._rounds.labels("failed").inc()
-            self._in_a_row.set(event.in_a_row)
+        report = result.report
+        self._rounds.labels("failed" if report is None else "done").inc()
+        self._in_a_row.set(result.failures_in_a_row)
+        if report is None:
             return
-        self._rounds.labels("done").inc()
-        self._in_a_row.set(0)
-        self._seconds.set(event.seconds)
+        self._seconds.set(result.seconds)
         self._succeeded_at.set(time())
         for news in NEWS:
-            self._sessions.labels(news).inc(getattr(event.report, news))
-            self._messages.labels(news).inc(getattr(event.report, f"messages_{news}"))
+            self._sessions.labels(news).inc(getattr(report, news))
+            self._messages.labels(news).inc(getattr(report, f"messages_{news}"))
 
     def set_kept(self, counts: ProjectCounts) -> None:
         """Set what the archive holds."""

@@ -13,13 +13,13 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damage import damage
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
 from navtalk_async.models import Message, Record, Session, beyond_columns
-from navtalk_async.soundness import damage
 
 A_FEW = 3
 """How many flaws of a session are named."""

@@ -2,18 +2,18 @@
 
 from navtalk_async.archive.records import RunReport
 from navtalk_async.ingest.progress import Progress
-from navtalk_async.ingest.run import OVERLAP, SETTLE, sync
-from navtalk_async.ingest.scope import Scope
-from navtalk_async.ingest.worker import RoundDone, RoundFailed, Worker
+from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
+from navtalk_async.ingest.rounds import RoundResult, Rounds, watch
+from navtalk_async.ingest.run import SyncOptions, sync
 
 __all__ = [
     "OVERLAP",
     "SETTLE",
     "Progress",
-    "RoundDone",
-    "RoundFailed",
+    "RoundResult",
+    "Rounds",
     "RunReport",
-    "Scope",
-    "Worker",
+    "SyncOptions",
     "sync",
+    "watch",
 ]

@@ -1,12 +1,12 @@
 """How far a run has come, while it goes on."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from navtalk_async.archive.records import RunReport
+from navtalk_async.archive.records import JournalResult, RunReport
 from navtalk_async.listing.sort_key import seconds_of
-from navtalk_async.models import Place
+from navtalk_async.models import Place, Session
 
 __all__ = ["Progress"]
 
@@ -33,10 +33,22 @@ class Progress:
         span = (self.range_end - self.range_start).total_seconds()
         return min(1.0, max(0.0, 1 - self.unlisted_seconds / span)) if span > 0 else None
 
-    def listed_up_to(self, places: Iterable[Place]) -> None:
-        """Note that the listing goes on at *places*, and there alone."""
+    def count_listed(
+        self, sessions: Sequence[Session], places: Sequence[Place] | None, found: JournalResult
+    ) -> None:
+        """Count *sessions*; with *places* given, they were listed, and the listing goes on there."""
+        self.report.listed += len(sessions)
+        self.report.inserted += found.inserted
+        self.report.changed += found.changed
+        self.report.same += found.same
+        if places is not None:
+            if self.range_start is None:
+                times = (session.start_time for session in sessions)
+                self.range_start = next((time for time in times if time is not None), None)
+            self._listed_up_to(places)
+
+    def _listed_up_to(self, places: Sequence[Place]) -> None:
         self.unlisted_seconds = None
-        places = list(places)
         self.all_listed = not places
         if self.range_start is None or self.range_end is None:
             return

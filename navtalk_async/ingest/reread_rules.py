@@ -1,22 +1,47 @@
-"""The rules of what is read again: which sessions a run fetches, from which message on, and until when it
-watches them. Pure functions of what the API lists and what the archive holds.
+"""The rules of what is read again: where a round lists from, which sessions it fetches, from which message
+on, and until when it watches them. Pure functions of what the API lists and what the archive holds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from navtalk_async.archive.records import (
     FULL_PAGE,
     UNKNOWN,
     Clock,
     FetchTask,
+    Round,
     SessionChange,
     SessionDiff,
     StoredSession,
 )
 from navtalk_async.archive.rows import content_hash, format_time, is_same_state, iso
-from navtalk_async.models import Session, SessionStatus, as_utc
+from navtalk_async.models import Session, SessionStatus, as_utc, parse_time
 
-__all__ = ["compare_sessions", "due_for_reread", "read_from"]
+__all__ = [
+    "OVERLAP",
+    "SETTLE",
+    "compare_sessions",
+    "due_for_reread",
+    "earlier",
+    "fresh_since",
+    "latest",
+    "listed_since",
+    "next_round",
+    "read_from",
+    "resumes",
+]
+
+OVERLAP = timedelta(hours=24)
+"""How far behind the latest known session the next listing begins: rows may be filled in late, and a
+session changes after it was listed."""
+
+SETTLE = timedelta(seconds=120)
+"""How long messages may be under way: a session is final only when it ended so long ago, and is read once
+more then."""
+
+ONE_SECOND = timedelta(seconds=1)
+"""What was read in the second in which a round began may have been read before it."""
 
 ENDED = (SessionStatus.COMPLETED, SessionStatus.FAILED)
 """The statuses that never change again."""
@@ -98,3 +123,52 @@ def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str |
     if is_new and ended is not None and ended <= clock.settled:
         return False, None
     return True, clock.settles
+
+
+def next_round(now: datetime, *, since: str | None, reconcile: bool) -> Round:
+    """A round that begins *now* and lists what began *since* then; everything where that is None."""
+    return Round(began=format_time(now), since=since, is_whole=reconcile)
+
+
+def resumes(open_round: Round | None, now: datetime) -> bool:
+    """Whether what an *open_round* read counts as read; not where the clock has gone back since it began."""
+    began = None if open_round is None else parse_time(open_round.began)
+    return began is not None and began <= now
+
+
+def fresh_since(
+    open_round: Round | None, now: datetime, *, settle: timedelta, overlap: timedelta, by_time: bool
+) -> datetime:
+    """Since when a session that was read is not read again in this round."""
+    if open_round is None or not resumes(open_round, now):
+        return now + ONE_SECOND
+    # Where an API shows no change, everything is watched: a run that was stopped would read it all again.
+    trusted = settle if by_time else max(settle, overlap)
+    return max(as_utc(open_round.began), now - trusted)
+
+
+def listed_since(open_round: Round, overlap: timedelta) -> str | None:
+    """Where the listing of a round begins; one that was listed to its end lists what came since."""
+    if open_round.listed is None or open_round.reached is None:
+        return open_round.since
+    again = earlier(min(open_round.reached, open_round.began), overlap)
+    return max((each for each in (open_round.since, again) if each is not None), default=None)
+
+
+def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> str | None:
+    """The latest begin among *sessions* and what was *reached* before, in ISO 8601.
+
+    A session that is dated in the future does not show how far the others have come.
+    """
+    begins = [iso(session.start_time_text) for session in sessions]
+    past = (each for each in (reached, *begins) if each is not None and each <= format_time(now))
+    return max(past, default=None)
+
+
+def earlier(text: str | None, by: timedelta) -> str | None:
+    """The moment *by* that much before the one that *text* means; None where there is none."""
+    moment = parse_time(text)
+    try:
+        return None if moment is None else format_time(moment - by)
+    except OverflowError:
+        return None

@@ -2,58 +2,78 @@
 
 A run fetches what an earlier one left pending, then lists on: from where an interrupted listing stopped,
 or else from a day before the latest session known; an API that cannot be asked by time is listed from the
-first session on. Each page of the listing is journalled, sessions and
-places together, before it is worked at; a session is pending from then until its messages are kept. So
-whatever a run is killed by, the next one continues, and asks again for no more than the sessions and pages
-that were under way.
+first session on. Each page of the listing is journalled, sessions and places together, before its sessions
+are fetched; a session is pending from then until its messages are kept. So whatever a run is killed by, the
+next one continues, and asks again for no more than the sessions and pages that were under way.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import Literal
-
-import msgspec
+from typing import Any, Literal
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.records import FetchResult, RunReport, SyncState
+from navtalk_async.archive.damage import damage
+from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import Limiter, shielded
-from navtalk_async.errors import NavTalkError, NotFound, StoreError, StoreMismatch
+from navtalk_async.concurrency import shielded
+from navtalk_async.dialects.navtalk import When
+from navtalk_async.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    NavTalkError,
+    NotFound,
+    StoreError,
+    StoreMismatch,
+)
 from navtalk_async.events import Event, ListedSerially, ListMoved
-from navtalk_async.ingest.asking import Asking
-from navtalk_async.ingest.fetch import OF_ONE_ANSWER, Fetching
-from navtalk_async.ingest.group_commit import GroupCommit
+from navtalk_async.ingest.discovery import Discovery
+from navtalk_async.ingest.fetcher import Fetcher
 from navtalk_async.ingest.progress import Progress
-from navtalk_async.ingest.scope import Scope
-from navtalk_async.ingest.wanted import Habits, Listed
+from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
+from navtalk_async.ingest.scope import Filters, Scope
+from navtalk_async.listing.fetch import reach
 from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
-from navtalk_async.models import parse_time
-from navtalk_async.pool import AUTO_WALKERS, limiter_of
-from navtalk_async.soundness import damage
+from navtalk_async.models import Role, SessionStatus, parse_time
+from navtalk_async.pool import limiter_of
 from navtalk_async.wire.gate import Concurrency
 
-__all__ = ["OVERLAP", "SETTLE", "sync"]
+__all__ = ["SyncOptions", "sync"]
 
-OVERLAP = timedelta(hours=24)
-"""How far behind the latest known session the next listing begins: rows may be filled in late, and a
-session changes after it was listed."""
 
-SETTLE = timedelta(seconds=120)
-"""How long messages may be under way: a session is final only when it ended so long ago, and is read once
-more then."""
+class SyncOptions(Filters, total=False):
+    """The keyword arguments of `sync`."""
+
+    project: str
+    concurrency: Concurrency
+    listing: Literal["auto", "serial"]
+    short_pages: ShortPages
+    overlap: timedelta
+    settle: timedelta
+    watch_max_age: timedelta | None
+    reconcile: bool
+    retry_failed: bool
+    server: str | None
+    server_moved: bool
 
 
 async def sync(
     client: Client,
-    store: Archive,
+    archive: Archive,
     *,
     project: str = "default",
-    scope: Scope | None = None,
+    start_time: When | None = None,
+    end_time: When | None = None,
+    status: SessionStatus | int | str | None = None,
+    role: Role | int | str | None = None,
+    user_id: str | None = None,
+    agent_type: str | None = None,
+    sessions: Collection[str] = (),
+    filters: Mapping[str, Any] | None = None,
     concurrency: Concurrency = "auto",
     listing: Literal["auto", "serial"] = "auto",
     short_pages: ShortPages = "follow",
@@ -66,21 +86,26 @@ async def sync(
     server_moved: bool = False,
     progress: Progress | None = None,
 ) -> RunReport:
-    """Bring *project* in *store* up to date; run it again to continue, whatever ended it.
+    """Bring *project* in *archive* up to date; run it again to continue, whatever ended it.
 
     Arguments:
-        client: what to ask with.
-        store: an open store.
+        client: the client to ask with.
+        archive: an open archive.
         project: the name under which the key's project is kept.
-        scope: which sessions and messages; the same in every run.
+        start_time, end_time: only sessions that begin between these: aware datetimes, dates (their first
+            second) or `yyyy-MM-dd HH:mm:ss` in UTC. The filters are the same in every run of a project.
+        status, user_id, agent_type: only such sessions, where the API can be asked for them.
+        role: only messages of this role.
+        sessions: only these sessions, by id; the other filters of sessions then do not apply.
+        filters: other filters of the API's list of sessions, by their own names.
         concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
-        listing: `"auto"` walks the list of sessions from many places at once where it is waited for,
-            `"serial"` page by page.
+        listing: `"auto"` walks the list of sessions from many places at once where that is faster, `"serial"`
+            page by page.
         short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
-            when a page is short as well, and watches that: see `short_pages`.
-        overlap: how far behind the latest known session the listing begins.
-        settle: how long messages may be under way. A session that ended or changed less than that ago is
-            watched, as one that goes on is: read again in every round.
+            when a page is short as well, and checks that with a sample: see `short_pages`.
+        overlap: how far behind the latest known session the listing begins; 24 hours.
+        settle: how long messages may be under way; 2 minutes. A session that is active, or that ended or
+            changed less than that ago, is watched: read again in every run.
         watch_max_age: sessions that began longer ago are no longer watched; None watches them until they end.
         reconcile: list everything again, not only what is new, and compare it with what is kept.
         retry_failed: try again what failed for good in earlier runs.
@@ -89,119 +114,99 @@ async def sync(
         progress: is kept up to date while the run goes on; its report is the one that is returned.
 
     Raises:
-        ValueError: a *scope* that cannot be right; before anything is asked or kept.
-        StoreMismatch: the project in the store is of another API, server, scope or key.
-        StoreError: the store does not work.
+        ValueError: a filter that the API does not have, or an argument that cannot be right; before anything
+            is asked or kept.
+        StoreMismatch: the project in the archive is of another API, server or key, or has other filters.
+        StoreError: the archive does not work.
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
-    scope, progress = scope or Scope(), progress or Progress()
-    report = progress.report
-    if client.dialect.options:
-        scope = msgspec.structs.replace(scope, options=dict(client.dialect.options))
-    checked_short_pages(short_pages)
-    scope.check(client.dialect)
-    stop = _start(client, report)
-    server = checked_name("server", client.base_url if server is None else server)
+    dialect, progress = client.dialect, progress or Progress()
+    scope = Scope.parse(
+        dialect,
+        start_time=start_time,
+        end_time=end_time,
+        status=status,
+        role=role,
+        user_id=user_id,
+        agent_type=agent_type,
+        sessions=sessions,
+        filters=filters,
+    )
+    server = _checked_name("server", client.base_url if server is None else server)
+    if listing not in ("auto", "serial"):
+        raise ValueError(f"listing={listing!r} is not 'auto' or 'serial'.")
+    audits, limiter = checked_short_pages(short_pages) == "audit", limiter_of(client, concurrency)
+    report, stop = progress.report, _start(client, progress.report)
     begin = partial(
-        store.begin,
+        archive.begin,
         project,
-        api=client.dialect.api,
+        api=dialect.api,
         server=server,
         scope=scope.text(),
         server_moved=server_moved,
-        is_sound=lambda kept: not damage(kept, client.dialect),
-        session_of=client.dialect.session_of,
+        is_sound=lambda kept: not damage(kept, dialect),
+        session_of=dialect.session_of,
     )
-    standing = await begin()
-    report.failed = standing.failed
-    report.resumed = standing.round is not None or bool(standing.pending)
-    habits = Habits(overlap=overlap, settle=settle, watch_max_age=watch_max_age, reconcile=reconcile)
+    state = await begin()
+    report.failed = state.failed
+    report.resumed = state.round is not None or bool(state.pending)
     try:
-        await check_key(client, store, standing, project, scope)
-        if standing.server != server:
-            # Not before it is known to have what the project holds.
-            await store.remember_server(project, server)
+        await _check_key(client, archive, state, project, scope)
+        if state.server != server:
+            # Not before the server is known to have what the project holds.
+            await archive.remember_server(project, server)
         if retry_failed or reconcile:
             # Not before the key is known to be this project's: another's leaves everything as it was.
-            standing = await begin(retry_failed=retry_failed, reconcile=reconcile)
-        listed = await run_round(
-            client,
-            store,
-            standing,
-            habits,
+            state = await begin(retry_failed=retry_failed, reconcile=reconcile)
+        announce = _noting(report, inside(client).announce)
+        bulk = client.using(lane="bulk")
+        fetcher = Fetcher(
+            bulk,
+            limiter,
+            archive,
             project=project,
-            scope=scope,
-            width=limiter_of(client, concurrency),
-            listing=listing,
-            audit=ShortPageAudit(disproved=standing.refuted) if short_pages == "audit" else None,
-            progress=progress,
+            filters=scope.of_messages,
+            audit=ShortPageAudit(disproved=state.refuted) if audits else None,
+            report=report,
+            announce=announce,
         )
+        discovery = Discovery(
+            bulk,
+            limiter,
+            archive,
+            state,
+            scope,
+            project=project,
+            overlap=overlap,
+            settle=settle,
+            watch_max_age=watch_max_age,
+            reconcile=reconcile,
+            serial=listing == "serial",
+            progress=progress,
+            is_awaited=lambda: fetcher.is_idle,
+            announce=announce,
+        )
+        await fetcher.fetch_all(discovery)
     except StoreMismatch:
         # A run with another project's key is none of this project's.
         raise
     except (NavTalkError, asyncio.CancelledError) as error:
         stop()
-        why = f"{type(error).__name__}: {error.args[0]}" if isinstance(error, NavTalkError) else "stopped"
-        report.error = why
+        is_ours = isinstance(error, NavTalkError)
+        report.error = f"{type(error).__name__}: {error.args[0]}" if is_ours else "stopped"
         with suppress(StoreError):
-            await shielded(store.record_run(project, report))
+            await shielded(archive.record_run(project, report))
         raise
     stop()
-    report.failed = len(await store.failures(project))
-    await store.finish(project, listed.round, report)
+    report.failed = len(await archive.failures(project))
+    await archive.finish(project, discovery.round, report)
     return report
 
 
-def checked_name(what: str, name: str) -> str:
-    """*name*, if it is a text that says something; else a ValueError."""
+def _checked_name(what: str, name: str) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{what}={name!r} is no name.")
+        raise ValueError(f"{what}={name!r} is not a name.")
     return name
-
-
-async def run_round(
-    client: Client,
-    store: Archive,
-    standing: SyncState,
-    habits: Habits,
-    *,
-    project: str,
-    scope: Scope,
-    width: Limiter,
-    listing: Literal["auto", "serial"],
-    audit: ShortPageAudit | None,
-    progress: Progress,
-) -> Listed:
-    """Everything that the project wants; what there was to list of it."""
-    report = progress.report
-
-    def announce(event: Event) -> None:
-        if isinstance(event, ListedSerially):
-            report.fallback = event.reason
-        elif isinstance(event, ListMoved):
-            report.moved = report.moved or f"About the list {event.path}: {event.reason}."
-        inside(client).announce(event)
-
-    async def commit(finished: Sequence[FetchResult]) -> None:
-        report.count_messages(await store.save_messages(project, finished))
-
-    asking = Asking.of(client.using(lane="bulk"), width, scope, announce)
-    commits = GroupCommit(commit)
-    fetching = Fetching(asking, store, commits, project=project, audit=audit, report=report)
-    listed = Listed(
-        asking,
-        store,
-        standing,
-        habits,
-        project=project,
-        progress=progress,
-        walkers=1 if listing == "serial" else width.fixed or AUTO_WALKERS,
-        is_awaited=lambda: fetching.is_idle,
-        announce=announce,
-    )
-    async with commits:
-        await fetching.all(listed.wanted(), listed.look)
-    return listed
 
 
 def _start(client: Client, report: RunReport) -> Callable[[], None]:
@@ -223,40 +228,56 @@ def _now() -> str:
     return format_time(datetime.now(UTC))
 
 
-async def check_key(client: Client, store: Archive, standing: SyncState, project: str, scope: Scope) -> None:
-    """Make sure that the key belongs to the *project*: sessions that are certainly in it can be seen.
+def _noting(report: RunReport, announce: Callable[[Event], None]) -> Callable[[Event], None]:
+    """*announce*, which also notes in *report* what was wrong with a list."""
+
+    def note(event: Event) -> None:
+        if isinstance(event, ListedSerially):
+            report.fallback = event.reason
+        elif isinstance(event, ListMoved):
+            report.moved = report.moved or f"About the list {event.path}: {event.reason}."
+        announce(event)
+
+    return note
+
+
+async def _check_key(client: Client, archive: Archive, state: SyncState, project: str, scope: Scope) -> None:
+    """Make sure that the key belongs to the *project*: it can see sessions that are certainly in it.
 
     Should all of them be gone, the end of the listing is looked at before the key is blamed.
     """
     trouble: NavTalkError | None = None
-    for session_id in standing.known:
+    for session_id in state.known:
         try:
             await client.ask(client.dialect.get_session(session_id), client.dialect.read_session)
         except NotFound:
             continue
-        except OF_ONE_ANSWER as error:
+        except NavTalkError as error:
+            # These would cost as much for the next session.
+            if reach(error) == "run" or isinstance(error, BadRequest | DeadlineExceeded):
+                raise
             trouble = error
             continue
         return
     if trouble is not None:
         raise trouble
-    if standing.known and not await lists_known(client, store, standing, project, scope):
+    if state.known and not await _lists_known(client, archive, state, project, scope):
         raise StoreMismatch(
-            f"The server has none of {len(standing.known)} sessions that {project!r} holds: the key is of "
+            f"The server has none of {len(state.known)} sessions that {project!r} holds: the key is of "
             "another project, or it is another server. Use the right key and address; or another --project, "
             "also if everything was deleted there."
         )
 
 
-async def lists_known(
-    client: Client, store: Archive, standing: SyncState, project: str, scope: Scope
+async def _lists_known(
+    client: Client, archive: Archive, state: SyncState, project: str, scope: Scope
 ) -> bool:
     """Whether the sessions around the watermark, or first in the list, are this *project*'s."""
-    start, dialect = parse_time(standing.watermark), client.dialect
+    start, dialect = parse_time(state.watermark), client.dialect
     try:
         whole = Scope(user=scope.user).first_page(dialect)
     except ValueError:
         return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
     request = whole if start is None else dialect.starting_at(whole, start - OVERLAP) or whole
     page = await inside(client).page_of_sessions(request)
-    return await store.contains(project, [session.id for session in page.items])
+    return await archive.contains(project, [session.id for session in page.items])

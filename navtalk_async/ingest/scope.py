@@ -1,37 +1,106 @@
-"""Which sessions and messages a project in a store is made of."""
+"""Which sessions and messages a project in an archive is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
+from navtalk_async.dialects.arguments import number_of
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.models import Request, Session, SessionStatus, parse_time
+from navtalk_async.dialects.navtalk import When, seconds_text
+from navtalk_async.models import Request, Role, Session, SessionStatus, parse_time
 
-__all__ = ["Scope"]
+__all__ = ["Filters", "Scope"]
+
+_STATUS, _ROLE = number_of(SessionStatus), number_of(Role)
+
+
+class Filters(TypedDict, total=False):
+    """Which sessions and messages are wanted; where an API has no such filter, it is a ValueError."""
+
+    start_time: When | None
+    """The least begin of a session: an aware datetime, a date, or `yyyy-MM-dd HH:mm:ss` in UTC."""
+    end_time: When | None
+    status: SessionStatus | int | str | None
+    role: Role | int | str | None
+    """Only messages of this role."""
+    user_id: str | None
+    agent_type: str | None
+    sessions: Collection[str]
+    """Only these sessions, by id; the other filters of sessions then do not apply."""
+    filters: Mapping[str, Any]
+    """Other filters of the API's list of sessions, by their own names."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which sessions and messages are wanted. A project in a store has one scope for good."""
+    """The filters of a project as an archive remembers them; they stay the same for good."""
 
     start: str | None = None
-    """The least begin, `yyyy-MM-dd HH:mm:ss` in UTC."""
+    """`yyyy-MM-dd HH:mm:ss` in UTC."""
     end: str | None = None
     status: int | None = None
     role: int | None = None
     user: str | None = None
-    """Only sessions of this user."""
     agent_type: str | None = None
-    """Only sessions with agents of this type."""
     options: dict[str, str] = {}
-    """Those of the dialect, see `Dialect.options`; a sync sets them."""
+    """Those of the dialect, see `Dialect.options`."""
     sessions: tuple[str, ...] = ()
-    """Only these, by id; the other filters of sessions then do not apply."""
+    others: dict[str, Any] = {}
+
+    @classmethod
+    def parse(
+        cls,
+        dialect: Dialect,
+        *,
+        start_time: When | None = None,
+        end_time: When | None = None,
+        status: SessionStatus | int | str | None = None,
+        role: Role | int | str | None = None,
+        user_id: str | None = None,
+        agent_type: str | None = None,
+        sessions: Collection[str] = (),
+        filters: Mapping[str, Any] | None = None,
+    ) -> "Scope":
+        """The scope that these `Filters` mean for an API.
+
+        Raises:
+            ValueError: the API has no such filter, needs another one, or it cannot be right.
+        """
+        scope = cls(
+            start=None if start_time is None else seconds_text(start_time),
+            end=None if end_time is None else seconds_text(end_time),
+            status=None if status is None else int(_STATUS("status", status)),
+            role=None if role is None else int(_ROLE("role", role)),
+            user=user_id,
+            agent_type=agent_type,
+            options=dict(dialect.options),
+            # The same sessions in another order are the same scope.
+            sessions=tuple(
+                sorted({sessions} if isinstance(sessions, str) else {str(each) for each in sessions})
+            ),
+            others=dict(filters or {}),
+        )
+        if not scope.sessions:
+            scope.first_page(dialect)
+        for each in scope.sessions:
+            dialect.checked_id(each)
+        dialect.list_messages("any", **scope.of_messages)
+        return scope
+
+    @property
+    def filters(self) -> Filters:
+        """The arguments of `parse` that mean this scope."""
+        of_messages: Filters = {"role": self.role, "sessions": self.sessions, "filters": self.others}
+        return {**self._named, **of_messages}
 
     @property
     def of_sessions(self) -> dict[str, Any]:
         """The filters of sessions, as `Client.list_sessions` takes them."""
+        return {**self._named, **self.others}
+
+    @property
+    def _named(self) -> Filters:
         return {
             "start_time": self.start,
             "end_time": self.end,
@@ -46,7 +115,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {} if self.role is None else {"role": self.role}
 
     def first_page(self, dialect: Dialect, start: datetime | None = None) -> Request:
-        """The question for the first page of its sessions, or of those that begin at *start* or later.
+        """The request for the first page of its sessions, or of those that begin at *start* or later.
 
         Raises:
             ValueError: the API has no such filter, needs another one, or it cannot be right.
@@ -56,9 +125,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def listed(self, dialect: Dialect, now: datetime) -> "Scope":
         """The scope to list sessions by: without a filter that a session may come to match long after it
-        began, when it would not be listed any more. Which begin after the end, `begins_in_time` says.
+        began, when it would not be listed any more. `begins_in_time` then applies the end.
         """
-        status = None if self.status_sieve(dialect) else self.status
+        status = None if self.status_filter(dialect) else self.status
         is_over = "end_time" not in dialect.changing_filters or (parse_time(self.end) or now) <= now
         return msgspec.structs.replace(self, status=status, end=self.end if is_over else None)
 
@@ -69,37 +138,27 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         begin, end = session.start_time, parse_time(self.end)
         return begin is None or end is None or begin <= end
 
-    def status_sieve(self, dialect: Dialect) -> Callable[[Session], bool] | None:
-        """Whether a session that is listed by `listed` has the status; None where all do.
+    def status_filter(self, dialect: Dialect) -> Callable[[Session], bool] | None:
+        """Whether a session that is listed by `listed` has the status; None where every session has.
 
-        One whose status the API leaves out, or has another word for, is taken: it may be the one.
+        A session without a status that we know may have the wanted one, so it is taken.
         """
         if self.status is None or self.sessions or "status" not in dialect.changing_filters:
             return None
         status = SessionStatus(self.status)
-        return lambda session: known_status(session.status) in (status, None)
-
-    def check(self, dialect: Dialect) -> None:
-        """See that the API can be asked for it.
-
-        Raises:
-            ValueError: it cannot.
-        """
-        if not self.sessions:
-            self.first_page(dialect)
-        for each in self.sessions:
-            dialect.checked_id(each)
-        dialect.list_messages("any", **self.of_messages)
+        return lambda session: _known_status(session.status) in (status, None)
 
     def text(self) -> str:
         """The scope as JSON, for comparing."""
         return msgspec.json.encode(self).decode()
 
 
-def known_status(status: SessionStatus | str | None) -> SessionStatus | None:
-    """The *status*, which a server may have written as a text; None for one that is not known."""
+def _known_status(status: SessionStatus | str | None) -> SessionStatus | None:
+    """*status*, which a server may have written as a text; None where it is not known."""
     if not isinstance(status, str):
         return status
-    words = {each.name.lower(): each for each in SessionStatus}
-    text = status.strip().lower()
-    return SessionStatus(int(text)) if text.isdecimal() else words.get(text)
+    text = status.strip()
+    try:
+        return SessionStatus(int(_STATUS("status", int(text) if text.isdecimal() else text)))
+    except ValueError:
+        return None

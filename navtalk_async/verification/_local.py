@@ -12,6 +12,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.damage import flaws_of
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.seal import fingerprint
@@ -19,7 +20,6 @@ from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
 from navtalk_async.formats import ARCHIVE, chosen_projects
-from navtalk_async.soundness import flaws_of
 from navtalk_async.verification._files import Beside, ExportedFile, find_manifest
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
 

@@ -23,11 +23,10 @@ from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
 from navtalk_async.formats import chosen_projects
-from navtalk_async.ingest import OVERLAP, Scope
-from navtalk_async.ingest.fetch import is_of_the_run
-from navtalk_async.ingest.wanted import earlier
+from navtalk_async.ingest.reread_rules import OVERLAP, earlier
+from navtalk_async.ingest.scope import Scope
+from navtalk_async.listing.fetch import fetch_messages, reach
 from navtalk_async.models import Message, Session
-from navtalk_async.paging import whole
 from navtalk_async.pool import SessionPool, limiter_of
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
 from navtalk_async.wire.gate import Concurrency
@@ -186,13 +185,12 @@ async def _fetch_again(
         session_id = kept.session.id
         try:
             session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-            messages = await whole(
-                list_messages, dialect.list_messages(session_id, **filters), inside(client).moved
-            )
+            first = dialect.list_messages(session_id, **filters)
+            messages = (await fetch_messages(asking, first, ask=list_messages)).items
         except NotFound:
             return Reread(kept, ["the API no longer has it"], is_gone=True)
         except NavTalkError as error:
-            if is_of_the_run(error):
+            if reach(error) == "run":
                 raise
             return Reread(kept, [], error=error)
         return Reread(kept, differences(kept, session, messages))
@@ -268,7 +266,7 @@ async def _find_missing(
     if scope.sessions:
         return
     dialect, now = client.dialect, client.now()
-    listed, has_status = scope.listed(dialect, now), scope.status_sieve(dialect)
+    listed, has_status = scope.listed(dialect, now), scope.status_filter(dialect)
     by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
     since = earlier(about.watermark, OVERLAP) if by_time else None
     lost: dict[str, None] = {}

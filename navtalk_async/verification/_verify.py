@@ -204,7 +204,7 @@ class _Verification(NamedTuple):
             self.client,
             archive,
             project=about.project,
-            scope=scope_of(about),
+            **scope_of(about).filters,
             concurrency=self.concurrency,
             server=self.server,
         )

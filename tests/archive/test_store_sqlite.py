@@ -27,12 +27,12 @@ from store_rows import (
 )
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damage import damage
 from navtalk_async.archive.records import FailedSession, MessageCounts, UnfollowedCursor
 from navtalk_async.archive.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import Place
-from navtalk_async.soundness import damage
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from shell import KEY, ended, navtalk, said, started
 from navtalk_async.archive import Archive
 from navtalk_async.cli._watch import ordinal, round_line
 from navtalk_async.errors import ServerError
-from navtalk_async.ingest import RoundDone, RoundFailed, RunReport
+from navtalk_async.ingest import RoundResult, RunReport
 from navtalk_async.sandbox import Sandbox, World
 
 
@@ -95,11 +95,11 @@ async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
 
 
 def test_a_round_is_told_in_a_sentence():
-    done = RoundDone(1200, RunReport(inserted=1, messages_inserted=1, failed=2), 0.42, 59.6)
+    done = RoundResult(1200, RunReport(inserted=1, messages_inserted=1, failed=2), None, 0, 0.42, 59.6)
     assert round_line(done) == (
         "Round 1,200: 1 new, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
     )
-    failed = RoundFailed(7, ServerError("The server answered 503."), 3, 240.0)
+    failed = RoundResult(7, None, ServerError("The server answered 503."), 3, 1.0, 240.0)
     assert round_line(failed) == (
         "Round 7 failed, the 3rd time in a row: ServerError: The server answered 503. Trying again in 240 s."
     )

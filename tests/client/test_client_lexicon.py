@@ -26,7 +26,7 @@ from navtalk_async.errors import (
     ServerError,
 )
 from navtalk_async.events import Answered, ListMoved
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._lexicon import user_of
@@ -287,7 +287,7 @@ async def by_audited_pool(asked, _):
 
 async def by_sync(asked, place):
     async with Archive.open(place) as store:
-        await sync(asked, store, scope=Scope(user="user-0"))
+        await sync(asked, store, user_id="user-0")
     with closing(sqlite3.connect(place)) as db:
         chats = [chat for (chat,) in db.execute("SELECT id FROM sessions")]
         said = "SELECT id FROM messages WHERE session_id = ? ORDER BY position"
@@ -322,7 +322,7 @@ async def test_verify_finds_nothing_wrong_with_a_list_that_moves(tmp_path):
     deleting = Deleting("messages")
     async with Sandbox(World(40, messages=40), answers=Answers(max_page=7)) as box:
         async with client(box) as asked, Archive.open(tmp_path / "a.db") as store:
-            await sync(asked, store, scope=Scope(user="user-0"))
+            await sync(asked, store, user_id="user-0")
             deleting.box = box
             async with client(box, on_event=deleting) as again:
                 report = await verify(store.path, client=again, remote=1)
@@ -389,7 +389,7 @@ async def test_a_wrong_total_is_told_once_a_list_and_costs_little_in_each_round(
     ):
         for _ in range(3):
             before = box.counts.by_kind["sessions"]
-            report = await sync(asked, store, scope=Scope(user="user-0"))
+            report = await sync(asked, store, user_id="user-0")
             requests.append(box.counts.by_kind["sessions"] - before)
         assert report.vanished == 0
         paths = Counter(each.path for each in moves(told))

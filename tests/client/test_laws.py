@@ -37,7 +37,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.formats import export
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._api import PAGE_FAULTS
 from navtalk_async.verification import verify
@@ -92,7 +92,7 @@ def a_page_of(limit, ask):
 
 
 def scope_of(api):
-    return Scope(user=api.filters.get("user_id"))
+    return {"user_id": api.filters.get("user_id")}
 
 
 def raw(rows):
@@ -394,7 +394,7 @@ async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, evidence
         async with client_of(api, box, key, on_event=evidence) as client:
             async with Archive.open(tmp_path / "archive.db") as store:
                 for _ in range(8):
-                    await failing(sync(client, store, scope=scope_of(api)), evidence)
+                    await failing(sync(client, store, **scope_of(api)), evidence)
                 await export(store, tmp_path)
                 evidence.see(await store.failures("default"))
         assert box.counts.faults["echo-key"]
@@ -457,7 +457,7 @@ async def test_who_is_cancelled_is_not_heard_of_again(api, quiet_loop):
 
 async def synced(api, box, address, **options):
     async with client_of(api, box, **options.pop("client", {})) as client, Archive.open(address) as store:
-        return await sync(client, store, scope=scope_of(api), **{"concurrency": CONCURRENCY, **options})
+        return await sync(client, store, **scope_of(api), **{"concurrency": CONCURRENCY, **options})
 
 
 @settings(PATIENTLY, max_examples=10)

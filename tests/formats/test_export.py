@@ -19,7 +19,7 @@ from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export, read_manifest
 from navtalk_async.formats._folder import candidates, name_of
 from navtalk_async.formats._format import WholeFile
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import verify
 
@@ -37,7 +37,7 @@ async def exported(tmp_path):
             NavTalkClient("k", base_url=box.navtalk_url) as nt,
             Archive.open(tmp_path / "archive.db") as store,
         ):
-            await sync(nt, store, server="sandbox", scope=Scope(**scope))
+            await sync(nt, store, server="sandbox", **scope)
             await export(store, tmp_path)
         lines = (tmp_path / "transcripts.jsonl").read_bytes().split(b"\n")
         assert lines.pop() == b""
@@ -121,7 +121,7 @@ async def test_the_manifest_lists_what_was_written_with_its_checksums(exported, 
 
 
 async def test_the_manifest_writes_filters_like_the_files(exported):
-    _, manifest = await exported(World(20), start="2025-11-01 00:00:00", status=1, role=7)
+    _, manifest = await exported(World(20), start_time="2025-11-01 00:00:00", status=1, role=7)
     assert manifest["filters"] == {"start": "2025-11-01T00:00:00Z", "status": "completed", "role": 7}
 
 

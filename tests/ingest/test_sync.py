@@ -21,7 +21,7 @@ from navtalk_async.errors import (
     ServerError,
     StoreMismatch,
 )
-from navtalk_async.ingest import Progress, Scope, sync
+from navtalk_async.ingest import Progress, sync
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -227,18 +227,22 @@ async def test_a_session_that_is_not_there_costs_no_other_that_is_named(path):
             "00000000-0000-1000-8000-000000000000",
             box.world.sessions[9]["id"],
         )
-        report = await synced(box, path, scope=Scope(sessions=ids))
+        report = await synced(box, path, sessions=ids)
         assert (report.done, report.failed) == (2, 1)
 
 
 @pytest.mark.parametrize(
     "scope",
-    [Scope(start="12.11.2025"), Scope(sessions=("nope",)), Scope(start="2025-02-01", end="2025-01-01")],
+    [
+        {"start_time": "12.11.2025"},
+        {"sessions": ("nope",)},
+        {"start_time": "2025-02-01", "end_time": "2025-01-01"},
+    ],
 )
 async def test_a_scope_that_cannot_be_right_is_refused_and_binds_nothing(path, scope):
     async with Sandbox(World(5)) as box:
         with pytest.raises(ValueError, match=r"time|session id"):
-            await synced(box, path, scope=scope)
+            await synced(box, path, **scope)
         assert box.counts.total == 0
         await synced(box, path)
 
@@ -369,14 +373,14 @@ async def test_other_filters_on_the_same_project_are_refused(path):
     async with Sandbox(World(40)) as box:
         await synced(box, path)
         with pytest.raises(StoreMismatch, match="filters"):
-            await synced(box, path, scope=Scope(status=1))
-        await synced(box, path, scope=Scope(status=1), project="completed")
+            await synced(box, path, status=1)
+        await synced(box, path, status=1, project="completed")
 
 
 async def test_the_filters_choose_sessions_and_messages(path):
     async with Sandbox(World(200, messages=4)) as box:
         start, end = (box.world.sessions[n]["startTime"] for n in (30, 120))
-        await synced(box, path, scope=Scope(start=start, end=end, status=1, role=0))
+        await synced(box, path, start_time=start, end_time=end, status=1, role=0)
         assert await kept(path) == [
             (session, [m for m in box.world.messages(session["id"]) if m["role"] == 0])
             for session in box.world.sessions
@@ -387,7 +391,7 @@ async def test_the_filters_choose_sessions_and_messages(path):
 async def test_named_sessions_are_fetched_without_a_listing(path):
     async with Sandbox(World(50, messages=2)) as box:
         wanted = box.world.sessions[3:6]
-        await synced(box, path, scope=Scope(sessions=tuple(s["id"] for s in wanted)))
+        await synced(box, path, sessions=tuple(s["id"] for s in wanted))
         assert await kept(path) == [(s, box.world.messages(s["id"])) for s in wanted]
         assert box.counts.by_kind["sessions"] == 0
 
@@ -453,10 +457,10 @@ async def test_any_faults_and_any_stops_end_in_the_servers_truth(seed, faults, s
 async def test_a_session_that_is_seen_the_second_time_and_whose_messages_fail_is_recorded(path):
     async with Sandbox(World(20, messages=1)) as box:
         bad = box.world.sessions[5]["id"]
-        await synced(box, path, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
+        await synced(box, path, sessions=(box.world.sessions[0]["id"],))
         box.fail_next("500", times=8, path=f"sessions/{bad}")
         box.fail_next("400", times=20, path=f"messages?sessionId={bad}")
-        report = await synced(box, path, scope=Scope(sessions=(bad,)), project="another")
+        report = await synced(box, path, sessions=(bad,), project="another")
         assert report.failed == 1
 
 

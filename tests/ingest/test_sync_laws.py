@@ -18,7 +18,7 @@ from navtalk_async.archive.records import Clock as Clocked
 from navtalk_async.archive.records import FailedSession, FetchResult, Round
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import NavTalkError, StoreMismatch
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.models import Request, SessionStatus
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
@@ -51,7 +51,7 @@ async def test_a_session_asked_for_by_name_whose_messages_cannot_be_had_is_a_fai
     async with Sandbox(World(5, messages=2)) as box:
         lost, good = (box.world.sessions[n]["id"] for n in (1, 3))
         box.fail_next("500", times=100, path=f"messages?sessionId={lost}")
-        report = await synced(box, address, scope=Scope(sessions=(lost, good)), client={"retry": ONCE})
+        report = await synced(box, address, sessions=(lost, good), client={"retry": ONCE})
         counts = await counts_of(address)
         assert (report.done, report.failed, report.open, counts.pending) == (1, 1, 0, 0)
 
@@ -80,10 +80,10 @@ async def test_a_named_session_that_failed_before_it_was_seen_has_no_messages_wi
     async with Sandbox(World(5, messages=2)) as box:
         lost = box.world.sessions[1]["id"]
         box.fail_next("500", times=2, path=f"/sessions/{lost}")
-        scope = Scope(sessions=(lost,))
-        assert (await synced(box, address, scope=scope, client={"retry": ONCE})).failed == 1
+        scope = {"sessions": (lost,)}
+        assert (await synced(box, address, **scope, client={"retry": ONCE})).failed == 1
         box.fail_next("500", times=3, path=f"/sessions/{lost}")
-        report = await synced(box, address, scope=scope, client={"retry": ONCE}, retry_failed=True)
+        report = await synced(box, address, **scope, client={"retry": ONCE}, retry_failed=True)
         assert report.failed == 1
         assert await held(address) == []
 
@@ -108,7 +108,7 @@ async def test_a_run_with_other_filters_makes_no_failed_session_pending(address)
         box.fail_next("400", times=2, path=f"sessionId={box.world.sessions[1]['id']}")
         await synced(box, address)
         with pytest.raises(StoreMismatch):
-            await synced(box, address, scope=Scope(status=1), retry_failed=True)
+            await synced(box, address, status=1, retry_failed=True)
         counts = await counts_of(address)
         assert (counts.pending, counts.failed) == (0, 1)
 

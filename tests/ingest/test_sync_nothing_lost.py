@@ -16,8 +16,8 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.records import Round
 from navtalk_async.dialects.navtalk import NavTalkSession
 from navtalk_async.errors import AccessDenied, StoreMismatch
-from navtalk_async.ingest import Scope, sync
-from navtalk_async.ingest.wanted import latest
+from navtalk_async.ingest import sync
+from navtalk_async.ingest.reread_rules import latest
 from navtalk_async.models import Place, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
 
@@ -61,17 +61,17 @@ async def test_a_session_that_comes_to_match_the_status_long_after_it_began_is_k
         late = box.world.add_session(start_time=clock.before(days=9), status=0)["id"]
         for hours in range(200):
             box.world.add_session(start_time=clock.before(hours=hours), status=status)
-        first = await synced(box, address, scope=Scope(status=status))
+        first = await synced(box, address, status=status)
         assert (first.inserted, await held(address)) == (200, matching(box.world, status))
         box.world.add_message(late, "the last word", created_at=clock.before(minutes=1))
         box.world.change_session(late, status=status, endTime=clock.before(minutes=1))
         box.counts.reset()
-        report = await synced(box, address, scope=Scope(status=status))
+        report = await synced(box, address, status=status)
         assert (report.inserted, await held(address)) == (1, matching(box.world, status))
         assert box.counts.by_kind["session"] <= 3
         box.counts.reset()
         clock.on(minutes=5)
-        assert (await synced(box, address, scope=Scope(status=status))).inserted == 0
+        assert (await synced(box, address, status=status)).inserted == 0
 
 
 async def test_a_session_that_will_never_match_is_waited_for_no_longer(address):
@@ -80,9 +80,9 @@ async def test_a_session_that_will_never_match_is_waited_for_no_longer(address):
         world = box.world
         open_one = world.add_session(start_time=clock.before(days=9), status=0)["id"]
         world.add_session(start_time=clock.before(hours=1), status=1)
-        await synced(box, address, scope=Scope(status=1))
+        await synced(box, address, status=1)
         world.change_session(open_one, status=2, endTime=clock.before(minutes=1))
-        await synced(box, address, scope=Scope(status=1))
+        await synced(box, address, status=1)
         async with Archive.open(address) as store:
             assert await store.watched("default", fresh="9999") == []
         assert (await held(address)).keys() == matching(world, 1).keys()
@@ -90,33 +90,33 @@ async def test_a_session_that_will_never_match_is_waited_for_no_longer(address):
 
 @pytest.mark.parametrize("fault", ["404", "500", "400"])
 async def test_a_session_that_waits_and_cannot_be_seen_for_a_moment_goes_on_waiting(address, fault):
-    clock, scope = Clock(), Scope(status=1)
+    clock, scope = Clock(), {"status": 1}
     async with Sandbox(World(0), clock=clock) as box:
         late = box.world.add_session(start_time=clock.before(days=9), status=0)["id"]
         box.world.add_session(start_time=clock.before(hours=1), status=1)
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         box.fail_next(fault, 20 if fault == "500" else 4, late)
-        report = await synced(box, address, scope=scope)
+        report = await synced(box, address, **scope)
         assert (report.vanished, report.failed) == (0, int(fault != "404"))
         box.forget_planned()
         for _ in range(2):
-            report = await synced(box, address, scope=scope)
+            report = await synced(box, address, **scope)
             assert (report.inserted, report.failed, report.open) == (0, 0, 0)
         box.world.change_session(late, status=1, endTime=clock.before(minutes=1))
-        assert (await synced(box, address, scope=scope)).inserted == 1
+        assert (await synced(box, address, **scope)).inserted == 1
         assert await held(address) == matching(box.world, 1)
 
 
 @pytest.mark.parametrize("status", [None, 3, "3", "processing", "ACTIVE"])
 async def test_a_status_of_no_word_that_is_known_is_kept_or_waited_for(address, status):
-    clock, scope = Clock(), Scope(status=1)
+    clock, scope = Clock(), {"status": 1}
     async with Sandbox(World(0), clock=clock) as box:
         ended = clock.before(days=8)
         odd = box.world.add_session(start_time=clock.before(days=9), status=status, endTime=ended)["id"]
         box.world.add_session(start_time=clock.before(hours=1), status=1)
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         box.world.change_session(odd, status=1)
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         assert (await held(address)).keys() == {row["id"] for row in box.world.sessions}
 
 
@@ -126,21 +126,21 @@ async def test_a_status_may_be_written_as_a_text(address, word):
     async with Sandbox(World(0), clock=clock) as box:
         kept = box.world.add_session(start_time=clock.before(hours=2), status=word)["id"]
         box.world.add_session(start_time=clock.before(hours=1), status=2)
-        await synced(box, address, scope=Scope(status=1))
+        await synced(box, address, status=1)
         assert (await held(address)).keys() == {kept}
 
 
 async def test_a_session_that_was_kept_and_deleted_comes_back_whatever_its_status(address):
-    clock, scope = Clock(), Scope(status=1)
+    clock, scope = Clock(), {"status": 1}
     async with Sandbox(World(0), clock=clock) as box:
         world = box.world
         row = dict(world.add_session(start_time=clock.before(hours=3), status=1))
         world.add_session(start_time=clock.before(hours=1), status=1)
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         world.remove_session(row["id"])
-        assert (await synced(box, address, scope=scope)).vanished == 1
+        assert (await synced(box, address, **scope)).vanished == 1
         world.add_session(id=row["id"], start_time=row["startTime"], status=2)
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         assert row["id"] in await held(address)
 
 
@@ -149,9 +149,9 @@ async def test_a_session_that_waits_too_long_is_waited_for_no_longer_where_that_
     async with Sandbox(World(0), clock=clock) as box:
         box.world.add_session(start_time=clock.before(days=9), status=0)
         box.world.add_session(start_time=clock.before(hours=1), status=1)
-        await synced(box, address, scope=Scope(status=1))
+        await synced(box, address, status=1)
         box.counts.reset()
-        await synced(box, address, scope=Scope(status=1), watch_max_age=timedelta(days=5))
+        await synced(box, address, status=1, watch_max_age=timedelta(days=5))
         # One session that is known, to see whose key it is.
         assert box.counts.by_kind["session"] == 1
 
@@ -159,14 +159,14 @@ async def test_a_session_that_waits_too_long_is_waited_for_no_longer_where_that_
 async def test_an_end_that_lies_ahead_hides_no_session_that_goes_on(address):
     # Before anything was answered, the time is this machine's.
     clock = Clock(datetime.now(UTC).replace(microsecond=0))
-    scope = Scope(end=clock.before(days=-1))
+    scope = {"end_time": clock.before(days=-1)}
     async with Sandbox(World(0), clock=clock, answers=Answers(end_bounds="end")) as box:
         going_on = box.world.add_session(start_time=clock.before(days=3), status=0)["id"]
         box.world.add_session(start_time=clock.before(hours=1), status=1, endTime=clock.before(minutes=9))
         too_late = box.world.add_session(start_time=clock.before(days=-2), status=0)["id"]
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         box.world.change_session(going_on, status=1, endTime=clock.before(minutes=1))
-        await synced(box, address, scope=scope)
+        await synced(box, address, **scope)
         assert await held(address) == {row["id"]: [] for row in box.world.sessions if row["id"] != too_late}
 
 
@@ -186,7 +186,7 @@ async def test_after_a_run_everything_that_matches_is_kept_whatever_happened_bef
 ):
     address, clock = tmp_path_factory.mktemp("archive") / "a.db", Clock()
     async with Sandbox(World(0), clock=clock) as box:
-        world, scope = box.world, Scope(status=status)
+        world, scope = box.world, {"status": status}
         # Something that stays: an archive of which nothing is left cannot tell whose key it is.
         world.add_session(start_time=clock.before(days=30), status=status, endTime=clock.before(days=29))
         for what, dice in [*steps, ("run", 0)]:
@@ -196,7 +196,7 @@ async def test_after_a_run_everything_that_matches_is_kept_whatever_happened_bef
             if what == "begin":
                 world.add_session(start_time=now, status=0)
             elif what == "run":
-                await synced(box, address, scope=scope)
+                await synced(box, address, **scope)
             elif what in ("hours", "days"):
                 clock.on(**{what: dice % 40})
             elif chosen is not None and what == "remove":
@@ -311,7 +311,7 @@ async def test_a_server_is_remembered_when_it_has_what_the_project_holds(address
 @pytest.mark.parametrize("server", [5, "", " ", b"x"])
 async def test_the_name_of_a_server_is_a_text(tmp_path, server):
     async with Sandbox(World(1)) as box:
-        with pytest.raises(ValueError, match="is no name"):
+        with pytest.raises(ValueError, match="is not a name"):
             await synced(box, tmp_path / "a.db", server=server)
         assert box.counts.total == 0
 

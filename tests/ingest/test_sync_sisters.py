@@ -10,7 +10,7 @@ from aiohttp import web
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient
 from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox
 from navtalk_async.verification import verify
 
@@ -101,20 +101,20 @@ async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tm
 
 
 async def test_a_chat_that_was_stopped_on_its_way_is_asked_for_once_more_and_not_left_pending(tmp_path):
-    chats, scope = Chats(), Scope(sessions=("b",))
+    chats, scope = Chats(), {"sessions": ("b",)}
     async with (
         chats.served() as url,
         KodeyClient("any", base_url=url) as client,
         Archive.open(tmp_path / "a.db") as store,
     ):
         chats.may_answer.clear()
-        stopped = asyncio.create_task(sync(client, store, scope=scope))
+        stopped = asyncio.create_task(sync(client, store, **scope))
         await chats.asked.wait()
         stopped.cancel()
         await asyncio.wait([stopped])
         assert (await store.counts("default")).pending == 1
         chats.may_answer.set()
-        await sync(client, store, scope=scope)
+        await sync(client, store, **scope)
         # Asked for twice at once, the later answer would be no answer to what is pending.
         assert chats.questions == 2
         assert (await store.counts("default")).pending == 0
@@ -178,16 +178,16 @@ class Counted:
 
 
 async def test_another_number_of_messages_in_the_list_is_a_change_though_no_time_is(tmp_path):
-    chats, scope = Counted(), Scope(user="ann")
+    chats, scope = Counted(), {"user_id": "ann"}
     async with (
         chats.served() as url,
         LexiconClient("any", base_url=url) as client,
         Archive.open(tmp_path / "a.db") as store,
     ):
-        await sync(client, store, scope=scope)
+        await sync(client, store, **scope)
         for name, said in (("a", ["a1", "a2", "a3"]), ("b", ["b1"])):
             chats.said[name] = said
-            assert (await sync(client, store, scope=scope)).changed == 1
+            assert (await sync(client, store, **scope)).changed == 1
             assert {each: ids for each, (_, ids) in (await held(store)).items()} == chats.said
         for chats.tells_count in (False, True):
-            assert (await sync(client, store, scope=scope)).changed == 0
+            assert (await sync(client, store, **scope)).changed == 0

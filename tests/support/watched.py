@@ -32,7 +32,7 @@ from navtalk_async import (
     SessionPool,
 )
 from navtalk_async.archive import Archive
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Faults, Sandbox
 from navtalk_async.wire.secret import Opaque
 
@@ -153,7 +153,7 @@ def calls(api, client, session_id, watch):
             try:
                 async with Archive.open(Path(folder) / "archive.db") as store:
                     user = "user-1" if api == "lexicon" else None
-                    watch.see(await sync(client, store, scope=Scope(user=user)))
+                    watch.see(await sync(client, store, user_id=user))
             finally:
                 watch.seen += contents(Path(folder))
 

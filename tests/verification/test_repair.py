@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from store_rows import asked, everything
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damage import damage
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
 from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.formats import export
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
-from navtalk_async.soundness import damage
 from navtalk_async.verification import verify
 from navtalk_async.verification._remote import is_listed_next
 from navtalk_async.wire.retry import Retry
@@ -56,7 +56,7 @@ def client_of(api, box, **options):
 
 
 def scope_of(api):
-    return Scope(user="user-0") if api == "lexicon" else Scope()
+    return {"user_id": "user-0"} if api == "lexicon" else {}
 
 
 def exported(rows):
@@ -69,7 +69,7 @@ async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of(api, box) as client:
         async with Archive.open(place) as store:
-            await sync(client, store, scope=scope_of(api))
+            await sync(client, store, **scope_of(api))
             good = await everything(store)
             assert [damage(each, client.dialect) for each in good] == [[]] * len(good)
         for what, statement in HARM.items():
@@ -91,7 +91,7 @@ async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
     place = await new_place()
     async with Sandbox(World(5, messages=4)) as box, client_of("kodey", box) as client:
         async with Archive.open(place) as store:
-            await sync(client, store, scope=Scope(sessions=(box.world.sessions[0]["id"],)))
+            await sync(client, store, sessions=(box.world.sessions[0]["id"],))
         await asked(place, "UPDATE sessions SET title = 'wrong'")
         assert len((await verify(place)).findings) == 1
         assert (await verify(place, client=client, repair=True)).findings == []
@@ -119,7 +119,7 @@ async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(
     place = await new_place()
     async with Sandbox(World(30, messages=4)) as box, client_of(api, box) as client:
         async with Archive.open(place) as store:
-            await sync(client, store, scope=scope_of(api))
+            await sync(client, store, **scope_of(api))
             good = await everything(store)
         for table, column in (
             ("messages", "session_id"),

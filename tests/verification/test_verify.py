@@ -23,7 +23,7 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import ServerError, StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export
 from navtalk_async.formats._folder import canonical, read_manifest
-from navtalk_async.ingest import Scope, sync
+from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Remedy, Report, verify
 from navtalk_async.verification._local import compare_digest
@@ -604,7 +604,7 @@ async def test_a_session_that_is_known_to_be_gone_is_not_asked_for(out):
 
 async def test_only_messages_in_the_scope_are_compared(tmp_path):
     async with Sandbox(world()) as box:
-        await export_to(tmp_path, box, scope=Scope(role=1))
+        await export_to(tmp_path, box, role=1)
         assert told(await remote(tmp_path, box)) == []
 
 

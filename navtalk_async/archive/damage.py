@@ -1,8 +1,8 @@
-"""Whether a session in a store is what the API gave: by its digests, or by what its raw objects mean."""
+"""Whether a session in an archive is what the API gave: by its digests, or by what its raw objects mean."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from navtalk_async.archive.rows import (
     MessageRow,
@@ -13,42 +13,53 @@ from navtalk_async.archive.rows import (
     row_digest,
     session_row,
 )
-from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import DecodeFailed
-from navtalk_async.models import Record
+from navtalk_async.models import Message, Record, Session
 
 __all__ = ["damage", "flaws_of"]
 
 R = TypeVar("R", bound=Record)
 
+
+class Records(Protocol):
+    """What reads the raw objects of an API: its dialect."""
+
+    @property
+    def api(self) -> str: ...
+    @property
+    def record_kinds(self) -> tuple[type[Session], type[Message]]: ...
+    def session_of(self, raw: bytes) -> Session: ...
+    def message_of(self, raw: bytes, session_id: str, position: int) -> Message: ...
+
+
 OF_A_SESSION = ("api", "id", "status", "start_time", "end_time", "title", "video_url")
 OF_A_MESSAGE = ("id", "role", "type", "content", "created_at")
 
 
-def damage(kept: StoredTranscript, dialect: Dialect) -> list[str]:
-    """What is wrong with what would be exported of *kept*, in sentences without a subject.
+def damage(kept: StoredTranscript, dialect: Records) -> list[str]:
+    """What is wrong with the exported columns of *kept*, in sentences without a subject.
 
-    Its digests tell. Only where an older version noted none of them, or they do not match, all of it is
+    Its digests show that. Only where an older version noted none, or they do not match, every raw object is
     parsed, which takes several times as long.
     """
     is_noted = None not in (kept.digest, kept.row_digest)
     return [] if is_noted and not _row_flaws(kept) and not _order_flaws(kept) else flaws_of(kept, dialect)
 
 
-def flaws_of(kept: StoredTranscript, dialect: Dialect) -> list[str]:
-    """What is wrong with *kept*, in sentences without a subject; nothing where all is well."""
-    told: list[str] = []
+def flaws_of(kept: StoredTranscript, dialect: Records) -> list[str]:
+    """What is wrong with *kept*, in sentences without a subject; empty where it is whole."""
+    flaws: list[str] = []
     for position, row in enumerate(kept.messages):
-        told += _message_flaws(row, dialect)
+        flaws += _message_flaws(row, dialect)
         if row.position != position:
-            told.append(f"message {row.id} is at position {row.position}, where {position} should be")
+            flaws.append(f"message {row.id} is at position {row.position}, where {position} should be")
             break
-    return (_session_flaws(kept.session, dialect) or _row_flaws(kept)) + (told or _order_flaws(kept))
+    return (_session_flaws(kept.session, dialect) or _row_flaws(kept)) + (flaws or _order_flaws(kept))
 
 
-def _session_flaws(row: SessionRow, dialect: Dialect) -> list[str]:
+def _session_flaws(row: SessionRow, dialect: Records) -> list[str]:
     try:
-        made = session_row(row.project, dialect.api, read(row.raw, dialect.session_of), "")
+        made = session_row(row.project, dialect.api, _read(row.raw, dialect.session_of), "")
     except Unreadable as failure:
         return [f"its raw object is damaged: {failure}"]
     # An empty hash asks for the session to be fetched again.
@@ -62,10 +73,10 @@ def _row_flaws(kept: StoredTranscript) -> list[str]:
     return ["its row is not the one that was saved"]
 
 
-def _message_flaws(row: MessageRow, dialect: Dialect) -> list[str]:
+def _message_flaws(row: MessageRow, dialect: Records) -> list[str]:
     of = partial(dialect.message_of, session_id=row.session_id, position=row.position)
     try:
-        made = message_row(row.project, row.session_id, row.position, read(row.raw, of))
+        made = message_row(row.project, row.session_id, row.position, _read(row.raw, of))
     except Unreadable as failure:
         return [f"the raw object of message {row.id} is damaged: {failure}"]
     if not dialect.record_kinds[1].has_own_id and str(row.id).startswith(f"{made.id}#"):
@@ -80,8 +91,8 @@ def _unequal(whose: str, names: Sequence[str], row: object, made: object) -> lis
 
 
 def _order_flaws(kept: StoredTranscript) -> list[str]:
-    """Whether the messages are those that were kept, in their order; where that was not noted, as versions
-    before the third did not, their times tell of the order.
+    """Whether the messages are those that were saved, in their order; versions before the third noted no
+    digest, so the times of the messages show the order.
     """
     rows = kept.messages
     if kept.digest is not None:
@@ -95,19 +106,14 @@ def _order_flaws(kept: StoredTranscript) -> list[str]:
 
 
 class Unreadable(Exception):
-    """A raw object that is none; said without what stands in it."""
+    """A raw object cannot be read; the message does not quote it."""
 
 
-def read(raw: object, meant: Callable[[bytes], R]) -> R:
-    """What the API's object *raw* means, by *meant*.
-
-    Raises:
-        Unreadable: it is none.
-    """
+def _read(raw: object, read: Callable[[bytes], R]) -> R:
     if not isinstance(raw, str):
-        raise Unreadable("it is no text")
+        raise Unreadable("it is not a text")
     try:
-        return meant(raw.encode())
+        return read(raw.encode())
     except DecodeFailed as failure:
         raise Unreadable(str(failure.args[0]).removesuffix(".")) from None
     except (ValueError, OverflowError) as failure:

@@ -1,7 +1,9 @@
-"""A worker that goes on for months."""
+"""An archive kept up to date for months: `watch`."""
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
+from datetime import datetime
+from inspect import isawaitable
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ from navtalk_async.errors import (
     StoreError,
     StoreLocked,
     StoreMismatch,
+    StoreUnreachable,
 )
-from navtalk_async.ingest import RoundDone, RoundFailed, Worker, sync
-from navtalk_async.ingest.worker import LONGEST_PAUSE_SECONDS, may_pass, pause_after
+from navtalk_async.ingest import Rounds, watch
+from navtalk_async.ingest.rounds import LONGEST_PAUSE_SECONDS, may_pass, pause_after
 from navtalk_async.sandbox import Faults, Sandbox, World
 
 QUICK = Retry(attempts=2, base_seconds=0.001, cap_seconds=0.01)
@@ -47,48 +50,33 @@ class Days:
             happening = next(self._happenings)
         except StopIteration:
             raise asyncio.CancelledError from None
-        if happening is not None:
-            happening()
+        if happening is not None and isawaitable(made := happening()):
+            await made
 
 
 class Log(list):
-    """What a worker told."""
+    """The results of some rounds."""
 
     @property
     def done(self):
-        return [event for event in self if isinstance(event, RoundDone)]
+        return [result for result in self if result.report]
 
     @property
     def failed(self):
-        return [event for event in self if isinstance(event, RoundFailed)]
+        return [result for result in self if result.error]
 
 
-@asynccontextmanager
-async def worker(box, path, days, *, every=60.0, key="k", log=None):
-    log = Log() if log is None else log
-    async with NavTalkClient(key, base_url=box.navtalk_url, retry=QUICK) as nt:
-
-        async def once(store, retry_failed):
-            return await sync(nt, store, concurrency=8, retry_failed=retry_failed)
-
-        yield (
-            Worker(
-                once,
-                lambda: Archive.open(path),
-                every=every,
-                heard=log.append,
-                rest=days.rest,
-                clock=days.clock,
-            ),
-            log,
-        )
-
-
-async def worked(box, path, happenings, **options):
-    days = Days(happenings)
-    async with worker(box, path, days, **options) as (one, log):
+async def worked(box, path, happenings, *, every=60.0, key="k", **options):
+    days, log = Days(happenings), Log()
+    async with (
+        NavTalkClient(key, base_url=box.navtalk_url, retry=QUICK) as nt,
+        Rounds(
+            nt, path, {"concurrency": 8, **options}, every=every, rest=days.rest, clock=days.clock
+        ) as results,
+    ):
         with suppress(asyncio.CancelledError):
-            await one.run()
+            async for result in results:
+                log.append(result)
     return log, days
 
 
@@ -105,7 +93,7 @@ async def ids(path):
 async def test_every_round_finds_what_is_new(path):
     async with Sandbox(World(30, messages=1)) as box:
         log, days = await worked(box, path, [box.world.add_session, None, box.world.add_session])
-        assert [event.report.inserted for event in log.done] == [30, 1, 0, 1]
+        assert [result.report.inserted for result in log.done] == [30, 1, 0, 1]
         assert days.rests == [60.0] * 4
         assert await ids(path) == [session["id"] for session in box.world.sessions]
 
@@ -121,8 +109,8 @@ async def test_an_api_that_is_away_for_hours_is_waited_for_ever_longer_and_nothi
             box.faults = Faults()
 
         log, _ = await worked(box, path, [away, *[None] * 9, back, None])
-        assert [event.in_a_row for event in log.failed] == list(range(1, 11))
-        assert [event.pause for event in log.failed][:4] == [60.0, 120.0, 240.0, 300.0]
+        assert [result.failures_in_a_row for result in log.failed] == list(range(1, 11))
+        assert [result.pause for result in log.failed][:4] == [60.0, 120.0, 240.0, 300.0]
         assert isinstance(log.failed[0].error, ServerError)
         assert log.done[1].report.inserted == 1
         assert await ids(path) == [session["id"] for session in box.world.sessions]
@@ -130,20 +118,9 @@ async def test_an_api_that_is_away_for_hours_is_waited_for_ever_longer_and_nothi
 
 async def test_a_server_that_is_not_there_yet_is_waited_for(path):
     async with Sandbox(World(3)) as box:
-        url = box.url
-    days, log = Days([None, None]), Log()
-    async with NavTalkClient("k", base_url=url, retry=QUICK) as nt:
-        one = Worker(
-            lambda store, _: sync(nt, store),
-            lambda: Archive.open(path),
-            every=1.0,
-            heard=log.append,
-            rest=days.rest,
-            clock=days.clock,
-        )
-        with pytest.raises(asyncio.CancelledError):
-            await one.run()
-    assert [type(event.error) for event in log.failed] == [ConnectFailed] * 3
+        pass
+    log, _ = await worked(box, path, [None, None], every=1.0)
+    assert [type(result.error) for result in log.failed] == [ConnectFailed] * 3
 
 
 async def test_a_key_that_is_wrong_from_the_start_ends_the_work_and_one_that_is_refused_later_does_not(path):
@@ -158,7 +135,7 @@ async def test_a_key_that_is_wrong_from_the_start_ends_the_work_and_one_that_is_
             box.keys = {"k"}
 
         log, _ = await worked(box, path, [refuse, None, allow, None])
-        assert [isinstance(event, RoundDone) for event in log] == [True, False, False, True, True]
+        assert [result.error is None for result in log] == [True, False, False, True, True]
 
 
 async def test_another_projects_key_ends_the_work_at_any_time(path):
@@ -176,14 +153,16 @@ async def test_sessions_that_failed_for_good_are_tried_again_every_hour(path):
         bad = box.world.sessions[3]["id"]
         box.fail_next("500", times=4, path=f"messages?sessionId={bad}")
         log, _ = await worked(box, path, [None] * 70)
-        failed = [event.report.failed for event in log.done]
+        failed = [result.report.failed for result in log.done]
         assert failed == [1] * 60 + [0] * 11
 
 
-async def test_a_store_that_is_held_by_another_ends_the_work(path):
-    async with Sandbox(World(3)) as box, Archive.open(path):
-        with pytest.raises(StoreLocked):
-            await worked(box, path, [])
+async def test_an_archive_that_another_run_holds_is_waited_for(path):
+    async with Sandbox(World(3)) as box, AsyncExitStack() as another:
+        await another.enter_async_context(Archive.open(path))
+        log, _ = await worked(box, path, [None, another.aclose, None])
+    assert [type(result.error) for result in log.failed[:2]] == [StoreLocked] * 2
+    assert [result.report.inserted for result in log.done][:1] == [3]
 
 
 async def test_the_store_stays_held_while_the_api_is_away(path):
@@ -227,12 +206,58 @@ def test_what_is_damaged_or_does_not_fit_never_passes(error):
     assert not may_pass(error, was_well=True)
 
 
-@pytest.mark.parametrize("error", [AccessDenied("x"), BadRequest("x"), StoreLocked("x")])
+@pytest.mark.parametrize("error", [AccessDenied("x"), BadRequest("x"), StoreUnreachable("x")])
 def test_what_is_a_mistake_at_first_may_pass_later(error):
     assert not may_pass(error, was_well=False)
     assert may_pass(error, was_well=True)
 
 
-@pytest.mark.parametrize("error", [ServerError("x"), ConnectFailed("x"), StoreError("x")])
+@pytest.mark.parametrize("error", [ServerError("x"), ConnectFailed("x"), StoreError("x"), StoreLocked("x")])
 def test_what_passes_by_itself_is_waited_for_from_the_start(error):
     assert may_pass(error, was_well=False)
+
+
+async def test_sessions_that_failed_are_tried_again_in_the_first_round_where_that_is_asked_for(path):
+    async with Sandbox(World(20, messages=1)) as box:
+        box.fail_next("500", times=4, path=f"messages?sessionId={box.world.sessions[3]['id']}")
+        log, _ = await worked(box, path, [])
+        assert [result.report.failed for result in log] == [1]
+        log, _ = await worked(box, path, [], retry_failed=True)
+        assert [result.report.failed for result in log] == [0]
+
+
+async def test_everything_is_compared_once_a_day_where_that_is_asked_for(path):
+    async with Sandbox(World(5, messages=1)) as box:
+
+        def remove():
+            box.world.remove_session(box.world.sessions[0]["id"])
+
+        log, _ = await worked(box, path, [remove, *[None] * 25], every=3600.0, reconcile=True)
+        assert [result.report.vanished for result in log] == [0] * 24 + [1, 0, 0]
+
+
+async def test_leaving_a_watch_frees_the_archive_and_its_results_can_be_asked_for_again(path):
+    async with Sandbox(World(3)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        for expected in (3, 0):
+            async with watch(nt, str(path)) as results:
+                async for result in results:
+                    assert result.report.inserted == expected
+                    break
+            HeldFile(path).close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"every": 0},
+        {"status": "done"},
+        {"user_id": "a"},
+        {"start_time": datetime(2026, 1, 1)},
+        {"filters": {"statuss": 1}},
+    ],
+)
+async def test_arguments_that_cannot_be_right_are_refused_before_anything_is_opened(path, options):
+    async with NavTalkClient("k") as nt:
+        with pytest.raises(ValueError, match=r"every|status|time"):
+            watch(nt, path, **options)
+    assert not path.exists()

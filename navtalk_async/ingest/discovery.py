@@ -1,0 +1,266 @@
+"""The sessions to fetch, as they become known: left over, asked for by id, listed, missing or watched."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from functools import partial
+
+import msgspec
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import Clock, FetchTask, JournalResult, SyncState
+from navtalk_async.archive.rows import format_time
+from navtalk_async.client import Client, inside
+from navtalk_async.concurrency import Limiter
+from navtalk_async.dialects.dialect import smallest_page
+from navtalk_async.events import Event
+from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest.reread_rules import (
+    compare_sessions,
+    earlier,
+    fresh_since,
+    latest,
+    listed_since,
+    next_round,
+    resumes,
+)
+from navtalk_async.ingest.scope import Scope
+from navtalk_async.listing import SPECULATION_BUDGET, list_in_parallel
+from navtalk_async.listing.sort_key import moment_at
+from navtalk_async.models import Place, Request, Session, parse_time
+from navtalk_async.pool import AUTO_WALKERS
+
+__all__ = ["Discovery"]
+
+LATER_BUDGET = -1
+"""The first listing of a project may spend requests on finding out where most of it is. A later one brings
+little, so it must prove to be long before it may."""
+
+END_OF_TIME = "9999-12-31T23:59:59Z"
+
+
+class Discovery:
+    """Finds the sessions that one round fetches; a page of the listing is journalled before it is yielded.
+
+    Arguments:
+        limiter: how many requests at once; *client* is asked within it.
+        overlap, settle, watch_max_age, reconcile: as for `sync`.
+        serial: whether sessions are listed page by page.
+        is_awaited: whether there is nothing else to fetch meanwhile.
+        announce: called when the listing is not as it should be.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        limiter: Limiter,
+        archive: Archive,
+        state: SyncState,
+        scope: Scope,
+        *,
+        project: str,
+        overlap: timedelta,
+        settle: timedelta,
+        watch_max_age: timedelta | None,
+        reconcile: bool,
+        serial: bool,
+        progress: Progress,
+        is_awaited: Callable[[], bool],
+        announce: Callable[[Event], None],
+    ) -> None:
+        self._client = client
+        self._dialect = client.dialect
+        self._archive = archive
+        self._state = state
+        self._scope = scope
+        self._project = project
+        self._overlap, self._settle = overlap, settle
+        self._watch_max_age = watch_max_age
+        self._progress = progress
+        self._walkers = 1 if serial else limiter.fixed or AUTO_WALKERS
+        self._is_awaited = is_awaited
+        self._announce = announce
+        self._list_sessions = limiter.bound(inside(client).page_of_sessions)
+        self._get_session = limiter.bound(self._asked_session)
+        began = client.now()
+        self._least = self._least_request(began)
+        self._by_time = self._least is not None and self._dialect.starting_at(self._least, began) is not None
+        """Whether the API can list what began since a moment, so that a listing can be resumed."""
+        self._matches = scope.status_filter(self._dialect)
+        self._seen: set[str] = set()
+        """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
+        since = earlier(state.watermark, overlap) if self._by_time and not reconcile else None
+        self.round = state.round or next_round(began, since=since, reconcile=reconcile)
+        self._resumes = resumes(state.round, began)
+        self._fresh = fresh_since(state.round, began, settle=settle, overlap=overlap, by_time=self._by_time)
+
+    async def tasks(self) -> AsyncGenerator[Sequence[FetchTask], None]:
+        """The sessions to fetch, some at a time."""
+        # A list may say more of a session than the session does itself; where all are listed, we wait for it.
+        lists_all = not self._by_time and not self._scope.sessions
+        later = {each.id for each in self._state.pending if each.is_unlisted and lists_all}
+        pending = [each for each in self._state.pending if each.id not in later]
+        self._progress.report.open += len(pending)
+        if pending:
+            yield pending
+        if self._scope.sessions:
+            self._progress.all_listed = True
+            yield self._unlisted(self._scope.sessions)
+            return
+        watched = dict.fromkeys((*await self._watched(), *later))
+        if self._was_just_listed():
+            self._progress.all_listed = True
+        else:
+            async with aclosing(self._listed()) as pages:
+                async for sessions, places in pages:
+                    for session in sessions:
+                        watched.pop(session.id, None)
+                    found = await self._journal(sessions, places)
+                    self._progress.report.open += len(found.to_fetch)
+                    yield found.to_fetch
+        yield self._unlisted(dict.fromkeys((*watched, *await self._missing())))
+
+    async def look_at(self, session_id: str) -> Sequence[FetchTask]:
+        """Ask for one session, and journal it; what there is to fetch of it.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        session = await self.get_session(session_id)
+        if not session.tells_all_alone and await self._archive.contains(self._project, [session_id]):
+            # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
+            pending = next((each for each in self._state.pending if each.id == session_id), None)
+            if pending is None:
+                return [FetchTask(session_id, None)]
+            if not pending.is_unlisted:
+                return []  # It is being fetched.
+        found = await self._journal([session], None)
+        return found.to_fetch
+
+    def get_session(self, session_id: str) -> Awaitable[Session]:
+        """One session, as the API has it now."""
+        return self._get_session(self._dialect.get_session(session_id))
+
+    async def probe_server(self) -> None:
+        """Ask what costs the server little, and what it answers if it answers anything."""
+        if self._least is not None:
+            await self._list_sessions(self._least)
+
+    def _asked_session(self, request: Request) -> Awaitable[Session]:
+        return self._client.ask(request, self._dialect.read_session)
+
+    def _least_request(self, now: datetime) -> Request | None:
+        """The request for the smallest first page of sessions; None where the API lists one user's sessions
+        only, and no user is given.
+        """
+        try:
+            return smallest_page(
+                self._dialect, self._scope.listed(self._dialect, now).first_page(self._dialect)
+            )
+        except ValueError:
+            return None
+
+    def _unlisted(self, sessions: Iterable[str]) -> list[FetchTask]:
+        tasks = [FetchTask(each, None, is_unlisted=True) for each in sessions]
+        self._progress.report.open += len(tasks)
+        return tasks
+
+    async def _watched(self) -> list[str]:
+        oldest = self._watch_max_age
+        return await self._archive.watched(
+            self._project,
+            # In a round that begins nothing has been read, whatever a clock said of it when it was.
+            fresh=format_time(self._fresh) if self._resumes else END_OF_TIME,
+            since=None if oldest is None else earlier(format_time(self._client.now()), oldest),
+        )
+
+    async def _missing(self) -> list[str]:
+        """Sessions that the listing should have given, and did not."""
+        if not self._is_later_round:
+            return []
+        missing = await self._archive.missing(self._project, since=self.round.since)
+        return [each for each in missing if each not in self._seen]
+
+    @property
+    def _is_later_round(self) -> bool:
+        return self._state.rounds > 0
+
+    @property
+    def _expects_little(self) -> bool:
+        return self._is_later_round and not self.round.is_whole
+
+    def _was_just_listed(self) -> bool:
+        listed, now = parse_time(self.round.listed), self._client.now()
+        return listed is not None and now - self._settle <= listed <= now
+
+    async def _journal(self, sessions: Sequence[Session], places: Sequence[Place] | None) -> JournalResult:
+        """Write down what is new, and how far the round has come."""
+        now = self._client.now()
+        if places is not None:
+            self.round = msgspec.structs.replace(
+                self.round,
+                reached=latest(self.round.reached, sessions, now),
+                listed=None if places else format_time(now),
+            )
+            if self._is_later_round:
+                self._seen.update(session.id for session in sessions)
+        seen = tuple(self._seen)
+        found = await self._archive.record_listing(
+            self._project,
+            sessions,
+            compare=partial(
+                compare_sessions,
+                clock=Clock.at(now, self._settle, self._fresh),
+                is_listed=places is not None,
+                matches=self._matches,
+            ),
+            now=format_time(now),
+            round=self.round,
+            places=places,
+            seen=seen,
+            quiet=places is None or self._expects_little,
+            may_wait=self._matches is not None,
+        )
+        if found.was_written:
+            self._seen.difference_update(seen)
+        self._progress.count_listed(sessions, places, found)
+        return found
+
+    async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
+        self._progress.range_end = parse_time(self._scope.end) or self._client.now()
+        self._progress.range_start = parse_time(self._scope.start) or _first_moment(self._state.places)
+        since = listed_since(self.round, self._overlap) if self._by_time else None
+        request = self._listing_from(parse_time(since))
+        listing = list_in_parallel(
+            self._list_sessions,
+            self._dialect,
+            request,
+            expected_end=self._progress.range_end,
+            walkers=self._walkers,
+            in_order=False,
+            is_awaited=self._is_awaited,
+            speculation_budget=LATER_BUDGET if self._expects_little else SPECULATION_BUDGET,
+            places=[each for each in self._state.places if self._by_time and each.next.continues(request)],
+            announce=self._announce,
+        )
+        async with aclosing(listing.pages()) as pages:
+            async for page in pages:
+                sessions = [session for session in page if self._scope.begins_in_time(session)]
+                yield sessions, listing.places() if self._by_time else [Place(request)]
+        if not self._by_time:
+            yield [], []
+
+    def _listing_from(self, moment: datetime | None) -> Request:
+        start, end = parse_time(self._scope.start), parse_time(self._scope.end)
+        moments = [each for each in (start, moment) if each is not None]
+        # A server that ignores the end may have taken us beyond it.
+        begin = min([max(moments), *([end] if end else [])]) if moments else None
+        return self._scope.listed(self._dialect, self._client.now()).first_page(self._dialect, begin)
+
+
+def _first_moment(places: Sequence[Place]) -> datetime | None:
+    """Where the first of *places* goes on; None where that is not known."""
+    known = [
+        position for place in places for position in (place.begin, place.reached) if position is not None
+    ]
+    return moment_at(min(known)) if known else None

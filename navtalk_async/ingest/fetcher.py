@@ -1,0 +1,261 @@
+"""Fetch sessions, many at once, and save them; and what it means when one cannot be fetched."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, RunReport, UnfollowedCursor
+from navtalk_async.archive.rows import format_time
+from navtalk_async.client import Client, inside
+from navtalk_async.concurrency import FanOut, Limiter
+from navtalk_async.dialects.dialect import smallest_page
+from navtalk_async.errors import BadRequest, NavTalkError, NotFound
+from navtalk_async.events import Event, ListMoved
+from navtalk_async.ingest.discovery import Discovery
+from navtalk_async.ingest.group_commit import GroupCommit
+from navtalk_async.listing.fetch import fetch_messages, reach
+from navtalk_async.listing.short_pages import RowsRead, ShortPageAudit
+from navtalk_async.models import Message, Request, as_utc
+
+__all__ = ["Fetcher"]
+
+T = TypeVar("T")
+
+A_FEW = 8
+"""How many sessions must fail in a row, at the least, before the server is probed."""
+
+UNPROVEN = 4
+"""So many times as many must fail before a server that has given no messages at all is given up."""
+
+OnError = Callable[[FetchTask, NavTalkError], Awaitable[None]]
+"""What becomes of a session that failed."""
+
+
+class Fetcher:
+    """Fetches the sessions of one project, many at once, and saves them.
+
+    A session that fails has a second chance at the end of the run. One that fails again, while the server is
+    well, has failed for good and is recorded; errors that show that the server is not well end the run.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        limiter: Limiter,
+        archive: Archive,
+        *,
+        project: str,
+        filters: dict[str, int],
+        audit: ShortPageAudit | None,
+        report: RunReport,
+        announce: Callable[[Event], None],
+    ) -> None:
+        self._client = client
+        self._dialect = client.dialect
+        self._limiter = limiter
+        self._list_messages = limiter.bound(inside(client).page_of_messages)
+        self._archive = archive
+        self._project = project
+        self._filters = filters
+        self._audit = audit
+        self._report = report
+        self._announce = announce
+        self._commits = GroupCommit(self._save)
+        self._discovery: Discovery
+        self._fan: FanOut[FetchTask, None] | None = None
+        self._failures: dict[FetchTask, NavTalkError] = {}
+        self._failures_in_a_row = 0
+        self._gone: set[str] = set()
+        self._latest: dict[str, object] = {}
+        """The latest reading under way of each session."""
+        self._fetched: str | None = None
+        """A session whose messages were fetched in this run: a server that is well gives them again."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to fetch at present."""
+        return self._fan is None or self._fan.is_hungry
+
+    async def fetch_all(self, discovery: Discovery) -> None:
+        """Fetch all that *discovery* finds, and what an audit of short pages shows to be missing.
+
+        Raises:
+            NavTalkError: the run cannot go on; what was fetched is kept.
+        """
+        self._discovery = discovery
+        async with self._commits:
+            await self._each(discovery.tasks(), self._weigh)
+            await self._second_chance()
+            if self._audit is None or self._audit.disproved:
+                await self._finish_unread()
+                await self._second_chance()
+
+    async def _save(self, finished: Sequence[FetchResult]) -> None:
+        self._report.count_messages(await self._archive.save_messages(self._project, finished))
+
+    async def _each(self, tasks: AsyncGenerator[Sequence[FetchTask], None], on_error: OnError) -> None:
+        async def fetch(one: FetchTask) -> None:
+            await self._fetch(one, on_error)
+
+        self._fan = FanOut(fetch, tasks, at_once=self._limiter)
+        async with self._fan as fetched:
+            async for _ in fetched:
+                pass
+
+    async def _fetch(self, task: FetchTask, on_error: OnError) -> None:
+        # Once looked at, a session is pending: its messages are then tried again, not the look.
+        current = task
+        try:
+            found = await self._discovery.look_at(task.id) if task.is_unlisted else [task]
+            for current in found:
+                await self._read(current)
+        except NavTalkError as error:
+            if reach(error) == "run":
+                raise
+            if not (isinstance(error, NotFound) and await self._is_gone(current)):
+                await on_error(current, error)
+            return
+        self._failures_in_a_row = 0
+        self._report.done += len(found)
+        self._report.open -= 1
+
+    async def _read(self, task: FetchTask) -> None:
+        """Fetch the messages that *task* names, and save them."""
+        at, reading = format_time(self._client.now()), object()
+        self._latest[task.id] = reading
+        try:
+            rows = await self._rows(self._first_page(task), audit=self._audit if task.since is None else None)
+            if self._latest.get(task.id) is not reading:
+                # It changed meanwhile, and is being read again: what that brings is newer.
+                return
+        finally:
+            if self._latest.get(task.id) is reading:
+                del self._latest[task.id]
+        await self._commits.add(FetchResult(task, rows.items, unread=rows.unread, at=at))
+        self._fetched = task.id
+        self._report.messages += len(rows.items)
+
+    def _first_page(self, task: FetchTask) -> Request:
+        if task.since is None:
+            return self._dialect.list_messages(task.id, **self._filters)
+        # A second earlier, in case the bound is exclusive; messages before it are not taken.
+        start = as_utc(task.since) - timedelta(seconds=1)
+        return self._dialect.list_messages(task.id, **self._filters, start_time=start)
+
+    async def _rows(self, request: Request, *, audit: ShortPageAudit | None = None) -> RowsRead[Message]:
+        was_disproved = audit is None or audit.disproved
+        rows = await fetch_messages(
+            self._client, request, ask=self._list_messages, audit=audit, on_move=self._moved
+        )
+        if audit is not None:
+            if audit.disproved and not was_disproved:
+                # For the next run, should this one end before it has followed the skipped cursors.
+                await self._archive.distrust_short_pages(self._project)
+            self._report.short_pages_followed = audit.followed
+            self._report.short_pages_skipped = audit.skipped
+            self._report.short_pages_disproved = audit.disproved
+        return rows
+
+    def _moved(self, path: str, reason: str) -> None:
+        self._announce(ListMoved(path, reason))
+
+    async def _finish_unread(self) -> None:
+        """Follow every cursor that was ever skipped."""
+        unread = await self._archive.unfollowed_cursors(self._project)
+
+        async def finish(one: UnfollowedCursor) -> None:
+            at, whole = format_time(self._client.now()), self._first_page(one.wanted)
+            is_rest = one.next.continues(whole)
+            try:
+                rows = await self._rows(one.next if is_rest else whole)
+            except NavTalkError as error:
+                if reach(error) == "run":
+                    raise
+                # The cursor may have expired: the second chance fetches the whole session.
+                self._report.open += 1
+                if not (isinstance(error, NotFound) and await self._is_gone(one.wanted)):
+                    await self._weigh(one.wanted, error)
+                return
+            first = one.first if is_rest else 0
+            await self._commits.add(FetchResult(one.wanted, rows.items, first, at=at))
+            self._report.messages += len(rows.items)
+
+        async with FanOut(finish, _once(unread), at_once=self._limiter) as finished:
+            async for _ in finished:
+                pass
+
+    async def _weigh(self, task: FetchTask, error: NavTalkError) -> None:
+        """Remember what failed, for its second chance; or end the run, where it is the server that fails.
+
+        The server is probed when more sessions fail in a row than run at once. An answer that is about this
+        session alone says nothing about the server.
+        """
+        self._failures[task] = error
+        if isinstance(error, BadRequest):
+            await self._prove_the_server_well()
+        if reach(error) == "session":
+            return
+        self._failures_in_a_row += 1
+        patience = max(self._limiter(), A_FEW)
+        if self._fetched is None and self._failures_in_a_row >= UNPROVEN * patience:
+            raise error
+        if self._failures_in_a_row % patience == 0:
+            await self._prove_the_server_well()
+
+    async def _second_chance(self) -> None:
+        """Try once more what failed; what fails again, while the server is well, has failed for good."""
+        first, self._failures = self._failures, {}
+        if not first:
+            return
+        await self._each(_once(list(first)), self._remember)
+        await self._prove_the_server_well()
+        # A session that failed to be looked at the first time may have failed for its messages the second.
+        before = {task.id: error.attempts for task, error in first.items()}
+        rows = [
+            FailedSession(
+                task.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before[task.id]
+            )
+            for task, error in self._failures.items()
+        ]
+        await self._archive.record_failures(self._project, rows)
+        self._report.open -= len(rows)
+        self._failures = {}
+
+    async def _remember(self, task: FetchTask, error: NavTalkError) -> None:
+        self._failures[task] = error
+
+    async def _prove_the_server_well(self) -> None:
+        """Raise what a request raises that was answered before; with a key that is refused, any does."""
+        if self._fetched is None:
+            await self._discovery.probe_server()
+        else:
+            await self._list_messages(
+                smallest_page(self._dialect, self._dialect.list_messages(self._fetched))
+            )
+
+    async def _is_gone(self, task: FetchTask) -> bool:
+        """Whether the API no longer has the session; then it is marked. A session that it never had is a
+        failure, as is one that it goes on listing.
+        """
+        if task.came_back:
+            return False
+        try:
+            await self._discovery.get_session(task.id)
+        except NotFound:
+            was = await self._archive.mark_deleted(self._project, task.id)
+            if was is None:
+                return False
+            # A session that is pending and watched is met twice.
+            self._report.vanished += was == "kept" and task.id not in self._gone
+            self._gone.add(task.id)
+            self._report.open -= 1
+            return True
+        except NavTalkError as error:
+            if reach(error) == "run":
+                raise
+        return False
+
+
+async def _once(items: Sequence[T]) -> AsyncGenerator[Sequence[T], None]:
+    yield items

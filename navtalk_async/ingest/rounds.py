@@ -1,0 +1,195 @@
+"""Keep an archive up to date for months: one round after the other, whatever happens meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import NamedTuple, Self, Unpack, cast
+
+from navtalk_async.archive import Archive, is_url
+from navtalk_async.archive.records import RunReport
+from navtalk_async.client import Client
+from navtalk_async.errors import (
+    AccessDenied,
+    BadRequest,
+    ClientClosed,
+    NavTalkError,
+    NotFound,
+    Redirected,
+    StoreBroken,
+    StoreError,
+    StoreMismatch,
+    StoreUnreachable,
+)
+from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest.run import SyncOptions, sync
+from navtalk_async.ingest.scope import Filters, Scope
+
+__all__ = ["RoundResult", "Rounds", "may_pass", "pause_after", "watch"]
+
+LONGEST_PAUSE_SECONDS = 300.0
+"""The longest pause after failures, where rounds are not further apart anyway."""
+
+RETRY_FAILED_SECONDS = 3600.0
+"""How often sessions that failed for good are tried again: nobody is there to ask for it."""
+
+RECONCILE_SECONDS = 86_400.0
+"""How often everything is compared again, where that is asked for."""
+
+NEVER_PASSES = (StoreBroken, StoreMismatch, ClientClosed)
+
+PASSES_ONCE_WELL = (AccessDenied, BadRequest, NotFound, Redirected, StoreUnreachable)
+"""Before the first good round, these are mistakes to be put right; after it, they are likely to pass: a key
+is being rotated, a database restarted."""
+
+
+class RoundResult(NamedTuple):
+    """How a round ended: with a report, or with an error that may pass; what was fetched is kept."""
+
+    number: int
+    report: RunReport | None
+    error: NavTalkError | None
+    failures_in_a_row: int
+    seconds: float
+    """How long the round took."""
+    pause: float
+    """Seconds until the next one begins."""
+
+
+class Rounds:
+    """The rounds of a `watch`: an `async with` around an `async for`."""
+
+    def __init__(
+        self,
+        client: Client,
+        place: str | Path,
+        options: SyncOptions,
+        *,
+        every: float,
+        rest: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.archive: Archive | None = None
+        """The archive, while it is open."""
+        self.progress = Progress()
+        """How far the round under way has come, or the last one came."""
+        self._client = client
+        self._place = place
+        self._options = options
+        self._every = every
+        self._rest = rest
+        self._clock = clock
+        self._opened = AsyncExitStack()
+        self._number, self._failures, self._due_at = 0, 0, clock()
+        self._was_well = False
+        self._retried_at = self._due_at if not options.get("retry_failed") else None
+        self._reconciled_at: float | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def __aiter__(self) -> AsyncIterator[RoundResult]:
+        return self
+
+    async def __anext__(self) -> RoundResult:
+        """The result of the next round, which begins when it is due.
+
+        Raises:
+            NavTalkError: an error that will not pass by itself.
+        """
+        if self._number:
+            await self._rest(max(0.0, self._due_at - self._clock()))
+        self._number += 1
+        began = self._clock()
+        try:
+            report = await self._round(began)
+        except NavTalkError as error:
+            if isinstance(error, StoreError):
+                await self._close()
+            if not may_pass(error, was_well=self._was_well):
+                raise
+            self._failures += 1
+            return self._result(began, None, error, pause_after(self._failures, self._every))
+        self._failures, self._was_well = 0, True
+        return self._result(began, report, None, max(0.0, self._every - (self._clock() - began)))
+
+    async def _round(self, began: float) -> RunReport:
+        if self.archive is None:
+            self.archive = await self._opened.enter_async_context(Archive.open(self._place))
+        self.progress = Progress()
+        retries = _is_due(self._retried_at, RETRY_FAILED_SECONDS, began)
+        reconciles = bool(self._options.get("reconcile")) and _is_due(
+            self._reconciled_at, RECONCILE_SECONDS, began
+        )
+        options: SyncOptions = {**self._options, "retry_failed": retries, "reconcile": reconciles}
+        report = await sync(self._client, self.archive, progress=self.progress, **options)
+        if retries:
+            self._retried_at = began
+        if reconciles:
+            self._reconciled_at = began
+        return report
+
+    def _result(
+        self, began: float, report: RunReport | None, error: NavTalkError | None, pause: float
+    ) -> RoundResult:
+        now = self._clock()
+        self._due_at = now + pause
+        return RoundResult(self._number, report, error, self._failures, now - began, pause)
+
+    async def _close(self) -> None:
+        self.archive = None
+        await self._opened.aclose()
+
+
+def watch(
+    client: Client, place: str | Path, *, every: float = 60.0, **options: Unpack[SyncOptions]
+) -> Rounds:
+    """Keep the archive at *place* up to date, round after round, until the block is left.
+
+        async with watch(nt, "chats/archive.db", every=60.0) as results:
+            async for result in results:
+                print(result.report or result.error)
+
+    A round begins when its result is asked for, at the earliest *every* seconds after the begin of the one
+    before. Errors that may pass are results: an API that is away is asked again after ever longer pauses, and
+    an archive that another run holds is waited for. Leaving the block stops the round, keeps the sessions
+    that it has fetched, and closes the archive. With `reconcile`, everything is compared once a day; sessions
+    that failed for good are tried again every hour.
+
+    Arguments:
+        place: a path, or `postgresql://user@host/database`.
+        every: seconds from the begin of a round to that of the next.
+        options: as for `sync`.
+
+    Raises:
+        ValueError: an argument that cannot be right; before anything is asked or opened.
+        NavTalkError: an error that will not pass by itself, raised by the `async for`.
+    """
+    if not every > 0:
+        raise ValueError(f"every={every!r} is not a number of seconds above 0.")
+    is_url(place)
+    filters = {name: value for name, value in options.items() if name in Filters.__annotations__}
+    Scope.parse(client.dialect, **cast("Filters", filters))
+    return Rounds(client, place, options, every=every)
+
+
+def may_pass(error: NavTalkError, *, was_well: bool) -> bool:
+    """Whether *error* may pass by itself, once a round *was_well* or before."""
+    return not isinstance(error, NEVER_PASSES) and (was_well or not isinstance(error, PASSES_ONCE_WELL))
+
+
+def pause_after(failures: int, every: float) -> float:
+    """The seconds to wait after so many *failures* in a row: ever longer, within bounds."""
+    # Not beyond the bound in the exponent either: after years of failures it would overflow.
+    return min(max(every, 1.0) * 2.0 ** min(failures - 1, 30), max(every, LONGEST_PAUSE_SECONDS))
+
+
+def _is_due(last: float | None, every: float, now: float) -> bool:
+    return last is None or now - last >= every
