@@ -5,13 +5,12 @@ import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import time
 from typing import Any, NoReturn
 
 import click
-from aiohttp import web
 from anyio import to_thread
 
 from navtalk_async.archive.records import ProjectCounts
@@ -62,7 +61,7 @@ class WatchCommand:
             yield
             return
         self._metrics = Metrics(self._client.stats)
-        async with served(Endpoint(self._metrics.text, self._metrics.content_type), host, port) as url:
+        async with served(self._metrics.text, self._metrics.content_type, host, port) as url:
             if self._settings.progress != "none":
                 self._settings.reporter.note(f"Metrics: {url}")
             yield
@@ -205,89 +204,48 @@ class Metrics:
 
 logger = logging.getLogger("navtalk_async")
 
-# aiohttp logs every malformed request with its traceback: anybody who reaches the port could fill the log.
-silent = logging.getLogger("navtalk_async.metrics")
-silent.setLevel(logging.CRITICAL + 1)
-
 MOST_CONNECTIONS = 64
 CONNECTION_SECONDS = 5.0
-SHUTDOWN_SECONDS = 1.0
-MOST_HEADERS = 32
-LONGEST_HEADER = 4096
-
-
-class Endpoint(web.Server):
-    """A web server for `/metrics`, bounded so that no client can hold up the worker or fill its memory.
-
-    There are at most *connections* at once; one more ends the oldest. Each gets one answer and ends after
-    *seconds* at the latest. *read* returns the figures; an error that it raises is answered with 500.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], bytes],
-        content_type: str,
-        *,
-        connections: int = MOST_CONNECTIONS,
-        seconds: float = CONNECTION_SECONDS,
-    ) -> None:
-        super().__init__(
-            self._answer,
-            access_log=None,
-            logger=silent,
-            max_headers=MOST_HEADERS,
-            max_line_size=LONGEST_HEADER,
-            max_field_size=LONGEST_HEADER,
-        )
-        self._read = read
-        self._content_type = content_type
-        self._most = connections
-        self._seconds = seconds
-        self._open: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """End the oldest connection if there are too many, and this one when its time is over."""
-        super().connection_made(handler, transport)
-        if len(self._open) >= self._most:
-            self._abort(next(iter(self._open)))
-        timer = asyncio.get_running_loop().call_later(self._seconds, self._abort, handler)
-        self._open[handler] = transport, timer
-
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget a connection that has ended."""
-        super().connection_lost(handler, exc)
-        self._abort(handler)
-
-    def _abort(self, handler: web.RequestHandler) -> None:
-        transport, timer = self._open.pop(handler, (None, None))
-        if transport is not None and timer is not None:
-            timer.cancel()
-            # Not `close`, which waits until a peer that reads nothing has read everything.
-            transport.abort()
-
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
-        if request.path != "/metrics":
-            response = web.Response(status=404, text="The metrics are at /metrics.\n")
-        elif request.method != "GET":
-            response = web.Response(status=405, headers={"Allow": "GET"}, text="Only GET is allowed.\n")
-        else:
-            response = self._figures()
-        response.force_close()
-        return response
-
-    def _figures(self) -> web.Response:
-        try:
-            return web.Response(body=self._read(), headers={"Content-Type": self._content_type})
-        except Exception as error:  # noqa: BLE001 - the worker continues, whatever its figures do
-            logger.info("The metrics could not be read: %s: %s", type(error).__name__, error)
-            return web.Response(status=500, text="The metrics could not be read.\n")
+LONGEST_HEAD = 16_384
 
 
 @asynccontextmanager
-async def served(endpoint: Endpoint, host: str, port: int) -> AsyncGenerator[str, None]:
-    """An `async with` in which *endpoint* answers, as its URL; a `click.UsageError` where that is in use."""
+async def served(
+    read: Callable[[], bytes],
+    content_type: str,
+    host: str,
+    port: int,
+    *,
+    connections: int = MOST_CONNECTIONS,
+    seconds: float = CONNECTION_SECONDS,
+) -> AsyncGenerator[str, None]:
+    """An `async with` in which `/metrics` answers with what *read* returns, as its URL.
+
+    It is bounded, so that no client can hold up the worker or fill its memory: there are at most so many
+    *connections* at once, and one more ends the oldest; each gets one answer and ends after *seconds* at the
+    latest. An address that cannot be used is a `click.UsageError`.
+    """
+    open_now: dict[asyncio.StreamWriter, None] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(open_now) >= connections:
+            oldest = next(iter(open_now))
+            del open_now[oldest]
+            # Not `close`, which waits until a peer that reads nothing has read everything.
+            oldest.transport.abort()
+        open_now[writer] = None
+        try:
+            with suppress(OSError, EOFError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(seconds):
+                    writer.write(_answer(await reader.readuntil(b"\r\n\r\n"), read, content_type))
+                    writer.close()
+                    await writer.wait_closed()
+        finally:
+            open_now.pop(writer, None)
+            writer.transport.abort()
+
     try:
-        server = await asyncio.get_running_loop().create_server(endpoint, host, port)
+        server = await asyncio.start_server(serve, host, port, limit=LONGEST_HEAD)
     except (OSError, ValueError) as failure:
         raise click.UsageError(
             f"Metrics cannot be served at {_address(host, port)}: {_reason(failure)}. Give another "
@@ -297,8 +255,27 @@ async def served(endpoint: Endpoint, host: str, port: int) -> AsyncGenerator[str
         yield f"http://{_address(*server.sockets[0].getsockname()[:2])}/metrics"
     finally:
         server.close()
-        endpoint.pre_shutdown()
-        await endpoint.shutdown(SHUTDOWN_SECONDS)
+        for writer in list(open_now):
+            writer.transport.abort()
+
+
+def _answer(head: bytes, read: Callable[[], bytes], content_type: str) -> bytes:
+    """The whole answer to a request with this *head*."""
+    method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0]
+    status, headers, body = "200 OK", f"Content-Type: {content_type}", b""
+    if path != b"/metrics":
+        status, body = "404 Not Found", b"The metrics are at /metrics.\n"
+    elif method != b"GET":
+        status, headers = "405 Method Not Allowed", "Allow: GET"
+    else:
+        try:
+            body = read()
+        except Exception as error:  # noqa: BLE001 - the worker continues, whatever its figures do
+            logger.info("The metrics could not be read: %s: %s", type(error).__name__, error)
+            status, body = "500 Internal Server Error", b"The metrics could not be read.\n"
+    lines = f"HTTP/1.1 {status}\r\n{headers}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return lines.encode() + body
 
 
 def _address(host: str, port: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from shell import KEY, ended, navtalk, said, started
 
-from navtalk_async.cli._watch import Endpoint, Metrics, served
+from navtalk_async.cli._watch import Metrics, served
 from navtalk_async.events import Stats
 from navtalk_async.sandbox import Sandbox, World
 
@@ -21,7 +21,7 @@ WHOLE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 @asynccontextmanager
 async def endpoint(read=lambda: b"figures 1\n", host="127.0.0.1", **bounds):
     """The host and port of an endpoint that answers with what *read* returns."""
-    async with served(Endpoint(read, "text/plain; version=0.0.4", **bounds), host, 0) as url:
+    async with served(read, "text/plain; version=0.0.4", host, 0, **bounds) as url:
         found = re.fullmatch(r"http://\[?(.+?)\]?:(\d+)/metrics", url)
         yield found[1], int(found[2])
 
