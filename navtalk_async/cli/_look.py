@@ -3,12 +3,20 @@
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from navtalk_async.archive.rows import message_row, session_row
-from navtalk_async.cli import _output
 from navtalk_async.cli._options import CONNECTION, command
-from navtalk_async.cli._output import details_text, put, put_json, tab_separated, transcript_text
+from navtalk_async.cli._output import (
+    details_text,
+    messages_table,
+    put,
+    put_json,
+    sessions_table,
+    tab_separated,
+    transcript_text,
+)
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Settings, usage_errors
 from navtalk_async.cli.app import run
@@ -21,8 +29,9 @@ T = TypeVar("T")
 
 Fields = dict[str, Any]
 
-SESSION_COLUMNS = ("id", "status", "start_time", "end_time", "video_url")
-MESSAGE_COLUMNS = ("position", "id", "created_at", "role", "type", "content")
+SESSIONS = sessions_table, ("id", "status", "start_time", "end_time", "video_url")
+MESSAGES = messages_table, ("position", "id", "created_at", "role", "type", "content")
+"""How rows are shown: as a table on a terminal, else as columns between tabs."""
 
 
 @command("start", "end", "status", "user", "agent_type", "listing", CONNECTION)
@@ -46,8 +55,7 @@ def sessions(*, settings: Settings) -> int:
                 user_id=settings.user,
                 agent_type=settings.agent_type,
             )
-        rows = _rows(pages, lambda _, each: _session_fields(client, each))
-        await _show(settings, rows, _output.sessions_table, SESSION_COLUMNS)
+        await _show(settings, pages, lambda _, each: _session_fields(client, each), SESSIONS)
 
     return _run(settings, look)
 
@@ -69,12 +77,11 @@ def messages(*, settings: Settings, session_id: str) -> int:
 
     async def look(client: Client) -> None:
         with usage_errors():
-            listing = client.list_messages(
+            found = client.list_messages(
                 session_id, start_time=settings.start, end_time=settings.end, role=settings.role
             )
-        pages = _items(listing.pages())
-        rows = _rows(pages, lambda number, each: _message_fields(client, session_id, number, each))
-        await _show(settings, rows, _output.messages_table, MESSAGE_COLUMNS)
+        fields_of = partial(_message_fields, client, session_id)
+        await _show(settings, found.pages(), fields_of, MESSAGES)
 
     return _run(settings, look)
 
@@ -88,10 +95,8 @@ def transcript(*, settings: Settings, session_id: str) -> int:
 
     async def look(client: Client) -> None:
         fields = await _session(client, session_id)
-        found = [
-            _message_fields(client, session_id, number, each)
-            for number, each in enumerate([message async for message in client.list_messages(session_id)])
-        ]
+        said = [each async for each in client.list_messages(session_id)]
+        found = [_message_fields(client, session_id, number, each) for number, each in enumerate(said)]
         if settings.as_json:
             await put_json(fields | {"messages": found})
         else:
@@ -109,34 +114,21 @@ def _run(settings: Settings, look: Callable[[Client], Awaitable[None]]) -> int:
     return run(work(), settings.reporter)
 
 
-async def _items(pages: AsyncGenerator[Page[T], None]) -> AsyncGenerator[list[T], None]:
-    async with aclosing(pages):
-        async for page in pages:
-            yield page.items
-
-
-async def _rows(
-    pages: AsyncGenerator[list[T], None], fields_of: Callable[[int, T], Fields]
-) -> AsyncGenerator[list[Fields], None]:
-    """The fields of each row, page by page, by the number of the row and the row."""
-    count = 0
-    async with aclosing(pages):
-        async for rows in pages:
-            yield [fields_of(number, each) for number, each in enumerate(rows, count)]
-            count += len(rows)
-
-
 async def _show(
     settings: Settings,
-    pages: AsyncGenerator[list[Fields], None],
-    table: Callable[..., str],
-    columns: tuple[str, ...],
+    pages: AsyncGenerator[list[T] | Page[T], None],
+    fields_of: Callable[[int, T], Fields],
+    shown: tuple[Callable[..., str], tuple[str, ...]],
 ) -> None:
-    """Print each page as it arrives: as JSON, as a *table* on a terminal, or as *columns*."""
+    """Print each page as it arrives."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    header = True
+    table, columns = shown
+    count, header = 0, True
     async with aclosing(pages):
-        async for rows in pages:
+        async for page in pages:
+            items = page.items if isinstance(page, Page) else page
+            rows = [fields_of(number, each) for number, each in enumerate(items, count)]
+            count += len(rows)
             if settings.as_json:
                 await put_json(*rows)
             elif is_terminal:
