@@ -1,13 +1,13 @@
 """`navtalk verify`: is everything whole, and what repairs it."""
 
 import shlex
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from navtalk_async.archive import redacted
 from navtalk_async.cli._options import CONNECTION, Place, command
-from navtalk_async.cli._output import Reporter, counted, put_json, size
+from navtalk_async.cli._output import counted, put_json, size
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code, run
@@ -18,11 +18,11 @@ from navtalk_async.verification import verify as verify_place
 FINDINGS_SHOWN = 20
 
 REMEDIES = {
-    Remedy.EXPORT: "The same `navtalk export` writes the files anew, out of the archive.",
+    Remedy.EXPORT: "The same `navtalk export` writes the files again, from the archive.",
     Remedy.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
-    Remedy.SYNC: "The archive is sound, and behind the API: `navtalk verify {where} --remote 100% --repair` "
+    Remedy.SYNC: "The archive is sound, but behind the API: `navtalk verify {where} --remote 100% --repair` "
     "brings it up to date.",
-    Remedy.COPY: "This cannot be repaired: put back a good copy of the archive, or begin another one.",
+    Remedy.COPY: "This cannot be repaired: restore a good copy of the archive, or use another path.",
 }
 
 
@@ -78,9 +78,11 @@ def verify(
         except NavTalkError as failure:
             error = failure
         code = exit_code(error) if error is not None else verdict_code(report)
-        await _tell(
-            redacted(place), report, code, reporter, quick=quick, as_json=settings.as_json, error=error
-        )
+        if settings.as_json:
+            why = None if error is None else reporter.redacted(f"{type(error).__name__}: {error}")
+            await put_json(summary_of(redacted(place), report, code, quick=quick, error=why))
+        for sentence in sentences(redacted(place), report, is_whole=error is None):
+            reporter.note(sentence)
         if error is not None:
             raise error
         return code
@@ -95,83 +97,69 @@ def progress_of(report: Report) -> dict[str, int]:
         "files": checked.files,
         "sessions": checked.sessions,
         "messages": checked.messages,
-        "asked for again": checked.asked,
+        "fetched again": checked.asked,
         "findings": len(report.findings),
     }
 
 
 def verdict_code(report: Report) -> Exit:
-    """What to exit with after a verification that came to its end."""
+    """What to exit with after a check that finished."""
     if report.findings:
         return Exit.UNVERIFIED
     return Exit.PARTIAL if report.checked.unasked else Exit.OK
 
 
-async def _tell(
-    where: str,
-    report: Report,
-    code: int,
-    reporter: Reporter,
-    *,
-    quick: bool,
-    as_json: bool,
-    error: NavTalkError | None,
-) -> None:
-    if as_json:
-        summary = {
-            "command": "verify",
-            "exit_code": int(code),
-            "where": where,
-            "quick": quick,
-            "findings": [each._asdict() for each in report.findings],
-            "notes": report.notes,
-            "repaired": len(report.repaired),
-            "repaired_sessions": report.repaired,
-            "checked": report.checked,
-            "error": None if error is None else reporter.redacted(f"{type(error).__name__}: {error}"),
-        }
-        await put_json(summary)
-    done = repairs(report.repaired, has_written=report.has_written)
-    for sentence in sentences(where, report, is_whole=error is None, done=done):
-        reporter.note(sentence)
+def summary_of(where: str, report: Report, code: int, *, quick: bool, error: str | None) -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "command": "verify",
+        "exit_code": int(code),
+        "where": where,
+        "quick": quick,
+        "findings": [each._asdict() for each in report.findings],
+        "notes": report.notes,
+        "repaired": len(report.repaired),
+        "repaired_sessions": report.repaired,
+        "checked": report.checked,
+        "error": error,
+    }
 
 
-def repairs(sessions: Sequence[str], *, has_written: bool) -> list[str]:
-    """What was repaired, a sentence each."""
-    told = [f"Repaired {counted(len(sessions), 'session')}: {some(sessions)}."] if sessions else []
-    return told + (["Wrote the files and manifest.json anew."] if has_written else [])
+def sentences(where: str, report: Report, *, is_whole: bool) -> list[str]:
+    """*report* for people, a paragraph each; the verdict only where the check *is_whole*."""
+    found, more = report.findings, len(report.findings) - FINDINGS_SHOWN
+    lines = [str(each) for each in found[:FINDINGS_SHOWN]]
+    if more > 0:
+        lines.append(f"{more:,} more; --json lists them all.")
+    remedies = {each.remedy for each in found}
+    named = f"{shlex.quote(where)}{api_option(report)}"
+    lines += [REMEDIES[each].format(where=named) for each in Remedy if each in remedies]
+    lines += report.notes
+    if report.repaired:
+        lines.append(f"Repaired {counted(len(report.repaired), 'session')}: {some(report.repaired)}.")
+    if report.has_written:
+        lines.append("Wrote the files and manifest.json again.")
+    return [*lines, verdict(where, report)] if is_whole else lines
 
 
 def api_option(report: Report) -> str:
-    """What a command for these findings has to be given besides."""
+    """The option that a command for these findings needs, where they are of another API."""
     projects = {each.project for each in report.findings}
     apis = {api for project, api in report.apis.items() if project in projects}
     return f" --api {'|'.join(sorted(apis))}" if apis - {"navtalk"} else ""
 
 
-def sentences(where: str, report: Report, *, is_whole: bool, done: Sequence[str] = ()) -> list[str]:
-    """*report* for people, a paragraph each."""
-    found = report.findings
-    lines = [str(each) for each in found[:FINDINGS_SHOWN]]
-    if len(found) > FINDINGS_SHOWN:
-        lines.append(f"And {len(found) - FINDINGS_SHOWN:,} more; --json lists them all.")
-    remedies = {each.remedy for each in found}
-    named = f"{shlex.quote(where)}{api_option(report)}"
-    lines += [REMEDIES[each].format(where=named) for each in Remedy if each in remedies]
-    lines += [*report.notes, *done]
-    if not is_whole:
-        return lines
+def verdict(where: str, report: Report) -> str:
+    """How many findings there are, and what was checked."""
     checked = report.checked
-    parts = [f"{counted(checked.files, 'file')} of {size(checked.bytes)}"] if checked.files else []
-    if checked.sessions:
-        parts.append(
-            f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
-        )
-    if checked.asked:
-        parts.append(f"{counted(checked.asked, 'session')} asked for again")
-    if checked.unasked:
-        parts.append(f"{counted(checked.unasked, 'session')} that could not be had")
-    looked = f" Looked at: {'; '.join(parts)}." if parts else ""
-    verdict = f"{len(found):,} wrong" if found else "nothing is wrong"
-    so_far = " with what could be looked at" if checked.unasked and not found else ""
-    return [*lines, f"{where}: {verdict}{so_far}.{looked}"]
+    rows = f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
+    parts = {
+        f"{counted(checked.files, 'file')} of {size(checked.bytes)}": checked.files,
+        rows: checked.sessions,
+        f"{counted(checked.asked, 'session')} fetched again": checked.asked,
+        f"{counted(checked.unasked, 'session')} failed": checked.unasked,
+    }
+    done = "; ".join(part for part, count in parts.items() if count)
+    result = counted(len(report.findings), "finding") if report.findings else "nothing is wrong"
+    so_far = " with what could be checked" if checked.unasked and not report.findings else ""
+    return f"{where}: {result}{so_far}." + (f" Checked: {done}." if done else "")

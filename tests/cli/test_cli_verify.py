@@ -38,7 +38,7 @@ def damage(path, offset=None):
 async def test_a_good_export_needs_no_key_and_is_said_to_be_good(out):
     done = await navtalk("verify", out, env=NO_KEY)
     assert (done.code, done.out) == (0, "")
-    assert f"{out}: nothing is wrong. Looked at: 2 files" in done.err
+    assert f"{out}: nothing is wrong. Checked: 2 files" in done.err
     assert "40 sessions with 120 messages" in done.err
     quick = await navtalk("verify", out, "--quick", "--json", "--progress", "none", env=NO_KEY)
     [told] = quick.rows
@@ -52,7 +52,7 @@ async def test_what_is_wrong_is_told_with_what_to_do_and_exit_code_6_and_mended_
     assert (done.code, done.rows[0]["exit_code"]) == (6, 6)
     assert {each["where"] for each in done.rows[0]["findings"]} == {"transcripts.jsonl"}
     assert "its SHA-256 is another" in done.err
-    assert "The same `navtalk export` writes the files anew" in done.err
+    assert "The same `navtalk export` writes the files again" in done.err
     assert (await navtalk("export", out, box=box)).code == 0
     assert (await navtalk("verify", out, env=NO_KEY)).code == 0
 
@@ -63,7 +63,7 @@ async def test_the_first_findings_are_told_and_the_others_counted(out):
     assert done.code == 6
     assert len(done.rows[0]["findings"]) == 120
     assert done.err.count("content differ") == 20
-    assert "And 100 more; --json lists them all." in done.err
+    assert "100 more; --json lists them all." in done.err
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "transcripts.jsonl", "archive.db"])
@@ -128,7 +128,7 @@ async def test_a_session_that_the_api_does_not_give_is_named_and_the_others_veri
     assert done.rows[0]["checked"]["unasked"] == 1
     assert done.rows[0]["checked"]["asked"] == len(box.world.sessions) - 1
     assert bad in done.err
-    assert "nothing is wrong with what could be looked at" in done.err
+    assert "nothing is wrong with what could be checked" in done.err
     damage(out / "transcripts.jsonl")
     assert (await navtalk("verify", out, "--remote", "100%", box=box)).code == 6
 
