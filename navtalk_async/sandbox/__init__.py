@@ -7,7 +7,7 @@ For one more API, see `Api`.
 """
 
 from ._answers import Answers
-from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse, SandboxStream
+from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 from ._faults import KINDS, Faults
 from ._rows import role_word, unknown_fields, zoned
 from ._server import Counts
@@ -25,7 +25,6 @@ __all__ = [
     "Sandbox",
     "SandboxRequest",
     "SandboxResponse",
-    "SandboxStream",
     "World",
     "role_word",
     "unknown_fields",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -53,28 +53,20 @@ class SandboxRequest:
 
 @dataclass(slots=True)
 class SandboxResponse:
-    """A whole response, before anything goes wrong with it."""
+    """A response, before anything goes wrong with it."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class SandboxStream:
-    """A response that is sent piece by piece, *pause* seconds apart, each a chunk of its own."""
-
-    status: int
-    content_type: str
-    pieces: Sequence[bytes]
+    pieces: Sequence[bytes] = ()
+    """The body in the pieces it is sent in, each a chunk of its own, *pause* seconds apart."""
     pause: float = 0.0
-    headers: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def body(self) -> bytes:
-        """All pieces together."""
-        return b"".join(self.pieces)
+    @classmethod
+    def stream(cls, pieces: Sequence[bytes]) -> Self:
+        """A ``text/event-stream`` that is sent piece by piece."""
+        return cls(200, b"".join(pieces), "text/event-stream", pieces=pieces)
 
 
 class Refused(Exception):
@@ -144,7 +136,7 @@ class Api:
     """One API of the sandbox: a subclass sets these attributes, and has a method for each kind of `routes`.
 
     The method gets the `SandboxRequest` and the `ApiContext`. It returns the JSON of a 200, None for a 204,
-    or a `SandboxResponse` or `SandboxStream`; it may raise `Refused`. Where the path has an ``{id}``, the
+    or a `SandboxResponse`; it may raise `Refused`. Where the path has an ``{id}``, the
     request's `row` is that session. The sandbox finds an API of yours by an entry point of the group
     ``navtalk_async.sandbox`` that names the class.
     """
@@ -203,7 +195,7 @@ class Api:
         """The headers of every response, refusals too."""
         return _NOTHING
 
-    def answer(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse | SandboxStream:
+    def answer(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse:
         """The right response to the *request*, which may be a refusal."""
         try:
             if not request.kind:
@@ -214,12 +206,9 @@ class Api:
             found = getattr(self, request.kind)(request, context)
         except Refused as refused:
             return self.refusal(refused, request, context.answers)
-        match found:
-            case None:
-                return SandboxResponse(204, b"")
-            case SandboxResponse() | SandboxStream():
-                return found
-        return SandboxResponse(200, self.encoded(found))
+        if isinstance(found, SandboxResponse):
+            return found
+        return SandboxResponse(204, b"") if found is None else SandboxResponse(200, self.encoded(found))
 
     def open_world(self, request: SandboxRequest, context: ApiContext) -> World:
         """The world that the request's key opens, or `Refused`."""

@@ -3,14 +3,14 @@
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from itertools import accumulate
 from random import Random
 from typing import Final, Self
 
 from ._answers import Answers
-from ._api import PAGE_FAULTS, Api, ApiContext, Refused, SandboxRequest, SandboxResponse, SandboxStream
+from ._api import PAGE_FAULTS, Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 
 ALL: Final = ("500", "429", "reset", "cut", "garbage")
 """What ``all=10%`` mixes evenly: what a client meets in an ordinary bad week."""
@@ -170,7 +170,7 @@ class RawResponse:
     status: int = 0
 
 
-Reply = SandboxResponse | SandboxStream | RawResponse
+Reply = SandboxResponse | RawResponse
 
 
 async def reply_to(
@@ -227,8 +227,8 @@ def _elsewhere(request: SandboxRequest) -> str:
     return f"{scheme}://{'localhost' if host == '127.0.0.1' else '127.0.0.1'}:{port}{request.raw_path}"
 
 
-def _spoiled(fault: str, clean: SandboxResponse | SandboxStream, faults: Faults, dice: Random) -> Reply:
-    if isinstance(clean, SandboxStream) and fault in _BREAKS_STREAMS:
+def _spoiled(fault: str, clean: SandboxResponse, faults: Faults, dice: Random) -> Reply:
+    if clean.pieces and fault in _BREAKS_STREAMS:
         return _broken(fault, clean, faults)
     body, status = clean.body, clean.status
     half = len(body) // 2
@@ -251,12 +251,11 @@ def _spoiled(fault: str, clean: SandboxResponse | SandboxStream, faults: Faults,
     return raw
 
 
-def _broken(fault: str, clean: SandboxStream, faults: Faults) -> SandboxStream | RawResponse:
+def _broken(fault: str, clean: SandboxResponse, faults: Faults) -> Reply:
     """A stream that slows down, or that stops half way: between two pieces, or for a cut within one."""
     pieces, half = list(clean.pieces), len(clean.pieces) // 2
     if fault == "slow":
-        pause = faults.slow_seconds / max(len(pieces), 1)
-        return SandboxStream(clean.status, clean.content_type, pieces, pause, clean.headers)
+        return replace(clean, pause=faults.slow_seconds / len(pieces))
     sent = [_head(clean, None), *map(_chunk, pieces[:half])]
     if fault == "cut":
         sent += [_chunk(piece)[: -len(piece) // 2 - 2] for piece in pieces[half : half + 1]]
@@ -264,7 +263,7 @@ def _broken(fault: str, clean: SandboxStream, faults: Faults) -> SandboxStream |
     return RawResponse(sent, end, clean.pause, status=clean.status)
 
 
-def _nonsense(fault: str, clean: SandboxResponse | SandboxStream, dice: Random) -> SandboxResponse:
+def _nonsense(fault: str, clean: SandboxResponse, dice: Random) -> SandboxResponse:
     match fault:
         case "html":
             return SandboxResponse(200, _HTML, "text/html")
@@ -277,7 +276,7 @@ def _nonsense(fault: str, clean: SandboxResponse | SandboxStream, dice: Random) 
     return SandboxResponse(200, dice.randbytes(64 + int(dice.random() * 2000)))
 
 
-def _head(clean: SandboxResponse | SandboxStream, length: int | None) -> bytes:
+def _head(clean: SandboxResponse, length: int | None) -> bytes:
     framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     return (
         f"HTTP/1.1 {clean.status} Made up\r\nContent-Type: {clean.content_type}\r\n{framing}\r\n\r\n"
@@ -288,14 +287,14 @@ def _chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-def _drips(clean: SandboxResponse | SandboxStream) -> Iterator[bytes]:
+def _drips(clean: SandboxResponse) -> Iterator[bytes]:
     body, size = clean.body, len(clean.body) // _DRIPS + 1
     yield _head(clean, len(body)) + body[:size]
     for begin in range(size, len(body), size):
         yield body[begin : begin + size]
 
 
-def _flood(clean: SandboxResponse | SandboxStream, size: int) -> Iterator[bytes]:
+def _flood(clean: SandboxResponse, size: int) -> Iterator[bytes]:
     yield _head(clean, None) + _chunk(b'{"code":200,"message":"SUCCESS","data":"')
     piece = _chunk(b"x" * 65_536)
     for _ in range(size // 65_536 + 1):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 import msgspec
 
 from ._answers import Answers
-from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxStream
+from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 from ._rows import Cursor, Row, RowKey, next_time, row_time, share, unknown_fields
 from ._world import World
 
@@ -142,7 +142,7 @@ class LlamaCloudApi(Api):
     def delete(self, request: SandboxRequest, context: ApiContext) -> None:  # noqa: ARG002
         request.world.remove_session(request.row["id"])
 
-    def stream(self, request: SandboxRequest, context: ApiContext) -> SandboxStream:
+    def stream(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse:
         """One more turn: it is in the world as soon as it is asked for, however much of it arrives."""
         turn, world, name = self.body(request, context, _Turn), request.world, request.row["id"]
         skipped = [each for each in turn.index_ids if each.startswith(_UNKNOWN_INDEX)]
@@ -159,7 +159,7 @@ class LlamaCloudApi(Api):
             world.note(row["id"], stop={"error": error, "skipped_index_ids": skipped or None})
         events.append(stop(row, world.notes, skips=context.answers.llamacloud_shared_access))
         pieces = event_stream(with_deltas(events), _LINE_ENDS[context.answers.llamacloud_line_ends])
-        return SandboxStream(200, "text/event-stream", list(pieces))
+        return SandboxResponse.stream(list(pieces))
 
 
 def _summary(world: World, name: str, answers: Answers) -> Row:

@@ -12,7 +12,7 @@ from zlib import compress
 import msgspec
 from aiohttp import web
 
-from ._api import SandboxRequest, SandboxStream
+from ._api import SandboxRequest, SandboxResponse
 from ._faults import RawResponse, Reply
 
 _CONTROL: Final = "/_sandbox/"
@@ -151,7 +151,7 @@ async def send(
         return await _send_raw(http, reply)
     if headers:
         reply.headers = {**headers, **reply.headers}
-    if isinstance(reply, SandboxStream):
+    if reply.pieces:
         return await _send_stream(http, reply)
     body, more = reply.body, reply.headers
     if gzip and len(body) > _WORTH_GZIP and "gzip" in http.headers.get("Accept-Encoding", ""):
@@ -159,7 +159,7 @@ async def send(
     return web.Response(body=body, status=reply.status, content_type=reply.content_type, headers=more or None)
 
 
-async def _send_stream(http: web.BaseRequest, reply: SandboxStream) -> web.StreamResponse:
+async def _send_stream(http: web.BaseRequest, reply: SandboxResponse) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=reply.headers or None)
     response.content_type = reply.content_type
     response.enable_chunked_encoding()

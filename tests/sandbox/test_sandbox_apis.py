@@ -11,7 +11,7 @@ from navtalk_async.sandbox import Answers, Faults, Refused, Sandbox, SandboxRequ
 from navtalk_async.sandbox._serving import api_of, apis
 
 FIFTH = """
-from navtalk_async.sandbox import Api, SandboxResponse, SandboxStream
+from navtalk_async.sandbox import Api, SandboxResponse
 
 
 class Fifth(Api):
@@ -26,7 +26,7 @@ class Fifth(Api):
 
     def stream(self, request, context):
         context.world.add_session()
-        return SandboxStream(200, "text/event-stream", [b"data: %d\\n\\n" % n for n in range(8)])
+        return SandboxResponse.stream([b"data: %d\\n\\n" % n for n in range(8)])
 
 
 class Unfinished(Api):
