@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 import pytest
-from evidence import Evidence
+from key_leaks import KeyLeaks
 from postgres_box import new_schema, running_postgres
 
 pytest_plugins = ["navtalk_async.testing"]
@@ -132,14 +132,14 @@ def until():
 
 
 @pytest.fixture
-def evidence(caplog, capfd):
+def leaks(caplog, capfd):
     """Collects while the test runs; at its end, the log and the terminal are looked at, too."""
     caplog.set_level(logging.DEBUG)
     for name in ("asyncio", "aiohttp.client", "aiohttp.internal", "navtalk_async"):
         caplog.set_level(logging.DEBUG, name)
-    collected = Evidence()
+    collected = KeyLeaks()
     yield collected
     collected.see(caplog.text)
     collected.seen += [repr(vars(record)) for record in caplog.records]
     collected.seen += capfd.readouterr()
-    assert collected.shows_the_key() == []
+    assert collected.texts_with_key() == []

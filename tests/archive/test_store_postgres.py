@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from postgres_box import answered, new_schema
+from postgres_box import new_schema, run_sql
 from store_rows import asked, everything, fetched, journal, session
 
 from navtalk_async.archive import Archive, redacted
@@ -81,7 +81,7 @@ async def refused(address, kind=StoreError):
 
 
 async def test_a_wrong_password_is_a_sentence_that_does_not_tell_it(postgres):
-    await answered(postgres, "CREATE ROLE guarded LOGIN PASSWORD 'right'")
+    await run_sql(postgres, "CREATE ROLE guarded LOGIN PASSWORD 'right'")
     address = postgres.replace("postgres@", "guarded:sesame@")
     assert "password authentication failed" in await refused(address, StoreUnreachable)
 
@@ -96,15 +96,15 @@ async def test_a_schema_that_is_not_there_is_a_sentence(postgres):
 
 
 async def test_a_schema_that_we_may_not_write_to_is_a_sentence(postgres, place):
-    await answered(postgres, "CREATE ROLE stranger LOGIN")
+    await run_sql(postgres, "CREATE ROLE stranger LOGIN")
     address = place.replace("postgres@", "stranger@")
     assert "none of its search_path" in await refused(address, StoreUnreachable)
-    await answered(postgres, f"GRANT USAGE ON SCHEMA {place.rpartition('=')[2]} TO stranger")
+    await run_sql(postgres, f"GRANT USAGE ON SCHEMA {place.rpartition('=')[2]} TO stranger")
     assert "permission denied" in await refused(address, StoreUnreachable)
 
 
 async def test_a_database_that_cannot_hold_every_text_is_a_sentence(postgres):
-    await answered(
+    await run_sql(
         postgres, "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     )
     address = postgres.replace("/postgres?", "/latin?")

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
-from forks import forking
-from truth import assert_finished
+from archive_contents import assert_finished
+from command_runs import command_runner
 
 from navtalk_async import NavTalkClient
 from navtalk_async.archive import Archive
@@ -82,11 +82,11 @@ def open_to_all(archive):
 @pytest.fixture
 async def as_nobody(box):
     """Runs the command without root's rights."""
-    async with forking() as forks:
+    async with command_runner() as commands:
 
         async def run(*arguments):
             env = {"NAVTALK_API_KEY": "k", "NAVTALK_BASE_URL": box.navtalk_url}
-            run = await forks.run(*arguments, "--progress", "none", env=env, as_nobody=True)
+            run = await commands.run(*arguments, "--progress", "none", env=env, as_nobody=True)
             return Ended(run.code, "", run.err)
 
         yield run

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from shell import KEY, arrived, ended, navtalk, started
+from shell import KEY, navtalk, requests_arrived, result_of, start_command
 
 from navtalk_async.archive import Archive
 from navtalk_async.dialects import dialects
@@ -355,11 +355,11 @@ def shown(pid, what):
 async def test_the_key_stands_in_no_list_of_processes(tmp_path):
     async with (
         Sandbox(sessions=50, latency=0.01) as box,
-        started("export", tmp_path, box=box) as process,
+        start_command("export", tmp_path, box=box) as process,
     ):
-        await arrived(box, 5, process)
+        await requests_arrived(box, 5, process)
         assert KEY not in shown(process.pid, "cmdline") + shown(process.pid, "comm")
-        assert (await ended(process)).code == 0
+        assert (await result_of(process)).code == 0
     assert not [file for file in tmp_path.iterdir() if KEY.encode() in file.read_bytes()]
 
 
@@ -370,10 +370,10 @@ async def test_the_key_stands_in_no_list_of_processes(tmp_path):
 async def test_a_stopped_export_says_how_to_go_on_and_the_same_command_finishes_it(number, code, tmp_path):
     async with Sandbox(World(200, messages=2), latency=0.02) as box:
         asked = ("export", tmp_path, "--concurrency", "16", "--progress", "plain")
-        async with started(*asked, box=box) as process:
-            await arrived(box, 120, process)
+        async with start_command(*asked, box=box) as process:
+            await requests_arrived(box, 120, process)
             process.send_signal(number)
-            stopped = await ended(process)
+            stopped = await result_of(process)
         assert stopped.code == code
         assert "the same command continues" in stopped.err
         assert not (tmp_path / "transcripts.jsonl").exists()
@@ -419,11 +419,11 @@ async def test_a_signal_is_heard_even_while_nobody_reads_the_output():
     try:
         async with (
             Sandbox(World(3000, messages=0)) as box,
-            started("sessions", "--json", box=box, stdout=writing) as process,
+            start_command("sessions", "--json", box=box, stdout=writing) as process,
         ):
-            await arrived(box, 4, process)
+            await requests_arrived(box, 4, process)
             process.terminate()
-            assert (await ended(process)).code == 143
+            assert (await result_of(process)).code == 143
     finally:
         os.close(reading)
         os.close(writing)
@@ -479,13 +479,13 @@ async def test_a_terminal_gets_a_bar_and_is_left_clean(tmp_path):
     asyncio.get_running_loop().add_reader(ours, read)
     try:
         async with Sandbox(World(150, messages=1)) as box:
-            async with started("export", tmp_path, box=box, stderr=theirs) as process:
+            async with start_command("export", tmp_path, box=box, stderr=theirs) as process:
                 os.close(theirs)
-                await arrived(box, 40, process)
+                await requests_arrived(box, 40, process)
                 box.hold()
                 await appeared.wait()
                 box.release()
-                assert (await ended(process)).code == 0
+                assert (await result_of(process)).code == 0
             await over.wait()
     finally:
         asyncio.get_running_loop().remove_reader(ours)
@@ -503,7 +503,9 @@ async def test_a_terminal_gets_a_bar_and_is_left_clean(tmp_path):
 
 
 async def test_the_sandbox_prints_a_command_that_works_and_stops_when_told(tmp_path):
-    async with started("sandbox", "--sessions", 20, "--faults", "500=1%", "--latency", "1ms") as process:
+    async with start_command(
+        "sandbox", "--sessions", 20, "--faults", "500=1%", "--latency", "1ms"
+    ) as process:
         for api in dialects():
             address, command = [(await process.stdout.readline()).decode().strip() for _ in range(2)]
             assert address.startswith("http://127.0.0.1:")
@@ -518,7 +520,7 @@ async def test_the_sandbox_prints_a_command_that_works_and_stops_when_told(tmp_p
         taken = await navtalk("sandbox", "--port", port)
         assert (taken.code, len(taken.err.splitlines())) == (2, 1)
         process.terminate()
-        assert await ended(process) == (0, "", "")
+        assert await result_of(process) == (0, "", "")
 
 
 async def test_python_in_development_mode_has_nothing_to_complain_of(tmp_path):
@@ -548,7 +550,7 @@ async def test_a_bare_install_says_what_to_install(bare):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    done = await ended(process)
+    done = await result_of(process)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
     assert 'pip install "navtalk-async[cli]"' in done.err

@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 import pytest
-from evidence import Evidence, Hidden
+from key_leaks import HiddenCall, KeyLeaks
 from rich.pretty import pretty_repr
 
 from navtalk_async.cli._settings import Key, Settings, given_key
@@ -13,10 +13,10 @@ from navtalk_async.cli._settings import Key, Settings, given_key
 LONG = "CANARY-" + "K7Zq" * 40
 
 
-def refusal(read, evidence):
+def refusal(read, leaks):
     with pytest.raises(click.UsageError) as caught:
         read()
-    evidence.see_error(caught.value)
+    leaks.see_error(caught.value)
     return caught.value
 
 
@@ -31,25 +31,25 @@ def test_a_key_that_is_refused_is_not_shown(bad, source, tmp_path, monkeypatch):
     monkeypatch.setenv("X_KEY", bad.replace(b"\0", b" ").decode("utf-8", "surrogateescape"))
     file = tmp_path / "key" if source == "file" else None
     read = partial(given_key, "X_KEY", file, command if source == "command" else None)
-    evidence = Evidence()
-    refusal(Hidden(Key(read).read), evidence)
-    assert evidence.shows_the_key() == []
+    leaks = KeyLeaks()
+    refusal(HiddenCall(Key(read).read), leaks)
+    assert leaks.texts_with_key() == []
 
 
 def test_a_command_that_prints_a_key_and_fails_does_not_show_it(tmp_path):
     (tmp_path / "print.py").write_text("import sys; print('CANARY-' + 'K7Zq' * 40); sys.exit(1)")
-    evidence = Evidence()
-    refusal(partial(given_key, "X_KEY", None, f"{sys.executable} {tmp_path / 'print.py'}"), evidence)
-    assert evidence.shows_the_key() == []
+    leaks = KeyLeaks()
+    refusal(partial(given_key, "X_KEY", None, f"{sys.executable} {tmp_path / 'print.py'}"), leaks)
+    assert leaks.texts_with_key() == []
 
 
 def test_a_key_and_all_that_holds_it_show_nothing(monkeypatch):
     monkeypatch.setenv("NAVTALK_API_KEY", LONG)
     settings = Settings(progress="none")
     settings.key.read()
-    evidence = Evidence()
+    leaks = KeyLeaks()
     for thing in (settings, settings.key, vars(settings.key)):
-        evidence.see(thing)
-        evidence.see(pretty_repr(thing))
-    assert evidence.shows_the_key() == []
+        leaks.see(thing)
+        leaks.see(pretty_repr(thing))
+    assert leaks.texts_with_key() == []
     assert settings.key() == LONG

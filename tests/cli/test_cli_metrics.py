@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from shell import KEY, ended, navtalk, said, started
+from shell import KEY, navtalk, result_of, start_command, stderr_line
 
 from navtalk_async.cli._watch import Metrics, served
 from navtalk_async.events import Stats
@@ -172,19 +172,19 @@ def figures(text):
 
 async def address_of(worker):
     return "127.0.0.1", int(
-        re.search(r"Metrics: http://127\.0\.0\.1:(\d+)/metrics", await said(worker, "Metrics: "))[1]
+        re.search(r"Metrics: http://127\.0\.0\.1:(\d+)/metrics", await stderr_line(worker, "Metrics: "))[1]
     )
 
 
 async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
     options = ("--watch", "20ms", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(30, messages=2)) as box:
-        async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
+        async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
             address = await address_of(worker)
-            await said(worker, r"Round 2:")
+            await stderr_line(worker, r"Round 2:")
             code, head, text = await answer(address, WHOLE)
             worker.terminate()
-            assert (await ended(worker)).code == 143
+            assert (await result_of(worker)).code == 143
     told = figures(text)
     assert (code, "Content-Type: text/plain; version=" in head) == (200, True)
     assert told["navtalk_sessions_total{news=inserted}"] == 30
@@ -197,14 +197,14 @@ async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
 async def test_a_worker_that_is_besieged_at_its_port_works_on_and_stops_when_told(tmp_path):
     options = ("--watch", "20ms", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(5, messages=1)) as box, AsyncExitStack() as stack:
-        async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
+        async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
             address = await address_of(worker)
             await half_sent(stack, address, 300)
             assert (await answer(address, WHOLE))[0] == 200
             new = box.world.add_session()["id"]
-            await said(worker, " 1 new,")
+            await stderr_line(worker, " 1 new,")
             worker.terminate()
-            end = await ended(worker)
+            end = await result_of(worker)
     assert new
     assert end.code == 143
 
@@ -212,13 +212,13 @@ async def test_a_worker_that_is_besieged_at_its_port_works_on_and_stops_when_tol
 async def test_metrics_can_be_reached_from_this_machine_only_unless_told(tmp_path):
     options = ("--watch", "1s", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(5)) as box:
-        async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
+        async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
             _, port = await address_of(worker)
             # Another address of this machine, which a server on every interface answers at, too.
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.2", port)
             worker.terminate()
-            await ended(worker)
+            await result_of(worker)
 
 
 @pytest.mark.parametrize(

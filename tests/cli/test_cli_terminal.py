@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from shell import navtalk, on_terminal
+from shell import navtalk, run_on_terminal
 
 from navtalk_async.cli._output import (
     DOUBTFUL,
@@ -87,7 +87,7 @@ async def test_what_is_looked_at_on_a_terminal_does_nothing_to_it(command, as_js
     world, first = evil_world()
     arguments = [command, *([] if command == "sessions" else [first]), *(["--json"] if as_json else [])]
     async with Sandbox(world) as box:
-        end, shown = await on_terminal(*arguments, box=box, env={"COLUMNS": "200"})
+        end, shown = await run_on_terminal(*arguments, box=box, env={"COLUMNS": "200"})
         piped = await navtalk(*arguments, box=box)
     assert (end.code, harm(shown)) == (0, [])
     assert "x9b" in shown or "u009b" in shown
@@ -116,7 +116,7 @@ async def test_names_of_archives_folders_and_projects_do_nothing_to_a_terminal(a
     async with Sandbox(World(3, messages=1)) as box:
         for command in commands:
             talks = [] if command[0] == "status" else progress
-            end, shown = await on_terminal(*command, *talks, box=box, streams=("stdout", "stderr"))
+            end, shown = await run_on_terminal(*command, *talks, box=box, streams=("stdout", "stderr"))
             assert (command, harm(shown)) == (command, [])
             assert end.code in (0, 2)
             for line in shown.splitlines() if as_json and end.code == 0 else []:

@@ -7,8 +7,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from postgres_box import answered, new_schema
-from shell import KEY, arrived, ended, navtalk, started
+from postgres_box import new_schema, run_sql
+from shell import KEY, navtalk, requests_arrived, result_of, start_command
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FailedSession
@@ -185,15 +185,15 @@ async def test_status_tells_all_as_json(out):
 async def test_status_of_an_archive_that_a_worker_holds_tells_how_far_it_is(tmp_path):
     async with Sandbox(World(200, messages=3), latency=0.02) as box:
         arguments = ("sync", tmp_path / "archive.db", "--concurrency", "2")
-        async with started(*arguments, box=box) as process:
-            await arrived(box, 40, process)
+        async with start_command(*arguments, box=box) as process:
+            await requests_arrived(box, 40, process)
             done = await navtalk("status", tmp_path / "archive.db", "--json", env=NO_KEY)
             assert done.code == 0
             [project] = done.rows[0]["projects"]
             assert project["round"]["began"]
             assert project["counts"]["pending"] > 0
             process.send_signal(signal.SIGTERM)
-            await ended(process)
+            await result_of(process)
         people = await navtalk("status", tmp_path / "archive.db", env=NO_KEY)
         assert "was stopped" in people.out
         assert "stopped" in people.out
@@ -361,7 +361,7 @@ async def test_what_no_export_wrote_is_refused_before_anything_is_asked(box, tmp
 async def test_a_database_is_repaired_by_its_address(box, postgres):
     address = await new_schema(postgres)
     assert (await navtalk("sync", address, box=box)).code == 0
-    await answered(address, "UPDATE messages SET content = 'wrong' WHERE position = 1")
+    await run_sql(address, "UPDATE messages SET content = 'wrong' WHERE position = 1")
     assert (await navtalk("verify", address, env=NO_KEY)).code == 6
     done = await navtalk("verify", address, "--repair", "--json", box=box)
     assert (done.code, done.rows[0]["repaired"], done.rows[0]["findings"]) == (0, 40, [])

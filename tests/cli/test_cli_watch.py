@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from shell import KEY, ended, navtalk, said, started
+from shell import KEY, navtalk, result_of, start_command, stderr_line
 
 from navtalk_async.archive import Archive
 from navtalk_async.cli._watch import ordinal, round_line
@@ -22,12 +22,12 @@ async def sessions(path):
 async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(number, code, tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(30, messages=2)) as box:
-        async with started("sync", path, "--watch", "10ms", "--progress", "plain", box=box) as worker:
-            await said(worker, r"Round 1: 30 new")
+        async with start_command("sync", path, "--watch", "10ms", "--progress", "plain", box=box) as worker:
+            await stderr_line(worker, r"Round 1: 30 new")
             new = box.world.add_session()
-            await said(worker, r" 1 new,")
+            await stderr_line(worker, r" 1 new,")
             worker.send_signal(number)
-            end = await ended(worker)
+            end = await result_of(worker)
         assert end.code == code
         assert "the same command continues from there" in end.err
         assert new["id"] in await sessions(path)
@@ -36,10 +36,10 @@ async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(nu
 async def test_a_worker_stopped_in_the_middle_of_a_round_has_kept_what_it_had(tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(200, messages=2), latency=0.005) as box:
-        async with started("sync", path, "--watch", "1s", "--concurrency", "4", box=box) as worker:
+        async with start_command("sync", path, "--watch", "1s", "--concurrency", "4", box=box) as worker:
             await box.arrived(100)
             worker.send_signal(signal.SIGTERM)
-            assert (await ended(worker)).code == 143
+            assert (await result_of(worker)).code == 143
         fetched = box.counts.by_kind["messages"]
         done = await navtalk("sync", path, "--concurrency", "4", "--json", box=box)
         assert json.loads(done.out)["run"]["resumed"]
@@ -52,14 +52,14 @@ async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_on
     file.write_text(KEY)
     async with Sandbox(keys={KEY: World(5, 1), "CANARY-another-key": World(5, 1)}) as box:
         options = ("--watch", "10ms", "--progress", "plain", "--api-key-file", file)
-        async with started("sync", path, *options, box=box, env={"NAVTALK_API_KEY": None}) as worker:
-            await said(worker, r"Round 1: 5 new")
+        async with start_command("sync", path, *options, box=box, env={"NAVTALK_API_KEY": None}) as worker:
+            await stderr_line(worker, r"Round 1: 5 new")
             file.write_text("CANARY-another-key")
             box.keys = {"CANARY-another-key": World(5, 1)}
-            await said(worker, r"failed: BadRequest")
-            await said(worker, r"no changes, ")
+            await stderr_line(worker, r"failed: BadRequest")
+            await stderr_line(worker, r"no changes, ")
             worker.terminate()
-            end = await ended(worker)
+            end = await result_of(worker)
         assert end.code == 143
         assert "CANARY" not in end.err
 
@@ -67,10 +67,10 @@ async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_on
 async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
     async with Sandbox(World(5, messages=2)) as box:
         options = ("--watch", "20ms", "--progress", "json")
-        async with started("sync", tmp_path / "a.db", *options, box=box) as worker:
-            first = json.loads(await said(worker, '"round"'))
+        async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
+            first = json.loads(await stderr_line(worker, '"round"'))
             worker.terminate()
-            await ended(worker)
+            await result_of(worker)
     assert (first["outcome"], first["inserted"], first["messages_inserted"]) == ("done", 5, 10)
 
 

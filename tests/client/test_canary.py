@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from evidence import KEYS, failing
+from key_leaks import KEYS, error_of
 
 from navtalk_async import NavTalkClient, Retry, SessionPool
 from navtalk_async.errors import NavTalkError
@@ -30,64 +30,64 @@ async def transcripts(pool, **options):
         return [transcript async for transcript in found]
 
 
-def client(url, key, evidence, **options):
-    nt = NavTalkClient(key, base_url=url, on_event=evidence, **{"retry": ONCE} | options)
-    evidence.see(nt)
-    evidence.see(nt.using(timeout=5))
+def client(url, key, leaks, **options):
+    nt = NavTalkClient(key, base_url=url, on_event=leaks, **{"retry": ONCE} | options)
+    leaks.see(nt)
+    leaks.see(nt.using(timeout=5))
     return nt
 
 
 @every_key
 @pytest.mark.parametrize("fault", ["echo-key", "500", "cut", "html", "reset"])
-async def test_no_repeated_fault_brings_the_key_to_light(fault, key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence, retry=QUICK) as nt:
+async def test_no_repeated_fault_brings_the_key_to_light(fault, key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks, retry=QUICK) as nt:
         box.fail_next(fault, 100)
-        assert isinstance(await failing(nt.sessions.get(box.world.sessions[0]["id"]), evidence), NavTalkError)
+        assert isinstance(await error_of(nt.sessions.get(box.world.sessions[0]["id"]), leaks), NavTalkError)
 
 
 @every_key
 @pytest.mark.parametrize("on_error", ["raise", "yield"])
 @pytest.mark.parametrize("fault", ["echo-key", "403", "500", "drop", "truncated", "redirect", "wrong-shape"])
-async def test_no_pool_brings_the_key_to_light(fault, on_error, key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence) as nt:
+async def test_no_pool_brings_the_key_to_light(fault, on_error, key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks) as nt:
         box.fail_next(fault, 1000, "/messages")
         pool = SessionPool(nt)
-        evidence.see(pool)
+        leaks.see(pool)
         if on_error == "raise":
-            assert isinstance(await failing(transcripts(pool), evidence), NavTalkError)
+            assert isinstance(await error_of(transcripts(pool), leaks), NavTalkError)
         else:
             for transcript in await transcripts(pool, on_error="yield"):
-                evidence.see(transcript)
-                evidence.see_error(transcript.error)
+                leaks.see(transcript)
+                leaks.see_error(transcript.error)
 
 
 @every_key
-async def test_no_failing_listing_of_a_pool_brings_the_key_to_light(key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence) as nt:
+async def test_no_failing_listing_of_a_pool_brings_the_key_to_light(key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks) as nt:
         box.fail_next("echo-key", 100)
-        assert isinstance(await failing(transcripts(SessionPool(nt)), evidence), NavTalkError)
+        assert isinstance(await error_of(transcripts(SessionPool(nt)), leaks), NavTalkError)
 
 
 @every_key
-async def test_nobody_there_brings_no_key_to_light(key, evidence, unused_tcp_port):
+async def test_nobody_there_brings_no_key_to_light(key, leaks, unused_tcp_port):
     for url in (f"http://127.0.0.1:{unused_tcp_port}", f"http://localhost:{unused_tcp_port}"):
-        async with client(url, key, evidence) as nt:
-            assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+        async with client(url, key, leaks) as nt:
+            assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 @every_key
-async def test_no_tls_brings_no_key_to_light(key, evidence):
+async def test_no_tls_brings_no_key_to_light(key, leaks):
     async with Sandbox(sessions=5) as box:
-        async with client(box.url.replace("http", "https"), key, evidence) as nt:
-            assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+        async with client(box.url.replace("http", "https"), key, leaks) as nt:
+            assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 @every_key
 @pytest.mark.parametrize("patience", [1e-9, 0.05])
-async def test_no_timeout_brings_the_key_to_light(patience, key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence, timeout=patience) as nt:
+async def test_no_timeout_brings_the_key_to_light(patience, key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks, timeout=patience) as nt:
         box.hold()
-        assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+        assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 async def within(seconds, call):
@@ -96,60 +96,60 @@ async def within(seconds, call):
 
 
 @every_key
-async def test_no_timeout_of_the_callers_own_brings_the_key_to_light(key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence) as nt:
+async def test_no_timeout_of_the_callers_own_brings_the_key_to_light(key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks) as nt:
         box.hold()
-        assert isinstance(await failing(within(0.05, rows(nt.sessions.list())), evidence), TimeoutError)
+        assert isinstance(await error_of(within(0.05, rows(nt.sessions.list())), leaks), TimeoutError)
 
 
 @every_key
 @pytest.mark.parametrize("where", ["in flight", "half read"])
-async def test_no_cancelled_call_brings_the_key_to_light(where, key, evidence):
+async def test_no_cancelled_call_brings_the_key_to_light(where, key, leaks):
     faults = Faults(slow_seconds=99)
-    async with Sandbox(sessions=100, faults=faults) as box, client(box.navtalk_url, key, evidence) as nt:
+    async with Sandbox(sessions=100, faults=faults) as box, client(box.navtalk_url, key, leaks) as nt:
         box.fail_next("hang" if where == "in flight" else "slow")
-        call = asyncio.create_task(failing(rows(nt.sessions.list()), evidence))
+        call = asyncio.create_task(error_of(rows(nt.sessions.list()), leaks))
         await box.arrived(1)
         for _ in range(20):
             await asyncio.sleep(0)
-        evidence.see(call)
+        leaks.see(call)
         call.cancel()
         assert isinstance(await call, asyncio.CancelledError)
 
 
 @every_key
-async def test_no_closed_client_brings_the_key_to_light(key, evidence):
+async def test_no_closed_client_brings_the_key_to_light(key, leaks):
     async with Sandbox(sessions=5) as box:
-        nt = client(box.navtalk_url, key, evidence)
+        nt = client(box.navtalk_url, key, leaks)
         box.hold()
-        calls = [asyncio.create_task(failing(nt.sessions.list(), evidence)) for _ in range(3)]
+        calls = [asyncio.create_task(error_of(nt.sessions.list(), leaks)) for _ in range(3)]
         await box.arrived(1)
-        evidence.see(calls)
+        leaks.see(calls)
         await nt.aclose()
         for call in calls:
             assert isinstance(await call, NavTalkError)
-        assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+        assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 @every_key
-async def test_a_key_that_is_called_for_is_not_brought_to_light(key, evidence):
+async def test_a_key_that_is_called_for_is_not_brought_to_light(key, leaks):
     keyring = iter([key] * 99)
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, keyring.__next__, evidence) as nt:
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, keyring.__next__, leaks) as nt:
         for fault in ("echo-key", "reset", "500"):
             # Twice: aiohttp itself asks again where a connection it had kept is broken.
             box.fail_next(fault, 2)
             for _ in range(1 if fault == "reset" else 2):
-                assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+                assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 @every_key
-async def test_a_success_leaves_no_key_behind(key, evidence):
-    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, evidence) as nt:
+async def test_a_success_leaves_no_key_behind(key, leaks):
+    async with Sandbox(sessions=5) as box, client(box.navtalk_url, key, leaks) as nt:
         page = await nt.sessions.list(limit=2)
-        evidence.see(page)
-        evidence.see(nt.stats())
-        evidence.see(json.dumps([page.next.params, page.token]))
-        assert await failing(rows(nt.sessions.list(limit=2)), evidence) is None
+        leaks.see(page)
+        leaks.see(nt.stats())
+        leaks.see(json.dumps([page.next.params, page.token]))
+        assert await error_of(rows(nt.sessions.list(limit=2)), leaks) is None
         assert isinstance(page.next, Request)
 
 
@@ -185,26 +185,26 @@ class Vault:
 
 @pytest.mark.parametrize("way", ["plain", "slow"])
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: type(bad).__name__)
-async def test_a_bad_key_that_is_called_for_is_not_brought_to_light(bad, way, evidence):
+async def test_a_bad_key_that_is_called_for_is_not_brought_to_light(bad, way, leaks):
     # What the callable's own frames show is its own affair.
     async with NavTalkClient(getattr(Vault(bad), way), base_url="http://127.0.0.1:9", retry=ONCE) as nt:
-        evidence.see(vars(nt._wire))
-        assert isinstance(await failing(nt.sessions.list(), evidence), ValueError)
+        leaks.see(vars(nt._wire))
+        assert isinstance(await error_of(nt.sessions.list(), leaks), ValueError)
 
 
 @every_key
-async def test_a_callable_that_shows_its_key_is_not_shown(key, evidence):
+async def test_a_callable_that_shows_its_key_is_not_shown(key, leaks):
     vault = Vault(key)
     async with Sandbox(sessions=5) as box:
         for way in (vault.plain, vault.slow, partial(str, key)):
-            async with client(box.navtalk_url, way, evidence) as nt:
-                assert await failing(rows(nt.sessions.list()), evidence) is None
+            async with client(box.navtalk_url, way, leaks) as nt:
+                assert await error_of(rows(nt.sessions.list()), leaks) is None
                 box.fail_next("echo-key")
-                assert isinstance(await failing(nt.sessions.list(), evidence), NavTalkError)
+                assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
 async def test_nothing_that_watches_aiohttp_or_reports_errors_gets_the_key(unused_tcp_port):
-    program = Path(__file__).parents[1] / "support" / "watched.py"
+    program = Path(__file__).parents[1] / "support" / "instrumented.py"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", str(program), str(unused_tcp_port)), stdout=subprocess.PIPE
     )

@@ -8,14 +8,14 @@ from inspect import signature
 from tempfile import mkdtemp
 
 import pytest
-from apis import APIS, sessions_of, truth_of
-from changes import Clock, arrived_or_over, changes_of, happen
-from evidence import KEYS, failing
-from forks import forking, settled
+from apis import APIS, sessions_of, transcripts_of
+from archive_contents import assert_matches_api
+from changes import Clock, apply_change, arrived_or_over, changes_of
+from command_runs import command_runner, settled
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from key_leaks import KEYS, error_of
 from shell import KEY
-from truth import assert_like
 
 from navtalk_async import Retry, SessionPool
 from navtalk_async.archive import Archive
@@ -78,7 +78,7 @@ def a_world(sessions=24, **options):
 def answers_of(api):
     """All that the sandbox may answer to what is unknown of *api*, in any combination."""
     fields = {name: st.sampled_from(values) for name, values in api.answers.items()}
-    return st.builds(Answers, **fields).filter(api.can_be)
+    return st.builds(Answers, **fields).filter(api.is_complete)
 
 
 def one_by_one(api):
@@ -126,7 +126,7 @@ def as_set(pairs):
 
 
 async def assert_paged(api, box, limit):
-    told = await truth_of(api, box)
+    told = await transcripts_of(api, box)
     assert len(told) == len({each.id for each in told}) > 5
     async with client_of(api, box) as client:
         sessions = client.list_sessions(**api.filters, **a_page_of(limit, client.dialect.list_sessions))
@@ -176,7 +176,7 @@ async def test_a_list_that_is_walked_wide_is_the_list_that_is_walked_page_by_pag
 @pytest.mark.parametrize("way", ["auto", "serial"])
 async def test_transcripts_come_in_the_order_of_the_list_or_as_they_are_done(api, way):
     async with Sandbox(a_world(40)) as box:
-        told = in_order(await truth_of(api, box))
+        told = in_order(await transcripts_of(api, box))
         async with client_of(api, box) as client:
             assert await everything(client, api, listing=way) == told
             assert as_set(await everything(client, api, listing=way, order="done")) == as_set(told)
@@ -223,7 +223,7 @@ async def refused(call):
 @pytest.mark.parametrize("fault", REFUSALS)
 async def test_a_refusal_is_an_error_of_its_kind_however_it_is_told(api, fault):
     async with Sandbox(a_world()) as box:
-        session_id = (await truth_of(api, box))[0].id
+        session_id = (await transcripts_of(api, box))[0].id
         for errors in api.answers["errors"]:
             box.answers = Answers(errors=errors)
             async with client_of(api, box, KEYS[0], retry=ONCE, timeout=0.5) as client:
@@ -245,7 +245,7 @@ async def test_a_refusal_is_an_error_of_its_kind_however_it_is_told(api, fault):
 
 async def test_what_is_asked_too_fast_is_waited_out_and_given_up_when_there_is_no_time(api):
     async with Sandbox(a_world(), faults=Faults(retry_after=99)) as box:
-        session_id = longest(await truth_of(api, box)).id
+        session_id = longest(await transcripts_of(api, box)).id
         async with client_of(api, box, timeout=1) as client:
             for call in calls(client, api, session_id).values():
                 box.fail_next("429")
@@ -260,7 +260,7 @@ async def test_what_is_asked_too_fast_is_waited_out_and_given_up_when_there_is_n
 
 async def test_a_wrong_key_is_told_from_everything_else(api):
     async with Sandbox(a_world(), keys={"right"}) as box:
-        session_id = longest(await truth_of(api, box, "right")).id
+        session_id = longest(await transcripts_of(api, box, "right")).id
         async with client_of(api, box, "wrong") as client:
             for call in calls(client, api, session_id).values():
                 error = await refused(call)
@@ -273,7 +273,7 @@ async def test_a_wrong_key_is_told_from_everything_else(api):
 
 async def test_what_is_not_there_is_not_found(api):
     async with Sandbox(a_world()) as box, client_of(api, box) as client:
-        gone = (await truth_of(api, box))[0].id
+        gone = (await transcripts_of(api, box))[0].id
         box.world.remove_session(gone)
         for name, call in calls(client, api, gone).items():
             if name != "sessions":
@@ -321,7 +321,7 @@ async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_t
 ):
     answers = data.draw(answers_of(api))
     async with Sandbox(a_world(), seed=seed, answers=answers) as box:
-        told = in_order(await truth_of(api, box))
+        told = in_order(await transcripts_of(api, box))
         box.faults = Faults.parse(",".join(f"{kind}={chance}" for kind, chance in chances.items()))
         async with client_of(api, box, concurrency=8) as client:
             assert await everything(client, api) == told
@@ -333,7 +333,7 @@ async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_t
 @pytest.mark.parametrize("fault", ENDLESS)
 async def test_a_fault_that_never_ends_is_given_up_with_its_own_error(api, fault):
     async with Sandbox(a_world()) as box:
-        session_id = (await truth_of(api, box))[0].id
+        session_id = (await transcripts_of(api, box))[0].id
         box.faults = Faults.parse(f"{fault}=1")
         stubborn = Retry(attempts=3, attempts_at_first=3, base_seconds=0, cap_seconds=0)
         async with client_of(api, box, retry=stubborn) as client:
@@ -352,51 +352,51 @@ async def test_a_fault_that_never_ends_is_given_up_with_its_own_error(api, fault
 
 
 @pytest.mark.parametrize("fault", KINDS)
-async def test_no_fault_brings_the_key_to_light(api, fault, evidence):
+async def test_no_fault_brings_the_key_to_light(api, fault, leaks):
     faults = Faults(retry_after=99, slow_seconds=99, huge_bytes=4 << 20)
     options = {
         "retry": ONCE,
         "timeout": 0.1 if fault == "429-bare" else 30,
         "attempt_timeout": {"slow": 0.1, "hang": 0.1}.get(fault, 20),
         "body_limit": 1 << 20,
-        "on_event": evidence,
+        "on_event": leaks,
     }
     turn = KINDS.index(fault)
     async with Sandbox(a_world(), faults=faults) as box:
-        session_id = (await truth_of(api, box))[0].id
+        session_id = (await transcripts_of(api, box))[0].id
         for number, name in enumerate(("sessions", "session", "messages")):
             async with client_of(api, box, KEYS[(turn + number) % len(KEYS)], **options) as client:
-                evidence.see(client)
+                leaks.see(client)
                 box.fail_next(fault, 100)
-                error = await failing(calls(client, api, session_id)[name](), evidence)
+                error = await error_of(calls(client, api, session_id)[name](), leaks)
                 box.forget_planned()
-                evidence.see(client.stats())
+                leaks.see(client.stats())
                 # Of the others, not all can happen to every question.
                 if fault not in PAGE_FAULTS and (fault, name) != ("wrong-shape", "session"):
                     assert isinstance(error, NavTalkError)
 
 
-async def test_no_success_leaves_the_key_behind(api, evidence):
+async def test_no_success_leaves_the_key_behind(api, leaks):
     for key in KEYS:
         async with Sandbox(a_world(), keys={key}) as box:
-            told = in_order(await truth_of(api, box, key))
-            async with client_of(api, box, key, on_event=evidence) as client:
+            told = in_order(await transcripts_of(api, box, key))
+            async with client_of(api, box, key, on_event=leaks) as client:
                 listing = client.list_sessions(**api.filters)
-                evidence.see(listing)
-                evidence.see(await listing)
+                leaks.see(listing)
+                leaks.see(await listing)
                 assert await everything(client, api) == told
-                evidence.see(client.stats())
+                leaks.see(client.stats())
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, evidence):
+async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, leaks):
     async with Sandbox(a_world(), faults=Faults(echo_key=0.02), seed=3) as box:
-        async with client_of(api, box, key, on_event=evidence) as client:
+        async with client_of(api, box, key, on_event=leaks) as client:
             async with Archive.open(tmp_path / "archive.db") as store:
                 for _ in range(8):
-                    await failing(sync(client, store, **scope_of(api)), evidence)
+                    await error_of(sync(client, store, **scope_of(api)), leaks)
                 await export(store, tmp_path)
-                evidence.see(await store.failures("default"))
+                leaks.see(await store.failures("default"))
         assert box.counts.faults["echo-key"]
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(written) >= 3
@@ -430,7 +430,7 @@ async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind_and_a_client
     api, until, more, way, is_held
 ):
     async with Sandbox(a_world(), answers=Answers(max_page=5)) as box:
-        told = await truth_of(api, box)
+        told = await transcripts_of(api, box)
         async with client_of(api, box) as client:
             before = asyncio.all_tasks()
             if is_held:
@@ -465,7 +465,7 @@ async def synced(api, box, address, **options):
 async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_path, more, again, max_page):
     address = f"{mkdtemp(dir=tmp_path)}/archive.db"
     async with Sandbox(a_world(40), answers=Answers(max_page=max_page)) as box:
-        told = await truth_of(api, box)
+        told = await transcripts_of(api, box)
         asked = []
         for each in (more, again):
             box.counts.reset()
@@ -474,7 +474,7 @@ async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_pat
             asked = [*asked, +box.counts.messages_by_session] if await is_under_way(address) else []
         box.counts.reset()
         await synced(api, box, address)
-        await assert_like(address, told)
+        await assert_matches_api(address, told)
         asked.append(+box.counts.messages_by_session)
         for number, before in enumerate(asked):
             later = set().union(*asked[number + 1 :])
@@ -488,20 +488,20 @@ async def is_under_way(address):
 
 
 async def test_a_run_that_is_killed_before_it_commits_is_gone_on_with(api, tmp_path):
-    async with Sandbox(a_world(40)) as box, forking() as forks:
-        told = await truth_of(api, box)
-        whole = await command(api, box, forks, "sync", tmp_path / "whole.db", armed=True)
+    async with Sandbox(a_world(40)) as box, command_runner() as commands:
+        told = await transcripts_of(api, box)
+        whole = await command(api, box, commands, "sync", tmp_path / "whole.db", armed=True)
         assert whole.code == 0, whole.err
         places = {name for name in whole.arrivals if name.endswith(": before commit")}
         assert len(places) >= 3
         for number, name in enumerate(sorted(places)):
             address = tmp_path / f"{number}.db"
-            killed = await command(api, box, forks, "sync", address, end=[name, 1])
+            killed = await command(api, box, commands, "sync", address, end=[name, 1])
             assert killed.code == -9, killed.err
             await settled(box)
-            again = await command(api, box, forks, "sync", address)
+            again = await command(api, box, commands, "sync", address)
             assert again.code == 0, again.err
-            await assert_like(address, told)
+            await assert_matches_api(address, told)
 
 
 # Sync.
@@ -531,11 +531,11 @@ async def test_after_every_sync_the_store_holds_what_the_server_has(api, tmp_pat
     async with Sandbox(world, seed=seed, answers=data.draw(answers_of(api)), clock=clock) as box:
         for _ in range(3):
             for change in data.draw(changes_of(api.changes)):
-                happen(world, clock, change, of_open=api.of_open)
+                apply_change(world, clock, change, open_only=api.open_only)
             await synced(api, box, address)
-            told = await truth_of(api, box)
+            told = await transcripts_of(api, box)
             ever |= {each.id for each in told}
-            kept = await assert_like(address, told)
+            kept = await assert_matches_api(address, told)
             assert kept.keys() == ever
             for each in told:
                 assert_columns(api, kept[each.id], each)
@@ -594,16 +594,16 @@ async def test_a_sync_that_finds_nothing_new_writes_nothing_and_asks_for_little(
         for _ in range(3):
             await synced(api, box, address)
             clock.on(minutes=5)
-        told = await truth_of(api, box)
+        told = await transcripts_of(api, box)
         before, changes = await rows_of(address)
         box.counts.reset()
         report = await synced(api, box, address)
         assert await rows_of(address) == (before, changes + 1)
         assert not any((report.inserted, report.changed, report.vanished, report.messages_inserted))
         assert not any((report.messages_changed, report.messages_vanished, report.failed))
-        read = {each.id for each in told if api.reads_again(each.session)}
+        read = {each.id for each in told if api.is_always_reread(each.session)}
         assert box.counts.messages_by_session.keys() == read
-        await assert_like(address, told)
+        await assert_matches_api(address, told)
 
 
 async def test_what_is_deleted_at_the_api_is_kept_and_marked(api, tmp_path):
@@ -613,14 +613,14 @@ async def test_what_is_deleted_at_the_api_is_kept_and_marked(api, tmp_path):
             begun = box.world.add_session(start_time=clock.before(hours=number), status=0)
             box.world.add_message(begun["id"], "hello")
         await synced(api, box, address)
-        told = await truth_of(api, box)
+        told = await transcripts_of(api, box)
         clock.on(minutes=20)
         for each in told[::2]:
             box.world.remove_session(each.id)
         report = await synced(api, box, address)
         gone = {each.id for each in told[::2]}
         assert report.vanished == len(gone) > 2
-        kept = await assert_like(address, told[1::2])
+        kept = await assert_matches_api(address, told[1::2])
         assert {name for name, row in kept.items() if row.session.deleted_at is not None} == gone
         assert {name: raw(row.messages) for name, row in kept.items()} == {
             each.id: each.messages for each in told
@@ -629,7 +629,7 @@ async def test_what_is_deleted_at_the_api_is_kept_and_marked(api, tmp_path):
 
 async def test_a_file_has_every_column_and_under_extra_everything_else(api, tmp_path):
     async with Sandbox(a_world(unknown_fields=True)) as box:
-        told = {each.id: each for each in await truth_of(api, box)}
+        told = {each.id: each for each in await transcripts_of(api, box)}
         await synced(api, box, tmp_path / "archive.db")
         async with Archive.open(tmp_path / "archive.db") as store:
             manifest = await export(store, tmp_path / "files")
@@ -661,12 +661,12 @@ def environment_of(api, key=KEY):
     return {dialect_of(api.name).key_variable: key}
 
 
-async def command(api, box, forks, *arguments, scoped=True, env=None, **options):
+async def command(api, box, commands, *arguments, scoped=True, env=None, **options):
     """A run of the command on *api* in *box*, or in the sandbox of its own."""
     name, *others = arguments
     where = ["--base-url", box.url_of(api.name)] if box else ["--sandbox"]
     scope = [word for each, value in api.filters.items() for word in (OPTIONS[each], value)] if scoped else []
-    run = await forks.run(
+    run = await commands.run(
         *(name, *others, "--api", api.name, *where, *scope, "--progress", "none"),
         env=environment_of(api) if env is None else env,
         **options,
@@ -676,12 +676,12 @@ async def command(api, box, forks, *arguments, scoped=True, env=None, **options)
 
 
 async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_path):
-    async with Sandbox(a_world(40)) as box, forking() as forks:
-        told = await truth_of(api, box)
+    async with Sandbox(a_world(40)) as box, command_runner() as commands:
+        told = await transcripts_of(api, box)
         most = longest(told)
 
         async def done(*arguments, **options):
-            run = await command(api, box, forks, *arguments, "--json", **options)
+            run = await command(api, box, commands, *arguments, "--json", **options)
             assert run.code == 0, (arguments, run.err)
             return run.rows
 
@@ -694,7 +694,7 @@ async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_pat
                 len(told),
                 sum(len(each.messages) for each in told),
             )
-        await assert_like(tmp_path / "archive.db", told)
+        await assert_matches_api(tmp_path / "archive.db", told)
         await done("verify", tmp_path, "--remote", "100%", scoped=False)
         assert [each["id"] for each in await done("sessions")] == [each.id for each in told]
         [session] = await done("session", most.id, scoped=False)
@@ -704,20 +704,20 @@ async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_pat
         [transcript] = await done("transcript", most.id, scoped=False)
         assert transcript["messages"] == said
         await done("doctor")
-        status = await forks.run("status", tmp_path, "--json", env={})
+        status = await commands.run("status", tmp_path, "--json", env={})
         assert (status.code, status.rows[0]["projects"][0]["api"]) == (0, api.name)
 
 
 async def test_the_command_says_by_its_code_that_a_key_is_wrong(api, tmp_path):
-    async with Sandbox(a_world(), keys={"another"}) as box, forking() as forks:
+    async with Sandbox(a_world(), keys={"another"}) as box, command_runner() as commands:
         for arguments in (["export", tmp_path], ["sessions"], ["plan"], ["doctor"]):
-            run = await command(api, box, forks, *arguments)
+            run = await command(api, box, commands, *arguments)
             assert run.code == 4, (arguments, run.err)
             assert "Traceback" not in run.err
 
 
 async def test_the_command_has_a_sandbox_for_every_api(api):
-    async with forking() as forks:
-        run = await command(api, None, forks, "sessions", "--json", env={})
+    async with command_runner() as commands:
+        run = await command(api, None, commands, "sessions", "--json", env={})
         assert run.code == 0, run.err
         assert len(run.rows) > 100

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from sdk_walk import walk, walked
+from sdk_walk import sdk_results, walk
 
 from navtalk_async import LlamaCloudClient
 from navtalk_async.errors import ApiError
@@ -105,7 +105,7 @@ def test_our_client_gets_value_by_value_what_the_sdk_gets(old, answers):
     async def both():
         answers_of_era = answers | {"llamacloud_shared_access": not old}
         async with sandbox(**answers_of_era) as box:
-            sdk = await walked(box.llamacloud_url, KEY, old=old)
+            sdk = await sdk_results(box.llamacloud_url, KEY, old=old)
         async with sandbox(**answers_of_era) as twin:
             return sdk, await ours(twin, shares=not old), box, twin
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from sdk_walk import GET_OLD, PROMPTS, walk, walked
+from sdk_walk import GET_OLD, PROMPTS, sdk_results, walk
 
 from navtalk_async.sandbox import Answers, Sandbox
 
@@ -81,7 +81,7 @@ async def barely_walked(box, *, old):
 async def both_walked(*, old, **answers):
     """What the SDK got, what the wire carries, and the two sandboxes; from either, the same was asked."""
     async with sandbox(old=old, **answers) as box:
-        got = await walked(box.llamacloud_url, KEY, old=old)
+        got = await sdk_results(box.llamacloud_url, KEY, old=old)
     async with sandbox(old=old, **answers) as twin:
         expected = await barely_walked(twin, old=old)
     return got, expected, box
@@ -163,17 +163,17 @@ def test_the_sdk_streams_turns_that_are_then_in_the_session(walks, old):
 async def test_the_judge_is_strict():
     async with sandbox(old=True) as box:
         with pytest.raises(AssertionError, match="APIResponseValidationError"):
-            await walked(box.llamacloud_url, KEY)
+            await sdk_results(box.llamacloud_url, KEY)
 
 
 async def test_the_sdk_is_turned_away_without_the_key():
     async with sandbox(old=False) as box:
         with pytest.raises(AssertionError, match="AuthenticationError"):
-            await walked(box.llamacloud_url, "another")
+            await sdk_results(box.llamacloud_url, "another")
 
 
 async def test_a_missing_older_sdk_is_told_with_the_command_that_gets_it(monkeypatch, tmp_path):
     monkeypatch.setattr("sdk_walk.OLD", tmp_path)
     with pytest.raises(AssertionError, match=re.escape(GET_OLD)):
-        await walked("http://127.0.0.1:9", KEY, old=True)
+        await sdk_results("http://127.0.0.1:9", KEY, old=True)
     assert f"\n{GET_OLD}\n" in Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")

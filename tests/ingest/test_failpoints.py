@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from forks import forking, settled
+from archive_contents import assert_finished
+from command_runs import command_runner, settled
 from postgres_box import copy_schema, new_schema
-from truth import assert_finished
 
 from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreUnreachable
@@ -183,9 +183,9 @@ async def archive(request, tmp_path):
 class Stage:
     """Where one phase is played again and again, each time with the same archive and the same world."""
 
-    def __init__(self, box, forks, archive):
+    def __init__(self, box, commands, archive):
         self.box = box
-        self.forks = forks
+        self.commands = commands
         self.archive = archive
         self.left = Counter()
 
@@ -195,7 +195,7 @@ class Stage:
         if scene.failing:
             self.box.fail_next("400", times=10_000, path=f"messages?sessionId={scene.failing}")
         self.box.counts.reset()
-        run = await self.forks.run(
+        run = await self.commands.run(
             *(*self.archive.command, "--progress", "none", "--base-url", self.box.url),
             *("--concurrency", CONCURRENCY, *scene.arguments),
             env={"NAVTALK_API_KEY": "k"},
@@ -241,8 +241,8 @@ async def assert_recovers(stage, scene, end, pages):
 async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, archive):
     # Other processes are watched here, and the server is to be no slower than they are.
     asyncio.get_running_loop().set_debug(False)
-    async with Sandbox(World(0), answers=ANSWERS) as box, forking() as forks:
-        stage = Stage(box, forks, archive)
+    async with Sandbox(World(0), answers=ANSWERS) as box, command_runner() as commands:
+        stage = Stage(box, commands, archive)
         scene = await phase(stage.sync)
         await archive.rewind()
         recording, _, pages = await stage.play(scene, armed=True)

@@ -9,9 +9,9 @@ import signal
 from collections import Counter
 
 import pytest
-from forks import forking, settled
+from archive_contents import assert_finished
+from command_runs import command_runner, settled
 from postgres_box import new_schema
-from truth import assert_finished
 
 from navtalk_async.sandbox import Answers, Sandbox, World
 
@@ -21,23 +21,23 @@ BARE = Answers(cursor_on_last_page=False)
 AT_ONCE = 16
 
 
-async def begin_export(box, forks, folder):
-    return await forks.begin(
+async def begin_export(box, commands, folder):
+    return await commands.begin(
         *("export", folder, "--format", "jsonl", "--progress", "none"),
         *("--base-url", box.url, "--concurrency", CONCURRENCY),
         env={"NAVTALK_API_KEY": "k"},
     )
 
 
-async def killed_after(box, forks, folder, requests):
+async def killed_after(box, commands, folder, requests):
     """Kill an export as soon as *requests* more have arrived; False if it ended before."""
-    killed = await killed_at(box, await begin_export(box, forks, folder), requests)
+    killed = await killed_at(box, await begin_export(box, commands, folder), requests)
     await settled(box)
     return killed
 
 
-async def finished(box, forks, folder):
-    run = await begin_export(box, forks, folder)
+async def finished(box, commands, folder):
+    run = await begin_export(box, commands, folder)
     assert await run.ended() == 0, run.err
     return lines_of(folder)
 
@@ -63,10 +63,10 @@ def asked_again(box):
 async def test_an_export_killed_at_any_request_is_finished_by_the_same_command(tmp_path, requests):
     async with (
         Sandbox(World(250, messages=3), answers=BARE) as box,
-        forking() as forks,
+        command_runner() as commands,
     ):
-        assert await killed_after(box, forks, tmp_path, requests)
-        assert_everything_once(await finished(box, forks, tmp_path), box.world)
+        assert await killed_after(box, commands, tmp_path, requests)
+        assert_everything_once(await finished(box, commands, tmp_path), box.world)
         assert len(asked_again(box)) <= CONCURRENCY
 
 
@@ -75,11 +75,11 @@ async def test_an_export_killed_again_and_again_loses_nothing_and_never_starts_o
     kills = 0
     async with (
         Sandbox(World(250, messages=3), answers=BARE) as box,
-        forking() as forks,
+        command_runner() as commands,
     ):
-        while kills < 8 and await killed_after(box, forks, tmp_path, dice.randint(1, 60)):
+        while kills < 8 and await killed_after(box, commands, tmp_path, dice.randint(1, 60)):
             kills += 1
-        assert_everything_once(await finished(box, forks, tmp_path), box.world)
+        assert_everything_once(await finished(box, commands, tmp_path), box.world)
         assert kills >= 4
         assert len(asked_again(box)) <= kills * CONCURRENCY
 
@@ -87,11 +87,11 @@ async def test_an_export_killed_again_and_again_loses_nothing_and_never_starts_o
 async def test_a_finished_export_run_again_asks_only_for_the_overlap(tmp_path):
     async with (
         Sandbox(World(250, messages=3), answers=BARE) as box,
-        forking() as forks,
+        command_runner() as commands,
     ):
-        first = await finished(box, forks, tmp_path)
+        first = await finished(box, commands, tmp_path)
         box.counts.reset()
-        assert await finished(box, forks, tmp_path) == first
+        assert await finished(box, commands, tmp_path) == first
         going_on = {session["id"] for session in box.world.sessions if session["status"] == 0}
         assert set(box.counts.messages_by_session) == going_on
         assert box.counts.by_kind["sessions"] + box.counts.session_gets <= 4 + len(going_on)
@@ -113,9 +113,9 @@ async def killed_at(box, run, requests, turns=0):
 class Job:
     """One export or sync of *box*, killed again and again until it is finished."""
 
-    def __init__(self, box, forks, command, where):
+    def __init__(self, box, commands, command, where):
         self.box = box
-        self.forks = forks
+        self.commands = commands
         self.command = command, where
         self.kills = self.pages = 0
         self._asked_in = {}
@@ -127,7 +127,7 @@ class Job:
         return self._again.total()
 
     async def begin(self):
-        return await self.forks.begin(
+        return await self.commands.begin(
             *(*self.command, "--progress", "none", "--base-url", self.box.url),
             *("--concurrency", AT_ONCE),
             env={"NAVTALK_API_KEY": "k"},
@@ -170,12 +170,12 @@ async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(
     asyncio.get_running_loop().set_debug(False)
     dice = random.Random(23)
     kills = exports = 0
-    async with forking() as forks:
+    async with command_runner() as commands:
         while kills < 100:
             answers = Answers(cursor_on_last_page=exports % 2 == 1)
             async with Sandbox(World(2000, seed=exports, mean_messages=4), answers=answers) as box:
                 folder = tmp_path / str(exports)
-                export = Job(box, forks, "export", folder)
+                export = Job(box, commands, "export", folder)
                 while export.kills < 50 and await export.kill(dice):
                     pass
                 await export.finish()
@@ -191,10 +191,10 @@ async def test_twenty_kills_of_large_syncs_into_postgresql_lose_nothing_and_doub
     asyncio.get_running_loop().set_debug(False)
     dice = random.Random(29)
     kills = 0
-    async with forking() as forks:
+    async with command_runner() as commands:
         while kills < 20:
             async with Sandbox(World(2000, seed=kills, mean_messages=4)) as box:
-                job = Job(box, forks, "sync", place := await new_schema(postgres))
+                job = Job(box, commands, "sync", place := await new_schema(postgres))
                 while kills + job.kills < 20 and await job.kill(dice):
                     pass
                 await job.finish()
@@ -205,10 +205,14 @@ async def test_twenty_kills_of_large_syncs_into_postgresql_lose_nothing_and_doub
 
 async def test_two_workers_on_one_database_exclude_each_other_until_one_is_killed(postgres):
     place = await new_schema(postgres)
-    async with Sandbox(World(20, messages=3)) as box, forking() as forks, forking() as others:
+    async with (
+        Sandbox(World(20, messages=3)) as box,
+        command_runner() as commands,
+        command_runner() as others,
+    ):
         # The first one has the right to write before it asks for anything.
         box.hold()
-        first = await Job(box, forks, "sync", place).begin()
+        first = await Job(box, commands, "sync", place).begin()
         await box.arrived(1)
         second = await Job(box, others, "sync", place).begin()
         assert await second.ended() == 11

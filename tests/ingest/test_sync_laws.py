@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from changes import NOON, Clock, arrived_or_over, changes, happen, weathers
+from archive_contents import assert_finished, contents_at, contents_of
+from changes import NOON, Clock, apply_change, arrived_or_over, changes, fault_mixes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_rows import journal
-from truth import assert_finished, everything, held
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.archive import Archive
@@ -85,7 +85,7 @@ async def test_a_named_session_that_failed_before_it_was_seen_has_no_messages_wi
         box.fail_next("500", times=3, path=f"/sessions/{lost}")
         report = await synced(box, address, **scope, client={"retry": ONCE}, retry_failed=True)
         assert report.failed == 1
-        assert await held(address) == []
+        assert await contents_at(address) == []
 
 
 async def test_a_session_that_vanishes_while_it_is_pending_and_watched_is_no_failure(address, clock):
@@ -228,7 +228,7 @@ async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_th
         fetched = [FetchResult(wanted, [message(each) for each in sorted(said)]) for said in readings]
         for some in [fetched] if at_once else [[each] for each in fetched]:
             await store.save_messages("default", some)
-        [(_, messages, _)] = await everything(store)
+        [(_, messages, _)] = await contents_of(store)
         assert [each["id"] for each in messages] == [message(n).id for n in sorted(readings[-1])]
 
 
@@ -257,7 +257,7 @@ class Spell:
 
 
 spells = st.lists(
-    st.builds(Spell, weathers, changes, st.none() | st.integers(0, 60), st.integers(0, 1)),
+    st.builds(Spell, fault_mixes, changes, st.none() | st.integers(0, 60), st.integers(0, 1)),
     min_size=1,
     max_size=4,
 )
@@ -273,7 +273,7 @@ async def lived_through(box, address, clock, spell):
     run.add_done_callback(lambda _: None)
     for change in spell.changes:
         await arrived_or_over(box, change.after, run)
-        happen(box.world, clock, change, of_open={"say", "end", "correct", "unsay"})
+        apply_change(box.world, clock, change, open_only={"say", "end", "correct", "unsay"})
     if spell.stop is not None:
         await arrived_or_over(box, spell.stop, run)
         run.cancel()
@@ -316,5 +316,5 @@ async def test_any_faults_stops_and_changes_end_in_the_servers_truth(new_place, 
             await synced(box, address, retry_failed=True, reconcile=True)
             clock.on(minutes=20)
         await assert_finished(address, world)
-        gone = {each.session["id"] for each in await held(address) if each.is_gone}
+        gone = {each.session["id"] for each in await contents_at(address) if each.is_gone}
         assert not gone & {each["id"] for each in world.sessions}

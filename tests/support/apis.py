@@ -1,7 +1,7 @@
-"""The APIs that every law holds for, a row each: whoever adds one writes another row, and no other test.
+"""The APIs that every law holds for, a row each: a new API needs another row, and no other test.
 
-A row says how everything is read without any of our code, what the sandbox may answer, and what of a change
-the API tells; the rest is asked of the dialect by its name.
+A row says how to read everything without our code, what the sandbox may answer, and which changes the API
+shows; the rest comes from the dialect of that name.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from navtalk_async.sandbox import Answers
 Ask = Callable[..., Awaitable[Any]]
 
 
-class Told(NamedTuple):
-    """A session as its API tells it."""
+class ApiTranscript(NamedTuple):
+    """A session and its messages as the JSON of its API."""
 
     id: str
     session: dict
@@ -30,37 +30,37 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """What the laws have to know of an API."""
+    """What the laws need to know about an API."""
 
     name: str
-    carry: Callable[[str], dict[str, Any]]
-    """Where a key goes, as aiohttp is told it."""
+    key_arguments: Callable[[str], dict[str, Any]]
+    """The arguments with which aiohttp sends a key."""
     sessions: Callable[[Ask], Awaitable[list[dict]]]
-    """All sessions in the API's order, by way of `await ask(path, **params)`, which gives the JSON."""
+    """All sessions in the API's order, read with `await ask(path, **params)`, which returns the JSON."""
     messages: Callable[[Ask, str], Awaitable[list[dict]]]
     """All messages of the session of that id, likewise."""
     session_columns: dict[str, str]
-    """Where a store's columns come from, by the names of the API's fields; others are empty."""
+    """The API's field of each column of an archive; other columns are empty."""
     message_columns: dict[str, str]
     answers: dict[str, tuple]
-    """What the sandbox may answer to what is unknown of it: the values of fields of `Answers`."""
-    can_be: Callable[[Answers], bool] = lambda _: True
-    """Whether anybody could read everything of a server with these answers."""
+    """The possible values of the fields of `Answers` that concern it."""
+    is_complete: Callable[[Answers], bool] = lambda _: True
+    """Whether a server with these answers shows everything it has."""
     filters: dict[str, str] = field(default_factory=dict)
-    """What a list of sessions has to be asked by."""
+    """The filters that a list of sessions needs."""
     changes: tuple[str, ...] = CHANGES
-    """What may happen to a session that the next sync finds by itself."""
-    of_open: tuple[str, ...] = ()
-    """What of that it finds only in sessions that go on."""
-    reads_again: Callable[[dict], bool] = lambda _: False
-    """Whether the messages of a session are read in every round, although nothing shows in its row."""
+    """The changes of a session that the next sync finds."""
+    open_only: tuple[str, ...] = ()
+    """Those of them that it finds in open sessions only."""
+    is_always_reread: Callable[[dict], bool] = lambda _: False
+    """Whether a session's messages are read in every round, changed or not."""
     wrong_key: type[NavTalkError] = AccessDenied
 
     def __str__(self):
         return self.name
 
 
-def lines(columns, *names):
+def columns_from(columns, *names):
     """*columns* by the names of their fields, and *names* that are the API's own."""
     return {name: name for name in names} | columns
 
@@ -98,13 +98,13 @@ async def field_of(answer, name):
 
 NAVTALK = Api(
     name="navtalk",
-    carry=lambda key: {"params": {"apikey": key}},
+    key_arguments=lambda key: {"params": {"apikey": key}},
     sessions=lambda ask: pages_of_navtalk(ask, "/api/chat/sessions", limit=100),
     messages=lambda ask, name: pages_of_navtalk(ask, "/api/chat/messages", sessionId=name, limit=200),
-    session_columns=lines(
+    session_columns=columns_from(
         {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}, "id", "status"
     ),
-    message_columns=lines({"type": "messageType", "created_at": "createdAt"}, "id", "role", "content"),
+    message_columns=columns_from({"type": "messageType", "created_at": "createdAt"}, "id", "role", "content"),
     answers={
         "cursor_on_last_page": (True, False),
         "last_cursor": ("null", "empty", "missing"),
@@ -117,18 +117,18 @@ NAVTALK = Api(
         "over_limit": ("clamp", "refuse"),
         "max_page": (None, 3, 20),
     },
-    of_open=CHANGES,
-    reads_again=lambda session: session["endTime"] is None,
+    open_only=CHANGES,
+    is_always_reread=lambda session: session["endTime"] is None,
     wrong_key=BadRequest,
 )
 
 KODEY = Api(
     name="kodey",
-    carry=lambda key: {"headers": {"x-api-key": key}},
+    key_arguments=lambda key: {"headers": {"x-api-key": key}},
     sessions=lambda ask: field_of(ask("/chat"), "chats"),
     messages=lambda ask, name: field_of(ask(f"/chat/{name}/message"), "messages"),
-    session_columns=lines({"start_time": "createdAt"}, "id"),
-    message_columns=lines({"created_at": "createdAt"}, "id", "role", "content"),
+    session_columns=columns_from({"start_time": "createdAt"}, "id"),
+    message_columns=columns_from({"created_at": "createdAt"}, "id", "role", "content"),
     answers={
         "errors": ("status", "bare"),
         "kodey_messages": ("empty", "all", "missing"),
@@ -136,16 +136,18 @@ KODEY = Api(
         "kodey_401": ("message", "both"),
         "kodey_order": ("asc", "desc", "none"),
     },
-    reads_again=lambda _: True,
+    is_always_reread=lambda _: True,
 )
 
 LEXICON = Api(
     name="lexicon",
-    carry=lambda key: {"headers": {"X-API-Key": key}},
+    key_arguments=lambda key: {"headers": {"X-API-Key": key}},
     sessions=lambda ask: pages_of_lexicon(ask, "/api/v1/chats/user/user-0", "chats"),
     messages=lambda ask, name: pages_of_lexicon(ask, f"/api/v1/chats/{name}/messages", "messages"),
-    session_columns=lines({"start_time": "created_at"}, "id", "title"),
-    message_columns=lines({"role": "sender_role", "type": "media_type"}, "id", "content", "created_at"),
+    session_columns=columns_from({"start_time": "created_at"}, "id", "title"),
+    message_columns=columns_from(
+        {"role": "sender_role", "type": "media_type"}, "id", "content", "created_at"
+    ),
     answers={
         "errors": ("status", "bare"),
         "lexicon_errors": ("detail", "error"),
@@ -156,8 +158,8 @@ LEXICON = Api(
         "over_limit": ("clamp", "refuse"),
         "max_page": (None, 3, 20),
     },
-    # Who is told by neither that there is more, does not know it.
-    can_be=lambda answers: (
+    # Without a right total or has_more, nobody can know that there is more.
+    is_complete=lambda answers: (
         answers.lexicon_total in {"right", "many"}
         or answers.lexicon_has_more in {"right", "true"}
         or answers.lexicon_total == answers.lexicon_has_more == "missing"
@@ -168,11 +170,11 @@ LEXICON = Api(
 
 LLAMACLOUD = Api(
     name="llamacloud",
-    carry=lambda key: {"headers": {"Authorization": f"Bearer {key}"}},
+    key_arguments=lambda key: {"headers": {"Authorization": f"Bearer {key}"}},
     sessions=pages_of_llamacloud,
     messages=lambda ask, name: field_of(ask(f"/api/v1/chat/{name}"), "events"),
     session_columns={"id": "session_id", "title": "generated_title"},
-    message_columns=lines({}, "type", "content"),
+    message_columns=columns_from({}, "type", "content"),
     answers={
         "errors": ("status", "bare"),
         "cursor_on_last_page": (True, False),
@@ -188,12 +190,12 @@ APIS = [NAVTALK, KODEY, LEXICON, LLAMACLOUD]
 
 
 @asynccontextmanager
-async def plainly(api, box, key="k"):
+async def plain_requests(api, box, key="k"):
     """`await ask(path, **params)`: the JSON that *box* answers, without any of our code."""
     async with aiohttp.ClientSession() as http:
 
         async def ask(path, **params):
-            carried = api.carry(key)
+            carried = api.key_arguments(key)
             carried["params"] = params | carried.get("params", {})
             async with http.get(box.url + path, **carried) as answer:
                 assert answer.status == 200, answer
@@ -204,14 +206,14 @@ async def plainly(api, box, key="k"):
 
 async def sessions_of(api, box, key="k"):
     """All sessions that *api* has in *box*, in its order."""
-    async with plainly(api, box, key) as ask:
+    async with plain_requests(api, box, key) as ask:
         return await api.sessions(ask)
 
 
-async def truth_of(api, box, key="k"):
+async def transcripts_of(api, box, key="k"):
     """All that *api* has in *box*, in its order."""
-    async with plainly(api, box, key) as ask:
+    async with plain_requests(api, box, key) as ask:
         sessions = await api.sessions(ask)
         ids = [each[api.session_columns["id"]] for each in sessions]
         messages = await asyncio.gather(*(api.messages(ask, each) for each in ids))
-    return list(map(Told, ids, sessions, messages))
+    return list(map(ApiTranscript, ids, sessions, messages))

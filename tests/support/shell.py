@@ -1,4 +1,4 @@
-"""The command as a process, for tests that run it as people and scripts do."""
+"""The command as a process, run as people and scripts run it."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from typing import NamedTuple
 KEY = "CANARY-7f3a5c91d2"
 
 
-class Ended(NamedTuple):
-    """How a process ended, and what it said."""
+class CommandResult(NamedTuple):
+    """A process's exit code and output."""
 
     code: int
     out: str
@@ -32,8 +32,8 @@ def environment(box, given):
 
 
 @asynccontextmanager
-async def started(*arguments, box=None, env=None, stdout=asyncio.subprocess.PIPE, **options):
-    """The command as a process; killed if the test ends before it does."""
+async def start_command(*arguments, box=None, env=None, stdout=asyncio.subprocess.PIPE, **options):
+    """Start the command as a process, and kill it if the test ends first."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "navtalk_async.cli", *map(str, arguments)),
         env=environment(box, env or {}),
@@ -48,43 +48,43 @@ async def started(*arguments, box=None, env=None, stdout=asyncio.subprocess.PIPE
         await process.communicate()
 
 
-async def ended(process):
-    """What became of *process*; whatever it was, it showed no key, and a traceback only with code 1."""
+async def result_of(process):
+    """Wait for *process* to end; it must show no key, and a traceback only with code 1."""
     out, err = ((said or b"").decode() for said in await process.communicate())
     assert KEY not in out + err
     assert ("Traceback" in err) == (process.returncode == 1), err
-    return Ended(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
-async def arrived(box, count, process):
-    """Wait until *count* requests of *process* arrived; one that dies before is a failure, not a hang."""
+async def requests_arrived(box, count, process):
+    """Wait until *count* requests of *process* arrived, and fail if it ends first."""
     arrival, end = asyncio.create_task(box.arrived(count)), asyncio.create_task(process.wait())
     await asyncio.wait([arrival, end], return_when=asyncio.FIRST_COMPLETED)
     end.cancel()
-    assert arrival.done(), await ended(process)
+    assert arrival.done(), await result_of(process)
 
 
-async def said(process, pattern):
-    """The first line on stderr from here on that *pattern* is found in."""
+async def stderr_line(process, pattern):
+    """The next line on stderr that matches *pattern*."""
     while line := (await process.stderr.readline()).decode():
         if re.search(pattern, line):
             return line
-    raise AssertionError(f"It ended before it said {pattern!r}.")
+    raise AssertionError(f"It ended without a line {pattern!r}.")
 
 
 async def navtalk(*arguments, **options):
-    async with started(*arguments, **options) as process:
-        return await ended(process)
+    async with start_command(*arguments, **options) as process:
+        return await result_of(process)
 
 
-async def on_terminal(*arguments, streams=("stdout",), **options):
-    """How the command ended, and what a terminal showed that is its *streams*."""
+async def run_on_terminal(*arguments, streams=("stdout",), **options):
+    """The command's result, and what the terminal showed that was its *streams*."""
     ours, theirs = os.openpty()
     reading = asyncio.create_task(asyncio.to_thread(read_terminal, ours))
     try:
-        async with started(*arguments, **dict.fromkeys(streams, theirs), **options) as process:
+        async with start_command(*arguments, **dict.fromkeys(streams, theirs), **options) as process:
             os.close(theirs)
-            end = await ended(process)
+            end = await result_of(process)
         return end, await reading
     finally:
         os.close(ours)

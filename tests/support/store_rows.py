@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from postgres_box import answered
+from postgres_box import run_sql
 
 from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, RunReport
 from navtalk_async.archive.rows import content_hash, format_time
@@ -82,6 +82,6 @@ async def everything(store, project="default"):
 async def asked(place, query):
     """The rows that the database at *place* itself finds."""
     if not isinstance(place, Path):
-        return await answered(place, query)
+        return await run_sql(place, query)
     with closing(sqlite3.connect(place)) as db, db:
         return db.execute(query).fetchall()

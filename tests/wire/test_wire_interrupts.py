@@ -12,7 +12,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import aiohttp
 import pytest
-from evidence import Evidence, Hidden
+from key_leaks import HiddenCall, KeyLeaks
 
 import navtalk_async
 from navtalk_async import KodeyClient, NavTalkClient
@@ -97,18 +97,18 @@ async def everything(make):
             assert [chunk async for chunk in chunks]
 
 
-def interrupted(make, lines, evidence):
+def interrupted(make, lines, leaks):
     try:
         with lines:
             asyncio.run(everything(make))
     except KeyboardInterrupt as error:
-        evidence.see_error(error)
+        leaks.see_error(error)
         return True
     return False
 
 
 async def called_for():
-    return Hidden(lambda: KEY)()
+    return HiddenCall(lambda: KEY)()
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_ctrl_c_at_any_line_shows_no_key(kind, key, where, url, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     ours = [file for file in (OURS / "wire").glob("*.py") if file.name not in REVEALING]
     files = {str(file) for file in (ours if where == "ours" else BELOW)}
-    make, evidence = Hidden(partial(kind, key, base_url=url)), Evidence()
+    make, leaks = HiddenCall(partial(kind, key, base_url=url)), KeyLeaks()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = Lines(files)
-        assert not interrupted(make, whole, evidence)
+        assert not interrupted(make, whole, leaks)
         assert whole.count > 100
         for number in range(1, whole.count, max(1, whole.count // LINES)):
-            interrupted(make, Lines(files, number), evidence)
+            interrupted(make, Lines(files, number), leaks)
         gc.collect()
-    assert evidence.shows_the_key() == []
+    assert leaks.texts_with_key() == []

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from evidence import Hidden, refused
+from key_leaks import HiddenCall, argument_error_of
 from rich.pretty import pretty_repr
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
@@ -36,12 +36,12 @@ every_client = pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
     ],
     ids=str,
 )
-def test_a_client_that_cannot_be_made_does_not_bring_the_key_to_light(make, wrong, monkeypatch, evidence):
+def test_a_client_that_cannot_be_made_does_not_bring_the_key_to_light(make, wrong, monkeypatch, leaks):
     call = partial(make, LONG, **wrong)
-    assert refused(Hidden(call), evidence) is not None
+    assert argument_error_of(HiddenCall(call), leaks) is not None
     for variable in ("NAVTALK", "KODEY", "LEXICON", "LLAMA_CLOUD"):
         monkeypatch.setenv(f"{variable}_API_KEY", LONG)
-    assert refused(Hidden(partial(make, **wrong)), evidence) is not None
+    assert argument_error_of(HiddenCall(partial(make, **wrong)), leaks) is not None
 
 
 @every_client
@@ -53,16 +53,16 @@ def test_a_client_that_cannot_be_made_does_not_bring_the_key_to_light(make, wron
     ],
     ids=lambda bad: type(bad).__name__,
 )
-def test_a_key_that_is_refused_is_not_brought_to_light(make, bad, evidence):
-    assert isinstance(refused(Hidden(partial(make, bad)), evidence), ValueError)
+def test_a_key_that_is_refused_is_not_brought_to_light(make, bad, leaks):
+    assert isinstance(argument_error_of(HiddenCall(partial(make, bad)), leaks), ValueError)
 
 
 @pytest.mark.parametrize("name", ["attempt_timeout", "timeout", "lane", "retry", "nonsense"])
-def test_a_view_that_cannot_be_made_does_not_bring_the_key_to_light(name, evidence):
+def test_a_view_that_cannot_be_made_does_not_bring_the_key_to_light(name, leaks):
     nt = NavTalkClient(LONG)
     with suppress(AttributeError):
-        refused(Hidden(partial(nt.using, **{name: -1})), evidence)
+        argument_error_of(HiddenCall(partial(nt.using, **{name: -1})), leaks)
     for thing in (nt, vars(nt), nt._wire, vars(nt._wire), vars(nt.sessions), pretty_repr(vars(nt._wire))):
-        evidence.see(thing)
+        leaks.see(thing)
     for copied in (copy, deepcopy, pickle.dumps):
-        assert refused(Hidden(partial(copied, nt)), evidence) is not None
+        assert argument_error_of(HiddenCall(partial(copied, nt)), leaks) is not None

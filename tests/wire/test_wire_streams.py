@@ -543,7 +543,7 @@ async def test_a_loop_that_ends_ends_its_streams():
 # The key --------------------------------------------------------------------------------------------------
 
 
-def evidence(error):
+def leaks(error):
     """Everything that somebody may get to see of *error*."""
     seen = [str(error), repr(error), repr(vars(error))]
     if isinstance(error, NavTalkError):
@@ -551,7 +551,7 @@ def evidence(error):
     seen += traceback.TracebackException.from_exception(error, capture_locals=True).format()
     for other in (error.__cause__, error.__context__):
         if other is not None:
-            seen += evidence(other)
+            seen += leaks(other)
     return seen
 
 
@@ -597,7 +597,7 @@ def test_no_key_comes_to_light_however_a_stream_ends(key, place, end):
                 writer.transport.abort()
             error = await call
             seen.append(repr(wire))
-        return error, seen + evidence(error)
+        return error, seen + leaks(error)
 
     error, seen = asyncio.run(fail())
     assert isinstance(error, {"well": KeyError, "cancelled": TimeoutError}.get(end, NavTalkError))

@@ -394,13 +394,13 @@ async def test_the_time_that_a_change_takes_teaches_nothing_of_reading(wire_to):
 # The key --------------------------------------------------------------------------------------------------
 
 
-def evidence(error):
+def leaks(error):
     """Everything that somebody may get to see of *error*."""
     seen = [str(error), repr(error), repr(vars(error)), pickle.dumps(error).decode("latin-1")]
     seen += traceback.TracebackException.from_exception(error, capture_locals=True).format()
     for other in (error.__cause__, error.__context__):
         if other is not None:
-            seen += evidence(other)
+            seen += leaks(other)
     return seen
 
 
@@ -425,7 +425,7 @@ def test_no_key_of_any_place_comes_to_light(key, place, request_, end):
             wire = Sender(root=box.url, key=key, key_place=place, body_limit=1000)
             once = Retry(attempts=1, attempts_at_first=1)
             error = await told(wire.ask(request_, read, patient(retry=once, timeout=5)))
-            seen = [*evidence(error), repr(wire), repr(wire.stats())]
+            seen = [*leaks(error), repr(wire), repr(wire.stats())]
             await wire.aclose()
         return seen
 

@@ -1,6 +1,6 @@
 """The row of that API, and all that the laws need."""
 
-from apis import APIS, Api, lines
+from apis import APIS, Api, columns_from
 
 
 async def pages(ask, path):
@@ -14,11 +14,11 @@ async def pages(ask, path):
 APIS.append(
     Api(
         name="fifth",
-        carry=lambda key: {"headers": {"X-Fifth": key}},
+        key_arguments=lambda key: {"headers": {"X-Fifth": key}},
         sessions=lambda ask: pages(ask, "/v5/talks"),
         messages=lambda ask, name: pages(ask, f"/v5/talks/{name}/lines"),
-        session_columns=lines({"id": "ref", "start_time": "opened", "title": "subject"}),
-        message_columns=lines({"id": "nr", "role": "who", "content": "text", "created_at": "at"}),
+        session_columns=columns_from({"id": "ref", "start_time": "opened", "title": "subject"}),
+        message_columns=columns_from({"id": "nr", "role": "who", "content": "text", "created_at": "at"}),
         answers={"errors": ("bare",), "max_page": (None, 3)},
     )
 )

@@ -1,4 +1,4 @@
-"""What a store must hold: what its server has, row by row, and nothing else."""
+"""Compares an archive with the server it came from, row by row."""
 
 from typing import NamedTuple
 
@@ -9,22 +9,22 @@ from navtalk_async.archive.rows import content_hash, digest, row_digest
 from navtalk_async.dialects import dialect_of
 
 
-class Held(NamedTuple):
-    """A session as a store holds it, in the API's words."""
+class ArchivedSession(NamedTuple):
+    """A session of an archive as the JSON of its API."""
 
     session: dict
     messages: list
     is_gone: bool
 
 
-async def held(address, project="default"):
-    """Everything that the store at *address* holds, in order; what it says of itself must be right."""
+async def contents_at(address, project="default"):
+    """Every session of the archive at *address*, in order; its digests and counts must be right."""
     async with Archive.open(address) as store:
-        return await everything(store, project)
+        return await contents_of(store, project)
 
 
-async def everything(store, project="default"):
-    """See `held`."""
+async def contents_of(store, project="default"):
+    """Every session of *store*, in order; its digests and counts must be right."""
     found = [each async for some in store.transcript_batches(project) for each in some]
     assert await store.flaws(project) == []
     counts = await store.counts(project)
@@ -36,7 +36,7 @@ async def everything(store, project="default"):
         assert told is None or told == digest(messages)
         assert row_told is None or row_told == row_digest(session)
     return [
-        Held(
+        ArchivedSession(
             msgspec.json.decode(session.raw),
             [msgspec.json.decode(row.raw) for row in messages],
             session.deleted_at is not None,
@@ -45,30 +45,30 @@ async def everything(store, project="default"):
     ]
 
 
-def truth(world):
-    """What *world* has."""
+def rows_of(world):
+    """Every session of *world*, with its messages."""
     return [(session, world.messages(session["id"])) for session in world.sessions]
 
 
 async def assert_finished(address, world, project="default", *, failed=0):
-    """The store holds what *world* has, and nothing is left to do but what has *failed*."""
+    """The archive equals *world*, and no session is pending but the *failed* ones."""
     async with Archive.open(address) as store:
-        found = await everything(store, project)
+        found = await contents_of(store, project)
         counts = await store.counts(project)
         [about] = await store.projects()
     there = [(each.session, each.messages) for each in found if not each.is_gone]
     if failed:
         assert [session for session, _ in there] == world.sessions
     else:
-        assert there == truth(world)
+        assert there == rows_of(world)
     assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
     assert about.round is None
 
 
-async def assert_like(address, told, project="default"):
-    """The store holds what an API has *told*, in whatever order that is in, and nothing is left to do."""
+async def assert_matches_api(address, told, project="default"):
+    """The archive equals what an API *told*, in any order, and no session is pending."""
     async with Archive.open(address) as store:
-        found = await everything(store, project)
+        found = await contents_of(store, project)
         rows = {row.session.id: row async for some in store.transcript_batches(project) for row in some}
         counts = await store.counts(project)
         [about] = await store.projects()

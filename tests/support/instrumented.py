@@ -1,5 +1,5 @@
 """A program that asks every API everything, while OpenTelemetry, Sentry and others watch aiohttp and report
-each error. It prints what came to light of the key. `python watched.py UNUSED_PORT`.
+each error. It prints every text that shows the key. `python instrumented.py UNUSED_PORT`.
 
 Sentry cannot be taken out of a process again, so this is one of its own.
 """
@@ -15,7 +15,7 @@ from types import FrameType, FunctionType, MethodType, ModuleType, TracebackType
 import aiohttp
 import attr
 import sentry_sdk
-from evidence import KEYS, Evidence, failing
+from key_leaks import KEYS, KeyLeaks, error_of
 from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -63,8 +63,8 @@ class Envelopes(Transport):
         self.seen.append(envelope.serialize().decode("utf-8", "replace"))
 
 
-class Watch(Evidence):
-    """Everything that watches, and what each of them saw."""
+class Watch(KeyLeaks):
+    """The instrumentation, and every text it saw."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +85,7 @@ class Watch(Evidence):
         self.patch()
 
     def patch(self):
-        """Have a trace config for everything, and a middleware, in every session; as a library would."""
+        """Give every session a trace config for every signal, and a middleware, as a library would."""
         begin = aiohttp.ClientSession.__init__
         ask = aiohttp.ClientSession._request
 
@@ -190,7 +190,7 @@ def calls(api, client, session_id, watch):
 async def every_call(api, url, key, watch, box, **options):
     session_id = box.world.sessions[0]["id"]
     async with CLIENTS[api](key, base_url=url, on_event=watch, **{"retry": PATIENT} | options) as client:
-        ended = [await failing(call, watch) for call in calls(api, client, session_id, watch)]
+        ended = [await error_of(call, watch) for call in calls(api, client, session_id, watch)]
         watch.see(client)
     return ended
 
@@ -218,7 +218,7 @@ async def repeat(reader, writer):
 
 
 async def elsewhere(api, key, watch, port):
-    """Where nobody answers, or in no way that is understood."""
+    """Calls to a port nobody listens on, over TLS to a server without, and to an echo."""
     async with Sandbox(sessions=3) as box, await asyncio.start_server(repeat, "127.0.0.1", 0) as server:
         mirror = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         for url in (f"http://127.0.0.1:{port}", box.url.replace("http", "https"), mirror):
@@ -226,7 +226,7 @@ async def elsewhere(api, key, watch, port):
 
 
 async def left_early(api, key, watch):
-    """Calls that are cancelled, and a client that is closed, while they wait or read."""
+    """Calls that are cancelled, and clients that are closed, while they wait or read."""
     for fault in ("hang", "slow"):
         for is_cancelled in (True, False):
             async with Sandbox(sessions=3, faults=Faults(slow_seconds=99)) as box:
@@ -234,7 +234,7 @@ async def left_early(api, key, watch):
                 box.fail_next(fault, 1_000_000)
                 session_id = box.world.sessions[0]["id"]
                 tasks = [
-                    asyncio.create_task(failing(call, watch))
+                    asyncio.create_task(error_of(call, watch))
                     for call in calls(api, client, session_id, watch)
                 ]
                 await box.arrived(len(tasks))
@@ -244,24 +244,24 @@ async def left_early(api, key, watch):
                 await asyncio.gather(*tasks)
 
 
-async def whatever_happens(api, key, watch, port):
+async def run_everything(api, key, watch, port):
     await over_the_sandbox(api, key, watch)
     await elsewhere(api, key, watch, port)
     await left_early(api, key, watch)
 
 
-OF_THE_PROCESS = (
+NOT_FOLLOWED = (
     *(type, ModuleType, FunctionType, MethodType, FrameType, TracebackType),
     *(asyncio.AbstractEventLoop, asyncio.Task, Opaque, Watch),
 )
 
 
 def texts_behind(things):
-    """Every text that *things* lead to, but through what leads everywhere."""
+    """Every text reachable from *things*, except through modules, functions and the loop."""
     seen, todo = set(), list(things)
     while todo:
         found = todo.pop()
-        if id(found) in seen or isinstance(found, OF_THE_PROCESS):
+        if id(found) in seen or isinstance(found, NOT_FOLLOWED):
             continue
         seen.add(id(found))
         if isinstance(found, str):
@@ -276,7 +276,7 @@ async def main(port):
     watch = Watch()
     watch.begin()
     await asyncio.gather(
-        *(whatever_happens(api, KEYS[number % len(KEYS)], watch, port) for number, api in enumerate(CLIENTS))
+        *(run_everything(api, KEYS[number % len(KEYS)], watch, port) for number, api in enumerate(CLIENTS))
     )
     spans = watch.spans.get_finished_spans()
     watch.seen += [span.to_json() for span in spans]
@@ -286,7 +286,7 @@ async def main(port):
         "envelopes": watch.envelopes.count,
         "signals": sorted(watch.signals),
         "answers": len(watch.answers),
-        "shown": watch.shows_the_key()[:3],
+        "shown": watch.texts_with_key()[:3],
         "kept": sorted(kept)[:3],
     }
 

@@ -1,4 +1,4 @@
-"""Runs of the command, each in a process of its own that is forked from one which has imported it already."""
+"""Runs of the command, each in a process of its own, forked from one that has imported everything already."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ for line in sys.stdin:
 
 
 class Run:
-    """One run, from its begin to its end."""
+    """One run of the command."""
 
     def __init__(self, parent, pid, folder):
         self.pid = pid
@@ -80,7 +80,7 @@ class Run:
         self._folder = folder
 
     async def ended(self):
-        """Its exit code; less than 0 where a signal ended it."""
+        """Wait for its exit code; below 0 if a signal ended it."""
         if self.code is None:
             self.code = int(await self._parent.stdout.readline())
         return self.code
@@ -99,21 +99,21 @@ class Run:
 
     @property
     def arrivals(self):
-        """The failpoints that it came to, in order."""
+        """The failpoints it reached, in order."""
         return Path(self._folder, "arrivals").read_text().splitlines()
 
 
-class Forks:
-    """Makes one run after the other."""
+class CommandRunner:
+    """Starts one run after the other."""
 
     def __init__(self, parent, folder):
         self._parent = parent
         self._folder = folder
 
     async def begin(self, *arguments, env, armed=False, end=None, as_nobody=False):
-        """Begin a run of `navtalk` with *arguments*; *end* is where to die: a failpoint, at which arrival.
+        """Start `navtalk` with *arguments*; *end* is the failpoint to die at, and at which arrival.
 
-        *as_nobody*, root is bound by what binds a user.
+        With *as_nobody*, root has no more rights than a user.
         """
         arrivals = f"{self._folder}/arrivals"
         job = {
@@ -130,20 +130,20 @@ class Forks:
         return Run(self._parent, int(await self._parent.stdout.readline()), self._folder)
 
     async def run(self, *arguments, **options):
-        """A run that has ended."""
+        """Run to the end."""
         run = await self.begin(*arguments, **options)
         await run.ended()
         return run
 
 
-DESK = b"GET /_sandbox/counts HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"
+CONTROL_REQUEST = b"GET /_sandbox/counts HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\n\r\n"
 
 
 async def settled(box):
-    """Until the server has read all that a dead process had sent, and seen its connections closed."""
-    # Those that it had opened and that stand in the door are let in before ours, and only then are counted.
+    """Wait until the server has read everything a dead process sent, and seen its connections closed."""
+    # Connections that wait to be accepted are accepted before ours, and counted only then.
     reader, writer = await asyncio.open_connection(box.host, box.port)
-    writer.write(DESK)
+    writer.write(CONTROL_REQUEST)
     await reader.read()
     writer.close()
     while box._server.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
@@ -151,8 +151,8 @@ async def settled(box):
 
 
 @asynccontextmanager
-async def forking():
-    """What forks."""
+async def command_runner():
+    """`async with command_runner() as commands:` a process that forks the runs."""
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT),
         stdin=asyncio.subprocess.PIPE,
@@ -160,6 +160,6 @@ async def forking():
         env={name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
     )
     with TemporaryDirectory() as folder:
-        yield Forks(parent, folder)
+        yield CommandRunner(parent, folder)
     parent.stdin.close()
     await parent.wait()

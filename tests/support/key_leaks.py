@@ -1,4 +1,4 @@
-"""Everything in which a key could come to light."""
+"""Collects every text that a user, a log or a report could show, to look for the key in it."""
 
 import asyncio
 import pickle
@@ -11,8 +11,8 @@ from navtalk_async.errors import NavTalkError
 KEYS = ["CANARY-1234567890", "CANARY-+/=%&<'\"\\?#", "%43ANARY-CANARY%20"]
 
 
-class Hidden:
-    """A call with a key among its arguments, which no frame of its own names."""
+class HiddenCall:
+    """A call with a key among its arguments, which its `repr` does not show."""
 
     __slots__ = ("_call",)
 
@@ -26,8 +26,8 @@ class Hidden:
         return self._call()
 
 
-class Evidence:
-    """Everything somebody may get to see: of errors, events, the client, and the log."""
+class KeyLeaks:
+    """The texts of errors, events, clients and logs."""
 
     def __init__(self):
         self.seen = []
@@ -52,18 +52,18 @@ class Evidence:
             if other is not None:
                 self.see_error(other)
 
-    def shows_the_key(self):
+    def texts_with_key(self):
         return [text for text in self.seen if "CANARY" in text]
 
 
-async def failing(call, evidence):
-    """What *call* ends with; the frames of its error begin here, where nobody knows the key."""
+async def error_of(call, leaks):
+    """The error that *call* raises, or None; its frames begin here, where the key is unknown."""
     # Every step of the loop counts as slow now, and is logged.
     asyncio.get_running_loop().slow_callback_duration = 0.0
     try:
         await call
     except (NavTalkError, ValueError, TimeoutError, asyncio.CancelledError) as error:
-        evidence.see_error(error)
+        leaks.see_error(error)
         return error
     else:
         return None
@@ -71,11 +71,11 @@ async def failing(call, evidence):
         asyncio.get_running_loop().slow_callback_duration = 1.0
 
 
-def refused(call, evidence):
-    """What the `Hidden` *call* raises; the frames of its error begin here, where nobody knows the key."""
+def argument_error_of(call, leaks):
+    """The error that the `HiddenCall` *call* raises, or None; its frames begin here, without the key."""
     try:
         call()
     except (ValueError, TypeError) as error:
-        evidence.see_error(error)
+        leaks.see_error(error)
         return error
     return None
