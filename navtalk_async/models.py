@@ -139,8 +139,8 @@ OURS = "·"
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
-    has_own_id: ClassVar[bool] = True
-    """Whether no other row of its list can have the same id."""
+    ids_are_unique: ClassVar[bool] = True
+    """Whether no two rows of a list have the same id."""
     attributes: ClassVar[tuple[str, ...]] = ("id",)
     """The attributes that the records of every API have; None where an API has no such field."""
 
@@ -258,12 +258,12 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
         *("user_id", "agent_id", "video_url", "metadata", "usage"),
     )
 
-    seldom: ClassVar[frozenset[str]] = frozenset()
-    """Fields that only some of the API's answers have: another value of these is no change."""
-    tells_all_alone: ClassVar[bool] = True
-    """Whether a session that is asked for by its id is told of as fully as in the list."""
-    is_read_on: ClassVar[bool] = False
-    """Whether its messages can be asked for from a moment on."""
+    detail_only_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only some of the API's answers have: a change of them alone does not count."""
+    detail_is_complete: ClassVar[bool] = True
+    """Whether a session that is fetched by its id has every field that the list has."""
+    supports_since: ClassVar[bool] = False
+    """Whether the API can list its messages from a time on."""
 
     @property
     def status(self) -> SessionStatus | str | None:

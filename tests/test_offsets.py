@@ -26,7 +26,7 @@ class Row:
     id: str
     is_deleted: bool = False
     """Whether it is counted, and not given."""
-    has_own_id: ClassVar[bool] = True
+    ids_are_unique: ClassVar[bool] = True
 
 
 TOTALS = {
@@ -93,7 +93,7 @@ class Server:
 class Shared(Row):
     """One whose id need not be its own, as far as its API says."""
 
-    has_own_id = False
+    ids_are_unique = False
 
 
 def rows_to(number, deleted=(), kind=Row):

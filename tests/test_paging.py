@@ -19,7 +19,7 @@ FIRST = Request(path="/api/chat/sessions", params={"limit": "3"})
 @dataclass(frozen=True)
 class Row:
     id: int
-    has_own_id: ClassVar[bool] = True
+    ids_are_unique: ClassVar[bool] = True
 
 
 def at(number):
@@ -193,7 +193,7 @@ async def test_a_row_that_a_cursor_list_gives_twice_comes_once():
 
 async def test_where_ids_may_be_shared_rows_of_one_id_are_different_rows():
     class Shared(Row):
-        has_own_id = False
+        ids_are_unique = False
 
     listing = Listing(Server(TWICE, kind=Shared).ask, FIRST)
     assert await ids(listing) == [1, 2, 2, 3, 1, 4]

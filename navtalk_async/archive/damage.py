@@ -79,7 +79,7 @@ def _message_flaws(row: MessageRow, dialect: Records) -> list[str]:
         made = message_row(row.project, row.session_id, row.position, _read(row.raw, of))
     except Unreadable as failure:
         return [f"the raw object of message {row.id} is damaged: {failure}"]
-    if not dialect.record_kinds[1].has_own_id and str(row.id).startswith(f"{made.id}#"):
+    if not dialect.record_kinds[1].ids_are_unique and str(row.id).startswith(f"{made.id}#"):
         # One of several of the same id: see `deduplicate`.
         made = made._replace(id=row.id)
     return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)

@@ -70,7 +70,7 @@ def deduplicate(messages: Sequence[Message]) -> list[Message]:
     that ids are its own, gets the number of its turn behind it, as in `id#2`.
     """
     once = {message.id: message for message in messages}
-    if len(once) == len(messages) or messages[0].has_own_id:
+    if len(once) == len(messages) or messages[0].ids_are_unique:
         return list(once.values())
     distinct: list[Message] = []
     turns: dict[str, list[bytes]] = {}

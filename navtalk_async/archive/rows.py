@@ -98,9 +98,9 @@ def content_hash(session: Session) -> str:
     Fields that only some of the API's answers have follow it with a hash each: ` message_count=…`.
     """
     fields = msgspec.json.decode(session.raw)
-    seldom = {name: fields.pop(name) for name in sorted(session.seldom & fields.keys())}
+    only_in_detail = {name: fields.pop(name) for name in sorted(session.detail_only_fields & fields.keys())}
     return _hash_of_json(fields, 16) + "".join(
-        f" {name}={_hash_of_json(value, 4)}" for name, value in seldom.items()
+        f" {name}={_hash_of_json(value, 4)}" for name, value in only_in_detail.items()
     )
 
 

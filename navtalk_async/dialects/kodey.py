@@ -19,7 +19,7 @@ ROLES = ("user", "assistant")
 class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
     """One thing said in a chat; its `role` is `"user"` or `"assistant"`."""
 
-    has_own_id = False
+    ids_are_unique = False
 
     content: str | None = None
     role: Role | str | None = None
@@ -31,8 +31,8 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
 class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat with an agent. It has no status and no end: more may be said in it at any time."""
 
-    seldom = frozenset({"teamId"})
-    tells_all_alone = False
+    detail_only_fields = frozenset({"teamId"})
+    detail_is_complete = False
 
     start_time_text: str | None = msgspec.field(default=None, name="createdAt")
     agent_id: str | None = msgspec.field(default=None, name="agentId")

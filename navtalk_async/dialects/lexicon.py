@@ -37,7 +37,7 @@ ORDER = Filter(param="order", check=one_of("asc", "desc"), default="asc", select
 class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat of a user."""
 
-    seldom = frozenset({"message_count", "status"})
+    detail_only_fields = frozenset({"message_count", "status"})
 
     status: SessionStatus | str | None = None
     """In the API's own words, of a chat that was asked for by its id; None in the list."""
@@ -88,7 +88,7 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
 class LexiconMessage(Message, frozen=True, kw_only=True, gc=False):
     """One thing said in a chat; its `type` is the API's `media_type`, None for a text."""
 
-    has_own_id = False
+    ids_are_unique = False
 
     role: Role | str | None = msgspec.field(default=None, name="sender_role")
     type: MessageType | str | None = msgspec.field(default=None, name="media_type")

@@ -74,7 +74,7 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
     When it began is not told. It is always final: whatever happens to it changes `last_updated_at`.
     """
 
-    seldom: ClassVar[frozenset[str]] = frozenset({"events"})
+    detail_only_fields: ClassVar[frozenset[str]] = frozenset({"events"})
 
     id: str = msgspec.field(name="session_id")
     title: str | None = msgspec.field(default=None, name="generated_title")

@@ -57,7 +57,7 @@ When = datetime | date | str
 class NavTalkSession(Session, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A session as NavTalk writes it. A row with any other field is read by `decode_lenient`."""
 
-    is_read_on = True
+    supports_since = True
 
     status: SessionStatus | str | None
     start_time_text: str | None = msgspec.field(name="startTime")

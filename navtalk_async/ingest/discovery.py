@@ -127,7 +127,7 @@ class Discovery:
             NotFound: it is gone.
         """
         session = await self.get_session(session_id)
-        if not session.tells_all_alone and await self._archive.contains(self._project, [session_id]):
+        if not session.detail_is_complete and await self._archive.contains(self._project, [session_id]):
             # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
             pending = next((each for each in self._state.pending if each.id == session_id), None)
             if pending is None:

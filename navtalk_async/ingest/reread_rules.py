@@ -105,7 +105,7 @@ def read_from(session: Session, content_hash: str | None, before: StoredSession,
     """
     is_last = before.settles_at is not None and before.settles_at <= clock.now
     said = before.last_message_at
-    if is_last or said is None or before.messages < FULL_PAGE or not session.is_read_on:
+    if is_last or said is None or before.messages < FULL_PAGE or not session.supports_since:
         return FetchTask(session.id, content_hash)
     settle = as_utc(clock.now) - as_utc(clock.settled)
     return FetchTask(session.id, content_hash, format_time(as_utc(said) - settle))

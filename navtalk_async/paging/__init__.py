@@ -175,7 +175,7 @@ async def whole(ask: Ask[T], request: Request, on_move: OnMove | None = None) ->
     if len(pages) == 1:
         return pages[0]
     every = [row for rows in pages for row in rows]
-    return Recent(None).new(every) if every and every[0].has_own_id else every
+    return Recent(None).new(every) if every and every[0].ids_are_unique else every
 
 
 async def _nothing(_: Request) -> Page[Any]:
@@ -263,7 +263,7 @@ class Listing(Generic[T]):
         async with aclosing(walk(self.ask, request, self._on_move)) as pages:
             async for page in pages:
                 rows = page.items
-                if page.offset_param is None and rows and rows[0].has_own_id:
+                if page.offset_param is None and rows and rows[0].ids_are_unique:
                     rows = recent.new(rows)
                 yield page, rows
 

@@ -137,7 +137,7 @@ class OffsetWalk(Generic[T]):
         return self._start + self._given
 
     def _unseen(self, rows: Sequence[T], keys: Sequence[int]) -> list[T]:
-        may_share_ids = bool(rows) and not rows[0].has_own_id
+        may_share_ids = bool(rows) and not rows[0].ids_are_unique
         as_expected = keys[:1] == [self._last] if self._overlaps else not self._seen
         self._keeps_still = self._keeps_still and as_expected
         if may_share_ids and self._overlaps and self._keeps_still:
@@ -241,4 +241,6 @@ class OffsetWalk(Generic[T]):
 
 def _key(row: Record) -> int:
     """What tells *row* from others, in a number; other fields may differ each time, as signed links do."""
-    return hash((row.id, row.created_at_text) if isinstance(row, Message) and not row.has_own_id else row.id)
+    if isinstance(row, Message) and not row.ids_are_unique:
+        return hash((row.id, row.created_at_text))
+    return hash(row.id)

@@ -215,7 +215,7 @@ def test_a_long_session_is_read_from_its_last_messages_but_for_the_last_time(mes
 class Plain(Session, frozen=True, kw_only=True, gc=False):
     """A session of an API whose messages cannot be asked for from a moment on."""
 
-    seldom = frozenset({"sometimes", "seldom"})
+    detail_only_fields = frozenset({"sometimes", "seldom"})
 
 
 def plain(kept=b"{}"):
@@ -298,7 +298,7 @@ def test_a_message_within_the_second_since_which_is_asked_is_not_from_before():
 class Said(Message, frozen=True, kw_only=True, gc=False):
     """A message of an API that does not promise that its id is its own."""
 
-    has_own_id = False
+    ids_are_unique = False
 
     content: str | None = None
 
