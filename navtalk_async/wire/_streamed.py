@@ -18,7 +18,6 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Failed, Observer, Stats, announce
 from navtalk_async.models import Request, Response
-from navtalk_async.wire._watchdog import Watchdog
 from navtalk_async.wire.retry import may_have_changed
 from navtalk_async.wire.secret import EchoInChunks
 
@@ -34,13 +33,12 @@ class StreamedBody:
         answer: aiohttp.ClientResponse,
         path: str,
         echo: EchoInChunks | None,
-        watchdog: Watchdog["StreamedBody"],
         reading: set[aiohttp.ClientResponse],
     ) -> None:
         self._answer = answer
         self._path = path
         self._echo = echo
-        self._watchdog = watchdog
+        self._is_late = False
         self._reading = reading
         reading.add(answer)
 
@@ -61,8 +59,7 @@ class StreamedBody:
         return self._echo.rest() or chunk
 
     async def _next(self, seconds: float, most: int) -> bytes | TransportError | asyncio.CancelledError:
-        loop = asyncio.get_running_loop()
-        self._watchdog.watch(self, loop.time() + seconds, loop)
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up)
         try:
             return await self._answer.content.read(most)
         except asyncio.CancelledError as leaving:
@@ -72,14 +69,14 @@ class StreamedBody:
             # Of a connection that died, aiohttp raises the death first, and keeps what came before it.
             if rest := self._answer.content._read_nowait(most):  # noqa: SLF001 - there is no public way
                 return rest
-            if self._watchdog.forget(self):
+            if self._is_late:
                 return AttemptTimeout(f"Nothing more of the answer of {self._path} within {seconds:.3g} s.")
             return BrokenBody(f"The answer of {self._path} was cut off.")
         finally:
-            self._watchdog.forget(self)
+            timer.cancel()
 
-    def give_up(self) -> None:
-        """End the wait for a chunk."""
+    def _give_up(self) -> None:
+        self._is_late = True
         self._answer.content.set_exception(TimeoutError())
 
     def close(self) -> None:

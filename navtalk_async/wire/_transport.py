@@ -10,6 +10,7 @@ shows its cause.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import Any
@@ -30,11 +31,11 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request, Response
 from navtalk_async.wire._streamed import StreamedBody, StreamedResponse
-from navtalk_async.wire._watchdog import Watchdog
 from navtalk_async.wire.address import query_of
 from navtalk_async.wire.secret import PlacedKey
 
 Failed = TransportError | asyncio.CancelledError
+Task = asyncio.Task[object]
 
 CONNECT_SECONDS = 10.0
 JSON = {"Content-Type": "application/json"}
@@ -56,8 +57,7 @@ class AiohttpTransport:
         self._fresh = _new_session(aiohttp.TCPConnector(limit=0, force_close=True), trust_env=trust_env)
         # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
         self._fresh._retry_connection = False  # noqa: SLF001 - there is no public switch
-        self._watchdog: Watchdog[asyncio.Task[object]] = Watchdog(_cancel)
-        self._chunk_watchdog: Watchdog[StreamedBody] = Watchdog(StreamedBody.give_up)
+        self._watchdog = _Watchdog()
         self._reading: set[aiohttp.ClientResponse] = set()
 
     async def exchange(
@@ -77,7 +77,7 @@ class AiohttpTransport:
         `ConnectFailed`: what never left never arrived.
         """
         loop = asyncio.get_running_loop()
-        task: asyncio.Task[object] | None = asyncio.current_task(loop)
+        task: Task | None = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - every coroutine of ours runs in one
         cancelled_before = task.cancelling()
         root, query = self._root, query_of(request)
@@ -101,9 +101,7 @@ class AiohttpTransport:
                 allow_redirects=False,
             )
             if streamed and 200 <= answer.status < 300:
-                stream = StreamedBody(
-                    answer, request.path, key.echo.in_chunks(), self._chunk_watchdog, self._reading
-                )
+                stream = StreamedBody(answer, request.path, key.echo.in_chunks(), self._reading)
                 return StreamedResponse(status=answer.status, headers=answer.headers, body=b"", stream=stream)
             self._reading.add(answer)
             try:
@@ -132,7 +130,6 @@ class AiohttpTransport:
     async def close(self) -> None:
         """End every connection, also those in use."""
         self._watchdog.close()
-        self._chunk_watchdog.close()
         await self._fresh.close()
         await self._pooled.close()
         # aiohttp ends the connections, and leaves those who read from them waiting.
@@ -154,7 +151,7 @@ class AiohttpTransport:
 
 
 def _cancelled(
-    leaving: asyncio.CancelledError, session: aiohttp.ClientSession, task: asyncio.Task[object], path: str
+    leaving: asyncio.CancelledError, session: aiohttp.ClientSession, task: Task, path: str
 ) -> Failed:
     if session.closed and not task.cancelling():
         # aiohttp, when closed while it looks up a host's name, cancels the look-up, and what waits for it
@@ -162,10 +159,6 @@ def _cancelled(
         return Disconnected(f"The connection was closed before {path} was answered.")
     leaving.__context__ = leaving.__cause__ = None
     return leaving.with_traceback(None)
-
-
-def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
 
 
 def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp.ClientSession:
@@ -200,6 +193,55 @@ async def _bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | N
     finally:
         # After a body read to its end this is nothing; after any other, it ends the connection.
         answer.close()
+
+
+class _Watchdog:
+    """Cancels tasks whose time is up.
+
+    A timer for every attempt costs a tenth of the attempt, and nearly all are cancelled unused. Here an attempt
+    is an entry in a dictionary, and the only timer looks through all of them when the first may be due.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[Task, float] = {}
+        self._ended: set[Task] = set()
+        self._looks_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, task: Task, due: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel *task* at the time *due* of the *loop*, unless `forget` comes first."""
+        self._due[task] = due
+        if due < self._looks_at:
+            self._look_at(due, loop)
+
+    def forget(self, task: Task) -> bool:
+        """Watch *task* no longer; whether its time was up, and it was cancelled for that."""
+        if self._due.pop(task, None) is not None or task not in self._ended:
+            return False
+        self._ended.discard(task)
+        return True
+
+    def close(self) -> None:
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = when
+        self._timer = loop.call_at(when, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A loop calls a timer that is due within its clock's resolution.
+        due_by = max(self._looks_at, loop.time())
+        self._timer, self._looks_at = None, math.inf
+        for task in [task for task, due in self._due.items() if due <= due_by]:
+            del self._due[task]
+            self._ended.add(task)
+            task.cancel()
+        if self._due:
+            self._look_at(min(self._due.values()), loop)
 
 
 # The key --------------------------------------------------------------------------------------------------

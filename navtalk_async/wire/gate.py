@@ -1,13 +1,13 @@
 """The gate: how many requests at once, how many a second, when none at all, and who goes first.
 
-Every request of a client passes here, and whoever has to wait costs nothing but a future. Three things can
-hold a request back: too many in flight, the rate, and a pause. The rate is GCRA
+Every request of a client passes here, and one that has to wait costs no more than a future and a timer. Three
+things can hold a request back: too many in flight, the rate, and a pause. The rate is GCRA
 (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). A pause is a moment in time, not a flag: it
 ends by itself, so no task that is cancelled meanwhile can leave the gate shut.
 
-Who waits stands in one of three lanes. The higher lane goes first, and while it is in use the lower ones
-leave a few places free for it; now and then a lower one has its turn all the same, so that nobody starves.
-Within a lane it is first come first served, but for a request that was let through before and comes again.
+Requests wait in one of three lanes. The higher lane goes first, and while it is in use the lower ones leave
+a few places free for it; now and then a lower one has its turn all the same, so that none starves. Within a
+lane it is first come first served, but for a request that was let through before and is retried.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from collections import deque
 from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
-from navtalk_async.wire._watchdog import Watchdog
-from navtalk_async.wire.learned_concurrency import FixedLimit, LearningLimit, Limit
+from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
 from navtalk_async.wire.rate import Hint, RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
@@ -31,7 +30,7 @@ AUTO_AT_MOST = 256
 """The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring."""
 
 RESERVED_SHARE = 16
-"""One rank in so many is left free for a higher lane that is in use, and at least one."""
+"""One place in so many is left free for a higher lane that is in use, and at least one."""
 
 IN_USE_SECONDS = 5.0
 """For how long after its last request a lane is in use."""
@@ -76,7 +75,7 @@ class Gate:
     """The gate of one client in one event loop."""
 
     def __init__(self, concurrency: Concurrency = "auto", rate: float | None = None) -> None:
-        self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else FixedLimit(concurrency)
+        self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else Limit(concurrency)
         self.in_flight = 0
         self._highest_rate = rate
         self._learned_rate = RateEstimator()
@@ -85,7 +84,7 @@ class Gate:
         self._paused_since = 0.0
         self._paused_before = 0.0
         self._opens_at = 0.0
-        """Until then nobody is let through: the later of what pause and rate say; when closed, for ever."""
+        """Until then no request passes: the later of what pause and rate say; infinite when closed."""
         self._refused_at = float("-inf")
         self._refusals = 0
         self._remaining: int | None = None
@@ -97,7 +96,6 @@ class Gate:
         self._passed_over = 0
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._watchdog: Watchdog[_Turn] = Watchdog(_expire)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -114,13 +112,11 @@ class Gate:
         return min(rates, default=None)
 
     def paused_seconds(self, now: float) -> float:
-        """For how long there have been pauses, all in all: what passed of it meanwhile is what a wait had of
-        pauses.
-        """
+        """Total seconds paused so far."""
         return self._paused_before + max(0.0, min(now, self._paused_until) - self._paused_since)
 
     def paused_for(self, now: float) -> float:
-        """The seconds for which nobody will be let through, if it stays at that."""
+        """The seconds until the pause ends."""
         return max(0.0, self._paused_until - now)
 
     def try_acquire(self, now: float, lane: int = NORMAL) -> bool:
@@ -141,8 +137,8 @@ class Gate:
         """Wait until a request may leave, and count it; then `release` it. Its rank: how many are
         in flight then, itself included.
 
-        *deadline* is in the event loop's time. *first* goes before those who wait already in this *lane*: for
-        a request that was let through once, and has to come again.
+        *deadline* is in the event loop's time. *first* goes to the head of its *lane*: for a request that was
+        let through before, and is retried.
 
         Raises:
             DeadlineExceeded: *deadline* comes before the turn.
@@ -168,7 +164,7 @@ class Gate:
         return rank
 
     def release(self) -> None:
-        """The request that entered is over."""
+        """End a request that was let through."""
         self.in_flight -= 1
         if self._lanes[0] or self._lanes[1] or self._lanes[2]:
             self._admit()
@@ -182,8 +178,8 @@ class Gate:
         *,
         is_typical: bool = True,
     ) -> None:
-        """A good answer came *now*, to what left at *sent_at* in this *rank* and is about to `release`;
-        *is_typical* is whether the time it took says anything of the others.
+        """Count a good answer to a request that left at *sent_at* and is not released yet; *is_typical* is
+        whether the time it took says anything of the others.
         """
         self._refusals = 0
         self._learned_rate.accepted += 1
@@ -194,20 +190,18 @@ class Gate:
             self._heed(hint, now)
 
     def coped(self) -> None:
-        """The server said no, but not for being asked too much: it is there."""
+        """Note that the server answered, with a refusal that is not for overload."""
         self._refusals = 0
 
     def refused(self, now: float, sent_at: float, rank: int) -> bool:
-        """The server had too much to do, and refused *now* what left at *sent_at* in this *rank*; whether
-        that contradicts a cap on requests at once.
-        """
+        """Count a refusal for overload; whether it contradicts a cap on requests at once."""
         return self.limit.refused(now, sent_at, rank)
 
     def count_refusal(self, now: float, sent_at: float) -> int:
-        """What left at *sent_at* was refused so that everybody has to pause; how many times in a row.
+        """Count a refusal that makes all calls pause; return how many there were in a row.
 
-        Refusals of requests that were on their way when an earlier one came are no further sign that the
-        server still has too much, and are not counted.
+        A refusal of a request that was in flight when an earlier one came is no further sign that the server
+        still has too much, and is not counted.
         """
         if sent_at >= self._refused_at:
             self._refused_at = now
@@ -215,8 +209,8 @@ class Gate:
         return self._refusals
 
     def pause(self, seconds: float, *, least: float | None = None, named: bool = True) -> bool:
-        """Let nobody through for *seconds*; False where an earlier pause lasts as long anyway, or as *least*,
-        or nearly. *named* is whether the server said how long.
+        """Let no request through for *seconds*; False where an earlier pause lasts as long anyway, or as
+        *least*, or nearly. *named* is whether the server said how long.
         """
         now = asyncio.get_running_loop().time()
         if now < self._paused_until and now + (seconds if least is None else least) <= self._paused_until:
@@ -237,9 +231,7 @@ class Gate:
         return is_news
 
     def learn_rate(self, now: float, sent_at: float, seconds: float, *, rank: int, cap: bool) -> None:
-        """What left at *sent_at* in this *rank* was refused *now*, with a pause of *seconds*; a *cap* may
-        explain it.
-        """
+        """Learn from a refusal with a pause of *seconds*, which a *cap* on requests at once may explain."""
         self._learned_rate.refused(now, sent_at, seconds, rank=rank, cap=cap)
 
     async def rest(self, seconds: float) -> None:
@@ -257,12 +249,11 @@ class Gate:
             self._resting.discard(rested)
 
     def close(self) -> None:
-        """Turn everybody away, those who wait as well."""
+        """Refuse every request, also those that wait."""
         self._closed = True
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
-        self._watchdog.close()
         waiting: list[asyncio.Future[Any]] = [*self._resting]
         for lane in self._lanes:
             waiting += lane
@@ -272,7 +263,7 @@ class Gate:
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
 
     def _room(self, now: float, lane: int) -> int:
-        """Below how many in flight another one of *lane* is let in."""
+        """The number in flight below which another request of *lane* is let in."""
         if self._refusals >= ALONE:
             return 1
         room = self.limit.now
@@ -320,19 +311,18 @@ class Gate:
             self._lanes[lane].appendleft(turn)
         else:
             self._lanes[lane].append(turn)
-        if deadline is not None:
-            self._watchdog.watch(turn, deadline, loop)
+        timer = None if deadline is None else loop.call_at(deadline, _expire, turn)
         self._admit()
         try:
             return await turn
         except asyncio.CancelledError:
-            # Let in and cancelled in the same moment: the rank goes to the next.
+            # Let in and cancelled in the same moment: the place goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()
             raise
         finally:
-            if deadline is not None:
-                self._watchdog.forget(turn)
+            if timer is not None:
+                timer.cancel()
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
@@ -348,7 +338,7 @@ class Gate:
             self._lanes[lane].popleft().set_result(self.in_flight)
 
     def _next_lane(self, now: float) -> int | None:
-        """The lane whose first is next, if there is room for it."""
+        """The lane whose first request is next, if there is room for it."""
         waiting = [number for number, lane in enumerate(self._lanes) if _has_any(lane)]
         if not waiting:
             return None
@@ -379,7 +369,7 @@ def _reserve(room: int) -> int:
 
 
 def _has_any(lane: deque[_Turn]) -> bool:
-    """Whether anybody waits in *lane*, whose first is not done then."""
+    """Whether a request waits in *lane*; its first is not done then."""
     while lane and lane[0].done():
         lane.popleft()
     return bool(lane)

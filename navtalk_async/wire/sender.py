@@ -19,12 +19,12 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Event, Observer, Stats, announce
 from navtalk_async.models import KeyPlace, Request, Response, http_date
+from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Begun, Stream, read_stream
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
 from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency, checked_rate
-from navtalk_async.wire.learned_concurrency import START
 from navtalk_async.wire.retry import (
     LANES,
     CallOptions,

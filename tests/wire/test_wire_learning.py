@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async.wire.learned_concurrency import (
+from navtalk_async.wire._learned_concurrency import (
     AFTER_A_PAUSE,
     ASKED_START,
     START,
-    FixedLimit,
     LearningLimit,
+    Limit,
 )
 
 MOST = 256
@@ -214,7 +214,7 @@ def test_a_client_with_few_calls_learns_nothing_from_that(demand):
 
 
 def test_a_refusal_at_a_place_that_was_good_contradicts_a_cap():
-    for limit in (LearningLimit(MOST), FixedLimit(64)):
+    for limit in (LearningLimit(MOST), Limit(64)):
         assert not limit.refused(0.5, 0.0, 5)
         limit.answered(1.0, 0.5, 4, full=True)
         assert limit.refused(2.0, 1.5, 4)
@@ -227,7 +227,7 @@ def test_the_first_volley_of_refusals_says_where_the_cap_is():
     assert limit.now == 6
 
 
-@pytest.mark.parametrize("limit", [LearningLimit(MOST), FixedLimit(64)])
+@pytest.mark.parametrize("limit", [LearningLimit(MOST), Limit(64)])
 def test_after_a_pause_that_the_server_named_it_begins_low_and_comes_back(limit):
     limit.paused(1.0, 5.0, named=True)
     assert limit.now == AFTER_A_PAUSE
@@ -245,7 +245,7 @@ outcomes = st.lists(
 @given(st.sampled_from([1, 2, 5, 40, MOST]), st.booleans(), outcomes)
 @settings(deadline=None)
 def test_whatever_happens_the_limit_stays_between_one_and_its_most(most, learns, story):
-    limit, now = (LearningLimit if learns else FixedLimit)(most), 0.0
+    limit, now = (LearningLimit if learns else Limit)(most), 0.0
     for what, seconds, below in story:
         now, place = now + seconds, max(1, limit.now - below)
         if what == "good":
@@ -274,14 +274,14 @@ def test_a_job_that_says_how_many_it_wants_begins_with_them_where_nothing_is_kno
 
 @given(st.integers(1, 400))
 def test_a_fixed_limit_is_reached_from_a_slow_start(most):
-    limit = FixedLimit(most)
+    limit = Limit(most)
     assert limit.now == min(most, ASKED_START)
     for _ in range(2 * most):
         limit.answered(0.1, 0.0, limit.now, full=True)
     assert limit.now == most
 
 
-@pytest.mark.parametrize("limit", [LearningLimit(256), FixedLimit(64)], ids=repr)
+@pytest.mark.parametrize("limit", [LearningLimit(256), Limit(64)], ids=repr)
 def test_answers_that_are_not_typical_count_but_their_time_does_not(limit):
     for number in range(200):
         untypical = number % 2 == 0

@@ -3,24 +3,21 @@
 Three signs, each of another kind of server:
 
 - *Refusals above what was proven.* Every request has a rank: how many were in flight as it left, itself
-  included. A server with a cap refuses from one rank on, so a refusal at a rank that no answer has come
-  from yet says where the cap is, and the limit falls to just below it, at once. That rank is the ceiling,
-  and is put to trial again: soon at first, then ever more rarely (as CUBIC does, RFC 9438).
-- *Refusals below what was proven* contradict a cap. They may be faults of chance: then fewer requests at
-  once do not make them rarer. So the limit goes down a few steps; if their share stays the same, it comes
-  back, and that share is taken for what this server always does.
+  included. A server with a cap refuses from one rank on, so a refusal at a rank that no answer has come from
+  yet shows the cap, and the limit falls to just below it, at once. That rank is the ceiling, and is probed
+  again: soon at first, then ever more rarely (as CUBIC does, RFC 9438).
+- *Refusals below what was proven* contradict a cap. They may be random faults: then fewer requests at once do
+  not make them rarer. So the limit goes down a few steps; if their share stays the same, it comes back, and
+  that share becomes the usual one of this server.
 - *Goodput.* Where latency rises under load, nothing is refused. The limit grows while good answers a second
-  grow with it. Later, now and then, a somewhat higher or lower limit is put to trial, and kept if it is
-  better.
+  grow with it. Later, now and then, a somewhat higher or lower limit is tried, and kept if it is better.
 
-It begins low and grows by half with every round of answers. A client with too few calls to reach its limit
-learns nothing from that, in either direction.
+A client with too few calls to reach its limit learns nothing from that, in either direction.
 """
 
 import math
-from typing import Protocol
-
-__all__ = ["START", "FixedLimit", "LearningLimit", "Limit"]
+from enum import Enum, auto
+from typing import ClassVar
 
 START = 16
 """How many at once a server is met with that is not known yet."""
@@ -42,7 +39,7 @@ SLACK_SECONDS = 0.010
 """A latency that rises by no more than this hurts nobody; our own work may cost as much."""
 
 HIGHER, A_LITTLE_HIGHER, LOWER = 1.25, 1.1, 0.75
-"""The limits that are put to trial, times the present one. After one that was too high, the next higher one
+"""The limits that are tried, times the present one. After one that was too high, the next higher one
 is only a little higher."""
 
 BETTER, AS_GOOD = 1.06, 0.98
@@ -81,78 +78,63 @@ STEPS = 4
 """So many steps down without fewer refusals show that they do not come from being too many."""
 
 
-class Limit(Protocol):
-    """How many requests at once; what the gate needs of it."""
-
-    most: int
-    now: int
-    proven: int
-    """The highest rank that a good answer has come from, as far as that still holds."""
-    latency: float
-    """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
-
-    def expect(self, at_once: int) -> None:
-        """Somebody has asked for so many at once; as long as nothing else is known, begin with them."""
-        ...
-
-    def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
-        """A good answer came to what left at *sent_at* as the *rank*-th in flight; *full* is whether the
-        limit was in use, *is_typical* whether the time it took says anything of the others.
-        """
-        ...
-
-    def refused(self, now: float, sent_at: float, rank: int) -> bool:
-        """The server had too much; whether that contradicts a cap at any higher rank."""
-        ...
-
-    def paused(self, now: float, seconds: float, *, named: bool) -> None:
-        """Nobody is let through for *seconds*, which the server has *named* or not."""
-        ...
-
-
-class FixedLimit(Limit):
-    """So many, reached from a slow start."""
+class Limit:
+    """How many requests at once: so many, reached from a slow start."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.now = min(most, ASKED_START)
         self.proven = 0
+        """The highest rank that a good answer has come from, as far as that still holds."""
         self.latency = 0.0
+        """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most}>"
 
     def expect(self, at_once: int) -> None:
-        """See `Limit.expect`: it has begun with what was asked for."""
+        """So many at once are about to come; as long as nothing else is known, begin with them."""
 
     def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
-        """See `Limit.answered`."""
+        """Count a good answer; *full* is whether the limit was in use, *is_typical* whether the time it took
+        says anything of the others.
+        """
         if is_typical:
             self.latency += 0.1 * (now - sent_at - self.latency)
         self.proven = max(self.proven, rank)
         if full and self.now < self.most:
             self.now += 1
 
-    def refused(self, now: float, sent_at: float, rank: int) -> bool:  # noqa: ARG002 - a promise kept
-        """See `Limit.refused`."""
+    def refused(self, now: float, sent_at: float, rank: int) -> bool:  # noqa: ARG002 - for who learns
+        """Count a refusal for overload; whether it contradicts a cap at any higher rank."""
         return rank <= self.proven
 
-    def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - a promise kept
-        """See `Limit.paused`."""
+    def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - for who learns
+        """All calls pause for *seconds*; *named* is whether the server said how long."""
         if named:
             self.now = min(self.now, AFTER_A_PAUSE)
+
+
+class State(Enum):
+    """What the limit does, and so what the end of a round of answers means."""
+
+    GROW = auto()
+    """Half as many more with every round; then HOLD, where more bring no more answers, or were refused."""
+    HOLD = auto()
+    """It stays for some rounds; then TRY, or PROBE where there is a ceiling."""
+    TRY = auto()
+    """A higher or lower limit; GROW again where a higher one is better, else HOLD the better one."""
+    PROBE = auto()
+    """The ceiling; HOLD below it where it refuses, GROW beyond it where it does not."""
 
 
 class LearningLimit(Limit):
     """As many as the server can use, up to *most*."""
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        super().__init__(most)
         self.now = min(most, START)
-        self.latency = 0.0
-        """Seconds from sending to the end of the answer, in the latest round."""
-        self.proven = 0
-        self._mode = "grow"
+        self._state = State.GROW
         self._size = float(self.now)
         self._goal = 0
         """The limit before a pause, which is come back to; 0 for none."""
@@ -185,12 +167,10 @@ class LearningLimit(Limit):
         return f"<Limit {self.now} of {self.most} auto>"
 
     def expect(self, at_once: int) -> None:
-        """See `Limit.expect`."""
-        if self._mode == "grow" and not self._goodput and not self._goal:
+        if self._state is State.GROW and not self._goodput and not self._goal:
             self._set(max(self.now, min(at_once, ASKED_START)))
 
     def answered(self, now: float, sent_at: float, rank: int, *, full: bool, is_typical: bool = True) -> None:
-        """See `Limit.answered`."""
         if rank > self.proven and (not self._ceiling or rank < self._ceiling):
             self.proven = rank
         self._chance.good += 1
@@ -202,20 +182,19 @@ class LearningLimit(Limit):
             current.untimed += 1
         if full:
             current.full += 1
-            if self._mode == "grow" and not self._goal:
+            if self._state is State.GROW and not self._goal:
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
             self._come_back(sent_at)
         elif self._ceiling and rank >= self._ceiling:
             self._above_good += 1
-            if self._mode == "ceiling" and self._above_good >= HITS:
+            if self._state is State.PROBE and self._above_good >= HITS:
                 self._raise_ceiling()
         if sent_at >= current.began and current.answers >= current.least:
             self._end_round(now)
 
     def refused(self, now: float, sent_at: float, rank: int) -> bool:
-        """See `Limit.refused`."""
         if rank <= self.proven or self._chance.is_usual:
             if sent_at > self._cut_at:
                 self._chance.refused += 1
@@ -230,7 +209,6 @@ class LearningLimit(Limit):
         return False
 
     def paused(self, now: float, seconds: float, *, named: bool) -> None:
-        """See `Limit.paused`."""
         if not named and seconds <= 2 * self.latency:
             return
         self._patient_until = max(self._patient_until, now + PAUSES_WORTH * seconds)
@@ -269,11 +247,11 @@ class LearningLimit(Limit):
 
     def _grow(self) -> None:
         self._ceiling = 0
-        self._mode, self._goodput, self._wait = "grow", 0.0, 1
+        self._state, self._goodput, self._wait = State.GROW, 0.0, 1
 
     def _found_ceiling(self, now: float, rank: int) -> None:
         """Stay below *rank*; what is refused at once with it may lower it further."""
-        on_trial = self._mode == "ceiling"
+        on_trial = self._state is State.PROBE
         if on_trial:
             # Back to what was good, and not to what only this one refusal was above.
             rank = max(1 + self.proven, min(rank, self._ceiling - self._stride + 1))
@@ -292,8 +270,8 @@ class LearningLimit(Limit):
         # What still comes from above it left before, and speaks of another time.
         self._above_good, self._above_refused = 0, math.inf
 
-    def _try_ceiling(self) -> None:
-        self._mode, self._stride = "ceiling", 1
+    def _probe(self) -> None:
+        self._state, self._stride = State.PROBE, 1
         self._above_good, self._above_refused = 0, 0.0
         self._set(self._ceiling)
 
@@ -310,18 +288,16 @@ class LearningLimit(Limit):
 
     def _begin(self, now: float, *, skip: bool = False) -> None:
         self._skip = skip
-        least = (
-            0 if skip else max(GROWING_ROUND, self.now) if self._mode == "grow" else max(ROUND, 2 * self.now)
-        )
-        self._round = _Round(began=now, least=least)
+        least = max(GROWING_ROUND, self.now) if self._state is State.GROW else max(ROUND, 2 * self.now)
+        self._round = _Round(began=now, least=0 if skip else least)
 
     def _end_round(self, now: float) -> None:
         done, skipped = self._round, self._skip
         if done.answers > done.untimed:
             self.latency = done.latencies / (done.answers - done.untimed)
         self._begin(now)
-        if self._mode == "hold" and self._above_good > max(HITS, 3 * self._above_refused):
-            self._try_ceiling()
+        if self._state is State.HOLD and self._above_good > max(HITS, 3 * self._above_refused):
+            self._probe()
             return
         if skipped or self._goal or now <= done.began:
             return
@@ -331,28 +307,20 @@ class LearningLimit(Limit):
             return
         self._base = min(self.latency, 1.01 * self._base) if self._base else self.latency
         goodput = done.answers / (now - done.began)
-        match self._mode:
-            case "grow":
-                self._judge_growth(now, goodput)
-            case "trial":
-                self._judge_trial(now, goodput)
-            case "hold":
-                self._maybe_try(now, goodput)
-            case _:
-                # Nobody came as high as the ceiling in a whole round: it waits until somebody does.
-                pass
+        if (judge := self._JUDGES.get(self._state)) is not None:
+            judge(self, now, goodput)
 
     @property
     def _slow(self) -> bool:
         return self.latency > 1.3 * self._base + SLACK_SECONDS
 
     def _hold(self, now: float, *, wait: int) -> None:
-        self._mode = "hold"
+        self._state = State.HOLD
         self._goodput = 0.0
         self._wait, self._rounds = wait, 0
         self._begin(now, skip=True)
 
-    def _judge_growth(self, now: float, goodput: float) -> None:
+    def _judge_grow(self, now: float, goodput: float) -> None:
         before, self._goodput = self._goodput, goodput
         if self.now >= self.most:
             self._hold(now, wait=1)
@@ -361,7 +329,7 @@ class LearningLimit(Limit):
             self._set(int(self.now / (1 + GROWTH)))
             self._hold(now, wait=1)
 
-    def _maybe_try(self, now: float, goodput: float) -> None:
+    def _judge_hold(self, now: float, goodput: float) -> None:
         self._goodput = goodput
         self._rounds += 1
         if self._rounds < self._wait or now < self._patient_until:
@@ -371,16 +339,16 @@ class LearningLimit(Limit):
         if lower:
             self._try(now, min(self.now - 1, int(self.now * LOWER)))
         elif self._ceiling and self._ceiling <= self.most:
-            self._try_ceiling()
+            self._probe()
         elif not self._ceiling and self.now < self.most:
             self._try(now, max(self.now + 1, int(self.now * self._higher)))
 
     def _try(self, now: float, limit: int) -> None:
-        self._mode, self._was = "trial", self.now
+        self._state, self._was = State.TRY, self.now
         self._set(limit)
         self._begin(now, skip=True)
 
-    def _judge_trial(self, now: float, goodput: float) -> None:
+    def _judge_try(self, now: float, goodput: float) -> None:
         lower = self.now < self._was
         if goodput < (AS_GOOD if lower else BETTER) * self._goodput:
             if not lower:
@@ -393,7 +361,7 @@ class LearningLimit(Limit):
         elif lower or self._higher < HIGHER:
             self._hold(now, wait=1)
         else:
-            self._mode, self._goodput = "grow", 0.0
+            self._state, self._goodput = State.GROW, 0.0
             self._begin(now)
 
     def _weigh_refusals(self, now: float) -> bool:
@@ -410,6 +378,9 @@ class LearningLimit(Limit):
             self._hold(now, wait=self._wait)
         self._cut_at = now
         return True
+
+    _JUDGES: ClassVar = {State.GROW: _judge_grow, State.HOLD: _judge_hold, State.TRY: _judge_try}
+    """What judges the goodput of a round. PROBE has none: it waits for a request as high as the ceiling."""
 
 
 class _Round:
