@@ -198,8 +198,8 @@ async def _bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | N
 class _Watchdog:
     """Cancels tasks whose time is up.
 
-    A timer for every attempt costs a tenth of the attempt, and nearly all are cancelled unused. Here an attempt
-    is an entry in a dictionary, and the only timer looks through all of them when the first may be due.
+    A timer for every attempt costs a tenth of the attempt, and nearly all are cancelled unused. Here an
+    attempt is an entry in a dictionary, and the only timer looks through all when the first may be due.
     """
 
     def __init__(self) -> None:
