@@ -5,22 +5,49 @@ it is never made anew, and a run that loses it ends. That asks for a connection 
 that shares connections among transactions, two runs would not exclude each other.
 """
 
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any, TypeVar
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from functools import cache
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from navtalk_async.archive._database import Step, Steps
-from navtalk_async.archive._postgres_address import Address, silent, translate_errors
-from navtalk_async.archive._postgres_server import close, connect, connect_to_read, hold, prepare
+from navtalk_async.archive._database import Query, Step, Steps, Write
+from navtalk_async.archive._postgres_server import (
+    Address,
+    Patience,
+    close,
+    connect,
+    connect_to_read,
+    hold,
+    prepare,
+    silent,
+    translate_errors,
+)
 from navtalk_async.archive._postgres_text import PostgresCodec
-from navtalk_async.archive._postgres_turns import PATIENCE, Patience, Transaction, Turns, completed, numbered
-from navtalk_async.archive._statements import ID_OF_SESSION, MESSAGES, SESSIONS, SESSIONS_A_READ
+from navtalk_async.archive._statements import (
+    COUNT_CHANGE,
+    ID_OF_SESSION,
+    MESSAGES,
+    SESSIONS,
+    SESSIONS_A_READ,
+)
+from navtalk_async.archive.failpoints import reach
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
 
 if TYPE_CHECKING:
-    from navtalk_async.archive._postgres_turns import Connection
+    from navtalk_async.archive._postgres_server import Connection
 
 T = TypeVar("T")
+
+ROWS_A_STATEMENT = 500
+"""A statement has a bound of 1 GiB, and rows may be large."""
+
+PATIENCE = Patience()
+
+TYPES = {"t": "text", "i": "bigint", "b": "boolean"}
 
 
 class PostgresDriver:
@@ -33,7 +60,7 @@ class PostgresDriver:
         self._address = Address(url)
         self._read_only = read_only
         self._patience = patience
-        self._run = Turns(self._address, self._hang_up, grace=patience.grace)
+        self._run = _Turns(self._address, self._hang_up, grace=patience.grace)
         self._db: Connection | None = None
         self._is_silent = False
 
@@ -60,12 +87,12 @@ class PostgresDriver:
         try:
             with translate_errors(self._address):
                 await db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                sessions = await db.cursor(numbered(SESSIONS), project)
+                sessions = await db.cursor(_numbered(SESSIONS), project)
             while True:
                 with translate_errors(self._address):
                     rows = await sessions.fetch(SESSIONS_A_READ)
                     ids = [row[ID_OF_SESSION] for row in rows]
-                    messages = await db.fetch(numbered(MESSAGES), project, ids) if rows else []
+                    messages = await db.fetch(_numbered(MESSAGES), project, ids) if rows else []
                 if not rows:
                     return
                 yield rows, messages
@@ -117,12 +144,165 @@ class PostgresDriver:
         return self._db
 
     async def _read(self, steps: Steps[T]) -> T:
-        return await completed(steps, self._found)
+        return await _completed(steps, self._found)
 
     async def _found(self, step: Step) -> list[Any]:
-        rows: list[Any] = await self._connection.fetch(numbered(step.statement), *step[1])
+        rows: list[Any] = await self._connection.fetch(_numbered(step.statement), *step[1])
         return rows
 
     async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
-        async with Transaction(self._connection, name, project, self._patience) as change:
-            return await completed(steps, change.do)
+        async with _Transaction(self._connection, name, project, self._patience) as change:
+            return await _completed(steps, change.do)
+
+
+class _Turns:
+    """Does one piece of work after the other, each to its end, and translates its errors.
+
+    A caller who is cancelled does not wait for the end of what has begun; the next one does. What has begun
+    is then given *grace* seconds. *hang_up* is called when there is no answer in time.
+    """
+
+    def __init__(self, address: Address, hang_up: Callable[[], None], *, grace: float) -> None:
+        self._address = address
+        self._hang_up = hang_up
+        self._grace = grace
+        self._lock = asyncio.Lock()
+        self._bound: asyncio.Timeout | None = None
+
+    async def __call__(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        await self._lock.acquire()
+        task = asyncio.create_task(self._bounded(work, *arguments))
+        task.add_done_callback(self._done)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self.hurry()
+            raise
+
+    def hurry(self) -> None:
+        """Give what has begun its grace, and no more."""
+        # What was begun just now has not entered its bound yet.
+        asyncio.get_running_loop().call_soon(self._hurry)
+
+    def _hurry(self) -> None:
+        if self._bound is not None and self._bound.when() is None:
+            self._bound.reschedule(asyncio.get_running_loop().time() + self._grace)
+
+    async def _bounded(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        with translate_errors(self._address):
+            try:
+                async with asyncio.timeout(None) as self._bound:
+                    return await work(*arguments)
+            except TimeoutError:
+                self._hang_up()
+                raise
+            finally:
+                self._bound = None
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._lock.release()
+        if not task.cancelled():
+            # Who would have raised it may have been cancelled.
+            task.exception()
+
+
+class _Transaction:
+    """An `async with` in which everything of *project* is written, or nothing; *name* is what a failpoint
+    calls it. It begins with the first write.
+
+    Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
+    """
+
+    def __init__(self, db: "Connection", name: str, project: str, patience: Patience) -> None:
+        self._db = db
+        self._patience = patience
+        self._name = name
+        self._project = project
+        self._has_begun = False
+        self._touched = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._has_begun:
+            return
+        if error is not None:
+            await self._undo()
+            return
+        try:
+            await self._commit()
+        except BaseException:
+            await self._undo()
+            raise
+        reach(f"{self._name}: after commit")
+
+    async def do(self, step: Step) -> list[Any]:
+        """Do one *step*; the rows that it finds."""
+        if isinstance(step, Query):
+            rows: list[Any] = await self._db.fetch(
+                _numbered(step.statement), *step.values, timeout=self._patience.write
+            )
+            return rows
+        if not self._has_begun:
+            self._has_begun = True
+            await self._execute("BEGIN")
+        reach(f"{self._name}: before write")
+        if isinstance(step, Write):
+            self._touched += _touched(await self._execute(_numbered(step.statement), *step.values))
+        else:
+            statement = _with_lists(step.statement, step.types)
+            for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
+                columns = zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
+                self._touched += _touched(await self._execute(statement, *columns))
+        reach(f"{self._name}: after write")
+        return []
+
+    async def _execute(self, statement: str, *values: object) -> str:
+        status: str = await self._db.execute(statement, *values, timeout=self._patience.write)
+        return status
+
+    async def _commit(self) -> None:
+        if self._touched:
+            await self._execute(_numbered(COUNT_CHANGE), self._project)
+        reach(f"{self._name}: before commit")
+        await self._execute("COMMIT")
+
+    async def _undo(self) -> None:
+        try:
+            await self._db.execute("ROLLBACK", timeout=self._patience.farewell)
+        except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
+            self._db.terminate()
+
+
+async def _completed(steps: Steps[T], do: Callable[[Step], Awaitable[list[Any]]]) -> T:
+    """What *steps* return, each of which is done by *do*."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(await do(step))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _touched(status: str) -> int:
+    """The number of rows that a statement touched, by what the server says of it: `INSERT 0 7`."""
+    return int(status.rpartition(" ")[2])
+
+
+@cache
+def _numbered(statement: str) -> str:
+    """*statement* in PostgreSQL's words, its values numbered."""
+    numbers = count(1)
+    plain = statement.replace("{any}", "= ANY(?)").replace("{is_not}", "IS DISTINCT FROM")
+    return re.sub(r"\?", lambda _: f"${next(numbers)}", plain)
+
+
+@cache
+def _with_lists(statement: str, types: str) -> str:
+    """*statement* with a table of columns of those *types*, which are given as a list each."""
+    lists = ", ".join(f"${n}::{TYPES[each]}[]" for n, each in enumerate(types, 1))
+    return _numbered(statement).replace("{rows}", f"SELECT * FROM unnest({lists})")

@@ -1,21 +1,24 @@
-"""A PostgreSQL server: reached, recognised, made ready, and held by one writer."""
+"""A PostgreSQL server: reached, recognised, prepared, held by one writer; its failures as sentences.
 
+None of the driver's errors gets out: they may quote the address with its password, and what was said in a
+chat.
+"""
+
+import re
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from navtalk_async.archive._postgres_address import Address, driver
-from navtalk_async.archive._postgres_turns import Patience
 from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, schema, upgrade
-from navtalk_async.errors import StoreBroken, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
 if TYPE_CHECKING:
-    from navtalk_async.archive._postgres_turns import Connection
+    import asyncpg
 
-__all__ = ["close", "connect", "connect_to_read", "hold", "prepare"]
+    Connection: TypeAlias = asyncpg.Connection
 
 CONNECT_SECONDS = 15.0
-
 
 LOCK = 0x6E617674
 """Whose advisory locks are ours, in a database that others may use: "navt", as `application_id` in SQLite."""
@@ -23,8 +26,11 @@ LOCK = 0x6E617674
 LOCK_SECONDS = 2
 """How long a run waits for the lock of one that was killed: its server's process has to notice that first."""
 
+WORDS = {"text": 'TEXT COLLATE "C"', "word": "TEXT", "nulls_first": " NULLS FIRST"}
+"""The words of the schema. Text is compared by its bytes, as in SQLite, whatever the database's own order."""
+
 SETTINGS = {
-    # A store may be idle for long: its lock is held by its connection.
+    # An archive may be idle for long: its lock is held by its connection.
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     # The statements are small; compiling them takes longer than they do.
@@ -46,6 +52,87 @@ KEEPALIVE = {
     "TCP_USER_TIMEOUT": 60_000,
 }
 """What we set of our end of the wire, where the platform has it: a dead one is known within a minute."""
+
+
+class Patience(NamedTuple):
+    """How many seconds are waited for a server that may be silent, before its connection is ended."""
+
+    read: float = 300.0
+    """For a statement that reads, which may go through a whole table, or makes tables."""
+    write: float = 60.0
+    """For a statement of a transaction, which is of few rows; a run that is stopped waits for its commit."""
+    grace: float = 5.0
+    """For a piece of work whose caller was cancelled, or that is under way when the archive is closed."""
+    farewell: float = 2.0
+    """For a transaction to be rolled back, or the connection to be closed."""
+
+
+class Address:
+    """A `postgresql://` URL as libpq has it. It is never shown with its password."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._shown = without_password(url)
+        driver()
+
+    def __str__(self) -> str:
+        return self._shown
+
+    __repr__ = __str__
+
+
+def without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    # A password may hold any character, if not by right: it ends at the last @.
+    user, at, place = rest.rpartition("@")
+    shown = f"{scheme}://{user.partition(':')[0]}{at}{place}"
+    return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)
+
+
+def driver() -> Any:
+    """The module asyncpg, if it is installed."""
+    try:
+        import asyncpg  # noqa: PLC0415 - the extra may be missing
+    except ImportError as missing:
+        raise StoreUnreachable(
+            "An archive in PostgreSQL needs: pip install 'navtalk-async[postgres]'"
+        ) from missing
+    return asyncpg
+
+
+@contextmanager
+def translate_errors(address: Address) -> Iterator[None]:
+    """The driver's errors, and the network's, as `StoreError`s that say what to do."""
+    asyncpg = driver()
+    try:
+        yield
+    except asyncpg.PostgresError as failure:
+        # What follows the first line may quote rows.
+        raise _kind_of(failure.sqlstate or "")(f"{address} cannot be used: {failure.args[0]}.") from None
+    except asyncpg.DataError:
+        raise StoreError(f"{address} cannot hold something that came.") from None
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as failure:
+        raise StoreError(f"The connection to {address} is of no use: {failure.args[0]}.") from None
+    except TimeoutError:
+        raise silent(address) from None
+    except OSError as failure:
+        raise StoreError(f"{address} cannot be reached: {failure.strerror or failure}.") from None
+
+
+def silent(address: Address) -> StoreError:
+    return StoreError(f"{address} does not answer.")
+
+
+def _kind_of(state: str) -> type[StoreError]:
+    """What an error of PostgreSQL's is to us (source: its documentation, "PostgreSQL Error Codes")."""
+    # No permission to write, or none in a server that only repeats another one; authorization; no such
+    # database, or schema.
+    if state in {"42501", "25006"} or state[:2] in {"28", "3D", "3F"}:
+        return StoreUnreachable
+    # Tables that are not as we made them; damage.
+    if state[:2] == "42" or state in {"XX001", "XX002"}:
+        return StoreBroken
+    return StoreError
 
 
 async def connect(address: Address, patience: Patience) -> "Connection":
@@ -78,14 +165,14 @@ def _keep_alive(db: "Connection") -> None:
 
 
 async def _settle(db: "Connection", address: Address) -> None:
-    encoding, schema = await db.fetchrow(
+    encoding, name = await db.fetchrow(
         "SELECT current_setting('server_encoding'), quote_ident(current_schema())", timeout=CONNECT_SECONDS
     )
     if encoding != "UTF8":
         raise StoreUnreachable(f"{address} keeps text as {encoding}, which cannot hold every text; UTF8 can.")
-    if schema is None:
+    if name is None:
         raise StoreUnreachable(f"{address} has no schema to work in: none of its search_path may be used.")
-    wanted = SETTINGS | {"search_path": schema}
+    wanted = SETTINGS | {"search_path": name}
     await db.execute(
         "SELECT set_config(name, wanted.value, FALSE) FROM pg_settings "
         "JOIN unnest($1::text[], $2::text[]) AS wanted (name, value) USING (name)",
@@ -96,24 +183,18 @@ async def _settle(db: "Connection", address: Address) -> None:
 
 
 async def connect_to_read(address: Address, patience: Patience) -> "Connection":
-    """A connection that changes nothing.
-
-    Raises:
-        StoreUnreachable: there is no archive.
-        StoreBroken, StoreMismatch: there is something else, or one that is not of this version.
-    """
+    """A connection that changes nothing."""
     db = await connect(address, patience)
     try:
         await db.execute("SET default_transaction_read_only = TRUE")
-        refuse_others(await recognised(db, address), address)
+        _refuse_others(await _recognised(db, address), address)
     except BaseException:
         db.terminate()
         raise
     return db
 
 
-def refuse_others(version: int | None, address: Address) -> None:
-    """Refuse to read an archive that is not there, or of an earlier version."""
+def _refuse_others(version: int | None, address: Address) -> None:
     if version is None:
         raise StoreUnreachable(f"There is no archive at {address}.")
     if version < SCHEMA_VERSION:
@@ -130,13 +211,8 @@ async def close(db: "Connection", patience: Patience) -> None:
         db.terminate()
 
 
-async def recognised(db: "Connection", address: Address) -> int | None:
-    """The version of the archive in the schema of *db*; None if there is none.
-
-    Raises:
-        StoreBroken: there is something else of the same names.
-        StoreMismatch: it is of a newer version.
-    """
+async def _recognised(db: "Connection", address: Address) -> int | None:
+    """The version of the archive in the schema of *db*; None if there is none."""
     found = await db.fetch(
         "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
         "WHERE nspname = current_schema() AND relname::text = ANY($1)",
@@ -154,11 +230,7 @@ async def recognised(db: "Connection", address: Address) -> int | None:
 
 
 async def hold(db: "Connection", address: Address) -> None:
-    """The right to write to the schema, held until the connection ends, however it does.
-
-    Raises:
-        StoreLocked: another run has it.
-    """
+    """The right to write to the schema, held until the connection ends, however it does."""
     await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
     try:
         await db.execute(
@@ -172,20 +244,18 @@ async def hold(db: "Connection", address: Address) -> None:
 
 
 async def prepare(db: "Connection", address: Address) -> None:
-    """Make an archive if there is none, and refuse what is none, or a later one."""
-    version = await recognised(db, address)
+    """Make an archive if there is none, and one of this version of an older one."""
+    version = await _recognised(db, address)
     if version == SCHEMA_VERSION:
         return
     if version is None:
-        steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
-        steps.append(f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});")
+        version_row = f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"
+        steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", version_row]
     else:
         found = await db.fetch(
             "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
             "WHERE table_schema = current_schema() GROUP BY table_name"
         )
         steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
-    # In one text they are one transaction, which needs no trip of its own to be undone. What is compared and
-    # ordered is so by its bytes, as in SQLite, whatever the database's own order is.
-    words = {"text": 'TEXT COLLATE "C"', "word": "TEXT", "nulls_first": " NULLS FIRST"}
-    await db.execute("".join(steps).format(**words))
+    # In one text they are one transaction, which needs no trip of its own to be undone.
+    await db.execute("".join(steps).format(**WORDS))

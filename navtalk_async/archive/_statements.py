@@ -147,6 +147,17 @@ AND state = 'pending' AND attempts = 0 AND content_hash IS NULL
 """
 """Whether a session that was distrusted was never known to be kept."""
 
+CHANGES = "SELECT changes FROM sync_projects"
+
+PROGRESS = (
+    """SELECT project, api, server, scope, watermark, places, round, last_run, rounds, refuted
+    FROM sync_projects ORDER BY project""",
+    "SELECT * FROM sync_sessions ORDER BY project, session_id",
+    "SELECT * FROM sync_waiting ORDER BY project, session_id",
+    "SELECT project, COUNT(*), COUNT(deleted_at) FROM sessions GROUP BY project ORDER BY project",
+)
+"""Whatever a transaction writes, it changes something of this."""
+
 # Written for one project or session.
 
 COUNT_CHANGE = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"

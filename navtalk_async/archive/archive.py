@@ -375,6 +375,6 @@ def redacted(place: str | Path) -> str:
     """
     if not is_url(place):
         return str(place)
-    from navtalk_async.archive._postgres_address import without_password  # noqa: PLC0415 - only where needed
+    from navtalk_async.archive._postgres_server import without_password  # noqa: PLC0415 - only where needed
 
     return without_password(str(place))

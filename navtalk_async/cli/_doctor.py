@@ -22,7 +22,7 @@ import click
 from anyio import to_thread
 
 from navtalk_async.archive import redacted
-from navtalk_async.archive._sqlite_file import HeldFile, translate_errors
+from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
 from navtalk_async.cli._options import CONNECTION, Place, command
 from navtalk_async.cli._output import counted, put_json, put_lines
 from navtalk_async.cli._progress import waits_reported

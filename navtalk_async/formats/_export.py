@@ -13,10 +13,10 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive._sqlite_file import make_folder
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, FailedSession, ProjectInfo
 from navtalk_async.archive.rows import iso
+from navtalk_async.archive.sqlite_file import make_folder
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._folder import (

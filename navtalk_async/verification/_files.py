@@ -9,7 +9,7 @@ import msgspec
 
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import StoredTranscript
-from navtalk_async.archive.seal import open_file
+from navtalk_async.archive.sqlite_file import open_file
 from navtalk_async.dialects import dialects
 from navtalk_async.formats import (
     MANIFEST,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from navtalk_async.archive._sqlite_file import VALUES_AT_ONCE, cut, with_rows
+from navtalk_async.archive._sqlite import VALUES_AT_ONCE, cut, with_rows
 from navtalk_async.archive.rows import MessageRow, iso, message_row, message_rows, session_row
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon

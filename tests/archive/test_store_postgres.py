@@ -16,10 +16,8 @@ from postgres_box import new_schema, run_sql
 from store_rows import asked, everything, fetched, journal, session
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.archive._postgres import PostgresDriver
-from navtalk_async.archive._postgres_address import Address
-from navtalk_async.archive._postgres_server import close, connect
-from navtalk_async.archive._postgres_turns import PATIENCE, Patience
+from navtalk_async.archive._postgres import PATIENCE, PostgresDriver
+from navtalk_async.archive._postgres_server import Address, Patience, close, connect
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 

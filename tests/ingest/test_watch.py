@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.archive import Archive
-from navtalk_async.archive._sqlite_file import HeldFile
+from navtalk_async.archive.sqlite_file import HeldFile
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,

@@ -1,0 +1,332 @@
+"""An archive's file: made for its owner alone, held by one writer, opened, recognised, upgraded, and known
+again byte for byte.
+"""
+
+import errno
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import file_digest
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, ClassVar, TypeVar
+
+from navtalk_async.archive._schema import APPLICATION_ID, SCHEMA_VERSION, schema, upgrade
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = [
+    "HeldFile",
+    "connect",
+    "connect_to_read",
+    "fingerprint",
+    "in_sqlite",
+    "make_folder",
+    "open_file",
+    "prepare",
+    "translate_errors",
+]
+
+T = TypeVar("T")
+
+ELSEWHERE = "Use another path, or change its permissions."
+
+LOCKED_BYTE = 0x7FFFFFFF
+"""Behind every byte that SQLite locks: where locks keep others from reading (Windows), no reader comes."""
+
+
+class HeldFile:
+    """The right to write to the archive at *path*, whatever other names it has, until it is closed or the
+    process dies. The file is made, for its owner alone, where it is not there.
+
+    The lock is the file's own and none of SQLite's, so readers are not kept out. It is closed after every
+    connection to the file: closing it ends the locks that SQLite has on it in this process (POSIX). For the
+    same reason a file that this process holds is not opened a second time.
+    """
+
+    _held: ClassVar[set[tuple[int, int, int]]] = set()
+
+    def __init__(self, path: Path) -> None:
+        make_folder(path.parent)
+        if path.exists() and not path.is_file():
+            raise StoreUnreachable(f"{path} is no regular file, and would keep nothing. Use another path.")
+        if (os.getpid(), *(_identity(path) or ())) in self._held:
+            raise _locked(path)
+        self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
+        self._process = os.getpid()
+        self._identity = _identity_of(os.fstat(self._file.fileno()))
+        self._key = (self._process, *self._identity)
+        try:
+            _lock(self._file, path)
+            _refuse_foreign(self._file.read(100), path)
+            _refuse_log_of_other_name(path)
+            _refuse_older_writer(path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._held.add(self._key)
+
+    def close(self) -> None:
+        """Give the right up; in a fork of the process, which has it no more than any other, nothing."""
+        if os.getpid() == self._process:
+            # A fork may have the file open for longer.
+            _unlock(self._file)
+        self._file.close()
+        self._held.discard(self._key)
+
+    def refuse_another(self, path: Path) -> None:
+        """Refuse to go on where *path* is another file by now."""
+        if _identity(path) != self._identity:
+            raise StoreUnreachable(f"{path} was removed or replaced while it was being written to.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make *folder*, and all missing ones above it, for their owner alone."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open the file *path* to read it from its beginning; an OSError where it is none: a pipe would block."""
+    return open(path, "rb", opener=_opened_without_waiting)
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    """The size and the SHA-256 of the file *path*.
+
+    Nothing of this process may have it open as a database: closing a file gives up all locks that the
+    process has on it (POSIX).
+    """
+    with open_file(path) as file:
+        sha256 = file_digest(file, "sha256").hexdigest()
+        return file.tell(), sha256
+
+
+def _opened_without_waiting(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file")
+
+
+def _made_for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells the file at *path* from one that takes its place; None where there is none."""
+    try:
+        return _identity_of(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _locked(path: Path) -> StoreLocked:
+    return StoreLocked(f"Another run is writing to {path}.")
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        if sys.platform == "win32":
+            file.seek(LOCKED_BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        if failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise
+        raise _locked(path) from None
+
+
+def _unlock(file: BinaryIO) -> None:
+    """Unlock *file*, whoever else has it open."""
+    if sys.platform == "win32":
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _refuse_log_of_other_name(path: Path) -> None:
+    """Refuse a file of several names whose latest commits may be in the log beside another one: SQLite looks
+    for the log beside the name that it is given, and would write over what it does not see.
+    """
+    path = path.resolve()
+    names = path.stat().st_nlink
+    if names < 2 or _has_log(path):
+        return
+    same = [each for each in path.parent.iterdir() if _identity(each) == _identity(path)]
+    for other in same:
+        if _has_log(other):
+            raise StoreUnreachable(
+                f"{path} has commits in {_log_of(other)}, under its other name: use {other}."
+            )
+    if len(same) < names:
+        raise StoreUnreachable(
+            f"{path} has a second name in another folder (a hard link), and what was committed under that one"
+            " cannot be seen here. Remove one of them; to keep a copy, use cp."
+        )
+
+
+def _refuse_older_writer(path: Path) -> None:
+    """Refuse an archive that a version before 0.2 is writing to, which holds the file beside it."""
+    beside = path.resolve().with_name(f"{path.resolve().name}.lock")
+    if not beside.exists():
+        return
+    with closing(sqlite3.connect(beside, timeout=0.0, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as failure:
+            if "locked" in str(failure):
+                raise _locked(path) from None
+            raise
+
+
+def _log_of(path: Path) -> Path:
+    """Where SQLite keeps what was committed last, until it is copied into the file *path*."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _has_log(path: Path) -> bool:
+    log = _log_of(path)
+    return log.exists() and log.stat().st_size > 0
+
+
+def _refuse_foreign(header: bytes, path: Path) -> None:
+    """Refuse a database of something else, or of a later version, before anything of it is touched.
+
+    That goes by the file's first 100 bytes (source: sqlite.org, "Database File Format"): even a connection
+    that only reads leaves files behind.
+    """
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        return
+    pages, version, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
+    if application != APPLICATION_ID and pages > 1:
+        raise StoreBroken(f"{path} is a database of something else; choose another place.")
+    if application == APPLICATION_ID and version > SCHEMA_VERSION:
+        raise _newer(path)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to *path* that may be used from any thread, by one at a time."""
+    # A relative name such as `:memory:` or `file:x?mode=memory` would not mean a file to SQLite.
+    db = sqlite3.connect(path.absolute(), check_same_thread=False, timeout=30.0)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        # Copying the log into the file stops the writing meanwhile: seldom, and 16 MB at a time.
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """A connection to the archive at *path* that changes nothing, and may be used as `connect`'s.
+
+    With *immutable*, no file is made beside it where nobody has it open.
+    """
+    if not path.is_file():
+        raise StoreUnreachable(f"There is no archive at {path}.")
+    # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
+    ways = ["mode=ro", "mode=ro&immutable=1"]
+    if _has_log(path.resolve()):
+        # What was committed last is in there alone.
+        ways.pop()
+    elif immutable and not _log_of(path.resolve()).exists():
+        ways.reverse()
+    for how in ways:
+        address = f"{path.resolve().as_uri()}?{how}"
+        db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0)
+        try:
+            _refuse_others(*_recognised(db), path)
+        except sqlite3.OperationalError:
+            db.close()
+            if how == ways[-1]:
+                raise
+        except BaseException:
+            db.close()
+            raise
+        else:
+            break
+    return db
+
+
+def _refuse_others(application: int, version: int, path: Path) -> None:
+    if application != APPLICATION_ID:
+        raise StoreBroken(f"{path} is no archive.")
+    if version > SCHEMA_VERSION:
+        raise _newer(path)
+    if version < SCHEMA_VERSION:
+        raise StoreMismatch(f"{path} was written by an older version; `navtalk sync {path}` upgrades it.")
+
+
+def _newer(path: Path) -> StoreMismatch:
+    return StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
+
+
+def _recognised(db: sqlite3.Connection) -> tuple[int, int]:
+    """What wrote *db*, and in which version."""
+    [(application,)], [(version,)] = (
+        db.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
+    )
+    return application, version
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make *db* an archive if it is new, and one of this version if it is older."""
+    application, version = _recognised(db)
+    if application == APPLICATION_ID and version == SCHEMA_VERSION:
+        return
+    steps = schema() if application != APPLICATION_ID else upgrade(version, _columns_in(db))
+    db.executescript(
+        f"BEGIN; {in_sqlite(''.join(steps))} PRAGMA application_id = {APPLICATION_ID};"
+        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+
+
+def _columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {
+        table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for (table,) in tables
+    }
+
+
+def in_sqlite(statements: str) -> str:
+    """*statements* of the schema in SQLite's words."""
+    return statements.format(text="TEXT", word="", nulls_first="")
+
+
+def translate_errors(work: Callable[[], T], path: Path) -> T:
+    """What *work* returns; its failures as `StoreError`s that say what to do."""
+    try:
+        return work()
+    except sqlite3.OperationalError as failure:
+        said = str(failure)
+        # The schema is not the one that was written, or text is no text.
+        if said.startswith(("no such", "table ", "Could not decode")):
+            raise StoreBroken(f"{path} is damaged: {failure}.") from failure
+        if "readonly" in said or "unable to open" in said:
+            raise StoreUnreachable(f"{path} cannot be used: {failure}. {ELSEWHERE}") from failure
+        raise StoreError(f"{path} cannot be used: {failure}.") from failure
+    except (sqlite3.Error, UnicodeDecodeError) as failure:
+        # The latter is of the names of columns.
+        raise StoreBroken(f"{path} is damaged, or is no archive: {failure}.") from failure
+    except OSError as failure:
+        why = failure.strerror or failure
+        raise StoreUnreachable(f"{path} cannot be used: {why}. {ELSEWHERE}") from failure
