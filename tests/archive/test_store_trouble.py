@@ -238,4 +238,4 @@ async def test_noise_in_any_page_is_told_in_our_words_or_does_no_harm_at_all(see
 async def test_a_folder_that_may_not_be_looked_into_is_told(command, open_to_all, as_nobody):
     open_to_all.chmod(0o700)
     for place in (open_to_all, open_to_all / "archive.db"):
-        assert_sentence(await as_nobody(*command.split(), place), 2, "looked")
+        assert_sentence(await as_nobody(*command.split(), place), 2, "Permission denied")
