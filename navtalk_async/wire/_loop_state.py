@@ -1,7 +1,6 @@
 """What a sender has in one event loop, and what it does about each attempt there."""
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from navtalk_async.wire.rate import Hint, hint
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
+    CallOptions,
     Retry,
     asked_pause,
     asks_for_a_pause,
@@ -138,11 +138,13 @@ class LoopState:
             seconds = asyncio.get_running_loop().time() - sent_at
             announce(self._observer, Answered(request.path, attempts, seconds))
 
-    async def failed(self, request: Request, failed: Attempt, retry: Retry, deadline: float | None) -> None:
+    async def failed(
+        self, request: Request, failed: Attempt, options: CallOptions, deadline: float | None
+    ) -> None:
         """Return when it is time for the next attempt; else raise what the call ends with."""
-        error, loop = failed.error, asyncio.get_running_loop()
-        if isinstance(error, AttemptTimeout) and deadline is not None and loop.time() >= deadline:
-            error = _too_late(error)
+        error, now = failed.error, asyncio.get_running_loop().time()
+        if isinstance(error, AttemptTimeout) and deadline is not None and now >= deadline:
+            error = self._gave_up(error, options, max(0.0, deadline - now))
             failed = failed._replace(error=error)
         error.attempts = failed.number
         self._stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
@@ -154,9 +156,9 @@ class LoopState:
             self._refused(failed)
         elif isinstance(error, ApiError) and not isinstance(error, ServerError):
             self.gate.coped()
-        if not self._should_retry(request, failed, retry):
+        if not self._should_retry(request, failed, options.retry):
             raise error
-        await self._pause(failed, retry, deadline)
+        await self._pause(failed, options, deadline)
         self._stats.retries += 1
 
     def _refused(self, failed: Attempt) -> None:
@@ -185,18 +187,14 @@ class LoopState:
         # A 429 is waited out: that makes nothing worse.
         return isinstance(error, RateLimited) or self.budget.spend()
 
-    async def _pause(self, failed: Attempt, retry: Retry, deadline: float | None) -> None:
+    async def _pause(self, failed: Attempt, options: CallOptions, deadline: float | None) -> None:
         """Wait before the next attempt: at the gate, if all calls pause; else here."""
         error, now = failed.error, asyncio.get_running_loop().time()
         shared = asks_for_a_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
-        seconds = self.gate.paused_for(now) if shared else backoff(retry, failed.counted, chance)
-        left = math.inf if deadline is None else max(0.0, deadline - now)
-        if seconds > left:
-            raise DeadlineExceeded(
-                f"The next attempt would begin in {seconds:.1f} s, and this call has {left:.1f} s left.",
-                attempts=error.attempts,
-            ) from error
+        seconds = self.gate.paused_for(now) if shared else backoff(options.retry, failed.counted, chance)
+        if deadline is not None and seconds > (left := max(0.0, deadline - now)):
+            raise self._gave_up(error, options, left)
         if shared:
             return
         try:
@@ -206,12 +204,14 @@ class LoopState:
             raise
         self._stats.backoff_seconds += seconds
 
-
-def _too_late(error: AttemptTimeout) -> DeadlineExceeded:
-    """An attempt's timeout, where the whole call has no time left."""
-    exceeded = _instead(error, DeadlineExceeded("The time for this call was spent waiting for an answer."))
-    exceeded.__cause__ = error
-    return exceeded
+    def _gave_up(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
+        """The end of a call for whose next attempt the seconds *left* are too few; its cause is *error*."""
+        timeout = options.timeout or 0.0
+        gave_up = DeadlineExceeded(
+            f"Gave up after {timeout - left:.3g} of {timeout:.3g} s. The last attempt: {error.args[0]}"
+        )
+        gave_up.__cause__ = error
+        return _instead(error, gave_up)
 
 
 def _instead(error: NavTalkError, other: E) -> E:

@@ -52,7 +52,7 @@ ALONE = 2
 NEWS_SECONDS = 0.5
 """A pause that is made longer by no more than this is still the same pause."""
 
-SPENT = "The time for this call was spent waiting for its turn."
+SPENT = "Gave up: the time for this call passed while it waited for its turn."
 
 
 def checked_concurrency(concurrency: Concurrency) -> Concurrency:
@@ -152,9 +152,9 @@ class Gate:
         else:
             if deadline is not None and self._opens_at > deadline:
                 wait, left = min(self._opens_at - now, 1e9), max(deadline - now, 0.0)
-                whose = "The server wants" if self._paused_until > deadline else "The rate allows"
+                what = "server" if self._paused_until > deadline else "rate"
                 raise DeadlineExceeded(
-                    f"{whose} nothing asked for {wait:.0f} s more, and this call has {left:.1f} s left."
+                    f"The {what} allows no request for another {wait:.0f} s; this call has {left:.1f} s left."
                 )
             rank = await self._wait(deadline, lane, first=first)
         # A busy loop wakes us late.

@@ -176,7 +176,7 @@ class Sender:
                 raise outcome
             counted += not isinstance(outcome, RateLimited)
             failed = Attempt(outcome, attempts, counted, sent_at, rank)
-            await state.failed(request, failed, options.retry, deadline)
+            await state.failed(request, failed, options, deadline)
 
     @property
     def base_url(self) -> str:
