@@ -23,10 +23,10 @@ __all__ = [
     "MessageType",
     "OpenEnum",
     "Page",
-    "Place",
     "Record",
     "Request",
     "Response",
+    "ResumePoint",
     "Role",
     "Session",
     "SessionStatus",
@@ -495,7 +495,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """Whether the API says that there are more rows; None where it does not say."""
 
 
-class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+class ResumePoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the walk of a list, or of a stretch of it, goes on. Positions are along what it is ordered by;
     for a list in order of time, seconds since 1970.
     """

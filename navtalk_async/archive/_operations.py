@@ -40,7 +40,7 @@ from navtalk_async.archive.rows import (
     row_digest_after,
     session_row,
 )
-from navtalk_async.models import Place, Session
+from navtalk_async.models import ResumePoint, Session
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Operations:
         compare: Compare,
         now: str,
         round: Round,  # noqa: A002
-        places: Sequence[Place] | None,
+        places: Sequence[ResumePoint] | None,
         seen: Sequence[str],
         quiet: bool,
         may_wait: bool,

@@ -32,7 +32,7 @@ from navtalk_async.archive.records import (
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
-from navtalk_async.models import Place, Session
+from navtalk_async.models import ResumePoint, Session
 
 __all__ = ["SCHEMES", "Archive", "is_url", "redacted"]
 
@@ -233,7 +233,7 @@ class Archive:
         compare: Compare,
         now: str,
         round: Round,  # noqa: A002 - a round is what it is
-        places: Sequence[Place] | None = None,
+        places: Sequence[ResumePoint] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
         may_wait: bool = False,

@@ -20,7 +20,7 @@ from navtalk_async.archive.records import (
 )
 from navtalk_async.archive.rows import digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
-from navtalk_async.models import Place, Request
+from navtalk_async.models import Request, ResumePoint
 
 __all__ = [
     "StandingRow",
@@ -180,11 +180,11 @@ def _no_note(failure: Exception) -> StoreBroken:
     return StoreBroken(f"The archive is damaged: what it noted of a project is no note: {failure}.")
 
 
-def _places(text: str | None) -> list[Place]:
+def _places(text: str | None) -> list[ResumePoint]:
     """Where a listing goes on, as this version or the first one wrote it."""
     if text is None:
         return []
     if text.startswith("{"):
-        return [Place(read_or_none(text, Request))]
-    places: list[Place] = read_or_none(text, list[Place])
+        return [ResumePoint(read_or_none(text, Request))]
+    places: list[ResumePoint] = read_or_none(text, list[ResumePoint])
     return places

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.archive.rows import format_time
-from navtalk_async.models import Message, Place, Request, Session
+from navtalk_async.models import Message, Request, ResumePoint, Session
 
 __all__ = [
     "FULL_PAGE",
@@ -192,7 +192,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SyncState(msgspec.Struct, frozen=True, kw_only=True):
     """How far a project has come."""
 
-    places: list[Place] = []
+    places: list[ResumePoint] = []
     """Where an interrupted listing goes on."""
     round: Round | None = None
     """The round that an earlier run left open."""

@@ -112,7 +112,8 @@ class Dialect:
         Raises:
             ValueError: the API has no such filter, requires another one, or does not take its value.
         """
-        return self._first_page(self.sessions, "sessions", filters)
+        path, params = self._filtered(self.sessions, "sessions", filters)
+        return Request(path=path, params=params)
 
     def get_session(self, session_id: str) -> Request:
         """The request for one session, by an id that is checked or comes from the API itself."""
@@ -120,7 +121,15 @@ class Dialect:
 
     def list_messages(self, session_id: str, **filters: Any) -> Request:
         """The request for the first page of a session's messages; see `get_session` and `list_sessions`."""
-        return self._first_page(self.messages, "messages", filters, session_id)
+        path, params = self._filtered(self.messages, "messages", filters) if filters else self._all_messages
+        if self.messages.id_param:
+            return Request(path=path, params={self.messages.id_param: session_id, **params})
+        return Request(path=self._path(path, session_id), params={**params})
+
+    @cached_property
+    def _all_messages(self) -> tuple[str, dict[str, str]]:
+        # Asked for once a session: what is the same for all of them is made once.
+        return self._filtered(self.messages, "messages", {})
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         """A page of sessions, out of the answer to *request*."""
@@ -177,9 +186,10 @@ class Dialect:
     def _path(self, template: str, session_id: str) -> str:
         return template.replace("{id}", as_part_of_a_path(session_id))
 
-    def _first_page(
-        self, endpoint: Endpoint, of: str, filters: Mapping[str, Any], session_id: str | None = None
-    ) -> Request:
+    def _filtered(
+        self, endpoint: Endpoint, of: str, filters: Mapping[str, Any]
+    ) -> tuple[str, dict[str, str]]:
+        """The path and the parameters of the first page of a list."""
         given = {name: value for name, value in filters.items() if value is not None}
         for name in given:
             if name not in endpoint.filters and name not in endpoint.paging.arguments:
@@ -187,10 +197,6 @@ class Dialect:
                 some = f"only by {' and '.join(others)}" if others else "there are no filters"
                 raise ValueError(f"{self.name} cannot list {of} by {name}: {some}.")
         path, params = endpoint.path, {**self.options}
-        if session_id is not None and endpoint.id_param:
-            params[endpoint.id_param] = session_id
-        elif session_id is not None:
-            path = self._path(path, session_id)
         for name, each in endpoint.filters.items():
             value = given.get(name, each.default)
             if value is None:
@@ -201,8 +207,7 @@ class Dialect:
             else:
                 path = path.replace(f"{{{name}}}", as_part_of_a_path(each.check(name, value)))
         self.check_filters(params)
-        params |= endpoint.paging.params(given)
-        return Request(path=path, params=params)
+        return path, params | endpoint.paging.params(given)
 
 
 def read_page(

@@ -27,7 +27,7 @@ from navtalk_async.ingest.reread_rules import (
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing import SPECULATION_BUDGET, list_in_parallel
 from navtalk_async.listing.sort_key import moment_at
-from navtalk_async.models import Place, Request, Session, parse_time
+from navtalk_async.models import Request, ResumePoint, Session, parse_time
 from navtalk_async.pool import AUTO_WALKERS
 
 __all__ = ["Discovery"]
@@ -193,7 +193,9 @@ class Discovery:
         listed, now = parse_time(self.round.listed), self._client.now()
         return listed is not None and now - self._settle <= listed <= now
 
-    async def _journal(self, sessions: Sequence[Session], places: Sequence[Place] | None) -> JournalResult:
+    async def _journal(
+        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
+    ) -> JournalResult:
         """Write down what is new, and how far the round has come."""
         now = self._client.now()
         if places is not None:
@@ -226,7 +228,7 @@ class Discovery:
         self._progress.count_listed(sessions, places, found)
         return found
 
-    async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[Place]], None]:
+    async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[ResumePoint]], None]:
         self._progress.range_end = parse_time(self._scope.end) or self._client.now()
         self._progress.range_start = parse_time(self._scope.start) or _first_moment(self._state.places)
         since = listed_since(self.round, self._overlap) if self._by_time else None
@@ -246,7 +248,7 @@ class Discovery:
         async with aclosing(listing.pages()) as pages:
             async for page in pages:
                 sessions = [session for session in page if self._scope.begins_in_time(session)]
-                yield sessions, listing.places() if self._by_time else [Place(request)]
+                yield sessions, listing.places() if self._by_time else [ResumePoint(request)]
         if not self._by_time:
             yield [], []
 
@@ -258,7 +260,7 @@ class Discovery:
         return self._scope.listed(self._dialect, self._client.now()).first_page(self._dialect, begin)
 
 
-def _first_moment(places: Sequence[Place]) -> datetime | None:
+def _first_moment(places: Sequence[ResumePoint]) -> datetime | None:
     """Where the first of *places* goes on; None where that is not known."""
     known = [
         position for place in places for position in (place.begin, place.reached) if position is not None

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from navtalk_async.archive.records import JournalResult, RunReport
 from navtalk_async.listing.sort_key import seconds_of
-from navtalk_async.models import Place, Session
+from navtalk_async.models import ResumePoint, Session
 
 __all__ = ["Progress"]
 
@@ -34,7 +34,7 @@ class Progress:
         return min(1.0, max(0.0, 1 - self.unlisted_seconds / span)) if span > 0 else None
 
     def count_listed(
-        self, sessions: Sequence[Session], places: Sequence[Place] | None, found: JournalResult
+        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None, found: JournalResult
     ) -> None:
         """Count *sessions*; with *places* given, they were listed, and the listing goes on there."""
         self.report.listed += len(sessions)
@@ -47,7 +47,7 @@ class Progress:
                 self.range_start = next((time for time in times if time is not None), None)
             self._listed_up_to(places)
 
-    def _listed_up_to(self, places: Sequence[Place]) -> None:
+    def _listed_up_to(self, places: Sequence[ResumePoint]) -> None:
         self.unlisted_seconds = None
         self.all_listed = not places
         if self.range_start is None or self.range_end is None:

@@ -10,7 +10,7 @@ from navtalk_async.errors import AccessDenied, ApiError, DecodeFailed, RateLimit
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler, Task
 from navtalk_async.listing.sort_key import SortKey
-from navtalk_async.models import Page, Place, Request, Session
+from navtalk_async.models import Page, Request, ResumePoint, Session
 
 __all__ = ["SPECULATION_BUDGET", "ParallelListing", "list_in_parallel"]
 
@@ -26,7 +26,7 @@ def list_in_parallel(
     split: bool = True,
     is_awaited: Callable[[], bool] | None = None,
     speculation_budget: int = SPECULATION_BUDGET,
-    places: Sequence[Place] = (),
+    places: Sequence[ResumePoint] = (),
     announce: Callable[[Event], None] = lambda _: None,
 ) -> "ParallelListing":
     """The sessions of the list that *request* asks for, by one walker or by many.
@@ -88,7 +88,7 @@ class ParallelListing:
     def __repr__(self) -> str:
         return f"<ParallelListing by {len(self._walkers) or 1}>"
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[ResumePoint]:
         """Where a later run continues with the rows that were not delivered; empty when all were."""
         return self._scheduler.places()
 

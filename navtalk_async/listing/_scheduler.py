@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from navtalk_async.listing._segment import Chunk, FirstPage, PositionedRows, Segment
 from navtalk_async.listing.sort_key import SortKey
-from navtalk_async.models import Page, Place, Request, Session
+from navtalk_async.models import Page, Request, ResumePoint, Session
 from navtalk_async.paging import REMEMBERED, Recent
 
 SPECULATION_BUDGET = 16
@@ -65,7 +65,7 @@ class SplitScheduler:
         in_order: bool,
         page_size: int,
         speculation_budget: int = SPECULATION_BUDGET,
-        places: Iterable[Place] = (),
+        places: Iterable[ResumePoint] = (),
     ) -> None:
         self.fallback_reason: str | None = None
         """Why the server made a serial walk necessary, if it did."""
@@ -342,5 +342,5 @@ class SplitScheduler:
     def is_over(self) -> bool:
         return all(segment.is_over for segment in self._segments)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[ResumePoint]:
         return [place for segment in self._segments if (place := segment.place()) is not None]

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from navtalk_async.listing.sort_key import SortKey
-from navtalk_async.models import Place, Request, Session
+from navtalk_async.models import Request, ResumePoint, Session
 from navtalk_async.paging import CycleGuard
 
 PositionedRows = list[tuple[int, Session]]
@@ -76,7 +76,7 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
         return cls(begin=begin, end=end, next=request, resume_at=request, guard=CycleGuard(request))
 
     @classmethod
-    def restored(cls, place: Place) -> Self:
+    def restored(cls, place: ResumePoint) -> Self:
         reached = -math.inf if place.reached is None else place.reached
         return cls(
             begin=-math.inf if place.begin is None else place.begin,
@@ -140,13 +140,13 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
             chunk.verifies.unverified = None
         return chunk.rows
 
-    def place(self) -> Place | None:
+    def place(self) -> ResumePoint | None:
         """Where a later run continues with the rows that were not taken; None when there are none."""
         begin, end = _finite(self.begin), _finite(self.end)
         if self.resume_at is not None:
-            return Place(self.resume_at, begin, end, _finite(self.taken))
+            return ResumePoint(self.resume_at, begin, end, _finite(self.taken))
         # The rows past the end were not found in the next segment: their page must be read again.
-        return None if self.unverified is None else Place(self.unverified, begin, end)
+        return None if self.unverified is None else ResumePoint(self.unverified, begin, end)
 
 
 def _finite(position: float) -> int | None:

@@ -32,7 +32,7 @@ from navtalk_async.archive.records import FailedSession, MessageCounts, Unfollow
 from navtalk_async.archive.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
-from navtalk_async.models import Place
+from navtalk_async.models import ResumePoint
 
 
 @pytest.fixture
@@ -337,7 +337,7 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
     old_archive(path, version, following=text(LATER.next if version == 1 else [LATER]))
     async with Archive.open(path) as store:
         standing = await store.begin("default", api="navtalk", scope="{}")
-        assert standing.places == [Place(LATER.next)] if version == 1 else [LATER]
+        assert standing.places == [ResumePoint(LATER.next)] if version == 1 else [LATER]
         assert (standing.watermark, standing.round.reached) == (
             "2025-11-11T00:00:00Z",
             "2025-11-12T18:20:05Z",

@@ -18,7 +18,7 @@ from navtalk_async.dialects.navtalk import NavTalkSession
 from navtalk_async.errors import AccessDenied, StoreMismatch
 from navtalk_async.ingest import sync
 from navtalk_async.ingest.reread_rules import latest
-from navtalk_async.models import Place, Request
+from navtalk_async.models import Request, ResumePoint
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -346,7 +346,7 @@ async def test_an_archive_cannot_have_anything_asked_but_its_own_lists(address):
         async with Archive.open(address) as store:
             await store.begin("default", api="navtalk", scope="{}")
             round_ = Round(began="2020-01-01T00:00:00Z")
-            await journal(store, round=round_, places=[Place(each) for each in evil])
+            await journal(store, round=round_, places=[ResumePoint(each) for each in evil])
         await synced(box, address)
         assert await held(address) == {
             row["id"]: [said["content"] for said in box.world.messages(row["id"])]

@@ -20,7 +20,7 @@ from navtalk_async.events import ListedSerially
 from navtalk_async.listing import ParallelListing
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler
 from navtalk_async.listing.sort_key import SortKey
-from navtalk_async.models import Page, Place, Request
+from navtalk_async.models import Page, Request, ResumePoint
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 FULL = 10
@@ -203,7 +203,7 @@ def test_a_walk_that_was_stopped_continues_at_its_places(positions, inclusive, w
         )
         all_rows += came
         # Serialized and read again, as an archive does.
-        places = msgspec.json.decode(msgspec.json.encode(scheduler.places()), type=list[Place])
+        places = msgspec.json.decode(msgspec.json.encode(scheduler.places()), type=list[ResumePoint])
         restored += len(places)
         if not places:
             break
@@ -304,7 +304,7 @@ def test_in_listed_order_the_number_of_waiting_pages_is_bounded_by_the_walkers()
 
 def test_an_expired_cursor_is_replaced_by_the_time_saved_with_it():
     server = Server(rows_at(range(100)))
-    stale = Place(Request(path="/rows", params={"cursor": "expired"}), reached=41)
+    stale = ResumePoint(Request(path="/rows", params={"cursor": "expired"}), reached=41)
     scheduler = SplitScheduler(
         Request(path="/rows"),
         sort_key=PositionKey(100),
@@ -445,7 +445,7 @@ async def test_leaving_early_leaves_no_walker_behind():
 async def test_a_refused_cursor_of_an_earlier_run_is_no_error_of_the_listing():
     async with Sandbox(World(300)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         reached = int(datetime.fromisoformat(box.world.sessions[250]["startTime"] + "+00:00").timestamp())
-        stale = Place(NavTalk().list_sessions(cursor="expired"), reached=reached)
+        stale = ResumePoint(NavTalk().list_sessions(cursor="expired"), reached=reached)
         rest = [
             s.id
             async for page in _pages(listing_of(inside(nt).page_of_sessions, places=[stale]))

@@ -12,11 +12,11 @@ from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, 
 from navtalk_async.archive.rows import content_hash, format_time
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.ingest.reread_rules import compare_sessions
-from navtalk_async.models import Place, Request, Role, SessionStatus
+from navtalk_async.models import Request, ResumePoint, Role, SessionStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SETTLE = timedelta(seconds=120)
-LATER = Place(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
+LATER = ResumePoint(Request(path="/api/chat/sessions", params={"cursor": "abc", "limit": "100"}), 0, 9, 7)
 FURTHER = Request(path="/api/chat/messages", params={"cursor": "abc", "limit": "200"})
 ROUND = Round(began=format_time(NOW))
 RUN = RunReport(began_at=format_time(NOW), ended_at=format_time(NOW), inserted=3)
