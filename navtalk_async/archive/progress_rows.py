@@ -20,7 +20,7 @@ from navtalk_async.archive.records import (
 )
 from navtalk_async.archive.rows import digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
-from navtalk_async.models import Request, ResumePoint
+from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
 __all__ = [
     "StandingRow",
@@ -70,12 +70,16 @@ class StandingRow(NamedTuple):
         Raises:
             StoreMismatch: it is one.
         """
-        for what, begun, asked in (("API", self.api, api), ("filters", self.scope, scope)):
-            if begun != asked:
-                raise StoreMismatch(
-                    f"The project {project!r} in {where} was begun with other {what}: {begun}, and not "
-                    f"{asked}. Use the same, or another --project, or another place."
-                )
+        if self.api != api:
+            raise StoreMismatch(
+                f"The project {project!r} in {where} is of the API {self.api}, and you asked {api}. "
+                "Use another --project name."
+            )
+        if self.scope != scope:
+            raise StoreMismatch(
+                f"The project {project!r} in {where} holds {described(self.scope)}; you asked for "
+                f"{described(scope)}. Use another --project name."
+            )
         if server != self.server and None not in (server, self.server) and not server_moved:
             what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
             if "sandbox" in (self.server, server):
@@ -89,6 +93,24 @@ class StandingRow(NamedTuple):
         """Whether its open round ends, since one is wanted that compares everything."""
         open_round = read_or_none(self.round, Round)
         return reconcile and open_round is not None and not open_round.is_whole
+
+
+WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
+
+
+def described(scope: str) -> str:
+    """The filters of *scope*, as the options of the command that ask for them."""
+    try:
+        filters = msgspec.json.decode(scope, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return scope
+    given = filters | filters.pop("options", {}) | filters.pop("others", {})
+    options = [
+        f"--{'session' if name == 'sessions' else name.replace('_', '-')} {WORDS[name](each).word if name in WORDS else each}"
+        for name, value in given.items()
+        for each in (value if isinstance(value, list) else [value])
+    ]
+    return " ".join(options) or "everything"
 
 
 def standing(

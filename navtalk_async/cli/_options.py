@@ -15,7 +15,7 @@ import click
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.dialects import dialects
-from navtalk_async.models import OpenEnum, Role, SessionStatus, as_utc
+from navtalk_async.models import as_utc
 
 # What the texts mean.
 
@@ -42,24 +42,9 @@ def as_time(text: str) -> datetime:
         ) from None
 
 
-def as_status(text: str) -> int:
-    """The number of a status, given as a word or a number."""
-    return _number(text, SessionStatus)
-
-
-def as_role(text: str) -> int:
-    """The number of a role, given as a word or a number."""
-    return _number(text, Role)
-
-
-def _number(text: str, kind: type[OpenEnum]) -> int:
-    # Any number will do, since the API may have more of them than we know words for.
-    if text.isascii() and text.isdigit():
-        return int(text)
-    words = {member.name.lower(): int(member) for member in kind}
-    if text.lower() not in words:
-        raise click.BadParameter(f"{text!r} is neither {', '.join(words)} nor a number.")
-    return words[text.lower()]
+def as_word_or_number(text: str) -> str | int:
+    """A status or role: any number, since the API may have more of them than there are words."""
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def as_concurrency(text: str) -> Any:
@@ -218,8 +203,13 @@ _option("-v", "--verbose", count=True, help="Log failures and waits; -vv every r
 # Which sessions and messages.
 _option("--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset).")
 _option("--end", type=as_time, metavar="TIME", help="Until this time; a date means its first second.")
-_option("--status", type=as_status, metavar="active|completed|failed", help="Sessions of this status.")
-_option("--role", type=as_role, metavar="user|assistant", help="Messages of this role.")
+_option(
+    "--status",
+    type=as_word_or_number,
+    metavar="active|completed|failed",
+    help="Sessions of this status.",
+)
+_option("--role", type=as_word_or_number, metavar="user|assistant", help="Messages of this role.")
 _option("--session", "session_ids", metavar="ID", multiple=True, help="This session; repeatable.")
 _option("--user", metavar="ID", help="Sessions of this user; Lexicon needs one, Kodey.ai takes one.")
 _option("--agent-type", metavar="TYPE", help="Sessions with agents of this type (Kodey.ai).")

@@ -97,8 +97,8 @@ class Settings:
 
     start: datetime | None = None
     end: datetime | None = None
-    status: int | None = None
-    role: int | None = None
+    status: str | int | None = None
+    role: str | int | None = None
     session_ids: tuple[str, ...] = ()
     user: str | None = None
     agent_type: str | None = None

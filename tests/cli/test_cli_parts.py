@@ -196,12 +196,8 @@ def test_what_is_no_time_is_refused(text):
 @pytest.mark.parametrize(
     ("read", "text", "number"),
     [
-        (options.as_status, "active", 0),
-        (options.as_status, "Completed", 1),
-        (options.as_status, "2", 2),
-        (options.as_status, "7", 7),
-        (options.as_role, "user", 0),
-        (options.as_role, "ASSISTANT", 1),
+        (options.as_word_or_number, "active", "active"),
+        (options.as_word_or_number, "7", 7),
         (options.as_span, "50ms", timedelta(milliseconds=50)),
         (options.as_span, "1.5s", timedelta(seconds=1.5)),
         (options.as_span, "0.05", timedelta(milliseconds=50)),
@@ -216,10 +212,6 @@ def test_words_and_numbers_are_understood(read, text, number):
 @pytest.mark.parametrize(
     ("read", "text"),
     [
-        (options.as_status, "done"),
-        (options.as_status, "-1"),
-        (options.as_status, "²"),
-        (options.as_role, "completed"),
         (options.as_span, "soon"),
         (options.as_span, "-1s"),
         (options.as_span, "nan"),
@@ -432,6 +424,10 @@ BAD = [
     ("sync", "mysql://me:hush@host/db"),
     ("sync", "."),
     ("sessions", "--status", "done"),
+    ("sessions", "--status", "²"),
+    ("export", "out", "--status", "-1"),
+    ("export", "out", "--role", "completed"),
+    ("messages", NOBODY, "--role", "completed"),
     ("sessions", "--base-url", "http://example.com"),
     ("sessions", "--base-url", f"https://example.com/?apikey={KEY}"),
     ("messages", "7"),
