@@ -105,11 +105,11 @@ def described(scope: str) -> str:
     except msgspec.DecodeError:
         return scope
     given = filters | filters.pop("options", {}) | filters.pop("others", {})
-    options = [
-        f"--{'session' if name == 'sessions' else name.replace('_', '-')} {WORDS[name](each).word if name in WORDS else each}"
-        for name, value in given.items()
-        for each in (value if isinstance(value, list) else [value])
-    ]
+    options = []
+    for name, value in given.items():
+        option = "session" if name == "sessions" else name.replace("_", "-")
+        values = [WORDS[name](value).word] if name in WORDS else value if isinstance(value, list) else [value]
+        options += [f"--{option} {each}" for each in values]
     return " ".join(options) or "everything"
 
 

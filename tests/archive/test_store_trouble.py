@@ -190,7 +190,7 @@ async def test_another_apis_archive_is_told_and_left_alone(box, archive):
         db.commit()
     before = bytes_of(archive.parent)
     done = await navtalk("sync", archive, "--retry-failed", box=box)
-    assert_sentence(done, 2, "other API: kodey")
+    assert_sentence(done, 2, "is of the API kodey")
     assert bytes_of(archive.parent) == before
 
 
