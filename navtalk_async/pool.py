@@ -285,21 +285,23 @@ class _Fetching:
     async def fetch(self, wanted: _Wanted) -> Transcript:
         session, rest = wanted
         try:
-            messages = await self._messages(session, rest)
+            request = rest or self._dialect.list_messages(session.id, **self._filters)
+            if self._audit is None or rest is not None:
+                messages = await whole(self._ask, request, self._on_move)
+            else:
+                messages = await self._audited(self._audit, session, request)
         except NavTalkError as error:
             if self._on_error == "raise" or isinstance(error, ClientClosed):
                 raise
             return Transcript(session=session, error=error, is_rest=rest is not None)
         finally:
             self._open -= 1
-            self._fetched.unpark()
+            if self._audit is not None:
+                self._fetched.unpark()
         return Transcript(session=session, messages=messages, is_rest=rest is not None)
 
-    async def _messages(self, session: Session, rest: Request | None) -> list[Message]:
-        request = rest or self._dialect.list_messages(session.id, **self._filters)
-        if self._audit is None or rest is not None:
-            return await whole(self._ask, request, self._on_move)
-        rows = await self._audit.fetch_all(
+    async def _audited(self, audit: ShortPageAudit, session: Session, request: Request) -> list[Message]:
+        rows = await audit.fetch_all(
             self._ask, request, page_limit=self._dialect.page_limit, on_move=self._on_move
         )
         if rows.unread is not None:
