@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Transcript,
     )
     from navtalk_async.pool import SessionPool
+    from navtalk_async.verification import verify
     from navtalk_async.wire.retry import Retry
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Transcript",
     "export",
     "sync",
+    "verify",
     "watch",
 ]
 
@@ -65,6 +67,7 @@ _HOMES = {
         "Transcript",
     ),
     "pool": ("SessionPool",),
+    "verification": ("verify",),
     "wire.retry": ("Retry",),
 }
 
