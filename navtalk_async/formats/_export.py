@@ -91,11 +91,7 @@ async def export(
 
 
 async def chosen_projects(reader: Archive, project: str | None) -> list[ProjectInfo]:
-    """All projects of *reader*, or only the one named *project*.
-
-    Raises:
-        StoreMismatch: there is no project of this name.
-    """
+    """All projects, or the one named *project*; a StoreMismatch if there is none of this name."""
     there = await reader.projects()
     chosen = [each for each in there if project in (None, each.project)]
     if project is not None and not chosen:
@@ -105,12 +101,7 @@ async def chosen_projects(reader: Archive, project: str | None) -> list[ProjectI
 
 
 def check_folder(folder: Path, project: str, *, overwrite: bool) -> Found:
-    """Find what earlier exports left in *folder*, and whether *project* can be written there.
-
-    Raises:
-        StoreUnreachable: it cannot be read; or it holds files of these names that no export wrote, and
-            *overwrite* is not set.
-    """
+    """Find what earlier exports left in *folder*; a StoreUnreachable if *project* cannot be written there."""
     with _translated(folder):
         found = found_in(folder)
         if not overwrite:
@@ -139,28 +130,26 @@ def _translated(folder: Path) -> Iterator[None]:
 
 
 class _Export(NamedTuple):
-    """Writes projects of an archive into a folder, where earlier exports left *found*."""
-
     archive: Archive
     folder: Path
     found: Found
 
     async def written(self, about: ProjectInfo, formats: Sequence[str] = ("jsonl",)) -> ProjectFiles:
-        """Write the files of a project."""
         archive, project = self.archive, about.project
         dialect = dialects().get(about.api)
         if dialect is None:
             raise StoreMismatch(
                 f"The project {project!r} is of the API {about.api!r}, which is not installed."
             )
-        flaws = await archive.flaws(project, is_thorough=False)
-        for each in flaws:
+        damaged = {}
+        for each in await archive.flaws(project, is_thorough=False):
             if each.session_id is None:
                 raise StoreBroken(each.what)
-        damaged = {str(each.session_id): "its rows do not belong together" for each in flaws}
+            damaged[each.session_id] = "its rows do not belong together"
         intact = IntactTranscripts(archive, project, dialect(), damaged)
         path = self.folder / name_of(project, self.found.owners)
-        files = [await FORMATS[each].write(intact, path) for each in formats]
+        chosen = [FORMATS[each] for each in formats]
+        files = [await each.write(intact, path.with_suffix(each.suffix)) for each in chosen]
         failed = _failures(await archive.failures(project), intact.damaged)
         counts = await archive.counts(project)
         if intact.read != counts.sessions:
@@ -179,10 +168,10 @@ class _Export(NamedTuple):
         )
 
     async def others(self, project: str) -> list[ProjectFiles]:
-        """The entries of all projects but *project* that have files here.
+        """The entries of all other projects that have files here.
 
-        An entry of the earlier manifest stays. Without one, nothing says that the files are whole: they are
-        written again, like files that are missing.
+        Without an entry in the earlier manifest nothing says that files are whole: they are written again,
+        like files that are missing.
         """
         there = set(self.found.owners.values()) - {project}
         manifest = self.found.manifest
@@ -200,7 +189,6 @@ class _Export(NamedTuple):
         ]
 
     async def digest(self) -> ArchiveDigest | None:
-        """The digest of the archive in the folder; None if it is elsewhere."""
         path = self.archive.path
         if path is None:
             return None
@@ -209,7 +197,6 @@ class _Export(NamedTuple):
 
 
 def _failures(failed: Sequence[FailedSession], damaged: Mapping[str, str]) -> list[Failure]:
-    """The sessions that are not in the files as they should be, each once."""
     failures = {each.id: Failure(**each._asdict()) for each in failed}
     for each, what in damaged.items():
         before = failures.get(each, Failure(id=each, reason="", attempts=0))

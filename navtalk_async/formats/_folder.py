@@ -6,7 +6,7 @@ one way to be written. So no byte of it can change unnoticed.
 
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -122,11 +122,7 @@ def _indented(manifest: Manifest) -> bytes:
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """Parse a manifest.
-
-    Raises:
-        ValueError: *data* is no manifest, or was changed; the message is a predicate.
-    """
+    """Parse a manifest; a ValueError if *data* is none, or was changed. Its message is a predicate."""
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
@@ -164,21 +160,19 @@ def name_of(project: str, owners: Mapping[str, str]) -> str:
 
 # Which files an export wrote: only they are replaced.
 
-LOOKED_AT = 1 << 17
+HEAD = 1 << 17
 """Bytes at the beginning of a file that show whether an export wrote it."""
 
 COLUMNS = [b'"project":', b'"id":', b'"api":', b'"status":', b'"start_time":', b'"end_time":', b'"title":']
+
+KEYS = [b'{\n  "complete": ', b'\n  "api": "', b'\n  "project": "', b'\n  "filters": {', b'\n  "sessions": ']
+"""How a manifest begins."""
 
 A_TEXT = rb'("(?:[^"\\]|\\.)*")'
 
 OF_A_PROJECT = re.compile(rb'\{"project":' + A_TEXT)
 
-BEGIN = re.compile(OF_A_PROJECT.pattern + rb',"id":' + A_TEXT + rb',"api":' + A_TEXT + rb',"status":')
-
-BEGIN_OF_A_MANIFEST = re.compile(rb'\{\n  "complete": (true|false),\n  "api": "')
-
-OF_A_MANIFEST = re.compile(rb'\n  "tool": "navtalk-async|\n  "digest": "[0-9a-f]{64}"\n\}')
-"""If one of these places is damaged, the other is not."""
+CUT_SHORT = re.compile(OF_A_PROJECT.pattern + rb',"id":' + A_TEXT + rb',"api":' + A_TEXT + rb',"status":')
 
 
 class Found(NamedTuple):
@@ -191,16 +185,12 @@ class Found(NamedTuple):
 
 
 def found_in(folder: Path) -> Found:
-    """Find what earlier exports left in *folder*.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    path, manifest = folder / MANIFEST, None
+    """Find what earlier exports left in *folder*."""
+    manifest = None
     # Reading a pipe would block.
-    if path.is_file():
+    if (folder / MANIFEST).is_file():
         with suppress(FileNotFoundError, ValueError):
-            manifest = read_manifest(path.read_bytes())
+            manifest = read_manifest((folder / MANIFEST).read_bytes())
     owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
     for entry in () if manifest is None else manifest.entries:
         # A manifest may be forged: names of another form are ignored.
@@ -210,14 +200,11 @@ def found_in(folder: Path) -> Found:
 
 
 def refuse_others(folder: Path, name: str, found: Found) -> None:
-    """Refuse to replace the manifest or the file *name* if no export wrote it.
-
-    Raises:
-        StoreUnreachable: there is such a file.
-    """
-    for each, is_known in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
+    """Refuse to replace the manifest or the file *name* if no export wrote it."""
+    for each, is_ours in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
+        head = _head(folder / each)
         is_listed = found.manifest is not None and each in found.owners
-        if not _is_ours(folder / each, (lambda _: True) if is_listed else is_known):
+        if head is None or (head and not is_listed and not is_ours(head)):
             raise StoreUnreachable(
                 f"No export wrote {folder / each}, so it is not replaced. "
                 "Use another folder, or replace it with --overwrite (overwrite=True)."
@@ -225,13 +212,9 @@ def refuse_others(folder: Path, name: str, found: Found) -> None:
 
 
 def _owner(path: Path) -> str | None:
-    """The project whose export wrote *path*; None if that cannot be seen."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        begin = file.read(LOOKED_AT)
-    named = OF_A_PROJECT.match(begin)
-    if named is None or not _is_transcripts(begin):
+    head = _head(path) or b""
+    named = OF_A_PROJECT.match(head)
+    if named is None or not _is_transcripts(head):
         return None
     try:
         return msgspec.json.decode(named[1], type=str)
@@ -239,29 +222,26 @@ def _owner(path: Path) -> str | None:
         return None
 
 
-def _is_ours(path: Path, is_known: Callable[[bytes], bool]) -> bool:
+def _head(path: Path) -> bytes | None:
+    """The first bytes of a file; none if there is no file, None if it is anything else than a file."""
     try:
-        found = path.lstat()
+        # A link leads to another's file; reading a pipe would block.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
     except (FileNotFoundError, NotADirectoryError):
-        return True
-    # A link leads to another's file; reading a pipe would block.
-    if not stat.S_ISREG(found.st_mode):
-        return False
+        return b""
     with path.open("rb") as file:
-        begin = file.read(LOOKED_AT)
-    return not begin or is_known(begin)
+        return file.read(HEAD)
 
 
-def _is_transcripts(begin: bytes) -> bool:
-    # One byte of it may be damaged.
-    return bool(BEGIN.match(begin)) or sum(each in begin for each in COLUMNS) >= len(COLUMNS) - 1
+def _is_transcripts(head: bytes) -> bool:
+    return _has_all_but_one(head, COLUMNS) or CUT_SHORT.match(head) is not None
 
 
-def _is_manifest(data: bytes) -> bool:
-    if OF_A_MANIFEST.search(data):
-        return True
-    try:
-        msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return BEGIN_OF_A_MANIFEST.match(data) is not None
-    return False
+def _is_manifest(head: bytes) -> bool:
+    return _has_all_but_one(head, KEYS)
+
+
+def _has_all_but_one(head: bytes, marks: Sequence[bytes]) -> bool:
+    # One byte may be damaged.
+    return sum(each in head for each in marks) >= len(marks) - 1

@@ -24,6 +24,12 @@ from navtalk_async.models import Message, Record, Session, beyond_columns
 A_FEW = 3
 """How many flaws of a session are named."""
 
+OURS = {"raw", "content_hash", "first_seen_at", "last_changed_at"}
+"""Columns that are not exported."""
+
+SESSION_FIELDS = tuple(name for name in SessionRow._fields if name not in OURS)
+MESSAGE_FIELDS = ("id", "position", "role", "type", "content", "created_at")
+
 
 class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file as the manifest lists it."""
@@ -35,7 +41,7 @@ class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Format(NamedTuple):
-    """A format of exported files."""
+    """A format of exported files, which `FORMATS` lists by name."""
 
     name: str
     suffix: str
@@ -61,11 +67,7 @@ class IntactTranscripts:
         self._last: str | None = None
 
     async def blocks(self) -> AsyncGenerator[list[StoredTranscript], None]:
-        """Some at a time, in the order of `Archive.transcripts`.
-
-        Raises:
-            StoreBroken: a session is there twice.
-        """
+        """Some at a time, in the order of `Archive.transcripts`."""
         self.read = self.sessions = self.messages = 0
         self._last = None
         async with aclosing(self._reader.transcript_batches(self._project)) as blocks:
@@ -103,31 +105,14 @@ def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[M
 
 def session_fields(row: SessionRow, kind: type[Session]) -> dict[str, Any]:
     """A session's columns; under `extra`, what else the API's object holds."""
-    return {
-        "project": row.project,
-        "id": row.id,
-        "api": row.api,
-        "status": row.status,
-        "start_time": row.start_time,
-        "end_time": row.end_time,
-        "title": row.title,
-        "video_url": row.video_url,
-        "deleted_at": row.deleted_at,
-        **extra(row.raw, kind, row.start_time, row.end_time),
-    }
+    columns = {name: getattr(row, name) for name in SESSION_FIELDS}
+    return columns | extra(row.raw, kind, row.start_time, row.end_time)
 
 
 def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
     """A message's columns; under `extra`, what else the API's object holds."""
-    return {
-        "id": row.id,
-        "position": row.position,
-        "role": row.role,
-        "type": row.type,
-        "content": row.content,
-        "created_at": row.created_at,
-        **extra(row.raw, kind, row.created_at),
-    }
+    columns = {name: getattr(row, name) for name in MESSAGE_FIELDS}
+    return columns | extra(row.raw, kind, row.created_at)
 
 
 def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
@@ -176,7 +161,6 @@ class WholeFile:
         self._rows += rows
 
     def written(self) -> WrittenFile:
-        """The file for the manifest."""
         return WrittenFile(
             name=self.path.name, bytes=self._bytes, rows=self._rows, sha256=self._hash.hexdigest()
         )
@@ -215,7 +199,7 @@ class WholeFile:
 
 
 def mode_of(path: Path) -> int | None:
-    """The mode of the file *path*; None if there is no file."""
+    """The mode of a file; None if there is no file."""
     if not path.is_file() or path.is_symlink():
         return None
     return stat.S_IMODE(path.lstat().st_mode)

@@ -4,7 +4,6 @@ import math
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +30,8 @@ from navtalk_async.pool import SessionPool, limiter_of
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
 from navtalk_async.wire.gate import Concurrency
 
+GONE = "the API no longer has it"
+
 MANY = 32
 """How many sessions in a row must fail before the server is taken to fail."""
 
@@ -48,10 +49,6 @@ async def verify_remote(
 ) -> None:
     """Fetch a *share* of an archive's sessions again, or *only* some, and compare; then list all sessions, to
     see whether the archive has them.
-
-    Raises:
-        StoreMismatch: the archive has no such *project*, or its API or server is another one.
-        NavTalkError: the API cannot be asked, or not for any session of a project.
     """
     for about in await chosen_projects(archive, project):
         report.apis[about.project] = about.api
@@ -65,7 +62,6 @@ async def verify_remote(
 
 
 def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> None:
-    """Refuse to ask *client* for sessions of another API or server."""
     if about.api != client.dialect.api:
         raise StoreMismatch(f"The project {about.project!r} is of the API {about.api!r}; give --api.")
     asked = server or client.base_url
@@ -77,23 +73,12 @@ def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> Non
 
 
 def scope_of(about: ProjectInfo) -> Scope:
-    """The filters of a project."""
     try:
         return msgspec.json.decode(about.scope, type=Scope)
     except (msgspec.DecodeError, TypeError):
         raise StoreBroken(
             f"The archive is damaged: the filters of {about.project!r} cannot be parsed."
         ) from None
-
-
-class Reread(NamedTuple):
-    """A session of the archive, and how the API's differs from it."""
-
-    kept: StoredTranscript
-    what: list[str]
-    is_gone: bool = False
-    error: NavTalkError | None = None
-    """Why it could not be fetched."""
 
 
 class Tally:
@@ -107,61 +92,49 @@ class Tally:
 
     @property
     def is_of_another_key(self) -> bool:
-        """Whether the API has none of the sessions."""
         return 0 < self._asked == self._gone
 
-    def add(self, reread: Reread) -> None:
-        """Count another session.
-
-        Raises:
-            NavTalkError: too many in a row could not be fetched.
-        """
-        session_id = str(reread.kept.session.id)
-        if reread.error is not None:
-            self._add_error(session_id, reread.error)
-            return
+    def add(self, kept: StoredTranscript, what: list[str]) -> None:
+        """Count a session that differs from the API's by *what*."""
+        named = (self._project, str(kept.session.id))
         self._asked += 1
         self._failed_in_a_row = 0
         self._report.checked.asked += 1
-        self._gone += reread.is_gone
-        if reread.what and reread.kept.is_due:
+        self._gone += what == [GONE]
+        if what and kept.is_due:
             self._behind += 1
-            self._report.expected.add((self._project, session_id))
+            self._report.expected.add(named)
         else:
-            where, named = f"{self._project}, session {session_id}", (self._project, session_id)
-            self._report.findings += [
-                Finding(where, f"stale: {each}", Remedy.SYNC, *named) for each in reread.what
-            ]
+            where = f"{self._project}, session {kept.session.id}"
+            self._report.findings += [Finding(where, f"stale: {each}", Remedy.SYNC, *named) for each in what]
 
-    def _add_error(self, session_id: str, error: NavTalkError) -> None:
+    def add_failed(self, kept: StoredTranscript, error: NavTalkError) -> None:
+        """Count a session that could not be fetched; the *error* of too many in a row is raised."""
         self._report.checked.unasked += 1
         self._failed_in_a_row += 1
         self._error = self._error or error
         why = f"{type(error).__name__}: {str(error.args[0]).removesuffix('.')}"
-        self._failed.append(f"{session_id} ({why})")
+        self._failed.append(f"{kept.session.id} ({why})")
         if self._failed_in_a_row >= MANY:
             raise error
 
     def finish(self) -> None:
-        """Add the notes.
-
-        Raises:
-            NavTalkError: no session could be fetched.
-        """
+        """Add the notes; an error is raised if no session could be fetched."""
         if self._error is not None and not self._asked:
             raise self._error
-        sentences = []
         every = counted(self._asked + len(self._failed), "session")
         if self._failed:
-            sentences.append(f"{len(self._failed):,} of {every} could not be fetched: {some(self._failed)}.")
+            self._note(f"{len(self._failed):,} of {every} could not be fetched: {some(self._failed)}.")
         if self._behind:
-            sentences.append(
+            self._note(
                 f"{self._behind:,} of {every} may be behind the API: still open, pending or failed, and read "
                 "again by the next sync."
             )
         if self.is_of_another_key:
-            sentences.append("the API has none of these sessions; the key may be of another project.")
-        self._report.notes += [f"{self._project}: {each}" for each in sentences]
+            self._note("the API has none of these sessions; the key may be of another project.")
+
+    def _note(self, sentence: str) -> None:
+        self._report.notes.append(f"{self._project}: {sentence}")
 
 
 async def _fetch_again(
@@ -181,23 +154,24 @@ async def _fetch_again(
     asking, limiter, dialect = client.using(lane="bulk"), limiter_of(client, concurrency), client.dialect
     list_messages = limiter.bound(inside(asking).page_of_messages)
 
-    async def fetch(kept: StoredTranscript) -> Reread:
+    async def fetch(kept: StoredTranscript) -> None:
         session_id = kept.session.id
         try:
             session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
             first = dialect.list_messages(session_id, **filters)
             messages = (await fetch_messages(asking, first, ask=list_messages)).items
         except NotFound:
-            return Reread(kept, ["the API no longer has it"], is_gone=True)
+            tally.add(kept, [GONE])
         except NavTalkError as error:
             if reach(error) == "run":
                 raise
-            return Reread(kept, [], error=error)
-        return Reread(kept, differences(kept, session, messages))
+            tally.add_failed(kept, error)
+        else:
+            tally.add(kept, differences(kept, session, messages))
 
-    async with FanOut(fetch, _chosen(archive, about.project, places, only), at_once=limiter) as rereads:
-        async for each in rereads:
-            tally.add(each)
+    async with FanOut(fetch, _chosen(archive, about.project, places, only), at_once=limiter) as fetched:
+        async for _ in fetched:
+            pass
 
 
 def sample_places(count: int, share: float) -> range | set[int]:

@@ -101,7 +101,6 @@ class _Verification(NamedTuple):
     server: str | None
 
     async def judge(self, only: Collection[tuple[str, str]] | None = None) -> None:
-        """Verify everything; of the API, a share of the sessions is fetched, or *only* these."""
         report, quick, project = self.report, self.quick, self.project
         report.findings, report.notes, report.checked = [], [], Checked()
         report.expected, report.unfinished = set(), set()
@@ -133,7 +132,6 @@ class _Verification(NamedTuple):
                 raise
 
     async def repair(self) -> None:
-        """Repair what was found, and verify again."""
         report = self.report
         bad, unfinished = report.bad, report.unfinished
         for number in range(REPAIR_ROUNDS):
@@ -156,7 +154,7 @@ class _Verification(NamedTuple):
         report.repaired = sorted(session_id for _, session_id in repaired)
 
     async def _repair_once(self) -> tuple[list[Finding], list[str]]:
-        """Repair each project with something wrong; return what could not be fetched, and notes."""
+        """What could not be fetched, and notes."""
         if isinstance(self.archive, Path) and not self.archive.exists():
             return [], ["There is no archive to repair from."]
         try:
@@ -193,7 +191,6 @@ class _Verification(NamedTuple):
         ]
 
     async def _repair_project(self, archive: Archive, about: ProjectInfo) -> list[Finding]:
-        """Fetch again what is wrong or unfinished, and return what could not be fetched."""
         if self.client is None:
             return []
         refuse_others(self.client, about, self.server)

@@ -27,7 +27,7 @@ from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Remedy, Report, verify
 from navtalk_async.verification._local import compare_digest
-from navtalk_async.verification._remote import MANY, Reread, Tally, differences, sample_places
+from navtalk_async.verification._remote import MANY, Tally, differences, sample_places
 from navtalk_async.wire.retry import Retry
 
 SESSIONS = 24
@@ -526,15 +526,18 @@ async def test_a_server_that_gives_no_session_is_an_error(out):
 
 
 def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more(exported):
-    tally, kept = Tally("default", Report()), longest(exported)
-    failed = Reread(kept, [], error=ServerError("The server answered 500."))
+    tally, kept, error = (
+        Tally("default", Report()),
+        longest(exported),
+        ServerError("The server answered 500."),
+    )
     for _ in range(MANY - 1):
-        tally.add(failed)
-    tally.add(Reread(kept, []))
+        tally.add_failed(kept, error)
+    tally.add(kept, [])
     for _ in range(MANY - 1):
-        tally.add(failed)
+        tally.add_failed(kept, error)
     with pytest.raises(ServerError):
-        tally.add(failed)
+        tally.add_failed(kept, error)
 
 
 STALE = {
