@@ -185,7 +185,10 @@ def as_fields(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"value": value}
 
 
-SESSION_COLUMNS = ("id", "status", "start_time_text", "end_time_text", "title", "video_url")
+SESSION_COLUMNS = (
+    *("id", "status", "start_time_text", "end_time_text"),
+    *("updated_at_text", "title", "user_id", "video_url"),
+)
 MESSAGE_COLUMNS = ("id", "role", "type", "content", "created_at_text")
 """The attributes that archives and files have columns for."""
 

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
-from navtalk_async.models import Message, Record, Session, beyond_columns
+from navtalk_async.models import MESSAGE_COLUMNS, SESSION_COLUMNS, Message, Record, Session, beyond_columns
 
 A_FEW = 3
 """How many flaws of a session are named."""
@@ -119,7 +120,7 @@ def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
     """What the API's object *raw* holds beyond the columns, under `extra`; empty if that is nothing. *times*
     are its columns of times.
     """
-    if None not in times and kind.__struct_config__.forbid_unknown_fields:
+    if None not in times and _has_columns_only(kind):
         try:
             # Nearly every row is as the API documents it, and this is the fastest check.
             msgspec.json.decode(raw, type=kind)
@@ -129,6 +130,12 @@ def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
             return {}
     others = beyond_columns(kind, msgspec.json.decode(raw))
     return {"extra": others} if others else {}
+
+
+@cache
+def _has_columns_only(kind: type[Record]) -> bool:
+    columns = {"kept", *SESSION_COLUMNS, *MESSAGE_COLUMNS} - {"updated_at_text"}
+    return kind.__struct_config__.forbid_unknown_fields and columns.issuperset(kind.__struct_fields__)
 
 
 class WholeFile:

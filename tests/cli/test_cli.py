@@ -32,7 +32,9 @@ def session_of(row, **others):
         "status": ["active", "completed", "failed"][row["status"]],
         "start_time": z(row["startTime"]),
         "end_time": z(row["endTime"]),
+        "updated_at": None,
         "title": None,
+        "user_id": None,
         "video_url": row["videoUrl"],
         **others,
     }

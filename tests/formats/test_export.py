@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navtalk_async import NavTalkClient
+from navtalk_async import LexiconClient, NavTalkClient
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
@@ -101,6 +101,22 @@ async def test_unknown_fields_stand_under_extra_and_unknown_numbers_stay_numbers
             assert message["extra"] == {"sentiment": original["sentiment"]}
     assert 7 in {line["status"] for line in lines}
     assert 7 in {message["role"] for line in lines for message in line["messages"]}
+
+
+async def test_the_user_and_the_time_of_the_last_change_are_columns_where_the_api_has_them(tmp_path):
+    async with Sandbox(World(5)) as box, LexiconClient("sk_live_1", base_url=box.lexicon_url) as client:
+        async with Archive.open(tmp_path / "archive.db") as archive:
+            await sync(client, archive, scope=Scope(user="user-0"))
+            await export(archive, tmp_path)
+        chats = {each.id: each async for each in client.list_sessions(user_id="user-0")}
+    lines = [json.loads(line) for line in (tmp_path / "transcripts.jsonl").read_bytes().splitlines()]
+    assert {line["id"]: (line["user_id"], line["updated_at"], line["title"]) for line in lines} == {
+        each.id: (each.user_id, f"{each.updated_at:%Y-%m-%dT%H:%M:%SZ}", each.title)
+        for each in chats.values()
+    }
+    for line in lines:
+        assert list(line)[4:10] == ["start_time", "end_time", "updated_at", "title", "user_id", "video_url"]
+        assert not {"user_id", "updated_at", "title"} & line["extra"].keys()
 
 
 async def test_the_manifest_lists_what_was_written_with_its_checksums(exported, tmp_path):
