@@ -106,7 +106,7 @@ async def test_unknown_fields_stand_under_extra_and_unknown_numbers_stay_numbers
 async def test_the_user_and_the_time_of_the_last_change_are_columns_where_the_api_has_them(tmp_path):
     async with Sandbox(World(5)) as box, LexiconClient("sk_live_1", base_url=box.lexicon_url) as client:
         async with Archive.open(tmp_path / "archive.db") as archive:
-            await sync(client, archive, scope=Scope(user="user-0"))
+            await sync(client, archive, user_id="user-0")
             await export(archive, tmp_path)
         chats = {each.id: each async for each in client.list_sessions(user_id="user-0")}
     lines = [json.loads(line) for line in (tmp_path / "transcripts.jsonl").read_bytes().splitlines()]
