@@ -7,15 +7,15 @@ from typing import Any, Literal, TypeVar
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Codec, Put, Query, Steps, Write
-from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
-from navtalk_async.archive.progress_rows import (
-    StandingRow,
+from navtalk_async.archive._progress_rows import (
+    ProjectRow,
     as_json,
     kept_columns,
     read_columns,
-    standing,
     stored_session,
 )
+from navtalk_async.archive.damage import Records, damage
+from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
 from navtalk_async.archive.records import (
     UNKNOWN,
     FetchResult,
@@ -79,14 +79,14 @@ class Operations:
         messages = yield Query(sql.MESSAGES, (project, [held_id]))
         return next(iter(self.transcripts(sessions, messages)), None)
 
-    def state(self, project: str, row: StandingRow) -> Steps[SyncState]:
+    def state(self, project: str, row: ProjectRow) -> Steps[SyncState]:
         read_id = self._codec.read_id
         unfinished = yield Query(sql.UNFINISHED, (project,))
         some: list[str] = []
         for query in sql.SOME:
             # Where the databases put what has no time differs, and matters to nobody.
             some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
-        return standing(row, [(read_id(name), of, state) for name, of, state in unfinished], some)
+        return row.state([(read_id(name), of, state) for name, of, state in unfinished], some)
 
     def _by_session(self, rows: Sequence[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""
@@ -98,23 +98,18 @@ class Operations:
 
     def begin(
         self, where: object, project: str, asked: dict[str, Any], *, retry_failed: bool
-    ) -> Steps[StandingRow]:
+    ) -> Steps[ProjectRow]:
         begun = (asked["api"], asked["server"], asked["scope"])
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
         yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
-        [row] = yield Query(sql.STANDING, (project,))
-        found = read_columns(tuple(row), StandingRow)
+        [row] = yield Query(sql.STATE, (project,))
+        found = read_columns(tuple(row), ProjectRow)
         found.refuse_others(where, project, **asked)
         if retry_failed:
             yield Write(sql.RETRY, (project,))
         return found
 
-    def adopt_some(
-        self,
-        project: str,
-        is_sound: Callable[[StoredTranscript], bool],
-        session_of: Callable[[bytes], Session],
-    ) -> Steps[bool]:
+    def adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
         """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
         any.
         """
@@ -125,11 +120,11 @@ class Operations:
         for *columns, noted, row_noted in found:
             row = self._codec.read_session(SessionRow(*columns))
             if row_noted is None:
-                is_whole, of = yield from self._judge_undigested(project, columns, noted, is_sound)
+                is_whole, of = yield from self._judge_undigested(project, columns, noted, dialect)
             else:
                 is_whole, of = row_noted == row_digest(row), noted
             if is_whole:
-                session = session_of(row.raw.encode())
+                session = dialect.session_of(row.raw.encode())
                 row = row._replace(updated_at=iso(session.updated_at_text), user_id=session.user_id)
             row_of = row_digest(row) if is_whole or row_noted is None else row_noted
             held = self._codec.write_session(row)
@@ -138,13 +133,15 @@ class Operations:
         return True
 
     def _judge_undigested(
-        self, project: str, columns: Sequence[Any], noted: str, is_sound: Callable[[StoredTranscript], bool]
+        self, project: str, columns: Sequence[Any], noted: str, dialect: Records
     ) -> Steps[tuple[bool, str]]:
         """Whether a session that was kept without a digest of every column is whole; and its digest."""
         rows = yield Query(sql.MESSAGES, (project, [columns[sql.ID_OF_SESSION]]))
         [kept] = self.transcripts([(*columns, None, None, False)], rows)
         # They may have been fetched again since, without any change of the session itself.
-        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and is_sound(kept)
+        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and not damage(
+            kept, dialect
+        )
         # Nothing has the empty digest: what is damaged stays so until it is fetched again.
         return is_whole, digest(kept.messages) if is_whole else ""
 
@@ -188,7 +185,7 @@ class Operations:
 
     def _stored(self, project: str, ids: Sequence[str], *, may_wait: bool) -> Steps[dict[str, StoredSession]]:
         read_id = self._codec.read_id
-        rows = yield Query(sql.KNOWN, (project, ids))
+        rows = yield Query(sql.STORED, (project, ids))
         stored = {read_id(session_id): stored_session(more) for session_id, *more in rows}
         if may_wait:
             for (session_id,) in (yield Query(sql.UNDER_WAY, (project, ids))):
@@ -227,13 +224,13 @@ class Operations:
     def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
         moment = datetime.now(UTC)
         now = format_time(moment)
-        rows = yield Query(sql.VANISHING, (project, session_id))
+        rows = yield Query(sql.TO_DELETE, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
         is_stray = yield from self._forget_stray(project, session_id, rows)
-        yield Write(sql.VANISH, (now, project, project, session_id))
+        yield Write(sql.MARK_DELETED, (now, project, project, session_id))
         for *row, noted in rows:
             of = row_digest_after(self._codec.read_session(SessionRow(*row)), noted, deleted_at=now)
-            yield Write(sql.VANISHED, (of, project, session_id))
+            yield Write(sql.PROGRESS_OF_DELETED, (of, project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
         return "kept" if rows or is_stray else "waiting" if waited else None
@@ -246,7 +243,7 @@ class Operations:
         sessions = [self._codec.read_session(SessionRow(*row)) for *row, _ in rows]
         if not strays or any(names_itself(each) for each in sessions):
             return False
-        held = self._by_session((yield Query(sql.HELD, (project, [session_id]))))
+        held = self._by_session((yield Query(sql.KEPT_MESSAGES, (project, [session_id]))))
         [(is_new,)] = strays
         if held and not is_new:
             return False
@@ -256,7 +253,7 @@ class Operations:
         return True
 
     def refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
-        yield Put(sql.DISTRUST, [(project, each, "pending") for each in sessions], "ttt")
+        yield Put(sql.REFETCH, [(project, each, "pending") for each in sessions], "ttt")
         for each in sessions:
             yield Write(sql.REREAD_ROW, (project, each))
 
@@ -271,7 +268,7 @@ class Operations:
     def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Write *readings*, of different sessions."""
         ids = self._codec.write_ids(each.wanted.id for each in readings)
-        held = self._by_session((yield Query(sql.HELD, (project, ids))))
+        held = self._by_session((yield Query(sql.KEPT_MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)
         found = [
             (each, diff_messages(project, each, held.get(each.wanted.id, [])))

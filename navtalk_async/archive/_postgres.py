@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from navtalk_async.archive._database import Query, Step, Steps, Write
 from navtalk_async.archive._postgres_server import (
     Address,
-    Patience,
+    Timeouts,
     close,
     connect,
     connect_to_read,
@@ -45,7 +45,7 @@ T = TypeVar("T")
 ROWS_A_STATEMENT = 500
 """A statement has a bound of 1 GiB, and rows may be large."""
 
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 TYPES = {"t": "text", "i": "bigint", "b": "boolean"}
 
@@ -56,11 +56,11 @@ class PostgresDriver:
     codec = PostgresCodec()
     path = None
 
-    def __init__(self, url: str, *, read_only: bool = False, patience: Patience = PATIENCE) -> None:
+    def __init__(self, url: str, *, read_only: bool = False, timeouts: Timeouts = TIMEOUTS) -> None:
         self._address = Address(url)
         self._read_only = read_only
-        self._patience = patience
-        self._run = _Turns(self._address, self._hang_up, grace=patience.grace)
+        self._timeouts = timeouts
+        self._run = _WorkQueue(self._address, self._hang_up, grace=timeouts.grace)
         self._db: Connection | None = None
         self._is_silent = False
 
@@ -83,7 +83,7 @@ class PostgresDriver:
 
     async def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
         with translate_errors(self._address):
-            db = await connect_to_read(self._address, self._patience)
+            db = await connect_to_read(self._address, self._timeouts)
         try:
             with translate_errors(self._address):
                 await db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -97,7 +97,7 @@ class PostgresDriver:
                     return
                 yield rows, messages
         finally:
-            await shielded(close(db, self._patience))
+            await shielded(close(db, self._timeouts))
 
     def refuse_another_file(self) -> None:
         """There is no file."""
@@ -119,16 +119,16 @@ class PostgresDriver:
     async def _open(self) -> None:
         self._is_silent = False
         if self._read_only:
-            self._db = await connect_to_read(self._address, self._patience)
+            self._db = await connect_to_read(self._address, self._timeouts)
             return
-        self._db = await connect(self._address, self._patience)
+        self._db = await connect(self._address, self._timeouts)
         await hold(self._db, self._address)
         await prepare(self._db, self._address)
 
     async def _close(self) -> None:
         db, self._db = self._db, None
         if db is not None:
-            await close(db, self._patience)
+            await close(db, self._timeouts)
 
     def _hang_up(self) -> None:
         self._is_silent = True
@@ -144,18 +144,18 @@ class PostgresDriver:
         return self._db
 
     async def _read(self, steps: Steps[T]) -> T:
-        return await _completed(steps, self._found)
+        return await _await_steps(steps, self._found)
 
     async def _found(self, step: Step) -> list[Any]:
         rows: list[Any] = await self._connection.fetch(_numbered(step.statement), *step[1])
         return rows
 
     async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
-        async with _Transaction(self._connection, name, project, self._patience) as change:
-            return await _completed(steps, change.do)
+        async with _PostgresTransaction(self._connection, name, project, self._timeouts) as change:
+            return await _await_steps(steps, change.do)
 
 
-class _Turns:
+class _WorkQueue:
     """Does one piece of work after the other, each to its end, and translates its errors.
 
     A caller who is cancelled does not wait for the end of what has begun; the next one does. What has begun
@@ -206,16 +206,16 @@ class _Turns:
             task.exception()
 
 
-class _Transaction:
+class _PostgresTransaction:
     """An `async with` in which everything of *project* is written, or nothing; *name* is what a failpoint
     calls it. It begins with the first write.
 
     Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
     """
 
-    def __init__(self, db: "Connection", name: str, project: str, patience: Patience) -> None:
+    def __init__(self, db: "Connection", name: str, project: str, timeouts: Timeouts) -> None:
         self._db = db
-        self._patience = patience
+        self._timeouts = timeouts
         self._name = name
         self._project = project
         self._has_begun = False
@@ -243,7 +243,7 @@ class _Transaction:
         """Do one *step*; the rows that it finds."""
         if isinstance(step, Query):
             rows: list[Any] = await self._db.fetch(
-                _numbered(step.statement), *step.values, timeout=self._patience.write
+                _numbered(step.statement), *step.values, timeout=self._timeouts.write
             )
             return rows
         if not self._has_begun:
@@ -261,7 +261,7 @@ class _Transaction:
         return []
 
     async def _execute(self, statement: str, *values: object) -> str:
-        status: str = await self._db.execute(statement, *values, timeout=self._patience.write)
+        status: str = await self._db.execute(statement, *values, timeout=self._timeouts.write)
         return status
 
     async def _commit(self) -> None:
@@ -272,12 +272,12 @@ class _Transaction:
 
     async def _undo(self) -> None:
         try:
-            await self._db.execute("ROLLBACK", timeout=self._patience.farewell)
+            await self._db.execute("ROLLBACK", timeout=self._timeouts.farewell)
         except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
             self._db.terminate()
 
 
-async def _completed(steps: Steps[T], do: Callable[[Step], Awaitable[list[Any]]]) -> T:
+async def _await_steps(steps: Steps[T], do: Callable[[Step], Awaitable[list[Any]]]) -> T:
     """What *steps* return, each of which is done by *do*."""
     try:
         step = next(steps)

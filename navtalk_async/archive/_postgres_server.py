@@ -54,7 +54,7 @@ KEEPALIVE = {
 """What we set of our end of the wire, where the platform has it: a dead one is known within a minute."""
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How many seconds are waited for a server that may be silent, before its connection is ended."""
 
     read: float = 300.0
@@ -135,10 +135,10 @@ def _kind_of(state: str) -> type[StoreError]:
     return StoreError
 
 
-async def connect(address: Address, patience: Patience) -> "Connection":
+async def connect(address: Address, timeouts: Timeouts) -> "Connection":
     """A connection to the database at *address*, which sees its current schema alone."""
     try:
-        db = await driver().connect(address.url, timeout=CONNECT_SECONDS, command_timeout=patience.read)
+        db = await driver().connect(address.url, timeout=CONNECT_SECONDS, command_timeout=timeouts.read)
     except OSError:
         raise
     except ValueError:
@@ -182,9 +182,9 @@ async def _settle(db: "Connection", address: Address) -> None:
     )
 
 
-async def connect_to_read(address: Address, patience: Patience) -> "Connection":
+async def connect_to_read(address: Address, timeouts: Timeouts) -> "Connection":
     """A connection that changes nothing."""
-    db = await connect(address, patience)
+    db = await connect(address, timeouts)
     try:
         await db.execute("SET default_transaction_read_only = TRUE")
         _refuse_others(await _recognised(db, address), address)
@@ -203,10 +203,10 @@ def _refuse_others(version: int | None, address: Address) -> None:
         )
 
 
-async def close(db: "Connection", patience: Patience) -> None:
+async def close(db: "Connection", timeouts: Timeouts) -> None:
     """Let go of *db*, which may be dead."""
     try:
-        await db.close(timeout=patience.farewell)
+        await db.close(timeout=timeouts.farewell)
     except Exception:  # noqa: BLE001 - it is gone, one way or the other
         db.terminate()
 

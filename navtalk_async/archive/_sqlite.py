@@ -61,7 +61,7 @@ class SqliteDriver:
         self.path = path
         self._read_only = read_only
         self._immutable = immutable
-        self._run = _Turns(path)
+        self._run = _WorkerThread(path)
         self._file: HeldFile | None = None
         self._db: sqlite3.Connection | None = None
         self._is_closed = True
@@ -79,13 +79,13 @@ class SqliteDriver:
         await self._run(self._close)
 
     async def read(self, steps: Steps[T]) -> T:
-        return await self._run(lambda: _completed(steps, lambda step: _found(self._connection, step)))
+        return await self._run(lambda: _run_steps(steps, lambda step: _found(self._connection, step)))
 
     async def write(self, name: str, project: str, steps: Steps[T]) -> T:
         return await self._run(self._write, name, project, steps)
 
     async def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
-        run = _Turns(self.path)
+        run = _WorkerThread(self.path)
         db = await run(lambda: connect_to_read(self.path, immutable=self._immutable))
         try:
             sessions = await run(_Sessions, db, project)
@@ -140,7 +140,7 @@ class SqliteDriver:
 
     def _write(self, name: str, project: str, steps: Steps[T]) -> T:
         with _transaction(self._connection, name, project) as do:
-            return _completed(steps, do)
+            return _run_steps(steps, do)
 
     def _digest(self) -> ArchiveDigest | None:
         reach("digest: before checkpoint")
@@ -160,7 +160,7 @@ class SqliteDriver:
         )
 
 
-class _Turns:
+class _WorkerThread:
     """Runs work in other threads, one piece after the other, and translates its errors.
 
     The lock is needed beside the limiter: a task that is cancelled from outside leaves its thread at work,
@@ -218,7 +218,7 @@ def _transaction(db: sqlite3.Connection, name: str, project: str) -> Iterator[Ca
         reach(f"{name}: after commit")
 
 
-def _completed(steps: Steps[T], do: Callable[[Any], list[Any]]) -> T:
+def _run_steps(steps: Steps[T], do: Callable[[Any], list[Any]]) -> T:
     """What *steps* return, each of which is done by *do*."""
     try:
         step = next(steps)

@@ -68,11 +68,11 @@ SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 """
 
-HOLDS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
+CONTAINS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
 
 UNDER_WAY = "SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept' AND session_id {any}"
 
-STANDING = """
+STATE = """
 SELECT api, server, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?
 """
 
@@ -80,7 +80,7 @@ WAITING = "SELECT session_id FROM sync_waiting WHERE project = ?"
 
 UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
 
-UNREAD = """
+UNFOLLOWED = """
 SELECT session_id, content_hash, next, first FROM sync_sessions
 WHERE project = ? AND next IS NOT NULL AND state = 'kept'
 """
@@ -106,7 +106,7 @@ UNION SELECT session_id FROM sync_waiting
 WHERE project = ? AND (CAST(? AS TEXT) IS NULL OR COALESCE(start_time >= ?, TRUE))
 """
 
-KNOWN = f"""
+STORED = f"""
 SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
        y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
        CASE WHEN y.messages >= {FULL_PAGE} THEN (
@@ -117,7 +117,7 @@ FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.sessio
 WHERE s.project = ? AND s.id {{any}}
 """
 
-HELD = f"""
+KEPT_MESSAGES = f"""
 SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
 FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
 WHERE y.project = ? AND y.messages {{is_not}} 0 AND y.session_id {{any}}
@@ -135,7 +135,7 @@ WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 NEXT_CHANGE = "SELECT changes + 1 FROM sync_projects WHERE project = ?"
 """The number of this commit, if it changes anything."""
 
-VANISHING = f"""
+TO_DELETE = f"""
 SELECT {SESSION_COLUMNS}, y.row_digest
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.id = ?
@@ -188,7 +188,7 @@ ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
 
 PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
 
-NOTE_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
+RECORD_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
 
 FINISH = """
 UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = ?,
@@ -196,14 +196,14 @@ watermark = CASE WHEN COALESCE(watermark < ?, TRUE) THEN COALESCE(?, watermark) 
 WHERE project = ?
 """
 
-REFUTE = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"
+DISTRUST_SHORT_PAGES = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"
 
-VANISH = f"""
+MARK_DELETED = f"""
 UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
 WHERE project = ? AND id = ? AND deleted_at IS NULL
 """
 
-VANISHED = """
+PROGRESS_OF_DELETED = """
 UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
 WHERE project = ? AND session_id = ?
 """
@@ -298,7 +298,7 @@ ON CONFLICT (project, session_id) DO UPDATE SET gone_at = NULL
 
 PUT_SEEN = "INSERT INTO sync_seen {rows} ON CONFLICT (project, session_id) DO NOTHING"
 
-DISTRUST = """
+REFETCH = """
 INSERT INTO sync_sessions (project, session_id, state) {rows}
 ON CONFLICT (project, session_id) DO UPDATE SET
     state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0

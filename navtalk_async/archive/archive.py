@@ -4,7 +4,7 @@ Data and progress are written in the same transaction, so whatever instant a pro
 holds what was finished and knows what was not.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,8 @@ from typing import Any, Literal, Self, TypeVar
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Driver, Steps
 from navtalk_async.archive._operations import Compare, Operations, put, rows_of, write
-from navtalk_async.archive.progress_rows import as_json, counts, project_info, unfollowed_cursor
+from navtalk_async.archive._progress_rows import as_json, project_counts, project_info, unfollowed_cursor
+from navtalk_async.archive.damage import Records
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
@@ -120,7 +121,7 @@ class Archive:
     async def counts(self, project: str = "default") -> ProjectCounts:
         """How many sessions and messages there are of *project*."""
         [row] = await self._rows(sql.COUNTS, *[project] * sql.COUNTS.count("?"))
-        return counts(row)
+        return project_counts(row)
 
     async def transcripts(self, project: str = "default") -> AsyncGenerator[StoredTranscript, None]:
         """Every session with its messages, in the order of (start_time, id), as of one moment."""
@@ -164,13 +165,13 @@ class Archive:
 
     async def contains(self, project: str, sessions: Sequence[str]) -> bool:
         """Whether any of *sessions* is kept."""
-        return bool(await self._rows(sql.HOLDS, project, self._driver.codec.write_ids(sessions)))
+        return bool(await self._rows(sql.CONTAINS, project, self._driver.codec.write_ids(sessions)))
 
     async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
         """Those of *sessions* that are neither kept nor known to be fetched yet."""
         there = {
             session_id
-            for query in (sql.HOLDS, sql.UNDER_WAY)
+            for query in (sql.CONTAINS, sql.UNDER_WAY)
             for session_id in await self._ids(query, project, self._driver.codec.write_ids(sessions))
         }
         return [each for each in sessions if each not in there]
@@ -197,24 +198,22 @@ class Archive:
         server_moved: bool = False,
         retry_failed: bool = False,
         reconcile: bool = False,
-        is_sound: Callable[[StoredTranscript], bool] = lambda _: True,
-        session_of: Callable[[bytes], Session] | None = None,
+        dialect: Records | None = None,
     ) -> SyncState:
         """Say what is about to be synced, and learn how far it has come.
 
         *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
         remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
-        *reconcile*, an open round that does not compare everything is given up. *session_of* reads
-        the API's objects, to fill the columns that an earlier version did not have; *is_sound* judges what
-        it kept without a digest.
+        *reconcile*, an open round that does not compare everything is given up. *dialect* reads
+        the API's objects, to fill and check what an earlier version wrote.
 
         Raises:
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         operations = self._operations
         self._apis[project] = api
-        while session_of is not None and await self._write(
-            "adopt", project, operations.adopt_some(project, is_sound, session_of)
+        while dialect is not None and await self._write(
+            "adopt", project, operations.adopt_some(project, dialect)
         ):
             pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
@@ -298,11 +297,11 @@ class Archive:
 
     async def distrust_short_pages(self, project: str) -> None:
         """Record that there were messages behind a short page."""
-        await self._write("distrust short pages", project, write(sql.REFUTE, (project,)))
+        await self._write("distrust short pages", project, write(sql.DISTRUST_SHORT_PAGES, (project,)))
 
     async def unfollowed_cursors(self, project: str) -> list[UnfollowedCursor]:
         """Where sessions that are kept as whole, neither pending nor failed, might go on after all."""
-        rows = await self._rows(sql.UNREAD, project)
+        rows = await self._rows(sql.UNFOLLOWED, project)
         read_id = self._driver.codec.read_id
         return [unfollowed_cursor((read_id(session_id), *more)) for session_id, *more in rows]
 
@@ -332,7 +331,7 @@ class Archive:
 
     async def record_run(self, project: str, report: RunReport) -> None:
         """Record that a run was ended by an error."""
-        await self._write("record run", project, write(sql.NOTE_RUN, (as_json(report), project)))
+        await self._write("record run", project, write(sql.RECORD_RUN, (as_json(report), project)))
 
     async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
         if self._read_only:

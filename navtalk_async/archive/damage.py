@@ -16,7 +16,7 @@ from navtalk_async.archive.rows import (
 from navtalk_async.errors import DecodeFailed
 from navtalk_async.models import Message, Record, Session
 
-__all__ = ["damage", "flaws_of"]
+__all__ = ["Records", "damage", "flaws_of"]
 
 R = TypeVar("R", bound=Record)
 
@@ -25,11 +25,18 @@ class Records(Protocol):
     """What reads the raw objects of an API: its dialect."""
 
     @property
-    def api(self) -> str: ...
+    def api(self) -> str:
+        """Its name."""
+
     @property
-    def record_kinds(self) -> tuple[type[Session], type[Message]]: ...
-    def session_of(self, raw: bytes) -> Session: ...
-    def message_of(self, raw: bytes, session_id: str, position: int) -> Message: ...
+    def record_kinds(self) -> tuple[type[Session], type[Message]]:
+        """The kinds of its sessions and messages."""
+
+    def session_of(self, raw: bytes) -> Session:
+        """Read a session."""
+
+    def message_of(self, raw: bytes, session_id: str, position: int) -> Message:
+        """Read a message."""
 
 
 OF_A_SESSION = ("api", "id", "status", "start_time", "end_time", "title", "video_url")

@@ -203,10 +203,10 @@ class SyncState(msgspec.Struct, frozen=True, kw_only=True):
     pending: list[FetchTask] = []
     """Sessions that are journalled, and whose messages are not kept yet."""
     failed: int = 0
-    refuted: bool = False
+    short_pages_disproved: bool = False
     """Whether this server is known to have messages behind short pages."""
-    known: list[str] = []
-    """A few sessions that are certainly in this project."""
+    known_sessions: list[str] = []
+    """The ids of a few sessions that are certainly in this project."""
     server: str | None = None
     """The address that it was synced from; None where that is not known."""
 

@@ -16,7 +16,6 @@ from time import monotonic
 from typing import Any, Literal
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.damage import damage
 from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import Client, inside
@@ -144,8 +143,7 @@ async def sync(
         server=server,
         scope=scope.text(),
         server_moved=server_moved,
-        is_sound=lambda kept: not damage(kept, dialect),
-        session_of=dialect.session_of,
+        dialect=dialect,
     )
     state = await begin()
     report.failed = state.failed
@@ -166,7 +164,7 @@ async def sync(
             archive,
             project=project,
             filters=scope.of_messages,
-            audit=ShortPageAudit(disproved=state.refuted) if audits else None,
+            audit=ShortPageAudit(disproved=state.short_pages_disproved) if audits else None,
             report=report,
             announce=announce,
         )
@@ -247,7 +245,7 @@ async def _check_key(client: Client, archive: Archive, state: SyncState, project
     Should all of them be gone, the end of the listing is looked at before the key is blamed.
     """
     trouble: NavTalkError | None = None
-    for session_id in state.known:
+    for session_id in state.known_sessions:
         try:
             await client.ask(client.dialect.get_session(session_id), client.dialect.read_session)
         except NotFound:
@@ -261,11 +259,11 @@ async def _check_key(client: Client, archive: Archive, state: SyncState, project
         return
     if trouble is not None:
         raise trouble
-    if state.known and not await _lists_known(client, archive, state, project, scope):
+    if state.known_sessions and not await _lists_known(client, archive, state, project, scope):
         raise StoreMismatch(
-            f"The server has none of {len(state.known)} sessions that {project!r} holds: the key is of "
-            "another project, or it is another server. Use the right key and address; or another --project, "
-            "also if everything was deleted there."
+            f"The server has none of {len(state.known_sessions)} sessions that {project!r} holds: the key is "
+            "of another project, or it is another server. Use the right key and address; or another "
+            "--project, also if everything was deleted there."
         )
 
 

@@ -414,10 +414,10 @@ async def test_a_session_that_vanished_has_nothing_unread(store):
 
 
 async def test_that_there_were_messages_behind_a_short_page_is_remembered(store):
-    assert not (await claim(store)).refuted
+    assert not (await claim(store)).short_pages_disproved
     await journal(store, session(1))
     await store.distrust_short_pages("default")
-    assert (await claim(store)).refuted
+    assert (await claim(store)).short_pages_disproved
 
 
 async def test_a_session_that_goes_on_is_read_again_in_every_round(store):
@@ -604,7 +604,7 @@ async def test_an_archive_of_an_earlier_version_opens_and_is_synced_on(new_place
         assert [each.messages for each in after] == [each.messages for each in before]
         assert await store.projects() == about
         assert await store.flaws("default") == []
-        await claim(store, session_of=NavTalk().session_of)
+        await claim(store, dialect=NavTalk())
         # The third is still to be fetched.
         adopted = [each.row_digest for each in await everything(store)][:2]
         assert adopted == [each.row_digest for each in before][:2]
@@ -635,7 +635,7 @@ async def test_columns_that_an_earlier_version_did_not_have_are_filled_unless_a_
         )
     await asked(place, "UPDATE sessions SET end_time = '2030-01-01T00:00:00Z' WHERE id = 'b'")
     async with Archive.open(place) as store:
-        await claim(store, api="kodey", session_of=kodey.session_of)
+        await claim(store, api="kodey", dialect=kodey)
         whole, damaged = await everything(store)
     assert whole == before[0]
     assert before[0].session.user_id == "ann"
@@ -644,7 +644,7 @@ async def test_columns_that_an_earlier_version_did_not_have_are_filled_unless_a_
 
 async def test_sessions_that_are_held_are_known(store):
     await journal(store, *(session(n) for n in range(9)))
-    assert set((await claim(store)).known) == {session(0).id, session(8).id}
+    assert set((await claim(store)).known_sessions) == {session(0).id, session(8).id}
     assert await store.contains("default", [session(20).id, session(3).id])
     assert not await store.contains("default", [session(20).id])
     assert not await store.contains("default", [])
@@ -721,8 +721,8 @@ async def lived(store, project):
     seen = [session(1).id]
     await journal(store, session(1, ended=None), session(2), project=project, places=[LATER], seen=seen)
     await store.save_messages(project, [fetched(session(1, ended=None), 1, 2, 3), fetched(session(2), 4)])
-    await journal(store, session(1, title="new"), session(3), project=project)
-    await store.save_messages(project, [fetched(session(1, title="new"), 1, 3, 5, minutes=3)])
+    await journal(store, session(1, video_url="new"), session(3), project=project)
+    await store.save_messages(project, [fetched(session(1, video_url="new"), 1, 3, 5, minutes=3)])
     await store.record_failures(project, [FailedSession(session(3).id, "ServerError: 500", 8)])
     await store.distrust_short_pages(project)
     await store.mark_deleted(project, session(2).id)

@@ -16,8 +16,8 @@ from postgres_box import new_schema, run_sql
 from store_rows import asked, everything, fetched, journal, session
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.archive._postgres import PATIENCE, PostgresDriver
-from navtalk_async.archive._postgres_server import Address, Patience, close, connect
+from navtalk_async.archive._postgres import TIMEOUTS, PostgresDriver
+from navtalk_async.archive._postgres_server import Address, Timeouts, close, connect
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
@@ -332,8 +332,8 @@ async def wire(place):
         yield wire
 
 
-BRIEF = Patience(read=0.3, write=0.3, grace=0.3, farewell=0.1)
-QUICK_END = PATIENCE._replace(grace=0.2, farewell=0.1)
+BRIEF = Timeouts(read=0.3, write=0.3, grace=0.3, farewell=0.1)
+QUICK_END = TIMEOUTS._replace(grace=0.2, farewell=0.1)
 
 
 async def reading(store):
@@ -346,7 +346,7 @@ async def writing(store):
 
 @pytest.mark.parametrize("first", [reading, writing])
 async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_once(wire, first):
-    async with Archive(PostgresDriver(wire.place, patience=BRIEF)) as store:
+    async with Archive(PostgresDriver(wire.place, timeouts=BRIEF)) as store:
         await claimed(store)
         wire.is_mute = True
         with pytest.raises(StoreError, match="does not answer"):
@@ -362,7 +362,7 @@ async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_o
 async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
     async with Archive.open(wire.place) as store:
         await journal(await claimed(store), *(session(n) for n in range(60)))
-    async with Archive(PostgresDriver(wire.place, patience=BRIEF, read_only=True)) as reader:
+    async with Archive(PostgresDriver(wire.place, timeouts=BRIEF, read_only=True)) as reader:
         some = reader.transcript_batches("default")
         assert await anext(some)
         wire.is_mute = True
@@ -371,7 +371,7 @@ async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
 
 
 async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(wire):
-    store = Archive(PostgresDriver(wire.place, patience=BRIEF))
+    store = Archive(PostgresDriver(wire.place, timeouts=BRIEF))
     async with store:
         await claimed(store)
         wire.is_mute = True
@@ -386,7 +386,7 @@ async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(w
 @pytest.mark.parametrize("work", [reading, writing])
 async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
     async def run():
-        async with Archive(PostgresDriver(wire.place, patience=QUICK_END)) as store:
+        async with Archive(PostgresDriver(wire.place, timeouts=QUICK_END)) as store:
             await claimed(store)
             wire.is_mute = True
             await work(store)
@@ -401,7 +401,7 @@ async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_gr
 
 @pytest.mark.parametrize("work", [reading, writing])
 async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, work):
-    store = Archive(PostgresDriver(wire.place, patience=QUICK_END))
+    store = Archive(PostgresDriver(wire.place, timeouts=QUICK_END))
     async with store:
         await claimed(store)
         wire.is_mute = True
@@ -425,14 +425,14 @@ async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_serv
 
 
 async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
-    db = await connect(Address(wire.place), PATIENCE)
+    db = await connect(Address(wire.place), TIMEOUTS)
     try:
         tcp = db._transport.get_extra_info("socket")
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_KEEPIDLE"):
             assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
     finally:
-        await close(db, PATIENCE)
+        await close(db, TIMEOUTS)
 
 
 async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(place):

@@ -342,7 +342,7 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
             "2025-11-11T00:00:00Z",
             "2025-11-12T18:20:05Z",
         )
-        assert (standing.round.since, standing.refuted) == (None, version == 2)
+        assert (standing.round.since, standing.short_pages_disproved) == (None, version == 2)
         assert (standing.pending, standing.failed) == ([wanted(PENDING)], 1)
         assert await store.failures("default") == [FailedSession(FAILED.id, "ServerError: 500", 8)]
         unread = [UnfollowedCursor(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
@@ -391,8 +391,7 @@ async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(pat
             "default",
             api="navtalk",
             scope="{}",
-            is_sound=lambda each: not damage(each, NavTalk()),
-            session_of=NavTalk().session_of,
+            dialect=NavTalk(),
         )
         found = await everything(store)
         assert [each.digest == digest(each.messages) for each in found] == [False, True, True, False]
@@ -418,16 +417,14 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
     found = []
     for name in ("old.db", "new.db"):
         async with Archive.open(tmp_path / name) as store:
-            await store.begin(
-                "default", api="navtalk", scope="{}", retry_failed=True, session_of=NavTalk().session_of
-            )
+            await store.begin("default", api="navtalk", scope="{}", retry_failed=True, dialect=NavTalk())
             sessions = (KEPT, PENDING, FAILED, UNREAD, GOES_ON)
             await journal(store, *sessions)
             await store.save_messages(
                 "default", [fetched(each, n, 10 + n) for n, each in enumerate(sessions)]
             )
             await store.finish("default", ROUND, RUN)
-            await store.begin("default", api="navtalk", scope="{}", session_of=NavTalk().session_of)
+            await store.begin("default", api="navtalk", scope="{}", dialect=NavTalk())
             kept = await everything(store)
             found.append(
                 (
