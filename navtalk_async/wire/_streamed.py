@@ -40,6 +40,10 @@ class StreamedBody:
         self._echo = echo
         self._is_late = False
         self._reading = reading
+        self.attempts = 0
+        """How many attempts the call took; its sender sets this and the next."""
+        self.is_orphaned: Callable[[], bool] = lambda: False
+        """Whether the client was closed meanwhile."""
         reading.add(answer)
 
     async def chunk(self, seconds: float) -> bytes | TransportError | asyncio.CancelledError:
@@ -91,18 +95,6 @@ class StreamedResponse(Response, frozen=True, kw_only=True):
     stream: StreamedBody
 
 
-class Begun:
-    """An answer that has begun, and the call that it belongs to."""
-
-    __slots__ = ("attempts", "body", "is_closed")
-
-    def __init__(self, body: StreamedBody, attempts: int, is_closed: Callable[[], bool]) -> None:
-        self.body = body
-        self.attempts = attempts
-        self.is_closed = is_closed
-        """Whether the client was closed meanwhile."""
-
-
 class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
     """The bytes of one answer as they come, in chunks that are neither empty nor larger than 64 KiB.
 
@@ -121,7 +113,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         self,
         request: Request,
         *,
-        begin: Callable[[], Awaitable[Begun]],
+        begin: Callable[[], Awaitable[StreamedBody]],
         seconds: float,
         stats: Stats,
         observer: Observer | None,
@@ -132,7 +124,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         self._stats = stats
         self._observer = observer
         self._is_entered = False
-        self._begun: Begun | None = None
+        self._body: StreamedBody | None = None
 
     def __repr__(self) -> str:
         return f"<Stream of {self._request.path}>"
@@ -141,7 +133,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         if self._is_entered:
             raise RuntimeError("A stream is entered once; ask again for another.")
         self._is_entered = True
-        self._begun = await self._begin()
+        self._body = await self._begin()
         return self
 
     async def __aexit__(
@@ -152,12 +144,12 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         if not self._is_entered:
             raise RuntimeError("Enter a stream with `async with` before reading from it.")
-        begun = self._begun
-        if begun is None:
+        body = self._body
+        if body is None:
             raise StopAsyncIteration
         clock = asyncio.get_running_loop().time
         began = clock()
-        chunk = await begun.body.chunk(self._seconds)
+        chunk = await body.chunk(self._seconds)
         self._stats.network_seconds += clock() - began
         if isinstance(chunk, asyncio.CancelledError):
             raise chunk
@@ -165,23 +157,23 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
             return chunk
         await self.aclose()
         # Closed by us, an answer of no length ends as if it were complete.
-        if isinstance(chunk, NavTalkError) or begun.is_closed():
-            raise self._ended(begun, chunk or BrokenBody("The connection was closed."))
+        if isinstance(chunk, NavTalkError) or body.is_orphaned():
+            raise self._ended(body, chunk or BrokenBody("The connection was closed."))
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the connection."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun.body.close()
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
 
-    def _ended(self, begun: Begun, error: NavTalkError) -> NavTalkError:
+    def _ended(self, body: StreamedBody, error: NavTalkError) -> NavTalkError:
         """*error*, which ended the answer, with the attempts and the outcome of the call."""
-        error.attempts = begun.attempts
+        error.attempts = body.attempts
         text = f"{type(error).__name__}: {error.args[0]}"
-        announce(self._observer, Failed(self._request.path, begun.attempts, text))
-        if begun.is_closed():
-            error = ClientClosed("The client was closed while this answer came.", attempts=begun.attempts)
+        announce(self._observer, Failed(self._request.path, body.attempts, text))
+        if body.is_orphaned():
+            error = ClientClosed("The client was closed while this answer came.", attempts=body.attempts)
         if may_have_changed(self._request, error):
             error.may_have_happened = True
         return error

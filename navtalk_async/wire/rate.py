@@ -1,12 +1,12 @@
-"""How many requests a second a server allows, learned from its refusals: judgement on values, with no clock.
+"""How many requests a second a server allows: learned from its refusals, or announced in its headers.
 
-A server that counts requests a second or a minute refuses what is over, and wants a pause. What it let
-through from the end of one pause to the end of the next, over that time, is about the rate it allows,
+A server that counts requests a second or a minute refuses those above its limit, and wants a pause. What it
+let through from the end of one pause to the end of the next, over that time, is about the rate it allows,
 whether it counts in fixed windows, in sliding ones, or with a bucket of tokens: each of them is as full at
 the one end as at the other. From then on requests are spaced a little wider than that, and refusals end.
 
-A cap on requests at once refuses too, and must not be taken for a rate. It can be told by the places of what
-it refuses (see `learning`): a cap never refuses at a rank that it has just answered from. And where pauses
+A cap on requests at once refuses too, and must not be taken for a rate. The ranks of its refusals show it
+(see `_learned_concurrency`): a cap never refuses at a rank that it has just answered from. And where pauses
 take little of the time, a rate has nothing to win, so none is set.
 """
 
@@ -27,8 +27,8 @@ JUST_UNDER = 0.98
 
 WORTH_SHARE = 0.1
 WORTH_SECONDS = 0.25
-"""Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses are also
-what a cap brings; a server that counts by time is not done with in a moment."""
+"""Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses also come
+from a cap; those of a server that counts by time are longer."""
 
 FIRM = 16
 """A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
@@ -40,7 +40,7 @@ HOLD = 20.0
 LONGEST_HOLD_SECONDS = 600.0
 
 LITTLE, MUCH = 0.85, 0.6
-"""What is left at least of a rate that was refused."""
+"""The least part that is kept of a rate that was refused."""
 
 FORGOTTEN = 32.0
 """A rate that has grown to so many times the estimate holds nothing back any more."""
@@ -57,11 +57,11 @@ class _Segment(NamedTuple):
 
 
 class RateEstimator:
-    """The rate of one server, as far as its refusals tell."""
+    """The rate of one server, learned from its refusals."""
 
     def __init__(self) -> None:
         self.base: float | None = None
-        """The rate as it was estimated last; None where nothing is held back."""
+        """The rate as it was estimated last; None for no limit."""
         self.is_running = False
         """Whether the time between two pauses is running: `began` is due when it is not."""
         self._grows_at = 0.0
@@ -73,11 +73,11 @@ class RateEstimator:
         # Since the end of the last pause that anything was let through after.
         self._began: float | None = None
         self.accepted = 0
-        """Good answers since then; whoever gets one counts it."""
+        """Good answers since then; the gate counts them."""
         self._refused_at: float | None = None
-        """When what was refused first had left."""
+        """When the first request that was refused had left."""
         self._rank = 0
-        """The lowest rank in flight of what was refused."""
+        """The lowest rank of a refusal."""
         self._accepted_before = 0
         self._pause_ends = 0.0
         self._last: _Segment | None = None
@@ -106,8 +106,8 @@ class RateEstimator:
         self.is_running = True
 
     def refused(self, now: float, sent_at: float, seconds: float, *, rank: int, cap: bool) -> None:
-        """The server had too much, and wants a pause of *seconds*; what it refused was the *rank*-th in
-        flight, and *cap* is whether one may explain that.
+        """Count a refusal with a pause of *seconds*; *cap* is whether a cap on requests at once may explain
+        it.
         """
         if self._began is not None and sent_at < self._began:
             # It left before the last pause, for which there was reason enough.
@@ -127,8 +127,8 @@ class RateEstimator:
     def _may_be_cap(self) -> bool:
         """Whether a cap may explain the refusals.
 
-        A rank is counted here, and the server may have been done with some of what was ahead of it: then a
-        rank above the cap was good by luck. So where it was as full after the refusal as a cap is, a rank
+        A rank is counted here, and the server may have finished some of the requests ahead of it: then a rank
+        above the cap was good by luck. So where it was as full after the refusal as a cap is, a rank
         that was good before is let pass, once in a row.
         """
         after = self.accepted - self._accepted_before
@@ -164,7 +164,7 @@ class RateEstimator:
         self._doubling = max(0.01, pause * (2.0 if self._firm else 0.5))
 
 
-# Announced by the server ---
+# Announced by the server ------------------------------------------------------------------------------------
 
 
 NAMES = (

@@ -1,4 +1,4 @@
-"""When to try again, and how long to wait first: judgement only, on values."""
+"""When to retry, and how long to wait first: judgement only, on values."""
 
 from typing import Literal
 
@@ -36,30 +36,28 @@ __all__ = [
 Lane = Literal["interactive", "normal", "bulk"]
 
 LANES: dict[Lane, int] = {"interactive": 0, "normal": 1, "bulk": 2}
-"""The lanes, the one that goes first first."""
+"""The lanes, in the order in which they go."""
 
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
-"""What another attempt may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
+"""Errors that a retry may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
 
 NEVER_ARRIVED = ConnectFailed
-"""What proves that the question never arrived, so that even a POST may be sent again. A 429 did arrive."""
+"""The proof that the request never arrived, so that even a POST may be sent again. A 429 did arrive."""
 
 WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
-"""What a wrong base URL looks like."""
-
+"""The errors of a wrong base URL."""
 
 LONGEST_PAUSE = 3600.0
-"""Seconds for which a server is believed that it wants nothing asked; after them, one request finds out."""
-
+"""The most seconds that a server can ask for; after them, one request finds out."""
 
 SHORTEST_PAUSE, LONGEST_FIRST_PAUSE = 0.01, 0.5
 """Seconds of the first pauses where the server names none; in between, as long as it takes to answer."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How stubborn to be. With the defaults a call that keeps failing gives up after some 12 seconds.
+    """How often to retry. With the defaults a call that keeps failing gives up after some 12 seconds.
 
-    A call that changes something is only made again where nobody was reached: all else may have happened, or
+    A call that changes something is only retried where no server was reached: all else may have happened, or
     was refused, a 429 included.
     """
 
@@ -68,7 +66,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     bad, eight attempts leave one call in a hundred million unanswered."""
     attempts_at_first: int = 4
     """The most for a server that has never yet answered well, where the failure looks like a wrong base
-    URL: nobody should wait long to be told of a typing error."""
+    URL: a typing error should be reported soon."""
     base_seconds: float = 0.25
     cap_seconds: float = 8.0
 
@@ -80,7 +78,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a call may take, and how stubborn it is."""
+    """How long a call may take, how often it is retried, and its lane."""
 
     timeout: float | None = 300.0
     """Seconds for the whole call: its turn, every attempt and every pause. None: no end."""
@@ -88,7 +86,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for one attempt, its connection included."""
     retry: Retry = Retry()
     lane: Lane = "normal"
-    """Who goes first where calls have to wait for each other."""
+    """Which calls go first where they have to wait for each other."""
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:
@@ -102,7 +100,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 def should_retry(
     retry: Retry, request: Request, error: NavTalkError, *, attempt: int, known_server: bool
 ) -> bool:
-    """Whether to ask again after *attempt* attempts that count, the last of which ended in *error*."""
+    """Whether to retry after *attempt* attempts that count, the last of which ended in *error*."""
     if not isinstance(error, (*PASSING, RateLimited) if request.repeatable else NEVER_ARRIVED):
         return False
     if isinstance(error, RateLimited):
@@ -114,10 +112,10 @@ def should_retry(
 
 
 def may_have_changed(request: Request, error: NavTalkError) -> bool:
-    """Whether *request*, which was sent, was to change something and may have, although *error* came of it.
+    """Whether *request*, which ended in *error*, may have changed something all the same.
 
-    A server that fails may do so half way, and an answer that cannot be read is one all the same; only who
-    never connected, or was told no, knows that nothing happened.
+    A server may fail half way, and an answer that cannot be read is an answer; only a request that never
+    connected, or was refused, has certainly changed nothing.
     """
     if request.repeatable:
         return False
@@ -141,33 +139,33 @@ def backoff(retry: Retry, attempt: int, chance: float) -> float:
 
 
 def asks_for_a_pause(error: NavTalkError) -> bool:
-    """Whether the server refused for being asked too much, by anybody: then nobody should ask for a while."""
+    """Whether the server got too many requests, from anywhere: then no call should be sent for a while."""
     return isinstance(error, RateLimited) or (
         isinstance(error, ServerError) and error.retry_after is not None
     )
 
 
 def is_overloaded(error: NavTalkError) -> bool:
-    """Whether the server refused for having too much to do, so that fewer should be asked at once."""
+    """Whether the server has too much to do, so that fewer requests should be sent at once."""
     return asks_for_a_pause(error) or (isinstance(error, ServerError) and 503 in (error.status, error.code))
 
 
 def shared_pause(
-    error: NavTalkError, strikes: int, chance: float, latency: float = LONGEST_FIRST_PAUSE
+    error: NavTalkError, refusals: int, chance: float, latency: float = LONGEST_FIRST_PAUSE
 ) -> float:
-    """The seconds for which nobody should ask, after *strikes* refusals in a row (from 1).
+    """The seconds for which no call should be sent, after *refusals* in a row (from 1).
 
-    A server that names no time gets hardly any at first: where only too many were asking at once, the next
-    answer makes room again. If it refuses again before it has answered anybody, it gets as long as its
-    answers take, its *latency*, and twice as long every time, up to half a minute.
+    A server that names no time gets hardly any at first: where only too many requests came at once, the next
+    answer makes room again. If it refuses again before any good answer, it gets as long as its answers take,
+    its *latency*, and twice as long every time, up to half a minute.
     """
-    doubled = 2.0 ** min(strikes - 1, 12)
+    doubled = 2.0 ** min(refusals - 1, 12)
     asked = asked_pause(error)
     if not asked:
-        latency = min(max(latency, SHORTEST_PAUSE), LONGEST_FIRST_PAUSE) if strikes > 1 else SHORTEST_PAUSE
+        latency = min(max(latency, SHORTEST_PAUSE), LONGEST_FIRST_PAUSE) if refusals > 1 else SHORTEST_PAUSE
         return min(30.0, latency * doubled * (0.75 + 0.5 * chance))
-    # A little more than was asked, since all who were told the same second would be there in it; and more
-    # each time, since a server that refuses again means something else.
+    # A little more than was asked, since every client with the same second would come in it; and more each
+    # time, since a server that refuses again means something else.
     return min(asked, LONGEST_PAUSE) + chance * min(30.0, 0.1 * doubled)
 
 
@@ -177,7 +175,7 @@ def asked_pause(error: NavTalkError) -> float | None:
 
 
 class Budget:
-    """What all calls together may spend on repeated attempts, so that an outage is not made worse.
+    """The retries that all calls together may make, so that an outage is not made worse.
 
     It holds up to 1,000 attempts. Every repeated attempt takes one, every good answer gives half a one back,
     so that a server of which every third answer is bad never exhausts it. In an outage, 1,000 attempts beyond
@@ -202,6 +200,6 @@ class Budget:
         return True
 
     def earn(self) -> None:
-        """A good answer came."""
+        """Count a good answer."""
         if self.left < self.MOST:
             self.left += self.GIVEN_BACK

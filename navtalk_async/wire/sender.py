@@ -21,7 +21,7 @@ from navtalk_async.events import Event, Observer, Stats, announce
 from navtalk_async.models import KeyPlace, Request, Response, http_date
 from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
-from navtalk_async.wire._streamed import Begun, Stream, read_stream
+from navtalk_async.wire._streamed import Stream, StreamedBody, read_stream
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
 from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency, checked_rate
@@ -103,11 +103,12 @@ class Sender:
                 ClientClosed.
         """
 
-        async def begin() -> Begun:
+        async def begin() -> StreamedBody:
             loop = asyncio.get_running_loop()
             state = self._states.get(loop) or await self._open(loop)
             body = await self.ask(request, read_stream(refuse), options, streamed=True)
-            return Begun(body, state.attempts, lambda: state.closed)
+            body.attempts, body.is_orphaned = state.attempts, lambda: state.closed
+            return body
 
         return Stream(
             request,

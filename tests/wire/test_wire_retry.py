@@ -145,21 +145,21 @@ def test_with_the_defaults_a_call_gives_up_after_some_twelve_seconds():
 
 
 @given(st.floats(0, 1e6), st.integers(1, 1000), chances)
-def test_a_pause_is_as_long_as_the_server_asks_and_an_hour_at_the_most(asked, strikes, chance):
+def test_a_pause_is_as_long_as_the_server_asks_and_an_hour_at_the_most(asked, refusals, chance):
     for kind in (RateLimited, ServerError):
-        pause = shared_pause(kind("m", retry_after=asked), strikes, chance)
+        pause = shared_pause(kind("m", retry_after=asked), refusals, chance)
         assert min(asked, LONGEST_PAUSE) <= pause <= min(asked, LONGEST_PAUSE) + 30
 
 
 @given(st.integers(1, 1000), chances)
-def test_a_pause_nobody_asked_for_is_bounded(strikes, chance):
-    assert 0.0075 <= shared_pause(RateLimited("m"), strikes, chance) <= 30
+def test_a_pause_nobody_asked_for_is_bounded(refusals, chance):
+    assert 0.0075 <= shared_pause(RateLimited("m"), refusals, chance) <= 30
 
 
 @given(st.integers(1, 100), st.none() | st.just(0.0))
-def test_pauses_do_not_get_shorter_with_more_refusals(strikes, asked):
+def test_pauses_do_not_get_shorter_with_more_refusals(refusals, asked):
     error = RateLimited("m", retry_after=asked)
-    assert shared_pause(error, strikes, 0.5) <= shared_pause(error, strikes + 1, 0.5)
+    assert shared_pause(error, refusals, 0.5) <= shared_pause(error, refusals + 1, 0.5)
 
 
 def test_who_was_told_the_same_second_does_not_come_back_together():
