@@ -1,9 +1,9 @@
 """What travels: sessions, messages and the pages they come in, all frozen values.
 
-A record is decoded straight from the API's JSON into a struct. Two things are put off until somebody
-asks, because an export of a million messages never asks for most of them: times stay the API's own text
-until `start_time` or `created_at` is read, and the JSON object itself (`raw`) is written again from the
-struct, unless it held something the struct cannot hold; then its bytes are kept.
+A record is decoded straight from the API's JSON into a struct. Two things are put off until they are read,
+because an export of a million messages reads few of them: times stay the API's own text, and the JSON object
+itself (`raw`) is written again from the struct, unless it held something that the struct cannot hold; then
+its bytes are kept. The file is long because every attribute of every API has its line of documentation here.
 """
 
 import email.utils
@@ -271,52 +271,42 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def status(self) -> SessionStatus | str | None:
         """How far it has come."""
-        return None
 
     @property
     def start_time_text(self) -> str | None:
         """The begin as the API wrote it; `start_time` is the moment it means."""
-        return None
 
     @property
     def end_time_text(self) -> str | None:
         """The end as the API wrote it; `end_time` is the moment it means."""
-        return None
 
     @property
     def updated_at_text(self) -> str | None:
         """The time of the last change as the API wrote it; `updated_at` is the moment it means."""
-        return None
 
     @property
     def title(self) -> str | None:
         """What it is called."""
-        return None
 
     @property
     def user_id(self) -> str | None:
         """Whose it is."""
-        return None
 
     @property
     def agent_id(self) -> str | None:
         """The agent it is with."""
-        return None
 
     @property
     def video_url(self) -> str | None:
         """Where its recording is."""
-        return None
 
     @property
     def metadata(self) -> dict[str, Any] | None:
         """What its maker keeps with it."""
-        return None
 
     @property
     def usage(self) -> Usage | None:
         """What its latest run cost."""
-        return None
 
     @property
     def start_time(self) -> datetime | None:
@@ -356,37 +346,30 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     @property
     def role(self) -> Role | str | None:
         """Who said it."""
-        return None
 
     @property
     def type(self) -> MessageType | str | None:
         """What kind of thing it holds."""
-        return None
 
     @property
     def content(self) -> str | None:
         """Its text."""
-        return None
 
     @property
     def created_at_text(self) -> str | None:
         """The time as the API wrote it; `created_at` is the moment it means."""
-        return None
 
     @property
     def media_url(self) -> str | None:
         """Where its image, sound or file is."""
-        return None
 
     @property
     def metadata(self) -> dict[str, Any] | None:
         """What its maker keeps with it."""
-        return None
 
     @property
     def usage(self) -> Usage | None:
         """What the turn that it ends cost."""
-        return None
 
     @property
     def created_at(self) -> datetime | None:

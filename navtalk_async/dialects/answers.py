@@ -43,12 +43,7 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def loads(body: bytes, kind: Any) -> Any:
-    """*body* decoded into *kind*.
-
-    Raises:
-        NotJson: *body* is no JSON.
-        WrongShape: it is JSON of another shape; the message names the place.
-    """
+    """*body* decoded into *kind*; a NotJson, or a WrongShape that names the place, for anything else."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as failure:
@@ -61,10 +56,7 @@ def loads(body: bytes, kind: Any) -> Any:
 
 
 def _look(body: bytes) -> str:
-    start = body[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<")):
-        return "It is an HTML page."
-    return f"It has {len(body)} bytes."
+    return "It is an HTML page." if body[:200].lstrip().startswith(b"<") else f"It has {len(body)} bytes."
 
 
 def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
@@ -85,10 +77,7 @@ def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
 
 def decode_lenient(kind: type[R], row: bytes | msgspec.Raw) -> R:
     """One *row* of which some field does not fit *kind*: the fields that fit are taken, `raw` keeps the rest.
-    An id that is a whole number becomes its text.
-
-    Raises:
-        WrongShape: it is not an object, or has no id.
+    An id that is a whole number becomes its text; a WrongShape if it has no id, or is no object.
     """
     fields = loads(bytes(row), dict[str, Any])
     values, _ = sort_out(kind, fields)
@@ -123,16 +112,14 @@ def whole_surrogates(body: bytes) -> bytes:
 
 
 ERRORS: dict[int, type[ApiError]] = {
-    400: BadRequest,
-    401: AccessDenied,
-    403: AccessDenied,
+    **dict.fromkeys((400, 422), BadRequest),
+    **dict.fromkeys((401, 403), AccessDenied),
+    **dict.fromkeys((408, 425), ServerError),
     404: NotFound,
     409: Conflict,
-    422: BadRequest,
-    408: ServerError,
-    425: ServerError,
     429: RateLimited,
 }
+BY_HUNDRED: dict[int, type[ApiError]] = {3: Redirected, 5: ServerError}
 
 
 def api_error(
@@ -148,7 +135,7 @@ def api_error(
     *wait* is what its body asks for in seconds, *details* what else it says.
     """
     number = _decisive(response.status, code)
-    kind = ERRORS.get(number) or _by_hundred(number)
+    kind = ERRORS.get(number) or BY_HUNDRED.get(number // 100, ApiError)
     text = str(message or "no reason given").rstrip(".")
     if kind is Redirected:
         target = response.headers.get("Location", "an unnamed place").partition("?")[0]
@@ -173,11 +160,6 @@ def _decisive(status: int, code: int | None) -> int:
     return code if status == 200 or 400 <= code < 600 else status
 
 
-def _by_hundred(number: int) -> type[ApiError]:
-    kinds: dict[int, type[ApiError]] = {3: Redirected, 5: ServerError}
-    return kinds.get(number // 100, ApiError)
-
-
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that a `Retry-After` header asks for (RFC 9110, section 10.2.3); None without one.
 
@@ -195,48 +177,35 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def accepted(response: Response, kind: Any) -> Any:
-    """What an answer holds, as *kind*.
-
-    Raises:
-        ApiError: it is a refusal.
-        DecodeFailed: it is none, and of another shape.
-    """
+    """What an answer holds, as *kind*; an ApiError for a refusal, a DecodeFailed for another shape."""
     if not 200 <= response.status < 300:
         raise refused(response)
     return loads(whole_surrogates(response.body), kind)
 
 
 def done(response: Response) -> None:
-    """Check an answer that says no more than that something was done.
-
-    Raises:
-        ApiError: it is a refusal.
-        DecodeFailed: it is none, and a page of a proxy, say, instead of JSON.
-    """
+    """Check an answer that says no more than that something was done, as by `accepted`; it may be empty."""
     if response.body.strip() or not 200 <= response.status < 300:
         accepted(response, msgspec.Raw)
 
 
 def refused(response: Response) -> ApiError:
-    """What a refusal means, whichever of the usual forms it has: `{"detail": …}`, `{"error", "message"}`, and
-    a wait in `retryAfter` or `retry_after`. What is no JSON is a refusal all the same.
-
-    The error's `details` are the whole object.
+    """The error of a refusal in any of the usual forms: `{"detail": …}`, `{"error", "message"}`, a wait in
+    `retryAfter` or `retry_after`, or no JSON at all. Its `details` are the whole object.
     """
-    fields = refusal_fields(response)
+    fields = _object_of(response)
     try:
-        told = [reason(fields.get(name)) for name in ("detail", "message", "error")]
+        reasons = [_reason(fields.get(name)) for name in ("detail", "message", "error")]
     except RecursionError:
-        told = []
-    waits = [seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
-    error = api_error(response, message=next(filter(None, told), None), wait=_most(*waits), details=fields)
+        reasons = []
+    waits = [_seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
+    error = api_error(response, message=next(filter(None, reasons), None), wait=_most(*waits), details=fields)
     if isinstance(error, AccessDenied) and error.upgrade_instructions:
         error.next_step = error.upgrade_instructions
     return error
 
 
-def refusal_fields(response: Response) -> dict[str, Any]:
-    """The fields of the JSON object that the body of a refusal is; none where it is something else."""
+def _object_of(response: Response) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(whole_surrogates(response.body))
     except DECODE_ERRORS:
@@ -244,19 +213,17 @@ def refusal_fields(response: Response) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def reason(detail: object) -> str | None:
-    """What *detail* says: a text; or a list of what is wrong with each part of the question."""
+def _reason(detail: object) -> str | None:
     if isinstance(detail, list):
-        return "; ".join(told.rstrip(".") for told in map(reason, detail) if told)
+        return "; ".join(each.rstrip(".") for each in map(_reason, detail) if each)
     if isinstance(detail, dict):
-        place, told = detail.get("loc"), detail.get("msg")
+        place, message = detail.get("loc"), detail.get("msg")
         where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""
-        return f"{where}{told}" if told else str(detail)
+        return f"{where}{message}" if message else str(detail)
     return None if detail is None else str(detail)
 
 
-def seconds(value: object) -> float | None:
-    """The seconds that *value*, of a body, asks to wait; None where it asks for nothing."""
+def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

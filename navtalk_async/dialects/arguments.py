@@ -10,27 +10,14 @@ from uuid import UUID
 from navtalk_async.errors import WrongShape
 from navtalk_async.models import OpenEnum
 
-__all__ = [
-    "an_id",
-    "as_json",
-    "as_part_of_a_path",
-    "name_of_a_thing",
-    "number_of",
-    "one_of",
-    "page_size",
-    "text",
-]
+__all__ = ["an_id", "checked_id", "number_of", "one_of", "page_size", "quoted", "text", "to_json"]
 
 Check = Callable[[str, Any], str]
 """Returns the text of a value for the API, by the argument's name; raises a ValueError for a wrong one."""
 
 
 def page_size(limit: int | None, *, most: int, usual: int | None = None, name: str = "limit") -> str:
-    """*limit*, or the *usual* one: by default *most*, the fewest requests for a walk.
-
-    Raises:
-        ValueError: *limit* is below 1 or above *most*; it is called *name* in the error.
-    """
+    """*limit*, or else the *usual* one, or *most*; a ValueError below 1 and above *most*."""
     if limit is None:
         return str(usual or most)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
@@ -38,24 +25,22 @@ def page_size(limit: int | None, *, most: int, usual: int | None = None, name: s
     return str(limit)
 
 
-def as_json(fields: Mapping[str, Any]) -> bytes:
-    """*fields* as the body of a request.
-
-    Raises:
-        ValueError: JSON has no form for something in them, or their `metadata` is no object.
+def to_json(fields: Mapping[str, Any]) -> bytes:
+    """*fields* as the body of a request; a ValueError for what JSON cannot hold, or `metadata` that is no
+    dict.
     """
     if not isinstance(fields.get("metadata", {}), dict):
         raise ValueError(f"metadata={fields['metadata']!r} is no dict.")
     try:
         body = json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-        check_keys(fields)
+        _check_keys(fields)
     except (TypeError, ValueError, OverflowError, RecursionError) as failure:
         raise ValueError(f"This cannot be written as JSON: {failure}.") from None
     return body
 
 
-def check_keys(value: Any) -> None:
-    """Raise a ValueError for a key in *value* that JSON would have to make a text of."""
+def _check_keys(value: Any) -> None:
+    # `json` turns some keys that are no text into one.
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
@@ -63,47 +48,34 @@ def check_keys(value: Any) -> None:
         value = list(value.values())
     if isinstance(value, list | tuple):
         for each in value:
-            check_keys(each)
+            _check_keys(each)
 
 
-HALF_OF_A_CHARACTER = re.compile("[\\ud800-\\udfff]").search
+LONE_SURROGATE = re.compile("[\\ud800-\\udfff]").search
+NO_PART_OF_AN_ID = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]").search
 
 
 def text(name: str, value: str) -> str:
-    """*value*, if it says anything.
-
-    Raises:
-        ValueError: it does not, is no text, or holds half of a character; *name* is told in the error.
-    """
+    """*value*; a ValueError if it is blank, no text, or holds half of a surrogate pair."""
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name}={value!r} says nothing.")
-    if HALF_OF_A_CHARACTER(value):
-        raise ValueError(f"{name}={value!r} holds half of a character.")
+        raise ValueError(f"{name}={value!r} is blank or no text.")
+    if LONE_SURROGATE(value):
+        raise ValueError(f"{name}={value!r} holds half of a surrogate pair.")
     return value
 
 
-NO_PART_OF_A_NAME = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]").search
-"""Control characters and halves of surrogate pairs (the Unicode categories Cc and Cs)."""
-
-
-def name_of_a_thing(what: str, text: object) -> str:
-    """*text*, if it can be the id of anything; *what* it is the id of is told in the error.
-
-    Raises:
-        ValueError: it is empty, no text, or holds a control character or half of a character.
+def checked_id(what: str, value: object) -> str:
+    """*value*, the id of a *what*; a ValueError if it is blank, no text, or holds a control character or half
+    of a surrogate pair.
     """
-    told = str(text) if isinstance(text, UUID) else text
-    if not isinstance(told, str) or not told.strip() or told in (".", "..") or NO_PART_OF_A_NAME(told):
-        raise ValueError(f"{text!r} cannot be the id of any {what}.")
-    return told
+    found = str(value) if isinstance(value, UUID) else value
+    if not isinstance(found, str) or not found.strip() or found in (".", "..") or NO_PART_OF_AN_ID(found):
+        raise ValueError(f"{value!r} cannot be the id of any {what}.")
+    return found
 
 
-def as_part_of_a_path(text: str) -> str:
-    """*text*, an id, as a single part of a path: whatever it holds, it leads nowhere else.
-
-    Raises:
-        WrongShape: it would lead to another place, as the API's own id may.
-    """
+def quoted(text: str) -> str:
+    """*text*, an id, as a single part of a path; a WrongShape for an id of the API that would change it."""
     if text in ("", ".", ".."):
         raise WrongShape(f"{text!r} is no id.")
     return quote(text, safe="")
@@ -111,7 +83,7 @@ def as_part_of_a_path(text: str) -> str:
 
 def an_id(what: str) -> Check:
     """Checks the id of a *what*."""
-    return lambda _, value: name_of_a_thing(what, value)
+    return lambda _, value: checked_id(what, value)
 
 
 def one_of(*words: str) -> Check:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, parse_record
-from navtalk_async.dialects.arguments import as_part_of_a_path, name_of_a_thing
+from navtalk_async.dialects.arguments import checked_id, quoted
 from navtalk_async.dialects.strategies import Single
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.tokens import PageTokens
@@ -104,7 +104,7 @@ class Dialect:
 
     def checked_id(self, session_id: str | UUID) -> str:
         """*session_id*, if it can be one; else a ValueError."""
-        return name_of_a_thing(self.noun, session_id)
+        return checked_id(self.noun, session_id)
 
     def list_sessions(self, **filters: Any) -> Request:
         """The request for the first page of the sessions that match *filters*; None is no filter.
@@ -184,7 +184,7 @@ class Dialect:
         """Raise a ValueError for filters, in the *params* of a list, that contradict each other."""
 
     def _path(self, template: str, session_id: str) -> str:
-        return template.replace("{id}", as_part_of_a_path(session_id))
+        return template.replace("{id}", quoted(session_id))
 
     def _filtered(
         self, endpoint: Endpoint, of: str, filters: Mapping[str, Any]
@@ -205,7 +205,7 @@ class Dialect:
             elif each.param:
                 params[each.param] = each.check(name, value)
             else:
-                path = path.replace(f"{{{name}}}", as_part_of_a_path(each.check(name, value)))
+                path = path.replace(f"{{{name}}}", quoted(each.check(name, value)))
         self.check_filters(params)
         return path, params | endpoint.paging.params(given)
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, done, loads, parse_record
-from navtalk_async.dialects.arguments import an_id, as_json, as_part_of_a_path, name_of_a_thing, text
+from navtalk_async.dialects.arguments import an_id, checked_id, quoted, text, to_json
 from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
 from navtalk_async.models import KeyPlace, Message, Request, Response, Role, Session, format_word
 
@@ -90,24 +90,24 @@ class Kodey(Dialect):
         self, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
         """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        fields: dict[str, Any] = {"agentId": name_of_a_thing("agent", agent_id)}
+        fields: dict[str, Any] = {"agentId": checked_id("agent", agent_id)}
         if user_id is not None:
-            fields["userId"] = name_of_a_thing("user", user_id)
+            fields["userId"] = checked_id("user", user_id)
         if metadata is not None:
             fields["metadata"] = metadata
-        return Request(method="POST", path="/chat", body=as_json(fields))
+        return Request(method="POST", path="/chat", body=to_json(fields))
 
     def delete_chat(self, chat_id: str) -> Request:
         """The request that deletes a chat."""
-        return Request(method="DELETE", path=f"/chat/{as_part_of_a_path(chat_id)}")
+        return Request(method="DELETE", path=f"/chat/{quoted(chat_id)}")
 
     def create_message(self, chat_id: str, content: str, role: Role | str | int = "user") -> Request:
         """The request that says something in a chat; a ValueError for no content or another role."""
         word = format_word(Role(role)) if type(role) is int else format_word(role)  # type: ignore[arg-type]
         if word not in ROLES:
             raise ValueError(f"role={role!r} is neither {' nor '.join(map(repr, ROLES))}.")
-        body = as_json({"content": text("content", content), "role": word})
-        return Request(method="POST", path=f"/chat/{as_part_of_a_path(chat_id)}/message", body=body)
+        body = to_json({"content": text("content", content), "role": word})
+        return Request(method="POST", path=f"/chat/{quoted(chat_id)}/message", body=body)
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:
         """A chat as the list has it, without the messages that its own page may hold."""

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from navtalk_async.dialects.answers import accepted
-from navtalk_async.dialects.arguments import an_id, as_json, as_part_of_a_path, name_of_a_thing, one_of
+from navtalk_async.dialects.arguments import an_id, checked_id, one_of, quoted, to_json
 from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
 from navtalk_async.dialects.strategies import ByOffset
 from navtalk_async.models import (
@@ -146,18 +146,18 @@ class Lexicon(Dialect):
         self, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
         """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        fields: dict[str, Any] = {"user_id": name_of_a_thing("user", user_id)}
+        fields: dict[str, Any] = {"user_id": checked_id("user", user_id)}
         if title is not None:
             if not isinstance(title, str):
                 raise ValueError(f"title={title!r} is no text.")
             fields["title"] = title
         if metadata is not None:
             fields["metadata"] = metadata
-        return Request(method="POST", path="/api/v1/chats/", body=as_json(fields))
+        return Request(method="POST", path="/api/v1/chats/", body=to_json(fields))
 
     def delete_chat(self, chat_id: str) -> Request:
         """The request that deletes a chat."""
-        return Request(method="DELETE", path=f"/api/v1/chats/{as_part_of_a_path(chat_id)}")
+        return Request(method="DELETE", path=f"/api/v1/chats/{quoted(chat_id)}")
 
     def read_deletion(self, request: Request, response: Response) -> LexiconDeletion:
         """What the API says of a chat that it deleted."""

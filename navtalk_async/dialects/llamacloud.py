@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, done, loads, parse_record, refused
-from navtalk_async.dialects.arguments import as_json, name_of_a_thing, text
+from navtalk_async.dialects.arguments import checked_id, text, to_json
 from navtalk_async.dialects.dialect import Dialect, Endpoint
 from navtalk_async.dialects.llamacloud_events import Event, Stop, ToolCall, ToolResult, event_of
 from navtalk_async.dialects.strategies import ByToken
@@ -47,17 +47,9 @@ MOST_SESSIONS_A_PAGE = 1_000
 
 PATH = "/api/v1/chat"
 
-ROLES = {
-    "user_input": "user",
-    "text": "assistant",
-    "text_delta": "assistant",
-    "thinking": "assistant",
-    "thinking_delta": "assistant",
-    "tool_call": "assistant",
-    "tool_result": "tool",
-    "stop": "assistant",
-}
-"""Who brings which event about."""
+ASSISTANT = ("text", "text_delta", "thinking", "thinking_delta", "tool_call", "stop")
+ROLES = {"user_input": "user", "tool_result": "tool", **dict.fromkeys(ASSISTANT, "assistant")}
+"""Who causes which type of event."""
 
 
 class JobMetadata(Usage, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -93,12 +85,10 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def is_final(self) -> bool:
-        """Always: see above."""
         return True
 
     @property
     def final_since(self) -> str | None:
-        """When it was last changed."""
         return self.updated_at_text
 
 
@@ -109,10 +99,13 @@ class LlamaCloudFullSession(LlamaCloudSession, frozen=True, kw_only=True, gc=Fal
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What the API's object holds beyond our attributes, by the API's names."""
         fields = msgspec.json.decode(self.raw)
         del fields["events"]
         return sort_out(LlamaCloudSession, fields)[1]
+
+    def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
+        fields = super().to_dict(by_alias=by_alias)
+        return fields | {"events": [msgspec.json.decode(event.raw) for event in self.events]}
 
 
 class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -158,9 +151,7 @@ class LlamaCloud(Dialect):
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
         given = {"project_id": project_id, "organization_id": organization_id}
-        self.options = {
-            name: name_of_a_thing(name[:-3], text) for name, text in given.items() if text is not None
-        }
+        self.options = {name: checked_id(name[:-3], text) for name, text in given.items() if text is not None}
 
     def create_session(
         self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
@@ -171,7 +162,7 @@ class LlamaCloud(Dialect):
             fields["index_ids"] = ids_of_indexes(index_ids)
         if shared_access is not None:
             fields["shared_access"] = text("shared_access", shared_access)
-        return Request(path=PATH, params={**self.options}, method="POST", body=as_json(fields))
+        return Request(path=PATH, params={**self.options}, method="POST", body=to_json(fields))
 
     def delete_session(self, session_id: str) -> Request:
         """The request that deletes a session."""
@@ -204,7 +195,7 @@ class LlamaCloud(Dialect):
 
     def _post(self, what: str, session_id: str, fields: dict[str, Any]) -> Request:
         path = self._path(self.messages.path, session_id) + what
-        return Request(path=path, params={**self.options}, method="POST", body=as_json(fields))
+        return Request(path=path, params={**self.options}, method="POST", body=to_json(fields))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         answer = accepted(response, self.messages.answer)
@@ -251,7 +242,7 @@ def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[st
         raise ValueError(f"index_ids={index_ids!r} is no list of ids.")
     if most is not None and len(index_ids) > most:
         raise ValueError(f"{len(index_ids)} indexes are more than {most}, the most the API takes.")
-    return [name_of_a_thing("index", each) for each in index_ids]
+    return [checked_id("index", each) for each in index_ids]
 
 
 def checked_prompt(prompt: str) -> str:

@@ -222,10 +222,10 @@ def test_a_prompt_may_have_a_thousand_characters(prompt):
 @pytest.mark.parametrize(
     ("prompt", "index_ids", "words"),
     [
-        ("", [], "prompt='' says nothing"),
-        (" \n", [], "prompt=.* says nothing"),
-        (None, [], "prompt=None says nothing"),
-        ("x\ud800", [], "prompt=.* half of a character"),
+        ("", [], "prompt='' is blank"),
+        (" \n", [], "prompt=.* is blank"),
+        (None, [], "prompt=None is blank or no text"),
+        ("x\ud800", [], "prompt=.* half of a surrogate pair"),
         ("x" * 1001, [], "1,001 characters"),
         ("x", ["i"] * 11, "11 indexes"),
         ("x", "index-1", "no list of ids"),
@@ -622,3 +622,15 @@ def test_json_of_another_shape_is_told(read, body):
 def test_whatever_comes_is_a_value_or_an_error_of_ours(read, body):
     with suppress(DecodeFailed):
         assert read(body) is not None
+
+
+def test_a_full_session_as_a_dict_has_its_events_as_the_api_wrote_them():
+    read = full(NEW | {"events": EVENTS})
+    fields = read.to_dict()
+    assert (fields["title"], fields["usage"]["turns"], fields["events"]) == (
+        "Refund terms",
+        JOB["turns"],
+        EVENTS,
+    )
+    assert json.loads(json.dumps(fields)) == fields
+    assert read.to_dict(by_alias=True) == NEW | {"events": EVENTS}
