@@ -193,7 +193,7 @@ async def test_the_wait_in_the_body_of_a_429_is_obeyed():
     # Told by the body alone: a wait that is longer than the call may take ends it at once.
     async with Sandbox(World(5), faults=Faults(retry_after=60)) as box, client(box, timeout=5) as asked:
         box.fail_next("429")
-        with pytest.raises(DeadlineExceeded, match=r"begin in 60\.\d s") as caught:
+        with pytest.raises(DeadlineExceeded, match="answered 429") as caught:
             await asked.chats.list()
     refusal = caught.value.__cause__
     assert isinstance(refusal, RateLimited)
