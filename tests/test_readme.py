@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from navtalk_async.cli.app import navtalk
+
 README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
 CI = Path(__file__).parent.parent.joinpath(".ci", "run").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -33,6 +35,32 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path):
     ended = run(sys.executable, "-W", "error", "-c", block, folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """The programs of the README, each in a file."""
+    folder = tmp_path_factory.mktemp("readme")
+    for number, block in enumerate(each for each in PYTHON if "asyncio.run" in each):
+        (folder / f"block_{number}.py").write_text(block, encoding="utf-8")
+    return folder
+
+
+def test_the_programs_import_from_the_face_alone(programs):
+    text = "".join(each.read_text(encoding="utf-8") for each in programs.iterdir())
+    modules = set(re.findall(r"^\s*(?:from|import) (navtalk_async[\w.]*)", text, re.MULTILINE))
+    assert modules <= {"navtalk_async", "navtalk_async.errors", "navtalk_async.sandbox"}
+
+
+def test_the_programs_pass_mypy_strict(programs):
+    ended = run(sys.executable, "-m", "mypy", "--strict", *sorted(programs.iterdir()), folder=programs)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_programs_pass_pyright_strict(programs):
+    (programs / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
+    ended = run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable, folder=programs)
+    assert ended.returncode == 0, ended.stdout
 
 
 def test_the_block_for_your_tests_passes(tmp_path):
@@ -74,3 +102,11 @@ def test_every_command_appears(tmp_path):
     assert len(commands) >= 7
     for command in commands:
         assert re.search(rf"`navtalk {command}\b|`{command} ", README), command
+
+
+def test_every_option_stands_in_it():
+    commands = [navtalk.get_command(None, name) for name in navtalk.list_commands(None)]
+    options = {
+        option for each in commands for given in each.params for option in given.opts if option[:2] == "--"
+    }
+    assert sorted(each for each in options if f"`{each}" not in README) == []
