@@ -25,8 +25,9 @@ class KodeyClient(ApiClient):
             chat = await kodey.chats.create(agent_id="agent-1", user_id="ann")
             reply = await kodey.messages.create(chat.id, "Hello")
 
-    A publishable key (`pk_live_…`) may ask 100 times a minute, a secret one (`sk_live_…`) 1,000 times; who
-    asks more often is made to wait, as the server says how long.
+    A publishable key (`pk_live_…`) may ask 100 times a minute, a secret one (`sk_live_…`) 1,000 times; beyond
+    that, calls wait for as long as the server says. Calls that change something are sent once; where one
+    fails, the error's `may_have_happened` says whether the server may have done it.
 
     Arguments:
         key: see `Client`; by default the environment's `KODEY_API_KEY`.
@@ -52,30 +53,19 @@ class Chats(Resource[KodeyClient]):
     async def create(
         self, *, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
     ) -> KodeyChat:
-        """A new chat (`POST /chat`).
-
-        It is asked for once: where that fails, the error's `may_have_happened` tells whether there may be
-        such a chat all the same.
-
-        Arguments:
-            agent_id: the agent it is with.
-            user_id: whose it is.
-            metadata: whatever is to be kept with it, as a JSON object.
+        """A new chat with an agent (`POST /chat`); *metadata* is any JSON object.
 
         Raises:
             ValueError: an id that cannot be one, metadata that is no JSON; before anything is sent.
-            AccessDenied: the key may not do this; `allowed_endpoints` tells what it may, and
+            AccessDenied: the key may not do this; `allowed_endpoints` says what it may, and
                 `upgrade_instructions` how to get one that may.
         """
         request = self._client.dialect.create_chat(agent_id, user_id, metadata)
         return await self._client.ask(request, self._client.dialect.read_chat)
 
     def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
-        """All chats, in one answer (`GET /chat`); the order is not documented.
-
-        Arguments:
-            user_id: only those of this user.
-            agent_type: only those with agents of this type.
+        """All chats, or those of a user or with a type of agent, in one answer (`GET /chat`). Their order is not
+        documented.
 
         Raises:
             ValueError: an empty filter; before anything is sent.
@@ -94,12 +84,11 @@ class Chats(Resource[KodeyClient]):
         return await self._client.ask(dialect.get_session(dialect.checked_id(chat_id)), dialect.read_chat)
 
     async def delete(self, chat_id: str | UUID) -> None:
-        """Delete a chat (`DELETE /chat/:chatId`); it is asked for once, as in `create`.
+        """Delete a chat (`DELETE /chat/:chatId`).
 
         Raises:
-            ValueError: *chat_id* cannot be one; before anything is sent.
-            NotFound: there is none of this id for the key.
-            AccessDenied: the key may not do this; see `create`.
+            ValueError, NotFound: as for `get`.
+            AccessDenied: as for `create`.
         """
         dialect = self._client.dialect
         await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_nothing)
@@ -111,17 +100,14 @@ class Messages(Resource[KodeyClient]):
     async def create(
         self, chat_id: str | UUID, content: str, role: Role | str | int = "user"
     ) -> KodeyMessage:
-        """Say something in a chat, and get what the agent answers (`POST /chat/:chatId/message`).
-
-        It is said once: where that fails, the error's `may_have_happened` tells whether it may have been
-        heard all the same.
+        """Say something in a chat, and return the agent's answer (`POST /chat/:chatId/message`).
 
         Arguments:
-            content: what is said.
-            role: who says it, `"user"` or `"assistant"`; as a word, a `Role` or its number.
+            content: the text.
+            role: `"user"` or `"assistant"`, as a word, a `Role` or its number.
 
         Raises:
-            ValueError: *chat_id* cannot be one, nothing is said, no such role; before anything is sent.
+            ValueError: *chat_id* cannot be one, no content, no such role; before anything is sent.
             NotFound: there is no chat of this id for the key.
         """
         dialect = self._client.dialect

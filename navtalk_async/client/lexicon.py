@@ -26,6 +26,9 @@ class LexiconClient(ApiClient):
             async for chat in lexicon.chats.list_for_user("ann"):
                 print(chat.id, chat.title, chat.updated_at)
 
+    Calls that change something are sent once; where one fails, the error's `may_have_happened` says whether
+    the server may have done it.
+
     Arguments:
         key: see `Client`; by default the environment's `LEXICON_API_KEY`.
         base_url: where it is, with or without `/api/v1` at its end; by default the environment's
@@ -33,7 +36,7 @@ class LexiconClient(ApiClient):
         options: all others of `Client`.
 
     Raises:
-        ValueError: no base URL, and what `Client` tells.
+        ValueError: no base URL, or as for `Client`.
     """
 
     speaks = Lexicon
@@ -51,15 +54,7 @@ class Chats(Resource[LexiconClient]):
     async def create(
         self, *, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> LexiconChat:
-        """A new chat (`POST /api/v1/chats/`).
-
-        It is asked for once: where that fails, the error's `may_have_happened` tells whether there may be
-        such a chat all the same.
-
-        Arguments:
-            user_id: whose it is.
-            title: what it is called.
-            metadata: whatever is to be kept with it, as a JSON object.
+        """A new chat of a user (`POST /api/v1/chats/`); *metadata* is any JSON object.
 
         Raises:
             ValueError: an id that cannot be one, a title that is no text, metadata that is no JSON; before
@@ -81,8 +76,8 @@ class Chats(Resource[LexiconClient]):
         Arguments:
             offset: how many chats to leave out; default 0.
             limit: rows a page, 1 to 100; default 50, as documented.
-            order: `"asc"` or `"desc"`, by time. Default `"asc"`, and not the API's own `"desc"`: a chat that
-                is made while the list is walked then comes at its end, and none is given twice.
+            order: `"asc"`, the default, or `"desc"`, by time. The API's own default is `"desc"`, where a chat
+                that is made while the list is walked moves all others.
 
         Raises:
             ValueError: an id that cannot be one, an offset below 0, a limit out of range, no such order;
@@ -101,12 +96,11 @@ class Chats(Resource[LexiconClient]):
         return cast("LexiconChat", await self._client.get_session(chat_id))
 
     async def delete(self, chat_id: str | UUID) -> LexiconDeletion:
-        """Delete a chat (`DELETE /api/v1/chats/{chat_id}`); it is asked for once, as in `create`.
+        """Delete a chat (`DELETE /api/v1/chats/{chat_id}`).
 
         Raises:
-            ValueError: *chat_id* cannot be one; before anything is sent.
-            NotFound: there is none of this id for the key.
-            Conflict: somebody is connected to it just now.
+            ValueError, NotFound: as for `get`.
+            Conflict: somebody is connected to it now.
         """
         dialect = self._client.dialect
         return await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_deletion)

@@ -86,21 +86,20 @@ class LlamaCloudClient(Client):
 
 
 LAST = "stop"
-"""The type of a turn's last event (source: "Stream Messages"); whatever a server may send behind it is not
-waited for."""
+"""The type of a turn's last event (source: "Stream Messages"); nothing after it is read."""
 
 
 class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Event]):
     """The events of one turn as they come, for `async with` and `async for`; the last is a `Stop`.
 
-    To enter it is to ask, once. To leave it early ends the connection; whether the turn then goes on at the
-    server is not documented.
+    Entering it sends the request, once. Leaving it early ends the connection; whether the turn then goes on
+    at the server is not documented.
 
     Raises:
         RuntimeError: it was iterated without being entered, or entered twice.
         StreamBroken: the connection ended, or nothing came for too long, before the last event; its `events`
             are all that came.
-        ClientClosed: the client was.
+        ClientClosed: the client was closed.
     """
 
     def __init__(self, answer: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> None:
@@ -167,8 +166,8 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
 class Sessions(Resource[LlamaCloudClient]):
     """The chat sessions of a project.
 
-    What changes something is asked for once. Where that fails, the error's `may_have_happened` tells whether
-    it may have been done all the same.
+    Calls that change something are sent once; where one fails, the error's `may_have_happened` says whether
+    the server may have done it.
     """
 
     def list(
@@ -177,12 +176,11 @@ class Sessions(Resource[LlamaCloudClient]):
         """All sessions, without their events (`GET /api/v1/chat`); the order is not documented.
 
         Arguments:
-            page_size: sessions a page, 1 to 1,000; default 100. How many a server gives at the most is not
-                documented.
+            page_size: sessions a page, 1 to 1,000; default 100. A server's own limit is not documented.
             page_token: where to begin, as an earlier page gave it.
 
         Raises:
-            ValueError: a page size out of range, a token that says nothing; before anything is sent.
+            ValueError: a page size out of range, a blank token; before anything is sent.
         """
         listing = self._client.list_sessions(limit=page_size, page_token=page_token)
         return cast("Listing[LlamaCloudSession]", listing)
@@ -194,11 +192,11 @@ class Sessions(Resource[LlamaCloudClient]):
 
         Arguments:
             index_ids: the indexes it is bound to, for good once its first message is sent; by default none.
-            shared_access: what its share link grants, `"query"` or `"read_only"`; by default, what is usual
-                at the server. Servers of the time before this was there may not take it.
+            shared_access: what its share link grants, `"query"` or `"read_only"`; by default the server's own
+                default. Older servers may not take it.
 
         Raises:
-            ValueError: an id that cannot be one, an access that says nothing; before anything is sent.
+            ValueError: an id that cannot be one, a blank access; before anything is sent.
         """
         dialect = self._client.dialect
         request = dialect.create_session(index_ids=index_ids, shared_access=shared_access)
@@ -236,13 +234,11 @@ class Sessions(Resource[LlamaCloudClient]):
         await self._client.ask(request, dialect.read_deleted)
 
     async def generate_title(self, session_id: str | UUID, first_message: str) -> LlamaCloudSession:
-        """Have a session given a title (`POST /api/v1/chat/{session_id}/title`), and get it as a list has it.
-
-        Arguments:
-            first_message: what the title is to be made from.
+        """Make a title from *first_message*, and return the session as a list has it
+        (`POST /api/v1/chat/{session_id}/title`).
 
         Raises:
-            ValueError: *session_id* cannot be one, *first_message* says nothing; before anything is sent.
+            ValueError: *session_id* cannot be one, *first_message* is blank; before anything is sent.
             NotFound: there is none of this id.
         """
         dialect = self._client.dialect
@@ -257,7 +253,7 @@ class Sessions(Resource[LlamaCloudClient]):
         index_ids: Sequence[str],
         require_all_indexes: bool | None = None,
     ) -> EventStream:
-        """Say something in a session, and get what happens then, event by event
+        """Say something in a session, and stream what happens then, event by event
         (`POST /api/v1/chat/{session_id}/messages/stream`).
 
             async with llama.sessions.stream(session.id, "What is new?", index_ids=["index-1"]) as events:
@@ -267,15 +263,15 @@ class Sessions(Resource[LlamaCloudClient]):
         (`Text`, `Thinking`). The last event is a `Stop`, also where the turn failed (`is_error`).
 
         Arguments:
-            prompt: what is said, up to 1,000 characters.
+            prompt: the text, up to 1,000 characters.
             index_ids: the indexes to answer from, up to 10.
-            require_all_indexes: whether the turn is to fail where one of them cannot be queried; by default,
-                what is usual at the server.
+            require_all_indexes: whether the turn fails if one of them cannot be queried; by default the
+                server's own default.
 
         Raises:
-            ValueError: an id that cannot be one, no prompt, or too much of something; before anything is
+            ValueError: an id that cannot be one, a blank prompt, or too much of something; before anything is
                 sent.
-            NotFound: there is no session of this id; when the stream is entered.
+            NotFound: there is no session of this id; on entering the stream.
             StreamBroken: it ended before its `Stop`; its `events` are all that came.
         """
         dialect = self._client.dialect

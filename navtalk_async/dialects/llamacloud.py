@@ -63,7 +63,7 @@ class JobMetadata(Usage, frozen=True, kw_only=True, gc=False, omit_defaults=True
 class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A session as LlamaCloud writes it, without its events.
 
-    When it began is not told. It is always final: whatever happens to it changes `last_updated_at`.
+    It has no begin. It is always final, since every change of it changes `updated_at`.
     """
 
     detail_only_fields: ClassVar[frozenset[str]] = frozenset({"events"})
@@ -77,7 +77,7 @@ class LlamaCloudSession(Session, frozen=True, kw_only=True, gc=False, omit_defau
     job_metadata: JobMetadata | None = None
     """How its latest run went; None before the first."""
     shared_access: str | None = None
-    """What its share link grants: `query` or `read_only`; None from a server that does not tell."""
+    """What its share link grants: `query` or `read_only`; None from an older server."""
 
     @property
     def usage(self) -> Usage | None:
@@ -233,11 +233,7 @@ class LlamaCloud(Dialect):
 
 
 def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[str]:
-    """*index_ids*, if they can be; at *most* so many.
-
-    Raises:
-        ValueError: they cannot.
-    """
+    """*index_ids*; a ValueError if they cannot be that, or are more than *most*."""
     if not isinstance(index_ids, list | tuple):
         raise ValueError(f"index_ids={index_ids!r} is no list of ids.")
     if most is not None and len(index_ids) > most:
@@ -246,11 +242,7 @@ def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[st
 
 
 def checked_prompt(prompt: str) -> str:
-    """*prompt*, if it can be one.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """*prompt*; a ValueError if it is blank or too long."""
     if len(text("prompt", prompt)) > MOST_PROMPT:
         raise ValueError(
             f"The prompt has {len(prompt):,} characters, more than {MOST_PROMPT:,}, the most the API takes."
@@ -259,7 +251,7 @@ def checked_prompt(prompt: str) -> str:
 
 
 def readable(event: Event) -> str | None:
-    """What there is to read in an *event* without a text of its own."""
+    """The text of an *event* that has no `content`."""
     match event:
         case ToolCall(arguments=arguments):
             return msgspec.json.encode(arguments).decode()

@@ -5,8 +5,8 @@
         case ToolCall(name=name, arguments=arguments): ...
         case Stop(is_error=True, error=error): ...
 
-The reference has `type` as optional. An event without one is told by its fields where only one kind has
-those: a tool's call, its result, and a stop. What is of no known type, or lacks what its type needs, is an
+The reference has `type` as optional. An event without one is recognized by a field that only one kind has: a
+tool's call, its result, and a stop. Any other event, or one without what its type needs, is an
 `UnknownEvent`; nothing is refused, and every event keeps the JSON it came as.
 """
 
@@ -42,9 +42,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
 
     @property
     def raw(self) -> bytes:
-        """The API's JSON, byte for byte, with the fields we do not know; of an event that did not come from
-        the API, what it would be.
-        """
+        """The API's JSON, byte for byte, with its unknown fields."""
         return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
 
 
@@ -122,10 +120,10 @@ class Stop(Happening, frozen=True, kw_only=True, gc=False, tag="stop"):
 
 
 class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that the reference does not have, or not like this."""
+    """An event that is not as in the reference."""
 
     type: str | None
-    """What it says it is; where it does not say, what a stream calls it; None where neither does."""
+    """Its `type`, or else what a stream calls it; None without either."""
     raw: bytes
     """The API's JSON, byte for byte; in a stream, whatever the event's data was."""
 
@@ -142,7 +140,7 @@ FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 
 WAYS = ("delta", "message")
-"""The names that streamed events have; they tell how an event comes, in parts or whole, not what it is."""
+"""The names of streamed events that say how an event comes, in parts or whole, and not what it is."""
 
 TELLING: dict[str, type[ToolCall | ToolResult | Stop]] = {
     "arguments": ToolCall,
@@ -164,9 +162,7 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
 
 
 def streamed_event(sent: ServerSentEvent) -> Event:
-    """The event that a stream has *sent*. One whose data is no JSON, or no object, is an unknown one: the
-    stream goes on behind it.
-    """
+    """The event that a stream has *sent*; an unknown one if its data is no JSON object."""
     return event_of(whole_surrogates(sent.data), None if sent.type in WAYS else sent.type)
 
 
@@ -175,19 +171,18 @@ def _lenient_event(raw: bytes, name: str | None) -> Event:
         fields = FIELDS.decode(raw)
     except DECODE_ERRORS:
         return UnknownEvent(type=name, raw=raw)
-    told = fields.pop("type", None)
-    kind = _by_fields(fields) if told is None else None
+    named = fields.pop("type", None)
+    kind = _by_fields(fields) if named is None else None
     try:
         event = msgspec.convert(fields, kind) if kind else None
     except msgspec.ValidationError:
         event = None
     if event is None:
-        return UnknownEvent(type=told if isinstance(told, str) else name, raw=raw)
+        return UnknownEvent(type=named if isinstance(named, str) else name, raw=raw)
     msgspec.structs.force_setattr(event, "kept", raw)
     return event
 
 
 def _by_fields(fields: dict[str, Any]) -> type[ToolCall | ToolResult | Stop] | None:
-    """The one kind of event that has such *fields*, if there is one and only one."""
     found = [kind for name, kind in TELLING.items() if name in fields]
     return found[0] if len(found) == 1 else None

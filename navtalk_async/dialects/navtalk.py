@@ -98,10 +98,8 @@ SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
 def seconds_text(moment: When) -> str:
-    """*moment* as `yyyy-MM-dd HH:mm:ss` in UTC; a date is its first second.
-
-    Raises:
-        ValueError: a naive datetime, which could mean any zone, or a text of another form.
+    """*moment* as `yyyy-MM-dd HH:mm:ss` in UTC; a date is its first second. A ValueError for a naive datetime
+    or a text of another form.
     """
     if isinstance(moment, str):
         return _checked(moment)
@@ -179,7 +177,7 @@ class NavTalk(Dialect):
         return str(session_id)
 
     def check_filters(self, params: Mapping[str, str]) -> None:
-        """The end may not lie before the start."""
+        """Raise a ValueError for an end before the start."""
         start, end = params.get("startTime", ""), params.get("endTime")
         if end is not None and end < start:
             raise ValueError(f"The end, {end}, lies before the start, {start}.")
@@ -224,15 +222,15 @@ def decode_strict(response: Response, decoder: msgspec.json.Decoder[Envelope[T]]
 
 
 def data_of(response: Response, kind: Any) -> Any:
-    """What the envelope holds, as *kind*.
-
-    Whether a failure is told by the HTTP status or by the envelope's `code` is not documented; both are
-    believed.
-    """
+    """What the envelope holds, as *kind*."""
+    # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count. The
+    # body of a refusal is not documented, and may not be JSON.
     body = whole_surrogates(response.body)
     if response.status != 200:
-        refusal = why(body)
-        raise refusal_of(response, refusal)
+        try:
+            raise refusal_of(response, msgspec.json.decode(body, type=Refusal))
+        except DECODE_ERRORS:
+            raise refusal_of(response, Refusal()) from None
     answer = loads(body, Refusal)
     if answer.code not in (200, None):
         raise refusal_of(response, answer)
@@ -240,16 +238,8 @@ def data_of(response: Response, kind: Any) -> Any:
 
 
 def refusal_of(response: Response, refusal: Refusal) -> ApiError:
-    """The error that *refusal* stands for. A wrong key is answered 400 (source: "Error Codes")."""
+    # A wrong key is answered 400 (source: "Error Codes").
     error = api_error(response, code=refusal.code, message=refusal.message)
     if isinstance(error, BadRequest):
         error.suspect_key()
     return error
-
-
-def why(body: bytes) -> Refusal:
-    """What the *body* of a refusal says; the reference shows none, and it may not be JSON."""
-    try:
-        return msgspec.json.decode(body, type=Refusal)
-    except DECODE_ERRORS:
-        return Refusal()

@@ -11,7 +11,7 @@ from navtalk_async.models import Page, Record, Request
 from navtalk_async.paging.offsets import OffsetWalk
 from navtalk_async.paging.tokens import PageTokens
 
-__all__ = ["EMPTY_PAGES_IN_A_ROW", "REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "walk", "whole"]
+__all__ = ["REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "walk", "whole"]
 
 T = TypeVar("T", bound=Record)
 
@@ -21,22 +21,17 @@ OnMove = Callable[[str, str], None]
 """Called with a list's path and the reason, where rows moved while it was walked or its total was wrong."""
 
 EMPTY_PAGES_IN_A_ROW = 10
-"""How many empty pages with a cursor are followed before we stop believing in rows behind them.
-
-One or two come from servers that filter after they have paged; who stops at the first loses the rows
-behind it."""
-
+"""How many empty pages with a cursor are followed. Servers that filter after they have paged send some, with
+rows behind them."""
 
 SAME_PAGES_IN_A_ROW = 10
-"""How many pages may begin and end with the same rows before a list is no more believed to go on. One or two
-are alike where rows are added before the place that is counted from; a server that ignores where a page
-should begin gives nothing else, for ever."""
-
+"""How many pages may begin and end with the same rows. Some do where rows are added before the offset; of a
+server that ignores where a page should begin, all do, for ever."""
 
 USUAL_TOKENS = PageTokens()
 
 REMEMBERED = 4_000
-"""Among how many of the latest rows a walk by cursor looks for one that comes again."""
+"""Among how many of the latest rows a walk by cursor looks for repeated ones."""
 
 
 class Recent:
@@ -48,7 +43,7 @@ class Recent:
         self._older: set[int] = set()
 
     def new(self, rows: list[T]) -> list[T]:
-        """Those of *rows* that did not come before, by their ids."""
+        """The rows of *rows* with new ids."""
         new = [row for row in rows if self._add(hash(row.id))]
         return rows if len(new) == len(rows) else new
 
@@ -64,8 +59,8 @@ class Recent:
 class CycleGuard:
     """Where a walk has been, and so whether it may go on.
 
-    A circle of any length is found by remembering one request, moved on to the present one whenever the
-    number of steps since has doubled (Brent 1980): two requests in memory, however long the list.
+    A cycle of any length is found with two requests in memory: one is remembered, and replaced by the current
+    one whenever the number of steps since has doubled (Brent 1980).
     """
 
     def __init__(self, request: Request) -> None:
@@ -82,11 +77,8 @@ class CycleGuard:
         return self._steps > 0 or self._reach > 1
 
     def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
-        """The rows of *page*, which answered the question before, and what to ask next; None at the end. Of a
-        list that is paged by offset, only rows that did not come before; the next page may overlap this one.
-
-        Raises:
-            RepeatedPage: as for `after`.
+        """The rows of *page*, which answered the request before, and the next request; None at the end. Of a
+        list that is paged by offset, only new rows, and the next page may overlap this one.
         """
         if page.offset_param is None:
             return page.items, self.after(page)
@@ -96,19 +88,17 @@ class CycleGuard:
 
     @property
     def reached(self) -> Request | None:
-        """The question for the rows behind those that came of a list that is paged by offset."""
+        """The request for the rows behind those that came of a list that is paged by offset."""
         return None if self._offsets is None else self._offsets.reached
 
     def tell(self, on_move: OnMove | None) -> None:
-        """Say, after the walk of a list that is paged by offset, what was wrong with it."""
+        """Report, after the walk of a list that is paged by offset, what was wrong with it."""
         if on_move is not None and self._offsets is not None and self._offsets.note is not None:
             on_move(self._begin.path, self._offsets.note)
 
     def after(self, page: Page[Any]) -> Request | None:
-        """The question that follows on *page*, which answered the one before; None at the end.
-
-        Raises:
-            RepeatedPage: the pages lead in a circle, or go on without rows.
+        """The request that follows *page*, which answered the one before; None at the end. Raises a
+        RepeatedPage where the pages lead in a cycle, or go on without rows.
         """
         if page.next is None:
             return None
@@ -136,10 +126,10 @@ async def walk(
     ask: Ask[T], request: Request | None, on_move: OnMove | None = None
 ) -> AsyncGenerator[Page[T], None]:
     """Yield the page that *request* asks for, and every page after it. Of a list that is paged by offset,
-    each row comes once, also where rows come and go meanwhile; a page may then have none.
+    each row comes once, even if rows come and go meanwhile; a page may then have none.
 
     Raises:
-        RepeatedPage: the pages lead in a circle, or go on without rows; the rows before were given.
+        RepeatedPage: the pages lead in a cycle, or go on without rows; the rows before were yielded.
     """
     trail = None if request is None else CycleGuard(request)
     while request is not None and trail is not None:
@@ -156,11 +146,7 @@ async def walk(
 
 
 async def whole(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
-    """All rows from the page that *request* asks for to the end of its list, each once.
-
-    Raises:
-        RepeatedPage: as for `walk`.
-    """
+    """All rows from the page that *request* asks for to the end of its list, each once; raises as `walk`."""
     page = await ask(request)
     if page.next is None and page.offset_param is None:
         return page.items
@@ -226,16 +212,12 @@ class Listing(Generic[T]):
         return [item async for item in self]
 
     def pages(self, token: str | msgspec.UnsetType | None = msgspec.UNSET) -> AsyncGenerator[Page[T], None]:
-        """Every page from the first on, or from *token* on, as `resume` takes it. No row comes twice.
-
-        Raises:
-            ValueError: as for `resume`.
-        """
+        """Every page from the first on, or from *token* on, as for `resume`. No row comes twice."""
         return self._pages(self.request if token is msgspec.UNSET else self._at(token))
 
     def resume(self, token: str | None) -> "Listing[T]":
-        """The rest of this list behind a page whose `token` was kept; after the last page, which has None,
-        nothing. The other page may come from another client, process or page size; never from another list.
+        """The rest of this list after a page with that `token`; after the last page, whose token is None,
+        nothing. The token may come from another client, process or page size.
 
         Raises:
             ValueError: *token* is no page token, a damaged one, or one of another list: another API, session
@@ -258,7 +240,6 @@ class Listing(Generic[T]):
                 yield self._with_token(page, rows)
 
     async def _walk(self, request: Request | None) -> AsyncGenerator[tuple[Page[T], list[T]], None]:
-        """Each page, and those of its rows that did not come before."""
         recent = Recent()
         async with aclosing(walk(self.ask, request, self._on_move)) as pages:
             async for page in pages:

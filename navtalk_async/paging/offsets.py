@@ -1,13 +1,13 @@
-"""The walk of a list that is paged by offset and may move meanwhile: judgement only.
+"""The walk of a list that is paged by offset and may move meanwhile; pure.
 
 Offsets shift when rows come and go before them. So each page begins with the last row of the page before it:
-rows that stay in the list keep their order, and where a page begins with a row that has come before, none
-between was skipped. Where it does not, rows before it are gone, and the walk steps back until a page does.
-Where it begins with an earlier row, the last one must come again before any new one: else rows were moved to
-the end, and the list is walked again from its begin.
+rows that stay in the list keep their order, so that nothing was skipped where a page begins with a row that
+has come before. Where it does not, rows before it are gone, and the walk steps back until a page does. Where
+it begins with an earlier row, the last one must come again before any new one: else rows were moved to the
+end, and the list is walked again from its begin.
 
-Two things are not found: what a deletion moves past pages of a single row, which cannot overlap; and what
-stands where rows were that moved to the end together with the last row that had come.
+Two things are not found: rows that a deletion moves past pages of a single row, which cannot overlap; and
+rows that take the places of others which moved to the end together with the last row that had come.
 """
 
 from collections.abc import Sequence
@@ -21,27 +21,27 @@ __all__ = ["OffsetWalk", "goes_on"]
 T = TypeVar("T", bound=Record)
 
 TRIES = 2
-"""How often a page is asked for again that came without rows, and promises more; once, behind rows."""
+"""How often a page without rows that promises more is asked for again; once, after rows."""
 
 LOOKS = 3
-"""How many pages without rows are passed over where more is promised: rows that a server counts and does not
-give may fill pages."""
+"""How many pages without rows are skipped where more is promised: rows that a server counts and leaves out
+may fill pages."""
 
 ALIKE = 2
 """How many full pages may begin with the same row where no more is promised: rows may be added."""
 
 MOST_ALIKE = 10
-"""And where more is promised."""
+"""The same where more is promised."""
 
 AGAIN = 2
 """How often a list is walked again from its begin."""
 
 PATIENCE = 20
-"""How many pages without a new row may come in a row, beside as many as there were with new ones."""
+"""How many pages in a row may have no new row, in addition to as many as had new ones."""
 
 
 def goes_on(rows: int, reached: int, *, full: int, has_more: bool | None, total: int | None) -> bool:
-    """Whether a list may go on behind a page of so many *rows*, the last of which is the *reached*-th.
+    """Whether a list may go on after a page of so many *rows*, the last of which is the *reached*-th.
 
     A full page may always be followed by another, whatever the server says. Neither of its two promises
     outweighs the other: the reference's own sample has them contradict each other.
@@ -52,7 +52,7 @@ def goes_on(rows: int, reached: int, *, full: int, has_more: bool | None, total:
 
 
 def _believable(total: int | None, reached: int) -> int | None:
-    """*total*; None where it counts something else, the rows of a page, say."""
+    # Some servers count the rows of a page.
     return None if total is not None and total < reached else total
 
 
@@ -61,11 +61,8 @@ def _promises(reached: int, total: int | None, *, has_more: bool | None) -> bool
 
 
 class OffsetWalk(Generic[T]):
-    """Which page of such a list to ask for next, and which rows of a page are new.
-
-    Arguments:
-        request: the question for the first page.
-        param: the parameter that counts the rows before a page.
+    """Which page of such a list to ask for next, and which rows of a page are new; *param* is the parameter
+    of *request*, for the first page, that counts the rows before a page.
     """
 
     def __init__(self, request: Request, param: str) -> None:
@@ -86,18 +83,16 @@ class OffsetWalk(Generic[T]):
         self._pages = 0
         """How many pages had new rows."""
         self._stale = self._alike = self._tries = self._looks = 0
-        """How many pages in a row had no new rows; began with the same row; were asked for again; were passed
-        over."""
+        """How many pages in a row had no new rows; began with the same row; were asked for again; were
+        skipped."""
         self._back = self._again = 0
         self._moved = False
         self.note: str | None = None
-        """What was wrong with the list, when its walk has ended; None for a good one."""
+        """What was wrong with the list, once its walk has ended."""
 
     def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
-        """The rows of *page* that are new, and what to ask next; None at the end.
-
-        Raises:
-            RepeatedPage: the same rows come again and again.
+        """The rows of *page* that are new, and the next request; None at the end. Raises a RepeatedPage where
+        the same rows come again and again.
         """
         if page.next is not None:
             # It asks for fewer rows where a page was too large.
@@ -128,12 +123,11 @@ class OffsetWalk(Generic[T]):
 
     @property
     def reached(self) -> Request:
-        """The plain question for the rows behind those that came."""
+        """The request for the rows behind those that came, without overlap."""
         return self._request.having(**{self._param: str(self._at + self._overlaps)})
 
     @property
     def _came(self) -> int:
-        """How many rows of the list came."""
         return self._start + self._given
 
     def _unseen(self, rows: Sequence[T], keys: Sequence[int]) -> list[T]:
@@ -154,7 +148,6 @@ class OffsetWalk(Generic[T]):
         return new
 
     def _after(self, page: Page[T], keys: Sequence[int], new: Sequence[T]) -> int | None:
-        """The offset to go on from behind *page*; None at the end."""
         has_more, reached = page.has_more, self._at + len(keys)
         # Offsets that count rows which are not given run ahead of those that came.
         came = min(reached, self._came)
@@ -182,13 +175,13 @@ class OffsetWalk(Generic[T]):
         return self._look_on(page, total)
 
     def _behind(self, reached: int, keys: Sequence[int]) -> int:
-        """Where the page after one with *keys* begins: with its last row, unless that is all it has."""
+        # With the last row of this page, unless that is all it has.
         self._overlaps = len(keys) > 1
         self._first, self._last = (keys[0], keys[-1]) if keys else (None, None)
         return reached - self._overlaps
 
     def _look_on(self, page: Page[T], total: int | None) -> int | None:
-        """Where to ask behind a page without rows that promises more: there again, or further on."""
+        # After a page without rows that promises more: there again, or further on.
         if self._tries < TRIES:
             self._tries += 1
             return self._at
@@ -200,7 +193,6 @@ class OffsetWalk(Generic[T]):
         return self._at + step
 
     def _worth_looking(self, step: int, total: int | None, *, has_more: bool | None) -> int:
-        """How many pages without rows to pass over, *step* rows each."""
         if total is None or self._at + step < total:
             return LOOKS
         # Offsets may count rows that neither the total nor a page has.
@@ -208,14 +200,14 @@ class OffsetWalk(Generic[T]):
         return int(self._at > self._came or lacks_many)
 
     def _step_back(self) -> Request:
-        """Rows before the place are gone: go back by half a page, and twice as far each time."""
+        # Rows before the offset are gone: go back by half a page, and twice as far each time.
         self._moved, self._keeps_still = True, False
         self._count_stale()
         self._back = 2 * self._back or max(1, self._size // 2)
         return self._ask(max(self._start, self._at - self._back))
 
     def _walk_again(self) -> Request:
-        """Rows may have moved to the end, and stand where others were: begin again with the first page."""
+        # Rows may have moved to the end, and others taken their places.
         self._moved, self._overlaps, self._sought, self._keeps_still = True, False, None, False
         self._again += 1
         self._stale = 0
@@ -240,7 +232,7 @@ class OffsetWalk(Generic[T]):
 
 
 def _key(row: Record) -> int:
-    """What tells *row* from others, in a number; other fields may differ each time, as signed links do."""
+    # Other fields may differ each time, as signed links do.
     if isinstance(row, Message) and not row.ids_are_unique:
         return hash((row.id, row.created_at_text))
     return hash(row.id)

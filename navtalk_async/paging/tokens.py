@@ -34,9 +34,7 @@ class PageTokens(NamedTuple):
     size: frozenset[str] = SIZE
 
     def write(self, path: str, params: Mapping[str, str], following: Mapping[str, str]) -> str:
-        """The token of a page of the list at *path* with *params*, after which the list goes on with the
-        params *following*.
-        """
+        """The token of a page of the list at *path* with *params*; *following* are those of the next page."""
         moved = {
             name: value
             for name, value in following.items()
@@ -46,10 +44,8 @@ class PageTokens(NamedTuple):
         return _as_text(_checksum(content) + content)
 
     def read(self, token: object, path: str, params: Mapping[str, str]) -> dict[str, str]:
-        """The position that *token* holds.
-
-        Raises:
-            ValueError: it is no token, damaged, or of another list than the one at *path* with *params*.
+        """The position that *token* holds; a ValueError if it is damaged, or of another list than the one at
+        *path* with *params*.
         """
         digest, position = _content(token)
         if digest != self._digest(path, params).hex():
@@ -73,9 +69,7 @@ class PageTokens(NamedTuple):
 
 def _content(token: object) -> tuple[str, dict[str, str]]:
     if not isinstance(token, str):
-        raise ValueError(
-            f"A page token is a text or None, and not a {type(token).__name__}: pass page.token."
-        )
+        raise ValueError(f"A page token is a text or None, not a {type(token).__name__}: pass page.token.")
     try:
         data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
