@@ -64,8 +64,8 @@ class Chats(Resource[KodeyClient]):
         return await self._client.ask(request, self._client.dialect.read_chat)
 
     def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
-        """All chats, or those of a user or with a type of agent, in one answer (`GET /chat`). Their order is not
-        documented.
+        """All chats, or those of a user or with a type of agent, in one answer (`GET /chat`). Their order is
+        not documented.
 
         Raises:
             ValueError: an empty filter; before anything is sent.
