@@ -13,6 +13,8 @@ Three signs, each of another kind of server:
   grow with it. Later, now and then, a somewhat higher or lower limit is tried, and kept if it is better.
 
 A client with too few calls to reach its limit learns nothing from that, in either direction.
+
+This file is longer than most: one state machine, whose states share all of their numbers.
 """
 
 import math
@@ -20,10 +22,10 @@ from enum import Enum, auto
 from typing import ClassVar
 
 START = 16
-"""How many at once a server is met with that is not known yet."""
+"""How many at once for a server that is not known yet."""
 
 ASKED_START = 128
-"""How many are sent before the first answer where somebody asked for that many: of a volley of hundreds, a
+"""How many are sent before the first answer where that many are expected: of a volley of hundreds, a
 server that is limited refuses nearly all. The others wait for a round trip or two."""
 
 AFTER_A_PAUSE = 8
@@ -36,7 +38,7 @@ LEAST_GAIN = 1.1
 """The goodput of a round, times that of the one before, with which growing by half goes on."""
 
 SLACK_SECONDS = 0.010
-"""A latency that rises by no more than this hurts nobody; our own work may cost as much."""
+"""A latency that rises by no more than this does not matter; our own work may cost as much."""
 
 HIGHER, A_LITTLE_HIGHER, LOWER = 1.25, 1.1, 0.75
 """The limits that are tried, times the present one. After one that was too high, the next higher one

@@ -166,7 +166,7 @@ class LoopState:
         error, gate = failed.error, self.gate
         self._stats.refused += 1
         now = asyncio.get_running_loop().time()
-        contradicts_cap = gate.refused(now, failed.sent_at, failed.rank)
+        contradicts_cap = gate.limit.refused(now, failed.sent_at, failed.rank)
         if not asks_for_a_pause(error):
             return
         refusals, asked = gate.count_refusal(now, failed.sent_at), asked_pause(error)
@@ -174,7 +174,7 @@ class LoopState:
         seconds = shared_pause(error, refusals, chance, gate.limit.latency)
         is_news = gate.pause(seconds, least=asked or 0.0, named=bool(asked))
         paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
-        gate.learn_rate(now, failed.sent_at, paused, rank=failed.rank, cap=not contradicts_cap)
+        gate.learned_rate.refused(now, failed.sent_at, paused, rank=failed.rank, cap=not contradicts_cap)
         if is_news:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" At most {rate:.3g} requests a second are sent now."

@@ -6,7 +6,7 @@ middlewares, patched sessions, `request_info`) sees the request without. aiohttp
 answer that repeats the key: they become ours here, by kind, and keep nothing of theirs. And errors are
 *returned*, not raised: the frames that hold an answer have ended before anything is raised, so no traceback,
 even one with local variables, shows it. A cancellation is returned as well: a report of the caller's timeout
-shows its cause.
+shows its cause. This file is longer than most so that all that could show the key is read in one place.
 """
 
 import asyncio
@@ -72,8 +72,8 @@ class AiohttpTransport:
         """Send *request* with the *key*, and read the whole answer within *seconds*; a 2xx that is *streamed*
         only has to begin within them, and its reader closes it.
 
-        A kept connection may just have been ended by the server, and then nobody can tell whether what was
-        sent over it arrived. Over a *fresh_connection*, a failure before anything was sent is a
+        A kept connection may just have been ended by the server, and then it is unknown whether what was sent
+        over it arrived. Over a *fresh_connection*, a failure before anything was sent is a
         `ConnectFailed`: what never left never arrived.
         """
         loop = asyncio.get_running_loop()
@@ -109,7 +109,7 @@ class AiohttpTransport:
             finally:
                 self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
-            # A task that somebody else cancelled, too, is cancelled, and not late.
+            # A task that was cancelled from elsewhere, too, is cancelled, and not late.
             if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
                 failed: Failed = _late(request.path, seconds)
             else:
@@ -155,7 +155,7 @@ def _cancelled(
 ) -> Failed:
     if session.closed and not task.cancelling():
         # aiohttp, when closed while it looks up a host's name, cancels the look-up, and what waits for it
-        # gets a CancelledError that nobody has sent.
+        # gets a CancelledError that no `cancel` caused.
         return Disconnected(f"The connection was closed before {path} was answered.")
     leaving.__context__ = leaving.__cause__ = None
     return leaving.with_traceback(None)

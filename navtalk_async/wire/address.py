@@ -29,7 +29,7 @@ def checked_root(root: str) -> str:
         is_fair = root.isprintable() and " " not in root and parts.port != 0
     except ValueError:
         raise ValueError("The base URL holds what no URL holds: write https://host.") from None
-    # Of what is refused, no more is shown: somebody may have put the key in here, of all places.
+    # Of a refused URL, no more is shown: it may hold the key.
     named = f"The base URL {parts.scheme}://{parts.hostname}" if parts.hostname else "The base URL"
     if not is_fair:
         raise ValueError(f"{named} holds what no URL holds: write https://host.")
@@ -65,7 +65,7 @@ CURSORS = frozenset({"cursor", "page_token"})
 
 
 def query_of(request: Request) -> str:
-    """The query of *request*, as everybody may see it: without the key."""
+    """The query of *request*, without the key."""
     params = request.params
     if UNRESERVED("".join(params.values())):
         return "&".join([f"{name}={value}" for name, value in params.items()])
@@ -95,13 +95,13 @@ def redact(error: NavTalkError, key: Secret[str]) -> NavTalkError:
 
 
 def _redacted(text: str, key: Secret[str]) -> str:
-    """*text* without *key*, and no longer than anybody reads; cut before, it might end in half of a key."""
+    """*text* without *key*, and of bounded length; cut before, it might end in half of a key."""
     shown = scrub(text, [key.reveal()])
     return shown if len(shown) <= LONGEST_SENTENCE else f"{shown[:LONGEST_SENTENCE]}…"
 
 
 def _details(value: dict[str, Any], key: Secret[str]) -> dict[str, Any]:
-    """*value* without *key*; nothing of what is nested deeper than anybody's words are."""
+    """*value* without *key*; empty where it is nested too deep."""
     try:
         return {_redacted(name, key): _scrubbed(each, key) for name, each in value.items()}
     except RecursionError:

@@ -20,7 +20,7 @@ from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
 from navtalk_async.wire.rate import Hint, RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
-__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_concurrency", "checked_rate"]
+__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_concurrency"]
 
 Concurrency = int | Literal["auto"]
 
@@ -64,13 +64,6 @@ def checked_concurrency(concurrency: Concurrency) -> Concurrency:
     return concurrency
 
 
-def checked_rate(rate: float | None) -> float | None:
-    """*rate*, if it is None or above 0; else a ValueError."""
-    if rate is not None and not rate > 0:
-        raise ValueError(f"rate={rate} lets no request through; it is requests a second.")
-    return rate
-
-
 class Gate:
     """The gate of one client in one event loop."""
 
@@ -78,7 +71,7 @@ class Gate:
         self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else Limit(concurrency)
         self.in_flight = 0
         self._highest_rate = rate
-        self._learned_rate = RateEstimator()
+        self.learned_rate = RateEstimator()
         self._next_at = 0.0
         self._paused_until = 0.0
         self._paused_since = 0.0
@@ -108,7 +101,7 @@ class Gate:
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are let through at most, asked for or learned; None for any number."""
-        rates = [rate for rate in (self._highest_rate, self._learned_rate.rate(now)) if rate is not None]
+        rates = [rate for rate in (self._highest_rate, self.learned_rate.rate(now)) if rate is not None]
         return min(rates, default=None)
 
     def paused_seconds(self, now: float) -> float:
@@ -170,19 +163,13 @@ class Gate:
             self._admit()
 
     def answered(
-        self,
-        now: float,
-        sent_at: float,
-        rank: int,
-        hint: Hint | None = None,
-        *,
-        is_typical: bool = True,
+        self, now: float, sent_at: float, rank: int, hint: Hint | None = None, *, is_typical: bool = True
     ) -> None:
         """Count a good answer to a request that left at *sent_at* and is not released yet; *is_typical* is
         whether the time it took says anything of the others.
         """
         self._refusals = 0
-        self._learned_rate.accepted += 1
+        self.learned_rate.accepted += 1
         room = self.limit.now
         full = self.in_flight >= room - _reserve(room)
         self.limit.answered(now, sent_at, rank, full=full, is_typical=is_typical)
@@ -192,10 +179,6 @@ class Gate:
     def coped(self) -> None:
         """Note that the server answered, with a refusal that is not for overload."""
         self._refusals = 0
-
-    def refused(self, now: float, sent_at: float, rank: int) -> bool:
-        """Count a refusal for overload; whether it contradicts a cap on requests at once."""
-        return self.limit.refused(now, sent_at, rank)
 
     def count_refusal(self, now: float, sent_at: float) -> int:
         """Count a refusal that makes all calls pause; return how many there were in a row.
@@ -229,10 +212,6 @@ class Gate:
         self._opens_at = max(self._opens_at, until)
         self.limit.paused(now, seconds, named=named)
         return is_news
-
-    def learn_rate(self, now: float, sent_at: float, seconds: float, *, rank: int, cap: bool) -> None:
-        """Learn from a refusal with a pause of *seconds*, which a *cap* on requests at once may explain."""
-        self._learned_rate.refused(now, sent_at, seconds, rank=rank, cap=cap)
 
     async def rest(self, seconds: float) -> None:
         """Wait for *seconds*; unlike a sleep, it ends with `ClientClosed` when the gate is closed."""
@@ -273,13 +252,13 @@ class Gate:
 
     def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1
-        if not self._learned_rate.is_running:
-            self._learned_rate.began(now)
+        if not self.learned_rate.is_running:
+            self.learned_rate.began(now)
         if lane <= NORMAL:
             self._in_use_until[2] = now + IN_USE_SECONDS
             if lane < NORMAL:
                 self._in_use_until[1] = now + IN_USE_SECONDS
-        if self._learned_rate.base is None and self._highest_rate is None:
+        if self.learned_rate.base is None and self._highest_rate is None:
             return
         rate = self.rate(now)
         if rate is not None:

@@ -20,7 +20,7 @@ from multidict import istr
 from navtalk_async.models import http_date
 from navtalk_async.wire._learned_concurrency import HITS, SERVED
 
-__all__ = ["Hint", "RateEstimator", "hint"]
+__all__ = ["Hint", "RateEstimator", "checked_rate", "hint"]
 
 JUST_UNDER = 0.98
 """The part of the estimated rate that is used."""
@@ -44,6 +44,13 @@ LITTLE, MUCH = 0.85, 0.6
 
 FORGOTTEN = 32.0
 """A rate that has grown to so many times the estimate holds nothing back any more."""
+
+
+def checked_rate(rate: float | None) -> float | None:
+    """*rate*, if it is None or above 0; else a ValueError."""
+    if rate is not None and not rate > 0:
+        raise ValueError(f"rate={rate} lets no request through; it is requests a second.")
+    return rate
 
 
 class _Segment(NamedTuple):

@@ -24,7 +24,8 @@ from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Stream, StreamedBody, read_stream
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
-from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency, checked_rate
+from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency
+from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import (
     LANES,
     CallOptions,

@@ -17,9 +17,8 @@ from navtalk_async.wire.gate import (
     OWN_TURN,
     Gate,
     checked_concurrency,
-    checked_rate,
 )
-from navtalk_async.wire.rate import Hint
+from navtalk_async.wire.rate import Hint, checked_rate
 
 TINY = 1e-6
 
@@ -409,10 +408,11 @@ async def call(gate, server):
         if good:
             gate.answered(now(), sent_at, place)
         else:
-            contradicts_cap = gate.refused(now(), sent_at, place)
+            contradicts_cap = gate.limit.refused(now(), sent_at, place)
             gate.count_refusal(now(), sent_at)
             gate.pause(1 + server.dice.uniform(0, 0.1), least=1.0)
-            gate.learn_rate(now(), sent_at, gate.paused_for(now()), rank=place, cap=not contradicts_cap)
+            paused = gate.paused_for(now())
+            gate.learned_rate.refused(now(), sent_at, paused, rank=place, cap=not contradicts_cap)
         gate.release()
 
 
