@@ -227,12 +227,10 @@ def report_error(error: BaseException, reporter: Reporter, *, before: str = "", 
 
 
 def _paragraph(error: errors.NavTalkError) -> str:
-    """What happened and what to do; where time ran out, also the error it was lost to."""
-    cause = error.__cause__
-    before = ""
-    if isinstance(cause, errors.NavTalkError):
-        before = f" Before that: {type(cause).__name__}: {cause.args[0]}"
-    return f"{error}{before}"
+    """What happened, and the next step."""
+    if isinstance(error, errors.DeadlineExceeded):
+        return f"{error.args[0]} Allow more time with --timeout, or try again later."
+    return str(error)
 
 
 def _leave(code: int) -> NoReturn:

@@ -103,14 +103,13 @@ def test_a_bug_is_told_as_an_object_where_objects_were_asked_for(capsys):
     assert "RuntimeError: lost" in told["trace"]
 
 
-def test_an_error_says_what_happened_what_to_do_and_what_the_time_was_lost_to(capsys):
+def test_an_error_says_what_happened_and_the_next_step_with_its_option(capsys):
     async def work():
-        raise errors.DeadlineExceeded("No time left.") from errors.ServerError("The server answered 500.")
+        raise errors.DeadlineExceeded("Gave up after 1.5 of 1.5 s.") from errors.ServerError("Answered 500.")
 
     assert run(work(), Reporter()) == 5
     assert capsys.readouterr().err == (
-        "navtalk: No time left. Allow more time, or try again later. "
-        "Before that: ServerError: The server answered 500.\n"
+        "navtalk: Gave up after 1.5 of 1.5 s. Allow more time with --timeout, or try again later.\n"
     )
 
 
