@@ -28,7 +28,7 @@ def by_name(done):
     return {each["name"]: each for each in done.rows[0]["checks"]}
 
 
-async def test_a_good_set_up_is_told_to_be_good(tmp_path):
+async def test_a_good_set_up_is_reported_as_good(tmp_path):
     async with Sandbox(World(3)) as box:
         done = await navtalk("doctor", "--store", tmp_path / "archive.db", box=box)
         assert done.code == 0
@@ -39,7 +39,7 @@ async def test_a_good_set_up_is_told_to_be_good(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_user_who_is_missing_is_a_problem_and_all_else_is_looked_at(tmp_path):
+async def test_a_missing_user_is_a_problem_and_everything_else_is_checked(tmp_path):
     async with Sandbox(World(3)) as box:
         env = {"LEXICON_API_KEY": KEY, "LEXICON_BASE_URL": box.lexicon_url}
         asked = ("doctor", "--api", "lexicon", "--store", tmp_path / "archive.db", "--json")
@@ -66,7 +66,7 @@ async def test_the_key_is_never_shown_nor_any_part_of_it(tmp_path):
             assert part not in done.out + done.err
 
 
-async def test_a_key_that_is_missing_or_none_is_exit_code_2():
+async def test_a_missing_or_malformed_key_is_exit_code_2():
     async with Sandbox(World(3)) as box:
         missing = await navtalk("doctor", "--json", box=box, env={"NAVTALK_API_KEY": None})
         assert (missing.code, by_name(missing)["key"]["code"]) == (2, 2)
@@ -75,7 +75,7 @@ async def test_a_key_that_is_missing_or_none_is_exit_code_2():
         assert broken.code == 2
 
 
-async def test_a_server_that_is_away_is_exit_code_5_and_one_that_no_key_may_go_to_2():
+async def test_an_unreachable_server_is_exit_code_5_and_an_insecure_one_2():
     clear = await navtalk("doctor", "--json", env={"NAVTALK_BASE_URL": "http://example.com"})
     assert clear.code == 2
     assert "in the clear" in by_name(clear)["server"]["said"]
@@ -96,7 +96,7 @@ async def test_the_sandbox_needs_nothing():
     assert "the sandbox needs none" in done.out
 
 
-async def test_an_archive_in_use_is_exit_code_11_and_one_that_is_none_2(tmp_path):
+async def test_an_archive_in_use_is_exit_code_11_and_another_file_2(tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(3)) as box:
         async with Archive.open(path) as store:
@@ -112,7 +112,7 @@ async def test_an_archive_in_use_is_exit_code_11_and_one_that_is_none_2(tmp_path
         assert by_name(none)["archive"]["verdict"] == "problem"
 
 
-async def test_a_server_that_cannot_prove_who_it_is_is_a_problem():
+async def test_a_certificate_that_is_not_trusted_is_a_problem():
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
@@ -132,23 +132,23 @@ async def test_a_server_that_cannot_prove_who_it_is_is_a_problem():
         (-3600, "warning", "behind"),
     ],
 )
-def test_a_clock_that_is_off_is_told(skew, verdict, words):
+def test_a_wrong_clock_is_reported(skew, verdict, words):
     check = clock_check(skew)
     assert check.verdict == verdict
     assert words in check.said
 
 
-def test_a_server_without_a_clock_is_told():
+def test_a_server_without_a_clock_is_reported():
     assert clock_check(None).verdict is Verdict.WARNING
 
 
-def test_limits_that_a_server_tells_of_are_told():
+def test_announced_limits_are_reported():
     assert limits_check({}).said == "No rate limit announced; adapting to refusals."
     said = limits_check({"X-RateLimit-Remaining": "7", "X-RateLimit-Reset": "30"}).said
     assert "7 requests left for the next 30 s" in said
 
 
-def test_a_proxy_that_is_not_used_is_told():
+def test_a_proxy_that_is_not_used_is_reported():
     _, check = check_root(
         Address("https://example.com", "--base-url"), {"HTTPS_PROXY": "http://user:secret@proxy"}, NavTalk()
     )

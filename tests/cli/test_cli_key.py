@@ -43,7 +43,7 @@ def test_a_command_that_prints_a_key_and_fails_does_not_show_it(tmp_path):
     assert leaks.texts_with_key() == []
 
 
-def test_a_key_and_all_that_holds_it_show_nothing(monkeypatch):
+def test_no_object_that_holds_the_key_shows_it(monkeypatch):
     monkeypatch.setenv("NAVTALK_API_KEY", LONG)
     settings = Settings(progress="none")
     settings.key.read()

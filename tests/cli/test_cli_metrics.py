@@ -61,7 +61,7 @@ async def half_sent(stack, address, count):
     return readers
 
 
-async def test_a_scrape_is_answered_in_the_midst_of_300_half_sent_requests_which_need_no_thread():
+async def test_a_scrape_is_answered_during_300_half_sent_requests_without_a_thread():
     threads = threading.active_count()
     async with AsyncExitStack() as stack, endpoint(connections=20, seconds=600) as address:
         readers = await half_sent(stack, address, 300)
@@ -102,7 +102,7 @@ async def test_only_the_path_of_the_metrics_answers_with_them(target, code):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE"])
-async def test_the_metrics_can_only_be_got(method):
+async def test_metrics_allow_only_get(method):
     async with endpoint() as address:
         code, head, _ = await answer(address, f"{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert (code, "Allow: GET" in head) == (405, True)
@@ -176,7 +176,7 @@ async def address_of(worker):
     )
 
 
-async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
+async def test_a_worker_serves_its_metrics(tmp_path):
     options = ("--watch", "20ms", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(30, messages=2)) as box:
         async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
@@ -194,7 +194,7 @@ async def test_a_worker_tells_prometheus_how_it_is(tmp_path):
     assert KEY not in text
 
 
-async def test_a_worker_that_is_besieged_at_its_port_works_on_and_stops_when_told(tmp_path):
+async def test_a_worker_under_many_connections_works_on_and_stops_on_a_signal(tmp_path):
     options = ("--watch", "20ms", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(5, messages=1)) as box, AsyncExitStack() as stack:
         async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
@@ -209,7 +209,7 @@ async def test_a_worker_that_is_besieged_at_its_port_works_on_and_stops_when_tol
     assert end.code == 143
 
 
-async def test_metrics_can_be_reached_from_this_machine_only_unless_told(tmp_path):
+async def test_metrics_are_served_to_this_machine_only_by_default(tmp_path):
     options = ("--watch", "1s", "--metrics-port", "0", "--progress", "plain")
     async with Sandbox(World(5)) as box:
         async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
@@ -231,9 +231,7 @@ async def test_metrics_can_be_reached_from_this_machine_only_unless_told(tmp_pat
         ("", "--metrics-host is empty"),
     ],
 )
-async def test_an_address_where_metrics_cannot_be_served_is_told_before_anything_is_asked(
-    host, reason, tmp_path
-):
+async def test_an_address_that_cannot_serve_metrics_is_reported_before_any_request(host, reason, tmp_path):
     async with Sandbox(World(5)) as box:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

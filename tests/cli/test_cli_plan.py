@@ -27,7 +27,7 @@ async def test_a_plan_counts_the_sessions_and_estimates_the_rest_and_keeps_nothi
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_cursors_on_last_pages_are_told_and_cost_a_request_each():
+async def test_cursors_on_last_pages_are_reported_and_cost_a_request_each():
     async with Sandbox(World(60, messages=4), answers=Answers(cursor_on_last_page=True)) as box:
         done = await navtalk("plan", box=box)
         assert done.code == 0
@@ -48,7 +48,7 @@ async def test_a_plan_goes_by_the_filters_and_the_rate():
         assert told["estimate"]["requests_per_second"] <= 50
 
 
-async def test_a_plan_tells_how_much_is_kept_already(tmp_path):
+async def test_a_plan_says_how_much_is_saved_already(tmp_path):
     async with Sandbox(World(40, messages=2)) as box:
         assert (await navtalk("sync", tmp_path / "archive.db", box=box)).code == 0
         box.world.add_session()
@@ -57,7 +57,7 @@ async def test_a_plan_tells_how_much_is_kept_already(tmp_path):
         assert "40 sessions with 80 messages are saved already" in done.out
 
 
-async def test_a_session_whose_messages_cannot_be_had_is_left_out_of_the_estimate():
+async def test_a_failed_session_is_left_out_of_the_estimate():
     async with Sandbox(World(12, messages=4), answers=Answers(cursor_on_last_page=False)) as box:
         box.fail_next("400", 1000, f"sessionId={box.world.sessions[3]['id']}")
         done = await navtalk("plan", "--json", box=box)
@@ -83,7 +83,7 @@ async def test_a_refused_key_is_exit_code_4():
 
 
 @given(st.lists(st.text(min_size=1), max_size=200, unique=True), st.integers(1, 60))
-def test_a_sample_is_of_the_listed_and_as_large_as_can_be(ids, size):
+def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
     sample = Sample(size)
     for each in ids:
         sample.add(each)

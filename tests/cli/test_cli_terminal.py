@@ -83,7 +83,7 @@ def test_text_with_halves_of_surrogate_pairs_is_json_all_the_same(text):
 
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "plain"])
 @pytest.mark.parametrize("command", ["sessions", "session", "messages", "transcript"])
-async def test_what_is_looked_at_on_a_terminal_does_nothing_to_it(command, as_json):
+async def test_sessions_and_messages_shown_on_a_terminal_do_nothing_to_it(command, as_json):
     world, first = evil_world()
     arguments = [command, *([] if command == "sessions" else [first]), *(["--json"] if as_json else [])]
     async with Sandbox(world) as box:
@@ -123,7 +123,7 @@ async def test_names_of_archives_folders_and_projects_do_nothing_to_a_terminal(a
                 json.loads(line)
 
 
-async def test_a_folder_whose_name_is_not_utf_8_is_told_in_json(tmp_path):
+async def test_a_folder_whose_name_is_not_utf_8_is_written_in_json(tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
     async with Sandbox(World(3, messages=1)) as box:
         done = await navtalk("export", folder, "--json", "--progress", "json", box=box)

@@ -31,7 +31,7 @@ def test_each_api_has_variables_of_its_own(api):
 
 
 @pytest.mark.parametrize("api", SISTERS)
-def test_those_of_the_command_stand_in_as_a_pair_for_a_given_address_and_on_this_machine(api):
+def test_the_commands_variables_replace_them_as_a_pair_for_a_given_address_and_on_this_machine(api):
     own = dialect_of(api)
     assert found(api, SHARED) == (SHARED["NAVTALK_BASE_URL"], "NAVTALK_API_KEY")
     key = {"NAVTALK_API_KEY": "their key"}

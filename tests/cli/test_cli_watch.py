@@ -19,7 +19,7 @@ async def sessions(path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(number, code, tmp_path):
+async def test_a_worker_runs_until_a_signal_and_saves_everything(number, code, tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(30, messages=2)) as box:
         async with start_command("sync", path, "--watch", "10ms", "--progress", "plain", box=box) as worker:
@@ -33,7 +33,7 @@ async def test_a_worker_goes_on_until_it_is_told_to_stop_and_keeps_everything(nu
         assert new["id"] in await sessions(path)
 
 
-async def test_a_worker_stopped_in_the_middle_of_a_round_has_kept_what_it_had(tmp_path):
+async def test_a_worker_stopped_in_a_round_has_saved_what_it_fetched(tmp_path):
     path = tmp_path / "archive.db"
     async with Sandbox(World(200, messages=2), latency=0.005) as box:
         async with start_command("sync", path, "--watch", "1s", "--concurrency", "4", box=box) as worker:
@@ -47,7 +47,7 @@ async def test_a_worker_stopped_in_the_middle_of_a_round_has_kept_what_it_had(tm
         assert await sessions(path) == [session["id"] for session in box.world.sessions]
 
 
-async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_one(tmp_path):
+async def test_a_worker_whose_key_is_rotated_in_its_file_uses_the_new_one(tmp_path):
     path, file = tmp_path / "archive.db", tmp_path / "key"
     file.write_text(KEY)
     async with Sandbox(keys={KEY: World(5, 1), "CANARY-another-key": World(5, 1)}) as box:
@@ -64,7 +64,7 @@ async def test_a_worker_whose_key_is_rotated_in_its_file_goes_on_with_the_new_on
         assert "CANARY" not in end.err
 
 
-async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
+async def test_a_worker_reports_an_object_a_round_with_progress_json(tmp_path):
     async with Sandbox(World(5, messages=2)) as box:
         options = ("--watch", "20ms", "--progress", "json")
         async with start_command("sync", tmp_path / "a.db", *options, box=box) as worker:
@@ -78,13 +78,13 @@ async def test_a_worker_tells_programs_an_object_a_round(tmp_path):
     "options",
     [("--watch", "soon"), ("--metrics-port", "9108"), ("--watch", "1s", "--json"), ("--overlap", "-1h")],
 )
-async def test_what_makes_no_sense_for_a_worker_is_refused_before_anything_is_asked(options, tmp_path):
+async def test_nonsense_for_a_worker_is_refused_before_any_request(options, tmp_path):
     async with Sandbox(World(5)) as box:
         assert (await navtalk("sync", tmp_path / "a.db", *options, box=box)).code == 2
         assert box.counts.total == 0
 
 
-async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
+async def test_reconcile_finds_sessions_that_were_deleted_long_ago(tmp_path):
     path = tmp_path / "a.db"
     async with Sandbox(World(300, messages=1)) as box:
         await navtalk("sync", path, box=box)
@@ -94,7 +94,7 @@ async def test_what_was_deleted_long_ago_is_found_by_reconciling(tmp_path):
     assert (plain["run"]["vanished"], whole["run"]["vanished"]) == (0, 1)
 
 
-def test_a_round_is_told_in_a_sentence():
+def test_a_round_is_reported_in_a_sentence():
     done = RoundResult(1200, RunReport(inserted=1, messages_inserted=1, failed=2), None, 0, 0.42, 59.6)
     assert round_line(done) == (
         "Round 1,200: 1 new, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
@@ -114,7 +114,7 @@ def test_failures_are_counted_as_people_do(number, word):
 
 @pytest.mark.parametrize("command", ["sync", "status", "verify", "doctor --store"])
 @pytest.mark.parametrize("address", ["postgresql:/u:secretpw@h/a", "mysql://u:secretpw@h/a"])
-async def test_an_address_that_is_none_is_refused_and_its_password_not_shown(command, address):
+async def test_a_malformed_address_is_refused_without_its_password(command, address):
     done = await navtalk(*command.split(), address)
     assert done.code == 2
     assert "secretpw" not in done.err

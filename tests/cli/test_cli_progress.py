@@ -1,0 +1,107 @@
+"""How far a run has come, in figures and words."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from navtalk_async.cli._progress import RequestRate, Snapshot, Trouble, drawn, snapshot
+from navtalk_async.events import Answered, Failed, Stats, Waiting
+from navtalk_async.ingest import Progress, RunReport
+
+
+def seen(progress=None, *, trouble=(0.0, None), stats=None):
+    return snapshot(
+        progress or Progress(),
+        stats or Stats(),
+        seconds=1.23,
+        rate=82.4,
+        trouble=trouble,
+    )
+
+
+def halfway(*, all_listed=False, **figures):
+    begin = datetime(2025, 11, 1, tzinfo=UTC)
+    return Progress(
+        report=RunReport(**figures),
+        range_start=begin,
+        range_end=begin + timedelta(days=100),
+        unlisted_seconds=59 * 86400,
+        all_listed=all_listed,
+    )
+
+
+def test_a_run_is_shown_in_one_line():
+    progress = halfway(done=12_340, open=118, failed=3, messages=311_204)
+    told = str(seen(progress, stats=Stats(requests=900, retries=1, in_flight=24)))
+    assert told == (
+        "41 % of the time range: sessions 12,340 done / 118 open / 3 failed, 311,204 messages, "
+        "82 requests/s, 24 in flight, 1 retry"
+    )
+
+
+def test_before_the_first_session_there_is_no_share():
+    assert seen().share is None
+    assert str(seen()).startswith("listing: sessions 0 done / 0 open, 0 messages")
+
+
+def test_once_all_is_listed_the_share_is_that_of_the_sessions():
+    told = seen(halfway(done=30, open=10, all_listed=True))
+    assert (told.share, told.share_of) == (0.75, "sessions")
+
+
+def test_a_wait_is_shown_with_its_reason():
+    told = str(seen(trouble=(41.2, "RateLimited: The server answered 429.")))
+    assert told.endswith("; waiting 41 s: RateLimited: The server answered 429.")
+
+
+def test_a_failing_server_is_shown_until_it_answers():
+    trouble = Trouble()
+    trouble.notice(Failed("/s", 1, "ServerError: 500"), now=10.0)
+    assert str(seen(trouble=trouble.at(10.5))).endswith("; trying again: ServerError: 500")
+    trouble.notice(Answered("/s", 2, 0.1), now=11.0)
+    assert trouble.at(11.0) == (0.0, None)
+
+
+def test_a_pause_is_shown_until_it_ends_whatever_answers_arrive_meanwhile():
+    trouble = Trouble()
+    trouble.notice(Waiting(30.0, "RateLimited: 429"), now=100.0)
+    trouble.notice(Waiting(2.0, "RateLimited: again"), now=101.0)
+    trouble.notice(Answered("/s", 1, 0.1), now=102.0)
+    assert trouble.at(102.0) == (28.0, "RateLimited: again")
+    trouble.notice(Answered("/s", 1, 0.1), now=130.0)
+    assert trouble.at(130.0) == (0.0, None)
+
+
+def test_the_request_rate_is_that_of_the_latest_seconds():
+    pace = RequestRate(span_seconds=5.0)
+    assert [pace(float(second), second * 100) for second in range(11)][-1] == pytest.approx(100.0)
+    assert [pace(10.0 + second, 1000) for second in range(11)][-1] == 0.0
+
+
+def test_the_first_requests_together_are_no_request_rate():
+    pace = RequestRate()
+    pace(0.0, 0)
+    assert pace(0.01, 32) == 32.0
+
+
+@given(
+    st.none() | st.floats(0, 1),
+    st.integers(0, 10**7),
+    st.floats(0, 10**5),
+    st.none() | st.text(max_size=200),
+    st.integers(20, 200),
+)
+def test_the_bar_fits_any_terminal_and_shows_no_control_characters(share, done, waiting, reason, width):
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False
+    )
+    with console.capture() as captured:
+        console.print(drawn(Snapshot(share=share, done=done, waiting_seconds=waiting, reason=reason)))
+    rows = captured.get().split("\n")
+    assert all(len(row) <= width for row in rows)
+    assert len(rows) <= 5
+    assert "\x1b" not in captured.get()
