@@ -1,6 +1,7 @@
 """What the options mean, and what is refused before anything is sent."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 
@@ -148,6 +149,19 @@ def test_usage_errors_inside_the_loop_are_left_to_the_command_line():
 
 
 NOBODY = "00000000-0000-11f0-0000-000000000000"
+
+
+@pytest.fixture
+def listener(monkeypatch, tmp_path):
+    """A server at the base URL that notices whoever connects: nobody may."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        monkeypatch.setenv("NAVTALK_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("NAVTALK_API_KEY", KEY)
+        monkeypatch.chdir(tmp_path)
+        yield
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def refused(arguments, capfd):
