@@ -1,4 +1,4 @@
-"""What a store tells: of a project, its rounds and runs, and what is left to do."""
+"""What an archive says of a project, its rounds and runs, and what is left to do."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -149,7 +149,7 @@ class SessionDiff(NamedTuple):
 
     @property
     def is_news(self) -> bool:
-        """Whether there is anything that the store does not know yet."""
+        """Whether the archive does not hold all of it yet."""
         return bool(self.inserted or self.changed or self.left_out or self.waited or self.unwanted)
 
     def result(self, *, was_written: bool) -> JournalResult:
@@ -330,7 +330,7 @@ class ArchiveDigest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store knows of one project, beside its counts."""
+    """One project, without its counts."""
 
     project: str
     api: str

@@ -1,4 +1,4 @@
-"""What a store holds of a session and of a message, and how that is made of what the API said."""
+"""The rows of sessions and messages, made of the API's objects, and their digests."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
