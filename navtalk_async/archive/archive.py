@@ -362,7 +362,7 @@ def is_url(place: str | Path) -> bool:
     if isinstance(place, Path) or "://" not in place:
         return False
     if scheme not in SCHEMES:
-        raise ValueError(f"{scheme}:// is no store we know; give a path, or postgresql://user@host/database.")
+        raise ValueError(f"{scheme}:// is no known database; use a path, or postgresql://user@host/database.")
     return True
 
 

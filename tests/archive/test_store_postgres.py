@@ -55,7 +55,7 @@ def test_an_address_is_shown_without_its_password(address, shown):
 @pytest.mark.parametrize("where", ["mysql://me:sesame@host/db", Path("postgresql://me:sesame@host/db")])
 def test_what_cannot_be_a_store_is_refused_and_not_repeated(where):
     for ask in (Archive.open, redacted):
-        with pytest.raises(ValueError, match=r"address of a database|no store we know") as caught:
+        with pytest.raises(ValueError, match=r"address of a database|no known database") as caught:
             ask(where)
         assert "sesame" not in str(caught.value)
 
