@@ -8,9 +8,8 @@ from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
-from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
-from navtalk_async.models import Message, Request, Role, Session, Transcript
-from navtalk_async.paging import whole
+from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fetch_messages
+from navtalk_async.models import Request, Role, Session, Transcript
 from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
 if TYPE_CHECKING:
@@ -258,12 +257,11 @@ class _Fetching:
         on_error: OnError,
         audit: ShortPageAudit | None,
     ) -> None:
+        self._client = client
         self._ask = limiter.bound(inside(client).page_of_messages)
-        self._dialect = client.dialect
-        self._on_move = inside(client).moved
         self._filters = {} if role is None else {"role": role}
         # A wrong role is refused before any request.
-        self._dialect.list_messages("any", **self._filters)
+        client.dialect.list_messages("any", **self._filters)
         self._on_error = on_error
         self._audit = audit
         self._unread: list[_Wanted] = []
@@ -285,11 +283,9 @@ class _Fetching:
     async def fetch(self, wanted: _Wanted) -> Transcript:
         session, rest = wanted
         try:
-            request = rest or self._dialect.list_messages(session.id, **self._filters)
-            if self._audit is None or rest is not None:
-                messages = await whole(self._ask, request, self._on_move)
-            else:
-                messages = await self._audited(self._audit, session, request)
+            request = rest or self._client.dialect.list_messages(session.id, **self._filters)
+            audit = self._audit if rest is None else None
+            rows = await fetch_messages(self._client, request, ask=self._ask, audit=audit)
         except NavTalkError as error:
             if self._on_error == "raise" or isinstance(error, ClientClosed):
                 raise
@@ -298,12 +294,6 @@ class _Fetching:
             self._open -= 1
             if self._audit is not None:
                 self._fetched.unpark()
-        return Transcript(session=session, messages=messages, is_rest=rest is not None)
-
-    async def _audited(self, audit: ShortPageAudit, session: Session, request: Request) -> list[Message]:
-        rows = await audit.fetch_all(
-            self._ask, request, page_limit=self._dialect.page_limit, on_move=self._on_move
-        )
         if rows.unread is not None:
             self._unread.append((session, rows.unread))
-        return rows.items
+        return Transcript(session=session, messages=rows.items, is_rest=rest is not None)

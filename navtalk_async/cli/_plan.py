@@ -19,7 +19,7 @@ from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.ingest.scope import Scope
-from navtalk_async.listing.fetch import reach
+from navtalk_async.listing.fetch import fault_scope
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.paging import walk
 from navtalk_async.pool import SessionPool, limiter_of
@@ -197,7 +197,7 @@ async def _fetch(
         except NotFound:
             return None  # It was deleted since it was listed.
         except NavTalkError as error:
-            if reach(error) == "run":
+            if fault_scope(error) == "run":
                 raise
             failed.append(error)
             return None

@@ -14,8 +14,7 @@ from navtalk_async.errors import BadRequest, NavTalkError, NotFound
 from navtalk_async.events import Event, ListMoved
 from navtalk_async.ingest.discovery import Discovery
 from navtalk_async.ingest.group_commit import GroupCommit
-from navtalk_async.listing.fetch import fetch_messages, reach
-from navtalk_async.listing.short_pages import RowsRead, ShortPageAudit
+from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
 from navtalk_async.models import Message, Request, as_utc
 
 __all__ = ["Fetcher"]
@@ -111,7 +110,7 @@ class Fetcher:
             for current in found:
                 await self._read(current)
         except NavTalkError as error:
-            if reach(error) == "run":
+            if fault_scope(error) == "run":
                 raise
             if not (isinstance(error, NotFound) and await self._is_gone(current)):
                 await on_error(current, error)
@@ -170,7 +169,7 @@ class Fetcher:
             try:
                 rows = await self._rows(one.next if is_rest else whole)
             except NavTalkError as error:
-                if reach(error) == "run":
+                if fault_scope(error) == "run":
                     raise
                 # The cursor may have expired: the second chance fetches the whole session.
                 self._report.open += 1
@@ -194,7 +193,7 @@ class Fetcher:
         self._failures[task] = error
         if isinstance(error, BadRequest):
             await self._prove_the_server_well()
-        if reach(error) == "session":
+        if fault_scope(error) == "session":
             return
         self._failures_in_a_row += 1
         patience = max(self._limiter(), A_FEW)
@@ -252,7 +251,7 @@ class Fetcher:
             self._report.open -= 1
             return True
         except NavTalkError as error:
-            if reach(error) == "run":
+            if fault_scope(error) == "run":
                 raise
         return False
 

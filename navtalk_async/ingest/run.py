@@ -35,8 +35,7 @@ from navtalk_async.ingest.fetcher import Fetcher
 from navtalk_async.ingest.progress import Progress
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
 from navtalk_async.ingest.scope import Filters, Scope
-from navtalk_async.listing.fetch import reach
-from navtalk_async.listing.short_pages import ShortPageAudit, ShortPages, checked_short_pages
+from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fault_scope
 from navtalk_async.models import Role, SessionStatus, parse_time
 from navtalk_async.pool import limiter_of
 from navtalk_async.wire.gate import Concurrency
@@ -252,7 +251,7 @@ async def _check_key(client: Client, archive: Archive, state: SyncState, project
             continue
         except NavTalkError as error:
             # These would cost as much for the next session.
-            if reach(error) == "run" or isinstance(error, BadRequest | DeadlineExceeded):
+            if fault_scope(error) == "run" or isinstance(error, BadRequest | DeadlineExceeded):
                 raise
             trouble = error
             continue

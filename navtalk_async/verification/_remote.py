@@ -24,7 +24,7 @@ from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMisma
 from navtalk_async.formats import chosen_projects
 from navtalk_async.ingest.reread_rules import OVERLAP, earlier
 from navtalk_async.ingest.scope import Scope
-from navtalk_async.listing.fetch import fetch_messages, reach
+from navtalk_async.listing.fetch import fault_scope, fetch_messages
 from navtalk_async.models import Message, Session
 from navtalk_async.pool import SessionPool, limiter_of
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
@@ -163,7 +163,7 @@ async def _fetch_again(
         except NotFound:
             tally.add(kept, [GONE])
         except NavTalkError as error:
-            if reach(error) == "run":
+            if fault_scope(error) == "run":
                 raise
             tally.add_failed(kept, error)
         else:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.archive import Archive
 from navtalk_async.ingest import sync
-from navtalk_async.listing.short_pages import ShortPageAudit
+from navtalk_async.listing.fetch import ShortPageAudit
 from navtalk_async.models import Page, Request
 from navtalk_async.sandbox import Answers, Sandbox, World
 
