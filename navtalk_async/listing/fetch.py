@@ -45,8 +45,8 @@ SAMPLE = 0.015
 
 
 def fault_scope(error: NavTalkError) -> Literal["run", "session", "answer"]:
-    """Whether the next session would meet *error* too (`"run"`), or it is about this session alone (`"session"`),
-    or about this answer alone, or a server in trouble (`"answer"`).
+    """Whether the next session would meet *error* too (`"run"`), or it is about this session (`"session"`), or
+    about this answer alone or a server in trouble (`"answer"`).
     """
     if isinstance(error, OF_THE_RUN):
         return "run"
