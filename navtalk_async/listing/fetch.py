@@ -45,8 +45,8 @@ SAMPLE = 0.015
 
 
 def fault_scope(error: NavTalkError) -> Literal["run", "session", "answer"]:
-    """Whether the next session would meet *error* too (`"run"`), or it is about this session (`"session"`), or
-    about this answer alone or a server in trouble (`"answer"`).
+    """Whether *error* is of the run, so that the next session would meet it too; of this session alone; or of
+    this answer alone, unless the server is in trouble.
     """
     if isinstance(error, OF_THE_RUN):
         return "run"
