@@ -19,9 +19,8 @@ from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.ingest.scope import Scope
-from navtalk_async.listing.fetch import fault_scope
-from navtalk_async.models import Session, SessionStatus
-from navtalk_async.paging import walk
+from navtalk_async.listing.fetch import fault_scope, fetch_messages
+from navtalk_async.models import Message, Page, Request, Session, SessionStatus
 from navtalk_async.pool import SessionPool, limiter_of
 
 SAMPLE = 50
@@ -185,15 +184,18 @@ async def _fetch(
     failed: list[NavTalkError] = []
 
     async def fetch(session_id: str) -> Fetched | None:
-        requests = messages = empty = 0
+        requests = empty = 0
+
+        async def ask(request: Request) -> Page[Message]:
+            nonlocal requests, empty
+            page = await inside(client).page_of_messages(request)
+            requests += 1
+            empty += not page.items and requests > 1 and page.offset_param is None
+            return page
+
         first = dialect.list_messages(session_id, **scope.of_messages)
-        pages = walk(inside(client).page_of_messages, first, inside(client).moved)
         try:
-            async with aclosing(pages):
-                async for page in pages:
-                    requests += 1
-                    messages += len(page.items)
-                    empty += not page.items and requests > 1 and page.offset_param is None
+            messages = len((await fetch_messages(client, first, ask=ask)).items)
         except NotFound:
             return None  # It was deleted since it was listed.
         except NavTalkError as error:

@@ -1,10 +1,10 @@
 """Ask only for what is new, and keep it. A first run is a sync that never ran."""
 
 from navtalk_async.archive.records import RunReport
-from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest._job import Progress
+from navtalk_async.ingest._rounds import RoundResult, Rounds, watch
+from navtalk_async.ingest._run import SyncOptions, sync
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
-from navtalk_async.ingest.rounds import RoundResult, Rounds, watch
-from navtalk_async.ingest.run import SyncOptions, sync
 
 __all__ = [
     "OVERLAP",

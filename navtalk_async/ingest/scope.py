@@ -1,8 +1,8 @@
 """Which sessions and messages a project in an archive is made of."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack, cast
 
 import msgspec
 
@@ -15,9 +15,18 @@ __all__ = ["Filters", "Scope"]
 
 _STATUS, _ROLE = number_of(SessionStatus), number_of(Role)
 
+PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "start_time": lambda _, moment: seconds_text(moment),
+    "end_time": lambda _, moment: seconds_text(moment),
+    "status": lambda name, status: int(_STATUS(name, status)),
+    "role": lambda name, role: int(_ROLE(name, role)),
+    "user_id": lambda _, user: user,
+    "agent_type": lambda _, kind: kind,
+}
+
 
 class Filters(TypedDict, total=False):
-    """Which sessions and messages are wanted; where an API has no such filter, it is a ValueError."""
+    """Which sessions and messages are wanted, by the names of the API's own filters."""
 
     start_time: When | None
     """The least begin of a session: an aware datetime, a date, or `yyyy-MM-dd HH:mm:ss` in UTC."""
@@ -29,57 +38,40 @@ class Filters(TypedDict, total=False):
     agent_type: str | None
     sessions: Collection[str]
     """Only these sessions, by id; the other filters of sessions then do not apply."""
-    filters: Mapping[str, Any]
-    """Other filters of the API's list of sessions, by their own names."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The filters of a project as an archive remembers them; they stay the same for good."""
 
-    start: str | None = None
+    start_time: str | None = msgspec.field(default=None, name="start")
     """`yyyy-MM-dd HH:mm:ss` in UTC."""
-    end: str | None = None
+    end_time: str | None = msgspec.field(default=None, name="end")
     status: int | None = None
     role: int | None = None
-    user: str | None = None
+    user_id: str | None = msgspec.field(default=None, name="user")
     agent_type: str | None = None
     options: dict[str, str] = {}
     """Those of the dialect, see `Dialect.options`."""
     sessions: tuple[str, ...] = ()
     others: dict[str, Any] = {}
+    """Filters that only the API of another package has."""
 
     @classmethod
-    def parse(
-        cls,
-        dialect: Dialect,
-        *,
-        start_time: When | None = None,
-        end_time: When | None = None,
-        status: SessionStatus | int | str | None = None,
-        role: Role | int | str | None = None,
-        user_id: str | None = None,
-        agent_type: str | None = None,
-        sessions: Collection[str] = (),
-        filters: Mapping[str, Any] | None = None,
-    ) -> "Scope":
-        """The scope that these `Filters` mean for an API.
+    def parse(cls, dialect: Dialect, **filters: Unpack[Filters]) -> "Scope":
+        """The scope that *filters* mean for an API.
 
         Raises:
             ValueError: the API has no such filter, needs another one, or it cannot be right.
         """
+        given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
+        ids = given.pop("sessions", ())
+        known = {name: given.pop(name) for name in PARSERS.keys() & given.keys()}
         scope = cls(
-            start=None if start_time is None else seconds_text(start_time),
-            end=None if end_time is None else seconds_text(end_time),
-            status=None if status is None else int(_STATUS("status", status)),
-            role=None if role is None else int(_ROLE("role", role)),
-            user=user_id,
-            agent_type=agent_type,
+            **{name: PARSERS[name](name, value) for name, value in known.items()},
             options=dict(dialect.options),
             # The same sessions in another order are the same scope.
-            sessions=tuple(
-                sorted({sessions} if isinstance(sessions, str) else {str(each) for each in sessions})
-            ),
-            others=dict(filters or {}),
+            sessions=tuple(sorted({ids} if isinstance(ids, str) else {str(each) for each in ids})),
+            others=given,
         )
         if not scope.sessions:
             scope.first_page(dialect)
@@ -91,27 +83,17 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def filters(self) -> Filters:
         """The arguments of `parse` that mean this scope."""
-        of_messages: Filters = {"role": self.role, "sessions": self.sessions, "filters": self.others}
-        return {**self._named, **of_messages}
+        of_messages: Filters = {"role": self.role, "sessions": self.sessions}
+        return {**cast("Filters", self.of_sessions), **of_messages}
 
     @property
     def of_sessions(self) -> dict[str, Any]:
-        """The filters of sessions, as `Client.list_sessions` takes them."""
-        return {**self._named, **self.others}
-
-    @property
-    def _named(self) -> Filters:
-        return {
-            "start_time": self.start,
-            "end_time": self.end,
-            "status": self.status,
-            "user_id": self.user,
-            "agent_type": self.agent_type,
-        }
+        """The filters of a list of sessions."""
+        return {name: getattr(self, name) for name in PARSERS if name != "role"} | self.others
 
     @property
     def of_messages(self) -> dict[str, Any]:
-        """The filters of messages, as `Client.list_messages` takes them."""
+        """The filters of a list of messages."""
         return {} if self.role is None else {"role": self.role}
 
     def first_page(self, dialect: Dialect, start: datetime | None = None) -> Request:
@@ -128,14 +110,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         began, when it would not be listed any more. `begins_in_time` then applies the end.
         """
         status = None if self.status_filter(dialect) else self.status
-        is_over = "end_time" not in dialect.changing_filters or (parse_time(self.end) or now) <= now
-        return msgspec.structs.replace(self, status=status, end=self.end if is_over else None)
+        is_over = "end_time" not in dialect.changing_filters or (parse_time(self.end_time) or now) <= now
+        return msgspec.structs.replace(self, status=status, end_time=self.end_time if is_over else None)
 
     def begins_in_time(self, session: Session) -> bool:
         """Whether *session* begins by the end, if there is one."""
-        if self.end is None:
+        if self.end_time is None:
             return True
-        begin, end = session.start_time, parse_time(self.end)
+        begin, end = session.start_time, parse_time(self.end_time)
         return begin is None or end is None or begin <= end
 
     def status_filter(self, dialect: Dialect) -> Callable[[Session], bool] | None:

@@ -25,7 +25,7 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.ingest import Rounds, watch
-from navtalk_async.ingest.rounds import LONGEST_PAUSE_SECONDS, may_pass, pause_after
+from navtalk_async.ingest._rounds import LONGEST_PAUSE_SECONDS, may_pass, pause_after
 from navtalk_async.sandbox import Faults, Sandbox, World
 
 QUICK = Retry(attempts=2, base_seconds=0.001, cap_seconds=0.01)
@@ -253,7 +253,7 @@ async def test_leaving_a_watch_frees_the_archive_and_its_results_can_be_asked_fo
         {"status": "done"},
         {"user_id": "a"},
         {"start_time": datetime(2026, 1, 1)},
-        {"filters": {"statuss": 1}},
+        {"statuss": 1},
     ],
 )
 async def test_arguments_that_cannot_be_right_are_refused_before_anything_is_opened(path, options):

@@ -8,19 +8,18 @@ next one continues, and asks again for no more than the sessions and pages that 
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import shielded
-from navtalk_async.dialects.navtalk import When
 from navtalk_async.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -29,18 +28,15 @@ from navtalk_async.errors import (
     StoreError,
     StoreMismatch,
 )
-from navtalk_async.events import Event, ListedSerially, ListMoved
-from navtalk_async.ingest.discovery import Discovery
-from navtalk_async.ingest.fetcher import Fetcher
-from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest._discovery import Discovery
+from navtalk_async.ingest._fetcher import Fetcher
+from navtalk_async.ingest._job import Job, Progress
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
 from navtalk_async.ingest.scope import Filters, Scope
 from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fault_scope
-from navtalk_async.models import Role, SessionStatus, parse_time
+from navtalk_async.models import parse_time
 from navtalk_async.pool import limiter_of
 from navtalk_async.wire.gate import Concurrency
-
-__all__ = ["SyncOptions", "sync"]
 
 
 class SyncOptions(Filters, total=False):
@@ -64,14 +60,6 @@ async def sync(
     archive: Archive,
     *,
     project: str = "default",
-    start_time: When | None = None,
-    end_time: When | None = None,
-    status: SessionStatus | int | str | None = None,
-    role: Role | int | str | None = None,
-    user_id: str | None = None,
-    agent_type: str | None = None,
-    sessions: Collection[str] = (),
-    filters: Mapping[str, Any] | None = None,
     concurrency: Concurrency = "auto",
     listing: Literal["auto", "serial"] = "auto",
     short_pages: ShortPages = "follow",
@@ -83,6 +71,7 @@ async def sync(
     server: str | None = None,
     server_moved: bool = False,
     progress: Progress | None = None,
+    **filters: Unpack[Filters],
 ) -> RunReport:
     """Bring *project* in *archive* up to date; run it again to continue, whatever ended it.
 
@@ -90,12 +79,6 @@ async def sync(
         client: the client to ask with.
         archive: an open archive.
         project: the name under which the key's project is kept.
-        start_time, end_time: only sessions that begin between these: aware datetimes, dates (their first
-            second) or `yyyy-MM-dd HH:mm:ss` in UTC. The filters are the same in every run of a project.
-        status, user_id, agent_type: only such sessions, where the API can be asked for them.
-        role: only messages of this role.
-        sessions: only these sessions, by id; the other filters of sessions then do not apply.
-        filters: other filters of the API's list of sessions, by their own names.
         concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
         listing: `"auto"` walks the list of sessions from many places at once where that is faster, `"serial"`
             page by page.
@@ -110,6 +93,9 @@ async def sync(
         server: the name of the server, which the project remembers; by default, the client's `base_url`.
         server_moved: confirms that the API is at another address now, but the same.
         progress: is kept up to date while the run goes on; its report is the one that is returned.
+        filters: which sessions and messages, the same in every run of a project: `start_time`, `end_time`,
+            `status`, `user_id`, `agent_type`, where the API's list of sessions has them; `role`, only its
+            messages; `sessions`, only these, by id. Words, enums and numbers, as for the list itself.
 
     Raises:
         ValueError: a filter that the API does not have, or an argument that cannot be right; before anything
@@ -119,17 +105,7 @@ async def sync(
         NavTalkError: the run cannot go on; what was fetched is kept.
     """
     dialect, progress = client.dialect, progress or Progress()
-    scope = Scope.parse(
-        dialect,
-        start_time=start_time,
-        end_time=end_time,
-        status=status,
-        role=role,
-        user_id=user_id,
-        agent_type=agent_type,
-        sessions=sessions,
-        filters=filters,
-    )
+    scope = Scope.parse(dialect, **filters)
     server = _checked_name("server", client.base_url if server is None else server)
     if listing not in ("auto", "serial"):
         raise ValueError(f"listing={listing!r} is not 'auto' or 'serial'.")
@@ -155,34 +131,23 @@ async def sync(
         if retry_failed or reconcile:
             # Not before the key is known to be this project's: another's leaves everything as it was.
             state = await begin(retry_failed=retry_failed, reconcile=reconcile)
-        announce = _noting(report, inside(client).announce)
-        bulk = client.using(lane="bulk")
-        fetcher = Fetcher(
-            bulk,
-            limiter,
-            archive,
+        job = Job(
+            client=client.using(lane="bulk"),
+            limiter=limiter,
+            archive=archive,
             project=project,
-            filters=scope.of_messages,
-            audit=ShortPageAudit(disproved=state.short_pages_disproved) if audits else None,
-            report=report,
-            announce=announce,
-        )
-        discovery = Discovery(
-            bulk,
-            limiter,
-            archive,
-            state,
-            scope,
-            project=project,
+            scope=scope,
+            state=state,
             overlap=overlap,
             settle=settle,
             watch_max_age=watch_max_age,
             reconcile=reconcile,
             serial=listing == "serial",
+            audit=ShortPageAudit(disproved=state.short_pages_disproved) if audits else None,
             progress=progress,
-            is_awaited=lambda: fetcher.is_idle,
-            announce=announce,
         )
+        fetcher = Fetcher(job)
+        discovery = Discovery(job, is_awaited=lambda: fetcher.is_idle)
         await fetcher.fetch_all(discovery)
     except StoreMismatch:
         # A run with another project's key is none of this project's.
@@ -225,19 +190,6 @@ def _now() -> str:
     return format_time(datetime.now(UTC))
 
 
-def _noting(report: RunReport, announce: Callable[[Event], None]) -> Callable[[Event], None]:
-    """*announce*, which also notes in *report* what was wrong with a list."""
-
-    def note(event: Event) -> None:
-        if isinstance(event, ListedSerially):
-            report.fallback = event.reason
-        elif isinstance(event, ListMoved):
-            report.moved = report.moved or f"About the list {event.path}: {event.reason}."
-        announce(event)
-
-    return note
-
-
 async def _check_key(client: Client, archive: Archive, state: SyncState, project: str, scope: Scope) -> None:
     """Make sure that the key belongs to the *project*: it can see sessions that are certainly in it.
 
@@ -272,7 +224,7 @@ async def _lists_known(
     """Whether the sessions around the watermark, or first in the list, are this *project*'s."""
     start, dialect = parse_time(state.watermark), client.dialect
     try:
-        whole = Scope(user=scope.user).first_page(dialect)
+        whole = Scope(user_id=scope.user_id).first_page(dialect)
     except ValueError:
         return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
     request = whole if start is None else dialect.starting_at(whole, start - OVERLAP) or whole

@@ -23,11 +23,9 @@ from navtalk_async.errors import (
     StoreMismatch,
     StoreUnreachable,
 )
-from navtalk_async.ingest.progress import Progress
-from navtalk_async.ingest.run import SyncOptions, sync
+from navtalk_async.ingest._job import Progress
+from navtalk_async.ingest._run import SyncOptions, sync
 from navtalk_async.ingest.scope import Filters, Scope
-
-__all__ = ["RoundResult", "Rounds", "may_pass", "pause_after", "watch"]
 
 LONGEST_PAUSE_SECONDS = 300.0
 """The longest pause after failures, where rounds are not further apart anyway."""
@@ -175,7 +173,8 @@ def watch(
     if not every > 0:
         raise ValueError(f"every={every!r} is not a number of seconds above 0.")
     is_url(place)
-    filters = {name: value for name, value in options.items() if name in Filters.__annotations__}
+    of_sync = SyncOptions.__annotations__.keys() - Filters.__annotations__.keys()
+    filters = {name: value for name, value in options.items() if name not in of_sync}
     Scope.parse(client.dialect, **cast("Filters", filters))
     return Rounds(client, place, options, every=every)
 

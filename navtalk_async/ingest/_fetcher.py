@@ -1,23 +1,21 @@
 """Fetch sessions, many at once, and save them; and what it means when one cannot be fetched."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from navtalk_async.archive import Archive
-from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, RunReport, UnfollowedCursor
+from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
-from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import FanOut, Limiter
+from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.errors import BadRequest, NavTalkError, NotFound
-from navtalk_async.events import Event, ListMoved
-from navtalk_async.ingest.discovery import Discovery
-from navtalk_async.ingest.group_commit import GroupCommit
+from navtalk_async.events import ListMoved
+from navtalk_async.ingest._discovery import Discovery
+from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
 from navtalk_async.models import Message, Request, as_utc
-
-__all__ = ["Fetcher"]
 
 T = TypeVar("T")
 
@@ -31,6 +29,43 @@ OnError = Callable[[FetchTask, NavTalkError], Awaitable[None]]
 """What becomes of a session that failed."""
 
 
+class GroupCommit(Generic[T]):
+    """Many small writes, few commits: what is added while one commit runs goes into the next.
+
+    *commit* never runs twice at once. It costs a trip to the disk, whether it gets one item or fifty.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[T]], Awaitable[None]]) -> None:
+        self._commit = commit
+        self._turn = asyncio.Lock()
+        self._batch = Batch[T]()
+
+    async def add(self, item: T) -> None:
+        """Return when *item* is safe; raise what its commit raises."""
+        batch = self._batch
+        batch.items.append(item)
+        async with self._turn:
+            if batch is self._batch:
+                # A commit that has begun is finished, so that nobody is left in doubt of it.
+                await shielded(self.flush())
+        if batch.error is not None:
+            raise batch.error
+
+    async def flush(self) -> None:
+        batch, self._batch = self._batch, Batch()
+        if batch.items:
+            try:
+                await self._commit(batch.items)
+            except Exception as error:  # noqa: BLE001 - each adder raises it
+                batch.error = error
+
+
+@dataclass
+class Batch(Generic[T]):
+    items: list[T] = field(default_factory=list)
+    error: Exception | None = None
+
+
 class Fetcher:
     """Fetches the sessions of one project, many at once, and saves them.
 
@@ -38,28 +73,12 @@ class Fetcher:
     well, has failed for good and is recorded; errors that show that the server is not well end the run.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        limiter: Limiter,
-        archive: Archive,
-        *,
-        project: str,
-        filters: dict[str, int],
-        audit: ShortPageAudit | None,
-        report: RunReport,
-        announce: Callable[[Event], None],
-    ) -> None:
-        self._client = client
-        self._dialect = client.dialect
-        self._limiter = limiter
-        self._list_messages = limiter.bound(inside(client).page_of_messages)
-        self._archive = archive
-        self._project = project
-        self._filters = filters
-        self._audit = audit
-        self._report = report
-        self._announce = announce
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._client, self._dialect = job.client, job.client.dialect
+        self._archive, self._project = job.archive, job.project
+        self._filters = job.scope.of_messages
+        self._report = job.progress.report
         self._commits = GroupCommit(self._save)
         self._discovery: Discovery
         self._fan: FanOut[FetchTask, None] | None = None
@@ -83,12 +102,15 @@ class Fetcher:
             NavTalkError: the run cannot go on; what was fetched is kept.
         """
         self._discovery = discovery
-        async with self._commits:
+        try:
             await self._each(discovery.tasks(), self._weigh)
             await self._second_chance()
-            if self._audit is None or self._audit.disproved:
+            if self._job.audit is None or self._job.audit.disproved:
                 await self._finish_unread()
                 await self._second_chance()
+        finally:
+            # What still waits was fetched, also where the run was cancelled.
+            await shielded(self._commits.flush())
 
     async def _save(self, finished: Sequence[FetchResult]) -> None:
         self._report.count_messages(await self._archive.save_messages(self._project, finished))
@@ -97,7 +119,7 @@ class Fetcher:
         async def fetch(one: FetchTask) -> None:
             await self._fetch(one, on_error)
 
-        self._fan = FanOut(fetch, tasks, at_once=self._limiter)
+        self._fan = FanOut(fetch, tasks, at_once=self._job.limiter)
         async with self._fan as fetched:
             async for _ in fetched:
                 pass
@@ -124,7 +146,9 @@ class Fetcher:
         at, reading = format_time(self._client.now()), object()
         self._latest[task.id] = reading
         try:
-            rows = await self._rows(self._first_page(task), audit=self._audit if task.since is None else None)
+            rows = await self._rows(
+                self._first_page(task), audit=self._job.audit if task.since is None else None
+            )
             if self._latest.get(task.id) is not reading:
                 # It changed meanwhile, and is being read again: what that brings is newer.
                 return
@@ -145,7 +169,7 @@ class Fetcher:
     async def _rows(self, request: Request, *, audit: ShortPageAudit | None = None) -> RowsRead[Message]:
         was_disproved = audit is None or audit.disproved
         rows = await fetch_messages(
-            self._client, request, ask=self._list_messages, audit=audit, on_move=self._moved
+            self._client, request, ask=self._job.list_messages, audit=audit, on_move=self._moved
         )
         if audit is not None:
             if audit.disproved and not was_disproved:
@@ -157,7 +181,7 @@ class Fetcher:
         return rows
 
     def _moved(self, path: str, reason: str) -> None:
-        self._announce(ListMoved(path, reason))
+        self._job.announce(ListMoved(path, reason))
 
     async def _finish_unread(self) -> None:
         """Follow every cursor that was ever skipped."""
@@ -180,7 +204,7 @@ class Fetcher:
             await self._commits.add(FetchResult(one.wanted, rows.items, first, at=at))
             self._report.messages += len(rows.items)
 
-        async with FanOut(finish, _once(unread), at_once=self._limiter) as finished:
+        async with FanOut(finish, _once(unread), at_once=self._job.limiter) as finished:
             async for _ in finished:
                 pass
 
@@ -196,7 +220,7 @@ class Fetcher:
         if fault_scope(error) == "session":
             return
         self._failures_in_a_row += 1
-        patience = max(self._limiter(), A_FEW)
+        patience = max(self._job.limiter(), A_FEW)
         if self._fetched is None and self._failures_in_a_row >= UNPROVEN * patience:
             raise error
         if self._failures_in_a_row % patience == 0:
@@ -229,7 +253,7 @@ class Fetcher:
         if self._fetched is None:
             await self._discovery.probe_server()
         else:
-            await self._list_messages(
+            await self._job.list_messages(
                 smallest_page(self._dialect, self._dialect.list_messages(self._fetched))
             )
 
@@ -240,7 +264,7 @@ class Fetcher:
         if task.came_back:
             return False
         try:
-            await self._discovery.get_session(task.id)
+            await self._job.get_session(task.id)
         except NotFound:
             was = await self._archive.mark_deleted(self._project, task.id)
             if was is None:

@@ -1,20 +1,16 @@
 """The sessions to fetch, as they become known: left over, asked for by id, listed, missing or watched."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import msgspec
 
-from navtalk_async.archive import Archive
-from navtalk_async.archive.records import Clock, FetchTask, JournalResult, SyncState
+from navtalk_async.archive.records import Clock, FetchTask, JournalResult
 from navtalk_async.archive.rows import format_time
-from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import Limiter
 from navtalk_async.dialects.dialect import smallest_page
-from navtalk_async.events import Event
-from navtalk_async.ingest.progress import Progress
+from navtalk_async.ingest._job import Job
 from navtalk_async.ingest.reread_rules import (
     compare_sessions,
     earlier,
@@ -24,13 +20,10 @@ from navtalk_async.ingest.reread_rules import (
     next_round,
     resumes,
 )
-from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing import SPECULATION_BUDGET, list_in_parallel
 from navtalk_async.listing.sort_key import moment_at
 from navtalk_async.models import Request, ResumePoint, Session, parse_time
 from navtalk_async.pool import AUTO_WALKERS
-
-__all__ = ["Discovery"]
 
 LATER_BUDGET = -1
 """The first listing of a project may spend requests on finding out where most of it is. A later one brings
@@ -42,57 +35,29 @@ END_OF_TIME = "9999-12-31T23:59:59Z"
 class Discovery:
     """Finds the sessions that one round fetches; a page of the listing is journalled before it is yielded.
 
-    Arguments:
-        limiter: how many requests at once; *client* is asked within it.
-        overlap, settle, watch_max_age, reconcile: as for `sync`.
-        serial: whether sessions are listed page by page.
-        is_awaited: whether there is nothing else to fetch meanwhile.
-        announce: called when the listing is not as it should be.
+    *is_awaited* says whether there is nothing else to fetch meanwhile.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        limiter: Limiter,
-        archive: Archive,
-        state: SyncState,
-        scope: Scope,
-        *,
-        project: str,
-        overlap: timedelta,
-        settle: timedelta,
-        watch_max_age: timedelta | None,
-        reconcile: bool,
-        serial: bool,
-        progress: Progress,
-        is_awaited: Callable[[], bool],
-        announce: Callable[[Event], None],
-    ) -> None:
-        self._client = client
-        self._dialect = client.dialect
-        self._archive = archive
-        self._state = state
-        self._scope = scope
-        self._project = project
-        self._overlap, self._settle = overlap, settle
-        self._watch_max_age = watch_max_age
-        self._progress = progress
-        self._walkers = 1 if serial else limiter.fixed or AUTO_WALKERS
+    def __init__(self, job: Job, *, is_awaited: Callable[[], bool]) -> None:
+        self._job = job
+        self._client, self._dialect = job.client, job.client.dialect
+        self._archive, self._project = job.archive, job.project
+        self._scope, self._state = job.scope, job.state
+        self._progress = job.progress
         self._is_awaited = is_awaited
-        self._announce = announce
-        self._list_sessions = limiter.bound(inside(client).page_of_sessions)
-        self._get_session = limiter.bound(self._asked_session)
-        began = client.now()
+        began = job.client.now()
         self._least = self._least_request(began)
         self._by_time = self._least is not None and self._dialect.starting_at(self._least, began) is not None
         """Whether the API can list what began since a moment, so that a listing can be resumed."""
-        self._matches = scope.status_filter(self._dialect)
+        self._matches = job.scope.status_filter(self._dialect)
         self._seen: set[str] = set()
         """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
-        since = earlier(state.watermark, overlap) if self._by_time and not reconcile else None
-        self.round = state.round or next_round(began, since=since, reconcile=reconcile)
-        self._resumes = resumes(state.round, began)
-        self._fresh = fresh_since(state.round, began, settle=settle, overlap=overlap, by_time=self._by_time)
+        since = earlier(job.state.watermark, job.overlap) if self._by_time and not job.reconcile else None
+        self.round = job.state.round or next_round(began, since=since, reconcile=job.reconcile)
+        self._resumes = resumes(job.state.round, began)
+        self._fresh = fresh_since(
+            job.state.round, began, settle=job.settle, overlap=job.overlap, by_time=self._by_time
+        )
 
     async def tasks(self) -> AsyncGenerator[Sequence[FetchTask], None]:
         """The sessions to fetch, some at a time."""
@@ -126,7 +91,7 @@ class Discovery:
         Raises:
             NotFound: it is gone.
         """
-        session = await self.get_session(session_id)
+        session = await self._job.get_session(session_id)
         if not session.detail_is_complete and await self._archive.contains(self._project, [session_id]):
             # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
             pending = next((each for each in self._state.pending if each.id == session_id), None)
@@ -137,17 +102,10 @@ class Discovery:
         found = await self._journal([session], None)
         return found.to_fetch
 
-    def get_session(self, session_id: str) -> Awaitable[Session]:
-        """One session, as the API has it now."""
-        return self._get_session(self._dialect.get_session(session_id))
-
     async def probe_server(self) -> None:
         """Ask what costs the server little, and what it answers if it answers anything."""
         if self._least is not None:
-            await self._list_sessions(self._least)
-
-    def _asked_session(self, request: Request) -> Awaitable[Session]:
-        return self._client.ask(request, self._dialect.read_session)
+            await self._job.list_sessions(self._least)
 
     def _least_request(self, now: datetime) -> Request | None:
         """The request for the smallest first page of sessions; None where the API lists one user's sessions
@@ -166,7 +124,7 @@ class Discovery:
         return tasks
 
     async def _watched(self) -> list[str]:
-        oldest = self._watch_max_age
+        oldest = self._job.watch_max_age
         return await self._archive.watched(
             self._project,
             # In a round that begins nothing has been read, whatever a clock said of it when it was.
@@ -191,7 +149,7 @@ class Discovery:
 
     def _was_just_listed(self) -> bool:
         listed, now = parse_time(self.round.listed), self._client.now()
-        return listed is not None and now - self._settle <= listed <= now
+        return listed is not None and now - self._job.settle <= listed <= now
 
     async def _journal(
         self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
@@ -212,7 +170,7 @@ class Discovery:
             sessions,
             compare=partial(
                 compare_sessions,
-                clock=Clock.at(now, self._settle, self._fresh),
+                clock=Clock.at(now, self._job.settle, self._fresh),
                 is_listed=places is not None,
                 matches=self._matches,
             ),
@@ -229,21 +187,21 @@ class Discovery:
         return found
 
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[ResumePoint]], None]:
-        self._progress.range_end = parse_time(self._scope.end) or self._client.now()
-        self._progress.range_start = parse_time(self._scope.start) or _first_moment(self._state.places)
-        since = listed_since(self.round, self._overlap) if self._by_time else None
+        self._progress.range_end = parse_time(self._scope.end_time) or self._client.now()
+        self._progress.range_start = parse_time(self._scope.start_time) or _first_moment(self._state.places)
+        since = listed_since(self.round, self._job.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
         listing = list_in_parallel(
-            self._list_sessions,
+            self._job.list_sessions,
             self._dialect,
             request,
             expected_end=self._progress.range_end,
-            walkers=self._walkers,
+            walkers=1 if self._job.serial else self._job.limiter.fixed or AUTO_WALKERS,
             in_order=False,
             is_awaited=self._is_awaited,
             speculation_budget=LATER_BUDGET if self._expects_little else SPECULATION_BUDGET,
             places=[each for each in self._state.places if self._by_time and each.next.continues(request)],
-            announce=self._announce,
+            announce=self._job.announce,
         )
         async with aclosing(listing.pages()) as pages:
             async for page in pages:
@@ -253,7 +211,7 @@ class Discovery:
             yield [], []
 
     def _listing_from(self, moment: datetime | None) -> Request:
-        start, end = parse_time(self._scope.start), parse_time(self._scope.end)
+        start, end = parse_time(self._scope.start_time), parse_time(self._scope.end_time)
         moments = [each for each in (start, moment) if each is not None]
         # A server that ignores the end may have taken us beyond it.
         begin = min([max(moments), *([end] if end else [])]) if moments else None
