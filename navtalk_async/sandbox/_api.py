@@ -157,6 +157,8 @@ class Api:
     wrong_key: ClassVar[tuple[int, str]] = (401, "Invalid or missing API key")
     expired_key: ClassVar[tuple[int, str] | None] = None
     not_found: ClassVar[str] = "Not Found"
+    wait_header: ClassVar[str] = "Retry-After"
+    """Where a refusal says how many seconds to wait, or an empty string."""
 
     def __init__(self) -> None:
         """`TypeError` for an endpoint without a method."""
@@ -242,25 +244,22 @@ class Api:
         """The refusal of a *place* in the body or the query, e.g. ``["body", "index_ids", 1]``."""
         return Refused(400, f"Invalid {'.'.join(map(str, place[1:]))}: {problem}")
 
-    def refusal(self, refused: Refused, request: SandboxRequest, answers: Answers) -> SandboxResponse:
+    def refusal(
+        self,
+        refused: Refused,
+        request: SandboxRequest,  # noqa: ARG002
+        answers: Answers,
+    ) -> SandboxResponse:
         """The response that refuses, by status and in the API's own words."""
-        wait = self.wait_headers(refused.wait) if refused.wait is not None else {}
+        wait = {} if refused.wait is None or not self.wait_header else {self.wait_header: f"{refused.wait:g}"}
         if answers.errors == "bare":
             return SandboxResponse(refused.code, refused.message.encode(), "text/plain", wait)
         body = msgspec.json.encode(self.error_body(refused, answers))
-        return SandboxResponse(self.error_status(refused, request, answers), body, headers=wait)
+        return SandboxResponse(refused.code, body, headers=wait)
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
         """The JSON of a refusal."""
         return {"error": HTTPStatus(refused.code).phrase, "message": refused.message, **refused.fields}
-
-    def error_status(self, refused: Refused, request: SandboxRequest, answers: Answers) -> int:  # noqa: ARG002
-        """The HTTP status of a refusal."""
-        return refused.code
-
-    def wait_headers(self, wait: float) -> dict[str, str]:
-        """The headers that say to wait that many seconds."""
-        return {"Retry-After": f"{wait:g}"}
 
     def encoded(self, found: Any) -> bytes:
         """The body of a 200 from what an endpoint's method returned."""

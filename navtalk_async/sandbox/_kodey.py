@@ -46,6 +46,7 @@ class KodeyApi(Api):
     }
     key_header = "x-api-key"
     not_found = "Chat not found"
+    wait_header = ""
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:
         body = {**super().error_body(refused, answers)}
@@ -54,10 +55,6 @@ class KodeyApi(Api):
         if refused.code == HTTPStatus.UNAUTHORIZED and answers.kodey_401 == "message":
             del body["error"]
         return body | _UPGRADE if refused.code == HTTPStatus.FORBIDDEN else body
-
-    def wait_headers(self, wait: float) -> dict[str, str]:  # noqa: ARG002
-        """None: the body says how long to wait."""
-        return {}
 
     def headers(self, request: SandboxRequest, context: ApiContext) -> Mapping[str, str]:
         if context.answers.kodey_limits:

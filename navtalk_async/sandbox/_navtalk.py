@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from ._answers import Answers
-from ._api import Api, ApiContext, Refused, SandboxRequest
+from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 from ._rows import Cursor, Row, Table
 
 # Before every row there can be: where an empty first page says to go on.
@@ -62,9 +62,11 @@ class NavTalkApi(Api):
     def key_of(self, request: SandboxRequest) -> str:
         return request.query.get("apikey", "")
 
-    def error_status(self, refused: Refused, request: SandboxRequest, answers: Answers) -> int:
-        by_body = answers.errors == "body" or (answers.errors == "both" and request.number % 2 == 0)
-        return 200 if by_body else refused.code
+    def refusal(self, refused: Refused, request: SandboxRequest, answers: Answers) -> SandboxResponse:
+        response = super().refusal(refused, request, answers)
+        if answers.errors == "body" or (answers.errors == "both" and request.number % 2 == 0):
+            response.status = 200
+        return response
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
         return {"code": refused.code, "message": refused.message, "data": None}
