@@ -34,7 +34,7 @@ class Scene:
     failing: str = ""
     """A session whose messages cannot be had."""
     is_done: bool = True
-    """Whether everything is had in the end."""
+    """Whether everything is fetched in the end."""
     reread: set = field(default_factory=set)
     """Sessions that are watched, which every round may read again."""
 

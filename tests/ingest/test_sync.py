@@ -115,9 +115,7 @@ async def test_an_empty_project_is_a_good_run_and_is_listed_again(path):
 
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("requests", [3, 9, 20, 40])
-async def test_a_listing_walked_from_many_places_is_gone_on_with_wherever_it_was_stopped(
-    path, requests, ignored
-):
+async def test_a_parallel_listing_is_resumed_wherever_it_was_stopped(path, requests, ignored):
     # More at once than a page has sessions: so the listing is waited for, and goes wide.
     async with Sandbox(World(1200, messages=0), answers=Answers(filters_ignored=ignored)) as box:
         run = asyncio.create_task(synced(box, path, concurrency=120))
@@ -170,7 +168,7 @@ async def test_a_session_that_keeps_failing_is_recorded_and_the_rest_goes_on(pat
         assert reason.startswith("ServerError")
 
 
-async def test_a_session_that_failed_while_the_server_was_ill_is_had_in_the_end(path):
+async def test_a_session_that_failed_while_the_server_was_ill_is_fetched_in_the_end(path):
     async with Sandbox(World(60, messages=2)) as box:
         box.fail_next("500", times=8, path=box.world.sessions[5]["id"])
         assert (await synced(box, path)).failed == 0
@@ -260,7 +258,7 @@ async def test_a_stored_cursor_that_is_refused_in_any_way_is_replaced_by_the_tim
         assert await kept(path) == truth(box.world)
 
 
-async def test_one_known_session_that_cannot_be_had_does_not_keep_the_run_away(path):
+async def test_one_known_session_that_cannot_be_fetched_does_not_keep_the_run_away(path):
     async with Sandbox(World(20, messages=1)) as box:
         await synced(box, path)
         box.fail_next("500", times=8, path=f"/sessions/{box.world.sessions[-1]['id']}")

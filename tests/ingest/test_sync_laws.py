@@ -47,7 +47,7 @@ async def counts_of(address):
 # One session that goes wrong.
 
 
-async def test_a_session_asked_for_by_name_whose_messages_cannot_be_had_is_a_failure(address):
+async def test_a_session_asked_for_by_name_whose_messages_cannot_be_fetched_is_a_failure(address):
     async with Sandbox(World(5, messages=2)) as box:
         lost, good = (box.world.sessions[n]["id"] for n in (1, 3))
         box.fail_next("500", times=100, path=f"messages?sessionId={lost}")
@@ -151,8 +151,8 @@ async def test_the_last_reading_of_a_long_session_is_a_whole_one_however_long_it
         assert (await counts_of(address)).watched == 1
 
 
-@pytest.mark.parametrize("tells", [True, False])
-async def test_a_clock_that_goes_back_keeps_no_watched_session_from_being_read(address, clock, tells):
+@pytest.mark.parametrize("sends_date", [True, False])
+async def test_a_clock_that_goes_back_keeps_no_watched_session_from_being_read(address, clock, sends_date):
     async with Sandbox(World(3, messages=2), clock=clock) as box:
         # By now, on this machine, all of this is long past: then our own clock is ahead of the server's.
         clock.now = datetime.now(UTC) + timedelta(hours=5)
@@ -161,7 +161,7 @@ async def test_a_clock_that_goes_back_keeps_no_watched_session_from_being_read(a
         await synced(box, address)
         for each in (near, far):
             box.world.add_message(each["id"], "later")
-        if tells:
+        if sends_date:
             clock.on(hours=-5)
         else:
             box.clock = lambda: None

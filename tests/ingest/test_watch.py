@@ -165,7 +165,7 @@ async def test_an_archive_that_another_run_holds_is_waited_for(path):
     assert [result.report.inserted for result in log.done][:1] == [3]
 
 
-async def test_the_store_stays_held_while_the_api_is_away(path):
+async def test_the_archive_stays_held_while_the_api_is_away(path):
     async with Sandbox(World(3)) as box:
 
         def away():

@@ -26,7 +26,7 @@ LEEWAY = timedelta(seconds=5)
 ONCE = Retry(attempts=1)
 
 
-def told(moment):
+def written(moment):
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
@@ -89,14 +89,14 @@ class Year:
     recent: list = field(default_factory=list)
     """What happened less than the settle delay ago: (moment, session)."""
     done: dict = field(default_factory=dict)
-    date_is_told: bool = True
+    sends_date: bool = True
 
     @property
     def world(self):
         return self.box.world
 
     def clock(self):
-        return self.now if self.date_is_told else None
+        return self.now if self.sends_date else None
 
     def note(self, what):
         self.done[what] = self.done.get(what, 0) + 1
@@ -113,26 +113,26 @@ class Year:
 
     def begin(self):
         lasts = self.dice.choice([timedelta(minutes=5), timedelta(hours=2), timedelta(hours=40)])
-        row = self.world.add_session(start_time=told(self.now), status=0)
+        row = self.world.add_session(start_time=written(self.now), status=0)
         self.open[row["id"]] = self.now + lasts
         self.note("begun")
 
     def say(self, session_id):
-        self.world.add_message(session_id, f"at {told(self.now)}", created_at=told(self.now))
+        self.world.add_message(session_id, f"at {written(self.now)}", created_at=written(self.now))
         self.touch(session_id)
         self.note("said")
 
     def end(self, session_id):
         del self.open[session_id]
         status = self.dice.choice([1, 1, 1, 2])
-        self.world.change_session(session_id, status=status, endTime=told(self.now))
+        self.world.change_session(session_id, status=status, endTime=written(self.now))
         self.touch(session_id)
         self.note("ended")
         if self.dice.random() < 0.5:
             self.late.append((self.now + timedelta(seconds=self.dice.randrange(5, 110)), session_id))
 
     def back_fill(self, age):
-        start = told(self.now - age)
+        start = written(self.now - age)
         row = self.world.add_session(start_time=start, end_time=start)
         self.world.add_message(row["id"], "filled in", created_at=start)
         self.touch(row["id"])
@@ -155,7 +155,7 @@ class Year:
         if said:
             one = self.dice.choice(said)["id"]
             if self.dice.random() < 0.5:
-                self.world.change_message(session_id, one, content=f"corrected at {told(self.now)}")
+                self.world.change_message(session_id, one, content=f"corrected at {written(self.now)}")
             else:
                 self.world.remove_message(session_id, one)
             self.touch(session_id)
@@ -164,7 +164,7 @@ class Year:
     def alter(self, session_id):
         """A session that has ended changes: its video is there."""
         row = self.world.session(session_id)
-        self.world.change_session(session_id, videoUrl=f"https://example.org/{told(self.now)}")
+        self.world.change_session(session_id, videoUrl=f"https://example.org/{written(self.now)}")
         if moment(row["startTime"]) <= self.listed_since():
             self.unseen.add(session_id)
         self.touch(session_id)
@@ -238,7 +238,7 @@ class Year:
             self.unseen.clear()
         self.assert_true(after)
         if before is not None:
-            assert_told(report, before, after)
+            assert_reported(report, before, after)
             assert_nothing_needless(before, after)
         return report, before, after
 
@@ -287,7 +287,7 @@ class Year:
         self.note("quiet runs")
 
 
-def assert_told(report, before, after):
+def assert_reported(report, before, after):
     """What a run reports is what became of the store."""
     there = before.there
     new = [key for key in after.there if key not in there]
@@ -341,7 +341,7 @@ async def test_a_year_of_changes_is_followed_whatever_happens(address):
         year = Year(box, address, start)
         box.clock = year.clock
         box.keys = {year.key: box.world}
-        box.world.add_session(start_time=told(start))
+        box.world.add_session(start_time=written(start))
         for day in range(2 * days):
             # Sometimes twice a day, sometimes not for two; sometimes a moment after something ended.
             hours = year.dice.choice([6, 12, 24, 24, 36])
@@ -349,16 +349,16 @@ async def test_a_year_of_changes_is_followed_whatever_happens(address):
                 break
             year.until(year.now + timedelta(hours=hours, seconds=year.dice.choice([0, 0, 30])))
             # Without a date our own clock holds; it may be behind the server's by days.
-            year.date_is_told = not (timedelta(0) < year.now - datetime.now(UTC) < timedelta(days=5))
+            year.sends_date = not (timedelta(0) < year.now - datetime.now(UTC) < timedelta(days=5))
             year.note("runs")
-            if not year.date_is_told:
+            if not year.sends_date:
                 year.note("runs without a date")
             await year.synced(reconcile=day % 30 == 29)
             if day % 40 == 20:
                 await away_for_an_hour(year)
             if day == 50:
                 await a_new_key(year)
-            if day % 25 == 24 and year.date_is_told:
+            if day % 25 == 24 and year.sends_date:
                 await year.assert_quiet()
         assert (year.now - start).days >= days
         LOG.info("%s", year.done)

@@ -18,7 +18,7 @@ TIME = "2024-01-15T10:30:00Z"
 
 
 class Chats:
-    """Two chats of Kodey.ai, as the reference has them: whose a chat is, only the list tells."""
+    """Two chats of Kodey.ai, as the reference has them: only the list says whose a chat is."""
 
     def __init__(self):
         self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
@@ -80,7 +80,7 @@ async def held(store):
     }
 
 
-async def test_a_chat_that_the_list_leaves_out_keeps_what_only_the_list_tells(tmp_path):
+async def test_a_chat_that_the_list_leaves_out_keeps_the_fields_that_only_the_list_has(tmp_path):
     chats = Chats()
     async with (
         chats.served() as url,
@@ -115,7 +115,7 @@ async def test_a_chat_that_was_stopped_on_its_way_is_asked_for_once_more_and_not
         assert (await store.counts("default")).pending == 1
         chats.may_answer.set()
         await sync(client, store, **scope)
-        # Asked for twice at once, the later answer would be no answer to what is pending.
+        # Asked for twice at once, the later answer would not answer what is pending.
         assert chats.questions == 2
         assert (await store.counts("default")).pending == 0
         assert (await held(store))["b"][1] == ["m1", "m2"]
@@ -137,11 +137,11 @@ async def test_projects_of_one_key_are_not_mixed_in_one_project_of_an_archive(tm
 
 
 class Counted:
-    """A user's chats at Lexicon, whose list tells how many messages each has, and no later time of change."""
+    """A user's chats at Lexicon, whose list says how many messages each has, and no later time of change."""
 
     def __init__(self):
         self.said = {name: [f"{name}1", f"{name}2"] for name in "ab"}
-        self.tells_count = True
+        self.lists_count = True
 
     async def list(self, _):
         rows = [self.row(name) for name in self.said]
@@ -150,7 +150,7 @@ class Counted:
         )
 
     def row(self, name):
-        count = {"message_count": len(self.said[name])} if self.tells_count else {}
+        count = {"message_count": len(self.said[name])} if self.lists_count else {}
         times = {"created_at": TIME, "updated_at": TIME, "last_message_at": None}
         return {"id": name, "user_id": "ann", "tenant_id": "t", "title": None, "config": {}, **times, **count}
 
@@ -189,5 +189,5 @@ async def test_another_number_of_messages_in_the_list_is_a_change_though_no_time
             chats.said[name] = said
             assert (await sync(client, store, **scope)).changed == 1
             assert {each: ids for each, (_, ids) in (await held(store)).items()} == chats.said
-        for chats.tells_count in (False, True):
+        for chats.lists_count in (False, True):
             assert (await sync(client, store, **scope)).changed == 0
