@@ -86,11 +86,7 @@ class Discovery:
         yield self._unlisted(dict.fromkeys((*watched, *await self._missing())))
 
     async def look_at(self, session_id: str) -> Sequence[FetchTask]:
-        """Ask for one session, and journal it; what there is to fetch of it.
-
-        Raises:
-            NotFound: it is gone.
-        """
+        """Fetch one session, and journal it; the messages to fetch of it."""
         session = await self._job.get_session(session_id)
         if not session.detail_is_complete and await self._archive.contains(self._project, [session_id]):
             # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
@@ -103,7 +99,7 @@ class Discovery:
         return found.to_fetch
 
     async def probe_server(self) -> None:
-        """Ask what costs the server little, and what it answers if it answers anything."""
+        """Ask for the smallest page: a server that answers anything answers that."""
         if self._least is not None:
             await self._job.list_sessions(self._least)
 
@@ -154,7 +150,7 @@ class Discovery:
     async def _journal(
         self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
     ) -> JournalResult:
-        """Write down what is new, and how far the round has come."""
+        """Record the new sessions, and how far the round has come."""
         now = self._client.now()
         if places is not None:
             self.round = msgspec.structs.replace(

@@ -46,7 +46,7 @@ class GroupCommit(Generic[T]):
         batch.items.append(item)
         async with self._turn:
             if batch is self._batch:
-                # A commit that has begun is finished, so that nobody is left in doubt of it.
+                # A commit that has begun is finished, so that every adder learns how it ended.
                 await shielded(self.flush())
         if batch.error is not None:
             raise batch.error

@@ -31,7 +31,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 """The longest pause after failures, where rounds are not further apart anyway."""
 
 RETRY_FAILED_SECONDS = 3600.0
-"""How often sessions that failed for good are tried again: nobody is there to ask for it."""
+"""How often sessions that failed for good are fetched again, since no user is there to ask for it."""
 
 RECONCILE_SECONDS = 86_400.0
 """How often everything is compared again, where that is asked for."""
@@ -71,7 +71,7 @@ class Rounds:
     ) -> None:
         self.archive: Archive | None = None
         """The archive, while it is open."""
-        self.progress = Progress()
+        self.progress: Progress = Progress()
         """How far the round under way has come, or the last one came."""
         self._client = client
         self._place = place
@@ -97,11 +97,7 @@ class Rounds:
         return self
 
     async def __anext__(self) -> RoundResult:
-        """The result of the next round, which begins when it is due.
-
-        Raises:
-            NavTalkError: an error that will not pass by itself.
-        """
+        """The result of the next round, which begins when it is due."""
         if self._number:
             await self._rest(max(0.0, self._due_at - self._clock()))
         self._number += 1

@@ -82,8 +82,8 @@ async def sync(
         concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
         listing: `"auto"` walks the list of sessions from many places at once where that is faster, `"serial"`
             page by page.
-        short_pages: `"follow"` believes that a session's messages have ended when the API says so; `"audit"`
-            when a page is short as well, and checks that with a sample: see `short_pages`.
+        short_pages: `"follow"` reads a session's messages until the API says that they end; `"audit"` takes
+            most short pages for the last ones, and checks a sample.
         overlap: how far behind the latest known session the listing begins; 24 hours.
         settle: how long messages may be under way; 2 minutes. A session that is active, or that ended or
             changed less than that ago, is watched: read again in every run.
@@ -106,7 +106,9 @@ async def sync(
     """
     dialect, progress = client.dialect, progress or Progress()
     scope = Scope.parse(dialect, **filters)
-    server = _checked_name("server", client.base_url if server is None else server)
+    server = client.base_url if server is None else server
+    if not isinstance(server, str) or not server.strip():
+        raise ValueError(f"server={server!r} is not a name.")
     if listing not in ("auto", "serial"):
         raise ValueError(f"listing={listing!r} is not 'auto' or 'serial'.")
     audits, limiter = checked_short_pages(short_pages) == "audit", limiter_of(client, concurrency)
@@ -150,7 +152,7 @@ async def sync(
         discovery = Discovery(job, is_awaited=lambda: fetcher.is_idle)
         await fetcher.fetch_all(discovery)
     except StoreMismatch:
-        # A run with another project's key is none of this project's.
+        # A run with another project's key is not one of this project.
         raise
     except (NavTalkError, asyncio.CancelledError) as error:
         stop()
@@ -165,14 +167,8 @@ async def sync(
     return report
 
 
-def _checked_name(what: str, name: str) -> str:
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"{what}={name!r} is not a name.")
-    return name
-
-
 def _start(client: Client, report: RunReport) -> Callable[[], None]:
-    """Begin to measure a run; what is returned notes in *report* how long it took, and how many requests."""
+    """Begin to measure a run; the returned function writes its duration and requests into *report*."""
     began, before = monotonic(), client.stats()
     report.began_at, report.ended_at, report.error = report.began_at or _now(), None, None
 
