@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: ask the questions of this folder, and show what comes of them."""
+"""`python -m benchmarks`: ask the questions of this folder, and show their answers."""
 
 import argparse
 import importlib
@@ -71,7 +71,7 @@ def joined(files: list[Path]) -> Report:
 
 
 def all_of(names: Iterable[str], *, quick: bool) -> list[str]:
-    """What is asked where nothing is named."""
+    """The questions that are asked by default."""
     return [name for name in names if module_of(name).QUESTION.in_quick or not quick]
 
 
@@ -87,7 +87,7 @@ def answer_to(name: str, given: argparse.Namespace) -> Answer:
 
 
 def tell(what: str) -> None:
-    """Say what is running, where somebody is watching."""
+    """Say what is running, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{what}\r", end="", file=sys.stderr, flush=True)
 

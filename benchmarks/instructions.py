@@ -1,7 +1,7 @@
 """Instructions, counted by valgrind: slow, and repeatable to 2 % on the busiest machine.
 
-A contender runs with two sizes. What the larger run took more belongs to its larger size alone: starting,
-importing and warming up cancel out.
+A contender runs with two sizes. The difference belongs to the larger size alone: starting, importing
+and warming up cancel out.
 """
 
 import json
@@ -22,13 +22,13 @@ Count = tuple[int, float]
 
 
 def per_unit(smaller: Count, larger: Count) -> float:
-    """What each further unit took."""
+    """The instructions of each further unit."""
     (less, fewer), (more, many) = smaller, larger
     return (more - less) / (many - fewer)
 
 
 def count(question: str, contender: str, job: Job) -> Count:
-    """What the *contender*'s run takes, and its figure `units`."""
+    """The instructions of a run of *contender*, and its figure `units`."""
     if shutil.which("valgrind") is None:
         raise RunFailed("It needs valgrind.")
     run = [*VALGRIND, *command(question, contender, job)]

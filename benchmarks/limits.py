@@ -2,7 +2,7 @@
 
 
 class Window:
-    """So many in each second that begins with the first request of it."""
+    """A fixed number of requests in each second, which begins with its first request."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -21,7 +21,7 @@ class Window:
 
 
 class Bucket:
-    """A token for each request: so many are added a second, and one second's fit in."""
+    """A token for each request: *rate* are added a second, up to one second's worth."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate

@@ -1,4 +1,4 @@
-"""What a part of the work took: CPU and wall time within a `with`, and the most memory ever."""
+"""The cost of a part of the work: CPU and wall time within a `with`, and the peak memory."""
 
 import gc
 import re
@@ -16,7 +16,7 @@ class Meter:
     wall_seconds = 0.0
 
     def __enter__(self) -> Self:
-        # What the warm-up left lying about is not this part's to sweep.
+        # The garbage of the warm-up is not collected at the cost of this part.
         gc.collect()
         self._cpu_from, self._wall_from = cpu_seconds(), time.perf_counter()
         return self

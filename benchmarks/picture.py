@@ -1,4 +1,4 @@
-"""The answers as a picture: a panel for each figure worth seeing, in a light and a dark dress."""
+"""The answers as a picture: one panel per figure, for light and dark themes."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -78,7 +78,7 @@ def rows_of(answer: Answer, panel: Panel) -> Iterator[Row]:
 
 
 def in_columns(panels: list[Drawn]) -> list[list[Drawn]]:
-    """Every panel, in order, where there is most room."""
+    """Every panel, in order, each in the shortest column."""
     columns: list[list[Drawn]] = [[] for _ in range(COLUMNS)]
     for panel in panels:
         min(columns, key=lambda column: sum(each.height for each in column)).append(panel)

@@ -1,4 +1,4 @@
-"""What a question is: who takes part, what is measured, and what it must come to."""
+"""A question: the contenders, the figures that are measured, and the bars they must meet."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a contender is given: how much to do, in which case, and where the server is."""
+    """The arguments of a contender: how much to do, in which case, and the address of the server."""
 
     size: int
     case: str = ""
@@ -24,7 +24,7 @@ class Job:
 
 
 Work = Callable[[Job], Figures | Awaitable[Figures]]
-"""Does the job, raises if anything of it is missing, and says what it took. A coroutine runs on uvloop."""
+"""Does the job, raises if a row is missing, and returns its figures. A coroutine runs on uvloop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the picture: one figure of everybody in one case; its unit stands below the title."""
+    """A part of the picture: one figure of every contender in one case, with its unit below the title."""
 
     title: str
     figure: str
@@ -73,7 +73,7 @@ class Round:
         return self._figures[contender, case][figure]
 
     def every(self, figure: str, case: str = "") -> dict[str, float]:
-        """The *figure* of everybody who has it, by contender."""
+        """The *figure* of every contender that has it."""
         return {
             contender: figures[figure]
             for (contender, its_case), figures in self._figures.items()
@@ -83,7 +83,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """What the answer must come to, in the median over all rounds."""
+    """The bound that the median over all rounds must meet."""
 
     says: str
     value: Callable[[Round], float]
@@ -93,7 +93,7 @@ class Bar:
 
     @property
     def limit(self) -> str:
-        """What it must come to, in words."""
+        """The bound, in words."""
         return (
             f"at least {self.at_least:,g}" if self.at_most == float("inf") else f"at most {self.at_most:,g}"
         )
@@ -116,7 +116,7 @@ class Question:
     cases: tuple[str, ...] = ("",)
     """What every contender is put through, each compared only within itself."""
     world: Callable[[Job], World] | None = None
-    """What the server holds and how it behaves; None for no server. Each run has a fresh one."""
+    """The data and behaviour of the server; None for no server. Each run has a new one."""
     in_quick: bool = True
     """Whether a quick run of everything asks it."""
     rounds: int = 3

@@ -104,7 +104,7 @@ def name_of(result: Result) -> str:
 
 
 def spread(values: list[float], form: str) -> str:
-    """The least, the middle and the most; one figure where there is only one."""
+    """The minimum, the median and the maximum; one figure if there is only one."""
     if len(values) < 2:
         return "".join(f"{value:{form}}" for value in values)
     return f"{min(values):{form}} - {statistics.median(values):{form}} - {max(values):{form}}"

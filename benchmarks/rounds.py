@@ -27,7 +27,7 @@ Entry = tuple[str, str]
 
 
 class RunFailed(Exception):
-    """A contender did not come to its end, or did not do all of the work."""
+    """A contender failed, or did not do all of the work."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -43,7 +43,7 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Verdict(msgspec.Struct, kw_only=True):
-    """What a bar came to."""
+    """The result of a bar."""
 
     says: str
     limit: str
@@ -53,7 +53,7 @@ class Verdict(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """A question and what came of it."""
+    """A question and its results."""
 
     question: str
     asks: str
@@ -70,7 +70,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 Run = Callable[[str, Question, str, Job], Figures]
-"""Has a contender of a question of that name do its job; a `RunFailed` where that comes to nothing."""
+"""Runs the job of a contender of the named question; raises `RunFailed` if it fails."""
 
 
 def ask(
@@ -116,7 +116,7 @@ def ask(
 def one_round(
     name: str, work: Iterable[tuple[Entry, Job]], question: Question, failures: dict[Entry, str], run: Run
 ) -> dict[Entry, Figures]:
-    """The figures of everybody who has not failed yet; who fails now is added to *failures*."""
+    """The figures of every contender that has not failed yet; one that fails now is added to *failures*."""
     figures = {}
     for (contender, case), job in work:
         if (contender, case) in failures:
@@ -129,7 +129,7 @@ def one_round(
 
 
 def jobs(question: Question, turn: int, *, quick: bool) -> Iterable[tuple[Entry, Job]]:
-    """Who runs in this *turn*, and with what to do."""
+    """The contenders of this *turn*, each with its job."""
     size = question.quick_size if quick else question.size
     for case in question.cases:
         for name, contender in question.contenders.items():
@@ -156,7 +156,7 @@ def run_apart(name: str, question: Question, contender: str, job: Job) -> Figure
 def output_of(
     what: list[str], *, seconds: float = RUN_SECONDS, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What the command *what* printed; its own complaint if it failed."""
+    """The output of the command *what*; raises its own error message if it failed."""
     try:
         done = subprocess.run(
             what, capture_output=True, text=True, timeout=seconds, check=False, env=environment
@@ -195,7 +195,7 @@ def results_of(measured: list[dict[Entry, Figures]], question: Question) -> Iter
 
 
 def ratios(mine: list[Figures], theirs: list[Figures], name: str) -> list[float]:
-    """What is *mine* as a multiple of what is *theirs*, in every round where both have the figure."""
+    """*mine* as a multiple of *theirs*, in every round in which both have the figure."""
     return [
         one[name] / other[name]
         for one, other in zip(mine, theirs, strict=True)

@@ -30,7 +30,7 @@ DRIP_SECONDS = 0.1
 
 @contextmanager
 def running(world: World) -> Iterator[str]:
-    """The address of a fresh server, which ends with the block."""
+    """The address of a new server, which stops with the block."""
     command = [sys.executable, "-m", "benchmarks.server", msgspec.json.encode(world).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -60,7 +60,7 @@ FAULTS = {"429": REFUSED_FOR_A_MINUTE, "503": UNAVAILABLE}
 
 
 class Chats:
-    """What there is to be asked for."""
+    """The answers of the server."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -70,7 +70,7 @@ class Chats:
         self._pages: dict[tuple[int, int], bytes] = {}
 
     def answer(self, target: bytes) -> bytes:
-        """What there is at *target*."""
+        """The answer to *target*."""
         path, _, query = target.decode().partition("?")
         asked = {name: values[0] for name, values in parse_qs(query).items()}
         if path == "/api/chat/messages":
@@ -107,7 +107,7 @@ class Chats:
 
 
 class Desk:
-    """Who is let in, and how long an answer takes."""
+    """Which requests are accepted, and how long an answer takes."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -117,7 +117,7 @@ class Desk:
         self._rate = counted(world.rate) if world.rate else None
 
     def refusal(self, now: float) -> bytes | None:
-        """What is answered instead, where the request is one too many at *now*."""
+        """The refusal of a request that is one too many at *now*; None for a request that is accepted."""
         self.asked += 1
         if self.world.at_once is not None and self.in_flight >= self.world.at_once:
             self.refused += 1

@@ -1,4 +1,4 @@
-"""What the server of the benchmarks holds, and how it behaves: values, made alike in every process."""
+"""The data and the behaviour of the benchmark server: values, the same in every process."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -28,10 +28,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Literal["needed", "always"] = "needed"
     """`always`: on every page that is not empty, as the samples of the API's reference have it."""
     short_every: int = 0
-    """Each so many-th session gives its messages in pages of seven, with more behind them; 0 for none."""
+    """Every n-th session has its messages in pages of seven, with a cursor; 0 for none."""
     latency_seconds: float = 0.0
     bends_at: int | None = None
-    """So many requests in flight double the latency; it grows with their square."""
+    """The number of requests in flight that doubles the latency, which grows with its square."""
     at_once: int | None = None
     """More requests in flight than that are refused, with a bare 429."""
     rate: int | None = None
@@ -43,7 +43,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fewest_requests(self) -> int:
-        """What it takes at the least to get everything."""
+        """The smallest number of requests that fetches everything."""
         pages = -(-self.messages // MESSAGES_A_PAGE)
         return -(-self.sessions // SESSIONS_A_PAGE) + self.sessions * pages
 

@@ -1,6 +1,6 @@
 """dlt's REST source: the configuration says it all, and pages are fetched in parallel threads.
 
-Only what is extracted counts here; normalizing and loading would come on top.
+Only the extraction counts here; normalizing and loading would come on top.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 """Single calls through the client of OpenAI's SDK, which retries and heeds `Retry-After`.
 
-It is a generated client like those that most vendors ship, and asks any address for anything.
+It is a generated client like those of most vendors, and accepts any address.
 """
 
 from collections.abc import AsyncIterator

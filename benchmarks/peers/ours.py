@@ -19,7 +19,7 @@ async def walk(pool: SessionPool, since: str | None) -> Haul:
     sessions = messages = 0
     async with pool.transcripts(start_time=since) as transcripts:
         async for transcript in transcripts:
-            # What an audit finds later is no other session.
+            # The rest that an audit finds later is not another session.
             sessions += not transcript.is_rest
             messages += len(transcript.messages)
     return Haul(sessions, messages)

@@ -1,4 +1,4 @@
-"""What each file of this folder has as its `opened`, and how long it takes to get everything that way."""
+"""The functions `opened` of this folder's files, and how long each takes to fetch everything."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +14,7 @@ KEY = "a-made-up-key"
 
 
 class Haul(NamedTuple):
-    """How much was brought home."""
+    """The number of rows that were fetched."""
 
     sessions: int
     messages: int
@@ -24,13 +24,13 @@ Walk = Callable[[str | None], Awaitable[Haul]]
 """Gets every session from that `startTime` on, each with all its messages."""
 
 Opened = Callable[[str, int], AbstractAsyncContextManager[Walk]]
-"""Given the address and how many requests may be under way at once."""
+"""Takes the address and the most requests at once."""
 
 Call = Callable[[str], Awaitable[int]]
 """Asks once for the messages of the session of that id, retries included, and says how many there are."""
 
 OpenedCalls = Callable[[str, float], AbstractAsyncContextManager[Call]]
-"""Given the address and the seconds that a call may take."""
+"""Takes the address and the seconds that a call may take."""
 
 WALKERS = {
     "bare": "bare",
@@ -41,28 +41,28 @@ WALKERS = {
     "httpx + pydantic": "httpx_pydantic",
     "dlt": "dlt_source",
 }
-"""Who does the whole job."""
+"""The peers that do the whole job."""
 
 CALLERS = {
     OURS: "our_calls",
     "aiohttp + tenacity": "tenacious_aiohttp",
     "openai SDK": "openai_sdk",
 }
-"""Who makes single calls."""
+"""The peers that make single calls."""
 
 
 def peer(name: str) -> Opened:
-    """The way of that *name*; nobody's libraries are imported for anybody else."""
+    """The peer of this *name*; the libraries of the others are not imported."""
     return import_module(f"benchmarks.peers.{WALKERS[name]}").opened
 
 
 def calls(name: str) -> OpenedCalls:
-    """The way of that *name* to make single calls."""
+    """The peer of this *name* that makes single calls."""
     return import_module(f"benchmarks.peers.{CALLERS[name]}").opened
 
 
 async def whole_walk(opened: Opened, job: Job, world: World, *, at_once: int) -> Figures:
-    """What it takes to get all there is, after a small job to warm up."""
+    """The cost of fetching everything, after a small job as a warm-up."""
     async with opened(job.address, at_once) as walk:
         await walk(LAST_DAY)
         before = server.counts(job.address)["asked"]
@@ -79,6 +79,6 @@ async def whole_walk(opened: Opened, job: Job, world: World, *, at_once: int) ->
 
 
 def check(haul: Haul, world: World) -> None:
-    """Raise, unless all is there that should be."""
+    """Raise if a row is missing."""
     if haul != (world.sessions, world.sessions * world.messages):
         raise AssertionError(f"{haul} of {world.sessions} sessions with {world.messages} messages each.")

@@ -1,1 +1,1 @@
-"""What is asked: one question a file, its bars beside it."""
+"""The questions: one a file, with its bars."""

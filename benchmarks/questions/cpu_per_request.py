@@ -1,7 +1,7 @@
-"""What does a request cost in CPU, through the whole client and with what people use today?
+"""How much CPU does a request cost, through the whole client and with the usual alternatives?
 
-Everybody lists the same sessions, 100 a page, and fetches each one's page of ten messages, 32 at once. The
-bare loop is what aiohttp allows at best; whatever ours costs more is our own.
+Every contender lists the same sessions, 100 a page, and fetches a page of ten messages for each, 32 at once.
+The bare loop is the best that aiohttp allows; the rest of our cost is our own.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ def world(job: Job) -> World:
 
 
 def cost(name: str) -> Work:
-    """What a request costs in the peer of that *name*, on the event loop that the case names."""
+    """The cost of a request in the peer of this *name*, on the event loop of the case."""
     # A walk page by page, so that all ask for the same pages.
     options = {"listing": "serial"} if name == OURS else {}
 

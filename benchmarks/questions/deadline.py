@@ -23,7 +23,7 @@ def world(job: Job) -> World:
 
 
 def longest(name: str) -> Work:
-    """The longest of twenty calls at once, and of twenty more, when the server is known for what it is."""
+    """The longest of twenty calls at once, and of twenty more after the client knows the server."""
 
     async def work(job: Job) -> Figures:
         async with calls(name)(job.address, TIMEOUT_SECONDS) as call:
@@ -44,7 +44,7 @@ async def at_once(call: Call) -> float:
 
 
 async def how_late(call: Call, session: str) -> float:
-    """When it came back, with whatever error; there is nothing else to come back with."""
+    """The seconds until the call raised an error, the only possible result."""
     try:
         await call(session)
     except Exception:  # noqa: BLE001 - how late it comes is all that is asked

@@ -1,7 +1,7 @@
-"""What does it cost to decode a page of 200 messages?
+"""How much does it cost to decode a page of 200 messages?
 
-Ours gives checked records with open enums and keeps what it does not know. It is measured by msgspec into a
-plain struct; the others give dictionaries, or pydantic's models.
+Ours returns checked records with open enums and unknown fields. The yardstick is msgspec into a plain struct;
+the others return dictionaries, or pydantic's models.
 """
 
 import json
@@ -19,7 +19,7 @@ from navtalk_async.models import Response
 PLAIN = "msgspec, plain struct"
 WARM_UP = 50
 AT_A_TIME = 20
-"""So many pages are timed together, and the least of many such times counts: it was disturbed the least."""
+"""The pages that are timed together. The minimum of many such times counts: it was disturbed the least."""
 
 Decode = Callable[[bytes], object]
 

@@ -1,7 +1,7 @@
 """How fast are server-sent events decoded?
 
 The stream is an answer as it is written, word by word: each event has a name, and some 30 to 250 bytes of
-JSON that nobody reads here. It comes in chunks of some size, or event by event. Splitting it at its blank
+JSON that is not decoded here. It comes in chunks of some size, or event by event. Splitting it at its blank
 lines is the yardstick, which makes no events and knows no line ends but LF.
 """
 

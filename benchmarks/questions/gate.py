@@ -1,4 +1,4 @@
-"""What becomes of 300 calls at once, on a server that allows 40 a second?
+"""How do 300 calls at once end, on a server that allows 40 a second?
 
 It refuses with a 429 and `Retry-After: 1`, and counts by the second or by a bucket of tokens. The ideal is
 every call made as soon as it is allowed.

@@ -1,7 +1,7 @@
 """How long does the import take?
 
 CPU time beyond a bare Python's, the least of several fresh processes. Everything is compiled and the disk
-warm, so that there is nothing else to wait for.
+warm, so that nothing else is measured.
 """
 
 import subprocess
@@ -31,7 +31,7 @@ def imported(module: str) -> Work:
 
 
 def least(program: str, times: int) -> float:
-    """The CPU seconds that Python takes to run *program*, the least of so many *times*."""
+    """The CPU seconds that Python takes to run *program*: the minimum of *times* runs."""
     return min(seconds(program) for _ in range(times))
 
 

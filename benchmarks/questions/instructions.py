@@ -24,7 +24,7 @@ LESS = 0.4
 
 
 def counted(name: str) -> Work:
-    """What each unit takes in the contender of that *name*."""
+    """The cost of each unit in the contender of this *name*."""
 
     def work(job: Job) -> Figures:
         timed = TIMED[job.case]

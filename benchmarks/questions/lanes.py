@@ -21,7 +21,7 @@ AT_ONCE = 32
 CALLS_A_SECOND = 20
 SETTLE_SECONDS = 1.0
 SESSIONS_A_SECOND = 1_000
-"""More than can be had through 32 slots of 50 ms."""
+"""More than fits through 32 slots of 50 ms."""
 
 Call = Callable[[str], Awaitable[object]]
 
@@ -83,7 +83,7 @@ async def ours(address: str, bulk: Bulk | None) -> AsyncIterator[Call]:
 @asynccontextmanager
 async def one_semaphore(address: str, bulk: Bulk) -> AsyncIterator[Call]:
     """Both through one semaphore, as one would bound what a program asks for: the export lists a page, and
-    gathers what its sessions say.
+    gathers the messages of its sessions.
     """
     semaphore = asyncio.Semaphore(AT_ONCE)
     async with aiohttp.ClientSession(address) as http:

@@ -1,4 +1,4 @@
-"""Does `concurrency="auto"` find what the server can take, without being told?
+"""Does `concurrency="auto"` find the best concurrency for a server by itself?
 
 Beside it every fixed setting: 1, 2, 4, ... 128 at once. The best of them differs from server to server: one
 refuses the fifth request in flight, one the 65th, and one never refuses and grows slow instead (latency times

@@ -19,7 +19,7 @@ def world(job: Job) -> World:
 
 
 def listed(at_once: int, *, listing: str) -> Work:
-    """A listing alone, so many requests at once."""
+    """A listing alone, with *at_once* requests at once."""
 
     async def work(job: Job) -> Figures:
         async with NavTalkClient(KEY, base_url=job.address, concurrency=at_once) as client:

@@ -1,8 +1,8 @@
 """How much memory does a job of 100,000 sessions take, beside one of 1,000?
 
 Both stream transcripts through the pool, 32 at once. A reader that is slower than the server must not make
-the library collect what it has not taken yet. Beside it, gather, which collects everything. And a sync of
-1,000,000 messages into SQLite, beside one of 100,000.
+the library keep transcripts that it has not taken yet. Beside it, gather, which collects everything; and a
+sync of 1,000,000 messages into SQLite, beside one of 100,000.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Does a worker grow, over 10,000 rounds?
 
 Each round is a whole `sync` into SQLite, one behind the other, without the pauses between them: a week of
-`--watch 60s`. What it holds is looked at after a tenth of the rounds, and at the end.
+`--watch 60s`. Its memory and its handles are counted after a tenth of the rounds, and at the end.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def world(_: Job) -> World:
 
 
 class Looks:
-    """What the process holds after some of its rounds; after the last, the worker is ended."""
+    """The resources of the process after some rounds; after the last, the worker stops."""
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
@@ -77,7 +77,7 @@ GROWN = {
     "tasks": ("Tasks", 1.0),
     "objects": ("Python objects", 1.01),
 }
-"""What may grow, what it is called, and by how much at the most."""
+"""What may grow, its name, and the most that it may grow by."""
 
 
 def grown(name: str) -> Bar:

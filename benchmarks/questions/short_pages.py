@@ -1,4 +1,4 @@
-"""What does a cursor on every page cost, and is every message there when short pages have more behind them?
+"""How much does a cursor on every page cost, and is every message found behind short pages?
 
 With a cursor on each page that is not empty, an honest walk asks for a second, empty page of every session.
 The audit may trust short pages once it has seen enough of them, but not where one session in ten gives its

@@ -1,4 +1,4 @@
-"""What does it cost to keep everything in SQLite, beside a walk that keeps nothing?
+"""How much does it cost to save everything in SQLite, compared to a walk that saves nothing?
 
 Each from an empty archive, 32 requests at once: sessions of 200 messages, where the rows weigh, and of ten,
 where the requests do.

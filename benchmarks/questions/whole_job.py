@@ -1,7 +1,7 @@
 """How long does the whole job take, when every answer is 50 ms away?
 
-The ideal is requests x latency / requests at once. Everybody gets every session and all its messages; slow
-peers have fewer sessions to get, and are compared with what those would take at best.
+The ideal is requests x latency / requests at once. Every contender fetches every session with all its
+messages; slow peers have fewer sessions to fetch, and are compared with the ideal for those.
 """
 
 from benchmarks.peers.peer import WALKERS, peer, whole_walk
