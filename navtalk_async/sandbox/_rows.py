@@ -203,8 +203,8 @@ class Table:
 
     def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
         self._time = time
-        self.rows = sorted(rows, key=self.key)
-        self.keys = [self.key(row) for row in self.rows]
+        self.rows: list[Row] = sorted(rows, key=self.key)
+        self.keys: list[RowKey] = [self.key(row) for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)

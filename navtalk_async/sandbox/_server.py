@@ -36,12 +36,12 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.in_flight: int = 0
         self.reset()
 
     def reset(self) -> None:
         """Start at zero again; requests in flight stay in flight."""
-        self.total = 0
+        self.total: int = 0
         self.by_kind: Counter[str] = Counter()
         self.by_api: Counter[str] = Counter()
         self.writes: Counter[tuple[str, str]] = Counter()
@@ -49,8 +49,8 @@ class Counts:
         self.by_status: Counter[int] = Counter()
         self.faults: Counter[str] = Counter()
         self.messages_by_session: Counter[str] = Counter()
-        self.connections = 0
-        self.peak_in_flight = self.in_flight
+        self.connections: int = 0
+        self.peak_in_flight: int = self.in_flight
         self.recent: deque[tuple[str, dict[str, str]]] = deque(maxlen=_LOGGED)
 
     @property

@@ -77,12 +77,12 @@ class Sandbox(ApiContext):
         self.keys = keys
         self.rate = rate
         self.latency = latency
-        self.faults = faults or Faults()
+        self.faults: Faults = faults or Faults()
         self.capacity = capacity
         self.gzip = gzip
         self.host = host
-        self.port = port
-        self.counts = Counts()
+        self.port: int = port
+        self.counts: Counts = Counts()
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._planned: list[_PlannedFault] = []
         self._arrival = asyncio.Event()

@@ -44,9 +44,9 @@ class World:
         self._births = {row["id"]: birth for row, birth in made}
         self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
         self._by_id = {row["id"]: row for row, _ in made}
-        self.session_table = Table("startTime", self._by_id.values())
+        self.session_table: Table = Table("startTime", self._by_id.values())
         """The sessions themselves, for an API to page through: not to be changed."""
-        self.total_messages = sum(birth.messages for _, birth in made)
+        self.total_messages: int = sum(birth.messages for _, birth in made)
         self._changed: dict[str, Table] = {}
         self._recent: OrderedDict[str, Table] = OrderedDict()
         self._derived: dict[Hashable, Any] = {}

@@ -154,7 +154,7 @@ async def test_planned_faults_come_in_order_where_they_fit_and_before_random_one
         box.fail_next("flood")
 
 
-async def test_same_seed_makes_the_same_faults():
+async def test_the_same_seed_makes_the_same_faults():
     async def statuses(seed):
         async with (
             Sandbox(World(1), seed=seed, faults=Faults(http_500=0.3, http_429=0.3)) as box,

@@ -171,7 +171,7 @@ async def test_a_401_has_only_a_message_or_an_error_too(key):
         assert (await call(box, "GET", "/chat", key="right"))[0] == 200
 
 
-async def test_a_403_tells_what_is_allowed_and_how_to_get_more():
+async def test_a_403_says_what_is_allowed_and_how_to_get_more():
     async with Sandbox(kodey_world()) as box:
         status, told, _ = await call(box, "DELETE", "/chat/string", key="pk_live_limited_1")
         assert (status, told["error"]) == (403, "Forbidden")
@@ -201,7 +201,7 @@ async def test_a_429_says_how_long_to_wait_in_its_body_alone():
         assert (status, told["retryAfter"], headers["X-RateLimit-Remaining"]) == (429, 1, "0")
 
 
-async def test_every_answer_tells_the_limit_where_there_is_one():
+async def test_every_response_shows_the_rate_limit_where_there_is_one():
     async with Sandbox(kodey_world(), clock=lambda: DAY) as box:
         assert "X-RateLimit-Limit" not in (await call(box, "GET", "/chat"))[2]
         box.rate = 50
@@ -212,7 +212,7 @@ async def test_every_answer_tells_the_limit_where_there_is_one():
             assert 0 <= int(headers["X-RateLimit-Reset"]) - DAY.timestamp() <= 1
 
 
-async def test_keys_may_ask_so_often_a_minute_when_that_is_wanted():
+async def test_each_key_has_a_quota_a_minute_with_kodey_limits():
     async with Sandbox(kodey_world(), answers=Answers(kodey_limits=True), clock=lambda: DAY) as box:
         headers = (await call(box, "GET", "/chat", key="sk_live_1"))[2]
         assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("1000", "999")

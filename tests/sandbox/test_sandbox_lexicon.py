@@ -199,7 +199,7 @@ def test_the_first_user_has_the_most_and_nobody_has_none():
     ],
 )
 @pytest.mark.parametrize("errors", ["detail", "error"])
-async def test_failures_are_told_in_either_words_and_change_nothing(method, path, body, status, errors):
+async def test_failures_have_either_body_and_change_nothing(method, path, body, status, errors):
     answers = Answers(lexicon_errors=errors, lexicon_invalid="422", over_limit="refuse")
     async with Sandbox(lexicon_world(), answers=answers) as box:
         found, told = await call(box, method, path, body=body)
@@ -334,7 +334,7 @@ async def test_no_fault_looks_like_a_right_answer(kind):
         )
 
 
-async def test_a_429_says_how_long_to_wait_in_its_head():
+async def test_a_429_says_how_long_to_wait_in_its_headers():
     async with (
         Sandbox(lexicon_world(), faults=Faults(retry_after=2)) as box,
         aiohttp.ClientSession(headers={"X-API-Key": "k"}) as http,

@@ -143,7 +143,7 @@ def test_the_events_of_a_session_are_its_messages_in_order_and_a_stop_after_each
     assert seen == EVENTS.keys() - {"text_delta", "thinking_delta"}
 
 
-def test_a_session_has_no_shared_access_and_a_stop_no_skipped_indexes_in_the_era_before():
+def test_a_session_has_no_shared_access_and_a_stop_no_skipped_indexes_before_the_sdk_2_18():
     api = llamacloud(WORLD, llamacloud_shared_access=False)
     for item in walk(api):
         assert item.keys() == SUMMARY - {"shared_access"}
@@ -380,7 +380,7 @@ async def test_an_unknown_index_is_skipped_or_fails_the_turn_that_needs_all():
         ("GET", "?page_token=é", None, ["query", "page_token"]),
     ],
 )
-async def test_what_does_not_validate_is_told_where_and_changes_nothing(method, path, body, loc):
+async def test_an_invalid_request_is_refused_with_its_place_and_changes_nothing(method, path, body, loc):
     async with sandbox(answers=Answers(over_limit="refuse")) as box:
         before = box.world.sessions, box.world.total_messages
         path = path.replace("ID", box.world.sessions[0]["id"])
@@ -414,7 +414,7 @@ async def test_the_longest_prompt_and_the_most_indexes_are_taken():
         ("DELETE", "/none/messages/stream", "right", 405),
     ],
 )
-async def test_refusals_are_told_by_status_with_a_detail(method, path, key, status):
+async def test_refusals_have_a_status_and_a_detail(method, path, key, status):
     async with sandbox(keys={"right", "expired"}) as box:
         told = await asked(box, method, path, key=key)
     assert told[0] == status
@@ -467,7 +467,7 @@ async def test_failures_on_demand_have_the_shape_of_this_api(fault, status):
     assert told[1].keys() == {"detail"}
 
 
-async def test_a_429_tells_how_long_to_wait():
+async def test_a_429_says_how_long_to_wait():
     async with sandbox(faults=Faults(retry_after=2.5)) as box:
         box.fail_next("429")
         async with aiohttp.ClientSession(box.llamacloud_url) as http:

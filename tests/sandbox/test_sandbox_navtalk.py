@@ -137,7 +137,7 @@ async def test_documented_walk_ends_with_an_empty_page_or_with_null():
     ],
 )
 @pytest.mark.parametrize("errors", ["status", "body", "both"])
-async def test_refusals_are_told_by_status_or_by_body_or_now_so_now_so(path, params, code, errors):
+async def test_refusals_are_shown_by_status_or_by_body_or_by_turns(path, params, code, errors):
     async with Sandbox(navtalk_world(), answers=Answers(errors=errors)) as box:
         told = [await get(box, path, **params) for _ in range(2)]
     assert [(body["code"], body["data"]) for _, body in told] == [(code, None)] * 2
@@ -152,7 +152,7 @@ async def test_bare_refusals_are_no_json():
     assert body == b"Invalid API key"
 
 
-async def test_only_get_is_answered():
+async def test_methods_other_than_get_are_refused():
     async with Sandbox(navtalk_world()) as box, new_connections() as http:
         assert (await http.post(f"{box.navtalk_url}/sessions?apikey=k")).status == 405
 

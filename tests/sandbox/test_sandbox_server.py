@@ -21,7 +21,7 @@ def clean():
     return OfflineApi("navtalk", navtalk_world()).ask("/sessions")
 
 
-async def test_counts_tell_what_was_served_and_never_the_key():
+async def test_counts_show_what_was_served_and_never_the_key():
     async with Sandbox(navtalk_world()) as box:
         await get(box, "sessions", key="canary", limit="2")
         await get(box, f"sessions/{NAVTALK_SESSION}", key="canary")
@@ -69,7 +69,7 @@ async def test_requests_over_capacity_are_turned_away():
         assert sorted(status for status, _ in await asyncio.gather(*asking)) == [200, 200, 503, 503, 503]
 
 
-async def test_requests_over_the_rate_are_told_to_come_again():
+async def test_requests_over_the_rate_get_a_429():
     async with Sandbox(navtalk_world(), rate=0) as box:
         head, _ = await raw(box)
         assert " 429 " in head
@@ -90,7 +90,7 @@ def test_no_window_lets_in_more_than_its_rate(times, rate):
         assert used <= rate
 
 
-async def test_answers_are_compressed_for_those_who_accept_it():
+async def test_responses_are_compressed_for_clients_that_accept_it():
     async with Sandbox(World(50), gzip=True) as box:
         plain, packed = await raw(box), await raw(box, **{"Accept-Encoding": "gzip"})
         assert "gzip" in packed[0]
@@ -150,7 +150,7 @@ async def test_a_sandbox_can_be_opened_again():
     assert "closed" in repr(box)
 
 
-async def test_the_time_that_answers_tell_is_the_clocks_or_none_at_all():
+async def test_the_date_header_is_the_clocks_time_or_empty():
     moments = iter([datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC), None])
     async with Sandbox(sessions=3, clock=lambda: next(moments)) as box, aiohttp.ClientSession() as http:
         dates = []
