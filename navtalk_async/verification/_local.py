@@ -14,7 +14,7 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.damage import flaws_of
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
-from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.archive.rows import SessionRow, StoredTranscript
 from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
@@ -38,7 +38,6 @@ LOST_PAGE = (
 
 
 async def verify_folder(folder: Path, report: Report, *, quick: bool, project: str | None) -> None:
-    """Verify the files of *folder* and the archive there."""
     manifest = await to_thread.run_sync(find_manifest, folder, report)
     entries = [] if manifest is None else [e for e in manifest.entries if project in (None, e.project)]
     files = [ExportedFile(folder, entry, file, quick=quick) for entry in entries for file in entry.files]
@@ -64,13 +63,6 @@ async def verify_archive(
     project: str | None,
     beside: Beside = NOTHING_BESIDE,
 ) -> None:
-    """Verify the archive at *place*, and the files *beside* it.
-
-    Raises:
-        StoreMismatch: it is of another version, or has no such *project*.
-        StoreLocked: another process began to write to it meanwhile.
-        StoreError: the server of the database cannot be reached.
-    """
     name, known = place.name if isinstance(place, Path) else redacted(place), len(report.findings)
     try:
         async with Archive.open(place, read_only=True, immutable=True) as archive:
@@ -172,7 +164,7 @@ async def _verify_transcripts(
         what = f"the project {about.project!r} is of an unknown API: {about.api!r}"
         report.findings.append(Finding(where, what, Remedy.COPY))
         return
-    verify = partial(_verify_batch, where=f"{where}, {about.project}", dialect=known(), files=files)
+    verify = partial(_verify_batch, where=where, dialect=known(), files=files)
     async with aclosing(archive.transcript_batches(about.project)) as batches:
         async for batch in batches:
             report.findings += await to_thread.run_sync(verify, batch)
@@ -185,15 +177,14 @@ def _verify_batch(
 ) -> list[Finding]:
     for each in files:
         each.compare(batch)
-    return [_flawed(kept, what, where) for kept in batch for what in flaws_of(kept, dialect)]
+    return [_flawed(kept.session, what, where) for kept in batch for what in flaws_of(kept, dialect)]
 
 
-def _flawed(kept: StoredTranscript, what: str, where: str) -> Finding:
-    row = kept.session
-    place, named = f"{where}, session {row.id}", (row.project, str(row.id))
-    if row.deleted_at is None:
-        return Finding(place, what, Remedy.REPAIR, *named)
-    return Finding(place, f"{what}; the API no longer has it", Remedy.COPY, *named)
+def _flawed(row: SessionRow, what: str, where: str) -> Finding:
+    if row.deleted_at is not None:
+        what = f"{what}; the API no longer has it"
+    remedy = Remedy.REPAIR if row.deleted_at is None else Remedy.COPY
+    return Finding.of_session(row.project, str(row.id), what, remedy, within=where)
 
 
 async def _note_unfinished(archive: Archive, report: Report, project: str | None) -> None:

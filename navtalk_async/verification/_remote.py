@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,7 +12,6 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.message_diff import deduplicate
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import (
-    MessageRow,
     SessionRow,
     StoredTranscript,
     content_hash,
@@ -21,7 +21,6 @@ from navtalk_async.archive.rows import (
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
-from navtalk_async.formats import chosen_projects
 from navtalk_async.ingest.reread_rules import OVERLAP, earlier
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
@@ -36,29 +35,97 @@ MANY = 32
 """How many sessions in a row must fail before the server is taken to fail."""
 
 
-async def verify_remote(
-    client: Client,
-    archive: Archive,
-    report: Report,
-    *,
-    share: float,
-    project: str | None,
-    only: Collection[tuple[str, str]] | None,
-    concurrency: Concurrency,
-    server: str | None,
-) -> None:
-    """Fetch a *share* of an archive's sessions again, or *only* some, and compare; then list all sessions, to
-    see whether the archive has them.
-    """
-    for about in await chosen_projects(archive, project):
-        report.apis[about.project] = about.api
-        refuse_others(client, about, server)
+class ApiCheck(NamedTuple):
+    """Compares projects of *archive* with the API."""
+
+    client: Client
+    archive: Archive
+    report: Report
+    concurrency: Concurrency
+    server: str | None
+
+    async def compare(
+        self, about: ProjectInfo, share: float, only: Collection[tuple[str, str]] | None
+    ) -> None:
+        """Fetch a *share* of a project's sessions again, or *only* some, and compare; then list all sessions,
+        to see whether the archive has them.
+        """
+        self.report.apis[about.project] = about.api
+        refuse_others(self.client, about, self.server)
         ids = None if only is None else {name for owner, name in only if owner == about.project}
-        tally = Tally(about.project, report)
-        await _fetch_again(client, archive, about, tally, share=share, only=ids, concurrency=concurrency)
+        tally, scope = Tally(about.project, self.report), scope_of(about)
+        await self._fetch_again(about, scope.of_messages, tally, share=share, only=ids)
         tally.finish()
-        if not tally.is_of_another_key:
-            await _find_missing(client, archive, about, report, concurrency=concurrency)
+        if not tally.is_of_another_key and not scope.sessions:
+            await self._find_missing(about, scope)
+
+    async def _fetch_again(
+        self,
+        about: ProjectInfo,
+        filters: dict[str, Any],
+        tally: "Tally",
+        *,
+        share: float,
+        only: Collection[str] | None,
+    ) -> None:
+        counts = await self.archive.counts(about.project)
+        there = counts.sessions - counts.deleted
+        places = sample_places(there, share) if only is None else range(there)
+        asking, limiter = self.client.using(lane="bulk"), limiter_of(self.client, self.concurrency)
+        list_messages, dialect = limiter.bound(inside(asking).page_of_messages), self.client.dialect
+
+        async def fetch(kept: StoredTranscript) -> None:
+            session_id = kept.session.id
+            try:
+                session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
+                first = dialect.list_messages(session_id, **filters)
+                messages = (await fetch_messages(asking, first, ask=list_messages)).items
+            except NotFound:
+                tally.add(kept, [GONE])
+            except NavTalkError as error:
+                if fault_scope(error) == "run":
+                    raise
+                tally.add_failed(kept, error)
+            else:
+                tally.add(kept, differences(kept, session, messages))
+
+        chosen = _chosen(self.archive, about.project, places, only)
+        async with FanOut(fetch, chosen, at_once=limiter) as fetched:
+            async for _ in fetched:
+                pass
+
+    async def _find_missing(self, about: ProjectInfo, scope: Scope) -> None:
+        """List all sessions, and report those that the archive lacks; those that the next sync lists as well
+        are a note.
+        """
+        report, dialect, now = self.report, self.client.dialect, self.client.now()
+        listed, has_status = scope.listed(dialect, now), scope.status_filter(dialect)
+        by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
+        since = earlier(about.watermark, OVERLAP) if by_time else None
+        lost: dict[str, None] = {}
+        new: dict[str, None] = {}
+        pool = SessionPool(self.client.using(lane="bulk"), concurrency=self.concurrency)
+        async with aclosing(pool.session_pages(order="done", **listed.of_sessions)) as pages:
+            async for page in pages:
+                report.checked.listed += len(page)
+                lacking = set(await self.archive.lacks(about.project, [each.id for each in page]))
+                for session in page:
+                    is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
+                    if is_wanted and session.id in lacking:
+                        (new if is_listed_next(session, since) else lost)[session.id] = None
+        what = "the API lists it, but the archive does not have it"
+        report.findings += [Finding.of_session(about.project, each, what, Remedy.SYNC) for each in lost]
+        report.expected |= {(about.project, each) for each in new}
+        if new:
+            report.notes.append(
+                f"{about.project}: the next sync will fetch {counted(len(new), 'new session')}: {some(new)}."
+            )
+
+
+def is_listed_next(session: Session, since: str | None) -> bool:
+    """Whether a sync that lists what began *since* then, or everything, lists *session*."""
+    begin = iso(session.start_time_text)
+    return since is None or begin is None or begin >= since
 
 
 def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> None:
@@ -96,17 +163,18 @@ class Tally:
 
     def add(self, kept: StoredTranscript, what: list[str]) -> None:
         """Count a session that differs from the API's by *what*."""
-        named = (self._project, str(kept.session.id))
+        project, session_id = self._project, str(kept.session.id)
         self._asked += 1
         self._failed_in_a_row = 0
         self._report.checked.asked += 1
         self._gone += what == [GONE]
         if what and kept.is_due:
             self._behind += 1
-            self._report.expected.add(named)
+            self._report.expected.add((project, session_id))
         else:
-            where = f"{self._project}, session {kept.session.id}"
-            self._report.findings += [Finding(where, f"stale: {each}", Remedy.SYNC, *named) for each in what]
+            self._report.findings += [
+                Finding.of_session(project, session_id, f"stale: {each}", Remedy.SYNC) for each in what
+            ]
 
     def add_failed(self, kept: StoredTranscript, error: NavTalkError) -> None:
         """Count a session that could not be fetched; the *error* of too many in a row is raised."""
@@ -135,43 +203,6 @@ class Tally:
 
     def _note(self, sentence: str) -> None:
         self._report.notes.append(f"{self._project}: {sentence}")
-
-
-async def _fetch_again(
-    client: Client,
-    archive: Archive,
-    about: ProjectInfo,
-    tally: Tally,
-    *,
-    share: float,
-    only: Collection[str] | None,
-    concurrency: Concurrency,
-) -> None:
-    counts = await archive.counts(about.project)
-    there = counts.sessions - counts.deleted
-    places = sample_places(there, share) if only is None else range(there)
-    filters = scope_of(about).of_messages
-    asking, limiter, dialect = client.using(lane="bulk"), limiter_of(client, concurrency), client.dialect
-    list_messages = limiter.bound(inside(asking).page_of_messages)
-
-    async def fetch(kept: StoredTranscript) -> None:
-        session_id = kept.session.id
-        try:
-            session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-            first = dialect.list_messages(session_id, **filters)
-            messages = (await fetch_messages(asking, first, ask=list_messages)).items
-        except NotFound:
-            tally.add(kept, [GONE])
-        except NavTalkError as error:
-            if fault_scope(error) == "run":
-                raise
-            tally.add_failed(kept, error)
-        else:
-            tally.add(kept, differences(kept, session, messages))
-
-    async with FanOut(fetch, _chosen(archive, about.project, places, only), at_once=limiter) as fetched:
-        async for _ in fetched:
-            pass
 
 
 def sample_places(count: int, share: float) -> range | set[int]:
@@ -207,7 +238,7 @@ def differences(kept: StoredTranscript, session: Session, messages: Sequence[Mes
     missing = len(there.keys() - here.keys())
     gone = len(here.keys() - there.keys())
     both = there.keys() & here.keys()
-    changed = sum(_without_position(there[each]) != _without_position(here[each]) for each in both)
+    changed = sum(there[each]._replace(position=here[each].position) != here[each] for each in both)
     for count, how in ((missing, "missing here"), (changed, "changed at the API"), (gone, "gone at the API")):
         if count:
             what.append(f"{count:,} of its messages {'is' if count == 1 else 'are'} {how}")
@@ -224,48 +255,3 @@ def has_changed(kept: SessionRow, session: Session) -> bool:
         return False
     before, now = msgspec.json.decode(kept.raw), msgspec.json.decode(session.raw)
     return any(before[name] != now[name] for name in before.keys() & now.keys())
-
-
-def _without_position(row: MessageRow) -> MessageRow:
-    return row._replace(position=0)
-
-
-async def _find_missing(
-    client: Client, archive: Archive, about: ProjectInfo, report: Report, *, concurrency: Concurrency
-) -> None:
-    """List the sessions of a project, and report those that the archive lacks; those that the next sync lists
-    as well are a note.
-    """
-    scope = scope_of(about)
-    if scope.sessions:
-        return
-    dialect, now = client.dialect, client.now()
-    listed, has_status = scope.listed(dialect, now), scope.status_filter(dialect)
-    by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
-    since = earlier(about.watermark, OVERLAP) if by_time else None
-    lost: dict[str, None] = {}
-    new: dict[str, None] = {}
-    pool = SessionPool(client.using(lane="bulk"), concurrency=concurrency)
-    async with aclosing(pool.session_pages(order="done", **listed.of_sessions)) as pages:
-        async for page in pages:
-            report.checked.listed += len(page)
-            lacking = set(await archive.lacks(about.project, [each.id for each in page]))
-            for session in page:
-                is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
-                if is_wanted and session.id in lacking:
-                    (new if is_listed_next(session, since) else lost)[session.id] = None
-    what = "the API lists it, but the archive does not have it"
-    report.findings += [
-        Finding(f"{about.project}, session {each}", what, Remedy.SYNC, about.project, each) for each in lost
-    ]
-    report.expected |= {(about.project, each) for each in new}
-    if new:
-        report.notes.append(
-            f"{about.project}: the next sync will fetch {counted(len(new), 'new session')}: {some(new)}."
-        )
-
-
-def is_listed_next(session: Session, since: str | None) -> bool:
-    """Whether a sync that lists what began *since* then, or everything, lists *session*."""
-    begin = iso(session.start_time_text)
-    return since is None or begin is None or begin >= since

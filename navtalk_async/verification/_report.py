@@ -35,6 +35,14 @@ class Finding(NamedTuple):
     session: str | None = None
     """The session to fetch again; None if it is no single one."""
 
+    @classmethod
+    def of_session(
+        cls, project: str, session_id: str, what: str, remedy: Remedy, within: str | None = None
+    ) -> "Finding":
+        """A finding about one session, *within* an archive of that name."""
+        where = f"{project}, session {session_id}"
+        return cls(f"{within}, {where}" if within else where, what, remedy, project, session_id)
+
     def __str__(self) -> str:
         return f"{self.where}: {self.what}."
 

@@ -1,6 +1,6 @@
 """Verify an export, an archive or a database, and repair what is wrong."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
-from navtalk_async.formats import ARCHIVE, MANIFEST, export, found_in
+from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, found_in
 from navtalk_async.ingest import sync
 from navtalk_async.verification._local import verify_archive, verify_folder
-from navtalk_async.verification._remote import refuse_others, scope_of, verify_remote
+from navtalk_async.verification._remote import ApiCheck, refuse_others, scope_of
 from navtalk_async.verification._report import Checked, Finding, Remedy, Report
 from navtalk_async.wire.gate import Concurrency
 
@@ -78,7 +78,7 @@ async def verify(
         concurrency=concurrency,
         server=server,
     )
-    await task.judge()
+    await task.check_all()
     if repair and task.report.is_repairable:
         await task.repair()
     return task.report
@@ -100,7 +100,7 @@ class _Verification(NamedTuple):
     concurrency: Concurrency
     server: str | None
 
-    async def judge(self, only: Collection[tuple[str, str]] | None = None) -> None:
+    async def check_all(self, only: Collection[tuple[str, str]] | None = None) -> None:
         report, quick, project = self.report, self.quick, self.project
         report.findings, report.notes, report.checked = [], [], Checked()
         report.expected, report.unfinished = set(), set()
@@ -117,16 +117,9 @@ class _Verification(NamedTuple):
         try:
             # The API takes its time, and other processes may write meanwhile.
             async with Archive.open(self.archive, read_only=True) as archive:
-                await verify_remote(
-                    client,
-                    archive,
-                    self.report,
-                    share=share,
-                    project=self.project,
-                    only=only,
-                    concurrency=self.concurrency,
-                    server=self.server,
-                )
+                api = ApiCheck(client, archive, self.report, self.concurrency, self.server)
+                for about in await chosen_projects(archive, self.project):
+                    await api.compare(about, share, only)
         except (StoreBroken, StoreUnreachable):
             if not self.report.findings:
                 raise
@@ -143,7 +136,7 @@ class _Verification(NamedTuple):
                 if not number:
                     raise
                 break
-            await self.judge(only=bad)
+            await self.check_all(only=bad)
             bad, unfinished = bad | report.bad, unfinished | report.unfinished
             known = {(each.project, each.session) for each in report.findings}
             report.findings += [each for each in left if (each.project, each.session) not in known]
@@ -169,7 +162,12 @@ class _Verification(NamedTuple):
     async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[str]]:
         left: list[Finding] = []
         refusals: list[StoreMismatch] = []
-        chosen = self._with_something_wrong(await archive.projects())
+        report = self.report
+        wrong = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
+        wrong |= {each for each, _ in report.expected | report.unfinished}
+        projects = await chosen_projects(archive, self.project)
+        # A finding without a project is about the whole archive.
+        chosen = [each for each in projects if each.project in wrong or None in wrong]
         for about in chosen:
             try:
                 left += await self._repair_project(archive, about)
@@ -178,17 +176,6 @@ class _Verification(NamedTuple):
         if refusals and len(refusals) == len(chosen):
             raise refusals[0]
         return left, [str(each) for each in refusals]
-
-    def _with_something_wrong(self, projects: Sequence[ProjectInfo]) -> list[ProjectInfo]:
-        """The projects to repair; all of them if a finding names none."""
-        report = self.report
-        named = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
-        wrong = named | {each for each, _ in report.expected | report.unfinished}
-        return [
-            each
-            for each in projects
-            if self.project in (None, each.project) and (each.project in wrong or None in wrong)
-        ]
 
     async def _repair_project(self, archive: Archive, about: ProjectInfo) -> list[Finding]:
         if self.client is None:
@@ -205,14 +192,12 @@ class _Verification(NamedTuple):
             concurrency=self.concurrency,
             server=self.server,
         )
-        what = "could not be fetched again: {}"
         return [
-            Finding(
-                f"{about.project}, session {each.id}",
-                what.format(each.reason.removesuffix(".")),
-                Remedy.REPAIR,
+            Finding.of_session(
                 about.project,
                 each.id,
+                f"could not be fetched again: {each.reason.removesuffix('.')}",
+                Remedy.REPAIR,
             )
             for each in sorted(await archive.failures(about.project))
             if each.id in bad
@@ -223,8 +208,7 @@ class _Verification(NamedTuple):
         found = await to_thread.run_sync(found_in, folder)
         listed = {each.project for each in (() if found.manifest is None else found.manifest.entries)}
         with_files = listed | set(found.owners.values())
-        for about in await archive.projects():
-            is_chosen = self.project in (None, about.project)
-            if is_chosen and about.api in dialects() and (not with_files or about.project in with_files):
+        for about in await chosen_projects(archive, self.project):
+            if about.api in dialects() and (not with_files or about.project in with_files):
                 await export(archive, folder, project=about.project)
         self.report.has_written = True

@@ -148,7 +148,7 @@ async def test_a_project_that_is_not_there_is_refused_and_those_there_are_named(
     assert not (tmp_path / "out").exists()
 
 
-async def test_the_same_store_gives_the_same_bytes(exported, tmp_path):
+async def test_the_same_archive_is_exported_to_the_same_bytes(exported, tmp_path):
     await exported(World(60))
     first = (tmp_path / "transcripts.jsonl").read_bytes()
     await exported(World(60))
@@ -164,7 +164,7 @@ async def test_failed_sessions_are_listed_and_the_files_are_not_called_complete(
     assert (failure.id, failure.reason, failure.attempts) == ("some-id", "ServerError: 500", 8)
 
 
-async def test_what_was_never_listed_to_its_end_is_not_called_complete(tmp_path):
+async def test_a_project_that_was_not_listed_to_its_end_is_not_called_complete(tmp_path):
     async with opened_empty(tmp_path / "archive.db") as store:
         assert not (await export(store, tmp_path)).complete
 
@@ -176,7 +176,7 @@ async def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-async def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
+async def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("in the way")
     async with opened_empty(tmp_path / "archive.db") as store:
         with pytest.raises(
@@ -185,7 +185,7 @@ async def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
             await export(store, tmp_path / "file")
 
 
-async def test_a_file_that_is_broken_off_leaves_the_earlier_one_as_it_was(tmp_path):
+async def test_a_file_that_is_not_finished_leaves_the_earlier_one_unchanged(tmp_path):
     path = tmp_path / "some.jsonl"
     async with WholeFile(path) as file:
         await file.write(lambda: b"first\n", rows=1)
@@ -240,7 +240,7 @@ async def test_a_lost_file_of_another_project_is_written_anew(tmp_path, lost):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"])
-async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_path, content):
+async def test_without_a_manifest_each_file_shows_its_project(tmp_path, content):
     async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         await export_of(store, tmp_path, "beta", 7)
@@ -254,7 +254,7 @@ async def test_without_a_manifest_the_files_themselves_tell_whose_they_are(tmp_p
     assert report.findings == []
 
 
-async def test_verify_compares_a_project_whose_sister_was_synced_since(tmp_path):
+async def test_verify_compares_a_project_after_another_one_was_synced(tmp_path):
     async with Archive.open(tmp_path / "archive.db") as store:
         await export_of(store, tmp_path, "alpha", 5)
         await export_of(store, tmp_path, "beta", 7)
@@ -325,7 +325,7 @@ NOT_OURS = {
 
 
 @pytest.mark.parametrize("what", NOT_OURS)
-async def test_what_no_export_wrote_is_not_replaced_unless_asked_for(tmp_path, what):
+async def test_a_file_that_no_export_wrote_is_replaced_only_with_overwrite(tmp_path, what):
     name, make = NOT_OURS[what]
     (tmp_path / "elsewhere").write_text("mine")
     make(tmp_path / name)
@@ -343,7 +343,7 @@ async def test_what_no_export_wrote_is_not_replaced_unless_asked_for(tmp_path, w
 
 @given(st.data())
 @settings(max_examples=30, deadline=None)
-def test_our_own_files_are_replaced_whatever_byte_of_them_is_another(tmp_path_factory, data):
+def test_exported_files_are_replaced_whichever_byte_of_them_is_damaged(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("out")
     asyncio.run(export_small(folder))
     path = folder / data.draw(st.sampled_from(["transcripts.jsonl", "manifest.json"]))
@@ -391,7 +391,7 @@ async def test_new_files_and_folders_are_for_their_owner_alone_and_others_keep_t
         os.umask(before)
 
 
-async def test_a_file_under_way_is_for_its_owner_alone_and_follows_no_link(tmp_path):
+async def test_an_unfinished_file_is_for_its_owner_alone_and_follows_no_link(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "some.jsonl.partial").symlink_to(tmp_path / "mine")
     async with WholeFile(tmp_path / "some.jsonl") as file:

@@ -65,7 +65,7 @@ def exported(rows):
 
 
 @pytest.mark.parametrize("api", [each.name for each in APIS])
-async def test_whatever_is_damaged_or_missing_is_found_not_exported_and_repaired(new_place, tmp_path, api):
+async def test_damaged_and_missing_rows_are_found_not_exported_and_repaired(new_place, tmp_path, api):
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of(api, box) as client:
         async with Archive.open(place) as store:
@@ -97,7 +97,7 @@ async def test_a_kodey_chat_that_was_asked_for_by_its_id_is_repaired(new_place):
         assert (await verify(place, client=client, repair=True)).findings == []
 
 
-async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tmp_path):
+async def test_a_damaged_session_that_the_api_no_longer_has_is_named_and_not_exported(new_place, tmp_path):
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of("navtalk", box) as client:
         async with Archive.open(place) as store:
@@ -115,7 +115,7 @@ async def test_what_is_gone_at_the_api_is_named_and_never_exported(new_place, tm
 
 
 @pytest.mark.parametrize("api", [each.name for each in APIS])
-async def test_a_session_that_the_archive_lacks_altogether_is_found_and_fetched(new_place, api):
+async def test_a_session_that_is_missing_in_every_table_is_found_and_fetched(new_place, api):
     place = await new_place()
     async with Sandbox(World(30, messages=4)) as box, client_of(api, box) as client:
         async with Archive.open(place) as store:
@@ -153,7 +153,7 @@ async def test_another_server_is_refused_before_it_is_asked(new_place):
             assert (await verify(place, client=client, remote=1)).findings == []
 
 
-async def test_what_failed_or_is_pending_is_a_note(new_place):
+async def test_failed_and_pending_sessions_are_notes(new_place):
     place = await new_place()
     async with Sandbox(World(5)) as box, client_of("navtalk", box) as client, Archive.open(place) as store:
         await sync(client, store)
@@ -171,7 +171,7 @@ async def test_what_failed_or_is_pending_is_a_note(new_place):
     assert "1 session pending" in pending
 
 
-async def test_what_failed_or_is_pending_is_fetched_by_a_repair_though_nothing_else_is_wrong(new_place):
+async def test_a_repair_fetches_failed_and_pending_sessions_though_nothing_else_is_wrong(new_place):
     place = await new_place()
     async with Sandbox(World(5)) as box, client_of("navtalk", box) as client:
         async with Archive.open(place) as store:
@@ -233,7 +233,7 @@ def rows_of(folder):
 
 @settings(max_examples=150, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_whatever_bit_of_an_archive_is_another_an_export_is_right_or_says_that_it_is_not(
+def test_with_any_bit_of_the_archive_flipped_an_export_is_right_or_says_that_it_is_not(
     out, tmp_path_factory, place, bit
 ):
     folder = shutil.copytree(out, tmp_path_factory.mktemp("some") / "out")

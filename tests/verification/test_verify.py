@@ -1,4 +1,4 @@
-"""A good archive passes, and whatever happens to one byte, one row or one session of it is found."""
+"""A good archive passes, and a change of any byte, row or session of it is found."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ async def verified_alone(folder):
     return await verify(folder / "archive.db")
 
 
-def told(report):
+def findings_of(report):
     return [str(each) for each in report.findings]
 
 
@@ -101,7 +101,7 @@ def flipped(data, offset, by):
 @pytest.mark.parametrize("quick", [True, False])
 async def test_nothing_is_wrong_with_a_good_export(out, quick):
     report = await verify(out, quick=quick)
-    assert told(report) == report.notes == []
+    assert findings_of(report) == report.notes == []
     assert report.checked.files == 2
     assert report.checked.sessions == (0 if quick else SESSIONS)
     assert {each.name for each in out.iterdir()} == {*FILES}
@@ -109,7 +109,7 @@ async def test_nothing_is_wrong_with_a_good_export(out, quick):
 
 async def test_nothing_is_wrong_with_an_archive_alone(out):
     report = await verified_alone(out)
-    assert told(report) == []
+    assert findings_of(report) == []
     assert report.checked.messages == world().total_messages
 
 
@@ -120,29 +120,29 @@ async def test_nothing_is_wrong_with_an_export_whose_archive_was_synced_since(ou
         box.world.add_message(fresh["id"], "the news")
         await sync_to(out, box)
         report = await verify(out, quick=quick)
-        assert told(report) == []
+        assert findings_of(report) == []
         assert "synced since" in report.notes[0]
         await export_to(out, box)
-        assert told(await verify(out)) == []
+        assert findings_of(await verify(out)) == []
 
 
 async def test_nothing_is_wrong_after_a_sync_that_found_nothing_new(out):
     async with Sandbox(world()) as box:
         await sync_to(out, box)
         await sync_to(out, box)
-    assert told(await verify(out)) == []
+    assert findings_of(await verify(out)) == []
 
 
-async def test_nothing_is_wrong_after_syncs_of_another_project_that_came_to_nothing(out):
+async def test_nothing_is_wrong_after_syncs_of_another_project_that_found_nothing(out):
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope="{}")
-    assert told(await verify(out)) == []
+    assert findings_of(await verify(out)) == []
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope='{"role":1}')
         await export(store, out)
     async with Archive.open(out / "archive.db") as store:
         await store.begin("other", api="navtalk", scope='{"role":0}')
-    assert told(await verify(out)) == []
+    assert findings_of(await verify(out)) == []
 
 
 KILLED = """
@@ -178,16 +178,16 @@ async def test_nothing_is_wrong_after_a_sync_that_was_killed_half_way(out, place
             sys.executable, "-c", KILLED, box.navtalk_url, out / "archive.db", str(place)
         )
         assert await process.wait() == -signal.SIGKILL
-        assert told(await verify(out)) == []
+        assert findings_of(await verify(out)) == []
         await export_to(out, box)
-    assert told(await verify(out)) == []
+    assert findings_of(await verify(out)) == []
 
 
 async def test_an_archive_in_use_is_read_all_the_same(out):
     async with Archive.open(out / "archive.db") as store:
-        assert told(await verify(out)) == []
+        assert findings_of(await verify(out)) == []
         await store.begin("other", api="navtalk", scope="{}")
-        assert told(await verify(out)) == []
+        assert findings_of(await verify(out)) == []
 
 
 async def test_an_archive_elsewhere_has_no_checksum(tmp_path):
@@ -196,7 +196,7 @@ async def test_an_archive_elsewhere_has_no_checksum(tmp_path):
             await sync(nt, store)
             manifest = await export(store, tmp_path / "out")
     assert manifest.archive is None
-    assert told(await verify(tmp_path / "out")) == []
+    assert findings_of(await verify(tmp_path / "out")) == []
 
 
 # Damage to files.
@@ -241,7 +241,7 @@ async def test_a_truncated_file_is_found(out, name, share):
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_a_file_that_is_missing_or_none_is_found(out, name):
+async def test_a_missing_or_foreign_file_is_found(out, name):
     (out / name).unlink()
     assert any(each.where == name for each in (await verify(out)).findings)
     (out / name).write_bytes(b"something else altogether\n" * 99)
@@ -275,14 +275,14 @@ LINES = {
 
 
 @pytest.mark.parametrize("what", LINES)
-async def test_rows_that_are_not_the_archives_are_found_whatever_the_manifest_says(out, what):
+async def test_lines_that_differ_from_the_archive_are_found_though_the_manifest_lists_them(out, what):
     path = out / "transcripts.jsonl"
     lines = LINES[what](path.read_bytes().split(b"\n")[:-1])
     data = b"".join(each + b"\n" for each in lines)
     path.write_bytes(data.removesuffix(b"\n") if what == "breaks off" else data)
     await list_as_they_are(out)
-    assert not [each for each in told(await verify(out, quick=True)) if "SHA-256" in each]
-    assert any(what in each for each in told(await verify(out)))
+    assert not [each for each in findings_of(await verify(out, quick=True)) if "SHA-256" in each]
+    assert any(what in each for each in findings_of(await verify(out)))
 
 
 async def list_as_they_are(folder):
@@ -307,7 +307,7 @@ async def test_the_same_export_mends_the_files(out, what):
     assert {each.remedy for each in findings} == {Remedy.EXPORT}
     async with Sandbox(world()) as box:
         await export_to(out, box)
-    assert told(await verify(out)) == []
+    assert findings_of(await verify(out)) == []
 
 
 # Damage to the archive.
@@ -348,10 +348,10 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-async def test_harm_to_the_archive_is_found_in_it_alone_and_beside_its_files(out, harm):
+async def test_harm_to_an_archive_is_found_with_and_without_its_files(out, harm):
     change(out, HARM[harm])
     assert (await verified_alone(out)).findings
-    assert any("archive.db" in each for each in told(await verify(out, quick=True)))
+    assert any("archive.db" in each for each in findings_of(await verify(out, quick=True)))
     findings = (await verify(out)).findings
     is_lost = harm in ("an API is none", "a note is none")
     assert (Remedy.COPY if is_lost else Remedy.REPAIR) in {each.remedy for each in findings}
@@ -359,9 +359,9 @@ async def test_harm_to_the_archive_is_found_in_it_alone_and_beside_its_files(out
 
 async def test_a_wrong_order_is_found_where_no_digest_was_noted(out):
     change(out, "UPDATE sync_sessions SET digest = NULL")
-    assert told(await verified_alone(out)) == []
+    assert findings_of(await verified_alone(out)) == []
     change(out, HARM["two messages are swapped"])
-    assert "order of their times" in " ".join(told(await verified_alone(out)))
+    assert "order of their times" in " ".join(findings_of(await verified_alone(out)))
 
 
 async def test_flipped_bytes_in_an_archive_alone_are_never_a_traceback(out):
@@ -392,7 +392,7 @@ columns = st.tuples(st.text(max_size=3), st.integers(0, 2), st.none() | st.text(
 
 
 @given(rows=st.lists(columns, max_size=6, unique_by=lambda row: row[0]), data=st.data())
-def test_a_digest_tells_a_row_more_less_or_elsewhere(rows, data):
+def test_a_digest_shows_an_added_a_lost_and_a_moved_row(rows, data):
     other = data.draw(
         st.permutations(rows) | st.lists(st.sampled_from(rows), max_size=7) if rows else st.just([])
     )
@@ -400,7 +400,7 @@ def test_a_digest_tells_a_row_more_less_or_elsewhere(rows, data):
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.booleans())
-def test_an_archive_is_as_it_was_exported_or_synced_in_both_its_traces(exported, now, same_state, same_bytes):
+def test_a_sync_leaves_both_its_traces_and_every_other_change_is_found(exported, now, same_state, same_bytes):
     digest = ArchiveDigest(name="archive.db", bytes=1, sha256="a", changes=exported, state="s")
     marker = ChangeMarker(now, "s" if same_state else "t")
     was_synced, what = compare_digest(digest, (1, "a" if same_bytes else "b"), marker)
@@ -414,7 +414,7 @@ def test_an_archive_is_as_it_was_exported_or_synced_in_both_its_traces(exported,
 
 @settings(max_examples=50)
 @given(st.data())
-def test_a_manifest_is_refused_with_a_byte_more_less_or_other(exported, data):
+def test_a_manifest_with_an_added_lost_or_changed_byte_is_refused(exported, data):
     good = (exported / "manifest.json").read_bytes()
     read_manifest(good)
     place = data.draw(st.integers(0, len(good) - 1))
@@ -440,7 +440,7 @@ async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(ou
     assert b"projects" not in earlier
     (out / "manifest.json").write_bytes(earlier)
     for quick in (True, False):
-        assert told(await verify(out, quick=quick)) == []
+        assert findings_of(await verify(out, quick=quick)) == []
     change(out, HARM["a message is missing"])
     assert {each.where.split(",")[0] for each in (await verify(out)).findings} >= {
         "archive.db",
@@ -497,19 +497,19 @@ def completed(box):
 async def test_an_archive_that_is_up_to_date_is_as_the_api_has_it(out):
     async with Sandbox(world()) as box:
         report = await remote(out, box)
-        assert told(report) == report.notes == []
+        assert findings_of(report) == report.notes == []
         assert report.checked.asked == SESSIONS
 
 
 @pytest.mark.parametrize("count", [1, 5])
-async def test_a_session_that_the_api_does_not_give_costs_none_of_the_others(out, count):
+async def test_a_session_that_cannot_be_fetched_keeps_no_other_from_being_compared(out, count):
     async with Sandbox(world()) as box:
         bad, stale = completed(box)[:count], completed(box)[-1]
         box.world.add_message(stale, "too late")
         for each in bad:
             box.fail_next("500", 1000, each)
         report = await remote(out, box)
-        assert [stale in each for each in told(report)] == [True]
+        assert [stale in each for each in findings_of(report)] == [True]
         assert (report.checked.asked, report.checked.unasked) == (SESSIONS - count, count)
         [note] = report.notes
         assert f"{count} of {SESSIONS} sessions could not be fetched" in note
@@ -518,7 +518,7 @@ async def test_a_session_that_the_api_does_not_give_costs_none_of_the_others(out
         assert ("and 2 more" in note) == (count == 5)
 
 
-async def test_a_server_that_gives_no_session_is_an_error(out):
+async def test_a_server_that_fails_for_every_session_is_an_error(out):
     async with Sandbox(world()) as box:
         box.fail_next("500", 1000)
         with pytest.raises(ServerError):
@@ -553,7 +553,7 @@ async def test_a_session_that_changed_at_the_api_is_found_and_named(out, what):
         stale = completed(box)[3]
         STALE[what](box, stale)
         report = await remote(out, box)
-        assert [stale in each and what in each for each in told(report)] == [True]
+        assert [stale in each and what in each for each in findings_of(report)] == [True]
         assert {each.remedy for each in report.findings} == {Remedy.SYNC}
 
 
@@ -586,29 +586,29 @@ def longest(folder):
     return asyncio.run(read())
 
 
-async def test_a_session_that_is_watched_may_lag(out):
+async def test_an_open_session_may_be_behind(out):
     async with Sandbox(world()) as box:
         active = next(each["id"] for each in box.world.sessions if each["status"] == 0)
         box.world.add_message(active, "and on it goes")
         report = await remote(out, box)
-        assert told(report) == []
+        assert findings_of(report) == []
         assert "1 of 24 sessions" in report.notes[0]
         assert "still open" in report.notes[0]
 
 
-async def test_a_session_that_is_known_to_be_gone_is_not_asked_for(out):
+async def test_a_session_that_was_deleted_at_the_api_is_not_fetched(out):
     async with Sandbox(world()) as box:
         box.world.remove_session(completed(box)[3])
         await sync_to(out, box, reconcile=True)
         report = await remote(out, box)
-        assert told(report) == []
+        assert findings_of(report) == []
         assert report.checked.asked == SESSIONS - 1
 
 
 async def test_only_messages_in_the_scope_are_compared(tmp_path):
     async with Sandbox(world()) as box:
         await export_to(tmp_path, box, role=1)
-        assert told(await remote(tmp_path, box)) == []
+        assert findings_of(await remote(tmp_path, box)) == []
 
 
 async def test_another_projects_key_is_suspected(out):
@@ -653,7 +653,7 @@ async def test_a_place_without_an_archive_is_refused(tmp_path):
 # PostgreSQL.
 
 
-async def test_a_database_is_verified_by_the_same_measures(postgres):
+async def test_a_database_is_verified_in_the_same_way(postgres):
     address = await new_schema(postgres)
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         async with Archive.open(address) as store:
@@ -661,10 +661,10 @@ async def test_a_database_is_verified_by_the_same_measures(postgres):
         stale = completed(box)[3]
         box.world.add_message(stale, "too late")
         report = await verify(address)
-        assert told(report) == []
+        assert findings_of(report) == []
         assert report.checked.messages == world().total_messages
         report = await verify(address, client=nt, remote=1)
-        assert [stale in each for each in told(report)] == [True]
+        assert [stale in each for each in findings_of(report)] == [True]
         async with Archive.open(address) as store:
             await store._driver._connection.execute(HARM["a last message is missing"])
             await store._driver._connection.execute(HARM["a role is another"])
