@@ -97,4 +97,4 @@ class ExportRun(ArchiveRun):
             formats=self._formats,
             overwrite=self._overwrite,
         )
-        return next(each for each in manifest.entries if each.project == project)
+        return next(each for each in manifest.projects if each.project == project)

@@ -177,7 +177,7 @@ class _Export(NamedTuple):
         manifest = self.found.manifest
         listed = [
             each
-            for each in (() if manifest is None else manifest.entries)
+            for each in (() if manifest is None else manifest.projects)
             if each.project in there and all((self.folder / file.name).is_file() for file in each.files)
         ]
         there -= {each.project for each in listed}

@@ -53,8 +53,8 @@ class ProjectFiles(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     failed: Sequence[Failure]
     files: Sequence[WrittenFile]
-    changes: int | None = None
-    """The number of transactions that had changed the project by then; None in files of version 0.1."""
+    changes: int
+    """The number of transactions that had changed the project by then."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,22 +72,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     failed: Sequence[Failure]
     files: Sequence[WrittenFile]
-    projects: Sequence[ProjectFiles] | msgspec.UnsetType = msgspec.UNSET
-    """Every project with its files; version 0.1 wrote one project only, and no list."""
+    projects: Sequence[ProjectFiles] = ()
     archive: ArchiveDigest | None = None
     """The archive beside the files; None if it is elsewhere, or other processes were reading it."""
     written_at: str
     tool: str
     digest: str = ""
     """The SHA-256 of the manifest without it."""
-
-    @property
-    def entries(self) -> Sequence[ProjectFiles]:
-        """The projects, whichever version wrote the manifest."""
-        if self.projects is not msgspec.UNSET:
-            return self.projects
-        names = set(ProjectFiles.__struct_fields__) - {"changes"}
-        return [ProjectFiles(**{name: getattr(self, name) for name in names})]
 
     @classmethod
     def of(
@@ -192,7 +183,7 @@ def found_in(folder: Path) -> Found:
         with suppress(FileNotFoundError, ValueError):
             manifest = read_manifest((folder / MANIFEST).read_bytes())
     owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
-    for entry in () if manifest is None else manifest.entries:
+    for entry in () if manifest is None else manifest.projects:
         # A manifest may be forged: names of another form are ignored.
         names = set(candidates(entry.project))
         owners |= {each.name: entry.project for each in entry.files if each.name in names}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -140,32 +139,25 @@ class ExportedFile:
         return line
 
 
-class Beside(NamedTuple):
-    """The files beside an archive."""
+def files_of(
+    about: ProjectInfo, files: Sequence[ExportedFile], where: str, report: Report
+) -> list[ExportedFile]:
+    """The files of a project; they are compared if they were written from the archive as it is now."""
+    own = [each for each in files if each.entry.project == about.project]
+    if any(each.entry.changes != about.changes for each in own):
+        report.notes.append(
+            f"{about.project} was synced since the export, so its files are not compared with {where}; "
+            "the same `navtalk export` brings them up to date."
+        )
+    elif about.api in dialects():
+        for each in own:
+            each.kinds = dialects()[about.api].record_kinds
+    return own
 
-    files: Sequence[ExportedFile]
-    is_same: bool
-    """Whether no sync wrote to the archive since the export."""
 
-    def of(self, about: ProjectInfo, where: str, report: Report) -> list[ExportedFile]:
-        """The files of a project; they are compared if they were written from the archive as it is now."""
-        files = [each for each in self.files if each.entry.project == about.project]
-        changes = {each.entry.changes for each in files}
-        is_current = self.is_same if None in changes else changes == {about.changes}
-        if files and not is_current:
-            report.notes.append(
-                f"{about.project} was synced since the export, so its files are not compared with {where}; "
-                "the same `navtalk export` brings them up to date."
-            )
-        elif about.api in dialects():
-            for each in files:
-                each.kinds = dialects()[about.api].record_kinds
-        return files
-
-    def finish(self, report: Report) -> None:
-        """Read what is left of each file."""
-        for each in self.files:
-            each.finish(report)
+def finish(files: Sequence[ExportedFile], report: Report) -> None:
+    for each in files:
+        each.finish(report)
 
 
 def find_manifest(folder: Path, report: Report) -> Manifest | None:

@@ -20,10 +20,8 @@ from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
 from navtalk_async.formats import ARCHIVE, chosen_projects
-from navtalk_async.verification._files import Beside, ExportedFile, find_manifest
+from navtalk_async.verification._files import ExportedFile, files_of, find_manifest, finish
 from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
-
-NOTHING_BESIDE = Beside([], is_same=False)
 
 LOST_PAGE = (
     "btreeInitPage",
@@ -39,20 +37,19 @@ LOST_PAGE = (
 
 async def verify_folder(folder: Path, report: Report, *, quick: bool, project: str | None) -> None:
     manifest = await to_thread.run_sync(find_manifest, folder, report)
-    entries = [] if manifest is None else [e for e in manifest.entries if project in (None, e.project)]
+    entries = [] if manifest is None else [e for e in manifest.projects if project in (None, e.project)]
     files = [ExportedFile(folder, entry, file, quick=quick) for entry in entries for file in entry.files]
     digest = None if manifest is None else manifest.archive
     path = folder / (ARCHIVE if digest is None else digest.name)
     is_same = digest is not None and not await _was_synced(path, digest, report)
-    beside = Beside(files, is_same)
     if manifest is not None and digest is None and path.exists():
         report.notes.append(f"The manifest has no checksum of {path.name}: other processes were reading it.")
     if quick:
-        await to_thread.run_sync(beside.finish, report)
+        await to_thread.run_sync(finish, files, report)
     if path.exists():
-        await verify_archive(path, report, quick=quick, project=project, beside=beside)
+        await verify_archive(path, report, quick=quick, project=project, files=files, is_same=is_same)
     if not quick:
-        await to_thread.run_sync(beside.finish, report)
+        await to_thread.run_sync(finish, files, report)
 
 
 async def verify_archive(
@@ -61,15 +58,16 @@ async def verify_archive(
     *,
     quick: bool,
     project: str | None,
-    beside: Beside = NOTHING_BESIDE,
+    files: Sequence[ExportedFile] = (),
+    is_same: bool = False,
 ) -> None:
     name, known = place.name if isinstance(place, Path) else redacted(place), len(report.findings)
     try:
         async with Archive.open(place, read_only=True, immutable=True) as archive:
-            if quick and beside.is_same and not known:
+            if quick and is_same and not known:
                 await _note_unfinished(archive, report, project)
             else:
-                await _verify_rows(archive, name, report, quick=quick, project=project, beside=beside)
+                await _verify_rows(archive, name, report, files, quick=quick, project=project)
     except StoreLocked:
         raise
     except StoreError as failure:
@@ -119,7 +117,13 @@ def compare_digest(
 
 
 async def _verify_rows(
-    archive: Archive, where: str, report: Report, *, quick: bool, project: str | None, beside: Beside
+    archive: Archive,
+    where: str,
+    report: Report,
+    files: Sequence[ExportedFile],
+    *,
+    quick: bool,
+    project: str | None,
 ) -> None:
     known, before = len(report.findings), await archive.change_marker()
     is_readable = False
@@ -129,9 +133,9 @@ async def _verify_rows(
             report.findings += [
                 _finding_of(where, about, each) for each in await archive.flaws(about.project)
             ]
-            files = beside.of(about, where, report)
+            own = files_of(about, files, where, report)
             if not quick:
-                await _verify_transcripts(archive, about, where, report, files)
+                await _verify_transcripts(archive, about, where, report, own)
         await _note_unfinished(archive, report, project)
         is_readable = True
     finally:

@@ -206,7 +206,7 @@ class _Verification(NamedTuple):
     async def _write_again(self, archive: Archive, folder: Path) -> None:
         """Write the files of *folder* and their manifest anew, of all projects that have files there."""
         found = await to_thread.run_sync(found_in, folder)
-        listed = {each.project for each in (() if found.manifest is None else found.manifest.entries)}
+        listed = {each.project for each in (() if found.manifest is None else found.manifest.projects)}
         with_files = listed | set(found.owners.values())
         for about in await chosen_projects(archive, self.project):
             if about.api in dialects() and (not with_files or about.project in with_files):

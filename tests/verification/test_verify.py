@@ -434,20 +434,6 @@ async def test_a_manifest_of_the_first_version_is_reported_as_such(out):
     assert finding.remedy is Remedy.EXPORT
 
 
-async def test_a_manifest_of_one_project_as_earlier_versions_wrote_it_is_read(out):
-    manifest = read_manifest((out / "manifest.json").read_bytes())
-    earlier = canonical(msgspec.structs.replace(manifest, projects=msgspec.UNSET))
-    assert b"projects" not in earlier
-    (out / "manifest.json").write_bytes(earlier)
-    for quick in (True, False):
-        assert findings_of(await verify(out, quick=quick)) == []
-    change(out, HARM["a message is missing"])
-    assert {each.where.split(",")[0] for each in (await verify(out)).findings} >= {
-        "archive.db",
-        "transcripts.jsonl",
-    }
-
-
 async def test_nothing_is_written_to_the_archive_after_its_digest(tmp_path):
     seen = []
     async with Sandbox(world()) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
