@@ -6,7 +6,6 @@ import platform
 import shutil
 import socket
 import ssl
-import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,8 +37,6 @@ from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.wire.address import checked_root
 from navtalk_async.wire.rate import hint
 from navtalk_async.wire.retry import Retry
-
-LEAST_PYTHON = (3, 11)
 
 PACKAGES = ("navtalk-async", "aiohttp", "msgspec", "anyio", "click", "rich")
 
@@ -145,8 +142,6 @@ async def _checks(settings: Settings, place: Place | None) -> AsyncGenerator[Che
 
 def check_python() -> Check:
     found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
-    if sys.version_info < LEAST_PYTHON:
-        return Check("python", Verdict.PROBLEM, found, "Use Python 3.11 or later.", Exit.USAGE)
     return Check("python", Verdict.OK, found)
 
 

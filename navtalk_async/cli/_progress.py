@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -182,45 +182,41 @@ async def reporting(
     if mode == "bar":
         with bar(monitor.snapshot):
             yield
-    elif mode == "none":
+        return
+
+    def count() -> dict[str, Any]:
+        return msgspec.structs.asdict(monitor.snapshot())
+
+    async with counting(
+        reporter, mode, doing=doing, count=count, line=lambda: str(monitor.snapshot()), at_end=True
+    ):
         yield
-    elif mode == "json":
-
-        def report() -> None:
-            reporter.event("progress", **msgspec.structs.asdict(monitor.snapshot()))
-
-        report()
-        async with repeated(OBJECT_SECONDS, report):
-            yield
-    else:
-        reporter.note(f"{doing}.")
-        async with repeated(LINE_SECONDS, lambda: reporter.note(str(monitor.snapshot()))):
-            yield
 
 
 @asynccontextmanager
 async def counting(
-    reporter: Reporter, mode: ProgressMode, *, doing: str, count: Callable[[], Mapping[str, int]]
+    reporter: Reporter,
+    mode: ProgressMode,
+    *,
+    doing: str,
+    count: Callable[[], Mapping[str, Any]],
+    line: Callable[[], str] | None = None,
+    at_end: bool = False,
 ) -> AsyncGenerator[None, None]:
-    """An `async with` for *doing* something, in which the figures of *count* are shown now and then: as a
-    line, or for `json` as an object.
+    """An `async with` for *doing* something, in which the figures of *count* are shown now and then: as an
+    object for `json`, else as a *line*; for people once more *at_end*.
     """
-
-    def report() -> None:
-        counts = count()
-        if mode == "json":
-            reporter.event("progress", **counts)
-        else:
-            reporter.note(", ".join(f"{number:,} {name}" for name, number in counts.items()))
-
+    line = line or (lambda: ", ".join(f"{number:,} {name}" for name, number in count().items()))
     if mode == "none":
         yield
-        return
-    if mode != "json":
+    elif mode == "json":
+        reporter.event("progress", **count())
+        async with repeated(OBJECT_SECONDS, lambda: reporter.event("progress", **count())):
+            yield
+    else:
         reporter.note(f"{doing}.")
-    seconds = OBJECT_SECONDS if mode == "json" else LINE_SECONDS
-    async with repeated(seconds, report, at_end=mode == "json"):
-        yield
+        async with repeated(LINE_SECONDS, lambda: reporter.note(line()), at_end=at_end):
+            yield
 
 
 @asynccontextmanager
