@@ -256,7 +256,7 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     # Absent fields are properties and no fields of the struct: as fields they would need a name on the wire,
     # which a server could send.
 
-    attributes = (
+    attributes: ClassVar[tuple[str, ...]] = (
         *("id", "status", "start_time", "end_time", "updated_at", "title"),
         *("user_id", "agent_id", "video_url", "metadata", "usage"),
     )
@@ -341,7 +341,16 @@ class Session(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One message of a session. Every API's messages have these attributes, as described for `Session`."""
 
-    attributes = ("id", "role", "type", "content", "created_at", "media_url", "metadata", "usage")
+    attributes: ClassVar[tuple[str, ...]] = (
+        "id",
+        "role",
+        "type",
+        "content",
+        "created_at",
+        "media_url",
+        "metadata",
+        "usage",
+    )
 
     @property
     def role(self) -> Role | str | None:

@@ -1,9 +1,10 @@
 """Ask Kodey.ai: `KodeyClient`."""
 
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 from uuid import UUID
 
 from navtalk_async.client.client import ApiClient, Resource
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
 from navtalk_async.paging import Listing
@@ -38,7 +39,7 @@ class KodeyClient(ApiClient):
         ValueError: see `Client`.
     """
 
-    speaks = Kodey
+    speaks: ClassVar[type[Dialect]] = Kodey
     dialect: Kodey
     chats: "Chats"
     messages: "Messages"

@@ -1,9 +1,10 @@
 """Ask Lexicon: `LexiconClient`."""
 
-from typing import Any, Literal, Required, TypedDict, cast
+from typing import Any, ClassVar, Literal, Required, TypedDict, cast
 from uuid import UUID
 
 from navtalk_async.client.client import ApiClient, Resource
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.paging import Listing
 
@@ -39,7 +40,7 @@ class LexiconClient(ApiClient):
         ValueError: no base URL, or as for `Client`.
     """
 
-    speaks = Lexicon
+    speaks: ClassVar[type[Dialect]] = Lexicon
     dialect: Lexicon
     chats: "Chats"
     messages: "Messages"

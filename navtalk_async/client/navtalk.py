@@ -1,10 +1,11 @@
 """Ask NavTalk: `NavTalkClient`."""
 
 from datetime import date, datetime
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 from uuid import UUID
 
 from navtalk_async.client.client import ApiClient, Resource
+from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Role, Session, SessionStatus
 from navtalk_async.paging import Listing
@@ -40,7 +41,7 @@ class NavTalkClient(ApiClient):
         ValueError: see `Client`.
     """
 
-    speaks = NavTalk
+    speaks: ClassVar[type[Dialect]] = NavTalk
     dialect: NavTalk
     sessions: "Sessions"
     messages: "Messages"

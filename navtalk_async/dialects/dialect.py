@@ -58,7 +58,7 @@ class Endpoint:
         self.paging = paging
         self.filters = filters
         self.id_param = id_param
-        self.answer = msgspec.defstruct(
+        self.answer: type[Any] = msgspec.defstruct(
             "Answer", [("rows", list[msgspec.Raw], msgspec.field(name=rows)), *paging.fields]
         )
         """What an answer is decoded into: its `rows`, and what its paging wants to know."""

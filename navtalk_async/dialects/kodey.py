@@ -1,7 +1,7 @@
 """How Kodey.ai's chat API speaks (source: its reference, "Chat API")."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
 class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat with an agent. It has no status and no end: more may be said in it at any time."""
 
-    detail_only_fields = frozenset({"teamId"})
+    detail_only_fields: ClassVar[frozenset[str]] = frozenset({"teamId"})
     detail_is_complete = False
 
     start_time_text: str | None = msgspec.field(default=None, name="createdAt")
@@ -70,12 +70,12 @@ class Kodey(Dialect):
     api = "kodey"
     name = "Kodey.ai"
     noun = "chat"
-    default_base_url = "https://pooled.api.kodey.ai"
-    key_place = KeyPlace("header", "x-api-key")
+    default_base_url: ClassVar[str | None] = "https://pooled.api.kodey.ai"
+    key_place: ClassVar[KeyPlace] = KeyPlace("header", "x-api-key")
     key_variable = "KODEY_API_KEY"
     base_url_variable = "KODEY_BASE_URL"
-    record_kinds = (KodeyChat, KodeyMessage)
-    sessions = Endpoint(
+    record_kinds: ClassVar[tuple[type[Session], type[Message]]] = (KodeyChat, KodeyMessage)
+    sessions: ClassVar[Endpoint] = Endpoint(
         "/chat",
         rows="chats",
         filters={
@@ -84,7 +84,7 @@ class Kodey(Dialect):
         },
     )
     session_path = "/chat/{id}"
-    messages = Endpoint("/chat/{id}/message", rows="messages")
+    messages: ClassVar[Endpoint] = Endpoint("/chat/{id}/message", rows="messages")
 
     def create_chat(
         self, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None

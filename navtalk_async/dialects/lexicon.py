@@ -1,7 +1,7 @@
 """How the chats API of Lexicon Labs speaks (source: its reference, "Get Chat Messages" and its siblings)."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -37,7 +37,7 @@ ORDER = Filter(param="order", check=one_of("asc", "desc"), default="asc", select
 class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
     """A chat of a user."""
 
-    detail_only_fields = frozenset({"message_count", "status"})
+    detail_only_fields: ClassVar[frozenset[str]] = frozenset({"message_count", "status"})
 
     status: SessionStatus | str | None = None
     """In the API's own words, of a chat that was asked for by its id; None in the list."""
@@ -119,11 +119,11 @@ class Lexicon(Dialect):
     name = "Lexicon"
     noun = "chat"
     base_path = "/api/v1"
-    key_place = KeyPlace("header", "X-API-Key")
+    key_place: ClassVar[KeyPlace] = KeyPlace("header", "X-API-Key")
     key_variable = "LEXICON_API_KEY"
     base_url_variable = "LEXICON_BASE_URL"
-    record_kinds = (LexiconChat, LexiconMessage)
-    sessions = Endpoint(
+    record_kinds: ClassVar[tuple[type[Session], type[Message]]] = (LexiconChat, LexiconMessage)
+    sessions: ClassVar[Endpoint] = Endpoint(
         "/api/v1/chats/user/{user_id}",
         rows="chats",
         paging=ByOffset(most=ROWS_A_PAGE, usual=CHATS_A_PAGE),
@@ -135,7 +135,7 @@ class Lexicon(Dialect):
         },
     )
     session_path = "/api/v1/chats/{id}"
-    messages = Endpoint(
+    messages: ClassVar[Endpoint] = Endpoint(
         "/api/v1/chats/{id}/messages",
         rows="messages",
         paging=ByOffset(most=ROWS_A_PAGE),

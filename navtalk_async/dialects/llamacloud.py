@@ -139,15 +139,17 @@ class LlamaCloud(Dialect):
 
     api = "llamacloud"
     name = "LlamaCloud"
-    default_base_url = "https://api.cloud.llamaindex.ai"
+    default_base_url: ClassVar[str | None] = "https://api.cloud.llamaindex.ai"
     base_path = "/api/v1"
-    key_place = KeyPlace("header", "Authorization", "Bearer ")
+    key_place: ClassVar[KeyPlace] = KeyPlace("header", "Authorization", "Bearer ")
     key_variable = "LLAMA_CLOUD_API_KEY"
     base_url_variable = "LLAMA_CLOUD_BASE_URL"
-    record_kinds = (LlamaCloudSession, LlamaCloudMessage)
-    sessions = Endpoint(PATH, rows="items", paging=ByToken(most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE))
+    record_kinds: ClassVar[tuple[type[Session], type[Message]]] = (LlamaCloudSession, LlamaCloudMessage)
+    sessions: ClassVar[Endpoint] = Endpoint(
+        PATH, rows="items", paging=ByToken(most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE)
+    )
     session_path = f"{PATH}/{{id}}/summary"
-    messages = Endpoint(f"{PATH}/{{id}}", rows="events")
+    messages: ClassVar[Endpoint] = Endpoint(f"{PATH}/{{id}}", rows="events")
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
         given = {"project_id": project_id, "organization_id": organization_id}

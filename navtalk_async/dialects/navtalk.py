@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -146,16 +146,16 @@ class NavTalk(Dialect):
 
     api = "navtalk"
     name = "NavTalk"
-    default_base_url = "https://transfer.navtalk.ai/api/chat"
+    default_base_url: ClassVar[str | None] = "https://transfer.navtalk.ai/api/chat"
     # The reference writes it in the base and again in each path.
     base_path = "/api/chat"
-    key_place = KeyPlace("query", "apikey")
+    key_place: ClassVar[KeyPlace] = KeyPlace("query", "apikey")
     key_variable = "NAVTALK_API_KEY"
     base_url_variable = "NAVTALK_BASE_URL"
     # Whether `endTime` bounds a session's end, which an open one does not have yet, is not documented.
-    changing_filters = frozenset({"status", "end_time"})
-    record_kinds = (NavTalkSession, NavTalkMessage)
-    sessions = Endpoint(
+    changing_filters: ClassVar[frozenset[str]] = frozenset({"status", "end_time"})
+    record_kinds: ClassVar[tuple[type[Session], type[Message]]] = (NavTalkSession, NavTalkMessage)
+    sessions: ClassVar[Endpoint] = Endpoint(
         "/api/chat/sessions",
         rows="data",
         paging=ByCursor(most=SESSIONS_A_PAGE),
@@ -163,7 +163,7 @@ class NavTalk(Dialect):
     )
     # The API itself may send an id that is no UUID, so that the path quotes it.
     session_path = "/api/chat/sessions/{id}"
-    messages = Endpoint(
+    messages: ClassVar[Endpoint] = Endpoint(
         "/api/chat/messages",
         rows="data",
         paging=ByCursor(most=MESSAGES_A_PAGE),

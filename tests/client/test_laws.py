@@ -545,7 +545,7 @@ async def test_after_every_sync_the_store_holds_what_the_server_has(api, tmp_pat
 
 
 WORDS = {"status": ("active", "completed", "failed"), "role": ("user", "assistant")}
-TIMES = {"start_time", "end_time", "created_at"}
+TIMES = {"start_time", "end_time", "created_at", "updated_at"}
 
 
 def as_column(name, value):
@@ -561,7 +561,8 @@ def as_column(name, value):
 
 def assert_columns(api, kept, told):
     """Every column of a session and its messages says what the API says."""
-    columns(kept.session, told.session, api.session_columns, ("status", "title", "start_time", "end_time"))
+    others = ("status", "title", "user_id", "start_time", "end_time", "updated_at", "video_url")
+    columns(kept.session, told.session, api.session_columns, others)
     assert kept.session.id == told.id
     assert kept.session.api == api.name
     assert [row.position for row in kept.messages] == list(range(len(told.messages)))

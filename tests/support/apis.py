@@ -127,7 +127,7 @@ KODEY = Api(
     key_arguments=lambda key: {"headers": {"x-api-key": key}},
     sessions=lambda ask: field_of(ask("/chat"), "chats"),
     messages=lambda ask, name: field_of(ask(f"/chat/{name}/message"), "messages"),
-    session_columns=columns_from({"start_time": "createdAt"}, "id"),
+    session_columns=columns_from({"start_time": "createdAt", "user_id": "userId"}, "id"),
     message_columns=columns_from({"created_at": "createdAt"}, "id", "role", "content"),
     answers={
         "errors": ("status", "bare"),
@@ -144,7 +144,7 @@ LEXICON = Api(
     key_arguments=lambda key: {"headers": {"X-API-Key": key}},
     sessions=lambda ask: pages_of_lexicon(ask, "/api/v1/chats/user/user-0", "chats"),
     messages=lambda ask, name: pages_of_lexicon(ask, f"/api/v1/chats/{name}/messages", "messages"),
-    session_columns=columns_from({"start_time": "created_at"}, "id", "title"),
+    session_columns=columns_from({"start_time": "created_at"}, "id", "title", "user_id", "updated_at"),
     message_columns=columns_from(
         {"role": "sender_role", "type": "media_type"}, "id", "content", "created_at"
     ),
@@ -173,7 +173,7 @@ LLAMACLOUD = Api(
     key_arguments=lambda key: {"headers": {"Authorization": f"Bearer {key}"}},
     sessions=pages_of_llamacloud,
     messages=lambda ask, name: field_of(ask(f"/api/v1/chat/{name}"), "events"),
-    session_columns={"id": "session_id", "title": "generated_title"},
+    session_columns={"id": "session_id", "title": "generated_title", "updated_at": "last_updated_at"},
     message_columns=columns_from({}, "type", "content"),
     answers={
         "errors": ("status", "bare"),
