@@ -73,7 +73,7 @@ CHECK_FIRST = "The change may have been made: check before you repeat it."
 class NavTalkError(Exception):
     """The root of all errors of this library; a bad argument is a ValueError."""
 
-    next_step = ""
+    next_step: str = ""
     """What to do about it."""
 
     may_have_happened: bool = False
@@ -112,7 +112,7 @@ class ApiError(NavTalkError):
         """The `code` in the body of the answer, if any; it may differ from the status."""
         self.retry_after = retry_after
         """The seconds to wait that the server asked for, if any."""
-        self.details = details or {}
+        self.details: dict[str, Any] = details or {}
         """The other fields of the body, by the API's names."""
         self.message = message
 
@@ -120,8 +120,8 @@ class ApiError(NavTalkError):
 class BadRequest(ApiError):
     """400: the server does not accept a parameter, or (NavTalk) the key."""
 
-    next_step = "Check the parameters: the server does not accept them."
-    may_be_key = False
+    next_step: str = "Check the parameters: the server does not accept them."
+    may_be_key: bool = False
     """Whether a wrong key may be the reason."""
 
     def suspect_key(self) -> None:

@@ -23,7 +23,7 @@ __all__ = [
     "scrub",
 ]
 
-logger = logging.getLogger("navtalk_async")
+logger: logging.Logger = logging.getLogger("navtalk_async")
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):

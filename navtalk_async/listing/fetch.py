@@ -95,9 +95,10 @@ class ShortPageAudit:
     """
 
     def __init__(self, chance: Callable[[], float] = random.random, *, disproved: bool = False) -> None:
-        self.followed = self.skipped = 0
-        """Short pages with a cursor, which were followed or taken for the last ones."""
-        self.disproved = disproved
+        self.followed: int = 0
+        self.skipped: int = 0
+        """Short pages with a cursor that were taken for the last ones."""
+        self.disproved: bool = disproved
         """Whether a row was found behind a short page; from then on all are followed."""
         self._chance = chance
         self._longest = 0

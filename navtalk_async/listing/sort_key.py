@@ -24,7 +24,7 @@ class SortKey:
     def __init__(self, dialect: Dialect, request: Request, expected_end: datetime) -> None:
         self._dialect = dialect
         self._request = request
-        self.expected_end = seconds_of(expected_end)
+        self.expected_end: int = seconds_of(expected_end)
 
     @classmethod
     def of(
