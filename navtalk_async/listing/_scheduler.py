@@ -70,7 +70,6 @@ class SplitScheduler:
         self.fallback_reason: str | None = None
         """Why the server made a serial walk necessary, if it did."""
         self.is_parallel = False
-        """Whether the reader wants pages faster than one walker fetches them."""
         self.walkers = walkers
         self._request = request
         self._sort_key = sort_key
@@ -90,14 +89,13 @@ class SplitScheduler:
         self._taken_up_to = -math.inf
         self._skip: frozenset[int] = frozenset()
         self._order_kept_by: SortKey | None = None
-        # In order of time, a row that comes twice comes again soon; in any other order, anywhere. All
-        # other walkers may deliver a page between two pages of one walker.
+        # In order of time, a row that comes twice comes again soon, though all other walkers may deliver a
+        # page in between; in any other order, anywhere.
         self._recent = Recent(max(REMEMBERED, 2 * walkers * page_size) if sort_key is not None else None)
 
     # What to fetch.
 
     def next_task(self) -> Task | None:
-        """The page that a free walker should fetch now; None if there is none."""
         if self._rechecks:
             return self._rechecks.popleft()
         idle = (segment for segment in self._eligible() if not segment.is_asked)
@@ -182,7 +180,6 @@ class SplitScheduler:
         return True
 
     def _positions(self, segment: Segment, page: Page[Session]) -> list[int] | None:
-        """The positions of the rows of *page*; None where the list is walked serially, or is from now on."""
         if self._sort_key is None:
             return None
         positions = self._sort_key.positions(page.items)
