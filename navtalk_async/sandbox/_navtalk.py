@@ -33,9 +33,9 @@ class _Listing(NamedTuple):
     table: Table
     end_field: str
     number_field: str
-    start: str = ""
-    end: str = ""
-    number: str = ""
+    start: str
+    end: str
+    number: str
 
 
 class NavTalkApi(Api):
@@ -80,7 +80,8 @@ class NavTalkApi(Api):
     def sessions(self, request: SandboxRequest, context: ApiContext) -> Row:
         query = self.parameters(request, context, _Query)
         end_field = "endTime" if context.answers.end_bounds == "end" else "startTime"
-        listing = _narrowed(_Listing(request.world.session_table, end_field, "status"), query, query.status)
+        filters = _filters(query, query.status)
+        listing = _Listing(request.world.session_table, end_field, "status", *filters)
         return _page(listing, query, _limit(query, context.answers, usual=20, most=100), request, context)
 
     def messages(self, request: SandboxRequest, context: ApiContext) -> Row:
@@ -89,7 +90,7 @@ class NavTalkApi(Api):
             raise Refused(400, "Missing required parameter: sessionId")
         self.find_session(request.world, query.session_id)
         table = request.world.message_table(query.session_id)
-        listing = _narrowed(_Listing(table, "createdAt", "role"), query, query.role)
+        listing = _Listing(table, "createdAt", "role", *_filters(query, query.role))
         return _page(listing, query, _limit(query, context.answers, usual=50, most=200), request, context)
 
 
@@ -100,12 +101,11 @@ def _limit(query: _Query, answers: Answers, *, usual: int, most: int) -> int:
     return min(limit, most, answers.max_page or most)
 
 
-def _narrowed(listing: _Listing, query: _Query, number: int | None) -> _Listing:
+def _filters(query: _Query, number: int | None) -> tuple[str, str, str]:
     for name, text in (("startTime", query.start_time), ("endTime", query.end_time)):
         if text is not None and not _is_time(text):
             raise Refused(400, f"{name} must have the format yyyy-MM-dd HH:mm:ss")
-    found = "" if number is None else str(number)
-    return listing._replace(start=query.start_time or "", end=query.end_time or "", number=found)
+    return query.start_time or "", query.end_time or "", "" if number is None else str(number)
 
 
 @lru_cache(1024)

@@ -16,7 +16,7 @@ from itertools import accumulate
 from math import sqrt
 from random import Random
 from typing import Any, Final, NamedTuple, Self
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 from zlib import crc32
 
 Row = dict[str, Any]
@@ -240,7 +240,7 @@ class Cursor:
     again: int = 0
 
     def __str__(self) -> str:
-        parts = [self.key[0].replace(" ", "T"), quote(self.key[1], safe="")]
+        parts = [self.key[0].replace(" ", "T"), self.key[1].replace("%", "%25").replace("|", "%7C")]
         if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
             parts.append(urlencode(more))
         return b64encode("|".join(parts).encode()).decode()

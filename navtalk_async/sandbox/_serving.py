@@ -86,6 +86,7 @@ class Sandbox(ApiContext):
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._planned: list[_PlannedFault] = []
         self._arrival = asyncio.Event()
+        self._is_awaited = False
         self._open = asyncio.Event()
         self._open.set()
         self._server: Server | None = None
@@ -164,6 +165,7 @@ class Sandbox(ApiContext):
     async def arrived(self, count: int) -> None:
         """Return as soon as *count* requests have arrived in total, answered or not."""
         while self.counts.total < count:
+            self._is_awaited = True
             await self._arrival.wait()
             if self._server is None:
                 raise RuntimeError(f"the sandbox closed before {count} requests arrived")
@@ -178,8 +180,9 @@ class Sandbox(ApiContext):
             # Not http.read(), which refuses a message of a megabyte.
             request.body = await http.content.read()
         self.counts.add(request, api.name)
-        self._arrival.set()
-        self._arrival = asyncio.Event()
+        if self._is_awaited:
+            self._arrival.set()
+            self._arrival, self._is_awaited = asyncio.Event(), False
         try:
             refusal = self._overload(request, api)
             fault = None if refusal else self._fault(request, api)
