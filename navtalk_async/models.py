@@ -416,9 +416,9 @@ class Transcript(msgspec.Struct, Generic[S_co, M_co], frozen=True, kw_only=True)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to the API, as a value that can be written down, compared and asked again later.
+    """A request to the API, as a value that can be stored, compared and sent again later.
 
-    It never holds a key: where the key goes is the dialect's to say, and only the wire puts it there.
+    It never holds a key: the dialect says where the key goes, and only the wire puts it there.
     """
 
     path: str
@@ -444,7 +444,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return (self.method, self.path, self.body) == ("GET", other.path, None)
 
     def having(self, **params: str | None) -> Self:
-        """The same question with other parameters; None takes one away."""
+        """The same request with other parameters; None removes one."""
         merged = {**self.params, **params}
         kept = {name: value for name, value in merged.items() if value is not None}
         return msgspec.structs.replace(self, params=kept)
@@ -477,9 +477,9 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
     items: list[T]
     next: Request | None = None
-    """The question for the following page, for this process alone; None on the last page."""
+    """The request for the next page, for this process alone; None on the last page."""
     total: int | None = None
-    """How many rows the whole list has, where the API tells."""
+    """How many rows the whole list has; None where the API does not say."""
     token: str | None = None
     """Where the list goes on, to be kept and passed to its `resume`; None on the last page."""
     offset_param: str | None = None

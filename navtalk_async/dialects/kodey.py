@@ -25,7 +25,7 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
     role: Role | str | None = None
     created_at_text: str | None = msgspec.field(default=None, name="createdAt")
     chat_id: str | None = msgspec.field(default=None, name="chatId")
-    """The chat it belongs to, which only the answer to a message that was sent tells."""
+    """The chat it belongs to; only in the answer to `Messages.create`."""
 
 
 class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
@@ -37,9 +37,9 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
     start_time_text: str | None = msgspec.field(default=None, name="createdAt")
     agent_id: str | None = msgspec.field(default=None, name="agentId")
     team_id: str | None = msgspec.field(default=None, name="teamId")
-    """Told of a chat that is made or asked for by its id, and not in the list."""
+    """Missing in the list."""
     user_id: str | None = msgspec.field(default=None, name="userId")
-    """Told in the list; None for a chat without a user."""
+    """None for a chat without a user."""
     metadata: dict[str, Any] | None = None
 
     @property
@@ -49,11 +49,8 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
 
     @property
     def messages(self) -> list[KodeyMessage]:
-        """What the answer itself holds of its messages; what that is, is not documented, and it may be none.
-        All of them are what the list of its messages gives.
-
-        Raises:
-            WrongShape: they are of another shape than messages; `raw` has them as they are.
+        """The messages that the answer itself holds; which ones is not documented. A WrongShape if they are
+        no messages; `raw` has them as they are.
         """
         if self.kept is msgspec.UNSET:
             return []

@@ -40,22 +40,21 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
     detail_only_fields: ClassVar[frozenset[str]] = frozenset({"message_count", "status"})
 
     status: SessionStatus | str | None = None
-    """In the API's own words, of a chat that was asked for by its id; None in the list."""
+    """In the API's own words; None in the list."""
     title: str | None = None
     start_time_text: str | None = msgspec.field(default=None, name="created_at")
     user_id: str | None = None
     tenant_id: str | None = None
     config: dict[str, Any] | None = None
-    """What it was made with; `metadata` is in it."""
+    """Its options, and the `metadata`."""
     updated_at_text: str | None = msgspec.field(default=None, name="updated_at")
     last_message_at_text: str | None = msgspec.field(default=None, name="last_message_at")
     """As the API wrote it; `last_message_at` is the moment it means."""
     message_count: int | None = None
-    """Told of a chat that is asked for by its id, and not in the list."""
+    """None in the list."""
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What whoever made it keeps with it."""
         found = (self.config or {}).get("metadata")
         return found if isinstance(found, dict) else {}
 
@@ -71,12 +70,11 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_final(self) -> bool:
-        """True: a message more, or any other change, shows in its own row."""
+        # Every change shows in its own row.
         return True
 
     @property
     def final_since(self) -> str | None:
-        """The latest of its times: since then, nothing has happened in it."""
         times = [
             (moment, text)
             for text in (self.start_time_text, self.updated_at_text, self.last_message_at_text)
@@ -113,7 +111,7 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lexicon(Dialect):
-    """The dialect of Lexicon Labs, which has no address of its own: whoever runs it knows where it is."""
+    """The dialect of Lexicon Labs, which has no address of its own."""
 
     api = "lexicon"
     name = "Lexicon"

@@ -3,7 +3,7 @@
 The reference is of the time before `shared_access`: a session may have it or not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -153,7 +153,9 @@ class LlamaCloud(Dialect):
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
         given = {"project_id": project_id, "organization_id": organization_id}
-        self.options = {name: checked_id(name[:-3], text) for name, text in given.items() if text is not None}
+        self.options: Mapping[str, str] = {
+            name: checked_id(name[:-3], text) for name, text in given.items() if text is not None
+        }
 
     def create_session(
         self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None

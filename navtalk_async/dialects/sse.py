@@ -16,7 +16,7 @@ from navtalk_async.errors import BodyTooLarge
 __all__ = ["LIMIT", "ServerSentEvent", "SseDecoder"]
 
 LIMIT = 16 << 20
-"""How many bytes a line may have, and the data of an event, where nothing else is said."""
+"""The default `limit` of a decoder."""
 
 CR = 13
 
@@ -31,24 +31,22 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream."""
 
     type: str
-    """Its name; `message` where the server gives none."""
+    """Its name; `message` without one."""
     data: bytes
-    """UTF-8, whatever came: what was none is replaced by U+FFFD. Several lines are joined by line feeds."""
+    """UTF-8, with other bytes replaced by U+FFFD; several lines are joined by line feeds."""
     last_event_id: str = ""
-    """The last id that the stream has given, with this event or before."""
+    """The last id of the stream, with this event or before."""
 
 
 class SseDecoder:
-    """The events of one stream, for whoever feeds it chunk by chunk.
-
-    Its end needs no telling: what it leaves unfinished is no event.
+    """The events of one stream that is fed chunk by chunk. What the stream leaves unfinished is no event.
 
     Arguments:
         limit: how many bytes a line may have, and the data of an event.
     """
 
     def __init__(self, *, limit: int = LIMIT) -> None:
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         """The id to go on from, as of the last blank line."""
         self.retry_ms: int | None = None
         """How long to wait before connecting again; None where the server has not said."""
