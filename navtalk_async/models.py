@@ -32,13 +32,13 @@ __all__ = [
     "SessionStatus",
     "Transcript",
     "Usage",
-    "as_fields",
-    "as_utc",
     "beyond_columns",
     "format_word",
     "http_date",
     "parse_time",
+    "parse_utc",
     "sort_out",
+    "to_fields",
 ]
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def format_word(value: OpenEnum | str | None) -> str | int | None:
     return value.word if isinstance(value, OpenEnum) else value
 
 
-def as_utc(text: str) -> datetime:
+def parse_utc(text: str) -> datetime:
     """The aware UTC datetime that an API's *text* means; one without a zone is UTC.
 
     Raises:
@@ -117,7 +117,7 @@ Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.Unse
 def parse_time(text: str | None) -> datetime | None:
     """The moment that *text* means; None if there is none, or it is no time."""
     try:
-        return as_utc(text) if text else None
+        return parse_utc(text) if text else None
     except ValueError:
         return None
 
@@ -159,7 +159,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
         """
         if self.kept is msgspec.UNSET:
             return {}
-        return sort_out(type(self), as_fields(msgspec.json.decode(self.kept)))[1]
+        return sort_out(type(self), to_fields(msgspec.json.decode(self.kept)))[1]
 
     def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
         """Every attribute, as JSON can hold it: times in ISO 8601 (UTC), enums as words where one is known;
@@ -169,7 +169,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
             by_alias: return the API's own object instead, by the API's own names.
         """
         if by_alias:
-            return as_fields(msgspec.json.decode(self.raw))
+            return to_fields(msgspec.json.decode(self.raw))
         own = (name.removesuffix("_text") for name in self.__struct_fields__ if name != "kept")
         fields = {name: _plain(getattr(self, name)) for name in dict.fromkeys((*self.attributes, *own))}
         others = self.extra | unread_times(type(self), msgspec.structs.asdict(self))
@@ -180,7 +180,7 @@ def _plain(value: Any) -> Any:
     return value.word if isinstance(value, OpenEnum) else msgspec.to_builtins(value)
 
 
-def as_fields(value: Any) -> dict[str, Any]:
+def to_fields(value: Any) -> dict[str, Any]:
     """*value* as the fields of an object; JSON that is not an object is its only field, `value`."""
     return value if isinstance(value, dict) else {"value": value}
 
@@ -198,7 +198,7 @@ def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
     cannot be read; JSON that is not an object is the field `value`.
     """
     columns = SESSION_COLUMNS if issubclass(kind, Session) else MESSAGE_COLUMNS
-    values, others = sort_out(kind, as_fields(value), columns)
+    values, others = sort_out(kind, to_fields(value), columns)
     return others | unread_times(kind, values)
 
 

@@ -24,8 +24,8 @@ from navtalk_async.models import (
     Session,
     SessionStatus,
     Transcript,
-    as_utc,
     format_word,
+    parse_utc,
 )
 
 ENUMS = [SessionStatus, Role, MessageType]
@@ -252,7 +252,7 @@ def test_any_written_moment_is_read_as_that_moment_in_utc(moment):
     # Not the moment itself: Python lets no time in the gap of a zone equal any other.
     expected = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     # A zone with seconds in its offset is written with them only by Python itself.
-    read_back = as_utc(moment.isoformat())
+    read_back = parse_utc(moment.isoformat())
     assert read_back.tzinfo is UTC
     assert read_back == expected
 
@@ -260,13 +260,13 @@ def test_any_written_moment_is_read_as_that_moment_in_utc(moment):
 @given(st.text() | st.datetimes(timezones=st.timezones()).map(str))
 def test_a_text_is_an_aware_utc_time_or_a_value_error(text):
     with suppress(ValueError):
-        assert as_utc(text).utcoffset() == timedelta(0)
+        assert parse_utc(text).utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
 def test_a_time_that_does_not_exist_in_utc_is_a_value_error(text):
     with pytest.raises(ValueError, match="outside of the years"):
-        as_utc(text)
+        parse_utc(text)
 
 
 def test_times_are_aware_and_utc():

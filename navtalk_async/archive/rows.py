@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from navtalk_async.models import Message, MessageType, Role, Session, as_utc, format_word
+from navtalk_async.models import Message, MessageType, Role, Session, format_word, parse_utc
 
 __all__ = [
     "MessageRow",
@@ -173,7 +173,7 @@ def iso(text: str | None) -> str | None:
         if len(text) == 19 and text[4:17:3] in PLAIN and text[11:13] != MIDNIGHT:
             datetime.fromisoformat(text)
             return text.replace(" ", "T") + "Z"
-        return as_utc(text).isoformat().replace("+00:00", "Z")
+        return parse_utc(text).isoformat().replace("+00:00", "Z")
     except ValueError:
         return None
 

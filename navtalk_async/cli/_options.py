@@ -15,7 +15,7 @@ import click
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.dialects import dialects
-from navtalk_async.models import as_utc
+from navtalk_async.models import parse_utc
 
 # What the texts mean.
 
@@ -34,7 +34,7 @@ def as_name(text: str) -> str:
 def as_time(text: str) -> datetime:
     """The time that *text* means; without a zone it is UTC, as with the API."""
     try:
-        return as_utc(text)
+        return parse_utc(text)
     except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r} is not a time: write 2025-11-12, '2025-11-12 18:20:38' (UTC) or "

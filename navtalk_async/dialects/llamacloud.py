@@ -22,8 +22,8 @@ from navtalk_async.models import (
     Response,
     Session,
     Usage,
-    as_fields,
     sort_out,
+    to_fields,
 )
 
 __all__ = [
@@ -226,7 +226,7 @@ class LlamaCloud(Dialect):
         an event without a type; a DecodeFailed if it is no JSON.
         """
         event = event_of(raw)
-        content = as_fields(loads(bytes(raw), Any)).get("content")
+        content = to_fields(loads(bytes(raw), Any)).get("content")
         return LlamaCloudMessage(
             id=f"{session_id}:{position}",
             role=ROLES.get(event.type or ""),

@@ -15,7 +15,7 @@ from navtalk_async.events import ListMoved
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
-from navtalk_async.models import Message, Request, as_utc
+from navtalk_async.models import Message, Request, parse_utc
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ class Fetcher:
         if task.since is None:
             return self._dialect.list_messages(task.id, **self._filters)
         # A second earlier, in case the bound is exclusive; messages before it are not taken.
-        start = as_utc(task.since) - timedelta(seconds=1)
+        start = parse_utc(task.since) - timedelta(seconds=1)
         return self._dialect.list_messages(task.id, **self._filters, start_time=start)
 
     async def _rows(self, request: Request, *, audit: ShortPageAudit | None = None) -> RowsRead[Message]:

@@ -16,7 +16,7 @@ from navtalk_async.archive.records import (
     StoredSession,
 )
 from navtalk_async.archive.rows import content_hash, format_time, is_same_state, iso
-from navtalk_async.models import Session, SessionStatus, as_utc, parse_time
+from navtalk_async.models import Session, SessionStatus, parse_time, parse_utc
 
 __all__ = [
     "OVERLAP",
@@ -107,8 +107,8 @@ def read_from(session: Session, content_hash: str | None, before: StoredSession,
     said = before.last_message_at
     if is_last or said is None or before.messages < FULL_PAGE or not session.supports_since:
         return FetchTask(session.id, content_hash)
-    settle = as_utc(clock.now) - as_utc(clock.settled)
-    return FetchTask(session.id, content_hash, format_time(as_utc(said) - settle))
+    settle = parse_utc(clock.now) - parse_utc(clock.settled)
+    return FetchTask(session.id, content_hash, format_time(parse_utc(said) - settle))
 
 
 def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str | None]:
@@ -144,7 +144,7 @@ def fresh_since(
         return now + ONE_SECOND
     # Where an API shows no change, everything is watched: a run that was stopped would read it all again.
     trusted = settle if by_time else max(settle, overlap)
-    return max(as_utc(open_round.began), now - trusted)
+    return max(parse_utc(open_round.began), now - trusted)
 
 
 def listed_since(open_round: Round, overlap: timedelta) -> str | None:

@@ -14,7 +14,7 @@ from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
 from navtalk_async.formats import message_fields, session_fields
-from navtalk_async.models import MessageType, Role, as_utc, http_date
+from navtalk_async.models import MessageType, Role, http_date, parse_utc
 
 DIGIT = st.sampled_from("0123456789")
 USUAL = st.tuples(
@@ -42,7 +42,7 @@ def replaced(text, at, by):
 def written_anew(text):
     """The long way, which any time takes that is not as usual."""
     try:
-        return as_utc(text).isoformat().replace("+00:00", "Z")
+        return parse_utc(text).isoformat().replace("+00:00", "Z")
     except ValueError:
         return None
 
