@@ -29,6 +29,13 @@ OnError = Callable[[FetchTask, NavTalkError], Awaitable[None]]
 """What becomes of a session that failed."""
 
 
+@dataclass
+class Batch(Generic[T]):
+    items: list[T] = field(default_factory=list)
+    is_done: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+
+
 class GroupCommit(Generic[T]):
     """Many small writes, few commits: what is added while one commit runs goes into the next.
 
@@ -44,26 +51,22 @@ class GroupCommit(Generic[T]):
         """Return when *item* is safe; raise what its commit raises."""
         batch = self._batch
         batch.items.append(item)
-        async with self._turn:
-            if batch is self._batch:
-                # A commit that has begun is finished, so that every adder learns how it ended.
-                await shielded(self.flush())
+        if len(batch.items) == 1:
+            # Also where the run is cancelled: what was added is fetched, and others wait for this commit.
+            await shielded(self._commit_next())
+        else:
+            await batch.is_done.wait()
         if batch.error is not None:
             raise batch.error
 
-    async def flush(self) -> None:
-        batch, self._batch = self._batch, Batch()
-        if batch.items:
+    async def _commit_next(self) -> None:
+        async with self._turn:
+            batch, self._batch = self._batch, Batch()
             try:
                 await self._commit(batch.items)
             except Exception as error:  # noqa: BLE001 - each adder raises it
                 batch.error = error
-
-
-@dataclass
-class Batch(Generic[T]):
-    items: list[T] = field(default_factory=list)
-    error: Exception | None = None
+        batch.is_done.set()
 
 
 class Fetcher:
@@ -102,15 +105,11 @@ class Fetcher:
             NavTalkError: the run cannot go on; what was fetched is kept.
         """
         self._discovery = discovery
-        try:
-            await self._each(discovery.tasks(), self._weigh)
+        await self._each(discovery.tasks(), self._weigh)
+        await self._second_chance()
+        if self._job.audit is None or self._job.audit.disproved:
+            await self._finish_unread()
             await self._second_chance()
-            if self._job.audit is None or self._job.audit.disproved:
-                await self._finish_unread()
-                await self._second_chance()
-        finally:
-            # What still waits was fetched, also where the run was cancelled.
-            await shielded(self._commits.flush())
 
     async def _save(self, finished: Sequence[FetchResult]) -> None:
         self._report.count_messages(await self._archive.save_messages(self._project, finished))
