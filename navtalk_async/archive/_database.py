@@ -9,14 +9,18 @@ share every rule and every statement, and a driver fills in these words alone:
     {rows}      the rows of a `Put`, as a table
 """
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
 
+from navtalk_async.archive._codec import Codec
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
-from navtalk_async.archive.rows import MessageRow, SessionRow
+from navtalk_async.errors import StoreError
 
 T = TypeVar("T")
+P = ParamSpec("P")
+A = TypeVar("A", bound="Transactions")
 
 
 class Query(NamedTuple):
@@ -44,37 +48,8 @@ class Put(NamedTuple):
 
 Step: TypeAlias = Query | Write | Put
 Steps: TypeAlias = Generator[Step, list[Any], T]
-
-
-class Codec:
-    """How rows are written to the database, and read from it; this one, for a database that holds every
-    text, changes nothing.
-    """
-
-    def write_id(self, text: str) -> str:
-        return text
-
-    def read_id(self, held: str) -> str:
-        return held
-
-    def write_session(self, row: SessionRow) -> SessionRow:
-        return row
-
-    def read_session(self, held: SessionRow) -> SessionRow:
-        return held
-
-    def write_messages(self, rows: list[MessageRow]) -> list[MessageRow]:
-        return rows
-
-    def read_messages(self, held: list[MessageRow]) -> list[MessageRow]:
-        return held
-
-    def write_text(self, text: str) -> str:
-        """A text for people."""
-        return text
-
-    def write_ids(self, ids: Iterable[str]) -> list[str]:
-        return [self.write_id(each) for each in ids]
+Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
+Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
 
 
 class Driver(Protocol):
@@ -111,3 +86,44 @@ class Driver(Protocol):
     async def change_marker(self) -> ChangeMarker | None: ...
 
     async def digest(self) -> ArchiveDigest | None: ...
+
+
+def transaction(name: str) -> Callable[[Operation[A, P, T]], Method[A, P, T]]:
+    """Makes a method that returns steps one that has them run, all or none; failpoints call it *name*."""
+
+    def decorate(steps: Operation[A, P, T]) -> Method[A, P, T]:
+        @wraps(steps)
+        async def run(self: A, project: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return await self._write(name, project, steps(self, project, *args, **kwargs))
+
+        return run
+
+    return decorate
+
+
+class Transactions:
+    """What all operations of an archive need, over whatever *driver*."""
+
+    def __init__(self, driver: Driver, *, read_only: bool = False) -> None:
+        self._driver = driver
+        self._codec = driver.codec
+        self._read_only = read_only
+        self._apis: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return str(self._driver)
+
+    async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
+        if self._read_only:
+            raise StoreError(f"{self} is open to be read only.")
+        return await self._driver.write(name, project, steps)
+
+    async def _rows(self, statement: str, *values: object) -> list[Any]:
+        return await self._driver.read(_rows_of(statement, values))
+
+    async def _ids(self, statement: str, *values: object) -> list[str]:
+        return [self._codec.read_id(each) for (each,) in await self._rows(statement, *values)]
+
+
+def _rows_of(statement: str, values: Sequence[object]) -> Steps[list[Any]]:
+    return (yield Query(statement, values))

@@ -1,41 +1,32 @@
-"""The operations of an archive as steps: read, decide, write; a driver runs each in one transaction."""
+"""What a sync writes to an archive: each operation is the steps of one transaction, which the driver runs:
+read, decide, write.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Codec, Put, Query, Steps, Write
-from navtalk_async.archive._progress_rows import (
-    ProjectRow,
-    as_json,
-    kept_columns,
-    read_columns,
-    stored_session,
-)
-from navtalk_async.archive.damage import Records, damage
+from navtalk_async.archive._database import Put, Query, Steps, Write, transaction
+from navtalk_async.archive._progress import Progress, as_json, stored_session
 from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
 from navtalk_async.archive.records import (
     UNKNOWN,
+    FailedSession,
     FetchResult,
     JournalResult,
     MessageCounts,
     Round,
-    RunReport,
     SessionDiff,
     StoredSession,
-    SyncState,
 )
 from navtalk_async.archive.rows import (
     MessageRow,
     SessionRow,
-    StoredTranscript,
     digest,
     format_time,
     iso,
     names_itself,
-    old_digest,
     row_digest,
     row_digest_after,
     session_row,
@@ -43,6 +34,7 @@ from navtalk_async.archive.rows import (
 from navtalk_async.models import ResumePoint, Session
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 Compare = Callable[[Sequence[Session], Mapping[str, StoredSession]], SessionDiff]
 """Decides what is new, changed and to be fetched of some sessions, by what is stored of each, by id."""
@@ -51,131 +43,42 @@ WAIT_FOR_MATCH = timedelta(days=1)
 """How long a session that waits to match a filter is looked for after the API denied it first."""
 
 
-class Operations:
-    """The steps of each operation, for a database that writes rows as *codec* does."""
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-
-    # Read.
-
-    def transcripts(
-        self, sessions: Sequence[Sequence[Any]], messages: Sequence[Any]
-    ) -> list[StoredTranscript]:
-        """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
-        by_session = self._by_session(messages)
-        return [
-            # An older version's digest is another one.
-            StoredTranscript(
-                session, by_session.get(session.id, []), row_noted and noted, row_noted, bool(is_due)
-            )
-            for *row, noted, row_noted, is_due in sessions
-            for session in [self._codec.read_session(SessionRow(*row))]
-        ]
-
-    def transcript(self, project: str, session_id: str) -> Steps[StoredTranscript | None]:
-        held_id = self._codec.write_id(session_id)
-        sessions = yield Query(sql.ONE_SESSION, (project, held_id))
-        messages = yield Query(sql.MESSAGES, (project, [held_id]))
-        return next(iter(self.transcripts(sessions, messages)), None)
-
-    def state(self, project: str, row: ProjectRow) -> Steps[SyncState]:
-        read_id = self._codec.read_id
-        unfinished = yield Query(sql.UNFINISHED, (project,))
-        some: list[str] = []
-        for query in sql.SOME:
-            # Where the databases put what has no time differs, and matters to nobody.
-            some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
-        return row.state([(read_id(name), of, state) for name, of, state in unfinished], some)
-
-    def _by_session(self, rows: Sequence[Any]) -> dict[str, list[MessageRow]]:
-        """The messages of each session; *rows* are ordered by session, and by position."""
-        messages = self._codec.read_messages([MessageRow(*row) for row in rows])
-        by_session = groupby(messages, key=lambda row: row.session_id)
-        return {session_id: list(group) for session_id, group in by_session}
-
-    # Begin, and end.
-
-    def begin(
-        self, where: object, project: str, asked: dict[str, Any], *, retry_failed: bool
-    ) -> Steps[ProjectRow]:
-        begun = (asked["api"], asked["server"], asked["scope"])
-        yield Write(sql.UNBIND, (*begun, project, *begun, project))
-        yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
-        [row] = yield Query(sql.STATE, (project,))
-        found = read_columns(tuple(row), ProjectRow)
-        found.refuse_others(where, project, **asked)
-        if retry_failed:
-            yield Write(sql.RETRY, (project,))
-        return found
-
-    def adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
-        """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
-        any.
-        """
-        found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
-        if not found:
-            return False
-        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        for *columns, noted, row_noted in found:
-            row = self._codec.read_session(SessionRow(*columns))
-            if row_noted is None:
-                is_whole, of = yield from self._judge_undigested(project, columns, noted, dialect)
-            else:
-                is_whole, of = row_noted == row_digest(row), noted
-            if is_whole:
-                session = dialect.session_of(row.raw.encode())
-                row = row._replace(updated_at=iso(session.updated_at_text), user_id=session.user_id)
-            row_of = row_digest(row) if is_whole or row_noted is None else row_noted
-            held = self._codec.write_session(row)
-            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held.id))
-            yield Write(sql.DIGESTED, (of, row_of, project, held.id))
-        return True
-
-    def _judge_undigested(
-        self, project: str, columns: Sequence[Any], noted: str, dialect: Records
-    ) -> Steps[tuple[bool, str]]:
-        """Whether a session that was kept without a digest of every column is whole; and its digest."""
-        rows = yield Query(sql.MESSAGES, (project, [columns[sql.ID_OF_SESSION]]))
-        [kept] = self.transcripts([(*columns, None, None, False)], rows)
-        # They may have been fetched again since, without any change of the session itself.
-        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and not damage(
-            kept, dialect
-        )
-        # Nothing has the empty digest: what is damaged stays so until it is fetched again.
-        return is_whole, digest(kept.messages) if is_whole else ""
-
-    def give_up_round(self, project: str) -> Steps[None]:
-        yield Write(sql.FORGET_SEEN, (project,))
-        yield Write(sql.GIVE_UP_ROUND, (project,))
-
-    def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
-        # A session dated in the future does not take the next round beyond this one.
-        reached = None if round.reached is None else min(round.reached, round.began)
-        yield Write(sql.FORGET_SEEN, (project,))
-        yield Write(sql.FINISH, (as_json(report), reached, reached, project))
+class Operations(Progress):
+    """The methods of an archive with which a sync writes."""
 
     # Sessions.
 
+    @transaction("record listing")
     def record_listing(
         self,
         project: str,
-        api: str,
         sessions: Sequence[Session],
         *,
         compare: Compare,
         now: str,
-        round: Round,  # noqa: A002
-        places: Sequence[ResumePoint] | None,
-        seen: Sequence[str],
-        quiet: bool,
-        may_wait: bool,
+        round: Round,  # noqa: A002 - a round is what it is
+        places: Sequence[ResumePoint] | None = None,
+        seen: Sequence[str] = (),
+        quiet: bool = False,
+        may_wait: bool = False,
     ) -> Steps[JournalResult]:
+        """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
+
+        Arguments:
+            compare: decides what is new, changed and to be fetched, by what is stored of each session.
+            now: the time, in ISO 8601.
+            places: where the listing goes on, empty at its end; None where the sessions are not out of the
+                listing.
+            seen: the ids of sessions that the round has listed and that are to be recorded as such.
+            quiet: write nothing where nothing is new.
+            may_wait: whether *compare* leaves out sessions that do not match a filter; those that wait to
+                match it are then marked.
+        """
         ids = self._codec.write_ids(session.id for session in sessions)
         found = compare(sessions, (yield from self._stored(project, ids, may_wait=may_wait)))
         is_written = found.is_news or not quiet
         if is_written:
-            yield from self._put_sessions(project, api, found, now)
+            yield from self._put_sessions(project, found, now)
             yield from self._put_waiting(project, found)
             yield Put(sql.PUT_SEEN, [(project, each) for each in self._codec.write_ids(seen)], "tt")
             yield Write(sql.ROUND, (as_json(round), project))
@@ -195,9 +98,9 @@ class Operations:
                 stored[session_id] = stored.get(session_id, UNKNOWN)._replace(is_waiting=True)
         return stored
 
-    def _put_sessions(self, project: str, api: str, found: SessionDiff, now: str) -> Steps[None]:
+    def _put_sessions(self, project: str, found: SessionDiff, now: str) -> Steps[None]:
         news = (*found.inserted, *found.changed)
-        rows = [session_row(project, api, each.session, now) for each in news]
+        rows = [session_row(project, self._apis[project], each.session, now) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
         written = [(*self._codec.write_session(row), change) for row in rows]
         yield Put(sql.PUT_SESSIONS, written, "t" * len(SessionRow._fields) + "i")
@@ -221,7 +124,30 @@ class Operations:
         for each in found.unwanted:
             yield Write(sql.UNWANTED, (project, write_id(each)))
 
+    async def missing(self, project: str, *, since: str | None) -> list[str]:
+        """Sessions that are kept, began later than *since*, and were not seen in this round."""
+        return await self._ids(sql.MISSING, project, since, since)
+
+    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
+        """Sessions that are watched, and were read before *fresh*, and those that wait to match the filter on
+        their status. Those that began before *since* are watched no longer.
+        """
+        if since is not None:
+            await self._unwatch(project, since)
+        return await self._ids(sql.WATCHED, project, fresh, fresh, project, since, since)
+
+    @transaction("unwatch")
+    def _unwatch(self, project: str, since: str) -> Steps[None]:
+        yield Write(sql.UNWATCH, (project, project, since))
+
+    @transaction("mark deleted")
     def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
+        """Record that the API no longer has a session, and return what it was; None if it is unknown.
+
+        What was kept of it stays. One that waits to match a filter does so for a day more: an API may deny
+        for a moment what it has.
+        """
+        session_id = self._codec.write_id(session_id)
         moment = datetime.now(UTC)
         now = format_time(moment)
         rows = yield Query(sql.TO_DELETE, (project, session_id))
@@ -243,7 +169,7 @@ class Operations:
         sessions = [self._codec.read_session(SessionRow(*row)) for *row, _ in rows]
         if not strays or any(names_itself(each) for each in sessions):
             return False
-        held = self._by_session((yield Query(sql.KEPT_MESSAGES, (project, [session_id]))))
+        held = self._codec.by_session((yield Query(sql.KEPT_MESSAGES, (project, [session_id]))))
         [(is_new,)] = strays
         if held and not is_new:
             return False
@@ -252,14 +178,38 @@ class Operations:
             yield Write(statement, (project, session_id))
         return True
 
-    def refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
+    async def refetch(self, project: str, sessions: Sequence[str]) -> None:
+        """Make some sessions pending, so that the next sync fetches them whole and writes all rows again,
+        whether they are kept or not. Indexes are rebuilt first.
+        """
+        # A damaged index hides rows: to write them again would double them.
+        await self._driver.rebuild()
+        await self._refetch(project, self._codec.write_ids(sessions))
+
+    @transaction("refetch")
+    def _refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
         yield Put(sql.REFETCH, [(project, each, "pending") for each in sessions], "ttt")
         for each in sessions:
             yield Write(sql.REREAD_ROW, (project, each))
 
     # Messages.
 
+    @transaction("record failures")
+    def record_failures(self, project: str, failures: Sequence[FailedSession]) -> Steps[None]:
+        """Record sessions that cannot be fetched; attempts add up."""
+        write_id, write_text = self._codec.write_id, self._codec.write_text
+        rows = [
+            (project, write_id(each.id), write_text(each.reason), each.attempts, "failed")
+            for each in failures
+        ]
+        yield Put(sql.PUT_FAILED, rows, "tttit")
+
+    @transaction("save messages")
     def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> Steps[MessageCounts]:
+        """Save the messages of some sessions, which are pending no more unless they have changed since.
+
+        Rows are touched where their content changed; earlier texts go to `message_history`.
+        """
         total = MessageCounts()
         for readings in split_repeats(fetched):
             total = MessageCounts.all([total, (yield from self._put_readings(project, readings))])
@@ -268,7 +218,7 @@ class Operations:
     def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Write *readings*, of different sessions."""
         ids = self._codec.write_ids(each.wanted.id for each in readings)
-        held = self._by_session((yield Query(sql.KEPT_MESSAGES, (project, ids))))
+        held = self._codec.by_session((yield Query(sql.KEPT_MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)
         found = [
             (each, diff_messages(project, each, held.get(each.wanted.id, [])))
@@ -277,7 +227,7 @@ class Operations:
         ]
         yield from self._put_messages(project, [diff for _, diff in found])
         rows = [
-            (project, self._codec.write_id(fetched.wanted.id), *kept_columns(fetched, diff))
+            (project, self._codec.write_id(fetched.wanted.id), *_kept_columns(fetched, diff))
             for fetched, diff in found
         ]
         yield Put(sql.PUT_KEPT, rows, "ttttttitti")
@@ -315,13 +265,13 @@ class Operations:
         yield Put(sql.PUT_MESSAGES, [(*row, change) for row in put], "tttittttti")
 
 
-def rows_of(statement: str, values: Sequence[object]) -> Steps[list[Any]]:
-    return (yield Query(statement, values))
-
-
-def write(statement: str, values: Sequence[object]) -> Steps[None]:
-    yield Write(statement, values)
-
-
-def put(statement: str, rows: Sequence[Sequence[object]], types: str) -> Steps[None]:
-    yield Put(statement, rows, types)
+def _kept_columns(fetched: FetchResult, diff: MessageDiff) -> tuple[object, ...]:
+    """The columns of `PUT_KEPT` after its key."""
+    is_whole = fetched.wanted.since is None and not fetched.first
+    return (
+        *("kept", fetched.wanted.content_hash),
+        *(fetched.at, fetched.at if is_whole else None),
+        *(len(diff.held), digest(diff.held)),
+        None if fetched.unread is None else as_json(fetched.unread),
+        None if fetched.unread is None else diff.reached,
+    )

@@ -13,6 +13,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from navtalk_async.archive._codec import PostgresCodec
 from navtalk_async.archive._database import Query, Step, Steps, Write
 from navtalk_async.archive._postgres_server import (
     Address,
@@ -25,7 +26,6 @@ from navtalk_async.archive._postgres_server import (
     silent,
     translate_errors,
 )
-from navtalk_async.archive._postgres_text import PostgresCodec
 from navtalk_async.archive._statements import (
     COUNT_CHANGE,
     ID_OF_SESSION,

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from navtalk_async.archive._database import Codec, Query, Step, Steps, Write
+from navtalk_async.archive._codec import Codec
+from navtalk_async.archive._database import Query, Step, Steps, Write
 from navtalk_async.archive._schema import INDEXES, table_of
 from navtalk_async.archive._statements import (
     CHANGES,

@@ -8,52 +8,34 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Self
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Driver, Steps
-from navtalk_async.archive._operations import Compare, Operations, put, rows_of, write
-from navtalk_async.archive._progress_rows import as_json, project_counts, project_info, unfollowed_cursor
-from navtalk_async.archive.damage import Records
+from navtalk_async.archive._database import Query, Steps
+from navtalk_async.archive._operations import Operations
+from navtalk_async.archive._progress import project_counts, project_info
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
     FailedSession,
-    FetchResult,
     Flaw,
-    JournalResult,
-    MessageCounts,
     ProjectCounts,
     ProjectInfo,
-    Round,
-    RunReport,
-    SyncState,
-    UnfollowedCursor,
 )
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.concurrency import shielded
-from navtalk_async.errors import StoreError
-from navtalk_async.models import ResumePoint, Session
 
 __all__ = ["SCHEMES", "Archive", "is_url", "redacted"]
-
-T = TypeVar("T")
 
 SCHEMES = ("postgresql", "postgres")
 
 
-class Archive:
+class Archive(Operations):
     """Where sessions and messages are kept. Make one with `Archive.open`; any task may call it.
 
     Methods raise `StoreError`, with a sentence for the user, where the database does not work. *project* is
     the name under which the sessions of one API key are kept.
     """
-
-    def __init__(self, driver: Driver, *, read_only: bool = False) -> None:
-        self._driver = driver
-        self._read_only = read_only
-        self._operations = Operations(driver.codec)
-        self._apis: dict[str, str] = {}
 
     @classmethod
     def open(cls, place: str | Path, *, read_only: bool = False, immutable: bool = False) -> "Archive":
@@ -83,9 +65,6 @@ class Archive:
 
         driver = SqliteDriver(Path(place), read_only=read_only, immutable=immutable)
         return cls(driver, read_only=read_only)
-
-    def __str__(self) -> str:
-        return str(self._driver)
 
     def __repr__(self) -> str:
         return f"<Archive {self}>"
@@ -136,16 +115,21 @@ class Archive:
         """The same, some sessions at a time."""
         async with aclosing(self._driver.walk(project)) as batches:
             async for sessions, messages in batches:
-                yield self._operations.transcripts(sessions, messages)
+                yield self._codec.transcripts(sessions, messages)
 
     async def transcript(self, session_id: str, project: str = "default") -> StoredTranscript | None:
         """One session with its messages; None if the archive does not hold it."""
-        return await self._driver.read(self._operations.transcript(project, session_id))
+        return await self._driver.read(self._transcript(project, self._codec.write_id(session_id)))
+
+    def _transcript(self, project: str, held_id: str) -> Steps[StoredTranscript | None]:
+        sessions = yield Query(sql.ONE_SESSION, (project, held_id))
+        messages = yield Query(sql.MESSAGES, (project, [held_id]))
+        return next(iter(self._codec.transcripts(sessions, messages)), None)
 
     async def failures(self, project: str = "default") -> list[FailedSession]:
         """Every failed session."""
         rows = await self._rows(sql.FAILURES, project)
-        return [FailedSession(self._driver.codec.read_id(session_id), *more) for session_id, *more in rows]
+        return [FailedSession(self._codec.read_id(session_id), *more) for session_id, *more in rows]
 
     async def pending(self, project: str = "default") -> list[str]:
         """The ids of sessions that are still to be fetched."""
@@ -159,20 +143,20 @@ class Archive:
         found = [Flaw(None, each) for each in damage]
         for sentence, query in sql.FLAWS.items():
             for (name,) in await self._rows(query, *[project] * query.count("?")):
-                session_id = None if name is None else self._driver.codec.read_id(name)
+                session_id = None if name is None else self._codec.read_id(name)
                 found.append(Flaw(session_id, sentence.format(session_id)))
         return found
 
     async def contains(self, project: str, sessions: Sequence[str]) -> bool:
         """Whether any of *sessions* is kept."""
-        return bool(await self._rows(sql.CONTAINS, project, self._driver.codec.write_ids(sessions)))
+        return bool(await self._rows(sql.CONTAINS, project, self._codec.write_ids(sessions)))
 
     async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
         """Those of *sessions* that are neither kept nor known to be fetched yet."""
         there = {
             session_id
             for query in (sql.CONTAINS, sql.UNDER_WAY)
-            for session_id in await self._ids(query, project, self._driver.codec.write_ids(sessions))
+            for session_id in await self._ids(query, project, self._codec.write_ids(sessions))
         }
         return [each for each in sessions if each not in there]
 
@@ -185,168 +169,6 @@ class Archive:
         so. None for a database on a server, and where others read in it just now for longer than we wait.
         """
         return await self._driver.digest()
-
-    # What a sync writes.
-
-    async def begin(
-        self,
-        project: str = "default",
-        *,
-        api: str,
-        scope: str,
-        server: str | None = None,
-        server_moved: bool = False,
-        retry_failed: bool = False,
-        reconcile: bool = False,
-        dialect: Records | None = None,
-    ) -> SyncState:
-        """Say what is about to be synced, and learn how far it has come.
-
-        *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
-        remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
-        *reconcile*, an open round that does not compare everything is given up. *dialect* reads
-        the API's objects, to fill and check what an earlier version wrote.
-
-        Raises:
-            StoreMismatch: the project was begun with another API, server or other filters.
-        """
-        operations = self._operations
-        self._apis[project] = api
-        while dialect is not None and await self._write(
-            "adopt", project, operations.adopt_some(project, dialect)
-        ):
-            pass
-        asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
-        steps = operations.begin(str(self), project, asked, retry_failed=retry_failed)
-        found = await self._write("begin", project, self._in_same_file(steps))
-        if found.is_given_up(reconcile=reconcile):
-            await self._write("give up", project, operations.give_up_round(project))
-            found = found._replace(round=None, places=None)
-        return await self._driver.read(operations.state(project, found))
-
-    async def record_listing(
-        self,
-        project: str,
-        sessions: Sequence[Session],
-        *,
-        compare: Compare,
-        now: str,
-        round: Round,  # noqa: A002 - a round is what it is
-        places: Sequence[ResumePoint] | None = None,
-        seen: Sequence[str] = (),
-        quiet: bool = False,
-        may_wait: bool = False,
-    ) -> JournalResult:
-        """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
-
-        Arguments:
-            compare: decides what is new, changed and to be fetched, by what is stored of each session.
-            now: the time, in ISO 8601.
-            places: where the listing goes on, empty at its end; None where the sessions are not out of the
-                listing.
-            seen: the ids of sessions that the round has listed and that are to be recorded as such.
-            quiet: write nothing where nothing is new.
-            may_wait: whether *compare* leaves out sessions that do not match a filter; those that wait to
-                match it are then marked.
-        """
-        steps = self._operations.record_listing(
-            project,
-            self._apis[project],
-            sessions,
-            compare=compare,
-            now=now,
-            round=round,
-            places=places,
-            seen=seen,
-            quiet=quiet,
-            may_wait=may_wait,
-        )
-        return await self._write("record listing", project, steps)
-
-    async def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> MessageCounts:
-        """Save the messages of some sessions, which are pending no more unless they have changed since.
-
-        Rows are touched where their content changed; earlier texts go to `message_history`.
-        """
-        return await self._write("save messages", project, self._operations.save_messages(project, fetched))
-
-    async def missing(self, project: str, *, since: str | None) -> list[str]:
-        """Sessions that are kept, began later than *since*, and were not seen in this round."""
-        return await self._ids(sql.MISSING, project, since, since)
-
-    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
-        """Sessions that are watched, and were read before *fresh*, and those that wait to match the filter on
-        their status. Those that began before *since* are watched no longer.
-        """
-        if since is not None:
-            await self._write("unwatch", project, write(sql.UNWATCH, (project, project, since)))
-        return await self._ids(sql.WATCHED, project, fresh, fresh, project, since, since)
-
-    async def refetch(self, project: str, sessions: Sequence[str]) -> None:
-        """Make some sessions pending, so that the next sync fetches them whole and writes all rows again,
-        whether they are kept or not. Indexes are rebuilt first.
-        """
-        # A damaged index hides rows: to write them again would double them.
-        await self._driver.rebuild()
-        ids = self._driver.codec.write_ids(sessions)
-        await self._write("refetch", project, self._operations.refetch(project, ids))
-
-    async def remember_server(self, project: str, server: str) -> None:
-        """Record where *project* is synced from."""
-        await self._write("server", project, write(sql.SERVER, (server, project)))
-
-    async def distrust_short_pages(self, project: str) -> None:
-        """Record that there were messages behind a short page."""
-        await self._write("distrust short pages", project, write(sql.DISTRUST_SHORT_PAGES, (project,)))
-
-    async def unfollowed_cursors(self, project: str) -> list[UnfollowedCursor]:
-        """Where sessions that are kept as whole, neither pending nor failed, might go on after all."""
-        rows = await self._rows(sql.UNFOLLOWED, project)
-        read_id = self._driver.codec.read_id
-        return [unfollowed_cursor((read_id(session_id), *more)) for session_id, *more in rows]
-
-    async def record_failures(self, project: str, failures: Sequence[FailedSession]) -> None:
-        """Record sessions that cannot be fetched; attempts add up."""
-        codec = self._driver.codec
-        rows = [
-            (project, codec.write_id(each.id), codec.write_text(each.reason), each.attempts, "failed")
-            for each in failures
-        ]
-        await self._write("record failures", project, put(sql.PUT_FAILED, rows, "tttit"))
-
-    async def mark_deleted(self, project: str, session_id: str) -> Literal["kept", "waiting"] | None:
-        """Record that the API no longer has a session, and return what it was; None if it is unknown.
-
-        What was kept of it stays. One that waits to match a filter does so for a day more: an API may deny
-        for a moment what it has.
-        """
-        held_id = self._driver.codec.write_id(session_id)
-        return await self._write("mark deleted", project, self._operations.mark_deleted(project, held_id))
-
-    async def finish(self, project: str, round: Round, report: RunReport) -> None:  # noqa: A002
-        """Record that *round* is complete."""
-        await self._write(
-            "finish", project, self._in_same_file(self._operations.finish(project, round, report))
-        )
-
-    async def record_run(self, project: str, report: RunReport) -> None:
-        """Record that a run was ended by an error."""
-        await self._write("record run", project, write(sql.RECORD_RUN, (as_json(report), project)))
-
-    async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
-        if self._read_only:
-            raise StoreError(f"{self} is open to be read only.")
-        return await self._driver.write(name, project, steps)
-
-    def _in_same_file(self, steps: Steps[T]) -> Steps[T]:
-        self._driver.refuse_another_file()
-        return (yield from steps)
-
-    async def _rows(self, statement: str, *values: object) -> list[Any]:
-        return await self._driver.read(rows_of(statement, values))
-
-    async def _ids(self, statement: str, *values: object) -> list[str]:
-        return [self._driver.codec.read_id(each) for (each,) in await self._rows(statement, *values)]
 
 
 def is_url(place: str | Path) -> bool:

@@ -1,0 +1,286 @@
+"""How far a project has come: written as a run begins and ends, and read as values."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from navtalk_async.archive import _statements as sql
+from navtalk_async.archive._database import Query, Steps, Transactions, Write, transaction
+from navtalk_async.archive.damage import Records, damage
+from navtalk_async.archive.records import (
+    UNKNOWN,
+    FetchTask,
+    ProjectCounts,
+    ProjectInfo,
+    Round,
+    RunReport,
+    StoredSession,
+    SyncState,
+    UnfollowedCursor,
+)
+from navtalk_async.archive.rows import SessionRow, digest, iso, old_digest, row_digest
+from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
+
+T = TypeVar("T")
+
+
+class ProjectRow(NamedTuple):
+    """The columns of `sync_projects` that `STATE` reads."""
+
+    api: str
+    server: str | None
+    scope: str
+    places: str | None
+    round: str | None
+    rounds: int
+    watermark: str | None
+    refuted: bool
+
+    def refuse_others(
+        self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
+    ) -> None:
+        """Refuse to go on with another API, server, or other filters."""
+        if self.api != api:
+            raise StoreMismatch(
+                f"The project {project!r} in {where} is of the API {self.api}, and you asked {api}. "
+                "Use another --project name."
+            )
+        if self.scope != scope:
+            raise StoreMismatch(
+                f"The project {project!r} in {where} holds {_options_of(self.scope)}; you asked for "
+                f"{_options_of(scope)}. Use another --project name."
+            )
+        if server != self.server and None not in (server, self.server) and not server_moved:
+            what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
+            if "sandbox" in (self.server, server):
+                raise StoreMismatch(f"{what} Use another --project.")
+            raise StoreMismatch(
+                f"{what} If the same server has moved, confirm it with --server-moved; "
+                "else use another --project."
+            )
+
+
+WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
+
+
+def _options_of(scope: str) -> str:
+    """The filters of *scope*, as the options of the command that ask for them."""
+    try:
+        filters = msgspec.json.decode(scope, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return scope
+    given = filters | filters.pop("options", {}) | filters.pop("others", {})
+    options = []
+    for name, value in given.items():
+        option = "session" if name == "sessions" else name.replace("_", "-")
+        values = [WORDS[name](value).word] if name in WORDS else value if isinstance(value, list) else [value]
+        options += [f"--{option} {each}" for each in values]
+    return " ".join(options) or "everything"
+
+
+class Progress(Transactions):
+    """The methods of an archive with which a run begins and ends."""
+
+    async def begin(
+        self,
+        project: str = "default",
+        *,
+        api: str,
+        scope: str,
+        server: str | None = None,
+        server_moved: bool = False,
+        retry_failed: bool = False,
+        reconcile: bool = False,
+        dialect: Records | None = None,
+    ) -> SyncState:
+        """Say what is about to be synced, and learn how far it has come.
+
+        *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
+        remembers, unless *server_moved*; *retry_failed* makes the failed sessions pending again; to
+        *reconcile*, an open round that does not compare everything is given up. *dialect* reads
+        the API's objects, to fill and check what an earlier version wrote.
+
+        Raises:
+            StoreMismatch: the project was begun with another API, server or other filters.
+        """
+        self._apis[project] = api
+        while dialect is not None and await self._adopt_some(project, dialect):
+            pass
+        asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
+        found = await self._begin(project, asked, retry_failed=retry_failed)
+        open_round = _read_json(found.round, Round)
+        if reconcile and open_round is not None and not open_round.is_whole:
+            await self._give_up_round(project)
+            found = found._replace(round=None, places=None)
+        return await self._driver.read(self._state(project, found))
+
+    @transaction("begin")
+    def _begin(self, project: str, asked: dict[str, Any], *, retry_failed: bool) -> Steps[ProjectRow]:
+        self._driver.refuse_another_file()
+        begun = (asked["api"], asked["server"], asked["scope"])
+        yield Write(sql.UNBIND, (*begun, project, *begun, project))
+        yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
+        [row] = yield Query(sql.STATE, (project,))
+        found = read_columns(tuple(row), ProjectRow)
+        found.refuse_others(self, project, **asked)
+        if retry_failed:
+            yield Write(sql.RETRY, (project,))
+        return found
+
+    def _state(self, project: str, row: ProjectRow) -> Steps[SyncState]:
+        read_id = self._codec.read_id
+        unfinished = yield Query(sql.UNFINISHED, (project,))
+        some: list[str] = []
+        for query in sql.SOME:
+            # Where the databases put what has no time differs, and matters to nobody.
+            some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
+        return SyncState(
+            places=_places(row.places),
+            round=_read_json(row.round, Round),
+            rounds=row.rounds,
+            watermark=row.watermark,
+            # One that failed before it was ever seen is to be looked at first.
+            pending=[
+                FetchTask(read_id(session_id), content_hash, is_unlisted=content_hash is None)
+                for session_id, content_hash, state in unfinished
+                if state != "failed"
+            ],
+            failed=sum(state == "failed" for _, _, state in unfinished),
+            short_pages_disproved=row.refuted,
+            known_sessions=list(dict.fromkeys(some)),
+            server=row.server,
+        )
+
+    @transaction("adopt")
+    def _adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
+        """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
+        any.
+        """
+        found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
+        if not found:
+            return False
+        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
+        for *columns, noted, row_noted in found:
+            row = self._codec.read_session(SessionRow(*columns))
+            if row_noted is None:
+                is_whole, of = yield from self._judge_undigested(project, columns, noted, dialect)
+            else:
+                is_whole, of = row_noted == row_digest(row), noted
+            if is_whole:
+                session = dialect.session_of(row.raw.encode())
+                row = row._replace(updated_at=iso(session.updated_at_text), user_id=session.user_id)
+            row_of = row_digest(row) if is_whole or row_noted is None else row_noted
+            held = self._codec.write_session(row)
+            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held.id))
+            yield Write(sql.DIGESTED, (of, row_of, project, held.id))
+        return True
+
+    def _judge_undigested(
+        self, project: str, columns: Sequence[Any], noted: str, dialect: Records
+    ) -> Steps[tuple[bool, str]]:
+        """Whether a session that was kept without a digest of every column is whole; and its digest."""
+        rows = yield Query(sql.MESSAGES, (project, [columns[sql.ID_OF_SESSION]]))
+        [kept] = self._codec.transcripts([(*columns, None, None, False)], rows)
+        # They may have been fetched again since, without any change of the session itself.
+        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and not damage(
+            kept, dialect
+        )
+        # Nothing has the empty digest: what is damaged stays so until it is fetched again.
+        return is_whole, digest(kept.messages) if is_whole else ""
+
+    @transaction("give up")
+    def _give_up_round(self, project: str) -> Steps[None]:
+        yield Write(sql.FORGET_SEEN, (project,))
+        yield Write(sql.GIVE_UP_ROUND, (project,))
+
+    @transaction("finish")
+    def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
+        """Record that *round* is complete."""
+        self._driver.refuse_another_file()
+        # A session dated in the future does not take the next round beyond this one.
+        reached = None if round.reached is None else min(round.reached, round.began)
+        yield Write(sql.FORGET_SEEN, (project,))
+        yield Write(sql.FINISH, (as_json(report), reached, reached, project))
+
+    @transaction("record run")
+    def record_run(self, project: str, report: RunReport) -> Steps[None]:
+        """Record that a run was ended by an error."""
+        yield Write(sql.RECORD_RUN, (as_json(report), project))
+
+    @transaction("server")
+    def remember_server(self, project: str, server: str) -> Steps[None]:
+        """Record where *project* is synced from."""
+        yield Write(sql.SERVER, (server, project))
+
+    @transaction("distrust short pages")
+    def distrust_short_pages(self, project: str) -> Steps[None]:
+        """Record that there were messages behind a short page."""
+        yield Write(sql.DISTRUST_SHORT_PAGES, (project,))
+
+    async def unfollowed_cursors(self, project: str) -> list[UnfollowedCursor]:
+        """Where sessions that are kept as whole, neither pending nor failed, might go on after all."""
+        rows = await self._rows(sql.UNFOLLOWED, project)
+        read_id = self._codec.read_id
+        return [unfollowed_cursor((read_id(session_id), *more)) for session_id, *more in rows]
+
+
+def stored_session(row: Sequence[Any]) -> StoredSession:
+    content_hash, pending, failed, watched, settles_at, read_at, messages, last_at, deleted = row
+    flags = bool(pending), bool(failed), bool(watched)
+    found = (content_hash, *flags, settles_at, read_at, messages or 0, last_at, bool(deleted))
+    try:
+        return msgspec.convert(found, StoredSession)
+    except msgspec.ValidationError:
+        # It is damaged: it is fetched again, as a session that is new.
+        return UNKNOWN
+
+
+def project_info(row: Sequence[Any]) -> ProjectInfo:
+    *plain, open_round, last_run = row
+    rounds = _read_json(open_round, Round), _read_json(last_run, RunReport)
+    return read_columns(dict(zip(ProjectInfo.__struct_fields__, (*plain, *rounds), strict=True)), ProjectInfo)
+
+
+def project_counts(row: Sequence[Any]) -> ProjectCounts:
+    return read_columns(dict(zip(ProjectCounts.__struct_fields__, row, strict=True)), ProjectCounts)
+
+
+def unfollowed_cursor(row: Sequence[Any]) -> UnfollowedCursor:
+    session_id, content_hash, cursor, first = row
+    wanted = FetchTask(session_id, content_hash)
+    return read_columns((wanted, _read_json(cursor, Request), first), UnfollowedCursor)
+
+
+def as_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def read_columns(values: object, kind: type[T]) -> T:
+    """*values* of columns as *kind*; SQLite keeps any type in any column."""
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as failure:
+        raise _damaged(failure) from None
+
+
+def _read_json(text: str | None, kind: Any) -> Any:
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, TypeError) as failure:
+        raise _damaged(failure) from None
+
+
+def _damaged(failure: Exception) -> StoreBroken:
+    return StoreBroken(f"The archive is damaged: the progress of a project cannot be read: {failure}.")
+
+
+def _places(text: str | None) -> list[ResumePoint]:
+    """Where a listing goes on, as this version or the first one wrote it."""
+    if text is None:
+        return []
+    if text.startswith("{"):
+        return [ResumePoint(_read_json(text, Request))]
+    places: list[ResumePoint] = _read_json(text, list[ResumePoint])
+    return places
