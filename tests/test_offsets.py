@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from navtalk_async.dialects.kodey import KodeyMessage
 from navtalk_async.errors import RepeatedPage
 from navtalk_async.models import Page, Request
-from navtalk_async.paging import walk, whole
+from navtalk_async.paging import fetch_all, walk
 from navtalk_async.paging.offsets import goes_on
 
 FIRST = Request(path="/rows", params={"offset": "0"})
@@ -103,7 +103,7 @@ def rows_to(number, deleted=(), kind=Row):
 async def listed(server, first=FIRST):
     """The ids of all rows, and what was told of the list meanwhile."""
     told = []
-    rows = await whole(server.ask, first, lambda _, reason: told.append(reason))
+    rows = await fetch_all(server.ask, first, lambda _, reason: told.append(reason))
     return [row.id for row in rows], told
 
 
@@ -288,7 +288,7 @@ async def test_the_pages_of_a_walk_have_the_rows_that_are_new_and_lead_on():
     async with aclosing(walk(server.ask, FIRST)) as pages:
         async for page in pages:
             rows += page.items
-            rest = [] if page.next is None else await whole(server.ask, page.next)
+            rest = [] if page.next is None else await fetch_all(server.ask, page.next)
             assert {row.id for row in rows_to(35)[3:]} <= {row.id for row in [*rows, *rest]}
     assert rows == rows_to(35)
 
@@ -312,7 +312,7 @@ async def test_messages_that_share_an_id_all_come_and_one_that_is_signed_anew_co
         page = [said(number, asked) for number in range(begin, min(60, begin + LIMIT))]
         return Page(page, None, 60 - first, offset_param="offset", full=LIMIT)
 
-    contents = [int(each.content.split()[0]) for each in await whole(ask, FIRST)]
+    contents = [int(each.content.split()[0]) for each in await fetch_all(ask, FIRST)]
     assert contents == list(range(60))
 
 
@@ -411,5 +411,5 @@ async def test_a_page_that_comes_smaller_is_gone_on_from_with_pages_of_that_size
         server.limit = limit
         return await server.ask(request.having(limit=str(limit)))
 
-    assert [row.id for row in await whole(ask, FIRST)] == [row.id for row in rows_to(50)]
+    assert [row.id for row in await fetch_all(ask, FIRST)] == [row.id for row in rows_to(50)]
     assert set(sizes[1:]) == {5}

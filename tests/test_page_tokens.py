@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.client import inside
-from navtalk_async.dialects.dialect import Endpoint
+from navtalk_async.dialects.dialect import ByCursor, Endpoint
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.dialects.strategies import ByCursor
 from navtalk_async.models import Request
 from navtalk_async.paging.tokens import PageTokens
 from navtalk_async.sandbox import Sandbox, World

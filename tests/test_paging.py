@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import NotFound, RepeatedPage
 from navtalk_async.models import Page, Request
-from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, Recent, walk, whole
+from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, Recent, fetch_all, walk
 
 FIRST = Request(path="/api/chat/sessions", params={"limit": "3"})
 
@@ -59,7 +59,7 @@ async def ids(listing):
 async def test_a_server_that_gives_the_same_rows_from_every_place_is_left():
     server = Server([[1, 2, 3]] * 1_000)
     with pytest.raises(RepeatedPage, match="the same rows"):
-        await whole(server.ask, FIRST)
+        await fetch_all(server.ask, FIRST)
     assert server.asked == SAME_PAGES_IN_A_ROW + 1
 
 
@@ -139,7 +139,7 @@ def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
 @settings(deadline=None, max_examples=50)
 def test_a_list_taken_whole_is_all_its_rows(pages):
     server = Server([list(page) for page in pages])
-    rows = asyncio.run(whole(server.ask, FIRST))
+    rows = asyncio.run(fetch_all(server.ask, FIRST))
     assert [row.id for row in rows] == [row for page in pages for row in page]
 
 
@@ -148,7 +148,7 @@ def test_a_list_taken_whole_is_all_its_rows(pages):
 def test_a_circle_is_found_also_by_who_takes_a_list_whole(head, length):
     server = Server([[n] for n in range(head + length)], follows={head + length - 1: head})
     with pytest.raises(RepeatedPage, match="leads back"):
-        asyncio.run(whole(server.ask, FIRST))
+        asyncio.run(fetch_all(server.ask, FIRST))
 
 
 async def test_a_list_that_gives_the_cursor_it_was_asked_with_ends_at_once():
@@ -188,7 +188,7 @@ async def test_a_row_that_a_cursor_list_gives_twice_comes_once():
     listing = Listing(Server(TWICE).ask, FIRST)
     assert await ids(listing) == [1, 2, 3, 4]
     assert await ids_of(listing.pages()) == [1, 2, 3, 4]
-    assert [row.id for row in await whole(Server(TWICE).ask, FIRST)] == [1, 2, 3, 4]
+    assert [row.id for row in await fetch_all(Server(TWICE).ask, FIRST)] == [1, 2, 3, 4]
 
 
 async def test_where_ids_may_be_shared_rows_of_one_id_are_different_rows():
@@ -197,7 +197,7 @@ async def test_where_ids_may_be_shared_rows_of_one_id_are_different_rows():
 
     listing = Listing(Server(TWICE, kind=Shared).ask, FIRST)
     assert await ids(listing) == [1, 2, 2, 3, 1, 4]
-    assert [row.id for row in await whole(Server(TWICE, kind=Shared).ask, FIRST)] == [1, 2, 2, 3, 1, 4]
+    assert [row.id for row in await fetch_all(Server(TWICE, kind=Shared).ask, FIRST)] == [1, 2, 2, 3, 1, 4]
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 20), max_size=60))

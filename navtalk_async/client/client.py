@@ -14,7 +14,7 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import Message, Page, Record, Request, Response, Session, Transcript
-from navtalk_async.paging import Listing, OnMove, whole
+from navtalk_async.paging import Listing, OnMove, fetch_all
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
@@ -282,8 +282,8 @@ class Client:
             ValueError, NotFound: as for `get_session`.
         """
         session = await self.get_session(session_id)
-        ask, moved = self._inside.page_of_messages, self._inside.moved
-        messages = await whole(ask, self.dialect.list_messages(self.dialect.checked_id(session_id)), moved)
+        request = self.dialect.list_messages(self.dialect.checked_id(session_id))
+        messages = await fetch_all(self._inside.page_of_messages, request, self._inside.moved)
         return Transcript(session=session, messages=messages)
 
 

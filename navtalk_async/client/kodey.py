@@ -4,16 +4,17 @@ from typing import Any, ClassVar, TypedDict, cast
 from uuid import UUID
 
 from navtalk_async.client.client import ApiClient, Resource
+from navtalk_async.dialects.answers import read_done
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
 from navtalk_async.paging import Listing
 
-__all__ = ["Chats", "KodeyClient", "KodeyFilters", "Messages"]
+__all__ = ["KodeyChats", "KodeyClient", "KodeyFilters", "KodeyMessages"]
 
 
 class KodeyFilters(TypedDict, total=False):
-    """The filters of the list of chats: the arguments of `Chats.list`."""
+    """The filters of the list of chats: the arguments of `KodeyChats.list`."""
 
     user_id: str | None
     agent_type: str | None
@@ -41,14 +42,14 @@ class KodeyClient(ApiClient):
 
     speaks: ClassVar[type[Dialect]] = Kodey
     dialect: Kodey
-    chats: "Chats"
-    messages: "Messages"
+    chats: "KodeyChats"
+    messages: "KodeyMessages"
 
     def _name_resources(self) -> None:
-        self.chats, self.messages = Chats(self), Messages(self)
+        self.chats, self.messages = KodeyChats(self), KodeyMessages(self)
 
 
-class Chats(Resource[KodeyClient]):
+class KodeyChats(Resource[KodeyClient]):
     """The chats of the key's team."""
 
     async def create(
@@ -92,10 +93,10 @@ class Chats(Resource[KodeyClient]):
             AccessDenied: as for `create`.
         """
         dialect = self._client.dialect
-        await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_nothing)
+        await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), read_done)
 
 
-class Messages(Resource[KodeyClient]):
+class KodeyMessages(Resource[KodeyClient]):
     """The messages of chats."""
 
     async def create(

@@ -8,20 +8,20 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.paging import Listing
 
-__all__ = ["Chats", "LexiconClient", "LexiconFilters", "Messages"]
+__all__ = ["LexiconChats", "LexiconClient", "LexiconFilters", "LexiconMessages"]
 
 Order = Literal["asc", "desc"]
 
 
 class LexiconFilters(TypedDict, total=False):
-    """The filters of the list of chats: arguments of `Chats.list_for_user`."""
+    """The filters of the list of chats: arguments of `LexiconChats.list_for_user`."""
 
     user_id: Required[str]
     limit: int | None
 
 
 class LexiconClient(ApiClient):
-    """A client of the chats API of Lexicon Labs (source: its reference, "Chats").
+    """A client of the chats API of Lexicon Labs (source: its reference, "LexiconChats").
 
         async with LexiconClient(base_url="https://lexicon.example.com") as lexicon:
             async for chat in lexicon.chats.list_for_user("ann"):
@@ -42,14 +42,14 @@ class LexiconClient(ApiClient):
 
     speaks: ClassVar[type[Dialect]] = Lexicon
     dialect: Lexicon
-    chats: "Chats"
-    messages: "Messages"
+    chats: "LexiconChats"
+    messages: "LexiconMessages"
 
     def _name_resources(self) -> None:
-        self.chats, self.messages = Chats(self), Messages(self)
+        self.chats, self.messages = LexiconChats(self), LexiconMessages(self)
 
 
-class Chats(Resource[LexiconClient]):
+class LexiconChats(Resource[LexiconClient]):
     """The chats of the key's tenant."""
 
     async def create(
@@ -107,7 +107,7 @@ class Chats(Resource[LexiconClient]):
         return await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_deletion)
 
 
-class Messages(Resource[LexiconClient]):
+class LexiconMessages(Resource[LexiconClient]):
     """The messages of chats."""
 
     def list(

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from navtalk_async.client.client import Client, Options, Resource, ViewOptions
+from navtalk_async.dialects.answers import read_done, refuse
 from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.dialects.llamacloud_events import Event, streamed_event
 from navtalk_async.dialects.sse import SseDecoder
@@ -18,11 +19,11 @@ from navtalk_async.paging import Listing
 from navtalk_async.wire.secret import hide_frames
 from navtalk_async.wire.sender import Key
 
-__all__ = ["EventStream", "LlamaCloudClient", "LlamaCloudFilters", "Sessions"]
+__all__ = ["EventStream", "LlamaCloudClient", "LlamaCloudFilters", "LlamaCloudSessions"]
 
 
 class LlamaCloudFilters(TypedDict, total=False):
-    """The filters of the list of sessions; *limit* is the `page_size` of `Sessions.list`."""
+    """The filters of the list of sessions; *limit* is the `page_size` of `LlamaCloudSessions.list`."""
 
     limit: int | None
 
@@ -48,7 +49,7 @@ class LlamaCloudClient(Client):
     """
 
     dialect: LlamaCloud
-    sessions: "Sessions"
+    sessions: "LlamaCloudSessions"
 
     @hide_frames
     def __init__(
@@ -82,7 +83,7 @@ class LlamaCloudClient(Client):
         return view
 
     def _name_resources(self) -> None:
-        self.sessions = Sessions(self)
+        self.sessions = LlamaCloudSessions(self)
 
 
 LAST = "stop"
@@ -163,7 +164,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
         await self._open.aclose()
 
 
-class Sessions(Resource[LlamaCloudClient]):
+class LlamaCloudSessions(Resource[LlamaCloudClient]):
     """The chat sessions of a project.
 
     Calls that change something are sent once; where one fails, the error's `may_have_happened` says whether
@@ -231,7 +232,7 @@ class Sessions(Resource[LlamaCloudClient]):
         """
         dialect = self._client.dialect
         request = dialect.delete_session(dialect.checked_id(session_id))
-        await self._client.ask(request, dialect.read_deleted)
+        await self._client.ask(request, read_done)
 
     async def generate_title(self, session_id: str | UUID, first_message: str) -> LlamaCloudSession:
         """Make a title from *first_message*, and return the session as a list has it
@@ -281,4 +282,4 @@ class Sessions(Resource[LlamaCloudClient]):
             index_ids=index_ids,
             require_all_indexes=require_all_indexes,
         )
-        return EventStream(self._client.stream(request, dialect.refuse))
+        return EventStream(self._client.stream(request, refuse))

@@ -10,13 +10,13 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.models import Message, Role, Session, SessionStatus
 from navtalk_async.paging import Listing
 
-__all__ = ["Messages", "NavTalkClient", "NavTalkFilters", "Sessions"]
+__all__ = ["NavTalkClient", "NavTalkFilters", "NavTalkMessages", "NavTalkSessions"]
 
 When = datetime | date | str
 
 
 class NavTalkFilters(TypedDict, total=False):
-    """The filters of the list of sessions: the arguments of `Sessions.list`."""
+    """The filters of the list of sessions: the arguments of `NavTalkSessions.list`."""
 
     start_time: When | None
     end_time: When | None
@@ -43,14 +43,14 @@ class NavTalkClient(ApiClient):
 
     speaks: ClassVar[type[Dialect]] = NavTalk
     dialect: NavTalk
-    sessions: "Sessions"
-    messages: "Messages"
+    sessions: "NavTalkSessions"
+    messages: "NavTalkMessages"
 
     def _name_resources(self) -> None:
-        self.sessions, self.messages = Sessions(self), Messages(self)
+        self.sessions, self.messages = NavTalkSessions(self), NavTalkMessages(self)
 
 
-class Sessions(Resource[NavTalkClient]):
+class NavTalkSessions(Resource[NavTalkClient]):
     """The sessions of the key's project."""
 
     def list(
@@ -89,7 +89,7 @@ class Sessions(Resource[NavTalkClient]):
         return await self._client.get_session(session_id)
 
 
-class Messages(Resource[NavTalkClient]):
+class NavTalkMessages(Resource[NavTalkClient]):
     """The messages of sessions."""
 
     def list(
@@ -105,13 +105,13 @@ class Messages(Resource[NavTalkClient]):
         """A session's messages in the order of their time, then id (`GET /api/chat/messages`).
 
         Arguments:
-            start_time, end_time: as for `Sessions.list`, of the message's `created_at`.
+            start_time, end_time: as for `NavTalkSessions.list`, of the message's `created_at`.
             role: only messages of this role: `Role.USER`, `"user"` or 0.
             limit: rows a page, 1 to 200; default 200, the fewest requests.
             cursor: where to begin, as an earlier page gave it.
 
         Raises:
-            ValueError: an id that is no UUID, or as for `Sessions.list`; before anything is sent.
+            ValueError: an id that is no UUID, or as for `NavTalkSessions.list`; before anything is sent.
         """
         return self._client.list_messages(
             session_id, start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor

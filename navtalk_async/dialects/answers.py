@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.models import Record, Response, http_date, sort_out
+from navtalk_async.models import Record, Request, Response, http_date, sort_out
 
 __all__ = [
     "DECODE_ERRORS",
@@ -27,9 +27,10 @@ __all__ = [
     "api_error",
     "canonical_json",
     "decode_lenient",
-    "done",
     "loads",
     "parse_record",
+    "read_done",
+    "refuse",
     "refused",
     "retry_after",
     "whole_surrogates",
@@ -183,7 +184,7 @@ def accepted(response: Response, kind: Any) -> Any:
     return loads(whole_surrogates(response.body), kind)
 
 
-def done(response: Response) -> None:
+def read_done(request: Request, response: Response) -> None:  # noqa: ARG001
     """Check an answer that says no more than that something was done, as by `accepted`; it may be empty."""
     if response.body.strip() or not 200 <= response.status < 300:
         accepted(response, msgspec.Raw)
@@ -203,6 +204,11 @@ def refused(response: Response) -> ApiError:
     if isinstance(error, AccessDenied) and error.upgrade_instructions:
         error.next_step = error.upgrade_instructions
     return error
+
+
+def refuse(request: Request, response: Response) -> NoReturn:  # noqa: ARG001
+    """Raise what an answer means that is no stream."""
+    raise refused(response)
 
 
 def _object_of(response: Response) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted, done, loads, parse_record
+from navtalk_async.dialects.answers import accepted, loads, parse_record
 from navtalk_async.dialects.arguments import an_id, checked_id, quoted, text, to_json
 from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
 from navtalk_async.models import KeyPlace, Message, Request, Response, Role, Session, format_word
@@ -25,7 +25,7 @@ class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
     role: Role | str | None = None
     created_at_text: str | None = msgspec.field(default=None, name="createdAt")
     chat_id: str | None = msgspec.field(default=None, name="chatId")
-    """The chat it belongs to; only in the answer to `Messages.create`."""
+    """The chat it belongs to; only in the answer to `KodeyMessages.create`."""
 
 
 class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
@@ -119,7 +119,3 @@ class Kodey(Dialect):
     def read_message(self, request: Request, response: Response) -> KodeyMessage:
         """The one message that the answer is."""
         return parse_record(KodeyMessage, accepted(response, msgspec.Raw))
-
-    def read_nothing(self, request: Request, response: Response) -> None:
-        """Check an answer that says no more than that something was done."""
-        done(response)

@@ -7,8 +7,7 @@ import msgspec
 
 from navtalk_async.dialects.answers import accepted
 from navtalk_async.dialects.arguments import an_id, checked_id, one_of, quoted, to_json
-from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
-from navtalk_async.dialects.strategies import ByOffset
+from navtalk_async.dialects.dialect import ByOffset, Dialect, Endpoint, Filter
 from navtalk_async.models import (
     KeyPlace,
     Message,

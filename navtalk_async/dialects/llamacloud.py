@@ -9,11 +9,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted, done, loads, parse_record, refused
+from navtalk_async.dialects.answers import accepted, loads, parse_record
 from navtalk_async.dialects.arguments import checked_id, text, to_json
-from navtalk_async.dialects.dialect import Dialect, Endpoint
+from navtalk_async.dialects.dialect import ByToken, Dialect, Endpoint
 from navtalk_async.dialects.llamacloud_events import Event, Stop, ToolCall, ToolResult, event_of
-from navtalk_async.dialects.strategies import ByToken
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -160,7 +159,7 @@ class LlamaCloud(Dialect):
     def create_session(
         self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
     ) -> Request:
-        """The request for a new session; see `Sessions.create`."""
+        """The request for a new session; see `LlamaCloudSessions.create`."""
         fields: dict[str, Any] = {}
         if index_ids is not None:
             fields["index_ids"] = ids_of_indexes(index_ids)
@@ -170,12 +169,11 @@ class LlamaCloud(Dialect):
 
     def delete_session(self, session_id: str) -> Request:
         """The request that deletes a session."""
-        return Request(
-            path=self._path(self.messages.path, session_id), params={**self.options}, method="DELETE"
-        )
+        path = self._path(self.messages.path, session_id)
+        return Request(path=path, params={**self.options}, method="DELETE")
 
     def generate_title(self, session_id: str, first_message: str) -> Request:
-        """The request that gives a session a title; see `Sessions.generate_title`."""
+        """The request that gives a session a title; see `LlamaCloudSessions.generate_title`."""
         return self._post("/title", session_id, {"first_message": text("first_message", first_message)})
 
     def stream(
@@ -186,7 +184,7 @@ class LlamaCloud(Dialect):
         index_ids: Sequence[str],
         require_all_indexes: bool | None = None,
     ) -> Request:
-        """The request that has a prompt answered, event by event; see `Sessions.stream`."""
+        """The request that has a prompt answered, event by event; see `LlamaCloudSessions.stream`."""
         fields: dict[str, Any] = {
             "index_ids": ids_of_indexes(index_ids, most=MOST_INDEXES),
             "prompt": checked_prompt(prompt),
@@ -213,14 +211,6 @@ class LlamaCloud(Dialect):
         values = msgspec.structs.asdict(session)
         return LlamaCloudFullSession(**values, events=[event_of(each) for each in answer.rows])
 
-    def read_deleted(self, request: Request, response: Response) -> None:
-        """Check an answer that says no more than that something was done."""
-        done(response)
-
-    def refuse(self, request: Request, response: Response) -> None:
-        """Raise what an answer means that is no stream."""
-        raise refused(response)
-
     def message_of(self, raw: bytes | msgspec.Raw, session_id: str, position: int) -> LlamaCloudMessage:
         """The message that the event *raw* is, at that *position* of that session. JSON that is no object is
         an event without a type; a DecodeFailed if it is no JSON.
@@ -231,7 +221,7 @@ class LlamaCloud(Dialect):
             id=f"{session_id}:{position}",
             role=ROLES.get(event.type or ""),
             type=event.type,
-            content=content if isinstance(content, str) else readable(event),
+            content=content if isinstance(content, str) else text_of(event),
             kept=bytes(raw),
         )
 
@@ -254,7 +244,7 @@ def checked_prompt(prompt: str) -> str:
     return prompt
 
 
-def readable(event: Event) -> str | None:
+def text_of(event: Event) -> str | None:
     """The text of an *event* that has no `content`."""
     match event:
         case ToolCall(arguments=arguments):

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class Happening(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
+class EventBase(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
     """What all events have in common: the JSON they came as."""
 
     kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
@@ -46,42 +46,42 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
         return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
 
 
-class UserInput(Happening, frozen=True, kw_only=True, gc=False, tag="user_input"):
+class UserInput(EventBase, frozen=True, kw_only=True, gc=False, tag="user_input"):
     """What the user said."""
 
     type: ClassVar[Literal["user_input"]] = "user_input"
     content: str
 
 
-class Text(Happening, frozen=True, kw_only=True, gc=False, tag="text"):
+class Text(EventBase, frozen=True, kw_only=True, gc=False, tag="text"):
     """What was answered."""
 
     type: ClassVar[Literal["text"]] = "text"
     content: str
 
 
-class TextDelta(Happening, frozen=True, kw_only=True, gc=False, tag="text_delta"):
+class TextDelta(EventBase, frozen=True, kw_only=True, gc=False, tag="text_delta"):
     """A part of an answer, as it comes; the `Text` that follows has all of it."""
 
     type: ClassVar[Literal["text_delta"]] = "text_delta"
     content: str
 
 
-class Thinking(Happening, frozen=True, kw_only=True, gc=False, tag="thinking"):
+class Thinking(EventBase, frozen=True, kw_only=True, gc=False, tag="thinking"):
     """What was thought before an answer, or a tool's call."""
 
     type: ClassVar[Literal["thinking"]] = "thinking"
     content: str
 
 
-class ThinkingDelta(Happening, frozen=True, kw_only=True, gc=False, tag="thinking_delta"):
+class ThinkingDelta(EventBase, frozen=True, kw_only=True, gc=False, tag="thinking_delta"):
     """A part of a thought, as it comes; the `Thinking` that follows has all of it."""
 
     type: ClassVar[Literal["thinking_delta"]] = "thinking_delta"
     content: str
 
 
-class ToolCall(Happening, frozen=True, kw_only=True, gc=False, tag="tool_call"):
+class ToolCall(EventBase, frozen=True, kw_only=True, gc=False, tag="tool_call"):
     """A tool is asked."""
 
     type: ClassVar[Literal["tool_call"]] = "tool_call"
@@ -97,7 +97,7 @@ class ImageAttachment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source_id: str
 
 
-class ToolResult(Happening, frozen=True, kw_only=True, gc=False, tag="tool_result"):
+class ToolResult(EventBase, frozen=True, kw_only=True, gc=False, tag="tool_result"):
     """A tool has answered; `call_id` is that of its `ToolCall`."""
 
     type: ClassVar[Literal["tool_result"]] = "tool_result"
@@ -108,7 +108,7 @@ class ToolResult(Happening, frozen=True, kw_only=True, gc=False, tag="tool_resul
     image_attachment: ImageAttachment | None = None
 
 
-class Stop(Happening, frozen=True, kw_only=True, gc=False, tag="stop"):
+class Stop(EventBase, frozen=True, kw_only=True, gc=False, tag="stop"):
     """The end of a turn: the last event of a stream."""
 
     type: ClassVar[Literal["stop"]] = "stop"
@@ -128,21 +128,18 @@ class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The API's JSON, byte for byte; in a stream, whatever the event's data was."""
 
 
-Event: TypeAlias = (
-    UserInput | Text | TextDelta | Thinking | ThinkingDelta | ToolCall | ToolResult | Stop | UnknownEvent
+DocumentedEvent: TypeAlias = (
+    UserInput | Text | TextDelta | Thinking | ThinkingDelta | ToolCall | ToolResult | Stop
 )
+Event: TypeAlias = DocumentedEvent | UnknownEvent
 
-
-Known: TypeAlias = UserInput | Text | TextDelta | Thinking | ThinkingDelta | ToolCall | ToolResult | Stop
-
-KNOWN: msgspec.json.Decoder[Known] = msgspec.json.Decoder(Known)
+DOCUMENTED: msgspec.json.Decoder[DocumentedEvent] = msgspec.json.Decoder(DocumentedEvent)
 FIELDS = msgspec.json.Decoder(dict[str, Any])
 
-
-WAYS = ("delta", "message")
+DELIVERY_NAMES = ("delta", "message")
 """The names of streamed events that say how an event comes, in parts or whole, and not what it is."""
 
-TELLING: dict[str, type[ToolCall | ToolResult | Stop]] = {
+DISTINCTIVE_FIELDS: dict[str, type[ToolCall | ToolResult | Stop]] = {
     "arguments": ToolCall,
     "result": ToolResult,
     "is_error": Stop,
@@ -154,7 +151,7 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
     """The event that *raw* is; *name* is what a stream calls it."""
     kept = bytes(raw)
     try:
-        event = KNOWN.decode(raw)
+        event = DOCUMENTED.decode(raw)
     except DECODE_ERRORS:
         return _lenient_event(kept, name)
     msgspec.structs.force_setattr(event, "kept", kept)
@@ -163,7 +160,7 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
 
 def streamed_event(sent: ServerSentEvent) -> Event:
     """The event that a stream has *sent*; an unknown one if its data is no JSON object."""
-    return event_of(whole_surrogates(sent.data), None if sent.type in WAYS else sent.type)
+    return event_of(whole_surrogates(sent.data), None if sent.type in DELIVERY_NAMES else sent.type)
 
 
 def _lenient_event(raw: bytes, name: str | None) -> Event:
@@ -184,5 +181,5 @@ def _lenient_event(raw: bytes, name: str | None) -> Event:
 
 
 def _by_fields(fields: dict[str, Any]) -> type[ToolCall | ToolResult | Stop] | None:
-    found = [kind for name, kind in TELLING.items() if name in fields]
+    found = [kind for name, kind in DISTINCTIVE_FIELDS.items() if name in fields]
     return found[0] if len(found) == 1 else None

@@ -16,8 +16,7 @@ from navtalk_async.dialects.answers import (
     whole_surrogates,
 )
 from navtalk_async.dialects.arguments import number_of
-from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
-from navtalk_async.dialects.strategies import ByCursor
+from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint, Filter
 from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,

@@ -177,4 +177,4 @@ class ParallelListing:
         scheduler.add(task, page)
         if was_trusted and scheduler.fallback_reason is not None:
             self._announce(ListedSerially(scheduler.fallback_reason))
-        task.segment.guard.tell(lambda path, reason: self._announce(ListMoved(path, reason)))
+        task.segment.guard.report(lambda path, reason: self._announce(ListMoved(path, reason)))

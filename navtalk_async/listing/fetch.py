@@ -26,7 +26,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import Message, Page, Record, Request
-from navtalk_async.paging import CycleGuard, OnMove, whole
+from navtalk_async.paging import CycleGuard, OnMove, fetch_all
 
 __all__ = ["RowsRead", "ShortPageAudit", "ShortPages", "checked_short_pages", "fault_scope", "fetch_messages"]
 
@@ -83,7 +83,7 @@ async def fetch_messages(
     """
     ask, on_move = ask or inside(client).page_of_messages, on_move or inside(client).moved
     if audit is None:
-        return RowsRead(await whole(ask, request, on_move))
+        return RowsRead(await fetch_all(ask, request, on_move))
     return await audit.fetch_all(ask, request, page_limit=client.dialect.page_limit, on_move=on_move)
 
 
@@ -142,5 +142,5 @@ class ShortPageAudit:
             if following is not None and is_short and page.items and not self.follows(len(page.items)):
                 return RowsRead(items, following)
             after_short = is_short
-        guard.tell(on_move)
+        guard.report(on_move)
         return RowsRead(items)

@@ -11,7 +11,7 @@ from navtalk_async.models import Page, Record, Request
 from navtalk_async.paging.offsets import OffsetWalk
 from navtalk_async.paging.tokens import PageTokens
 
-__all__ = ["REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "walk", "whole"]
+__all__ = ["REMEMBERED", "CycleGuard", "Listing", "OnMove", "Recent", "fetch_all", "walk"]
 
 T = TypeVar("T", bound=Record)
 
@@ -91,10 +91,10 @@ class CycleGuard:
         """The request for the rows behind those that came of a list that is paged by offset."""
         return None if self._offsets is None else self._offsets.reached
 
-    def tell(self, on_move: OnMove | None) -> None:
+    def report(self, on_move: OnMove | None) -> None:
         """Report, after the walk of a list that is paged by offset, what was wrong with it."""
-        if on_move is not None and self._offsets is not None and self._offsets.note is not None:
-            on_move(self._begin.path, self._offsets.note)
+        if on_move is not None and self._offsets is not None and self._offsets.anomaly is not None:
+            on_move(self._begin.path, self._offsets.anomaly)
 
     def after(self, page: Page[Any]) -> Request | None:
         """The request that follows *page*, which answered the one before; None at the end. Raises a
@@ -131,33 +131,33 @@ async def walk(
     Raises:
         RepeatedPage: the pages lead in a cycle, or go on without rows; the rows before were yielded.
     """
-    trail = None if request is None else CycleGuard(request)
-    while request is not None and trail is not None:
+    guard = None if request is None else CycleGuard(request)
+    while request is not None and guard is not None:
         page = await ask(request)
         if page.offset_param is None:
             yield page
-            request = trail.after(page)
+            request = guard.after(page)
         else:
-            rows, request = trail.take(page)
-            plain = None if request is None else trail.reached
+            rows, request = guard.take(page)
+            plain = None if request is None else guard.reached
             yield msgspec.structs.replace(page, items=rows, next=plain)
-    if trail is not None:
-        trail.tell(on_move)
+    if guard is not None:
+        guard.report(on_move)
 
 
-async def whole(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
+async def fetch_all(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
     """All rows from the page that *request* asks for to the end of its list, each once; raises as `walk`."""
     page = await ask(request)
     if page.next is None and page.offset_param is None:
         return page.items
-    trail = CycleGuard(request)
-    items, following = trail.take(page)
+    guard = CycleGuard(request)
+    items, following = guard.take(page)
     pages = [items]
     while following is not None:
-        items, following = trail.take(await ask(following))
+        items, following = guard.take(await ask(following))
         if items:
             pages.append(items)
-    trail.tell(on_move)
+    guard.report(on_move)
     if len(pages) == 1:
         return pages[0]
     every = [row for rows in pages for row in rows]

@@ -20,23 +20,23 @@ __all__ = ["OffsetWalk", "goes_on"]
 
 T = TypeVar("T", bound=Record)
 
-TRIES = 2
+MAX_TRIES = 2
 """How often a page without rows that promises more is asked for again; once, after rows."""
 
-LOOKS = 3
+MAX_SKIPPED_PAGES = 3
 """How many pages without rows are skipped where more is promised: rows that a server counts and leaves out
 may fill pages."""
 
-ALIKE = 2
+MAX_ALIKE = 2
 """How many full pages may begin with the same row where no more is promised: rows may be added."""
 
-MOST_ALIKE = 10
+MAX_ALIKE_IF_PROMISED = 10
 """The same where more is promised."""
 
-AGAIN = 2
+MAX_RESTARTS = 2
 """How often a list is walked again from its begin."""
 
-PATIENCE = 20
+MAX_STALE_PAGES = 20
 """How many pages in a row may have no new row, in addition to as many as had new ones."""
 
 
@@ -46,17 +46,17 @@ def goes_on(rows: int, reached: int, *, full: int, has_more: bool | None, total:
     A full page may always be followed by another, whatever the server says. Neither of its two promises
     outweighs the other: the reference's own sample has them contradict each other.
     """
-    total = _believable(total, reached)
+    total = _plausible(total, reached)
     says_nothing = has_more is None and total is None
-    return says_nothing or rows >= full or _promises(reached, total, has_more=has_more)
+    return says_nothing or rows >= full or _promises_more(reached, total, has_more=has_more)
 
 
-def _believable(total: int | None, reached: int) -> int | None:
+def _plausible(total: int | None, reached: int) -> int | None:
     # Some servers count the rows of a page.
     return None if total is not None and total < reached else total
 
 
-def _promises(reached: int, total: int | None, *, has_more: bool | None) -> bool:
+def _promises_more(reached: int, total: int | None, *, has_more: bool | None) -> bool:
     return has_more is True or (total is not None and reached < total)
 
 
@@ -70,24 +70,24 @@ class OffsetWalk(Generic[T]):
         self._param = param
         self._start = self._at = int(request.params.get(param) or 0)
         self._seen: set[int] = set()
-        self._given = 0
+        self._yielded = 0
         self._first: int | None = None
         self._last: int | None = None
-        self._sought: int | None = None
+        self._expected: int | None = None
         """The row that must come again before a new one may, where a page began with an earlier one."""
-        self._keeps_still = True
+        self._is_unmoved = True
         """Whether each page began with the last row of the one before."""
         self._overlaps = False
         """Whether the page asked for should begin with a row that came before."""
         self._size = self._largest = 0
         self._pages = 0
         """How many pages had new rows."""
-        self._stale = self._alike = self._tries = self._looks = 0
+        self._stale = self._alike = self._tries = self._skipped = 0
         """How many pages in a row had no new rows; began with the same row; were asked for again; were
         skipped."""
-        self._back = self._again = 0
+        self._back = self._restarts = 0
         self._moved = False
-        self.note: str | None = None
+        self.anomaly: str | None = None
         """What was wrong with the list, once its walk has ended."""
 
     def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
@@ -103,22 +103,22 @@ class OffsetWalk(Generic[T]):
         if self._overlaps and self._at > self._start:
             if not keys or keys[0] not in self._seen:
                 return [], self._step_back()
-            if keys[0] != self._last and self._sought is None and self._again < AGAIN:
-                self._sought = self._last
-        if self._sought in keys:
-            self._sought = None
+            if keys[0] != self._last and self._expected is None and self._restarts < MAX_RESTARTS:
+                self._expected = self._last
+        if self._expected in keys:
+            self._expected = None
         rows = self._unseen(page.items, keys)
-        if self._sought is not None and rows:
+        if self._expected is not None and rows:
             self._seen.difference_update(map(_key, rows))
-            return [], self._walk_again()
-        self._given += len(rows)
+            return [], self._restart()
+        self._yielded += len(rows)
         self._alike = self._alike + 1 if keys and keys[0] == self._first else 0
         self._back = 0
         at = self._after(page, keys, rows)
-        if at is None and self._sought is not None:
-            return rows, self._walk_again()
+        if at is None and self._expected is not None:
+            return rows, self._restart()
         if at is None:
-            self.note = self._what_is_wrong(page)
+            self.anomaly = self._anomaly_of(page)
         return rows, None if at is None else self._ask(at)
 
     @property
@@ -127,14 +127,14 @@ class OffsetWalk(Generic[T]):
         return self._request.having(**{self._param: str(self._at + self._overlaps)})
 
     @property
-    def _came(self) -> int:
-        return self._start + self._given
+    def _arrived(self) -> int:
+        return self._start + self._yielded
 
     def _unseen(self, rows: Sequence[T], keys: Sequence[int]) -> list[T]:
         may_share_ids = bool(rows) and not rows[0].ids_are_unique
         as_expected = keys[:1] == [self._last] if self._overlaps else not self._seen
-        self._keeps_still = self._keeps_still and as_expected
-        if may_share_ids and self._overlaps and self._keeps_still:
+        self._is_unmoved = self._is_unmoved and as_expected
+        if may_share_ids and self._overlaps and self._is_unmoved:
             # All behind the row that it shares with the page before is new, whatever its ids.
             new = [*rows[1:]]
         else:
@@ -150,29 +150,29 @@ class OffsetWalk(Generic[T]):
     def _after(self, page: Page[T], keys: Sequence[int], new: Sequence[T]) -> int | None:
         has_more, reached = page.has_more, self._at + len(keys)
         # Offsets that count rows which are not given run ahead of those that came.
-        came = min(reached, self._came)
-        total = _believable(page.total, came)
+        came = min(reached, self._arrived)
+        total = _plausible(page.total, came)
         behind = self._behind(reached, keys)
         if new:
-            self._stale = self._looks = 0
+            self._stale = self._skipped = 0
             self._tries = 1
             self._pages += 1
             follows = goes_on(len(keys), came, full=page.full, has_more=has_more, total=total)
             return behind if follows else None
         self._count_stale()
-        is_promised = _promises(came, total, has_more=has_more)
+        is_promised = _promises_more(came, total, has_more=has_more)
         if len(keys) > 1 or (keys and self._largest == 1):
             # A server that ignores the offset begins each page with the same row.
-            is_full = len(keys) >= page.full and self._alike < ALIKE
+            is_full = len(keys) >= page.full and self._alike < MAX_ALIKE
             says_nothing = has_more is None and total is None
             return behind if is_promised or is_full or says_nothing else None
         if not is_promised or (not keys and has_more is False):
             return None
-        if keys and self._tries < TRIES:
+        if keys and self._tries < MAX_TRIES:
             # The last row alone: what is promised behind it is asked for once.
-            self._tries = TRIES
+            self._tries = MAX_TRIES
             return behind
-        return self._look_on(page, total)
+        return self._try_further(page, total)
 
     def _behind(self, reached: int, keys: Sequence[int]) -> int:
         # With the last row of this page, unless that is all it has.
@@ -180,53 +180,53 @@ class OffsetWalk(Generic[T]):
         self._first, self._last = (keys[0], keys[-1]) if keys else (None, None)
         return reached - self._overlaps
 
-    def _look_on(self, page: Page[T], total: int | None) -> int | None:
+    def _try_further(self, page: Page[T], total: int | None) -> int | None:
         # After a page without rows that promises more: there again, or further on.
-        if self._tries < TRIES:
+        if self._tries < MAX_TRIES:
             self._tries += 1
             return self._at
         # A server may give fewer rows than are asked for: what lies behind those was not looked at.
         step = self._largest if self._pages > 1 else page.full
-        if self._looks >= self._worth_looking(step, total, has_more=page.has_more):
+        if self._skipped >= self._max_skips(step, total, has_more=page.has_more):
             return None
-        self._looks += 1
+        self._skipped += 1
         return self._at + step
 
-    def _worth_looking(self, step: int, total: int | None, *, has_more: bool | None) -> int:
+    def _max_skips(self, step: int, total: int | None, *, has_more: bool | None) -> int:
         if total is None or self._at + step < total:
-            return LOOKS
+            return MAX_SKIPPED_PAGES
         # Offsets may count rows that neither the total nor a page has.
-        lacks_many = has_more is True and total - self._came > step // 2
-        return int(self._at > self._came or lacks_many)
+        lacks_many = has_more is True and total - self._arrived > step // 2
+        return int(self._at > self._arrived or lacks_many)
 
     def _step_back(self) -> Request:
         # Rows before the offset are gone: go back by half a page, and twice as far each time.
-        self._moved, self._keeps_still = True, False
+        self._moved, self._is_unmoved = True, False
         self._count_stale()
         self._back = 2 * self._back or max(1, self._size // 2)
         return self._ask(max(self._start, self._at - self._back))
 
-    def _walk_again(self) -> Request:
+    def _restart(self) -> Request:
         # Rows may have moved to the end, and others taken their places.
-        self._moved, self._overlaps, self._sought, self._keeps_still = True, False, None, False
-        self._again += 1
+        self._moved, self._overlaps, self._expected, self._is_unmoved = True, False, None, False
+        self._restarts += 1
         self._stale = 0
         return self._ask(self._start)
 
     def _count_stale(self) -> None:
         self._stale += 1
-        if self._stale > PATIENCE + self._pages or self._alike > MOST_ALIKE:
+        if self._stale > MAX_STALE_PAGES + self._pages or self._alike > MAX_ALIKE_IF_PROMISED:
             raise RepeatedPage(f"{self._request.path} gives the same rows again and again.")
 
     def _ask(self, at: int) -> Request:
         self._at = at
         return self._request.having(**{self._param: str(at)})
 
-    def _what_is_wrong(self, page: Page[T]) -> str | None:
-        came, total = self._came, page.total
+    def _anomaly_of(self, page: Page[T]) -> str | None:
+        came, total = self._arrived, page.total
         if self._moved:
             return "its rows moved while it was listed, so parts of it were listed again"
-        if total is not None and (total > came or (self._given and total < came)):
+        if total is not None and (total > came or (self._yielded and total < came)):
             return f"it has a total of {total:,} and gave {came:,}"
         return "it promised more rows than it gave" if page.has_more is True else None
 

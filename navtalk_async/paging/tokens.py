@@ -59,7 +59,7 @@ class PageTokens(NamedTuple):
                 "which the dialect does not name as a position of its pages."
             )
         if not WHOLE_NUMBER(position.get("offset", "0")):
-            raise _damaged()
+            raise _damaged_token()
         return position
 
     def _digest(self, path: str, params: Mapping[str, str]) -> bytes:
@@ -75,13 +75,13 @@ def _content(token: object) -> tuple[str, dict[str, str]]:
         checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
         # Base64 reads several texts as the same bytes; only the one that was written counts.
         if _as_text(data) != token or _checksum(content) != checksum:
-            raise _damaged()
+            raise _damaged_token()
         return msgspec.json.decode(content, type=tuple[str, dict[str, str]])
     except (ValueError, RecursionError):
-        raise _damaged() from None
+        raise _damaged_token() from None
 
 
-def _damaged() -> ValueError:
+def _damaged_token() -> ValueError:
     return ValueError("This is no page token, or a damaged one: pass page.token exactly as it was.")
 
 

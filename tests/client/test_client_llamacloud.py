@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from navtalk_async import LlamaCloudClient, Retry
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects.answers import refuse
 from navtalk_async.dialects.llamacloud import LlamaCloudFullSession, LlamaCloudSession
 from navtalk_async.dialects.llamacloud_events import (
     Stop,
@@ -323,7 +324,7 @@ async def test_a_stream_is_refused_as_it_is_entered_with_the_words_of_the_server
             path=request.path.replace("/s/", f"/{await first_id(llama)}/"), method="POST", body=b"{}"
         )
         with pytest.raises(BadRequest, match=r"body\.prompt: Field required"):
-            async with llama.stream(bad, llama.dialect.refuse):
+            async with llama.stream(bad, refuse):
                 pytest.fail("it was entered")
         assert llama.stats().in_flight == 0
 

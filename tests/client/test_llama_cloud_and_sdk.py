@@ -9,6 +9,7 @@ import pytest
 from sdk_walk import sdk_results, walk
 
 from navtalk_async import LlamaCloudClient
+from navtalk_async.dialects.answers import refuse
 from navtalk_async.errors import ApiError
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Answers, Sandbox
@@ -54,7 +55,7 @@ class Ours:
             # We do not even ask; the server is asked behind our back for what it would have said.
             path = f"/api/v1/chat/{session_id}/messages/stream"
             request = Request(path=path, method="POST", body=msgspec.json.encode(fields))
-            return await self.client.ask(request, self.client.dialect.refuse)
+            return await self.client.ask(request, refuse)
         async with stream as events:
             return [plain(event) async for event in events]
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects.answers import read_done
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.errors import (
     AccessDenied,
@@ -110,7 +111,7 @@ def reply(body, status=200, headers=()):
 
 
 def gone(body, status=200, headers=()):
-    return KODEY.read_nothing(KODEY.delete_chat("c"), answer(body, status, headers))
+    return read_done(KODEY.delete_chat("c"), answer(body, status, headers))
 
 
 READERS = pytest.mark.parametrize("read", [chats, chat, messages, reply, gone])

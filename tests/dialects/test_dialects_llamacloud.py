@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from navtalk_async.archive.rows import content_hash, is_same_state
 from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects.answers import read_done, refuse
 from navtalk_async.dialects.llamacloud import JobMetadata, LlamaCloud, LlamaCloudMessage
 from navtalk_async.dialects.llamacloud_events import (
     ImageAttachment,
@@ -116,11 +117,11 @@ def messages(body, status=200, session_id=ID):
 
 
 def deleted(body, status=204):
-    return LLAMA.read_deleted(LLAMA.delete_session(ID), answer(body, status))
+    return read_done(LLAMA.delete_session(ID), answer(body, status))
 
 
 def streaming(body, status=200):
-    return LLAMA.refuse(LLAMA.stream(ID, "?", index_ids=[]), answer(body, status))
+    return refuse(LLAMA.stream(ID, "?", index_ids=[]), answer(body, status))
 
 
 def raw(fields):

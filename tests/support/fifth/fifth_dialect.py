@@ -2,8 +2,7 @@
 
 import msgspec
 
-from navtalk_async.dialects.dialect import Dialect, Endpoint
-from navtalk_async.dialects.strategies import ByCursor
+from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint
 from navtalk_async.models import KeyPlace, Message, Role, Session
 
 PAGES = ByCursor(most=50, size="count", position="after", following="more")
