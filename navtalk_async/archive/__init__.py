@@ -1,5 +1,201 @@
-"""How it is kept: one schema for every API, in a database that can be killed at any instant."""
+"""An archive: what can be read of it, and what a sync writes, in a SQLite file or in PostgreSQL.
 
-from navtalk_async.archive.archive import Archive, is_url, redacted
+Data and progress are written in the same transaction, so whatever instant a process dies at, the archive
+holds what was finished and knows what was not.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from navtalk_async.archive import _statements as sql
+from navtalk_async.archive._database import Query, Steps
+from navtalk_async.archive._operations import Operations
+from navtalk_async.archive._progress import project_counts, project_info
+from navtalk_async.archive.records import (
+    ArchiveDigest,
+    ChangeMarker,
+    FailedSession,
+    Flaw,
+    ProjectCounts,
+    ProjectInfo,
+)
+from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.concurrency import shielded
 
 __all__ = ["Archive", "is_url", "redacted"]
+
+SCHEMES = ("postgresql", "postgres")
+
+
+class Archive(Operations):
+    """Where sessions and messages are kept. Make one with `Archive.open`; any task may call it.
+
+    Methods raise `StoreError`, with a sentence for the user, where the database does not work. *project* is
+    the name under which the sessions of one API key are kept.
+    """
+
+    @classmethod
+    def open(cls, place: str | Path, *, read_only: bool = False, immutable: bool = False) -> "Archive":
+        """The archive at *place*, as an `async with`; one that is not there is made.
+
+        Only one run writes to an archive at a time; any number may read it meanwhile.
+
+        Arguments:
+            place: a path, or `postgresql://user@host/database`; its tables are in the current schema, or in
+                another one with `?search_path=name`.
+            read_only: change nothing, and make nothing.
+            immutable: with *read_only*, make no files beside an archive that nobody has open; for readers who
+                are done before anybody writes to it.
+
+        Raises:
+            ValueError: *place* cannot be an archive.
+            StoreLocked: another run writes to it.
+            StoreUnreachable: it is not there, or cannot be opened; or asyncpg is not installed.
+            StoreBroken: it is damaged, or something else.
+            StoreMismatch: it was written by a newer version; to read only, by an older one.
+        """
+        if is_url(place):
+            from navtalk_async.archive._postgres import PostgresDriver  # noqa: PLC0415 - needs asyncpg
+
+            return cls(PostgresDriver(str(place), read_only=read_only), read_only=read_only)
+        from navtalk_async.archive._sqlite import SqliteDriver  # noqa: PLC0415 - one of the two is needed
+
+        driver = SqliteDriver(Path(place), read_only=read_only, immutable=immutable)
+        return cls(driver, read_only=read_only)
+
+    def __repr__(self) -> str:
+        return f"<Archive {self}>"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._driver.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the database."""
+        await shielded(self._driver.close())
+
+    @property
+    def path(self) -> Path | None:
+        """The archive's file; None for a database on a server."""
+        return self._driver.path
+
+    # What can be read, also while another process writes.
+
+    async def projects(self) -> list[ProjectInfo]:
+        """Every project, by name."""
+        return [project_info(row) for row in await self._rows(sql.PROJECTS)]
+
+    async def counts(self, project: str = "default") -> ProjectCounts:
+        """How many sessions and messages there are of *project*."""
+        [row] = await self._rows(sql.COUNTS, *[project] * sql.COUNTS.count("?"))
+        return project_counts(row)
+
+    async def transcripts(self, project: str = "default") -> AsyncGenerator[StoredTranscript, None]:
+        """Every session with its messages, in the order of (start_time, id), as of one moment."""
+        async with aclosing(self.transcript_batches(project)) as batches:
+            async for batch in batches:
+                for each in batch:
+                    yield each
+
+    async def transcript_batches(
+        self, project: str = "default"
+    ) -> AsyncGenerator[list[StoredTranscript], None]:
+        """The same, some sessions at a time."""
+        async with aclosing(self._driver.walk(project)) as batches:
+            async for sessions, messages in batches:
+                yield self._codec.transcripts(sessions, messages)
+
+    async def transcript(self, session_id: str, project: str = "default") -> StoredTranscript | None:
+        """One session with its messages; None if the archive does not hold it."""
+        return await self._driver.read(self._transcript(project, self._codec.write_id(session_id)))
+
+    def _transcript(self, project: str, held_id: str) -> Steps[StoredTranscript | None]:
+        sessions = yield Query(sql.ONE_SESSION, (project, held_id))
+        messages = yield Query(sql.MESSAGES, (project, [held_id]))
+        return next(iter(self._codec.transcripts(sessions, messages)), None)
+
+    async def failures(self, project: str = "default") -> list[FailedSession]:
+        """Every failed session."""
+        rows = await self._rows(sql.FAILURES, project)
+        return [FailedSession(self._codec.read_id(session_id), *more) for session_id, *more in rows]
+
+    async def pending(self, project: str = "default") -> list[str]:
+        """The ids of sessions that are still to be fetched."""
+        return await self._ids(sql.PENDING, project)
+
+    async def flaws(self, project: str = "default", *, is_thorough: bool = True) -> list[Flaw]:
+        """What is wrong with the tables: messages without a session, sessions that were kept and are not
+        there; and, where *is_thorough*, damage that the database finds in itself, which reads all of it.
+        """
+        damage = await self._driver.find_damage() if is_thorough else []
+        found = [Flaw(None, each) for each in damage]
+        for sentence, query in sql.FLAWS.items():
+            for (name,) in await self._rows(query, *[project] * query.count("?")):
+                session_id = None if name is None else self._codec.read_id(name)
+                found.append(Flaw(session_id, sentence.format(session_id)))
+        return found
+
+    async def contains(self, project: str, sessions: Sequence[str]) -> bool:
+        """Whether any of *sessions* is kept."""
+        return bool(await self._rows(sql.CONTAINS, project, self._codec.write_ids(sessions)))
+
+    async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
+        """Those of *sessions* that are neither kept nor known to be fetched yet."""
+        there = {
+            session_id
+            for query in (sql.CONTAINS, sql.UNDER_WAY)
+            for session_id in await self._ids(query, project, self._codec.write_ids(sessions))
+        }
+        return [each for each in sessions if each not in there]
+
+    async def change_marker(self) -> ChangeMarker | None:
+        """How far the archive has come; None for a database on a server."""
+        return await self._driver.change_marker()
+
+    async def digest(self) -> ArchiveDigest | None:
+        """The file as it is now, with all that was ever committed in it; until something is written, it stays
+        so. None for a database on a server, and where others read in it just now for longer than we wait.
+        """
+        return await self._driver.digest()
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether *place* is the URL of a database, and no path.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    scheme, mark, _ = str(place).partition(":/")
+    if scheme in SCHEMES and mark and (isinstance(place, Path) or "://" not in place):
+        # A password must not become the name of a folder.
+        raise ValueError(f"The address of a database is a text that begins with {scheme}://.")
+    if isinstance(place, Path) or "://" not in place:
+        return False
+    if scheme not in SCHEMES:
+        raise ValueError(f"{scheme}:// is no known database; use a path, or postgresql://user@host/database.")
+    return True
+
+
+def redacted(place: str | Path) -> str:
+    """*place* as it may be shown: without its password.
+
+    Raises:
+        ValueError: *place* cannot be an archive.
+    """
+    if not is_url(place):
+        return str(place)
+    from navtalk_async.archive._postgres_server import without_password  # noqa: PLC0415 - only where needed
+
+    return without_password(str(place))

@@ -15,6 +15,7 @@ import msgspec
 
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 
+SESSION_TEXTS = ("title", "user_id", "video_url")
 MARK = "\N{REPLACEMENT CHARACTER}"
 NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
 
@@ -54,8 +55,10 @@ class Codec:
         said = self.by_session(messages)
         return [
             # An older version's digest is another one.
-            StoredTranscript(session, said.get(session.id, []), row_noted and noted, row_noted, bool(is_due))
-            for *row, noted, row_noted, is_due in sessions
+            StoredTranscript(
+                session, said.get(session.id, []), row_noted and noted, row_noted, bool(due_for_reread)
+            )
+            for *row, noted, row_noted, due_for_reread in sessions
             for session in [self.read_session(SessionRow(*row))]
         ]
 
@@ -78,28 +81,19 @@ class PostgresCodec(Codec):
         return text.replace("\0", MARK)
 
     def write_session(self, row: SessionRow) -> SessionRow:
-        return row._replace(
-            id=self.write_id(row.id),
-            status=self._write_word(row.status),
-            title=row.title and self.write_text(row.title),
-            user_id=row.user_id and self.write_text(row.user_id),
-            video_url=row.video_url and self.write_text(row.video_url),
-        )
+        texts: dict[str, Any] = {
+            name: self._write_text(getattr(row, name), row.raw) for name in SESSION_TEXTS
+        }
+        return row._replace(id=self.write_id(row.id), status=self._write_word(row.status), **texts)
 
     def read_session(self, held: SessionRow) -> SessionRow:
-        return held._replace(
-            id=self.read_id(held.id),
-            status=self._read_word(held.status),
-            title=self._read_text(held.title, held.raw),
-            user_id=self._read_text(held.user_id, held.raw),
-            video_url=self._read_text(held.video_url, held.raw),
-        )
+        texts: dict[str, Any] = {
+            name: self._read_text(getattr(held, name), held.raw) for name in SESSION_TEXTS
+        }
+        return held._replace(id=self.read_id(held.id), status=self._read_word(held.status), **texts)
 
     def write_messages(self, rows: list[MessageRow]) -> list[MessageRow]:
-        write_text = self.write_text
-        return self._translated(
-            rows, self.write_id, self._write_word, lambda text, _: text and write_text(text)
-        )
+        return self._translated(rows, self.write_id, self._write_word, self._write_text)
 
     def read_messages(self, held: list[MessageRow]) -> list[MessageRow]:
         return self._translated(held, self.read_id, self._read_word, self._read_text)
@@ -135,6 +129,9 @@ class PostgresCodec(Codec):
         if not isinstance(held, str):
             return None
         return int(held) if NUMBER(held) else self.read_id(held)
+
+    def _write_text(self, text: str | None, _raw: str) -> str | None:
+        return text and self.write_text(text)
 
     def _read_text(self, held: str | None, raw: str) -> str | None:
         if held is None or MARK not in held or "\\u0000" not in raw:

@@ -12,7 +12,7 @@ share every rule and every statement, and a driver fills in these words alone:
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from navtalk_async.archive._codec import Codec
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
@@ -52,27 +52,31 @@ Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
 Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
 
 
-class Driver(Protocol):
+class Driver:
     """One database. It runs one operation after the other, and raises `StoreError`s alone."""
 
-    @property
-    def codec(self) -> Codec: ...
+    codec = Codec()
+    path: Path | None = None
 
-    @property
-    def path(self) -> Path | None: ...
+    async def open(self) -> None:
+        raise NotImplementedError
 
-    async def open(self) -> None: ...
-
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        raise NotImplementedError
 
     async def read(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read."""
+        raise NotImplementedError
 
     async def write(self, name: str, project: str, steps: Steps[T]) -> T:
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""
+        raise NotImplementedError
 
     def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
         """The rows of some sessions and those of their messages, until all are read; as of one moment."""
+        raise NotImplementedError
+
+    # What only a database in a file has to do; one on a server does it itself.
 
     def refuse_another_file(self) -> None:
         """Refuse to go on in a file that was removed or replaced."""
@@ -82,10 +86,13 @@ class Driver(Protocol):
 
     async def find_damage(self) -> list[str]:
         """What the database finds wrong in itself."""
+        return []
 
-    async def change_marker(self) -> ChangeMarker | None: ...
+    async def change_marker(self) -> ChangeMarker | None:
+        return None
 
-    async def digest(self) -> ArchiveDigest | None: ...
+    async def digest(self) -> ArchiveDigest | None:
+        return None
 
 
 def transaction(name: str) -> Callable[[Operation[A, P, T]], Method[A, P, T]]:

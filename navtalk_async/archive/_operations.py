@@ -24,8 +24,8 @@ from navtalk_async.archive.rows import (
     MessageRow,
     SessionRow,
     digest,
+    format_api_time,
     format_time,
-    iso,
     names_itself,
     row_digest,
     row_digest_after,
@@ -117,7 +117,9 @@ class Operations(Progress):
 
     def _put_waiting(self, project: str, found: SessionDiff) -> Steps[None]:
         write_id = self._codec.write_id
-        rows = [(project, write_id(each.id), iso(each.start_time_text)) for each in found.left_out]
+        rows = [
+            (project, write_id(each.id), format_api_time(each.start_time_text)) for each in found.left_out
+        ]
         yield Put(sql.PUT_WAITING, rows, "ttt")
         for each in found.waited:
             yield Write(sql.WAITED, (project, write_id(each)))

@@ -7,14 +7,14 @@ that shares connections among transactions, two runs would not exclude each othe
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager
 from functools import cache
 from itertools import count
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from navtalk_async.archive._codec import PostgresCodec
-from navtalk_async.archive._database import Query, Step, Steps, Write
+from navtalk_async.archive._database import Driver, Put, Query, Step, Steps, Write
 from navtalk_async.archive._postgres_server import (
     Address,
     Timeouts,
@@ -50,11 +50,10 @@ TIMEOUTS = Timeouts()
 TYPES = {"t": "text", "i": "bigint", "b": "boolean"}
 
 
-class PostgresDriver:
+class PostgresDriver(Driver):
     """The archive in the current schema of the database at *url*."""
 
     codec = PostgresCodec()
-    path = None
 
     def __init__(self, url: str, *, read_only: bool = False, timeouts: Timeouts = TIMEOUTS) -> None:
         self._address = Address(url)
@@ -99,21 +98,6 @@ class PostgresDriver:
         finally:
             await shielded(close(db, self._timeouts))
 
-    def refuse_another_file(self) -> None:
-        """There is no file."""
-
-    async def rebuild(self) -> None:
-        """Nothing: a server sees to its indexes."""
-
-    async def find_damage(self) -> list[str]:
-        return []
-
-    async def change_marker(self) -> None:
-        return None
-
-    async def digest(self) -> None:
-        return None
-
     # What follows runs one at a time.
 
     async def _open(self) -> None:
@@ -151,8 +135,8 @@ class PostgresDriver:
         return rows
 
     async def _write(self, name: str, project: str, steps: Steps[T]) -> T:
-        async with _PostgresTransaction(self._connection, name, project, self._timeouts) as change:
-            return await _await_steps(steps, change.do)
+        async with _transaction(self._connection, name, project, self._timeouts) as do:
+            return await _await_steps(steps, do)
 
 
 class _WorkQueue:
@@ -206,75 +190,68 @@ class _WorkQueue:
             task.exception()
 
 
-class _PostgresTransaction:
-    """An `async with` in which everything of *project* is written, or nothing; *name* is what a failpoint
-    calls it. It begins with the first write.
+@asynccontextmanager
+async def _transaction(
+    db: "Connection", name: str, project: str, timeouts: Timeouts
+) -> AsyncIterator[Callable[[Step], Awaitable[list[Any]]]]:
+    """Gives a function that does one step; in the end all of *project* is written, or nothing. *name* is what
+    a failpoint calls it. It begins with the first write.
 
     Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
     """
+    has_begun, touched = False, 0
 
-    def __init__(self, db: "Connection", name: str, project: str, timeouts: Timeouts) -> None:
-        self._db = db
-        self._timeouts = timeouts
-        self._name = name
-        self._project = project
-        self._has_begun = False
-        self._touched = 0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._has_begun:
-            return
-        if error is not None:
-            await self._undo()
-            return
-        try:
-            await self._commit()
-        except BaseException:
-            await self._undo()
-            raise
-        reach(f"{self._name}: after commit")
-
-    async def do(self, step: Step) -> list[Any]:
-        """Do one *step*; the rows that it finds."""
-        if isinstance(step, Query):
-            rows: list[Any] = await self._db.fetch(
-                _numbered(step.statement), *step.values, timeout=self._timeouts.write
-            )
-            return rows
-        if not self._has_begun:
-            self._has_begun = True
-            await self._execute("BEGIN")
-        reach(f"{self._name}: before write")
-        if isinstance(step, Write):
-            self._touched += _touched(await self._execute(_numbered(step.statement), *step.values))
-        else:
-            statement = _with_lists(step.statement, step.types)
-            for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
-                columns = zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
-                self._touched += _touched(await self._execute(statement, *columns))
-        reach(f"{self._name}: after write")
-        return []
-
-    async def _execute(self, statement: str, *values: object) -> str:
-        status: str = await self._db.execute(statement, *values, timeout=self._timeouts.write)
+    async def execute(statement: str, *values: object) -> str:
+        status: str = await db.execute(statement, *values, timeout=timeouts.write)
         return status
 
-    async def _commit(self) -> None:
-        if self._touched:
-            await self._execute(_numbered(COUNT_CHANGE), self._project)
-        reach(f"{self._name}: before commit")
-        await self._execute("COMMIT")
+    async def do(step: Step) -> list[Any]:
+        nonlocal has_begun, touched
+        if isinstance(step, Query):
+            rows: list[Any] = await db.fetch(_numbered(step.statement), *step.values, timeout=timeouts.write)
+            return rows
+        if not has_begun:
+            has_begun = True
+            await execute("BEGIN")
+        reach(f"{name}: before write")
+        for statement, values in _statements_of(step):
+            touched += _touched(await execute(statement, *values))
+        reach(f"{name}: after write")
+        return []
 
-    async def _undo(self) -> None:
-        try:
-            await self._db.execute("ROLLBACK", timeout=self._timeouts.farewell)
-        except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
-            self._db.terminate()
+    try:
+        yield do
+        if has_begun:
+            await _count_change(db, project, touched, timeouts)
+            reach(f"{name}: before commit")
+            await execute("COMMIT")
+    except BaseException:
+        if has_begun:
+            await _roll_back(db, timeouts)
+        raise
+    if has_begun:
+        reach(f"{name}: after commit")
+
+
+def _statements_of(step: Write | Put) -> Iterator[tuple[str, Iterable[object]]]:
+    if isinstance(step, Write):
+        yield _numbered(step.statement), step.values
+        return
+    statement = _with_lists(step.statement, step.types)
+    for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
+        yield statement, zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
+
+
+async def _count_change(db: "Connection", project: str, touched: int, timeouts: Timeouts) -> None:
+    if touched:
+        await db.execute(_numbered(COUNT_CHANGE), project, timeout=timeouts.write)
+
+
+async def _roll_back(db: "Connection", timeouts: Timeouts) -> None:
+    try:
+        await db.execute("ROLLBACK", timeout=timeouts.farewell)
+    except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
+        db.terminate()
 
 
 async def _await_steps(steps: Steps[T], do: Callable[[Step], Awaitable[list[Any]]]) -> T:

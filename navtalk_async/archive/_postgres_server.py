@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, schema, upgrade
-from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -187,20 +187,14 @@ async def connect_to_read(address: Address, timeouts: Timeouts) -> "Connection":
     db = await connect(address, timeouts)
     try:
         await db.execute("SET default_transaction_read_only = TRUE")
-        _refuse_others(await _recognised(db, address), address)
+        version = await _recognised(db, address)
+        if version is None:
+            raise StoreUnreachable(f"There is no archive at {address}.")  # noqa: TRY301
+        refuse_version(version, address, read_only=True)
     except BaseException:
         db.terminate()
         raise
     return db
-
-
-def _refuse_others(version: int | None, address: Address) -> None:
-    if version is None:
-        raise StoreUnreachable(f"There is no archive at {address}.")
-    if version < SCHEMA_VERSION:
-        raise StoreMismatch(
-            f"{address} was written by an older version; `navtalk sync {address}` upgrades it."
-        )
 
 
 async def close(db: "Connection", timeouts: Timeouts) -> None:
@@ -224,8 +218,7 @@ async def _recognised(db: "Connection", address: Address) -> int | None:
     version = await db.fetchval("SELECT max(version) FROM sync_schema") if "sync_schema" in names else None
     if version is None:
         raise StoreBroken(f"{address} has something else of the name {names[0]!r}; choose another schema.")
-    if version > SCHEMA_VERSION:
-        raise StoreMismatch(f"{address} was written by a newer version of navtalk-async; please upgrade.")
+    refuse_version(version, address, read_only=False)
     return int(version)
 
 

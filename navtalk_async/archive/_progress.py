@@ -19,7 +19,7 @@ from navtalk_async.archive.records import (
     SyncState,
     UnfollowedCursor,
 )
-from navtalk_async.archive.rows import SessionRow, digest, iso, old_digest, row_digest
+from navtalk_async.archive.rows import SessionRow, digest, format_api_time, old_digest, row_digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
@@ -109,15 +109,12 @@ class Progress(Transactions):
         while dialect is not None and await self._adopt_some(project, dialect):
             pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
-        found = await self._begin(project, asked, retry_failed=retry_failed)
-        open_round = _read_json(found.round, Round)
-        if reconcile and open_round is not None and not open_round.is_whole:
-            await self._give_up_round(project)
-            found = found._replace(round=None, places=None)
-        return await self._driver.read(self._state(project, found))
+        return await self._begin(project, asked, retry_failed=retry_failed, reconcile=reconcile)
 
     @transaction("begin")
-    def _begin(self, project: str, asked: dict[str, Any], *, retry_failed: bool) -> Steps[ProjectRow]:
+    def _begin(
+        self, project: str, asked: dict[str, Any], *, retry_failed: bool, reconcile: bool
+    ) -> Steps[SyncState]:
         self._driver.refuse_another_file()
         begun = (asked["api"], asked["server"], asked["scope"])
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
@@ -127,20 +124,18 @@ class Progress(Transactions):
         found.refuse_others(self, project, **asked)
         if retry_failed:
             yield Write(sql.RETRY, (project,))
-        return found
-
-    def _state(self, project: str, row: ProjectRow) -> Steps[SyncState]:
+        places, open_round = _places(found.places), _read_json(found.round, Round)
+        if reconcile and open_round is not None and not open_round.is_whole:
+            yield Write(sql.FORGET_SEEN, (project,))
+            yield Write(sql.GIVE_UP_ROUND, (project,))
+            places, open_round = [], None
         read_id = self._codec.read_id
         unfinished = yield Query(sql.UNFINISHED, (project,))
-        some: list[str] = []
-        for query in sql.SOME:
-            # Where the databases put what has no time differs, and matters to nobody.
-            some += [read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
         return SyncState(
-            places=_places(row.places),
-            round=_read_json(row.round, Round),
-            rounds=row.rounds,
-            watermark=row.watermark,
+            places=places,
+            round=open_round,
+            rounds=found.rounds,
+            watermark=found.watermark,
             # One that failed before it was ever seen is to be looked at first.
             pending=[
                 FetchTask(read_id(session_id), content_hash, is_unlisted=content_hash is None)
@@ -148,10 +143,17 @@ class Progress(Transactions):
                 if state != "failed"
             ],
             failed=sum(state == "failed" for _, _, state in unfinished),
-            short_pages_disproved=row.refuted,
-            known_sessions=list(dict.fromkeys(some)),
-            server=row.server,
+            short_pages_disproved=found.refuted,
+            known_sessions=(yield from self._some_sessions(project)),
+            server=found.server,
         )
+
+    def _some_sessions(self, project: str) -> Steps[list[str]]:
+        some = []
+        for query in sql.SOME:
+            # Where the databases put what has no time differs, and matters to nobody.
+            some += [self._codec.read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
+        return list(dict.fromkeys(some))
 
     @transaction("adopt")
     def _adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
@@ -170,7 +172,9 @@ class Progress(Transactions):
                 is_whole, of = row_noted == row_digest(row), noted
             if is_whole:
                 session = dialect.session_of(row.raw.encode())
-                row = row._replace(updated_at=iso(session.updated_at_text), user_id=session.user_id)
+                row = row._replace(
+                    updated_at=format_api_time(session.updated_at_text), user_id=session.user_id
+                )
             row_of = row_digest(row) if is_whole or row_noted is None else row_noted
             held = self._codec.write_session(row)
             yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held.id))
@@ -189,11 +193,6 @@ class Progress(Transactions):
         )
         # Nothing has the empty digest: what is damaged stays so until it is fetched again.
         return is_whole, digest(kept.messages) if is_whole else ""
-
-    @transaction("give up")
-    def _give_up_round(self, project: str) -> Steps[None]:
-        yield Write(sql.FORGET_SEEN, (project,))
-        yield Write(sql.GIVE_UP_ROUND, (project,))
 
     @transaction("finish")
     def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002

@@ -6,6 +6,8 @@ number; `{nulls_first}`, in an index.
 
 from collections.abc import Collection, Iterator, Mapping
 
+from navtalk_async.errors import StoreMismatch
+
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
 SCHEMA_VERSION = 6
 
@@ -76,6 +78,14 @@ INDEXES = {
 
 EARLIER_INDEXES = ("messages_in_order", "sync_undigested")
 EARLIER_TABLES = ("sync_gone", "sync_pending", "sync_unread")
+
+
+def refuse_version(version: int, place: object, *, read_only: bool) -> None:
+    """Refuse an archive of a later *version*; to read only, of an earlier one too."""
+    if version > SCHEMA_VERSION:
+        raise StoreMismatch(f"{place} was written by a newer version of navtalk-async; please upgrade.")
+    if read_only and version < SCHEMA_VERSION:
+        raise StoreMismatch(f"{place} was written by an older version; `navtalk sync {place}` upgrades it.")
 
 
 def table_of(name: str) -> str:

@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from navtalk_async.archive._codec import Codec
-from navtalk_async.archive._database import Query, Step, Steps, Write
+from navtalk_async.archive._database import Driver, Query, Step, Steps, Write
 from navtalk_async.archive._schema import INDEXES, table_of
 from navtalk_async.archive._statements import (
     CHANGES,
@@ -53,13 +52,11 @@ READ_WITH_MARKS = partial(str, encoding="utf-8", errors="replace")
 """How to read text that is no UTF-8, as a flipped byte makes it; it takes several times as long."""
 
 
-class SqliteDriver:
+class SqliteDriver(Driver):
     """The archive in the file *path*; its methods run one after the other, in another thread."""
 
-    codec = Codec()
-
     def __init__(self, path: Path, *, read_only: bool, immutable: bool = False) -> None:
-        self.path = path
+        self.path: Path = path
         self._read_only = read_only
         self._immutable = immutable
         self._run = _WorkerThread(path)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from navtalk_async.archive.records import FetchResult, MessageCounts
-from navtalk_async.archive.rows import MessageRow, digest, iso, message_rows
+from navtalk_async.archive.rows import MessageRow, digest, format_api_time, message_rows
 from navtalk_async.models import Message
 
 __all__ = ["MessageDiff", "damaged_below", "deduplicate", "diff_messages", "split_repeats"]
@@ -136,7 +136,9 @@ def _those_since(moment: str | None, messages: Iterable[Message]) -> list[Messag
     if moment is None:
         return list(messages)
     return [
-        each for each in messages if (said := iso(each.created_at_text)) is None or _is_since(moment, said)
+        each
+        for each in messages
+        if (said := format_api_time(each.created_at_text)) is None or _is_since(moment, said)
     ]
 
 

@@ -18,9 +18,9 @@ __all__ = [
     "StoredTranscript",
     "content_hash",
     "digest",
+    "format_api_time",
     "format_time",
     "is_same_state",
-    "iso",
     "message_row",
     "message_rows",
     "names_itself",
@@ -88,7 +88,7 @@ class StoredTranscript(NamedTuple):
     """The `digest` of the messages when they were kept; None before, and where an older version kept them."""
     row_digest: str | None = None
     """The `row_digest` of the session when it was written; None where an older version wrote it."""
-    is_due: bool = False
+    due_for_reread: bool = False
     """Whether the next round reads it again: it is watched, pending or failed."""
 
 
@@ -164,7 +164,7 @@ def _hash_of_columns(columns: Sequence[object]) -> str:
     return blake2b(encode_columns(columns), digest_size=16).hexdigest()
 
 
-def iso(text: str | None) -> str | None:
+def format_api_time(text: str | None) -> str | None:
     """An API's time as ISO 8601 in UTC with a `Z`; None for what is no time (its row's `raw` keeps it)."""
     if text is None:
         return None
@@ -190,9 +190,9 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
         session.id,
         api,
         storable(format_word(session.status)),
-        iso(session.start_time_text),
-        iso(session.end_time_text),
-        iso(session.updated_at_text),
+        format_api_time(session.start_time_text),
+        format_api_time(session.end_time_text),
+        format_api_time(session.updated_at_text),
         session.title,
         session.user_id,
         session.video_url,
@@ -221,7 +221,7 @@ def message_rows(project: str, session_id: str, first: int, messages: Sequence[M
         [word(message.role) for message in messages],
         [number(message.type) for message in messages],
         [message.content for message in messages],
-        [iso(message.created_at_text) for message in messages],
+        [format_api_time(message.created_at_text) for message in messages],
         raws(messages),
         strict=False,
     )

@@ -14,8 +14,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, ClassVar, TypeVar
 
-from navtalk_async.archive._schema import APPLICATION_ID, SCHEMA_VERSION, schema, upgrade
-from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.archive._schema import APPLICATION_ID, SCHEMA_VERSION, refuse_version, schema, upgrade
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if sys.platform == "win32":
     import msvcrt
@@ -217,8 +217,8 @@ def _refuse_foreign(header: bytes, path: Path) -> None:
     pages, version, application = (int.from_bytes(header[at : at + 4]) for at in (28, 60, 68))
     if application != APPLICATION_ID and pages > 1:
         raise StoreBroken(f"{path} is a database of something else; choose another place.")
-    if application == APPLICATION_ID and version > SCHEMA_VERSION:
-        raise _newer(path)
+    if application == APPLICATION_ID:
+        refuse_version(version, path, read_only=False)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -270,14 +270,7 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
 def _refuse_others(application: int, version: int, path: Path) -> None:
     if application != APPLICATION_ID:
         raise StoreBroken(f"{path} is no archive.")
-    if version > SCHEMA_VERSION:
-        raise _newer(path)
-    if version < SCHEMA_VERSION:
-        raise StoreMismatch(f"{path} was written by an older version; `navtalk sync {path}` upgrades it.")
-
-
-def _newer(path: Path) -> StoreMismatch:
-    return StoreMismatch(f"{path} was written by a newer version of navtalk-async; please upgrade.")
+    refuse_version(version, path, read_only=True)
 
 
 def _recognised(db: sqlite3.Connection) -> tuple[int, int]:

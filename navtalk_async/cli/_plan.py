@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from navtalk_async.archive.rows import iso
+from navtalk_async.archive.rows import format_api_time
 from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
 from navtalk_async.cli._output import counted, put_json, put_lines
 from navtalk_async.cli._progress import counting, waits_reported
@@ -65,7 +65,7 @@ class Listed(msgspec.Struct, kw_only=True):
     def add(self, session: Session) -> None:
         self.sessions += 1
         self.active += session.status is SessionStatus.ACTIVE
-        begin = iso(session.start_time_text)
+        begin = format_api_time(session.start_time_text)
         if begin is not None:
             self.first = begin if self.first is None else min(self.first, begin)
             self.last = begin if self.last is None else max(self.last, begin)

@@ -15,7 +15,7 @@ from anyio import to_thread
 from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, FailedSession, ProjectInfo
-from navtalk_async.archive.rows import iso
+from navtalk_async.archive.rows import format_api_time
 from navtalk_async.archive.sqlite_file import make_folder
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
@@ -210,7 +210,7 @@ def _filters_of(about: ProjectInfo) -> dict[str, Any]:
     try:
         filters = msgspec.json.decode(about.scope, type=dict[str, Any])
         for name in filters.keys() & {"start", "end"}:
-            filters[name] = iso(filters[name])
+            filters[name] = format_api_time(filters[name])
         for name, kind in (("status", SessionStatus), ("role", Role)):
             if name in filters:
                 filters[name] = format_word(kind(filters[name]))

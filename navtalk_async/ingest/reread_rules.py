@@ -15,7 +15,7 @@ from navtalk_async.archive.records import (
     SessionDiff,
     StoredSession,
 )
-from navtalk_async.archive.rows import content_hash, format_time, is_same_state, iso
+from navtalk_async.archive.rows import content_hash, format_api_time, format_time, is_same_state
 from navtalk_async.models import Session, SessionStatus, parse_time, parse_utc
 
 __all__ = [
@@ -119,7 +119,7 @@ def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str |
     """
     if not session.is_final:
         return True, None
-    ended = iso(session.final_since)
+    ended = format_api_time(session.final_since)
     if is_new and ended is not None and ended <= clock.settled:
         return False, None
     return True, clock.settles
@@ -160,7 +160,7 @@ def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> s
 
     A session that is dated in the future does not show how far the others have come.
     """
-    begins = [iso(session.start_time_text) for session in sessions]
+    begins = [format_api_time(session.start_time_text) for session in sessions]
     past = (each for each in (reached, *begins) if each is not None and each <= format_time(now))
     return max(past, default=None)
 

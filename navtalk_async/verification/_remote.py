@@ -15,7 +15,7 @@ from navtalk_async.archive.rows import (
     SessionRow,
     StoredTranscript,
     content_hash,
-    iso,
+    format_api_time,
     message_row,
 )
 from navtalk_async.client import Client, inside
@@ -124,7 +124,7 @@ class ApiCheck(NamedTuple):
 
 def is_listed_next(session: Session, since: str | None) -> bool:
     """Whether a sync that lists what began *since* then, or everything, lists *session*."""
-    begin = iso(session.start_time_text)
+    begin = format_api_time(session.start_time_text)
     return since is None or begin is None or begin >= since
 
 
@@ -168,7 +168,7 @@ class Tally:
         self._failed_in_a_row = 0
         self._report.checked.asked += 1
         self._gone += what == [GONE]
-        if what and kept.is_due:
+        if what and kept.due_for_reread:
             self._behind += 1
             self._report.expected.add((project, session_id))
         else:

@@ -14,7 +14,7 @@ from navtalk_async.archive.records import (
     FetchTask,
     MessageCounts,
 )
-from navtalk_async.archive.rows import content_hash, digest, is_same_state, iso, message_row
+from navtalk_async.archive.rows import content_hash, digest, format_api_time, is_same_state, message_row
 from navtalk_async.models import Message, Request, Session
 
 MOMENTS = [f"2025-11-12 18:20:{second:02}" for second in range(6)]
@@ -55,10 +55,12 @@ def test_a_whole_reading_leaves_the_answer_and_nothing_else(kept, answer):
 
 @given(kept=said, answer=said, since=st.sampled_from(MOMENTS))
 def test_a_reading_since_a_moment_leaves_what_it_did_not_ask_for_and_then_the_answer(kept, answer, since):
-    since, kept = iso(since), rows(kept)
+    since, kept = format_api_time(since), rows(kept)
     made = diff_messages("p", FetchResult(FetchTask("s", None, since), answer), kept)
     came = [
-        each.id for each in answer if iso(each.created_at_text) is None or iso(each.created_at_text) >= since
+        each.id
+        for each in answer
+        if format_api_time(each.created_at_text) is None or format_api_time(each.created_at_text) >= since
     ]
     stays = [
         row.id for row in kept if row.id not in came and (row.created_at is None or row.created_at < since)
@@ -84,7 +86,7 @@ def test_the_rest_of_a_session_is_put_behind_what_was_kept_of_it(kept, answer, f
 )
 def test_whatever_was_asked_the_positions_have_no_gap_and_the_counts_add_up(kept, answer, since, first):
     kept = rows(kept)
-    made = diff_messages("p", FetchResult(FetchTask("s", None, iso(since)), answer, first), kept)
+    made = diff_messages("p", FetchResult(FetchTask("s", None, format_api_time(since)), answer, first), kept)
     held = after(kept, made)
     assert [row.position for row in held] == list(range(len(held)))
     assert made.held == held
@@ -94,7 +96,7 @@ def test_whatever_was_asked_the_positions_have_no_gap_and_the_counts_add_up(kept
 
 @given(kept=said, answer=said, since=st.none() | st.sampled_from(MOMENTS))
 def test_the_same_answer_again_changes_nothing(kept, answer, since):
-    kept, reading = rows(kept), FetchResult(FetchTask("s", None, iso(since)), answer)
+    kept, reading = rows(kept), FetchResult(FetchTask("s", None, format_api_time(since)), answer)
     held = after(kept, diff_messages("p", reading, kept))
     again = diff_messages("p", reading, held)
     assert (again.put, again.gone) == ([], [])
@@ -159,7 +161,7 @@ def test_two_sessions_have_one_digest_only_with_the_same_messages_in_the_same_or
     st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)).map(lambda moment: moment.replace(microsecond=0))
 )
 def test_a_time_is_kept_as_the_moment_it_means(moment):
-    kept = iso(f"{moment:%Y-%m-%d %H:%M:%S}")
+    kept = format_api_time(f"{moment:%Y-%m-%d %H:%M:%S}")
     assert kept.endswith("Z")
     assert datetime.fromisoformat(kept) == moment.replace(tzinfo=UTC)
 
@@ -178,7 +180,7 @@ def test_a_time_is_kept_as_the_moment_it_means(moment):
     ],
 )
 def test_times_of_other_forms_become_the_same_form(text, kept):
-    assert iso(text) == kept
+    assert format_api_time(text) == kept
 
 
 def test_what_was_kept_behind_a_skipped_cursor_stays():

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from navtalk_async.archive._sqlite import VALUES_AT_ONCE, cut, with_rows
-from navtalk_async.archive.rows import MessageRow, iso, message_row, message_rows, session_row
+from navtalk_async.archive.rows import MessageRow, format_api_time, message_row, message_rows, session_row
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
@@ -56,7 +56,7 @@ def written_anew(text):
 @example("2025-02-29 12:00:00")
 @example("0000-01-01 00:00:00")
 def test_a_time_is_written_as_if_it_were_always_written_anew(text):
-    assert iso(text) == written_anew(text)
+    assert format_api_time(text) == written_anew(text)
 
 
 def message(number, kept):

@@ -54,7 +54,7 @@ async def opened_empty(path):
         yield store
 
 
-def iso(text):
+def format_api_time(text):
     return text and text.replace(" ", "T") + "Z"
 
 
@@ -66,8 +66,8 @@ async def test_every_session_is_a_line_in_listed_order_with_all_its_fields(expor
         assert {name: line[name] for name in ("id", "status", "start_time", "end_time", "video_url")} == {
             "id": session["id"],
             "status": words[session["status"]],
-            "start_time": iso(session["startTime"]),
-            "end_time": iso(session["endTime"]),
+            "start_time": format_api_time(session["startTime"]),
+            "end_time": format_api_time(session["endTime"]),
             "video_url": session["videoUrl"],
         }
         assert "extra" not in line
@@ -85,7 +85,7 @@ async def test_every_message_stands_in_its_session_in_order_with_its_text_intact
                 "role": roles[message["role"]],
                 "type": message["messageType"],
                 "content": message["content"],
-                "created_at": iso(message["createdAt"]),
+                "created_at": format_api_time(message["createdAt"]),
             }
             for position, message in enumerate(world.messages(line["id"]))
         ]
