@@ -152,7 +152,7 @@ class Client:
 
         # Every page of every list comes this way, so that method calls are looked up once.
         async def page(request: Request) -> Page[R]:
-            if not request.repeatable:
+            if request.method != "GET":
                 raise ValueError(f"A page is asked for by GET, not by {request.method}.")
             try:
                 return await wire.ask(request, read, options)

@@ -44,16 +44,15 @@ class Recent:
 
     def new(self, rows: list[T]) -> list[T]:
         """The rows of *rows* with new ids."""
-        new = [row for row in rows if self._add(hash(row.id))]
+        new = []
+        for row in rows:
+            number = hash(row.id)
+            if number not in self._ids and number not in self._older:
+                new.append(row)
+                self._ids.add(number)
+                if len(self._ids) == self._most:
+                    self._ids, self._older = set(), self._ids
         return rows if len(new) == len(rows) else new
-
-    def _add(self, number: int) -> bool:
-        if number in self._ids or number in self._older:
-            return False
-        self._ids.add(number)
-        if len(self._ids) == self._most:
-            self._ids, self._older = set(), self._ids
-        return True
 
 
 class CycleGuard:
