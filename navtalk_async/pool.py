@@ -10,6 +10,7 @@ from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing, list_in_parallel
 from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fetch_messages
 from navtalk_async.models import Request, Role, Session, Transcript
+from navtalk_async.paging import fetch_all
 from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ class _Fetching:
     ) -> None:
         self._client = client
         self._ask = limiter.bound(inside(client).page_of_messages)
+        self._on_move = inside(client).moved
         self._filters = {} if role is None else {"role": role}
         # A wrong role is refused before any request.
         client.dialect.list_messages("any", **self._filters)
@@ -284,6 +286,9 @@ class _Fetching:
         session, rest = wanted
         try:
             request = rest or self._client.dialect.list_messages(session.id, **self._filters)
+            if self._audit is None:
+                messages = await fetch_all(self._ask, request, self._on_move)
+                return Transcript(session=session, messages=messages)
             audit = self._audit if rest is None else None
             rows = await fetch_messages(self._client, request, ask=self._ask, audit=audit)
         except NavTalkError as error:
