@@ -224,6 +224,21 @@ class DeadlineExceeded(NavTalkError, TimeoutError):
 
     next_step = "Allow more time, or try again later."
 
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        last_error: NavTalkError | None = None,
+        retry_after: float | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.last_error = last_error
+        """The error of the last attempt; None if there was no attempt."""
+        self.retry_after = retry_after
+        """The seconds after which to try again: as the server asked, or until the client's pause ends; None
+        if neither says."""
+
 
 class DecodeFailed(NavTalkError):
     """The answer is complete, but differs from the API's reference."""

@@ -85,15 +85,18 @@ class LoopState:
             self.gate.close()
             await self.transport.close()
 
-    async def turn(self, deadline: float | None, lane: int, attempts: int) -> int:
-        """Wait at the gate, return the rank, and count the time."""
+    async def turn(self, deadline: float | None, lane: int, last: NavTalkError | None) -> int:
+        """Wait at the gate, return the rank, and count the time; *last* is the error of the last attempt."""
         loop, gate, stats = asyncio.get_running_loop(), self.gate, self._stats
         began = loop.time()
         paused_before = gate.paused_seconds(began)
         try:
-            return await gate.acquire(deadline, lane, first=attempts > 0)
-        except NavTalkError as error:
-            error.attempts = attempts
+            return await gate.acquire(deadline, lane, first=last is not None)
+        except DeadlineExceeded as late:
+            raise self._gave_up(late.args[0], last) from last
+        except NavTalkError as closed:
+            if last is not None:
+                _instead(last, closed)
             raise
         finally:
             now = loop.time()
@@ -138,13 +141,16 @@ class LoopState:
             seconds = asyncio.get_running_loop().time() - sent_at
             announce(self._observer, Answered(request.path, attempts, seconds))
 
-    async def failed(
+    def failed(
         self, request: Request, failed: Attempt, options: CallOptions, deadline: float | None
-    ) -> None:
-        """Return when it is time for the next attempt; else raise what the call ends with."""
+    ) -> NavTalkError:
+        """The error of *failed*, after which to `pause` and to try again; else raise what the call ends with.
+
+        It is called before the place at the gate is free, so that nobody gets it whom the pause holds back.
+        """
         error, now = failed.error, asyncio.get_running_loop().time()
         if isinstance(error, AttemptTimeout) and deadline is not None and now >= deadline:
-            error = self._gave_up(error, options, max(0.0, deadline - now))
+            error = self._out_of_time(error, options, max(0.0, deadline - now))
             failed = failed._replace(error=error)
         error.attempts = failed.number
         self._stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
@@ -158,8 +164,7 @@ class LoopState:
             self.gate.coped()
         if not self._should_retry(request, failed, options.retry):
             raise error
-        await self._pause(failed, options, deadline)
-        self._stats.retries += 1
+        return error
 
     def _refused(self, failed: Attempt) -> None:
         """Send fewer requests; and none at all for a while, if the server wants that."""
@@ -187,31 +192,42 @@ class LoopState:
         # A 429 is waited out: that makes nothing worse.
         return isinstance(error, RateLimited) or self.budget.spend()
 
-    async def _pause(self, failed: Attempt, options: CallOptions, deadline: float | None) -> None:
+    async def pause(
+        self, error: NavTalkError, counted: int, options: CallOptions, deadline: float | None
+    ) -> None:
         """Wait before the next attempt: at the gate, if all calls pause; else here."""
-        error, now = failed.error, asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         shared = asks_for_a_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
-        seconds = self.gate.paused_for(now) if shared else backoff(options.retry, failed.counted, chance)
+        seconds = self.gate.paused_for(now) if shared else backoff(options.retry, counted, chance)
         if deadline is not None and seconds > (left := max(0.0, deadline - now)):
-            raise self._gave_up(error, options, left)
-        if shared:
-            return
-        try:
-            await self.gate.rest(seconds)
-        except NavTalkError as closed:
-            closed.attempts = error.attempts
-            raise
-        self._stats.backoff_seconds += seconds
+            raise self._out_of_time(error, options, left)
+        if not shared:
+            try:
+                await self.gate.rest(seconds)
+            except NavTalkError as closed:
+                _instead(error, closed)
+                raise
+            self._stats.backoff_seconds += seconds
+        self._stats.retries += 1
 
-    def _gave_up(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
-        """The end of a call for whose next attempt the seconds *left* are too few; its cause is *error*."""
+    def _out_of_time(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
+        """The end of a call for whose next attempt the seconds *left* are too few."""
         timeout = options.timeout or 0.0
-        gave_up = DeadlineExceeded(
-            f"Gave up after {timeout - left:.3g} of {timeout:.3g} s. The last attempt: {error.args[0]}"
+        return self._gave_up(f"Gave up after {timeout - left:.3g} of {timeout:.3g} s.", error)
+
+    def _gave_up(self, text: str, last: NavTalkError | None) -> DeadlineExceeded:
+        """A DeadlineExceeded that says *text*, and has the *last* error as its cause."""
+        pause = self.gate.paused_for(asyncio.get_running_loop().time())
+        if last is None:
+            return DeadlineExceeded(text, retry_after=pause or None)
+        error = DeadlineExceeded(
+            f"{text} The last attempt: {last.args[0]}",
+            last_error=last,
+            retry_after=asked_pause(last) or pause or None,
         )
-        gave_up.__cause__ = error
-        return _instead(error, gave_up)
+        error.__cause__ = last
+        return _instead(last, error)
 
 
 def _instead(error: NavTalkError, other: E) -> E:

@@ -135,10 +135,11 @@ class Sender:
         sent_at = loop.time()
         deadline = None if options.timeout is None else sent_at + options.timeout
         attempts = counted = 0
+        last: NavTalkError | None = None
         outcome: T | NavTalkError | asyncio.CancelledError
         while True:
             if attempts or not gate.try_acquire(sent_at, lane):
-                rank = await state.turn(deadline, lane, attempts)
+                rank = await state.turn(deadline, lane, last)
                 sent_at = loop.time()
             else:
                 rank = gate.in_flight
@@ -172,13 +173,14 @@ class Sender:
                 if not isinstance(outcome, BaseException):
                     state.succeeded(request, attempts, sent_at, rank)
                     return outcome
+                if not isinstance(outcome, NavTalkError):
+                    raise outcome
+                counted += not isinstance(outcome, RateLimited)
+                failed = Attempt(outcome, attempts, counted, sent_at, rank)
+                last = state.failed(request, failed, options, deadline)
             finally:
                 gate.release()
-            if not isinstance(outcome, NavTalkError):
-                raise outcome
-            counted += not isinstance(outcome, RateLimited)
-            failed = Attempt(outcome, attempts, counted, sent_at, rank)
-            await state.failed(request, failed, options, deadline)
+            await state.pause(last, counted, options, deadline)
 
     @property
     def base_url(self) -> str:
