@@ -8,6 +8,8 @@ ends by itself, so no task that is cancelled meanwhile can leave the gate shut.
 Requests wait in one of three lanes. The higher lane goes first, and while it is in use the lower ones leave
 a few places free for it; now and then a lower one has its turn all the same, so that none starves. Within a
 lane it is first come first served, but for a request that was let through before and is retried.
+
+This file is longer than most: limit, rate, pause and lanes decide together on each request, in one state.
 """
 
 import asyncio
