@@ -7,13 +7,12 @@ holds what was finished and knows what was not.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Query, Steps
 from navtalk_async.archive._operations import Operations
-from navtalk_async.archive._progress import project_counts, project_info
+from navtalk_async.archive._progress import project_info, read_row
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
@@ -77,9 +76,7 @@ class Archive(Operations):
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -100,7 +97,7 @@ class Archive(Operations):
     async def counts(self, project: str = "default") -> ProjectCounts:
         """How many sessions and messages there are of *project*."""
         [row] = await self._rows(sql.COUNTS, *[project] * sql.COUNTS.count("?"))
-        return project_counts(row)
+        return read_row(row, ProjectCounts)
 
     async def transcripts(self, project: str = "default") -> AsyncGenerator[StoredTranscript, None]:
         """Every session with its messages, in the order of (start_time, id), as of one moment."""

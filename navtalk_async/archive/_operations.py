@@ -9,7 +9,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Put, Query, Steps, Write, transaction
 from navtalk_async.archive._progress import Progress, as_json, stored_session
-from navtalk_async.archive.message_diff import MessageDiff, damaged_below, diff_messages, split_repeats
+from navtalk_async.archive.message_diff import MessageDiff, diff_messages, split_repeats
 from navtalk_async.archive.records import (
     UNKNOWN,
     FailedSession,
@@ -28,7 +28,6 @@ from navtalk_async.archive.rows import (
     format_time,
     names_itself,
     row_digest,
-    row_digest_after,
     session_row,
 )
 from navtalk_async.models import ResumePoint, Session
@@ -157,7 +156,10 @@ class Operations(Progress):
         is_stray = yield from self._forget_stray(project, session_id, rows)
         yield Write(sql.MARK_DELETED, (now, project, project, session_id))
         for *row, noted in rows:
-            of = row_digest_after(self._codec.read_session(SessionRow(*row)), noted, deleted_at=now)
+            before = self._codec.read_session(SessionRow(*row))
+            # A digest that does not match stays: it shows the damage.
+            is_whole = before.deleted_at is None and noted == row_digest(before)
+            of = row_digest(before._replace(deleted_at=now)) if is_whole else noted
             yield Write(sql.PROGRESS_OF_DELETED, (of, project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
@@ -229,8 +231,13 @@ class Operations(Progress):
         ]
         yield from self._put_messages(project, [diff for _, diff in found])
         rows = [
-            (project, self._codec.write_id(fetched.wanted.id), *_kept_columns(fetched, diff))
-            for fetched, diff in found
+            (
+                *(project, self._codec.write_id(each.wanted.id), "kept", each.wanted.content_hash),
+                *(each.at, None if each.wanted.since is not None or each.first else each.at),
+                *(len(diff.held), digest(diff.held)),
+                *((as_json(each.unread), diff.reached) if each.unread is not None else (None, None)),
+            )
+            for each, diff in found
         ]
         yield Put(sql.PUT_KEPT, rows, "ttttttitti")
         return MessageCounts.all(diff.counts for _, diff in found)
@@ -243,8 +250,9 @@ class Operations(Progress):
         if not parts:
             return set()
         rows = yield Query(sql.DIGESTS, (project, parts))
-        noted = {self._codec.read_id(session_id): of for session_id, of in rows}
-        refused = damaged_below(readings, held, noted)
+        noted = {self._codec.read_id(session_id): of for session_id, of in rows if of is not None}
+        # To add to messages that are not those that were saved would vouch for damage.
+        refused = {name for name, of in noted.items() if digest(held.get(name, [])) != of}
         for each in refused:
             yield Write(sql.READ_WHOLE, (project, self._codec.write_id(each)))
         return refused
@@ -265,15 +273,3 @@ class Operations(Progress):
         yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], "ttt")
         put = self._codec.write_messages([row for each in diffs for row in each.put])
         yield Put(sql.PUT_MESSAGES, [(*row, change) for row in put], "tttittttti")
-
-
-def _kept_columns(fetched: FetchResult, diff: MessageDiff) -> tuple[object, ...]:
-    """The columns of `PUT_KEPT` after its key."""
-    is_whole = fetched.wanted.since is None and not fetched.first
-    return (
-        *("kept", fetched.wanted.content_hash),
-        *(fetched.at, fetched.at if is_whole else None),
-        *(len(diff.held), digest(diff.held)),
-        None if fetched.unread is None else as_json(fetched.unread),
-        None if fetched.unread is None else diff.reached,
-    )

@@ -11,7 +11,6 @@ from navtalk_async.archive.damage import Records, damage
 from navtalk_async.archive.records import (
     UNKNOWN,
     FetchTask,
-    ProjectCounts,
     ProjectInfo,
     Round,
     RunReport,
@@ -24,6 +23,7 @@ from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class ProjectRow(NamedTuple):
@@ -239,11 +239,7 @@ def stored_session(row: Sequence[Any]) -> StoredSession:
 def project_info(row: Sequence[Any]) -> ProjectInfo:
     *plain, open_round, last_run = row
     rounds = _read_json(open_round, Round), _read_json(last_run, RunReport)
-    return read_columns(dict(zip(ProjectInfo.__struct_fields__, (*plain, *rounds), strict=True)), ProjectInfo)
-
-
-def project_counts(row: Sequence[Any]) -> ProjectCounts:
-    return read_columns(dict(zip(ProjectCounts.__struct_fields__, row, strict=True)), ProjectCounts)
+    return read_row((*plain, *rounds), ProjectInfo)
 
 
 def unfollowed_cursor(row: Sequence[Any]) -> UnfollowedCursor:
@@ -254,6 +250,11 @@ def unfollowed_cursor(row: Sequence[Any]) -> UnfollowedCursor:
 
 def as_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def read_row(row: Sequence[Any], kind: type[S]) -> S:
+    """*row* as *kind*, whose fields are its columns in their order."""
+    return read_columns(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
 
 
 def read_columns(values: object, kind: type[T]) -> T:

@@ -1,16 +1,16 @@
 """Which of a session's messages are new, changed or gone, compared with those that are kept."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from navtalk_async.archive.records import FetchResult, MessageCounts
-from navtalk_async.archive.rows import MessageRow, digest, format_api_time, message_rows
+from navtalk_async.archive.rows import MessageRow, format_api_time, message_rows
 from navtalk_async.models import Message
 
-__all__ = ["MessageDiff", "damaged_below", "deduplicate", "diff_messages", "split_repeats"]
+__all__ = ["MessageDiff", "deduplicate", "diff_messages", "split_repeats"]
 
 
 class MessageDiff(NamedTuple):
@@ -81,18 +81,6 @@ def deduplicate(messages: Sequence[Message]) -> list[Message]:
             number = f"#{len(others)}" if len(others) > 1 else ""
             distinct.append(msgspec.structs.replace(message, id=message.id + number))
     return distinct
-
-
-def damaged_below(
-    readings: Iterable[FetchResult], held: Mapping[str, list[MessageRow]], noted: Mapping[str, str | None]
-) -> set[str]:
-    """The sessions of which only a part was read, and whose kept messages are not those whose digest was
-    *noted*: to add to them would vouch for damage.
-    """
-    parts = (each.wanted.id for each in readings if each.is_part)
-    return {
-        name for name in parts if noted.get(name) is not None and digest(held.get(name, [])) != noted[name]
-    }
 
 
 def _changes(

@@ -26,7 +26,6 @@ __all__ = [
     "names_itself",
     "old_digest",
     "row_digest",
-    "row_digest_after",
     "session_row",
 ]
 
@@ -142,13 +141,6 @@ def row_digest(row: SessionRow) -> str:
     more = () if row.updated_at is row.user_id is None else (row.updated_at, row.user_id)
     first = (row.project, row.id, row.api, row.status, row.start_time, row.end_time, row.title)
     return _hash_of_columns((*first, row.video_url, row.raw, row.deleted_at, *more))
-
-
-def row_digest_after(row: SessionRow, noted: str | None, *, deleted_at: str) -> str | None:
-    """The digest of *row* once it is *deleted_at* that time; one that does not match stays as *noted*."""
-    if row.deleted_at is not None or noted != row_digest(row):
-        return noted
-    return row_digest(row._replace(deleted_at=deleted_at))
 
 
 def names_itself(row: SessionRow) -> bool:
