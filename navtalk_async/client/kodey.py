@@ -50,7 +50,11 @@ class KodeyClient(ApiClient):
 
 
 class KodeyChats(Resource[KodeyClient]):
-    """The chats of the key's team."""
+    """The chats of the key's team.
+
+    Every call raises a ValueError, before anything is sent, for an argument that the API cannot take; and a
+    NotFound if the key has no chat of the id.
+    """
 
     async def create(
         self, *, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
@@ -58,7 +62,6 @@ class KodeyChats(Resource[KodeyClient]):
         """A new chat with an agent (`POST /chat`); *metadata* is any JSON object.
 
         Raises:
-            ValueError: an id that cannot be one, metadata that is no JSON; before anything is sent.
             AccessDenied: the key may not do this; `allowed_endpoints` says what it may, and
                 `upgrade_instructions` how to get one that may.
         """
@@ -68,36 +71,23 @@ class KodeyChats(Resource[KodeyClient]):
     def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
         """All chats, or those of a user or with a type of agent, in one answer (`GET /chat`). Their order is
         not documented.
-
-        Raises:
-            ValueError: an empty filter; before anything is sent.
         """
         listing = self._client.list_sessions(user_id=user_id, agent_type=agent_type)
         return cast("Listing[KodeyChat]", listing)
 
     async def get(self, chat_id: str | UUID) -> KodeyChat:
-        """One chat (`GET /chat/:chatId`). What its `messages` hold is not documented, and may be nothing.
-
-        Raises:
-            ValueError: *chat_id* cannot be one; before anything is sent.
-            NotFound: there is none of this id for the key.
-        """
+        """One chat (`GET /chat/:chatId`). What its `messages` hold is not documented, and may be nothing."""
         dialect = self._client.dialect
         return await self._client.ask(dialect.get_session(dialect.checked_id(chat_id)), dialect.read_chat)
 
     async def delete(self, chat_id: str | UUID) -> None:
-        """Delete a chat (`DELETE /chat/:chatId`).
-
-        Raises:
-            ValueError, NotFound: as for `get`.
-            AccessDenied: as for `create`.
-        """
+        """Delete a chat (`DELETE /chat/:chatId`); an `AccessDenied` as for `create`."""
         dialect = self._client.dialect
         await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), read_done)
 
 
 class KodeyMessages(Resource[KodeyClient]):
-    """The messages of chats."""
+    """The messages of chats; raises as `KodeyChats`."""
 
     async def create(
         self, chat_id: str | UUID, content: str, role: Role | str | int = "user"
@@ -107,19 +97,11 @@ class KodeyMessages(Resource[KodeyClient]):
         Arguments:
             content: the text.
             role: `"user"` or `"assistant"`, as a word, a `Role` or its number.
-
-        Raises:
-            ValueError: *chat_id* cannot be one, no content, no such role; before anything is sent.
-            NotFound: there is no chat of this id for the key.
         """
         dialect = self._client.dialect
         request = dialect.create_message(dialect.checked_id(chat_id), content, role)
         return await self._client.ask(request, dialect.read_message)
 
     def list(self, chat_id: str | UUID) -> Listing[KodeyMessage]:
-        """All messages of a chat, in one answer (`GET /chat/:chatId/message`); the order is not documented.
-
-        Raises:
-            ValueError: *chat_id* cannot be one; before anything is sent.
-        """
+        """A chat's messages, in one answer (`GET /chat/:chatId/message`); the order is not documented."""
         return cast("Listing[KodeyMessage]", self._client.list_messages(chat_id))

@@ -50,17 +50,16 @@ class LexiconClient(ApiClient):
 
 
 class LexiconChats(Resource[LexiconClient]):
-    """The chats of the key's tenant."""
+    """The chats of the key's tenant.
+
+    Every call raises a ValueError, before anything is sent, for an argument that the API cannot take; and a
+    NotFound if the key has no chat of the id.
+    """
 
     async def create(
         self, *, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> LexiconChat:
-        """A new chat of a user (`POST /api/v1/chats/`); *metadata* is any JSON object.
-
-        Raises:
-            ValueError: an id that cannot be one, a title that is no text, metadata that is no JSON; before
-                anything is sent.
-        """
+        """A new chat of a user (`POST /api/v1/chats/`); *metadata* is any JSON object."""
         request = self._client.dialect.create_chat(user_id, title, metadata)
         return cast("LexiconChat", await self._client.ask(request, self._client.dialect.read_session))
 
@@ -79,36 +78,22 @@ class LexiconChats(Resource[LexiconClient]):
             limit: rows a page, 1 to 100; default 50, as documented.
             order: `"asc"`, the default, or `"desc"`, by time. The API's own default is `"desc"`, where a chat
                 that is made while the list is walked moves all others.
-
-        Raises:
-            ValueError: an id that cannot be one, an offset below 0, a limit out of range, no such order;
-                before anything is sent.
         """
         listing = self._client.list_sessions(user_id=user_id, offset=offset, limit=limit, order=order)
         return cast("Listing[LexiconChat]", listing)
 
     async def get(self, chat_id: str | UUID) -> LexiconChat:
-        """One chat, with its `status` and `message_count` (`GET /api/v1/chats/{chat_id}`).
-
-        Raises:
-            ValueError: *chat_id* cannot be one; before anything is sent.
-            NotFound: there is none of this id for the key.
-        """
+        """One chat, with its `status` and `message_count` (`GET /api/v1/chats/{chat_id}`)."""
         return cast("LexiconChat", await self._client.get_session(chat_id))
 
     async def delete(self, chat_id: str | UUID) -> LexiconDeletion:
-        """Delete a chat (`DELETE /api/v1/chats/{chat_id}`).
-
-        Raises:
-            ValueError, NotFound: as for `get`.
-            Conflict: somebody is connected to it now.
-        """
+        """Delete a chat (`DELETE /api/v1/chats/{chat_id}`); a `Conflict` if somebody is connected to it."""
         dialect = self._client.dialect
         return await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), dialect.read_deletion)
 
 
 class LexiconMessages(Resource[LexiconClient]):
-    """The messages of chats."""
+    """The messages of chats; raises as `LexiconChats`."""
 
     def list(
         self,
@@ -124,10 +109,6 @@ class LexiconMessages(Resource[LexiconClient]):
             offset: how many messages to leave out; default 0.
             limit: rows a page, 1 to 100; default 100, the fewest requests.
             order: `"asc"`, the default, or `"desc"`, by time.
-
-        Raises:
-            ValueError: *chat_id* cannot be one, an offset below 0, a limit out of range, no such order;
-                before anything is sent.
         """
         listing = self._client.list_messages(chat_id, offset=offset, limit=limit, order=order)
         return cast("Listing[LexiconMessage]", listing)

@@ -168,7 +168,8 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
     """The chat sessions of a project.
 
     Calls that change something are sent once; where one fails, the error's `may_have_happened` says whether
-    the server may have done it.
+    the server may have done it. Every call raises a ValueError, before anything is sent, for an argument that
+    the API cannot take; and a NotFound if there is no session of the id.
     """
 
     def list(
@@ -179,9 +180,6 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
         Arguments:
             page_size: sessions a page, 1 to 1,000; default 100. A server's own limit is not documented.
             page_token: where to begin, as an earlier page gave it.
-
-        Raises:
-            ValueError: a page size out of range, a blank token; before anything is sent.
         """
         listing = self._client.list_sessions(limit=page_size, page_token=page_token)
         return cast("Listing[LlamaCloudSession]", listing)
@@ -195,41 +193,25 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
             index_ids: the indexes it is bound to, for good once its first message is sent; by default none.
             shared_access: what its share link grants, `"query"` or `"read_only"`; by default the server's own
                 default. Older servers may not take it.
-
-        Raises:
-            ValueError: an id that cannot be one, a blank access; before anything is sent.
         """
         dialect = self._client.dialect
         request = dialect.create_session(index_ids=index_ids, shared_access=shared_access)
         return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
 
     async def get(self, session_id: str | UUID) -> LlamaCloudFullSession:
-        """One session with all its events (`GET /api/v1/chat/{session_id}`).
-
-        Raises:
-            ValueError: *session_id* cannot be one; before anything is sent.
-            NotFound: there is none of this id.
-        """
+        """One session with all its events (`GET /api/v1/chat/{session_id}`)."""
         dialect = self._client.dialect
         request = dialect.list_messages(dialect.checked_id(session_id))
         return await self._client.ask(request, dialect.read_full_session)
 
     async def summary(self, session_id: str | UUID) -> LlamaCloudSession:
-        """One session as a list has it (`GET /api/v1/chat/{session_id}/summary`).
-
-        Raises:
-            ValueError, NotFound: as for `get`.
-        """
+        """One session as a list has it (`GET /api/v1/chat/{session_id}/summary`)."""
         dialect = self._client.dialect
         request = dialect.get_session(dialect.checked_id(session_id))
         return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
 
     async def delete(self, session_id: str | UUID) -> None:
-        """Delete a session (`DELETE /api/v1/chat/{session_id}`).
-
-        Raises:
-            ValueError, NotFound: as for `get`.
-        """
+        """Delete a session (`DELETE /api/v1/chat/{session_id}`)."""
         dialect = self._client.dialect
         request = dialect.delete_session(dialect.checked_id(session_id))
         await self._client.ask(request, read_done)
@@ -237,10 +219,6 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
     async def generate_title(self, session_id: str | UUID, first_message: str) -> LlamaCloudSession:
         """Make a title from *first_message*, and return the session as a list has it
         (`POST /api/v1/chat/{session_id}/title`).
-
-        Raises:
-            ValueError: *session_id* cannot be one, *first_message* is blank; before anything is sent.
-            NotFound: there is none of this id.
         """
         dialect = self._client.dialect
         request = dialect.generate_title(dialect.checked_id(session_id), first_message)
@@ -270,16 +248,12 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
                 server's own default.
 
         Raises:
-            ValueError: an id that cannot be one, a blank prompt, or too much of something; before anything is
-                sent.
             NotFound: there is no session of this id; on entering the stream.
             StreamBroken: it ended before its `Stop`; its `events` are all that came.
         """
         dialect = self._client.dialect
+        checked = dialect.checked_id(session_id)
         request = dialect.stream(
-            dialect.checked_id(session_id),
-            prompt,
-            index_ids=index_ids,
-            require_all_indexes=require_all_indexes,
+            checked, prompt, index_ids=index_ids, require_all_indexes=require_all_indexes
         )
         return EventStream(self._client.stream(request, refuse))

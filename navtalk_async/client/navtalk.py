@@ -51,7 +51,11 @@ class NavTalkClient(ApiClient):
 
 
 class NavTalkSessions(Resource[NavTalkClient]):
-    """The sessions of the key's project."""
+    """The sessions of the key's project.
+
+    Every call raises a ValueError, before anything is sent, for an argument that the API cannot take: a naive
+    datetime, an unknown word, a limit out of range, an id that is no UUID.
+    """
 
     def list(
         self,
@@ -71,26 +75,18 @@ class NavTalkSessions(Resource[NavTalkClient]):
             status: only sessions of this status: `SessionStatus.COMPLETED`, `"completed"` or 1.
             limit: rows a page, 1 to 100; default 100, the fewest requests.
             cursor: where to begin, as an earlier page gave it.
-
-        Raises:
-            ValueError: a naive datetime, an unknown word, a limit out of range; before anything is sent.
         """
         return self._client.list_sessions(
             start_time=start_time, end_time=end_time, status=status, limit=limit, cursor=cursor
         )
 
     async def get(self, session_id: str | UUID) -> Session:
-        """One session (`GET /api/chat/sessions/{sessionId}`).
-
-        Raises:
-            ValueError: *session_id* is no UUID.
-            NotFound: there is none of this id in the key's project.
-        """
+        """One session (`GET /api/chat/sessions/{sessionId}`); a `NotFound` if the project lacks it."""
         return await self._client.get_session(session_id)
 
 
 class NavTalkMessages(Resource[NavTalkClient]):
-    """The messages of sessions."""
+    """The messages of sessions; raises as `NavTalkSessions`."""
 
     def list(
         self,
@@ -109,9 +105,6 @@ class NavTalkMessages(Resource[NavTalkClient]):
             role: only messages of this role: `Role.USER`, `"user"` or 0.
             limit: rows a page, 1 to 200; default 200, the fewest requests.
             cursor: where to begin, as an earlier page gave it.
-
-        Raises:
-            ValueError: an id that is no UUID, or as for `NavTalkSessions.list`; before anything is sent.
         """
         return self._client.list_messages(
             session_id, start_time=start_time, end_time=end_time, role=role, limit=limit, cursor=cursor

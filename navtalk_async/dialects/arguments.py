@@ -26,9 +26,10 @@ def page_size(limit: int | None, *, most: int, usual: int | None = None, name: s
 
 
 def to_json(fields: Mapping[str, Any]) -> bytes:
-    """*fields* as the body of a request; a ValueError for what JSON cannot hold, or `metadata` that is no
-    dict.
+    """*fields* as the body of a request, without those that are None; a ValueError for what JSON cannot hold,
+    or `metadata` that is no dict.
     """
+    fields = {name: value for name, value in fields.items() if value is not None}
     if not isinstance(fields.get("metadata", {}), dict):
         raise ValueError(f"metadata={fields['metadata']!r} is no dict.")
     try:

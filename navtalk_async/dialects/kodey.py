@@ -87,12 +87,9 @@ class Kodey(Dialect):
         self, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
         """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        fields: dict[str, Any] = {"agentId": checked_id("agent", agent_id)}
-        if user_id is not None:
-            fields["userId"] = checked_id("user", user_id)
-        if metadata is not None:
-            fields["metadata"] = metadata
-        return Request(method="POST", path="/chat", body=to_json(fields))
+        user = None if user_id is None else checked_id("user", user_id)
+        body = to_json({"agentId": checked_id("agent", agent_id), "userId": user, "metadata": metadata})
+        return Request(method="POST", path="/chat", body=body)
 
     def delete_chat(self, chat_id: str) -> Request:
         """The request that deletes a chat."""

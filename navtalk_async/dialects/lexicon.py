@@ -143,14 +143,10 @@ class Lexicon(Dialect):
         self, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
     ) -> Request:
         """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        fields: dict[str, Any] = {"user_id": checked_id("user", user_id)}
-        if title is not None:
-            if not isinstance(title, str):
-                raise ValueError(f"title={title!r} is no text.")
-            fields["title"] = title
-        if metadata is not None:
-            fields["metadata"] = metadata
-        return Request(method="POST", path="/api/v1/chats/", body=to_json(fields))
+        if not isinstance(title, str | None):
+            raise ValueError(f"title={title!r} is no text.")
+        body = to_json({"user_id": checked_id("user", user_id), "title": title, "metadata": metadata})
+        return Request(method="POST", path="/api/v1/chats/", body=body)
 
     def delete_chat(self, chat_id: str) -> Request:
         """The request that deletes a chat."""

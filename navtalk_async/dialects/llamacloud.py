@@ -160,12 +160,10 @@ class LlamaCloud(Dialect):
         self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
     ) -> Request:
         """The request for a new session; see `LlamaCloudSessions.create`."""
-        fields: dict[str, Any] = {}
-        if index_ids is not None:
-            fields["index_ids"] = ids_of_indexes(index_ids)
-        if shared_access is not None:
-            fields["shared_access"] = text("shared_access", shared_access)
-        return Request(path=PATH, params={**self.options}, method="POST", body=to_json(fields))
+        indexes = None if index_ids is None else ids_of_indexes(index_ids)
+        access = None if shared_access is None else text("shared_access", shared_access)
+        body = to_json({"index_ids": indexes, "shared_access": access})
+        return Request(path=PATH, params={**self.options}, method="POST", body=body)
 
     def delete_session(self, session_id: str) -> Request:
         """The request that deletes a session."""
@@ -185,14 +183,12 @@ class LlamaCloud(Dialect):
         require_all_indexes: bool | None = None,
     ) -> Request:
         """The request that has a prompt answered, event by event; see `LlamaCloudSessions.stream`."""
-        fields: dict[str, Any] = {
-            "index_ids": ids_of_indexes(index_ids, most=MOST_INDEXES),
-            "prompt": checked_prompt(prompt),
-        }
-        if require_all_indexes is not None:
-            if not isinstance(require_all_indexes, bool):
-                raise ValueError(f"require_all_indexes={require_all_indexes!r} is neither True nor False.")
-            fields["require_all_indexes"] = require_all_indexes
+        if not isinstance(require_all_indexes, bool | None):
+            raise ValueError(f"require_all_indexes={require_all_indexes!r} is neither True nor False.")
+        if len(text("prompt", prompt)) > MOST_PROMPT:
+            raise ValueError(f"The prompt has {len(prompt):,} characters; the API takes {MOST_PROMPT:,}.")
+        indexes = ids_of_indexes(index_ids, most=MOST_INDEXES)
+        fields = {"index_ids": indexes, "prompt": prompt, "require_all_indexes": require_all_indexes}
         return self._post("/messages/stream", session_id, fields)
 
     def _post(self, what: str, session_id: str, fields: dict[str, Any]) -> Request:
@@ -233,15 +229,6 @@ def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[st
     if most is not None and len(index_ids) > most:
         raise ValueError(f"{len(index_ids)} indexes are more than {most}, the most the API takes.")
     return [checked_id("index", each) for each in index_ids]
-
-
-def checked_prompt(prompt: str) -> str:
-    """*prompt*; a ValueError if it is blank or too long."""
-    if len(text("prompt", prompt)) > MOST_PROMPT:
-        raise ValueError(
-            f"The prompt has {len(prompt):,} characters, more than {MOST_PROMPT:,}, the most the API takes."
-        )
-    return prompt
 
 
 def text_of(event: Event) -> str | None:
