@@ -172,7 +172,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
             return to_fields(msgspec.json.decode(self.raw))
         own = (name.removesuffix("_text") for name in self.__struct_fields__ if name != "kept")
         fields = {name: _plain(getattr(self, name)) for name in dict.fromkeys((*self.attributes, *own))}
-        others = self.extra | unread_times(type(self), msgspec.structs.asdict(self))
+        others = self.extra | unreadable_times(type(self), msgspec.structs.asdict(self))
         return fields | {"extra": others} if others else fields
 
 
@@ -199,17 +199,17 @@ def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
     """
     columns = SESSION_COLUMNS if issubclass(kind, Session) else MESSAGE_COLUMNS
     values, others = sort_out(kind, to_fields(value), columns)
-    return others | unread_times(kind, values)
+    return others | unreadable_times(kind, values)
 
 
-def unread_times(kind: type[Record], values: Mapping[str, Any]) -> dict[str, Any]:
+def unreadable_times(kind: type[Record], values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of *values*, by attribute, that should be times and cannot be read as any; by the API's names."""
-    unread = [name for name, text in values.items() if name.endswith("_text") and text is not None]
-    unread = [name for name in unread if parse_time(values[name]) is None]
-    if not unread:
+    unreadable = [name for name, text in values.items() if name.endswith("_text") and text is not None]
+    unreadable = [name for name in unreadable if parse_time(values[name]) is None]
+    if not unreadable:
         return {}
     names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
-    return {names[name]: values[name] for name in unread}
+    return {names[name]: values[name] for name in unreadable}
 
 
 def sort_out(

@@ -38,6 +38,7 @@ __all__ = [
     "NavTalkMessage",
     "NavTalkSession",
     "seconds_text",
+    "time_text",
 ]
 
 T = TypeVar("T")
@@ -130,6 +131,7 @@ def _checked(text: str) -> str:
 
 
 def time_text(name: str, moment: When) -> str:  # noqa: ARG001
+    """`seconds_text` as the check of a filter."""
     return seconds_text(moment)
 
 

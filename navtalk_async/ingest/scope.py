@@ -8,7 +8,7 @@ import msgspec
 
 from navtalk_async.dialects.arguments import number_of
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.dialects.navtalk import When, seconds_text
+from navtalk_async.dialects.navtalk import When, time_text
 from navtalk_async.models import Request, Role, Session, SessionStatus, parse_time
 
 __all__ = ["Filters", "Scope"]
@@ -16,8 +16,8 @@ __all__ = ["Filters", "Scope"]
 _STATUS, _ROLE = number_of(SessionStatus), number_of(Role)
 
 PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "start_time": lambda _, moment: seconds_text(moment),
-    "end_time": lambda _, moment: seconds_text(moment),
+    "start_time": time_text,
+    "end_time": time_text,
     "status": lambda name, status: int(_STATUS(name, status)),
     "role": lambda name, role: int(_ROLE(name, role)),
     "user_id": lambda _, user: user,
