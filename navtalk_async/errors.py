@@ -67,6 +67,11 @@ __all__ = [
 ]
 
 
+def counted(count: int, one: str, more: str = "") -> str:
+    """*count* with its noun: *one* in the singular, *more* in the plural (by default with an s)."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 CHECK_FIRST = "The change may have been made: check before you repeat it."
 
 

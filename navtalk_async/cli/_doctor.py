@@ -23,7 +23,7 @@ from anyio import to_thread
 from navtalk_async.archive import redacted
 from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
 from navtalk_async.cli._options import CONNECTION, Place, command
-from navtalk_async.cli._output import counted, put_json, put_lines
+from navtalk_async.cli._output import put_json, put_lines
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Address, Settings
 from navtalk_async.cli._status import readable
@@ -31,7 +31,7 @@ from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect, smallest_page
-from navtalk_async.errors import NavTalkError, StoreError
+from navtalk_async.errors import NavTalkError, StoreError, counted
 from navtalk_async.formats import ARCHIVE
 from navtalk_async.models import Page, Request, Response, Session, http_date
 from navtalk_async.wire.address import checked_root

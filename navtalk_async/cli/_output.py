@@ -73,11 +73,6 @@ def _json_escape(letter: str) -> str:
     return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
 
 
-def counted(count: int, one: str, more: str = "") -> str:
-    """*count* with its noun: *one* in the singular, *more* in the plural (by default with an s)."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
-
-
 def size(count: float) -> str:
     """*count* bytes, readably."""
     for unit in ("bytes", "kB", "MB"):

@@ -10,14 +10,14 @@ import msgspec
 
 from navtalk_async.archive.rows import format_api_time
 from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
-from navtalk_async.cli._output import counted, put_json, put_lines
+from navtalk_async.cli._output import put_json, put_lines
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli._status import readable
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
-from navtalk_async.errors import NavTalkError, NotFound
+from navtalk_async.errors import NavTalkError, NotFound, counted
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
 from navtalk_async.models import Message, Page, Request, Session, SessionStatus

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from navtalk_async.cli._output import Reporter, counted, visible
+from navtalk_async.cli._output import Reporter, visible
+from navtalk_async.errors import counted
 from navtalk_async.events import Answered, Event, Failed, ListedSerially, ListMoved, Observer, Stats, Waiting
 from navtalk_async.ingest import Progress
 

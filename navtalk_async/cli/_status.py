@@ -12,9 +12,9 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import ProjectInfo, RunReport
 from navtalk_async.cli._options import Place, command, exists
-from navtalk_async.cli._output import Reporter, counted, json_line, put_json, put_lines
+from navtalk_async.cli._output import Reporter, json_line, put_json, put_lines
 from navtalk_async.cli.app import Exit, run
-from navtalk_async.errors import StoreUnreachable
+from navtalk_async.errors import StoreUnreachable, counted
 from navtalk_async.formats import ARCHIVE
 
 FAILURES_SHOWN = 5
@@ -111,7 +111,10 @@ def _last_run(last: RunReport | None) -> str:
     if last is None:
         return "No run has ended yet."
     ending = "finished" if last.error is None else f"failed ({last.error})"
-    return (
-        f"The last run began {last.began_at} and {ending} {last.ended_at}: "
-        f"{last.inserted:,} new, {last.changed:,} changed, {last.same:,} same, {last.vanished:,} gone."
-    )
+    return f"The last run began {last.began_at} and {ending} {last.ended_at}: {news_text(last)}."
+
+
+def news_text(report: RunReport) -> str:
+    """What was new; what did not happen is not said."""
+    counts = {"new": report.inserted, "changed": report.changed, "deleted at the API": report.vanished}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no changes"

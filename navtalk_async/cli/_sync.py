@@ -1,27 +1,41 @@
-"""`navtalk sync`: bring an archive up to date; and the run itself, which `export` shares."""
+"""`navtalk sync` and `navtalk export`: bring an archive up to date, and write files beside it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, Unpack
 
 import click
 import msgspec
+from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
-from navtalk_async.cli._output import counted, put_json, size
+from navtalk_async.cli._output import put_json, size
 from navtalk_async.cli._progress import RunMonitor, reporting
 from navtalk_async.cli._settings import Settings
+from navtalk_async.cli._status import FAILURES_SHOWN, news_text
 from navtalk_async.cli.app import Exit, exit_code, report_error, run
 from navtalk_async.client import Client
-from navtalk_async.errors import NavTalkError
-from navtalk_async.formats import Failure, ProjectFiles, WrittenFile
+from navtalk_async.errors import NavTalkError, StoreBroken, counted
+from navtalk_async.formats import (
+    ARCHIVE,
+    MANIFEST,
+    Failure,
+    ProjectFiles,
+    WrittenFile,
+    check_folder,
+    found_in,
+    withdraw,
+)
+from navtalk_async.formats import export as write_files
 from navtalk_async.ingest import RunReport, SyncOptions
 from navtalk_async.ingest import sync as sync_archive
+from navtalk_async.verification import REPAIR_ROUNDS
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
-
-FAILURES_SHOWN = 5
 
 
 @command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION)
@@ -50,7 +64,7 @@ def sync(
     if every is None:
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
-        return ArchiveRun(settings, "sync", store).run()
+        return ArchiveRun(settings, store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
     if metrics_host == "":
@@ -64,6 +78,23 @@ def sync(
         metrics_host or "127.0.0.1", metrics_port
     )
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
+
+
+@command("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
+def export(*, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool) -> int:
+    """Fetch everything, and write it to files in the folder DEST.
+
+    The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
+    new, and continues where it was stopped. What is damaged in it is fetched again. DEST/manifest.json lists
+    what was written; the second --project in DEST has transcripts.PROJECT.jsonl.
+
+    Examples:
+      navtalk export out
+      navtalk export out --sandbox
+      navtalk export november --start 2025-11-01 --end 2025-12-01 --json
+    """
+    chosen = list(dict.fromkeys(name for names in formats for name in names))
+    return ArchiveRun(settings, dest / ARCHIVE, dest, chosen, overwrite=overwrite).run()
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,100 +115,136 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArchiveRun:
-    """One run of `export` or `sync` on the archive at *place*."""
+    """One run of `sync` on the archive at *place*; with a *folder*, of `export`, which then writes files."""
 
-    def __init__(self, settings: Settings, command: str, place: Place) -> None:
-        self.settings = settings
-        self.monitor = RunMonitor()
-        self._command = command
+    def __init__(
+        self,
+        settings: Settings,
+        place: Place,
+        folder: Path | None = None,
+        formats: Sequence[str] = (),
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._settings = settings
         self._place = place
+        self._folder = folder
+        self._formats = formats
+        self._overwrite = overwrite
+        self._monitor = RunMonitor()
 
     def run(self) -> int:
         """The exit code of it all."""
-        return run(self._work(), self.settings.reporter, when_stopped=WHEN_STOPPED)
-
-    async def prepare(self) -> None:
-        """What comes before the archive is opened."""
-
-    async def write(self, client: Client, archive: Archive) -> ProjectFiles | None:  # noqa: ARG002
-        """What comes after the sync: the files that were written, if any."""
-        return None
-
-    def disown(self, error: NavTalkError) -> None:
-        """What comes after an *error*."""
-
-    async def sync(self, client: Client, archive: Archive, **changed: Unpack[SyncOptions]) -> None:
-        options: SyncOptions = {**self.settings.sync_options, **changed}
-        await sync_archive(client, archive, progress=self.monitor.progress, **options)
-
-    @property
-    def folder(self) -> str | None:
-        """Where files are written."""
-        return None
+        return run(self._work(), self._settings.reporter, when_stopped=WHEN_STOPPED)
 
     async def _work(self) -> int:
-        settings, monitor = self.settings, self.monitor
+        settings, monitor, folder = self._settings, self._monitor, self._folder
+        written: ProjectFiles | None = None
         async with settings.client(monitor) as client:
             monitor.stats = client.stats
             settings.scope(client)
             try:
-                await self.prepare()
+                if folder is not None:
+                    check = partial(check_folder, folder, settings.project, overwrite=self._overwrite)
+                    await to_thread.run_sync(check)
                 async with Archive.open(self._place) as archive:
                     doing = f"Bringing {redacted(self._place)} up to date"
                     async with reporting(monitor, settings.reporter, settings.progress_mode, doing=doing):
-                        await self.sync(client, archive)
-                        written = await self.write(client, archive)
+                        await self._sync(client, archive)
+                        if folder is not None:
+                            written = await self._write(client, archive, folder)
                     kept = await self._kept(archive, written)
             except NavTalkError as error:
-                self.disown(error)
+                if folder is not None and isinstance(error, StoreBroken):
+                    self._withdraw(folder)
                 why = settings.reporter.redacted(f"{type(error).__name__}: {error}")
-                await self._report(self._summary(exit_code(error), error=why))
+                await self._report(exit_code(error), error=why)
                 done = monitor.progress.report.done
                 before = f"Saved {counted(done, 'more session')}, then failed: " if done else ""
                 after = " The same command continues from there." if done else ""
                 return report_error(error, settings.reporter, before=before, after=after)
         code = Exit.PARTIAL if kept["failed"] else Exit.OK
-        await self._report(self._summary(code, kept=kept, written=written))
+        await self._report(code, kept=kept, files=() if written is None else written.files)
         return code
 
+    async def _sync(self, client: Client, archive: Archive, **changed: Unpack[SyncOptions]) -> None:
+        options: SyncOptions = {**self._settings.sync_options, **changed}
+        await sync_archive(client, archive, progress=self._monitor.progress, **options)
+
+    async def _write(self, client: Client, archive: Archive, folder: Path) -> ProjectFiles:
+        """Write the files; what is damaged in the archive is fetched again."""
+        project = self._settings.project
+        known: list[str] = []
+        try:
+            written = await self._write_once(archive, folder)
+        except StoreBroken:
+            await archive.refetch(project, ())
+            written = await self._write_once(archive, folder)
+        for _ in range(REPAIR_ROUNDS):
+            damaged = [each.id for each in written.failed if each.damaged]
+            if damaged in ([], known):
+                break
+            known = damaged
+            self._settings.reporter.note(
+                f"Damaged in the archive, fetching again: {counted(len(damaged), 'session')}."
+            )
+            await archive.refetch(project, damaged)
+            await self._sync(client, archive, retry_failed=False, reconcile=False)
+            written = await self._write_once(archive, folder)
+        return written
+
+    async def _write_once(self, archive: Archive, folder: Path) -> ProjectFiles:
+        project = self._settings.project
+        manifest = await write_files(
+            archive, folder, project=project, formats=self._formats, overwrite=self._overwrite
+        )
+        return next(each for each in manifest.projects if each.project == project)
+
+    def _withdraw(self, folder: Path) -> None:
+        """Remove the manifest of files that are beside a broken archive."""
+        with suppress(OSError):
+            if found_in(folder).manifest is not None:
+                withdraw(folder)
+                self._settings.reporter.note(
+                    f"Removed {folder / MANIFEST}: the archive that it lists cannot be read."
+                )
+
     async def _kept(self, archive: Archive, written: ProjectFiles | None) -> dict[str, Any]:
-        project = self.settings.project
+        project = self._settings.project
         if written is not None:
             failed = written.failed
         else:
             failed = [Failure(**each._asdict()) for each in await archive.failures(project)]
         return msgspec.structs.asdict(await archive.counts(project)) | {"failed": failed}
 
-    def _summary(
+    async def _report(
         self,
         code: int,
         *,
         kept: dict[str, Any] | None = None,
-        written: ProjectFiles | None = None,
+        files: Sequence[WrittenFile] = (),
         error: str | None = None,
-    ) -> Summary:
-        return Summary(
-            command=self._command,
+    ) -> None:
+        settings = self._settings
+        summary = Summary(
+            command="sync" if self._folder is None else "export",
             exit_code=int(code),
             complete=kept is not None and not kept["pending"] and not kept["failed"],
-            project=self.settings.project,
+            project=settings.project,
             store=redacted(self._place),
-            run=self.monitor.progress.report,
+            run=self._monitor.progress.report,
             kept=kept,
-            folder=None if kept is None else self.folder,
-            files=() if written is None else written.files,
+            folder=None if kept is None or self._folder is None else str(self._folder),
+            files=files,
             error=error,
         )
-
-    async def _report(self, summary: Summary) -> None:
-        reporter = self.settings.reporter
-        if self.settings.as_json:
+        if settings.as_json:
             await put_json(summary)
-        if self.settings.progress_mode == "json":
-            reporter.event("summary", **msgspec.structs.asdict(summary))
+        if settings.progress_mode == "json":
+            settings.reporter.event("summary", **msgspec.structs.asdict(summary))
         else:
             for sentence in sentences(summary):
-                reporter.note(sentence)
+                settings.reporter.note(sentence)
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -212,12 +279,6 @@ def checked_text(report: RunReport) -> str:
     """How many sessions a run compared with the archive, and what was new."""
     checked = report.inserted + report.changed + report.same + report.vanished
     return f"Checked {counted(checked, 'session')}: {news_text(report)}."
-
-
-def news_text(report: RunReport) -> str:
-    """What was new; what did not happen is not said."""
-    counts = {"new": report.inserted, "changed": report.changed, "deleted at the API": report.vanished}
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no changes"
 
 
 def short_page_sentences(report: RunReport, unread: int) -> list[str]:

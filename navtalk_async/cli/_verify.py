@@ -7,11 +7,11 @@ from typing import Any
 
 from navtalk_async.archive import redacted
 from navtalk_async.cli._options import CONNECTION, Place, command
-from navtalk_async.cli._output import counted, put_json, size
+from navtalk_async.cli._output import put_json, size
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code, run
-from navtalk_async.errors import NavTalkError
+from navtalk_async.errors import NavTalkError, counted
 from navtalk_async.verification import Remedy, Report, some
 from navtalk_async.verification import verify as verify_place
 

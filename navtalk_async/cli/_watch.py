@@ -15,12 +15,11 @@ from anyio import to_thread
 
 from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli._options import Place
-from navtalk_async.cli._output import counted
 from navtalk_async.cli._progress import RunMonitor, repeated
 from navtalk_async.cli._settings import Settings
-from navtalk_async.cli._sync import news_text
+from navtalk_async.cli._status import news_text
 from navtalk_async.client import Client
-from navtalk_async.errors import NavTalkError
+from navtalk_async.errors import NavTalkError, counted
 from navtalk_async.events import Stats
 from navtalk_async.ingest import RoundResult, Rounds, watch
 

@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "doctor": Entry("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
-    "export": Entry("_export", "Fetch everything, and write it to files in the folder DEST."),
+    "export": Entry("_sync", "Fetch everything, and write it to files in the folder DEST."),
     "messages": Entry("_look", "List the messages of one session."),
     "plan": Entry("_plan", "Estimate an export: sessions, messages, requests, minutes."),
     "sandbox": Entry("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),

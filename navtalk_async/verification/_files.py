@@ -10,6 +10,7 @@ from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.sqlite_file import open_file
 from navtalk_async.dialects import dialects
+from navtalk_async.errors import counted
 from navtalk_async.formats import (
     MANIFEST,
     Manifest,
@@ -19,7 +20,7 @@ from navtalk_async.formats import (
     transcript_fields,
 )
 from navtalk_async.models import Message, Session
-from navtalk_async.verification._report import Finding, Remedy, Report, counted
+from navtalk_async.verification._report import Finding, Remedy, Report
 
 
 class Line(msgspec.Struct):

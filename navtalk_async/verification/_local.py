@@ -18,10 +18,10 @@ from navtalk_async.archive.rows import SessionRow, StoredTranscript
 from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch
+from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, counted
 from navtalk_async.formats import ARCHIVE, chosen_projects
 from navtalk_async.verification._files import ExportedFile, files_of, find_manifest, finish
-from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
+from navtalk_async.verification._report import Finding, Remedy, Report, some
 
 LOST_PAGE = (
     "btreeInitPage",

@@ -20,13 +20,13 @@ from navtalk_async.archive.rows import (
 )
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
-from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch
+from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
 from navtalk_async.ingest.reread_rules import OVERLAP, earlier
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
 from navtalk_async.models import Message, Session
 from navtalk_async.pool import SessionPool, limiter_of
-from navtalk_async.verification._report import Finding, Remedy, Report, counted, some
+from navtalk_async.verification._report import Finding, Remedy, Report, some
 from navtalk_async.wire.gate import Concurrency
 
 GONE = "the API no longer has it"

@@ -93,11 +93,6 @@ class Report(msgspec.Struct, kw_only=True):
         return bool(self.bad or self.unfinished) or any(e.remedy is not Remedy.COPY for e in self.findings)
 
 
-def counted(count: int, noun: str) -> str:
-    """*count* with its *noun*: `1 session`, `2 sessions`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def some(names: Iterable[str]) -> str:
     """The first few of *names*, and how many more there are."""
     every = list(names)

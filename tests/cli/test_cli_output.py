@@ -12,7 +12,6 @@ from navtalk_async import errors
 from navtalk_async.cli._output import (
     LogHandler,
     Reporter,
-    counted,
     size,
     tab_separated,
     transcript_text,
@@ -20,6 +19,7 @@ from navtalk_async.cli._output import (
 )
 from navtalk_async.cli._progress import clock
 from navtalk_async.cli.app import Exit, exit_code, run
+from navtalk_async.errors import counted
 
 KEY = "CANARY-7f3a5c91"
 
