@@ -58,16 +58,12 @@ CHECK_NETWORK = "Check the name, the network, and whether a firewall or proxy bl
 
 
 class Verdict(StrEnum):
-    """How it is."""
-
     OK = "ok"
     WARNING = "warning"
     PROBLEM = "problem"
 
 
 class Check(NamedTuple):
-    """Something that was checked."""
-
     name: str
     verdict: Verdict
     said: str
@@ -108,13 +104,14 @@ def doctor(*, settings: Settings, checked_store: Place | None) -> int:
 
 
 def check_sentence(check: Check) -> str:
-    mark = check.verdict.upper() if check.verdict is Verdict.PROBLEM else check.verdict
-    return f"{mark:<8} {check.name}: {check.said} {check.todo}".rstrip()
+    shown = check.verdict.upper() if check.verdict is Verdict.PROBLEM else check.verdict
+    return f"{shown:<8} {check.name}: {check.said} {check.todo}".rstrip()
 
 
 async def _checks(settings: Settings, place: Place | None) -> AsyncGenerator[Check, None]:
     """Every check in turn; of the API, as far as the earlier ones went well."""
-    yield check_python()
+    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
+    yield Check("python", Verdict.OK, python)
     yield check_packages()
     key = check_key(settings)
     yield key
@@ -140,13 +137,7 @@ async def _checks(settings: Settings, place: Place | None) -> AsyncGenerator[Che
 # What can be checked without asking anybody.
 
 
-def check_python() -> Check:
-    found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
-    return Check("python", Verdict.OK, found)
-
-
 def check_packages() -> Check:
-    """The versions of us, of what we need, and of the extras."""
     found = {name: _version(name) for name in (*PACKAGES, *EXTRAS)}
     installed = ", ".join(f"{name} {found[name]}" for name in found if found[name])
     missing = ", ".join(f"{name} (extra {extra})" for name, extra in EXTRAS.items() if not found[name])
@@ -290,7 +281,6 @@ def clock_check(skew: float | None) -> Check:
 
 
 def limits_check(headers: Mapping[str, str]) -> Check:
-    """What the server announces of its limits."""
     found = hint(headers)
     if found is None:
         return Check("limits", Verdict.OK, "No rate limit announced; adapting to refusals.")
@@ -359,15 +349,11 @@ def _mounts() -> str:
 
 def file_system(folder: Path, mounts: str) -> str | None:
     """The kind of file system that *folder* is on, by Linux's list of *mounts*, if it is known."""
-    best, kind = "", None
-    for line in mounts.splitlines():
-        _, _, rest = line.partition(" ")
-        place, _, rest = rest.partition(" ")
-        place = place.replace("\\040", " ")
-        is_above = folder == Path(place) or Path(place) in folder.parents
-        if is_above and len(place) >= len(best):
-            best, kind = place, rest.partition(" ")[0]
-    return kind
+    found = [line.split(" ")[1:3] for line in mounts.splitlines()]
+    above = [(place.replace("\\040", " "), kind) for place, kind in found]
+    over = [(len(place), kind) for place, kind in above if folder.is_relative_to(place)]
+    # Of two mounts at one place, the later one covers the other.
+    return max(reversed(over), key=lambda each: each[0])[1] if over else None
 
 
 def _why(failure: BaseException) -> str:

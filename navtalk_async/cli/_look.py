@@ -120,7 +120,6 @@ async def _show(
     fields_of: Callable[[int, T], Fields],
     shown: tuple[Callable[..., str], tuple[str, ...]],
 ) -> None:
-    """Print each page as it arrives."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     table, columns = shown
     count, header = 0, True
@@ -139,7 +138,6 @@ async def _show(
 
 
 async def _session(client: Client, session_id: str) -> Fields:
-    """The fields of one session."""
     with usage_errors():
         request = client.dialect.get_session(client.dialect.checked_id(session_id))
     return _session_fields(client, await client.ask(request, client.dialect.read_session))

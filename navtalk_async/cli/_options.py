@@ -87,7 +87,6 @@ def as_span(text: str) -> timedelta:
 
 
 def as_formats(text: str) -> list[str]:
-    """The names of formats, given with commas between them."""
     from navtalk_async.formats import FORMATS  # noqa: PLC0415 - only an export needs its formats
 
     names = [name.strip() for name in text.split(",")]
@@ -111,7 +110,6 @@ def as_path(text: str) -> Path:
 
 
 def as_folder(text: str) -> Path:
-    """A folder, which may not exist yet."""
     path = as_path(text)
     if "://" in text:
         raise click.BadParameter(f"{text} is not a folder; `navtalk sync` takes the address of a database.")
@@ -151,7 +149,6 @@ def as_place(text: str) -> Place:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything at *path*."""
     try:
         return path.exists()
     except OSError as failure:

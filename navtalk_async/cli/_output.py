@@ -74,7 +74,6 @@ def _json_escape(letter: str) -> str:
 
 
 def size(count: float) -> str:
-    """*count* bytes, readably."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -104,7 +103,6 @@ class Reporter:
         return sys.stderr is not None and sys.stderr.isatty()
 
     def note(self, text: str) -> None:
-        """Write one paragraph."""
         if self._as_json:
             self.event("note", text=self.redacted(text))
         else:
@@ -120,12 +118,10 @@ class Reporter:
             self._write("".join(f"{visible(each)}\n" for each in lines))
 
     def event(self, name: str, **facts: Any) -> None:
-        """Write one object, for programs."""
         line = json_line({"event": name, **facts}).decode()
         self._write(visible_json(line) if self.is_terminal else line)
 
     def redacted(self, text: str) -> str:
-        """*text* without the secrets."""
         return scrub(text, self._secrets)
 
     def _write(self, text: str) -> None:
@@ -136,8 +132,6 @@ class Reporter:
 
 
 class LogHandler(logging.Handler):
-    """Writes our log through a reporter."""
-
     def __init__(self, reporter: Reporter) -> None:
         super().__init__()
         self._reporter = reporter
@@ -159,7 +153,6 @@ async def put(text: str) -> None:
 
 
 async def put_lines(lines: Iterable[str]) -> None:
-    """Print *lines*, made safe for a terminal."""
     await put("".join(f"{visible(each)}\n" for each in lines))
 
 
@@ -204,7 +197,6 @@ def tab_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, 
 
 
 def details_text(fields: Mapping[str, Any]) -> str:
-    """*fields* one below the other."""
     cells = {cell(name): cell(value) for name, value in fields.items()}
     width = max(map(len, cells))
     return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in cells.items())

@@ -4,7 +4,6 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from time import perf_counter
-from typing import NamedTuple
 
 import msgspec
 
@@ -24,15 +23,6 @@ from navtalk_async.models import Message, Page, Request, Session, SessionStatus
 from navtalk_async.pool import SessionPool, limiter_of
 
 SAMPLE = 50
-
-
-class Fetched(NamedTuple):
-    """What the messages of one session cost."""
-
-    requests: int
-    messages: int
-    empty_pages: int
-    """Pages without a message behind a short one, which its cursor led to."""
 
 
 class Sample:
@@ -71,12 +61,24 @@ class Listed(msgspec.Struct, kw_only=True):
             self.last = begin if self.last is None else max(self.last, begin)
 
 
+class Fetched(msgspec.Struct, kw_only=True):
+    """What the messages of a sample took."""
+
+    sessions: int = 0
+    failed: int = 0
+    messages: int = 0
+    requests: int = 0
+    empty_pages: int = 0
+    """Pages without a message, which the cursor of a short page led to."""
+    seconds: float = 0.0
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would take to fetch everything."""
+    """What it takes to fetch everything."""
 
     sampled: int
     """How many sessions of the sample were fetched."""
-    unasked: int = 0
+    unasked: int
     """How many of the sample failed."""
     messages: int
     requests: int
@@ -89,29 +91,23 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     minutes: float
 
 
-def estimate(
-    listed: Listed, sampled: Sequence[Fetched], *, seconds: float, rate: float | None, unasked: int = 0
-) -> Estimate:
-    """What all of *listed* takes, if those *sampled*, which took so many *seconds*, are like the others;
-    *rate* is a bound of requests a second, and *unasked* how many of the sample failed.
-    """
-    count = max(1, len(sampled))
-    asked = sum(one.requests for one in sampled)
-    each = asked / count
+def estimate(listed: Listed, sample: Fetched, rate: float | None = None) -> Estimate:
+    """What all of *listed* takes, if it is like *sample*; *rate* is a bound of requests a second."""
+    each = sample.requests / max(1, sample.sessions)
     messages_requests = round(each * listed.sessions)
     requests = listed.requests + messages_requests
-    speed = max(asked, 1) / max(seconds, 1e-3)
+    speed = max(sample.requests, 1) / max(sample.seconds, 1e-3)
     if rate is not None:
         speed = min(speed, rate)
     return Estimate(
-        sampled=len(sampled),
-        unasked=unasked,
-        messages=round(sum(one.messages for one in sampled) / count * listed.sessions),
+        sampled=sample.sessions,
+        unasked=sample.failed,
+        messages=round(sample.messages / max(1, sample.sessions) * listed.sessions),
         requests=requests,
         listing_requests=listed.requests,
         messages_requests=messages_requests,
         requests_per_session=round(each, 2),
-        cursors_on_last_pages=any(one.empty_pages for one in sampled),
+        cursors_on_last_pages=sample.empty_pages > 0,
         requests_per_second=round(speed, 1),
         minutes=round(requests / speed / 60, 2),
     )
@@ -141,10 +137,8 @@ def plan(*, settings: Settings, known_store: Place | None) -> int:
             doing = "Listing sessions, and fetching the messages of some; nothing is saved"
             async with counting(settings.reporter, settings.progress_mode, doing=doing, count=count):
                 await _list(client, settings, scope, listed, sample)
-                began = perf_counter()
-                sampled, unasked = await _fetch(client, settings, scope, sample.ids)
-                seconds = perf_counter() - began
-            found = estimate(listed, sampled, seconds=seconds, rate=settings.rate, unasked=unasked)
+                fetched = await _fetch(client, settings, scope, sample.ids)
+            found = estimate(listed, fetched, settings.rate)
         kept = None if known_store is None else await _kept(known_store, settings.project)
         if settings.as_json:
             await put_json(
@@ -158,7 +152,6 @@ def plan(*, settings: Settings, known_store: Place | None) -> int:
 
 
 async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample) -> None:
-    """List all sessions into *listed* and *sample*."""
     began, asked = perf_counter(), client.stats().requests
     if scope.sessions:
         for session_id in scope.sessions:
@@ -176,14 +169,12 @@ async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _fetch(
-    client: Client, settings: Settings, scope: Scope, ids: Sequence[str]
-) -> tuple[list[Fetched], int]:
-    """What the messages of these sessions cost, and how many sessions failed; if all did, the first error."""
-    dialect = client.dialect
-    failed: list[NavTalkError] = []
+async def _fetch(client: Client, settings: Settings, scope: Scope, ids: Sequence[str]) -> Fetched:
+    """Fetch the messages of these sessions; where all of them fail, the first error is raised."""
+    fetched, failed = Fetched(), list[NavTalkError]()
+    began = perf_counter()
 
-    async def fetch(session_id: str) -> Fetched | None:
+    async def fetch(session_id: str) -> None:
         requests = empty = 0
 
         async def ask(request: Request) -> Page[Message]:
@@ -193,26 +184,31 @@ async def _fetch(
             empty += not page.items and requests > 1 and page.offset_param is None
             return page
 
-        first = dialect.list_messages(session_id, **scope.of_messages)
+        first = client.dialect.list_messages(session_id, **scope.of_messages)
         try:
-            messages = len((await fetch_messages(client, first, ask=ask)).items)
+            found = await fetch_messages(client, first, ask=ask)
         except NotFound:
-            return None  # It was deleted since it was listed.
+            return  # It was deleted since it was listed.
         except NavTalkError as error:
             if fault_scope(error) == "run":
                 raise
             failed.append(error)
-            return None
-        return Fetched(requests, messages, empty)
+            return
+        fetched.sessions += 1
+        fetched.messages += len(found.items)
+        fetched.requests += requests
+        fetched.empty_pages += empty
 
     async def batch() -> AsyncGenerator[Sequence[str], None]:
         yield ids
 
     async with FanOut(fetch, batch(), at_once=limiter_of(client, settings.concurrency)) as answers:
-        sampled = [each async for each in answers if each is not None]
-    if failed and not sampled:
+        async for _ in answers:
+            pass
+    if failed and not fetched.sessions:
         raise failed[0]
-    return sampled, len(failed)
+    fetched.failed, fetched.seconds = len(failed), perf_counter() - began
+    return fetched
 
 
 async def _kept(place: Place, project: str) -> dict[str, int]:
@@ -221,15 +217,20 @@ async def _kept(place: Place, project: str) -> dict[str, int]:
     return {"sessions": counts.sessions, "messages": counts.messages}
 
 
+def _duration(found: Estimate) -> str:
+    if found.minutes < 2:
+        return counted(max(1, round(found.minutes * 60)), "second")
+    return f"{found.minutes:,.1f} minutes"
+
+
 def plan_sentences(listed: Listed, found: Estimate, kept: dict[str, int] | None) -> list[str]:
-    """The plan for people, a line each."""
     span = f", begun between {listed.first} and {listed.last}" if listed.first else ""
     parts = f"{found.listing_requests:,} to list, {found.requests_per_session:.2f} a session for its messages"
     lines = [
         f"{counted(listed.sessions, 'session')}{span}; {listed.active:,} active.",
         f"About {counted(found.messages, 'message')}, by {counted(found.sampled, 'session')} at random.",
         f"About {counted(found.requests, 'request')}: {parts}.",
-        f"About {found.minutes:.1f} minutes, at {found.requests_per_second:,.0f} requests a second.",
+        f"About {_duration(found)}, at {counted(round(found.requests_per_second), 'request')} a second.",
     ]
     if found.unasked:
         lines.append(f"Left out, because their messages failed: {counted(found.unasked, 'session')}.")

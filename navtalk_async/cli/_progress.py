@@ -82,14 +82,14 @@ def why_text(seen: Snapshot) -> str:
 
 
 class RequestRate:
-    """How fast a count grows: over the latest few seconds, since an average over hours says little."""
+    """The requests a second of the latest few seconds, since an average over hours says little."""
 
-    def __init__(self, span_seconds: float = 5.0) -> None:
+    def __init__(self, began: float = 0.0, span_seconds: float = 5.0) -> None:
         self._span = span_seconds
-        self._seen: deque[tuple[float, int]] = deque()
+        self._seen = deque([(began, 0)])
 
     def __call__(self, now: float, count: int) -> float:
-        """The growth a second up to *now*, when it has come to *count*."""
+        """The rate up to *now*, after *count* requests."""
         self._seen.append((now, count))
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._span:
             self._seen.popleft()
@@ -98,80 +98,51 @@ class RequestRate:
         return (count - before) / max(now - since, 1.0)
 
 
-class Trouble:
-    """What delays answers, by the client's events."""
+class RunMonitor:
+    """Follows a run: its progress, and as the client's `on_event` what delays answers."""
 
-    def __init__(self) -> None:
-        self._ends_at = 0.0
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.progress = Progress()
+        self.stats: Callable[[], Stats] = Stats
+        self._clock = clock
+        self._began = clock()
+        self._rate = RequestRate(self._began)
+        self._pause_ends_at = 0.0
         self._reason: str | None = None
 
-    def notice(self, event: Event, now: float) -> None:
-        """Update for *event*, which happened *now*."""
+    def __call__(self, event: Event) -> None:
+        log_event(event)
+        now = self._clock()
         match event:
             case Waiting():
-                self._ends_at = max(self._ends_at, now + event.seconds)
+                self._pause_ends_at = max(self._pause_ends_at, now + event.seconds)
                 self._reason = event.reason
             case Failed():
                 self._reason = event.error
-            case Answered():
-                # An answer to a request from before a pause does not end the pause.
-                if now >= self._ends_at:
-                    self._reason = None
-
-    def at(self, now: float) -> tuple[float, str | None]:
-        """The seconds until the next request may be sent, and why that is, or why attempts fail."""
-        return max(0.0, self._ends_at - now), self._reason
-
-
-def snapshot(
-    progress: Progress, stats: Stats, *, seconds: float, rate: float, trouble: tuple[float, str | None]
-) -> Snapshot:
-    """The state of a run *seconds* after it began."""
-    report = progress.report
-    share, share_of = progress.share(), "time range"
-    if progress.all_listed and report.done + report.open:
-        # Now the number of sessions is known, and says more than the time range.
-        share, share_of = report.done / (report.done + report.open), "sessions"
-    waiting, reason = trouble
-    return Snapshot(
-        seconds=round(seconds, 1),
-        share=None if share is None else round(share, 4),
-        share_of=share_of,
-        done=report.done,
-        open=report.open,
-        failed=report.failed,
-        messages=report.messages,
-        requests=stats.requests,
-        retries=stats.retries,
-        requests_per_second=round(rate, 1),
-        in_flight=stats.in_flight,
-        waiting_seconds=round(waiting, 1),
-        reason=reason,
-    )
-
-
-class RunMonitor:
-    """Follows a run; it is the client's `on_event`."""
-
-    def __init__(self) -> None:
-        self.progress = Progress()
-        self.stats: Callable[[], Stats] = Stats
-        self._trouble = Trouble()
-        self._rate = RequestRate()
-        self._began = monotonic()
-
-    def __call__(self, event: Event) -> None:
-        self._trouble.notice(event, monotonic())
-        log_event(event)
+            # An answer to a request from before a pause does not end the pause.
+            case Answered() if now >= self._pause_ends_at:
+                self._reason = None
 
     def snapshot(self) -> Snapshot:
-        now, stats = monotonic(), self.stats()
-        return snapshot(
-            self.progress,
-            stats,
-            seconds=now - self._began,
-            rate=self._rate(now, stats.requests),
-            trouble=self._trouble.at(now),
+        now, stats, report = self._clock(), self.stats(), self.progress.report
+        share, share_of = self.progress.share(), "time range"
+        if self.progress.all_listed and report.done + report.open:
+            # Now the number of sessions is known, and says more than the time range.
+            share, share_of = report.done / (report.done + report.open), "sessions"
+        return Snapshot(
+            seconds=round(now - self._began, 1),
+            share=None if share is None else round(share, 4),
+            share_of=share_of,
+            done=report.done,
+            open=report.open,
+            failed=report.failed,
+            messages=report.messages,
+            requests=stats.requests,
+            retries=stats.retries,
+            requests_per_second=round(self._rate(now, stats.requests), 1),
+            in_flight=stats.in_flight,
+            waiting_seconds=round(max(0.0, self._pause_ends_at - now), 1),
+            reason=self._reason,
         )
 
 
@@ -188,9 +159,10 @@ async def reporting(
     def count() -> dict[str, Any]:
         return msgspec.structs.asdict(monitor.snapshot())
 
-    async with counting(
-        reporter, mode, doing=doing, count=count, line=lambda: str(monitor.snapshot()), at_end=True
-    ):
+    def line() -> str:
+        return str(monitor.snapshot())
+
+    async with counting(reporter, mode, doing=doing, count=count, line=line, at_end=True):
         yield
 
 
@@ -249,15 +221,11 @@ def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
         log_event(event)
         if isinstance(event, ListMoved) and not moved:
             moved.append(event)
-            reporter.note(moved_sentence(event))
+            reporter.note(f"About the list {event.path}: {event.reason}.")
         if isinstance(event, Waiting) and event.seconds >= NOTICEABLE_SECONDS and mode != "none":
             reporter.note(f"waiting {event.seconds:.0f} s: {event.reason}")
 
     return notice
-
-
-def moved_sentence(event: ListMoved) -> str:
-    return f"About the list {event.path}: {event.reason}."
 
 
 def log_event(event: Event) -> None:
@@ -273,8 +241,6 @@ def log_event(event: Event) -> None:
             logger.info("listing page by page, because %s", event.reason)
         case ListMoved():
             logger.info("%s: %s", event.path, event.reason)
-        case Answered():
-            pass
 
 
 @contextmanager

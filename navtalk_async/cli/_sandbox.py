@@ -54,7 +54,7 @@ def as_faults(text: str) -> Faults:
     try:
         return Faults.parse(text)
     except ValueError as refusal:
-        raise click.BadParameter(f"{refusal}.", param_hint="--faults") from None
+        raise click.BadParameter(f"{refusal}.", param_hint="'--faults'") from None
 
 
 def as_answers(text: str) -> Answers:
@@ -69,7 +69,7 @@ def as_answers(text: str) -> Answers:
     try:
         return msgspec.convert({name: value for name, _, value in pairs}, Answers, strict=False)
     except msgspec.ValidationError as refusal:
-        raise click.BadParameter(f"{refusal}.", param_hint="--answers") from None
+        raise click.BadParameter(f"{refusal}.", param_hint="'--answers'") from None
 
 
 def _first_steps(box: Sandbox) -> str:

@@ -141,7 +141,6 @@ class Settings:
 
     @property
     def progress_mode(self) -> ProgressMode:
-        """How progress is shown on this stderr."""
         if self.progress != "auto":
             return self.progress
         # Log lines would tear a bar to pieces.
@@ -149,7 +148,6 @@ class Settings:
 
     @property
     def address(self) -> "Address":
-        """Where the API is."""
         has_key = bool(self.api_key_file or self.api_key_command)
         return given_address(dialect_of(self.api), self.base_url, os.environ, has_key=has_key)
 
@@ -165,7 +163,6 @@ class Settings:
 
     @property
     def filters(self) -> Filters:
-        """Which sessions and messages."""
         return {
             "start_time": self.start,
             "end_time": self.end,
@@ -178,7 +175,6 @@ class Settings:
 
     @property
     def sync_options(self) -> SyncOptions:
-        """The arguments of `sync` and `watch`."""
         run = {name: getattr(self, name) for name in RUN}
         job = SyncOptions(concurrency=self.concurrency, server=self.server)
         return {**self.filters, **cast("SyncOptions", run), **job}
@@ -230,7 +226,6 @@ class Address(NamedTuple):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine."""
         try:
             return is_loopback(urlsplit(self.url or "").hostname or "")
         except ValueError:

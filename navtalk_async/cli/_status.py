@@ -77,7 +77,6 @@ async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
 
 
 def project_sentences(seen: Mapping[str, Any]) -> list[str]:
-    """*seen* for people, a line each."""
     counts, failed = seen["counts"], seen["failed"]
     gone = f", {counts.deleted:,} of them deleted at the API" if counts.deleted else ""
     scope = json_line(seen["filters"]).decode().rstrip() if seen["filters"] else "everything"

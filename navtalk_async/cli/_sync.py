@@ -134,7 +134,6 @@ class ArchiveRun:
         self._monitor = RunMonitor()
 
     def run(self) -> int:
-        """The exit code of it all."""
         return run(self._work(), self._settings.reporter, when_stopped=WHEN_STOPPED)
 
     async def _work(self) -> int:
@@ -248,7 +247,6 @@ class ArchiveRun:
 
 
 def sentences(summary: Summary) -> list[str]:
-    """*summary* for people, a paragraph each."""
     report, kept = summary.run, summary.kept
     if kept is None:
         return []

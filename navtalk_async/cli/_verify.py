@@ -91,7 +91,6 @@ def verify(
 
 
 def progress_of(report: Report) -> dict[str, int]:
-    """How far a verification is."""
     checked = report.checked
     return {
         "files": checked.files,
@@ -103,14 +102,12 @@ def progress_of(report: Report) -> dict[str, int]:
 
 
 def verdict_code(report: Report) -> Exit:
-    """What to exit with after a check that finished."""
     if report.findings:
         return Exit.UNVERIFIED
     return Exit.PARTIAL if report.checked.unasked else Exit.OK
 
 
 def summary_of(where: str, report: Report, code: int, *, quick: bool, error: str | None) -> dict[str, Any]:
-    """What --json prints."""
     return {
         "command": "verify",
         "exit_code": int(code),
@@ -150,7 +147,6 @@ def api_option(report: Report) -> str:
 
 
 def verdict(where: str, report: Report) -> str:
-    """How many findings there are, and what was checked."""
     checked = report.checked
     rows = f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
     parts = {

@@ -91,7 +91,6 @@ class WatchCommand:
 
 
 def round_line(result: RoundResult) -> str:
-    """How a round ended, in one sentence."""
     report = result.report
     if report is None:
         in_a_row = result.failures_in_a_row
@@ -116,7 +115,6 @@ ROUND_FACTS = (*NEWS, *(f"messages_{name}" for name in NEWS), "failed")
 
 
 def round_facts(result: RoundResult) -> dict[str, object]:
-    """How a round ended, for programs."""
     facts: dict[str, object] = {"round": result.number, "next_in_seconds": round(result.pause, 1)}
     if result.report is None:
         failed = {"error": error_text(result.error), "in_a_row": result.failures_in_a_row}
@@ -173,7 +171,6 @@ class Metrics:
             self._rounds.labels(outcome)
 
     def count(self, result: RoundResult) -> None:
-        """Count a round."""
         report = result.report
         self._rounds.labels("failed" if report is None else "done").inc()
         self._in_a_row.set(result.failures_in_a_row)
@@ -186,7 +183,6 @@ class Metrics:
             self._messages.labels(news).inc(getattr(report, f"messages_{news}"))
 
     def set_kept(self, counts: ProjectCounts) -> None:
-        """Set what the archive holds."""
         for what in KEPT:
             self._kept.labels(what).set(getattr(counts, what))
 
@@ -259,7 +255,6 @@ async def served(
 
 
 def _answer(head: bytes, read: Callable[[], bytes], content_type: str) -> bytes:
-    """The whole answer to a request with this *head*."""
     method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0]
     status, headers, body = "200 OK", f"Content-Type: {content_type}", b""

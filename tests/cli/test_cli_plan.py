@@ -92,18 +92,22 @@ def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 999), st.integers(0, 1)), max_size=50),
+    st.builds(
+        Fetched,
+        sessions=st.integers(0, 50),
+        requests=st.integers(0, 450),
+        messages=st.integers(0, 50_000),
+        seconds=st.floats(0, 100),
+    ),
     st.integers(0, 10**6),
-    st.floats(0, 100),
     st.none() | st.floats(0.1, 1000),
 )
-def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sampled, sessions, seconds, rate):
-    listed = Listed(sessions=sessions, requests=7)
-    told = estimate(listed, [Fetched(*each) for each in sampled], seconds=seconds, rate=rate)
+def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample, sessions, rate):
+    told = estimate(Listed(sessions=sessions, requests=7), sample, rate)
     assert told.requests == 7 + told.messages_requests
     assert told.minutes >= 0
     if rate is not None:
         assert told.requests_per_second <= rate + 0.05
-    if sampled:
-        mean = sum(each[0] for each in sampled) / len(sampled)
+    if sample.sessions:
+        mean = sample.requests / sample.sessions
         assert told.messages_requests == pytest.approx(mean * sessions, abs=0.51)

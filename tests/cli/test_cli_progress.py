@@ -8,19 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from navtalk_async.cli._progress import RequestRate, Snapshot, Trouble, drawn, snapshot
+from navtalk_async.cli._progress import RequestRate, RunMonitor, Snapshot, drawn
 from navtalk_async.events import Answered, Failed, Stats, Waiting
 from navtalk_async.ingest import Progress, RunReport
 
 
-def seen(progress=None, *, trouble=(0.0, None), stats=None):
-    return snapshot(
-        progress or Progress(),
-        stats or Stats(),
-        seconds=1.23,
-        rate=82.4,
-        trouble=trouble,
-    )
+class Run:
+    """A run that began at 100 s on a clock of its own."""
+
+    def __init__(self, progress=None, *, stats=None):
+        self.now = 100.0
+        self.monitor = RunMonitor(lambda: self.now)
+        self.monitor.progress = progress or Progress()
+        self.monitor.stats = lambda: stats or Stats()
+
+    def event_at(self, now, event):
+        self.now = now
+        self.monitor(event)
+
+    def seen_at(self, now):
+        self.now = now
+        return self.monitor.snapshot()
 
 
 def halfway(*, all_listed=False, **figures):
@@ -36,7 +44,7 @@ def halfway(*, all_listed=False, **figures):
 
 def test_a_run_is_shown_in_one_line():
     progress = halfway(done=12_340, open=118, failed=3, messages=311_204)
-    told = str(seen(progress, stats=Stats(requests=900, retries=1, in_flight=24)))
+    told = str(Run(progress, stats=Stats(requests=902, retries=1, in_flight=24)).seen_at(111.0))
     assert told == (
         "41 % of the time range: sessions 12,340 done / 118 open / 3 failed, 311,204 messages, "
         "82 requests/s, 24 in flight, 1 retry"
@@ -44,36 +52,45 @@ def test_a_run_is_shown_in_one_line():
 
 
 def test_before_the_first_session_there_is_no_share():
-    assert seen().share is None
-    assert str(seen()).startswith("listing: sessions 0 done / 0 open, 0 messages")
+    seen = Run().seen_at(101.23)
+    assert (seen.share, seen.seconds) == (None, 1.2)
+    assert str(seen).startswith("listing: sessions 0 done / 0 open, 0 messages")
 
 
 def test_once_all_is_listed_the_share_is_that_of_the_sessions():
-    told = seen(halfway(done=30, open=10, all_listed=True))
+    told = Run(halfway(done=30, open=10, all_listed=True)).seen_at(101.0)
     assert (told.share, told.share_of) == (0.75, "sessions")
 
 
 def test_a_wait_is_shown_with_its_reason():
-    told = str(seen(trouble=(41.2, "RateLimited: The server answered 429.")))
-    assert told.endswith("; waiting 41 s: RateLimited: The server answered 429.")
+    run = Run()
+    run.event_at(100.0, Waiting(41.2, "RateLimited: The server answered 429."))
+    assert str(run.seen_at(100.0)).endswith("; waiting 41 s: RateLimited: The server answered 429.")
 
 
 def test_a_failing_server_is_shown_until_it_answers():
-    trouble = Trouble()
-    trouble.notice(Failed("/s", 1, "ServerError: 500"), now=10.0)
-    assert str(seen(trouble=trouble.at(10.5))).endswith("; trying again: ServerError: 500")
-    trouble.notice(Answered("/s", 2, 0.1), now=11.0)
-    assert trouble.at(11.0) == (0.0, None)
+    run = Run()
+    run.event_at(110.0, Failed("/s", 1, "ServerError: 500"))
+    assert str(run.seen_at(110.5)).endswith("; trying again: ServerError: 500")
+    run.event_at(111.0, Answered("/s", 2, 0.1))
+    assert str(run.seen_at(111.0)).endswith("0 in flight")
+    assert run.seen_at(111.0).reason is None
 
 
 def test_a_pause_is_shown_until_it_ends_whatever_answers_arrive_meanwhile():
-    trouble = Trouble()
-    trouble.notice(Waiting(30.0, "RateLimited: 429"), now=100.0)
-    trouble.notice(Waiting(2.0, "RateLimited: again"), now=101.0)
-    trouble.notice(Answered("/s", 1, 0.1), now=102.0)
-    assert trouble.at(102.0) == (28.0, "RateLimited: again")
-    trouble.notice(Answered("/s", 1, 0.1), now=130.0)
-    assert trouble.at(130.0) == (0.0, None)
+    run = Run()
+    run.event_at(100.0, Waiting(30.0, "RateLimited: 429"))
+    run.event_at(101.0, Waiting(2.0, "RateLimited: again"))
+    run.event_at(102.0, Answered("/s", 1, 0.1))
+    seen = run.seen_at(102.0)
+    assert (seen.waiting_seconds, seen.reason) == (28.0, "RateLimited: again")
+    run.event_at(130.0, Answered("/s", 1, 0.1))
+    seen = run.seen_at(130.0)
+    assert (seen.waiting_seconds, seen.reason) == (0.0, None)
+
+
+def test_the_rate_of_a_run_shorter_than_a_report_is_that_of_the_whole_run():
+    assert Run(stats=Stats(requests=300)).seen_at(103.0).requests_per_second == 100.0
 
 
 def test_the_request_rate_is_that_of_the_latest_seconds():
