@@ -12,8 +12,19 @@ from itertools import count
 import pytest
 from key_leaks import KeyLeaks
 from postgres_box import new_schema, running_postgres
+from profiles import PROFILE  # noqa: F401 - loads the profile
 
 pytest_plugins = ["navtalk_async.testing"]
+
+STARTS_PROCESSES = {
+    "subprocess",
+    "command_runner",
+    "navtalk",
+    "start_command",
+    "run_on_terminal",
+    "sdk_results",
+}
+"""Names that a module of tests imports if its tests start processes."""
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +154,13 @@ def leaks(caplog, capfd):
     collected.seen += [repr(vars(record)) for record in caplog.records]
     collected.seen += capfd.readouterr()
     assert collected.texts_with_key() == []
+
+
+def pytest_collection_modifyitems(items):
+    """Mark tests by what they use: a PostgreSQL server, or processes of their own."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if "postgres" in item.fixturenames or "postgres" in parameters:
+            item.add_marker(pytest.mark.postgres)
+        if STARTS_PROCESSES & {getattr(each, "__name__", "") for each in vars(item.module).values()}:
+            item.add_marker(pytest.mark.subprocess)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import picture, questions, report, rounds, server
@@ -141,7 +141,6 @@ def test_a_missing_message_is_noticed():
         check(Haul(sessions=2, messages=19), World(sessions=2, messages=10))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3_000))
 def test_sessions_are_made_in_order_and_the_last_fifth_on_a_day_of_its_own(sessions):
     made = starts(sessions)
@@ -150,7 +149,6 @@ def test_sessions_are_made_in_order_and_the_last_fifth_on_a_day_of_its_own(sessi
     assert made == starts(sessions)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(10, 60), st.sampled_from(["window", "bucket"]))
 def test_nobody_is_faster_than_the_ideal_and_the_greedy_come_close(calls, rate, rate_by):
     limit = {"window": Window, "bucket": Bucket}[rate_by](rate)

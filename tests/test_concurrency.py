@@ -9,12 +9,13 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.concurrency import WINDOW, FanOut, shielded
 
 BATCHES = st.lists(st.lists(st.integers(0, 5), max_size=7), max_size=6)
 ORDERS = st.sampled_from(["done", "listed"])
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=examples(60))
 
 
 async def stream(batches):

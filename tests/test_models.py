@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.answers import decode_lenient
@@ -87,7 +88,7 @@ BOTH = pytest.mark.parametrize(("kind", "sample"), [(NavTalkSession, SESSION), (
 
 @BOTH
 @given(data=st.data())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_raw_is_the_object_the_api_sent_whatever_it_was(kind, sample, data):
     row = data.draw(rows(sample))
     assert json.loads(read(kind, row).raw) == row
@@ -113,7 +114,7 @@ def test_a_field_with_a_name_that_none_of_ours_has_is_in_raw_and_extra(dialect, 
 
 @BOTH
 @given(data=st.data())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_extra_is_exactly_what_has_no_attribute(kind, sample, data):
     row = data.draw(rows(sample))
     record = read(kind, row)
@@ -163,7 +164,7 @@ def test_a_transcript_as_a_dict_has_words_and_times_that_json_can_hold():
 
 @BOTH
 @given(data=st.data())
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_a_record_as_a_dict_has_the_names_of_the_api_where_those_are_asked_for(kind, sample, data):
     row = data.draw(rows(sample))
     assert read(kind, row).to_dict(by_alias=True) == row
@@ -190,7 +191,7 @@ def test_a_session_that_goes_on_has_no_end(nothing):
 
 @BOTH
 @given(data=st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_record_comes_out_of_a_pickle_as_it_went_in(kind, sample, data):
     record = read(kind, data.draw(rows(sample)))
     again = pickle.loads(pickle.dumps(record))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.dialects.kodey import KodeyMessage
 from navtalk_async.errors import RepeatedPage
@@ -151,7 +152,7 @@ def assert_all_throughout(server, ids, order):
 
 
 @pytest.mark.parametrize("kind", [Row, Shared])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     count=st.integers(0, 120),
     limit=st.integers(2, LIMIT),
@@ -167,7 +168,7 @@ async def test_each_row_that_is_there_throughout_comes_once_and_in_order(
     assert_all_throughout(server, ids, [row.id for row in rows_to(count)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     count=st.integers(0, 120),
     cap=st.integers(2, LIMIT - 1),
@@ -185,7 +186,7 @@ async def test_so_it_does_where_pages_are_shorter_than_asked_for_and_more_is_pro
     assert_all_throughout(server, ids, [row.id for row in rows_to(count)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(seed=st.integers(0, 2**16), limit=st.integers(2, LIMIT), share=st.sampled_from([0.3, 0.6, 0.9]))
 async def test_a_list_that_never_keeps_still_is_walked_to_an_end(seed, limit, share):
     chance = random.Random(seed)
@@ -233,7 +234,7 @@ def moved_to_the_end(at, many, _):
     return move
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     count=st.integers(0, 60),
     limit=st.sampled_from([5, 10]),
@@ -335,7 +336,7 @@ async def test_a_wrong_total_costs_two_requests_and_a_note_and_no_row(count, tot
         assert told[0].endswith(f"and gave {count:,}")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     count=st.integers(0, 150),
     limit=st.integers(4, LIMIT),
@@ -365,7 +366,7 @@ async def test_a_page_of_rows_that_only_offsets_count_is_passed_over():
     assert await listed(server) == ([row.id for row in server.rows if not row.is_deleted], [])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     count=st.integers(0, 60), cap=st.integers(2, LIMIT), hiccups=st.frozensets(st.integers(1, 12), max_size=2)
 )

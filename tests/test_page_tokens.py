@@ -7,6 +7,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.client import inside
@@ -48,7 +49,7 @@ def test_what_is_written_is_read_whatever_the_page_size(cursor, size, other):
     assert read(token, params={"limit": "7", "cursor": "an earlier one"} | filters) == {"cursor": cursor}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.integers(0, len(TOKEN) - 1), st.characters())
 def test_a_token_with_another_character_is_refused(place, character):
     changed = TOKEN[:place] + character + TOKEN[place + 1 :]

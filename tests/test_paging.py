@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.errors import NotFound, RepeatedPage
 from navtalk_async.models import Page, Request
@@ -78,7 +79,7 @@ def cut(parts):
 
 
 @given(cuts())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_list_cut_any_way_is_walked_completely_and_in_order(pages):
     async def walked():
         return await ids_of(walk(Server(pages).ask, FIRST))
@@ -87,7 +88,7 @@ def test_a_list_cut_any_way_is_walked_completely_and_in_order(pages):
 
 
 @given(cuts())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_iterating_gives_the_items_of_the_pages(pages):
     async def walked():
         return await ids(Listing(Server(pages).ask, FIRST))
@@ -96,7 +97,7 @@ def test_iterating_gives_the_items_of_the_pages(pages):
 
 
 @given(cuts(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_the_token_of_any_page_gives_exactly_the_rest(pages, data):
     stop = data.draw(st.integers(0, len(pages) - 1))
 
@@ -117,7 +118,7 @@ def test_the_token_of_any_page_gives_exactly_the_rest(pages, data):
 
 
 @given(st.integers(0, 40), st.integers(1, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
     server = Server([[n] for n in range(head + length)], follows={head + length - 1: head})
 
@@ -136,7 +137,7 @@ def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
 
 
 @given(cuts())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_list_taken_whole_is_all_its_rows(pages):
     server = Server([list(page) for page in pages])
     rows = asyncio.run(fetch_all(server.ask, FIRST))
@@ -144,7 +145,7 @@ def test_a_list_taken_whole_is_all_its_rows(pages):
 
 
 @given(st.integers(0, 20), st.integers(1, 20))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_circle_is_found_also_by_who_takes_a_list_whole(head, length):
     server = Server([[n] for n in range(head + length)], follows={head + length - 1: head})
     with pytest.raises(RepeatedPage, match="leads back"):
@@ -201,7 +202,7 @@ async def test_where_ids_may_be_shared_rows_of_one_id_are_different_rows():
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 20), max_size=60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_at_least_the_latest_rows_are_remembered_and_never_more_than_twice_as_many(most, numbers):
     recent, every = Recent(most), Recent(None)
     given_rows = []

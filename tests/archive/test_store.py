@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from earlier_schemas import downgrade
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from store_rows import (
     FURTHER,
     LATER,
@@ -85,7 +86,7 @@ async def test_what_was_kept_comes_back_in_order(store):
     assert [[row.position for row in each.messages] for each in kept] == [[0, 1, 2]] * 60
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(texts, words, words), max_size=5), texts, words | st.integers(-(2**70), 2**70))
 async def test_everything_comes_back_as_it_was(store, said, title, status):
     project = next(projects)
@@ -106,7 +107,7 @@ async def test_everything_comes_back_as_it_was(store, said, title, status):
     assert kept.messages == [message_row(project, held.id, n, each) for n, each in enumerate(said)]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20))
 @given(st.lists(words, min_size=1, max_size=5, unique=True))
 async def test_an_id_may_be_any_text(store, names):
     project = next(projects)

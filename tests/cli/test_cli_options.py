@@ -12,13 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.cli import _options as options
-from navtalk_async.cli._output import (
-    Reporter,
-)
-from navtalk_async.cli._progress import snapshot
+from navtalk_async.cli._output import Reporter
 from navtalk_async.cli.app import COMMANDS, navtalk, run, run_app
-from navtalk_async.events import Stats
-from navtalk_async.ingest import Progress, RunReport
 
 KEY = "CANARY-7f3a5c91"
 
@@ -85,31 +80,6 @@ def test_words_and_numbers_are_understood(read, text, number):
 def test_other_words_are_refused(read, text):
     with pytest.raises(click.BadParameter):
         read(text)
-
-
-def seen(progress=None, *, trouble=(0.0, None), stats=None):
-    return snapshot(
-        progress or Progress(),
-        stats or Stats(),
-        seconds=1.23,
-        rate=82.4,
-        trouble=trouble,
-    )
-
-
-def halfway(*, all_listed=False, **figures):
-    begin = datetime(2025, 11, 1, tzinfo=UTC)
-    return Progress(
-        report=RunReport(**figures),
-        range_start=begin,
-        range_end=begin + timedelta(days=100),
-        unlisted_seconds=59 * 86400,
-        all_listed=all_listed,
-    )
-
-
-def test_a_listing_without_news_keeps_the_share_of_time():
-    assert seen(halfway(all_listed=True)).share_of == "time range"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

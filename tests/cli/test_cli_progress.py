@@ -62,6 +62,10 @@ def test_once_all_is_listed_the_share_is_that_of_the_sessions():
     assert (told.share, told.share_of) == (0.75, "sessions")
 
 
+def test_a_listing_without_news_keeps_the_share_of_time():
+    assert Run(halfway(all_listed=True)).seen_at(101.0).share_of == "time range"
+
+
 def test_a_wait_is_shown_with_its_reason():
     run = Run()
     run.event_at(100.0, Waiting(41.2, "RateLimited: The server answered 429."))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import LlamaCloudClient, Retry
 from navtalk_async.client import Client
@@ -380,7 +381,7 @@ async def test_an_overloaded_server_is_not_asked_twice_for_a_stream():
 
 
 @given(size=st.integers(1, 60), end=st.sampled_from(["well", "cut", "never"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 def test_a_stream_ends_at_its_stop_however_it_comes(size, end):
     async def walked():
         # Behind the stop, nothing is waited for: with `never`, nothing comes.

@@ -15,6 +15,7 @@ from command_runs import command_runner, settled
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from key_leaks import KEYS, error_of
+from profiles import examples
 from shell import KEY
 
 from navtalk_async import Retry, SessionPool
@@ -149,7 +150,7 @@ async def test_every_row_comes_once_and_in_order_whatever_single_thing_the_serve
             await assert_paged(api, box, limit)
 
 
-@settings(PATIENTLY, max_examples=15)
+@settings(PATIENTLY, max_examples=examples(15))
 @given(data=st.data(), limit=st.sampled_from([None, 1, 3, 7]), seed=st.integers(0, 99))
 async def test_every_row_comes_once_and_in_order_whatever_the_server_answers(api, data, limit, seed):
     answers = data.draw(answers_of(api))
@@ -157,7 +158,7 @@ async def test_every_row_comes_once_and_in_order_whatever_the_server_answers(api
         await assert_paged(api, box, limit)
 
 
-@settings(PATIENTLY, max_examples=8)
+@settings(PATIENTLY, max_examples=examples(8))
 @given(data=st.data(), latency=st.sampled_from([0.0, 0.002]))
 async def test_a_list_that_is_walked_wide_is_the_list_that_is_walked_page_by_page(api, data, latency):
     answers = data.draw(answers_of(api))
@@ -310,7 +311,7 @@ ENDLESS = {
 }
 
 
-@settings(PATIENTLY, max_examples=8)
+@settings(PATIENTLY, max_examples=examples(8))
 @given(
     data=st.data(),
     chances=st.dictionaries(st.sampled_from(MIXED), st.floats(0.0, 0.06), min_size=1, max_size=5),
@@ -424,7 +425,7 @@ WAYS = {
 }
 
 
-@settings(PATIENTLY, max_examples=10)
+@settings(PATIENTLY, max_examples=examples(10))
 @given(more=st.integers(1, 40), way=st.sampled_from(sorted(WAYS)), is_held=st.booleans())
 async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind_and_a_client_that_works(
     api, until, more, way, is_held
@@ -460,7 +461,7 @@ async def synced(api, box, address, **options):
         return await sync(client, store, **scope_of(api), **{"concurrency": CONCURRENCY, **options})
 
 
-@settings(PATIENTLY, max_examples=10)
+@settings(PATIENTLY, max_examples=examples(10))
 @given(more=st.integers(0, 70), again=st.integers(0, 40), max_page=st.sampled_from([None, 6]))
 async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_path, more, again, max_page):
     address = f"{mkdtemp(dir=tmp_path)}/archive.db"
@@ -519,7 +520,7 @@ async def assert_sound(api, box, store, told):
         )
 
 
-@settings(PATIENTLY, max_examples=6)
+@settings(PATIENTLY, max_examples=examples(6))
 @given(data=st.data(), seed=st.integers(0, 99))
 async def test_after_every_sync_the_store_holds_what_the_server_has(api, tmp_path, data, seed):
     clock, address = Clock(), f"{mkdtemp(dir=tmp_path)}/archive.db"

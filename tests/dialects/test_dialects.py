@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.dialects.answers import refused, retry_after, whole_surrogates
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
@@ -313,7 +314,7 @@ def test_a_refusal_carries_how_long_to_wait():
 
 @READERS
 @given(body=st.binary(max_size=200), status=st.integers(100, 599))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 def test_whatever_comes_is_an_answer_or_one_of_our_errors(read, body, status):
     with pytest.raises(NavTalkError):
         read(body, status)
@@ -367,7 +368,7 @@ dates = st.builds(
 
 
 @given(st.text() | dates | st.floats().map(str), st.text() | dates | st.just(NOON))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_no_retry_after_is_negative_endless_or_an_error(value, today):
     seconds = retry_after({"Retry-After": value, "Date": today})
     assert seconds is None or 0 <= seconds < float("inf")
@@ -500,7 +501,6 @@ units = st.lists(st.sampled_from('a\\"/\ud83d\ude00\ud83dx\ude00\udfff\ud800u é
 
 
 @given(units, units)
-@settings(deadline=None)
 def test_halves_of_surrogate_pairs_cost_a_character_and_no_page(content, name):
     whole = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     page = messages(json.dumps(page_of(MESSAGE, MESSAGE | {"content": content, "id": f"x{name}"})).encode())

@@ -7,6 +7,7 @@ from itertools import pairwise, product
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.dialects import sse
 from navtalk_async.dialects.sse import ServerSentEvent, SseDecoder
@@ -227,7 +228,7 @@ def places_of(number):
     return places
 
 
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=examples(10_000))
 @given(st.integers(0, len(STREAM) ** 9 - 1).map(places_of))
 def test_a_recorded_stream_gives_the_same_events_however_it_is_cut(places):
     assert events_of(*cut(STREAM, places)) == EVENTS
@@ -278,7 +279,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=examples(2_000))
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.data())
 @example(b"\xef\xbb\xbfdata: a\r\n\r\n", None)
 def test_a_soup_of_bytes_is_read_as_the_specification_reads_it_and_at_once(soup, data):
@@ -290,7 +291,7 @@ def test_a_soup_of_bytes_is_read_as_the_specification_reads_it_and_at_once(soup,
         assert events == by_the_book(fed)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(st.lists(PIECES, max_size=60).map(b"".join))
 def test_lines_read_one_by_one_give_what_is_found_in_bulk(soup):
     soup = soup.decode("utf-8", "replace").encode() + b"\n"
@@ -347,7 +348,7 @@ def test_comments_without_end_are_no_event_and_go_on_for_ever():
 LARGE = [b"data: " + b"x" * 20, b"\n", b"data: ab\n\n", b"data: c\n"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.sampled_from(LARGE), max_size=40), st.data())
 def test_what_is_too_large_does_not_depend_on_how_the_stream_is_cut(pieces, data):
     stream = b"".join(pieces)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import LexiconClient, NavTalkClient
 from navtalk_async.archive import Archive
@@ -342,7 +343,7 @@ async def test_a_file_that_no_export_wrote_is_replaced_only_with_overwrite(tmp_p
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_exported_files_are_replaced_whichever_byte_of_them_is_damaged(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("out")
     asyncio.run(export_small(folder))

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.archive import Archive
@@ -420,7 +421,7 @@ async def test_progress_is_kept_while_the_run_goes_on(path):
     assert (progress.report.done, progress.report.open, progress.report.messages) == (250, 0, 250)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1000),
     faults=st.dictionaries(

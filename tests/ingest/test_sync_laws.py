@@ -10,6 +10,7 @@ from archive_contents import assert_finished, contents_at, contents_of
 from changes import NOON, Clock, apply_change, arrived_or_over, changes, fault_mixes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from store_rows import journal
 
 from navtalk_async import NavTalkClient, Retry
@@ -218,7 +219,7 @@ async def store(address):
 
 
 @given(readings=st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=4), at_once=st.booleans())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40))
 async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_they_are_kept_at_once(
     new_place, readings, at_once
 ):
@@ -284,7 +285,7 @@ async def lived_through(box, address, clock, spell):
 
 
 @settings(
-    max_examples=12,
+    max_examples=examples(12),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

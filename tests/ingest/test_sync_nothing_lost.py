@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from changes import NOON, Clock
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres_box import new_schema
+from profiles import examples
 from store_rows import asked, journal
 
 from navtalk_async import KodeyClient, NavTalkClient, Retry
@@ -179,7 +180,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25))
 @given(steps=steps, status=st.sampled_from([1, 2]))
 async def test_after_a_run_everything_that_matches_is_kept_whatever_happened_before(
     tmp_path_factory, steps, status

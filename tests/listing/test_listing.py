@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.client import inside
@@ -124,7 +125,7 @@ dense = st.integers(1, 4).map(lambda seconds: [second for second in range(second
 positions = sparse | dense
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600))
 @given(
     positions=positions,
     arriving=st.lists(st.integers(-50, 3500), max_size=15),
@@ -179,7 +180,7 @@ def test_every_row_is_delivered_once_and_in_order(  # noqa: PLR0917
     assert scheduler.places() == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(
     positions=positions,
     inclusive=st.booleans(),
@@ -214,7 +215,7 @@ def test_a_walk_that_was_stopped_continues_at_its_places(positions, inclusive, w
     assert len(all_rows) <= len(server.rows) + 2 * FULL * restored
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(positions=sparse, walkers=st.integers(1, 40), seed=st.integers(0, 10_000))
 def test_few_requests_are_wasted(positions, walkers, seed):
     server = Server(rows_at(positions))
@@ -340,7 +341,7 @@ def ids(rows):
     return [row["id"] for row in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @given(
     world=st.sampled_from(sorted(WORLDS)),
     answers=st.builds(

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.archive import Archive
@@ -54,7 +55,7 @@ async def all_of(lists, audit):
     return list(got.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     st.lists(st.integers(0, 25).map(lambda count: list(range(count))), max_size=300),
     st.randoms(use_true_random=False),
@@ -65,7 +66,7 @@ async def test_every_row_is_read_where_short_pages_are_the_last_ones(lists, chan
     assert not audit.disproved
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     lists=st.lists(st.integers(0, 60).map(lambda count: list(range(count))), max_size=300),
     most=st.integers(1, FULL - 1),

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from documented import LEXICON_CHAT as CHAT
 from documented import lexicon_world
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from offline import OfflineApi
 
@@ -238,7 +238,6 @@ some_answers = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(some_answers, st.integers(1, 150), st.sampled_from(["asc", "desc"]))
 def test_stepping_by_what_came_yields_every_row_once_in_order(answers, limit, order):
     api = lexicon(WORLD, answers)

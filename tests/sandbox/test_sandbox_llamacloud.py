@@ -5,7 +5,7 @@ import re
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from offline import NOW, OfflineApi
 
@@ -172,7 +172,6 @@ def test_a_strange_world_has_fields_and_events_nobody_knows():
 # Paging ---------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["newest", "oldest", "id"]),
     st.sampled_from(["null", "empty", "missing"]),

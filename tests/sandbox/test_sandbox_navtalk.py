@@ -2,7 +2,7 @@
 
 import pytest
 from documented import NAVTALK_SESSION, navtalk_world
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from offline import OfflineApi
 from plain_http import get, new_connections, raw
@@ -186,7 +186,6 @@ TIMES = [row[field] for row in WORLD.sessions for field in ("startTime", "endTim
 MESSAGES = [row["createdAt"] for row in WORLD.messages(TALKATIVE)]
 
 
-@settings(deadline=None)
 @given(some_answers, st.integers(1, 150))
 def test_walking_with_any_limit_and_any_answers_yields_every_row_once_in_order(answers, limit):
     api = navtalk(WORLD, answers)
@@ -195,7 +194,6 @@ def test_walking_with_any_limit_and_any_answers_yields_every_row_once_in_order(a
     assert ids(api, "/messages", sessionId=TALKATIVE, limit=str(limit)) == said
 
 
-@settings(deadline=None)
 @given(
     some_answers,
     st.integers(1, 50),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_http import get
+from profiles import examples
 
 from navtalk_async.sandbox import Sandbox, World
 
@@ -18,7 +19,7 @@ def everything(world):
     return [(row, world.messages(row["id"])) for row in world.sessions]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.integers(0, 60), st.integers(-5, 2**40), st.booleans())
 def test_the_same_seed_makes_the_same_world(sessions, seed, unknown):
     one, other = (World(sessions, seed, unknown_fields=unknown) for _ in range(2))

@@ -8,6 +8,7 @@ import pytest
 from apis import APIS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 from store_rows import asked, everything
 
 from navtalk_async.archive import Archive
@@ -231,7 +232,7 @@ def rows_of(folder):
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_with_any_bit_of_the_archive_flipped_an_export_is_right_or_says_that_it_is_not(
     out, tmp_path_factory, place, bit

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from postgres_box import new_schema
+from profiles import examples
 
 from navtalk_async import NavTalkClient
 from navtalk_async.archive import Archive, failpoints
@@ -412,7 +413,7 @@ def test_a_sync_leaves_both_its_traces_and_every_other_change_is_found(exported,
 # The manifest.
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.data())
 def test_a_manifest_with_an_added_lost_or_changed_byte_is_refused(exported, data):
     good = (exported / "manifest.json").read_bytes()

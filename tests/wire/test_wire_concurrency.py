@@ -4,7 +4,7 @@ import heapq
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.wire._learned_concurrency import (
@@ -243,7 +243,6 @@ outcomes = st.lists(
 
 
 @given(st.sampled_from([1, 2, 5, 40, MOST]), st.booleans(), outcomes)
-@settings(deadline=None)
 def test_whatever_happens_the_limit_stays_between_one_and_its_most(most, learns, story):
     limit, now = (LearningLimit if learns else Limit)(most), 0.0
     for what, seconds, below in story:

@@ -8,6 +8,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
 from navtalk_async.wire.gate import (
@@ -134,7 +135,7 @@ pauses = st.lists(st.tuples(moments, moments), max_size=3)
 
 
 @given(callers, st.integers(1, 5), rates, pauses)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=examples(80))
 def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, stops):
     gate = Gate(at_once, rate)
     log = run(play(gate, crowd, stops))
@@ -155,7 +156,7 @@ def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, s
 
 
 @given(st.integers(1, 5), rates, st.integers(1, 30))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_nobody_waits_longer_than_the_rules_demand(at_once, rate, count):
     gate = Gate(at_once, rate)
     log = run(play(gate, [Caller(comes=0, stays=1) for _ in range(count)]))
@@ -223,7 +224,7 @@ def test_a_pause_ends_by_itself_when_the_one_who_met_the_429_is_cancelled():
 
 
 @given(st.lists(st.tuples(moments, moments), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 def test_the_longest_of_several_pauses_holds(stops):
     async def main():
         gate = Gate(1)

@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import errors
 from navtalk_async.errors import (
@@ -191,7 +192,7 @@ def test_waits_have_to_make_sense(wrong):
 
 
 @given(st.floats(0, 0.3), st.integers())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20))
 def test_faults_of_chance_never_use_up_the_budget(share, seed):
     budget, dice = Budget(), random.Random(seed)
     for _ in range(20_000):

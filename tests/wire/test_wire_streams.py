@@ -9,6 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import Retry
 from navtalk_async.dialects.answers import api_error
@@ -573,7 +574,7 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12).
 
 
 @given(keys, st.sampled_from(PLACES), st.sampled_from(ENDS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_no_key_comes_to_light_however_a_stream_ends(key, place, end):
     async def fail():
         seen = []

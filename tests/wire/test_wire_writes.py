@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.dialects.answers import api_error
@@ -416,7 +417,7 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12).
 
 
 @given(keys, st.sampled_from(PLACES), st.sampled_from([GET, POST, DELETE]), st.sampled_from([*ENDS, "echo"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_no_key_of_any_place_comes_to_light(key, place, request_, end):
     async def fail():
         echo = f'Bearer {key} {{"{key}"}} http://x/?apikey={key}'.encode()
