@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from navtalk_async.cli._progress import RequestRate, RunMonitor, Snapshot, drawn
@@ -123,6 +124,6 @@ def test_the_bar_fits_any_terminal_and_shows_no_control_characters(share, done, 
     with console.capture() as captured:
         console.print(drawn(Snapshot(share=share, done=done, waiting_seconds=waiting, reason=reason)))
     rows = captured.get().split("\n")
-    assert all(len(row) <= width for row in rows)
+    assert all(cell_len(row) <= width for row in rows)
     assert len(rows) <= 5
     assert "\x1b" not in captured.get()
