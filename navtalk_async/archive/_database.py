@@ -55,7 +55,7 @@ Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
 class Driver:
     """One database. It runs one operation after the other, and raises `StoreError`s alone."""
 
-    codec = Codec()
+    codec: Codec = Codec()
     path: Path | None = None
 
     async def open(self) -> None:

@@ -73,9 +73,9 @@ class MessageRow(NamedTuple):
 
 new_message_row: Callable[[Iterable[object]], MessageRow] = partial(tuple.__new__, MessageRow)
 
-encode_lines = msgspec.json.Encoder().encode_lines
+encode_lines: Callable[[Iterable[object]], bytes] = msgspec.json.Encoder().encode_lines
 
-encode_columns = msgspec.msgpack.Encoder().encode
+encode_columns: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
 
 class StoredTranscript(NamedTuple):

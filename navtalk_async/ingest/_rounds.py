@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, Unpack, cast
 from navtalk_async.archive import Archive, is_url
 from navtalk_async.archive.records import RunReport
 from navtalk_async.client import Client
+from navtalk_async.concurrency import OUTSIDE
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
@@ -24,7 +25,7 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.ingest._job import Progress
-from navtalk_async.ingest._run import SyncOptions, sync
+from navtalk_async.ingest._run import SyncOptions, check_options, sync
 from navtalk_async.ingest.scope import Filters, Scope
 
 LONGEST_PAUSE_SECONDS = 300.0
@@ -80,12 +81,14 @@ class Rounds:
         self._rest = rest
         self._clock = clock
         self._opened = AsyncExitStack()
+        self._is_entered = False
         self._number, self._failures, self._due_at = 0, 0, clock()
         self._was_well = False
         self._retried_at = self._due_at if not options.get("retry_failed") else None
         self._reconciled_at: float | None = None
 
     async def __aenter__(self) -> Self:
+        self._is_entered = True
         return self
 
     async def __aexit__(
@@ -98,6 +101,8 @@ class Rounds:
 
     async def __anext__(self) -> RoundResult:
         """The result of the next round, which begins when it is due."""
+        if not self._is_entered:
+            raise RuntimeError(OUTSIDE)
         if self._number:
             await self._rest(max(0.0, self._due_at - self._clock()))
         self._number += 1
@@ -166,9 +171,10 @@ def watch(
         ValueError: an argument that cannot be right; before anything is asked or opened.
         NavTalkError: an error that will not pass by itself, raised by the `async for`.
     """
-    if not every > 0:
+    if not isinstance(every, (int, float)) or not every > 0:
         raise ValueError(f"every={every!r} is not a number of seconds above 0.")
     is_url(place)
+    check_options(options)
     of_sync = SyncOptions.__annotations__.keys() - Filters.__annotations__.keys()
     filters = {name: value for name, value in options.items() if name not in of_sync}
     Scope.parse(client.dialect, **cast("Filters", filters))

@@ -55,6 +55,25 @@ class SyncOptions(Filters, total=False):
     server_moved: bool
 
 
+def check_options(options: SyncOptions) -> None:
+    """Refuse *options* that cannot be right, before anything is asked or kept.
+
+    Raises:
+        ValueError: names the option and its value.
+    """
+    for name in ("project", "server"):
+        text = options.get(name)
+        if text is not None and not (isinstance(text, str) and text.strip() and text.isprintable()):
+            raise ValueError(f"{name}={text!r} is not a name.")
+    for name in ("overlap", "settle", "watch_max_age"):
+        span = options.get(name)
+        if span is not None and not (isinstance(span, timedelta) and span >= timedelta(0)):
+            raise ValueError(f"{name}={span!r} is not a timedelta of zero or more.")
+    if options.get("listing", "auto") not in ("auto", "serial"):
+        raise ValueError(f"listing={options['listing']!r} is not 'auto' or 'serial'.")
+    checked_short_pages(options.get("short_pages", "follow"))
+
+
 async def sync(
     client: Client,
     archive: Archive,
@@ -106,12 +125,21 @@ async def sync(
     """
     dialect, progress = client.dialect, progress or Progress()
     scope = Scope.parse(dialect, **filters)
+    if not isinstance(archive, Archive):
+        raise TypeError(f"archive={archive!r} is not an Archive: open one with Archive.open(place).")
+    check_options(
+        {
+            "project": project,
+            "server": server,
+            "listing": listing,
+            "short_pages": short_pages,
+            "overlap": overlap,
+            "settle": settle,
+            "watch_max_age": watch_max_age,
+        }
+    )
     server = client.base_url if server is None else server
-    if not isinstance(server, str) or not server.strip():
-        raise ValueError(f"server={server!r} is not a name.")
-    if listing not in ("auto", "serial"):
-        raise ValueError(f"listing={listing!r} is not 'auto' or 'serial'.")
-    audits, limiter = checked_short_pages(short_pages) == "audit", limiter_of(client, concurrency)
+    audits, limiter = short_pages == "audit", limiter_of(client, concurrency)
     report, stop = progress.report, _start(client, progress.report)
     begin = partial(
         archive.begin,

@@ -66,6 +66,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
         ids = given.pop("sessions", ())
         known = {name: given.pop(name) for name in PARSERS.keys() & given.keys()}
+        if partial := sorted(given.keys() & set(dialect.sessions.paging.arguments)):
+            raise ValueError(f"An archive keeps whole lists: leave out {' and '.join(partial)}.")
         scope = cls(
             **{name: PARSERS[name](name, value) for name, value in known.items()},
             options=dict(dialect.options),

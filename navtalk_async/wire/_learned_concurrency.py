@@ -85,10 +85,10 @@ class Limit:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.now = min(most, ASKED_START)
-        self.proven = 0
+        self.now: int = min(most, ASKED_START)
+        self.proven: int = 0
         """The highest rank that a good answer has come from, as far as that still holds."""
-        self.latency = 0.0
+        self.latency: float = 0.0
         """Seconds from sending to the end of the answer, lately; 0 where nothing is known."""
 
     def __repr__(self) -> str:

@@ -71,9 +71,9 @@ class Gate:
 
     def __init__(self, concurrency: Concurrency = "auto", rate: float | None = None) -> None:
         self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else Limit(concurrency)
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._highest_rate = rate
-        self.learned_rate = RateEstimator()
+        self.learned_rate: RateEstimator = RateEstimator()
         self._next_at = 0.0
         self._paused_until = 0.0
         self._paused_since = 0.0

@@ -69,7 +69,7 @@ class RateEstimator:
     def __init__(self) -> None:
         self.base: float | None = None
         """The rate as it was estimated last; None for no limit."""
-        self.is_running = False
+        self.is_running: bool = False
         """Whether the time between two pauses is running: `began` is due when it is not."""
         self._grows_at = 0.0
         self._doubling = 1.0
@@ -79,7 +79,7 @@ class RateEstimator:
         """Whether a cap may still explain the refusals since the last pause."""
         # Since the end of the last pause that anything was let through after.
         self._began: float | None = None
-        self.accepted = 0
+        self.accepted: int = 0
         """Good answers since then; the gate counts them."""
         self._refused_at: float | None = None
         """When the first request that was refused had left."""

@@ -190,7 +190,7 @@ class Budget:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = self.MOST
+        self.left: float = self.MOST
 
     def spend(self) -> bool:
         """Take one attempt; False if there is none left."""

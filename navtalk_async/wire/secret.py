@@ -108,8 +108,8 @@ class PlacedKey(Opaque):
 
     def __init__(self, secret: Secret[str], place: KeyPlace) -> None:
         text = secret.reveal()
-        self.secret = secret
-        self.echo = Echo(text)
+        self.secret: Secret[str] = secret
+        self.echo: Echo = Echo(text)
         self._quoted = text if UNRESERVED(text) else quote(text, safe="")
         if place.where == "query":
             self._after = b" HTTP/1."

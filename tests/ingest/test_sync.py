@@ -236,11 +236,21 @@ async def test_a_session_that_is_not_there_costs_no_other_that_is_named(path):
         {"start_time": "12.11.2025"},
         {"sessions": ("nope",)},
         {"start_time": "2025-02-01", "end_time": "2025-01-01"},
+        {"limit": 5},
+        {"cursor": "MjAy"},
+        {"project": 5},
+        {"project": " "},
+        {"project": "a\0b"},
+        {"overlap": "24h"},
+        {"overlap": timedelta(days=-1)},
+        {"settle": -5},
+        {"watch_max_age": "30d"},
+        {"listing": "wide"},
     ],
 )
-async def test_a_scope_that_cannot_be_right_is_refused_and_binds_nothing(path, scope):
+async def test_options_that_cannot_be_right_are_refused_and_bind_nothing(path, scope):
     async with Sandbox(World(5)) as box:
-        with pytest.raises(ValueError, match=r"time|session id"):
+        with pytest.raises(ValueError, match=r"time|session id|limit|cursor|name|listing"):
             await synced(box, path, **scope)
         assert box.counts.total == 0
         await synced(box, path)
@@ -257,6 +267,12 @@ async def test_a_stored_cursor_that_is_refused_in_any_way_is_replaced_by_the_tim
         box.fail_next(kind, times=8, path="sessions?limit=100&cursor=")
         await synced(box, path)
         assert await kept(path) == truth(box.world)
+
+
+async def test_a_path_in_place_of_an_archive_is_refused_with_what_to_write(path):
+    async with NavTalkClient("k") as nt:
+        with pytest.raises(TypeError, match=r"Archive\.open"):
+            await sync(nt, path)
 
 
 async def test_one_known_session_that_cannot_be_fetched_does_not_keep_the_run_away(path):

@@ -246,6 +246,13 @@ async def test_leaving_a_watch_frees_the_archive_and_its_results_can_be_asked_fo
             HeldFile(path).close()
 
 
+async def test_results_read_without_a_block_are_refused_and_nothing_is_opened(path):
+    async with NavTalkClient("k") as nt:
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(aiter(watch(nt, path)))
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -254,10 +261,14 @@ async def test_leaving_a_watch_frees_the_archive_and_its_results_can_be_asked_fo
         {"user_id": "a"},
         {"start_time": datetime(2026, 1, 1)},
         {"statuss": 1},
+        {"every": "60s"},
+        {"overlap": "24h"},
+        {"cursor": "MjAy"},
+        {"project": ""},
     ],
 )
 async def test_arguments_that_cannot_be_right_are_refused_before_anything_is_opened(path, options):
     async with NavTalkClient("k") as nt:
-        with pytest.raises(ValueError, match=r"every|status|time"):
+        with pytest.raises(ValueError, match=r"every|status|time|cursor|project"):
             watch(nt, path, **options)
     assert not path.exists()
