@@ -144,16 +144,8 @@ class Progress(Transactions):
             ],
             failed=sum(state == "failed" for _, _, state in unfinished),
             short_pages_disproved=found.refuted,
-            known_sessions=(yield from self._some_sessions(project)),
             server=found.server,
         )
-
-    def _some_sessions(self, project: str) -> Steps[list[str]]:
-        some = []
-        for query in sql.SOME:
-            # Where the databases put what has no time differs, and matters to nobody.
-            some += [self._codec.read_id(session_id) for (session_id,) in (yield Query(query, (project,)))]
-        return list(dict.fromkeys(some))
 
     @transaction("adopt")
     def _adopt_some(self, project: str, dialect: Records) -> Steps[bool]:

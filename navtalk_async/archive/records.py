@@ -205,8 +205,6 @@ class SyncState(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     short_pages_disproved: bool = False
     """Whether this server is known to have messages behind short pages."""
-    known_sessions: list[str] = []
-    """The ids of a few sessions that are certainly in this project."""
     server: str | None = None
     """The address that it was synced from; None where that is not known."""
 

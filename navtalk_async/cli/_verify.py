@@ -22,6 +22,8 @@ REMEDIES = {
     Remedy.REPAIR: "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
     Remedy.SYNC: "The archive is sound, but behind the API: `navtalk verify {where} --remote 100% --repair` "
     "brings it up to date.",
+    Remedy.KEY: "This key gets no session of {projects}: run `navtalk verify {where} --project NAME "
+    "--remote 100%` with the key of that project.",
     Remedy.COPY: "This cannot be repaired: restore a good copy of the archive, or use another path.",
 }
 
@@ -130,7 +132,8 @@ def sentences(where: str, report: Report, *, is_whole: bool) -> list[str]:
         lines.append(f"{more:,} more; --json lists them all.")
     remedies = {each.remedy for each in found}
     named = f"{shlex.quote(where)}{api_option(report)}"
-    lines += [REMEDIES[each].format(where=named) for each in Remedy if each in remedies]
+    unseen = ", ".join(sorted({each.project or "" for each in found if each.remedy is Remedy.KEY}))
+    lines += [REMEDIES[each].format(where=named, projects=unseen) for each in Remedy if each in remedies]
     lines += report.notes
     if report.repaired:
         lines.append(f"Repaired {counted(len(report.repaired), 'session')}: {some(report.repaired)}.")

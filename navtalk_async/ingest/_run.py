@@ -16,25 +16,22 @@ from time import monotonic
 from typing import Literal, Unpack
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.records import RunReport, SyncState
+from navtalk_async.archive.records import RunReport
 from navtalk_async.archive.rows import format_time
-from navtalk_async.client import Client, inside
+from navtalk_async.client import Client
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import (
-    BadRequest,
-    DeadlineExceeded,
     NavTalkError,
-    NotFound,
     StoreError,
     StoreMismatch,
 )
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._fetcher import Fetcher
 from navtalk_async.ingest._job import Job, Progress
+from navtalk_async.ingest.key_check import check_key
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
 from navtalk_async.ingest.scope import Filters, Scope
-from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fault_scope
-from navtalk_async.models import parse_time
+from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages
 from navtalk_async.pool import limiter_of
 from navtalk_async.wire.gate import Concurrency
 
@@ -154,7 +151,7 @@ async def sync(
     report.failed = state.failed
     report.resumed = state.round is not None or bool(state.pending)
     try:
-        await _check_key(client, archive, state, project, scope)
+        await check_key(client, archive, project, scope, watermark=state.watermark)
         if state.server != server:
             # Not before the server is known to have what the project holds.
             await archive.remember_server(project, server)
@@ -212,45 +209,3 @@ def _start(client: Client, report: RunReport) -> Callable[[], None]:
 
 def _now() -> str:
     return format_time(datetime.now(UTC))
-
-
-async def _check_key(client: Client, archive: Archive, state: SyncState, project: str, scope: Scope) -> None:
-    """Make sure that the key belongs to the *project*: it can see sessions that are certainly in it.
-
-    Should all of them be gone, the end of the listing is looked at before the key is blamed.
-    """
-    trouble: NavTalkError | None = None
-    for session_id in state.known_sessions:
-        try:
-            await client.ask(client.dialect.get_session(session_id), client.dialect.read_session)
-        except NotFound:
-            continue
-        except NavTalkError as error:
-            # These would cost as much for the next session.
-            if fault_scope(error) == "run" or isinstance(error, BadRequest | DeadlineExceeded):
-                raise
-            trouble = error
-            continue
-        return
-    if trouble is not None:
-        raise trouble
-    if state.known_sessions and not await _lists_known(client, archive, state, project, scope):
-        raise StoreMismatch(
-            f"The server has none of {len(state.known_sessions)} sessions that {project!r} holds: the key is "
-            "of another project, or it is another server. Use the right key and address; or another "
-            "--project, also if everything was deleted there."
-        )
-
-
-async def _lists_known(
-    client: Client, archive: Archive, state: SyncState, project: str, scope: Scope
-) -> bool:
-    """Whether the sessions around the watermark, or first in the list, are this *project*'s."""
-    start, dialect = parse_time(state.watermark), client.dialect
-    try:
-        whole = Scope(user_id=scope.user_id).first_page(dialect)
-    except ValueError:
-        return False  # An API that wants to know whose sessions they are, asked for some by their ids alone.
-    request = whole if start is None else dialect.starting_at(whole, start - OVERLAP) or whole
-    page = await inside(client).page_of_sessions(request)
-    return await archive.contains(project, [session.id for session in page.items])

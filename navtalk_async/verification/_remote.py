@@ -21,6 +21,7 @@ from navtalk_async.archive.rows import (
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
+from navtalk_async.ingest.key_check import check_key
 from navtalk_async.ingest.reread_rules import OVERLAP, earlier
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
@@ -56,7 +57,13 @@ class ApiCheck(NamedTuple):
         tally, scope = Tally(about.project, self.report), scope_of(about)
         await self._fetch_again(about, scope.of_messages, tally, share=share, only=ids)
         tally.finish()
-        if not tally.is_of_another_key and not scope.sessions:
+        if tally.is_all_gone:
+            try:
+                await check_key(self.client, self.archive, about.project, scope, watermark=about.watermark)
+            except StoreMismatch as refusal:
+                self.report.refuse(about.project, str(refusal), Remedy.KEY)
+                return
+        if not scope.sessions:
             await self._find_missing(about, scope)
 
     async def _fetch_again(
@@ -158,7 +165,7 @@ class Tally:
         self._error: NavTalkError | None = None
 
     @property
-    def is_of_another_key(self) -> bool:
+    def is_all_gone(self) -> bool:
         return 0 < self._asked == self._gone
 
     def add(self, kept: StoredTranscript, what: list[str]) -> None:
@@ -198,8 +205,6 @@ class Tally:
                 f"{self._behind:,} of {every} may be behind the API: still open, pending or failed, and read "
                 "again by the next sync."
             )
-        if self.is_of_another_key:
-            self._note("the API has none of these sessions; the key may be of another project.")
 
     def _note(self, sentence: str) -> None:
         self._report.notes.append(f"{self._project}: {sentence}")

@@ -19,6 +19,8 @@ class Remedy(StrEnum):
     """A repair: it fetches the session again, or rebuilds what is derived from the sessions."""
     SYNC = "sync"
     """A repair that asks the API: the archive is sound, but behind it."""
+    KEY = "key"
+    """The key of the project: the one in use can see none of its sessions."""
     COPY = "copy"
     """Another copy of the archive, or a new one."""
 
@@ -86,6 +88,21 @@ class Report(msgspec.Struct, kw_only=True):
         """Projects and ids of all sessions to fetch again."""
         found = ((each.project, each.session) for each in self.findings)
         return {(project, session) for project, session in found if project and session} | self.expected
+
+    def refuse(self, project: str, why: str, remedy: Remedy) -> None:
+        """Say why the API cannot be asked about *project*, or repaired from: it is not whole until it is."""
+        about = [each for each in self.findings if each.project == project]
+        if not about:
+            self.findings.append(Finding(project, why.removesuffix("."), remedy, project))
+        elif f"{project}: {why}" not in self.notes:
+            self.notes.append(f"{project}: {why}")
+        if remedy is Remedy.KEY:
+            self.findings = [
+                each._replace(remedy=remedy)
+                if each.project == project and each.remedy in (Remedy.REPAIR, Remedy.SYNC)
+                else each
+                for each in self.findings
+            ]
 
     @property
     def is_repairable(self) -> bool:

@@ -1,6 +1,7 @@
 """Verify an export, an archive or a database, and repair what is wrong."""
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, found_in
 from navtalk_async.ingest import sync
+from navtalk_async.ingest.key_check import check_key
 from navtalk_async.verification._local import verify_archive, verify_folder
 from navtalk_async.verification._remote import ApiCheck, refuse_others, scope_of
 from navtalk_async.verification._report import Checked, Finding, Remedy, Report
@@ -88,6 +90,14 @@ def _is_there(path: Path) -> bool:
     return any((path / name).exists() for name in (MANIFEST, ARCHIVE)) if path.is_dir() else path.exists()
 
 
+class Refusal(NamedTuple):
+    """A project that a repair leaves as it is."""
+
+    project: str
+    why: str
+    remedy: Remedy
+
+
 class _Verification(NamedTuple):
     folder: Path | None
     """The folder of an export; None if there is only an archive."""
@@ -130,7 +140,7 @@ class _Verification(NamedTuple):
         for number in range(REPAIR_ROUNDS):
             before = report.findings
             try:
-                left, notes = await self._repair_once()
+                left, refusals, notes = await self._repair_once()
             except StoreMismatch:
                 # What is left is not for this key, API or server; the first round said so.
                 if not number:
@@ -141,27 +151,29 @@ class _Verification(NamedTuple):
             known = {(each.project, each.session) for each in report.findings}
             report.findings += [each for each in left if (each.project, each.session) not in known]
             report.notes += notes
+            for refusal in refusals:
+                report.refuse(*refusal)
             if report.findings in ([], before):
                 break
         repaired = (bad | unfinished) - report.bad - report.unfinished
         report.repaired = sorted(session_id for _, session_id in repaired)
 
-    async def _repair_once(self) -> tuple[list[Finding], list[str]]:
-        """What could not be fetched, and notes."""
+    async def _repair_once(self) -> tuple[list[Finding], list[Refusal], list[str]]:
+        """What could not be fetched, which projects were left as they are, and notes."""
         if isinstance(self.archive, Path) and not self.archive.exists():
-            return [], ["There is no archive to repair from."]
+            return [], [], ["There is no archive to repair from."]
         try:
             async with Archive.open(self.archive) as archive:
-                left, notes = await self._repair_projects(archive)
+                left, refusals = await self._repair_projects(archive)
                 if self.folder is not None:
                     await self._write_again(archive, self.folder)
         except StoreBroken as failure:
-            return [], [f"The archive cannot be repaired: {failure.args[0]}"]
-        return left, notes
+            return [], [], [f"The archive cannot be repaired: {failure.args[0]}"]
+        return left, refusals, []
 
-    async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[str]]:
+    async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[Refusal]]:
         left: list[Finding] = []
-        refusals: list[StoreMismatch] = []
+        refusals: list[Refusal] = []
         report = self.report
         wrong = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
         wrong |= {each for each, _ in report.expected | report.unfinished}
@@ -170,17 +182,41 @@ class _Verification(NamedTuple):
         chosen = [each for each in projects if each.project in wrong or None in wrong]
         for about in chosen:
             try:
-                left += await self._repair_project(archive, about)
-            except StoreMismatch as refusal:
+                refusal = await self._refusal(archive, about)
+                if refusal is None:
+                    left += await self._repair_project(archive, about)
+            except StoreMismatch as mismatch:
+                refusal = Refusal(about.project, str(mismatch), Remedy.REPAIR)
+            if refusal is not None:
                 refusals.append(refusal)
         if refusals and len(refusals) == len(chosen):
-            raise refusals[0]
-        return left, [str(each) for each in refusals]
+            raise StoreMismatch(refusals[0].why)
+        return left, refusals
+
+    async def _refusal(self, archive: Archive, about: ProjectInfo) -> Refusal | None:
+        """Why a project cannot be repaired with this client, learnt before anything is changed."""
+        if self.client is None:
+            return None
+        remedy = Remedy.REPAIR
+        try:
+            refuse_others(self.client, about, self.server)
+            remedy = Remedy.KEY
+            await self._check_key(self.client, archive, about)
+        except StoreMismatch as refusal:
+            return Refusal(about.project, str(refusal), remedy)
+        return None
+
+    async def _check_key(self, client: Client, archive: Archive, about: ProjectInfo) -> None:
+        check = partial(check_key, client, archive, about.project, scope_of(about), watermark=about.watermark)
+        try:
+            await check()
+        except StoreBroken:
+            await archive.refetch(about.project, ())
+            await check()
 
     async def _repair_project(self, archive: Archive, about: ProjectInfo) -> list[Finding]:
         if self.client is None:
             return []
-        refuse_others(self.client, about, self.server)
         bad = {session_id for each, session_id in self.report.bad if each == about.project}
         unfinished = {session_id for each, session_id in self.report.unfinished if each == about.project}
         await archive.refetch(about.project, sorted(bad | unfinished))

@@ -645,7 +645,7 @@ async def test_columns_that_an_earlier_version_did_not_have_are_filled_unless_a_
 
 async def test_sessions_that_are_held_are_known(store):
     await journal(store, *(session(n) for n in range(9)))
-    assert set((await claim(store)).known_sessions) == {session(0).id, session(8).id}
+    assert set(await store.known_sessions()) == {session(0).id, session(8).id}
     assert await store.contains("default", [session(20).id, session(3).id])
     assert not await store.contains("default", [session(20).id])
     assert not await store.contains("default", [])

@@ -181,3 +181,30 @@ async def test_projects_of_several_apis_are_repaired_one_by_one(box, tmp_path):
     (out / "transcripts.two.jsonl").unlink()
     assert (await navtalk("verify", out, "--project", "one", env=NO_KEY)).code == 0
     assert (await navtalk("verify", out, "--project", "two", env=NO_KEY)).code == 6
+
+
+async def test_a_repair_with_the_key_of_another_project_is_refused_with_the_next_step(box, tmp_path):
+    out, second = tmp_path / "out", {"NAVTALK_API_KEY": "second"}
+    box.keys = {KEY: box.world, "second": World(12, messages=3, seed=1)}
+    assert (await navtalk("export", out, box=box)).code == 0
+    assert (await navtalk("export", out, "--project", "two", box=box, env=second)).code == 0
+    stale = next(each["id"] for each in box.world.sessions if each["status"] == 1)
+    box.world.add_message(stale, "too late")
+    first = await navtalk("verify", out, "--remote", "100%", "--repair", "--json", box=box)
+    [told] = first.rows
+    assert (first.code, told["repaired_sessions"]) == (6, [stale])
+    assert {(each["project"], each["remedy"]) for each in told["findings"]} == {("two", "key")}
+    again = await navtalk("verify", out, "--remote", "100%", box=box)
+    assert again.code == 6
+    for done in (first, again):
+        assert "the key is of another project" in done.err
+        assert f"`navtalk verify {out} --project NAME --remote 100%` with the key of that project" in done.err
+        assert "--repair" not in done.err
+        assert "nothing is wrong" not in done.err
+    alone = await navtalk("verify", out, "--remote", "100%", "--repair", box=box)
+    assert alone.code == 2
+    assert "nothing is wrong" not in alone.err
+    right = await navtalk(
+        "verify", out, "--project", "two", "--remote", "100%", "--json", box=box, env=second
+    )
+    assert (right.code, right.rows[0]["findings"], right.rows[0]["notes"]) == (0, [], [])

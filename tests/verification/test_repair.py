@@ -20,7 +20,7 @@ from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.formats import export
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
-from navtalk_async.verification import verify
+from navtalk_async.verification import Remedy, Report, verify
 from navtalk_async.verification._remote import is_listed_next
 from navtalk_async.wire.retry import Retry
 
@@ -188,6 +188,78 @@ async def test_a_repair_fetches_failed_and_pending_sessions_though_nothing_else_
         assert (report.findings, report.notes, report.unfinished) == ([], [], set())
         async with Archive.open(place) as store:
             assert exported(await everything(store)) == exported(good)
+
+
+@pytest.fixture
+async def two_projects(tmp_path):
+    """A server with two keys, an archive with a project of each, and a client with the first key."""
+    place = tmp_path / "archive.db"
+    worlds = {"k": World(6, messages=4), "second": World(9, messages=4, seed=1)}
+    async with Sandbox(worlds["k"], keys=worlds) as box, client_of("navtalk", box) as client:
+        async with (
+            Archive.open(place) as store,
+            Client(client.dialect, "second", base_url=box.navtalk_url) as other,
+        ):
+            await sync(client, store)
+            await sync(other, store, project="two")
+        yield box, place, client
+
+
+async def transcripts_of(place, project="default"):
+    async with Archive.open(place, read_only=True) as store:
+        return await everything(store, project)
+
+
+async def pending_of(place, project="default"):
+    async with Archive.open(place, read_only=True) as store:
+        return await store.pending(project)
+
+
+def assert_blames_the_key(report):
+    assert {(each.project, each.remedy) for each in report.findings} == {("two", Remedy.KEY)}
+    assert any("the key is of another project" in each for each in report.notes)
+
+
+async def test_a_repair_with_the_key_of_another_project_leaves_a_project_as_it_is(two_projects):
+    box, place, client = two_projects
+    [stale, *_] = [each.session.id for each in await transcripts_of(place) if not each.due_for_reread]
+    before = await transcripts_of(place, "two")
+    box.world.add_message(stale, "too late")
+    report = await verify(place, client=client, remote=1, repair=True)
+    assert report.repaired == [stale]
+    assert_blames_the_key(report)
+    report = Report()
+    with pytest.raises(StoreMismatch, match="another project"):
+        await verify(place, client=client, remote=1, repair=True, report=report)
+    assert_blames_the_key(report)
+    assert_blames_the_key(await verify(place, client=client, remote=1))
+    assert await transcripts_of(place, "two") == before
+    assert await pending_of(place, "two") == []
+
+
+async def test_a_project_whose_pending_sessions_this_key_cannot_get_is_not_whole(two_projects):
+    _, place, client = two_projects
+    every = [each.session.id for each in await transcripts_of(place, "two")]
+    async with Archive.open(place) as store:
+        await store.refetch("two", every)
+        [some, *_] = await everything(store)
+        await store.refetch("default", [some.session.id])
+    report = await verify(place, client=client, repair=True)
+    [finding] = report.findings
+    assert (finding.project, finding.session, finding.remedy) == ("two", None, Remedy.KEY)
+    assert sorted(await pending_of(place, "two")) == sorted(every)
+    assert await pending_of(place) == []
+    assert (await verify(place, client=client, remote=1)).findings == [finding]
+    assert (await verify(place)).findings == []
+
+
+async def test_a_project_that_lost_a_session_at_the_api_is_not_taken_for_another_keys(two_projects):
+    box, place, client = two_projects
+    [gone, *_] = [each.session.id for each in await transcripts_of(place) if not each.due_for_reread]
+    box.world.remove_session(gone)
+    async with Archive.open(place) as store:
+        await store.refetch("default", [gone])
+    assert (await verify(place, client=client, remote=1, project="default")).findings == []
 
 
 @given(st.none() | st.datetimes(), st.none() | st.datetimes())
