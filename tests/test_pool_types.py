@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CASES = Path(__file__).parent / "support" / "typed_pool.py"
 
 
+@pytest.mark.slow
 def test_mypy_reports_an_error_on_exactly_the_marked_lines(tmp_path):
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}", CASES]
     answer = subprocess.run(

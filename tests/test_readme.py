@@ -52,6 +52,7 @@ def test_the_programs_import_from_the_face_alone(programs):
     assert modules <= {"navtalk_async", "navtalk_async.errors", "navtalk_async.sandbox"}
 
 
+@pytest.mark.slow
 def test_the_programs_pass_mypy_strict(programs):
     ended = run(sys.executable, "-m", "mypy", "--strict", *sorted(programs.iterdir()), folder=programs)
     assert ended.returncode == 0, ended.stdout

@@ -86,6 +86,7 @@ async def test_what_was_kept_comes_back_in_order(store):
     assert [[row.position for row in each.messages] for each in kept] == [[0, 1, 2]] * 60
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40))
 @given(st.lists(st.tuples(texts, words, words), max_size=5), texts, words | st.integers(-(2**70), 2**70))
 async def test_everything_comes_back_as_it_was(store, said, title, status):
@@ -737,6 +738,7 @@ class Stop(Exception):
     """What a test raises where the process might end."""
 
 
+@pytest.mark.slow
 async def test_an_error_at_any_step_leaves_all_of_a_transaction_or_nothing(store, place):
     names = []
     with armed(names.append):

@@ -161,6 +161,7 @@ async def test_a_terminal_gets_a_bar_and_is_left_clean(tmp_path):
     assert "150 rows" in said
 
 
+@pytest.mark.slow
 async def test_the_sandbox_prints_working_commands_and_stops_on_a_signal(tmp_path):
     async with start_command(
         "sandbox", "--sessions", 20, "--faults", "500=1%", "--latency", "1ms"

@@ -162,6 +162,7 @@ async def test_a_database_is_repaired_by_its_address(box, postgres):
     assert (await navtalk("verify", address, "--remote", "5%", box=box)).code == 0
 
 
+@pytest.mark.slow
 async def test_projects_of_several_apis_are_repaired_one_by_one(box, tmp_path):
     out = tmp_path / "out"
     kodey = ("--api", "kodey", "--base-url", box.kodey_url)

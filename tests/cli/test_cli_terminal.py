@@ -98,6 +98,7 @@ async def test_sessions_and_messages_shown_on_a_terminal_do_nothing_to_it(comman
         assert harm(piped.out.replace("\t", "")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "plain"])
 async def test_names_of_archives_folders_and_projects_do_nothing_to_a_terminal(as_json, tmp_path):
     folder, options = tmp_path / EVIL, ["--json"] if as_json else []

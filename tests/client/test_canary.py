@@ -203,6 +203,7 @@ async def test_a_callable_that_shows_its_key_is_not_shown(key, leaks):
                 assert isinstance(await error_of(nt.sessions.list(), leaks), NavTalkError)
 
 
+@pytest.mark.slow
 async def test_nothing_that_watches_aiohttp_or_reports_errors_gets_the_key(unused_tcp_port):
     program = Path(__file__).parents[1] / "support" / "instrumented.py"
     process = await asyncio.create_subprocess_exec(

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "support"
 FIFTH = SUPPORT / "fifth"
@@ -21,6 +23,7 @@ fifth = fifth_sandbox:FifthApi
 """
 
 
+@pytest.mark.slow
 async def test_an_api_of_another_package_obeys_the_laws(tmp_path):
     metadata = tmp_path / "fifth-1.0.dist-info"
     metadata.mkdir()

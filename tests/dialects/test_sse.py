@@ -228,6 +228,7 @@ def places_of(number):
     return places
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(10_000))
 @given(st.integers(0, len(STREAM) ** 9 - 1).map(places_of))
 def test_a_recorded_stream_gives_the_same_events_however_it_is_cut(places):
@@ -279,6 +280,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(2_000))
 @given(st.lists(PIECES, max_size=40).map(b"".join), st.data())
 @example(b"\xef\xbb\xbfdata: a\r\n\r\n", None)

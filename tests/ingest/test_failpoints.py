@@ -236,6 +236,7 @@ async def assert_recovers(stage, scene, end, pages):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("phase", PHASES)
 async def test_whatever_step_a_run_dies_at_the_same_command_finishes_it(phase, archive):

@@ -164,6 +164,7 @@ class Job:
         assert self.pages <= 21 + self.kills * AT_ONCE
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(tmp_path):
     # Other processes are watched here, and the server is to be no slower than they are.

@@ -114,6 +114,7 @@ async def test_an_empty_project_is_a_good_run_and_is_listed_again(path):
         assert (await synced(box, path)).inserted == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("requests", [3, 9, 20, 40])
 async def test_a_parallel_listing_is_resumed_wherever_it_was_stopped(path, requests, ignored):
@@ -437,6 +438,7 @@ async def test_progress_is_kept_while_the_run_goes_on(path):
     assert (progress.report.done, progress.report.open, progress.report.messages) == (250, 0, 250)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1000),

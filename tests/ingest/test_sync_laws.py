@@ -284,6 +284,7 @@ async def lived_through(box, address, clock, spell):
     box.forget_planned()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=examples(12),
     deadline=None,

@@ -330,6 +330,7 @@ async def a_new_key(year):
     year.note("keys rotated")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_year_of_changes_is_followed_whatever_happens(address):
     # Some hundred runs in a row are too many for every one of their tasks to be traced.

@@ -341,6 +341,7 @@ def ids(rows):
     return [row["id"] for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(
     world=st.sampled_from(sorted(WORLDS)),

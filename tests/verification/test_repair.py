@@ -65,6 +65,7 @@ def exported(rows):
     return [(kept.session[:9], kept.session.deleted_at, kept.messages) for kept in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", [each.name for each in APIS])
 async def test_damaged_and_missing_rows_are_found_not_exported_and_repaired(new_place, tmp_path, api):
     place = await new_place()
@@ -304,6 +305,7 @@ def rows_of(folder):
     return {row["id"]: row for row in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(150))
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_with_any_bit_of_the_archive_flipped_an_export_is_right_or_says_that_it_is_not(

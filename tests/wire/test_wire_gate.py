@@ -134,6 +134,7 @@ rates = st.none() | st.sampled_from([0.5, 2.0, 7.0, 100.0])
 pauses = st.lists(st.tuples(moments, moments), max_size=3)
 
 
+@pytest.mark.slow
 @given(callers, st.integers(1, 5), rates, pauses)
 @settings(max_examples=examples(80))
 def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, stops):
