@@ -5,7 +5,7 @@ import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -186,6 +186,10 @@ class WholeFile:
         self._bytes += len(data)
 
     def _put_in_place(self) -> None:
+        if self._stands_already():
+            # A backup or a watcher of the folder then sees no change.
+            self._discard()
+            return
         with self._file:
             self._file.flush()
             mode = mode_of(self.path) or self._mode
@@ -199,6 +203,12 @@ class WholeFile:
         reach("file: after rename")
         _sync_folder(self.path.parent)
         reach("file: after fsync of the folder")
+
+    def _stands_already(self) -> bool:
+        if mode_of(self.path) is None or self.path.stat().st_size != self._bytes:
+            return False
+        with self.path.open("rb") as file:
+            return file_digest(file, sha256).digest() == self._hash.digest()
 
     def _discard(self) -> None:
         self._file.close()

@@ -156,6 +156,15 @@ async def test_the_same_archive_is_exported_to_the_same_bytes(exported, tmp_path
     assert (tmp_path / "transcripts.jsonl").read_bytes() == first
 
 
+async def test_a_file_whose_content_stays_the_same_is_left_alone(exported, tmp_path):
+    written = []
+    for sessions in (20, 20, 21):
+        await exported(World(sessions))
+        written.append((tmp_path / "transcripts.jsonl").stat().st_ino)
+        assert not list(tmp_path.glob("*.partial"))
+    assert written[0] == written[1] != written[2]
+
+
 async def test_failed_sessions_are_listed_and_the_files_are_not_called_complete(tmp_path):
     async with opened_empty(tmp_path / "archive.db") as store:
         await store.record_failures("default", [FailedSession("some-id", "ServerError: 500", 8)])
