@@ -242,7 +242,7 @@ async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Se
                 yield session
 
 
-_Wanted = tuple[Session, Request | None]
+_ListedSession = tuple[Session, Request | None]
 """A session, and where the rest of its messages begins, if only that is wanted."""
 
 
@@ -266,11 +266,11 @@ class _Fetching:
         client.dialect.list_messages("any", **self._filters)
         self._on_error = on_error
         self._audit = audit
-        self._unread: list[_Wanted] = []
+        self._unfollowed: list[_ListedSession] = []
         self._open = 0
         self._fetched = ParkingLot()
 
-    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_Wanted], None]:
+    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_ListedSession], None]:
         """The listed sessions; and at the end the rests, if the audit was disproved."""
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
@@ -280,9 +280,9 @@ class _Fetching:
             while self._open:
                 await self._fetched.park()
             if self._audit.disproved:
-                yield self._unread
+                yield self._unfollowed
 
-    async def fetch(self, wanted: _Wanted) -> Transcript:
+    async def fetch(self, wanted: _ListedSession) -> Transcript:
         session, rest = wanted
         try:
             request = rest or self._client.dialect.list_messages(session.id, **self._filters)
@@ -300,5 +300,5 @@ class _Fetching:
             if self._audit is not None:
                 self._fetched.unpark()
         if rows.unread is not None:
-            self._unread.append((session, rows.unread))
+            self._unfollowed.append((session, rows.unread))
         return Transcript(session=session, messages=rows.items, is_rest=rest is not None)

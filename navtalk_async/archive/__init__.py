@@ -12,7 +12,7 @@ from typing import Self
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Query, Steps
 from navtalk_async.archive._operations import Operations
-from navtalk_async.archive._progress import project_info, read_row
+from navtalk_async.archive._runs import project_info, read_row
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,

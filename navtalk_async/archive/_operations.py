@@ -8,7 +8,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Put, Query, Steps, Write, transaction
-from navtalk_async.archive._progress import Progress, as_json, stored_session
+from navtalk_async.archive._runs import RunOperations, as_json, stored_session
 from navtalk_async.archive.message_diff import MessageDiff, diff_messages, split_repeats
 from navtalk_async.archive.records import (
     UNKNOWN,
@@ -42,7 +42,7 @@ WAIT_FOR_MATCH = timedelta(days=1)
 """How long a session that waits to match a filter is looked for after the API denied it first."""
 
 
-class Operations(Progress):
+class Operations(RunOperations):
     """The methods of an archive with which a sync writes."""
 
     # Sessions.

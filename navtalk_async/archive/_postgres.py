@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from navtalk_async.archive._codec import PostgresCodec
 from navtalk_async.archive._database import Driver, Put, Query, Step, Steps, Write
 from navtalk_async.archive._postgres_server import (
-    Address,
+    ServerAddress,
     Timeouts,
     close,
     connect,
@@ -56,7 +56,7 @@ class PostgresDriver(Driver):
     codec = PostgresCodec()
 
     def __init__(self, url: str, *, read_only: bool = False, timeouts: Timeouts = TIMEOUTS) -> None:
-        self._address = Address(url)
+        self._address = ServerAddress(url)
         self._read_only = read_only
         self._timeouts = timeouts
         self._run = _WorkQueue(self._address, self._hang_up, grace=timeouts.grace)
@@ -146,7 +146,7 @@ class _WorkQueue:
     is then given *grace* seconds. *hang_up* is called when there is no answer in time.
     """
 
-    def __init__(self, address: Address, hang_up: Callable[[], None], *, grace: float) -> None:
+    def __init__(self, address: ServerAddress, hang_up: Callable[[], None], *, grace: float) -> None:
         self._address = address
         self._hang_up = hang_up
         self._grace = grace

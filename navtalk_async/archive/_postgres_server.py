@@ -67,7 +67,7 @@ class Timeouts(NamedTuple):
     """For a transaction to be rolled back, or the connection to be closed."""
 
 
-class Address:
+class ServerAddress:
     """A `postgresql://` URL as libpq has it. It is never shown with its password."""
 
     def __init__(self, url: str) -> None:
@@ -101,7 +101,7 @@ def driver() -> Any:
 
 
 @contextmanager
-def translate_errors(address: Address) -> Iterator[None]:
+def translate_errors(address: ServerAddress) -> Iterator[None]:
     """The driver's errors, and the network's, as `StoreError`s that say what to do."""
     asyncpg = driver()
     try:
@@ -119,7 +119,7 @@ def translate_errors(address: Address) -> Iterator[None]:
         raise StoreError(f"{address} cannot be reached: {failure.strerror or failure}.") from None
 
 
-def silent(address: Address) -> StoreError:
+def silent(address: ServerAddress) -> StoreError:
     return StoreError(f"{address} does not answer.")
 
 
@@ -135,7 +135,7 @@ def _kind_of(state: str) -> type[StoreError]:
     return StoreError
 
 
-async def connect(address: Address, timeouts: Timeouts) -> "Connection":
+async def connect(address: ServerAddress, timeouts: Timeouts) -> "Connection":
     """A connection to the database at *address*, which sees its current schema alone."""
     try:
         db = await driver().connect(address.url, timeout=CONNECT_SECONDS, command_timeout=timeouts.read)
@@ -164,7 +164,7 @@ def _keep_alive(db: "Connection") -> None:
                 wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-async def _settle(db: "Connection", address: Address) -> None:
+async def _settle(db: "Connection", address: ServerAddress) -> None:
     encoding, name = await db.fetchrow(
         "SELECT current_setting('server_encoding'), quote_ident(current_schema())", timeout=CONNECT_SECONDS
     )
@@ -182,7 +182,7 @@ async def _settle(db: "Connection", address: Address) -> None:
     )
 
 
-async def connect_to_read(address: Address, timeouts: Timeouts) -> "Connection":
+async def connect_to_read(address: ServerAddress, timeouts: Timeouts) -> "Connection":
     """A connection that changes nothing."""
     db = await connect(address, timeouts)
     try:
@@ -205,7 +205,7 @@ async def close(db: "Connection", timeouts: Timeouts) -> None:
         db.terminate()
 
 
-async def _recognised(db: "Connection", address: Address) -> int | None:
+async def _recognised(db: "Connection", address: ServerAddress) -> int | None:
     """The version of the archive in the schema of *db*; None if there is none."""
     found = await db.fetch(
         "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
@@ -222,7 +222,7 @@ async def _recognised(db: "Connection", address: Address) -> int | None:
     return int(version)
 
 
-async def hold(db: "Connection", address: Address) -> None:
+async def hold(db: "Connection", address: ServerAddress) -> None:
     """The right to write to the schema, held until the connection ends, however it does."""
     await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
     try:
@@ -236,7 +236,7 @@ async def hold(db: "Connection", address: Address) -> None:
     await db.execute("RESET lock_timeout")
 
 
-async def prepare(db: "Connection", address: Address) -> None:
+async def prepare(db: "Connection", address: ServerAddress) -> None:
     """Make an archive if there is none, and one of this version of an older one."""
     version = await _recognised(db, address)
     if version == SCHEMA_VERSION:

@@ -61,7 +61,7 @@ class Listed(msgspec.Struct, kw_only=True):
             self.last = begin if self.last is None else max(self.last, begin)
 
 
-class Fetched(msgspec.Struct, kw_only=True):
+class SampledSessions(msgspec.Struct, kw_only=True):
     """What the messages of a sample took."""
 
     sessions: int = 0
@@ -91,7 +91,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     minutes: float
 
 
-def estimate(listed: Listed, sample: Fetched, rate: float | None = None) -> Estimate:
+def estimate(listed: Listed, sample: SampledSessions, rate: float | None = None) -> Estimate:
     """What all of *listed* takes, if it is like *sample*; *rate* is a bound of requests a second."""
     each = sample.requests / max(1, sample.sessions)
     messages_requests = round(each * listed.sessions)
@@ -169,9 +169,9 @@ async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _fetch(client: Client, settings: Settings, scope: Scope, ids: Sequence[str]) -> Fetched:
+async def _fetch(client: Client, settings: Settings, scope: Scope, ids: Sequence[str]) -> SampledSessions:
     """Fetch the messages of these sessions; where all of them fail, the first error is raised."""
-    fetched, failed = Fetched(), list[NavTalkError]()
+    fetched, failed = SampledSessions(), list[NavTalkError]()
     began = perf_counter()
 
     async def fetch(session_id: str) -> None:

@@ -153,7 +153,7 @@ A_BUG = (
 )
 
 
-class Stop:
+class StopSignal:
     """Which signal, if any, stopped us."""
 
     signal = 0
@@ -171,7 +171,7 @@ def run(
     The first SIGINT or SIGTERM cancels *work*, which saves what it has finished, and reports *when_stopped*;
     a second signal ends the process on the spot. With *stopped_is_done*, being stopped is success.
     """
-    stop = Stop()
+    stop = StopSignal()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_until_stopped(work, stop))
@@ -189,7 +189,7 @@ def run(
     return Exit.OK if stopped_is_done else 128 + stop.signal
 
 
-async def _until_stopped(work: Coroutine[Any, Any, int], stop: Stop) -> int:
+async def _until_stopped(work: Coroutine[Any, Any, int], stop: StopSignal) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stopped(number: int) -> None:

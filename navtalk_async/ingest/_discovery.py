@@ -46,8 +46,11 @@ class Discovery:
         self._progress = job.progress
         self._is_awaited = is_awaited
         began = job.client.now()
-        self._least = self._least_request(began)
-        self._by_time = self._least is not None and self._dialect.starting_at(self._least, began) is not None
+        self._smallest_page = self._request_of_smallest_page(began)
+        self._by_time = (
+            self._smallest_page is not None
+            and self._dialect.starting_at(self._smallest_page, began) is not None
+        )
         """Whether the API can list what began since a moment, so that a listing can be resumed."""
         self._matches = job.scope.status_filter(self._dialect)
         self._seen: set[str] = set()
@@ -80,7 +83,7 @@ class Discovery:
                 async for sessions, places in pages:
                     for session in sessions:
                         watched.pop(session.id, None)
-                    found = await self._journal(sessions, places)
+                    found = await self._record_listing(sessions, places)
                     self._progress.report.open += len(found.to_fetch)
                     yield found.to_fetch
         yield self._unlisted(dict.fromkeys((*watched, *await self._missing())))
@@ -95,15 +98,15 @@ class Discovery:
                 return [FetchTask(session_id, None)]
             if not pending.is_unlisted:
                 return []  # It is being fetched.
-        found = await self._journal([session], None)
+        found = await self._record_listing([session], None)
         return found.to_fetch
 
     async def probe_server(self) -> None:
         """Ask for the smallest page: a server that answers anything answers that."""
-        if self._least is not None:
-            await self._job.list_sessions(self._least)
+        if self._smallest_page is not None:
+            await self._job.list_sessions(self._smallest_page)
 
-    def _least_request(self, now: datetime) -> Request | None:
+    def _request_of_smallest_page(self, now: datetime) -> Request | None:
         """The request for the smallest first page of sessions; None where the API lists one user's sessions
         only, and no user is given.
         """
@@ -147,7 +150,7 @@ class Discovery:
         listed, now = parse_time(self.round.listed), self._client.now()
         return listed is not None and now - self._job.settle <= listed <= now
 
-    async def _journal(
+    async def _record_listing(
         self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
     ) -> JournalResult:
         """Record the new sessions, and how far the round has come."""

@@ -143,8 +143,8 @@ def fresh_since(
     if open_round is None or not resumes(open_round, now):
         return now + ONE_SECOND
     # Where an API shows no change, everything is watched: a run that was stopped would read it all again.
-    trusted = settle if by_time else max(settle, overlap)
-    return max(parse_utc(open_round.began), now - trusted)
+    span = settle if by_time else max(settle, overlap)
+    return max(parse_utc(open_round.began), now - span)
 
 
 def listed_since(open_round: Round, overlap: timedelta) -> str | None:

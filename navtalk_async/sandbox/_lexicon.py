@@ -54,13 +54,13 @@ class LexiconApi(Api):
     def sessions(self, request: SandboxRequest, context: ApiContext) -> Row:
         world, user, time = request.world, request.ids["user"], context.answers.lexicon_sorts_by
         rows = world.derived(("lexicon", user, time), lambda: _chats_of(world, user, time))
-        page, told = self._page(rows, request, context, order="desc")
-        return {"chats": [_chat(world, row) for row in page]} | told
+        page, counts = self._page(rows, request, context, order="desc")
+        return {"chats": [_chat(world, row) for row in page]} | counts
 
     def messages(self, request: SandboxRequest, context: ApiContext) -> Row:
         rows = request.world.message_table(request.row["id"]).rows
-        page, told = self._page(rows, request, context, order="asc")
-        return {"messages": [_message(request.world, row) for row in page]} | told
+        page, counts = self._page(rows, request, context, order="asc")
+        return {"messages": [_message(request.world, row) for row in page]} | counts
 
     def session(self, request: SandboxRequest, context: ApiContext) -> Row:  # noqa: ARG002
         world, row = request.world, request.row
@@ -94,13 +94,13 @@ class LexiconApi(Api):
         more = query.offset + len(page) < len(rows)
         totals = {"right": len(rows), "few": len(page), "many": len(rows) + _TOO_MANY}
         promises = {"right": more, "false": False, "true": bool(page) or more}
-        told = {
+        counts = {
             "total": totals.get(answers.lexicon_total),
             "offset": query.offset,
             "limit": limit,
             "has_more": promises.get(answers.lexicon_has_more),
         }
-        return page, {field: value for field, value in told.items() if value is not None}
+        return page, {field: value for field, value in counts.items() if value is not None}
 
 
 def _chats_of(world: World, user: str, time: str) -> list[Row]:

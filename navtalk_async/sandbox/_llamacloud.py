@@ -248,8 +248,8 @@ def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
         if ends_turn(row, following, notes):
             ended = stop(row, notes, skips=False)
             exported = ["export-config-1"] if _dice(row) % 5 == 0 else None
-            told = {"error": ended["error"], "is_error": ended["is_error"], "export_config_ids": exported}
-            return {**ended["usage"], **told}
+            shown = {"error": ended["error"], "is_error": ended["is_error"], "export_config_ids": exported}
+            return {**ended["usage"], **shown}
         following = row
     return None
 

@@ -23,7 +23,7 @@ from navtalk_async.models import Message, Session
 from navtalk_async.verification._report import Finding, Remedy, Report
 
 
-class Line(msgspec.Struct):
+class ExportedLine(msgspec.Struct):
     """A session of a file, as far as its place needs it."""
 
     id: str
@@ -54,11 +54,11 @@ class ExportedFile:
         self._rows = self._bytes = 0
         self._hash = sha256()
         self._failure: OSError | None = None
-        self._ahead: tuple[Line, bytes] | None = None
-        self._before: Line | None = None
+        self._ahead: tuple[ExportedLine, bytes] | None = None
+        self._before: ExportedLine | None = None
         self._flaws: list[str] = []
         self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(Line).decode
+        self._decode = msgspec.json.Decoder(ExportedLine).decode
 
     def compare(self, block: Sequence[StoredTranscript]) -> None:
         """Compare the lines up to those of *block*, which follow in the archive."""
@@ -105,7 +105,7 @@ class ExportedFile:
         if line[1] != expected:
             self._flaws.append(f"session {row.id} differs from the archive")
 
-    def _next(self) -> tuple[Line, bytes] | None:
+    def _next(self) -> tuple[ExportedLine, bytes] | None:
         if self._ahead is not None:
             line, self._ahead = self._ahead, None
             return line
@@ -125,7 +125,7 @@ class ExportedFile:
         except OSError as failure:
             self._failure = failure
 
-    def _parse(self, data: bytes) -> Line | None:
+    def _parse(self, data: bytes) -> ExportedLine | None:
         try:
             line = self._decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:

@@ -90,7 +90,7 @@ def _is_there(path: Path) -> bool:
     return any((path / name).exists() for name in (MANIFEST, ARCHIVE)) if path.is_dir() else path.exists()
 
 
-class Refusal(NamedTuple):
+class RefusedProject(NamedTuple):
     """A project that a repair leaves as it is."""
 
     project: str
@@ -158,7 +158,7 @@ class _Verification(NamedTuple):
         repaired = (bad | unfinished) - report.bad - report.unfinished
         report.repaired = sorted(session_id for _, session_id in repaired)
 
-    async def _repair_once(self) -> tuple[list[Finding], list[Refusal], list[str]]:
+    async def _repair_once(self) -> tuple[list[Finding], list[RefusedProject], list[str]]:
         """What could not be fetched, which projects were left as they are, and notes."""
         if isinstance(self.archive, Path) and not self.archive.exists():
             return [], [], ["There is no archive to repair from."]
@@ -171,9 +171,9 @@ class _Verification(NamedTuple):
             return [], [], [f"The archive cannot be repaired: {failure.args[0]}"]
         return left, refusals, []
 
-    async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[Refusal]]:
+    async def _repair_projects(self, archive: Archive) -> tuple[list[Finding], list[RefusedProject]]:
         left: list[Finding] = []
-        refusals: list[Refusal] = []
+        refusals: list[RefusedProject] = []
         report = self.report
         wrong = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
         wrong |= {each for each, _ in report.expected | report.unfinished}
@@ -186,14 +186,14 @@ class _Verification(NamedTuple):
                 if refusal is None:
                     left += await self._repair_project(archive, about)
             except StoreMismatch as mismatch:
-                refusal = Refusal(about.project, str(mismatch), Remedy.REPAIR)
+                refusal = RefusedProject(about.project, str(mismatch), Remedy.REPAIR)
             if refusal is not None:
                 refusals.append(refusal)
         if refusals and len(refusals) == len(chosen):
             raise StoreMismatch(refusals[0].why)
         return left, refusals
 
-    async def _refusal(self, archive: Archive, about: ProjectInfo) -> Refusal | None:
+    async def _refusal(self, archive: Archive, about: ProjectInfo) -> RefusedProject | None:
         """Why a project cannot be repaired with this client, learnt before anything is changed."""
         if self.client is None:
             return None
@@ -203,7 +203,7 @@ class _Verification(NamedTuple):
             remedy = Remedy.KEY
             await self._check_key(self.client, archive, about)
         except StoreMismatch as refusal:
-            return Refusal(about.project, str(refusal), remedy)
+            return RefusedProject(about.project, str(refusal), remedy)
         return None
 
     async def _check_key(self, client: Client, archive: Archive, about: ProjectInfo) -> None:

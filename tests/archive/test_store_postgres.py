@@ -17,7 +17,7 @@ from store_rows import asked, everything, fetched, journal, session
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive._postgres import TIMEOUTS, PostgresDriver
-from navtalk_async.archive._postgres_server import Address, Timeouts, close, connect
+from navtalk_async.archive._postgres_server import ServerAddress, Timeouts, close, connect
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
@@ -425,7 +425,7 @@ async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_serv
 
 
 async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
-    db = await connect(Address(wire.place), TIMEOUTS)
+    db = await connect(ServerAddress(wire.place), TIMEOUTS)
     try:
         tcp = db._transport.get_extra_info("socket")
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -36,7 +36,7 @@ class ProjectRow(NamedTuple):
     round: str | None
     rounds: int
     watermark: str | None
-    refuted: bool
+    short_pages_disproved: bool
 
     def refuse_others(
         self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
@@ -80,7 +80,7 @@ def _options_of(scope: str) -> str:
     return " ".join(options) or "everything"
 
 
-class Progress(Transactions):
+class RunOperations(Transactions):
     """The methods of an archive with which a run begins and ends."""
 
     async def begin(
@@ -143,7 +143,7 @@ class Progress(Transactions):
                 if state != "failed"
             ],
             failed=sum(state == "failed" for _, _, state in unfinished),
-            short_pages_disproved=found.refuted,
+            short_pages_disproved=found.short_pages_disproved,
             server=found.server,
         )
 
