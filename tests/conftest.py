@@ -5,9 +5,11 @@ that says what it is told.
 import asyncio
 import gc
 import logging
+import sys
 import warnings
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
 from key_leaks import KeyLeaks
@@ -15,6 +17,9 @@ from postgres_box import new_schema, running_postgres
 from profiles import PROFILE  # noqa: F401 - loads the profile
 
 pytest_plugins = ["navtalk_async.testing"]
+
+# For the benchmarks; at the end, so that an installed package comes before the source beside it.
+sys.path.append(str(Path(__file__).parents[1]))
 
 STARTS_PROCESSES = {
     "subprocess",
