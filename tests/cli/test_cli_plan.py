@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli._plan import Fetched, Listed, Sample, estimate
+from navtalk_async.cli._plan import SampledSessions, Listed, Sample, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
@@ -93,7 +93,7 @@ def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
 
 @given(
     st.builds(
-        Fetched,
+        SampledSessions,
         sessions=st.integers(0, 50),
         requests=st.integers(0, 450),
         messages=st.integers(0, 50_000),
