@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli._plan import SampledSessions, Listed, Sample, estimate
+from navtalk_async.cli._plan import Listed, Sample, SampledSessions, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
