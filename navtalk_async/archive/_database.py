@@ -9,6 +9,7 @@ share every rule and every statement, and a driver fills in these words alone:
     {rows}      the rows of a `Put`, as a table
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from functools import wraps
 from pathlib import Path
@@ -52,36 +53,36 @@ Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
 Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
 
 
-class Driver:
+class Driver(ABC):
     """One database. It runs one operation after the other, and raises `StoreError`s alone."""
 
     codec: Codec = Codec()
     path: Path | None = None
 
-    async def open(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def open(self) -> None: ...
 
-    async def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def close(self) -> None: ...
 
+    @abstractmethod
     async def read(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def write(self, name: str, project: str, steps: Steps[T]) -> T:
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
         """The rows of some sessions and those of their messages, until all are read; as of one moment."""
-        raise NotImplementedError
 
     # What only a database in a file has to do; one on a server does it itself.
 
-    def refuse_another_file(self) -> None:
+    def refuse_another_file(self) -> None:  # noqa: B027 - not every database has one
         """Refuse to go on in a file that was removed or replaced."""
 
-    async def rebuild(self) -> None:
+    async def rebuild(self) -> None:  # noqa: B027 - not every database needs it
         """Rebuild the indexes."""
 
     async def find_damage(self) -> list[str]:

@@ -345,6 +345,6 @@ def _rebuild(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM sync_sessions WHERE NOT is_text(CAST(session_id AS BLOB))")
     db.commit()
     if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        # What remains after that is told where it is read.
+        # Damage that remains after that is reported by the next read of it.
         with suppress(sqlite3.DatabaseError):
             db.execute("VACUUM")

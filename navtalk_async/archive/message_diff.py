@@ -107,9 +107,7 @@ def _changes(
 
 
 def _unasked(fetched: FetchResult, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:
-    """The messages of *kept*, before those that came, that were not asked for: nothing is told by their
-    absence.
-    """
+    """The messages of *kept* that the fetch left out on purpose: they are not deleted."""
     if fetched.first:
         return kept[: fetched.first]
     since = fetched.wanted.since

@@ -219,7 +219,7 @@ class UnfollowedCursor(NamedTuple):
 
 
 class FailedSession(NamedTuple):
-    """A session whose messages could not be had."""
+    """A session whose messages could not be fetched."""
 
     id: str
     reason: str
@@ -250,7 +250,7 @@ class ProjectCounts(msgspec.Struct, frozen=True, kw_only=True):
     unread: int
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
     listed: bool
-    """Whether a round has come to its end, and no later one has been broken off."""
+    """Whether the latest round is complete."""
 
 
 class RunReport(msgspec.Struct, kw_only=True):

@@ -153,7 +153,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 
 def _unlock(file: BinaryIO) -> None:
-    """Unlock *file*, whoever else has it open."""
+    """Release the lock of *file*, also for other processes that have it open."""
     if sys.platform == "win32":
         file.seek(LOCKED_BYTE)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)

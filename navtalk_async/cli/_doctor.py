@@ -1,4 +1,7 @@
-"""`navtalk doctor`: what is wrong with a set-up, by looking and by trying."""
+"""`navtalk doctor`: check a set-up.
+
+It is longer than other files, because every check stands here, in the order in which they run.
+"""
 
 import asyncio
 import os

@@ -17,8 +17,8 @@ class Answers:
     last_cursor: Literal["null", "empty", "missing"] = "null"
     """What ``nextCursor`` is at the end: null, an empty string, or not there."""
     errors: Literal["status", "body", "both", "bare"] = "status"
-    """How a failure is told: by HTTP status with an envelope; by HTTP 200 with the ``code`` in the body;
-    by turns; or by HTTP status with a line of text that is no JSON."""
+    """How a failure is answered: an HTTP status with an envelope; HTTP 200 with the ``code`` in the body;
+    both in turn; or an HTTP status with a line of text that is not JSON."""
     start_inclusive: bool = True
     """Whether a row of the very second *startTime* is listed."""
     end_inclusive: bool = True

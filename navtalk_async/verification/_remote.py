@@ -54,7 +54,7 @@ class ApiCheck(NamedTuple):
         self.report.apis[about.project] = about.api
         refuse_others(self.client, about, self.server)
         ids = None if only is None else {name for owner, name in only if owner == about.project}
-        tally, scope = Tally(about.project, self.report), scope_of(about)
+        tally, scope = ApiFindings(about.project, self.report), scope_of(about)
         await self._fetch_again(about, scope.of_messages, tally, share=share, only=ids)
         tally.finish()
         if tally.is_all_gone:
@@ -70,7 +70,7 @@ class ApiCheck(NamedTuple):
         self,
         about: ProjectInfo,
         filters: dict[str, Any],
-        tally: "Tally",
+        tally: "ApiFindings",
         *,
         share: float,
         only: Collection[str] | None,
@@ -155,7 +155,7 @@ def scope_of(about: ProjectInfo) -> Scope:
         ) from None
 
 
-class Tally:
+class ApiFindings:
     """Counts and reports the sessions of *project* that were fetched again."""
 
     def __init__(self, project: str, report: Report) -> None:

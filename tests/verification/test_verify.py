@@ -28,7 +28,7 @@ from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Remedy, Report, verify
 from navtalk_async.verification._local import compare_digest
-from navtalk_async.verification._remote import MANY, Tally, differences, sample_places
+from navtalk_async.verification._remote import MANY, ApiFindings, differences, sample_places
 from navtalk_async.wire.retry import Retry
 
 SESSIONS = 24
@@ -514,7 +514,7 @@ async def test_a_server_that_fails_for_every_session_is_an_error(out):
 
 def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more(exported):
     tally, kept, error = (
-        Tally("default", Report()),
+        ApiFindings("default", Report()),
         longest(exported),
         ServerError("The server answered 500."),
     )
