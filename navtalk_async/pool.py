@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, over
 
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
+from navtalk_async.dialects.arguments import one_of
 from navtalk_async.errors import ClientClosed, NavTalkError
-from navtalk_async.listing import ParallelListing, list_in_parallel
-from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages, fetch_messages
+from navtalk_async.listing import ParallelListing
+from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, fetch_messages
 from navtalk_async.models import Request, Role, Session, Transcript
 from navtalk_async.paging import fetch_all
 from navtalk_async.wire.gate import Concurrency, checked_concurrency
@@ -88,9 +89,9 @@ class SessionPool(Generic[C]):
         listing: Literal["auto", "serial"] = "auto",
         short_pages: ShortPages = "follow",
     ) -> None:
-        if listing not in ("auto", "serial"):
-            raise ValueError(f"listing={listing!r} is neither 'auto' nor 'serial'.")
-        self._short_pages = checked_short_pages(short_pages)
+        one_of("auto", "serial")("listing", listing)
+        one_of("follow", "audit")("short_pages", short_pages)
+        self._short_pages = short_pages
         self._client = client.using(lane="bulk")
         self._limiter = limiter_of(self._client, concurrency)
         self._is_serial = listing == "serial"
@@ -166,8 +167,7 @@ class SessionPool(Generic[C]):
         Raises:
             ValueError: a filter that the API does not have, or a wrong value; before anything is sent.
         """
-        if on_error not in ("raise", "yield"):
-            raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'yield'.")
+        one_of("raise", "yield")("on_error", on_error)
         audit = ShortPageAudit() if self._short_pages == "audit" else None
         fetching = _Fetching(self._client, self._limiter, role=role, on_error=on_error, audit=audit)
         listing = self._listing(filters, order=order, is_awaited=lambda: fan.is_hungry)
@@ -217,7 +217,7 @@ class SessionPool(Generic[C]):
         self, filters: Mapping[str, Any], *, order: Order, is_awaited: Callable[[], bool] | None = None
     ) -> ParallelListing:
         dialect = self._client.dialect
-        return list_in_parallel(
+        return ParallelListing(
             self._limiter.bound(inside(self._client).page_of_sessions),
             dialect,
             dialect.list_sessions(**filters),

@@ -20,8 +20,7 @@ from navtalk_async.ingest.reread_rules import (
     next_round,
     resumes,
 )
-from navtalk_async.listing import SPECULATION_BUDGET, list_in_parallel
-from navtalk_async.listing.sort_key import moment_at
+from navtalk_async.listing import SPECULATION_BUDGET, ParallelListing, moment_at
 from navtalk_async.models import Request, ResumePoint, Session, parse_time
 from navtalk_async.pool import AUTO_WALKERS
 
@@ -190,7 +189,7 @@ class Discovery:
         self._progress.range_start = parse_time(self._scope.start_time) or _first_moment(self._state.places)
         since = listed_since(self.round, self._job.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
-        listing = list_in_parallel(
+        listing = ParallelListing(
             self._job.list_sessions,
             self._dialect,
             request,

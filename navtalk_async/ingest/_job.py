@@ -11,8 +11,8 @@ from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import Limiter
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.ingest.scope import Scope
+from navtalk_async.listing import seconds_of
 from navtalk_async.listing.fetch import ShortPageAudit
-from navtalk_async.listing.sort_key import seconds_of
 from navtalk_async.models import Message, Page, Request, ResumePoint, Session
 
 

@@ -20,6 +20,7 @@ from navtalk_async.archive.records import RunReport
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import Client
 from navtalk_async.concurrency import shielded
+from navtalk_async.dialects.arguments import one_of
 from navtalk_async.errors import (
     NavTalkError,
     StoreError,
@@ -31,7 +32,7 @@ from navtalk_async.ingest._job import Job, Progress
 from navtalk_async.ingest.key_check import check_key
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
 from navtalk_async.ingest.scope import Filters, Scope
-from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, checked_short_pages
+from navtalk_async.listing.fetch import ShortPageAudit, ShortPages
 from navtalk_async.pool import limiter_of
 from navtalk_async.wire.gate import Concurrency
 
@@ -66,9 +67,8 @@ def check_options(options: SyncOptions) -> None:
         span = options.get(name)
         if span is not None and not (isinstance(span, timedelta) and span >= timedelta(0)):
             raise ValueError(f"{name}={span!r} is not a timedelta of zero or more.")
-    if options.get("listing", "auto") not in ("auto", "serial"):
-        raise ValueError(f"listing={options['listing']!r} is not 'auto' or 'serial'.")
-    checked_short_pages(options.get("short_pages", "follow"))
+    one_of("auto", "serial")("listing", options.get("listing", "auto"))
+    one_of("follow", "audit")("short_pages", options.get("short_pages", "follow"))
 
 
 async def sync(

@@ -9,30 +9,19 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import AccessDenied, ApiError, DecodeFailed, RateLimited
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler, Task
-from navtalk_async.listing.sort_key import SortKey
+from navtalk_async.listing._segment import SortKey, moment_at, seconds_of
 from navtalk_async.models import Page, Request, ResumePoint, Session
 
-__all__ = ["SPECULATION_BUDGET", "ParallelListing", "list_in_parallel"]
+__all__ = ["SPECULATION_BUDGET", "ParallelListing", "moment_at", "seconds_of"]
 
 
-def list_in_parallel(
-    ask: Callable[[Request], Awaitable[Page[Session]]],
-    dialect: Dialect,
-    request: Request,
-    *,
-    expected_end: datetime | date | str | None,
-    walkers: int,
-    in_order: bool,
-    split: bool = True,
-    is_awaited: Callable[[], bool] | None = None,
-    speculation_budget: int = SPECULATION_BUDGET,
-    places: Sequence[ResumePoint] = (),
-    announce: Callable[[Event], None] = lambda _: None,
-) -> "ParallelListing":
-    """The sessions of the list that *request* asks for, by one walker or by many.
+class ParallelListing:
+    """The sessions of the list that *request* asks for. Iterate its `pages()`, and close them (`aclosing`) to
+    leave early; its `places()` say at any time where a later run continues.
 
-    Iterate its `pages()`, and close them (`aclosing`) to leave early; its `places()` say at any time where a
-    later run continues.
+    It begins with one walker, and keeps to that while its reader is busy: no request is spent on speed that
+    nobody needs. When the reader waits, the list is split and its segments are walked at the same time; see
+    `SplitScheduler` for how, and for why no row is lost.
 
     Arguments:
         ask: fetches the page of a request.
@@ -47,36 +36,32 @@ def list_in_parallel(
         announce: called with a `ListedSerially` when the server makes a serial walk necessary, and with a
             `ListMoved` when the rows of a list that is paged by offset moved.
     """
-    scheduler = SplitScheduler(
-        request,
-        sort_key=SortKey.of(dialect, request, expected_end) if split else None,
-        walkers=walkers,
-        in_order=in_order,
-        page_size=dialect.page_limit(request),
-        speculation_budget=speculation_budget,
-        places=places,
-    )
-    return ParallelListing(ask, scheduler, is_awaited=is_awaited, announce=announce)
-
-
-class ParallelListing:
-    """The sessions of a list, page by page.
-
-    It begins with one walker, and keeps to that while its reader is busy: no request is spent on speed that
-    nobody needs. When the reader waits, the list is split and its segments are walked at the same time; see
-    `SplitScheduler` for how, and for why no row is lost.
-    """
 
     def __init__(
         self,
         ask: Callable[[Request], Awaitable[Page[Session]]],
-        scheduler: SplitScheduler,
+        dialect: Dialect,
+        request: Request,
         *,
+        expected_end: datetime | date | str | None,
+        walkers: int,
+        in_order: bool,
+        split: bool = True,
         is_awaited: Callable[[], bool] | None = None,
+        speculation_budget: int = SPECULATION_BUDGET,
+        places: Sequence[ResumePoint] = (),
         announce: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._ask = ask
-        self._scheduler = scheduler
+        self._scheduler = SplitScheduler(
+            request,
+            sort_key=SortKey.of(dialect, request, expected_end) if split else None,
+            walkers=walkers,
+            in_order=in_order,
+            page_size=dialect.page_limit(request),
+            speculation_budget=speculation_budget,
+            places=places,
+        )
         self._is_awaited = is_awaited or self._waits_most
         self._announce = announce
         self._walkers: set[asyncio.Task[None]] = set()
@@ -106,7 +91,7 @@ class ParallelListing:
                     is_late = self._came_late or self._is_awaited()
                     self._scheduler.is_parallel = self._scheduler.walkers > 1 and is_late
                     self._has_delivered, self._came_late = True, False
-                    self._read_ahead()
+                    self._start_walkers()
                 elif self._scheduler.is_over:
                     return
                 elif self._error is not None:
@@ -125,7 +110,7 @@ class ParallelListing:
 
     async def _more(self) -> None:
         """Wait until there may be more rows."""
-        self._read_ahead()
+        self._start_walkers()
         if self._walkers:
             await self._reader.park()
         elif (task := self._scheduler.next_task()) is not None:
@@ -136,14 +121,11 @@ class ParallelListing:
         # Every reader waits for the first page.
         self._came_late = self._has_delivered and self._is_awaited()
 
-    def _read_ahead(self) -> None:
-        # A single walk needs no task: the reader fetches its next page.
-        if self._scheduler.max_pages_ahead > 1:
-            self._start_walkers()
-
     def _start_walkers(self) -> None:
         scheduler = self._scheduler
-        while len(self._walkers) < scheduler.walkers and (task := scheduler.next_task()) is not None:
+        # A single walk needs no task: the reader fetches its next page.
+        most = scheduler.walkers if scheduler.max_pages_ahead > 1 else 0
+        while len(self._walkers) < most and (task := scheduler.next_task()) is not None:
             self._walkers.add(asyncio.create_task(self._walk(task)))
 
     async def _walk(self, task: Task) -> None:

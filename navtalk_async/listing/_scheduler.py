@@ -18,8 +18,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
-from navtalk_async.listing._segment import Chunk, FirstPage, PositionedRows, Segment
-from navtalk_async.listing.sort_key import SortKey
+from navtalk_async.listing._segment import Chunk, PositionedRows, Segment, SortKey
 from navtalk_async.models import Page, Request, ResumePoint, Session
 from navtalk_async.paging import REMEMBERED, Recent
 
@@ -53,7 +52,7 @@ class SplitScheduler:
     """The walk of one list by any number of walkers.
 
     A free walker calls `next_task`, fetches its page and passes it to `add`. The reader calls `next_rows`.
-    The arguments are those of `list_in_parallel`.
+    The arguments are those of `ParallelListing`.
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class SplitScheduler:
         self._requests = self._rows = self._longest_page = 0
         self._page_size = page_size
         self._segments = [Segment.restored(place) for place in places] or [Segment.starting(request)]
-        self._pages_ahead = self._probes = 0
         self._rechecks: deque[Task] = deque()
         self._taken_ids = array("q")
         """Hashes of the ids of all rows taken, eight bytes each: left out if the list is walked again."""
@@ -103,8 +101,6 @@ class SplitScheduler:
         if segment is None or segment.next is None:
             return None
         segment.is_asked = True
-        self._pages_ahead += 1
-        self._probes += segment.is_probe
         return Task(segment.next, segment)
 
     def _eligible(self) -> Iterator[Segment]:
@@ -112,7 +108,7 @@ class SplitScheduler:
         against it, or the first segments would starve.
         """
         ahead, limit = 0, self.max_pages_ahead
-        is_full = self._pages_ahead >= limit
+        is_full = sum(segment.pages_ahead for segment in self._segments) >= limit
         for segment in self._segments if self._in_order or not is_full else ():
             ahead += segment.pages_ahead if is_full else 0
             if ahead >= limit:
@@ -140,7 +136,8 @@ class SplitScheduler:
 
     def _can_afford_a_probe(self) -> bool:
         pages = self._rows / self._page_size
-        wasted = self._requests + self._probes - pages
+        probes = sum(segment.is_asked and segment.is_probe for segment in self._segments)
+        wasted = self._requests + probes - pages
         return wasted < self._speculation_budget + self._share_wasted * pages
 
     # What came.
@@ -151,20 +148,17 @@ class SplitScheduler:
         self._longest_page = max(self._longest_page, len(page.items))
         if segment not in self._segments:
             return
+        key = self._sort_key
         if task.missing:
-            self._recheck(task, page)
+            if key is not None:
+                self._recheck(task, page, key)
             return
-        self._end_task(segment)
-        key, positions = self._sort_key, self._positions(segment, page)
+        segment.is_asked = False
+        positions = None if key is None else self._positions(key, segment, page)
         if key is not None and positions is not None:
             self._receive(task, page, key, positions)
         elif segment in self._segments:
             self._keep(segment, *segment.guard.take(page))
-
-    def _end_task(self, segment: Segment) -> None:
-        segment.is_asked = False
-        self._pages_ahead -= 1
-        self._probes -= segment.is_probe
 
     def can_retry(self, task: Task) -> bool:
         """Whether a refused *task* is replaced by another one: a cursor from an earlier run may have expired,
@@ -173,16 +167,14 @@ class SplitScheduler:
         segment = task.segment
         if not segment.is_restored or segment.guard.has_moved or task.missing:
             return False
-        self._end_task(segment)
-        known = [position for position in (segment.taken, segment.begin) if not math.isinf(position)]
-        key = self._sort_key
-        segment.restart(key.request_from(int(max(known))) if key and known else self._request)
+        segment.is_asked = False
+        key, known = self._sort_key, max(segment.taken, segment.begin)
+        segment.restart(self._request if key is None or math.isinf(known) else key.request_from(int(known)))
         return True
 
-    def _positions(self, segment: Segment, page: Page[Session]) -> list[int] | None:
-        if self._sort_key is None:
-            return None
-        positions = self._sort_key.positions(page.items)
+    def _positions(self, key: SortKey, segment: Segment, page: Page[Session]) -> list[int] | None:
+        """The positions of the rows of *page*; None where they show that a serial walk is necessary."""
+        positions = key.positions(page.items)
         if positions is None:
             self._fall_back("a row has no time", is_ordered=False)
         elif positions != sorted(positions) or (positions and positions[0] < segment.reached):
@@ -204,14 +196,14 @@ class SplitScheduler:
                 self._page_size = max(1, self._longest_page)
             segment.advance(positions, page_size=self._page_size, expected_end=key.expected_end)
         self._keep(segment, page.items[low:high], following)
-        if segment.first_page is None and (low < len(positions) or following is None):
-            until = math.inf if page.next is None else positions[-1]
-            segment.first_page = FirstPage(frozenset(row.id for row in page.items[low:]), until)
+        if segment.first_ids is None and (low < len(positions) or following is None):
+            segment.first_ids = frozenset(row.id for row in page.items[low:])
+            segment.first_until = math.inf if page.next is None else positions[-1]
             if segment.border is not None:
-                self._verify(*segment.border, segment)
+                self._verify(*segment.border, segment, key)
         if beyond:
             segment.unverified = task.request
-            self._verify(segment, beyond, self._after(segment))
+            self._verify(segment, beyond, self._after(segment), key)
 
     def _keep(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
         if self._skip:
@@ -223,67 +215,56 @@ class SplitScheduler:
                 rows = rows[bisect_left(positions, self._taken_up_to) :]
         segment.next = following
         self._rows += len(rows)
-        if not rows and following is not None and segment.first_page is None and not segment.chunks:
-            # The segment has no rows yet, so nothing waits.
-            segment.resume_at, segment.taken = following, segment.reached
-            return
         segment.chunks.append(Chunk(rows, following, segment.reached))
-        self._pages_ahead += 1
 
     def _after(self, segment: Segment) -> Segment | None:
         following = self._segments[self._segments.index(segment) + 1 :][:1]
         return following[0] if following and following[0].begin == segment.end else None
 
-    def _verify(self, segment: Segment, beyond: PositionedRows, later: Segment | None) -> None:
+    def _verify(self, segment: Segment, beyond: PositionedRows, later: Segment | None, key: SortKey) -> None:
         """Check that *later*, which begins where *segment* ends, has the rows that *segment* saw *beyond*."""
-        missing = beyond
         if later is not None and not later.is_restored:
-            if later.first_page is None:
+            if later.first_ids is None:
                 later.border = (segment, beyond)
                 return
             later.border = None
-            missing = later.first_page.missing(beyond)
-        if missing and self._sort_key is not None:
-            self._rechecks.append(Task(self._sort_key.request_from(int(segment.end)), segment, missing))
+            beyond = later.missing(beyond)
+        if beyond:
+            self._rechecks.append(Task(key.request_from(int(segment.end)), segment, beyond))
         else:
             segment.unverified = None
 
-    def _recheck(self, task: Task, page: Page[Session]) -> None:
+    def _recheck(self, task: Task, page: Page[Session], key: SortKey) -> None:
         """Look again for the missing rows: if they are there now, they came late; if not, the server errs."""
-        positions = (self._sort_key and self._sort_key.positions(page.items)) or []
+        segment, positions = task.segment, key.positions(page.items) or []
         present = {row.id for row in page.items}
-        owner = self._after(task.segment) or task.segment
+        owner = self._after(segment) or segment
         # A late row past the end of its owner is found by the segment after that.
-        owner_end = math.inf if owner is task.segment else owner.end
+        owner_end = math.inf if owner is segment else owner.end
         late = [row for position, row in task.missing if row.id in present and position < owner_end]
         missing = [each for each in task.missing if each[1].id not in present]
         until = math.inf if page.next is None or not positions else positions[-1]
-        begins = positions[0] if positions else math.inf
-        if begins < task.segment.end - 1 or any(position < until for position, _ in missing):
+        begins_early = bool(positions) and positions[0] < segment.end - 1
+        if begins_early or any(position < until for position, _ in missing):
             self._fall_back("the server does not give all that follows where it is asked to begin")
             return
         if missing and page.next is not None:
             # More rows share these seconds than fit in one page.
-            self._rechecks.append(Task(page.next, task.segment, missing))
+            self._rechecks.append(Task(page.next, segment, missing))
         elif self._in_order or not late:
-            task.segment.unverified = None
+            segment.unverified = None
         if late:
-            self._insert(late, owner, verifies=None if missing or self._in_order else task.segment)
+            self._insert(late, owner, key, verifies=None if missing or self._in_order else segment)
 
-    def _insert(self, late: list[Session], owner: Segment, *, verifies: Segment | None) -> None:
+    def _insert(self, late: list[Session], owner: Segment, key: SortKey, *, verifies: Segment | None) -> None:
         self._rows += len(late)
+        chunk = Chunk(late, owner.resume_at, owner.taken, verifies)
         if self._in_order and owner.chunks:
-            first = owner.chunks[0]
-            owner.chunks[0] = first._replace(rows=self._merged(late, first.rows))
-        else:
-            owner.chunks.appendleft(Chunk(late, owner.resume_at, owner.taken, verifies))
-            self._pages_ahead += 1
-
-    def _merged(self, late: list[Session], rows: list[Session]) -> list[Session]:
-        every = [*late, *rows]
-        positions = (self._sort_key and self._sort_key.positions(every)) or [0] * len(every)
-        order = sorted(zip(positions, every, strict=True), key=lambda each: (each[0], each[1].id))
-        return [row for _, row in order]
+            first = owner.chunks.popleft()
+            rows = [*late, *first.rows]
+            placed = zip(key.positions(rows) or [], rows, strict=True)
+            chunk = first._replace(rows=[row for _, row in sorted(placed, key=lambda each: each[0])])
+        owner.chunks.appendleft(chunk)
 
     def _fall_back(self, reason: str, *, is_ordered: bool = True) -> None:
         """Walk the list serially from now on: the walk from its begin continues where it is, unless it has
@@ -302,8 +283,6 @@ class SplitScheduler:
             self._segments = [first]
         else:
             self._segments = [Segment.starting(self._request)]
-        self._pages_ahead = sum(segment.pages_ahead for segment in self._segments)
-        self._probes = 0
 
     # What the reader takes.
 
@@ -315,7 +294,6 @@ class SplitScheduler:
             return None
         rows = segment.take()
         self._taken_up_to = segment.taken
-        self._pages_ahead -= 1
         if segment.is_over:
             self._forget()
         if self._sort_key is not None:

@@ -1,31 +1,72 @@
-"""A segment of a list: its bounds, how far it has been read, and the rows that wait to be taken."""
+"""Where a row stands in a list, and segments of the list: their bounds, how far each has been read, and the
+rows that wait to be taken.
+"""
 
 import math
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Self
 
 import msgspec
 
-from navtalk_async.listing.sort_key import SortKey
-from navtalk_async.models import Request, ResumePoint, Session
+from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.models import Request, ResumePoint, Session, parse_time
 from navtalk_async.paging import CycleGuard
 
 PositionedRows = list[tuple[int, Session]]
 
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - most APIs write their times without a zone, in UTC
+SECOND = timedelta(seconds=1)
+FIRST = (datetime.min - EPOCH) // SECOND  # noqa: DTZ901 - see above
 
-class FirstPage(NamedTuple):
-    ids: frozenset[str]
-    until: float
-    """Rows from this position on may be on a later page."""
 
-    def missing(self, rows: PositionedRows) -> PositionedRows:
-        """The *rows* that must be on this page and are not. The first of them must be, wherever it stands."""
-        return [
-            (position, row)
-            for number, (position, row) in enumerate(rows)
-            if row.id not in self.ids and (number == 0 or position < self.until)
-        ]
+def moment_at(seconds: int) -> datetime:
+    """The aware UTC datetime *seconds* after 1970 began."""
+    return EPOCH.replace(tzinfo=UTC) + seconds * SECOND
+
+
+def seconds_of(moment: datetime) -> int:
+    """The whole seconds from 1970 to *moment*, an aware datetime."""
+    return (moment - EPOCH.replace(tzinfo=UTC)) // SECOND
+
+
+class SortKey:
+    """The order of the list of *request*: by start time, in whole seconds since 1970.
+
+    Arguments:
+        expected_end: when the last session is expected to start; rows may come later all the same.
+    """
+
+    def __init__(self, dialect: Dialect, request: Request, expected_end: datetime) -> None:
+        self._dialect = dialect
+        self._request = request
+        self.expected_end: int = seconds_of(expected_end)
+
+    @classmethod
+    def of(
+        cls, dialect: Dialect, request: Request, expected_end: datetime | date | str | None
+    ) -> Self | None:
+        """The key of the list, expected to end now by default; None where the API cannot list from a given
+        start time on.
+        """
+        end = parse_time(str(expected_end)) or datetime.now(UTC)
+        return cls(dialect, request, end) if dialect.starting_at(request, end) else None
+
+    def request_from(self, position: int) -> Request:
+        """The request for the first page of the rows from *position* on. Rows of the second before may come
+        too: no API documents whether its bound is inclusive, and a second earlier both cases are the same.
+        """
+        moment = moment_at(max(position - 1, FIRST))
+        return self._dialect.starting_at(self._request, moment) or self._request
+
+    def positions(self, rows: Sequence[Session]) -> list[int] | None:
+        """The position of each of *rows*; None if one of them has no start time."""
+        try:
+            return [(datetime.fromisoformat(row.start_time_text or "") - EPOCH) // SECOND for row in rows]
+        except (TypeError, ValueError):
+            moments = [row.start_time for row in rows]
+        return None if None in moments else [seconds_of(moment) for moment in moments if moment]
 
 
 class Chunk(NamedTuple):
@@ -44,8 +85,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     A split moves the end down, but never below a row that came.
     """
 
-    begin: float
-    end: float
+    begin: float = -math.inf
+    end: float = math.inf
     next: Request | None
     resume_at: Request | None
     """The request that continues after the rows that were taken; `next` follows those that came."""
@@ -54,10 +95,10 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     """The position of the last row that came."""
     taken: float = -math.inf
     """The position of the last row that was taken."""
-    density: float = 0.0
-    """Rows per position, in the last page."""
     rows_left: float = 0.0
     """An estimate; 0 where it is unknown."""
+    density: float = 0.0
+    """Rows per position, in the last page."""
     was_short: bool = False
     """Whether the last page looked like the end of the list."""
     is_asked: bool = False
@@ -65,9 +106,12 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     is_restored: bool = False
     """Whether an earlier run began it; its earlier pages are unknown then."""
     chunks: deque[Chunk] = msgspec.field(default_factory=deque)
-    first_page: FirstPage | None = None
+    first_ids: frozenset[str] | None = None
+    """The ids on its first page, once that has come."""
+    first_until: float = math.inf
+    """Rows from this position on may be on a later page."""
     border: tuple["Segment", PositionedRows] | None = None
-    """The segment before this one and the rows that it saw past its end, to be found in `first_page`."""
+    """The segment before this one and the rows that it saw past its end, to be found on the first page."""
     unverified: Request | None = None
     """The request that showed rows past the end, until the next segment is known to have them."""
 
@@ -77,17 +121,12 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
 
     @classmethod
     def restored(cls, place: ResumePoint) -> Self:
-        reached = -math.inf if place.reached is None else place.reached
-        return cls(
-            begin=-math.inf if place.begin is None else place.begin,
-            end=math.inf if place.end is None else place.end,
-            next=place.next,
-            resume_at=place.next,
-            reached=reached,
-            taken=reached,
-            is_restored=True,
-            guard=CycleGuard(place.next),
-        )
+        segment = cls.starting(place.next)
+        segment.begin = -math.inf if place.begin is None else place.begin
+        segment.end = math.inf if place.end is None else place.end
+        segment.reached = segment.taken = -math.inf if place.reached is None else place.reached
+        segment.is_restored = True
+        return segment
 
     def restart(self, request: Request) -> None:
         self.next = self.resume_at = request
@@ -98,7 +137,7 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     @property
     def is_probe(self) -> bool:
         """Whether nothing is known of it yet."""
-        return self.first_page is None and not math.isinf(self.begin)
+        return self.first_ids is None and not math.isinf(self.begin)
 
     @property
     def pages_ahead(self) -> int:
@@ -108,6 +147,16 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     def is_over(self) -> bool:
         """Whether all its rows were taken, and those past its end were found in the next segment."""
         return self.next is None and not self.chunks and self.unverified is None
+
+    def missing(self, rows: PositionedRows) -> PositionedRows:
+        """The *rows* that must be on its first page and are not. The first of them must be, wherever it
+        stands.
+        """
+        return [
+            (position, row)
+            for number, (position, row) in enumerate(rows)
+            if row.id not in (self.first_ids or ()) and (number == 0 or position < self.first_until)
+        ]
 
     def split(self, key: SortKey) -> "Segment | None":
         """Cut off the later half of the rest; None if that is too short."""
@@ -122,8 +171,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
         return later
 
     def advance(self, positions: Sequence[int], *, page_size: int, expected_end: int) -> None:
-        known = [position for position in (self.reached, self.begin) if not math.isinf(position)]
-        since = max(known, default=positions[0])
+        since = max(self.reached, self.begin)
+        since = positions[0] if math.isinf(since) else since
         self.was_short = len(positions) < page_size
         self.density = 0.0 if self.was_short else len(positions) / max(1.0, positions[-1] - since + 1)
         self.reached = min(positions[-1], self.end - 1)

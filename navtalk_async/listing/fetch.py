@@ -28,7 +28,7 @@ from navtalk_async.errors import (
 from navtalk_async.models import Message, Page, Record, Request
 from navtalk_async.paging import CycleGuard, OnMove, fetch_all
 
-__all__ = ["RowsRead", "ShortPageAudit", "ShortPages", "checked_short_pages", "fault_scope", "fetch_messages"]
+__all__ = ["RowsRead", "ShortPageAudit", "ShortPages", "fault_scope", "fetch_messages"]
 
 T = TypeVar("T", bound=Record)
 
@@ -51,13 +51,6 @@ def fault_scope(error: NavTalkError) -> Literal["run", "session", "answer"]:
     if isinstance(error, OF_THE_RUN):
         return "run"
     return "session" if isinstance(error, OF_THE_SESSION) else "answer"
-
-
-def checked_short_pages(short_pages: ShortPages) -> ShortPages:
-    """*short_pages*, or a ValueError if it is neither `"follow"` nor `"audit"`."""
-    if short_pages not in ("follow", "audit"):
-        raise ValueError(f"short_pages={short_pages!r} is neither 'follow' nor 'audit'.")
-    return short_pages
 
 
 class RowsRead(NamedTuple, Generic[T]):

@@ -20,7 +20,7 @@ from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.events import ListedSerially
 from navtalk_async.listing import ParallelListing
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler
-from navtalk_async.listing.sort_key import SortKey
+from navtalk_async.listing._segment import SortKey
 from navtalk_async.models import Page, Request, ResumePoint
 from navtalk_async.sandbox import Answers, Sandbox, World
 
@@ -407,9 +407,8 @@ async def test_a_serial_listing_fetches_one_page_after_the_other():
 
 def listing_of(ask, request=None, **options):
     request = request or NavTalk().list_sessions()
-    sort_key = SortKey.of(NavTalk(), request, datetime(2025, 12, 1, tzinfo=UTC))
-    usual = {"sort_key": sort_key, "walkers": 8, "in_order": True, "page_size": 100}
-    return ParallelListing(ask, SplitScheduler(request, **usual | options))
+    usual = {"expected_end": datetime(2025, 12, 1, tzinfo=UTC), "walkers": 8, "in_order": True}
+    return ParallelListing(ask, NavTalk(), request, **usual | options)
 
 
 def walkers_at_work():
@@ -456,7 +455,7 @@ async def test_a_refused_cursor_of_an_earlier_run_is_no_error_of_the_listing():
         assert set(ids(box.world.sessions[251:])) <= set(rest)
         fresh = NavTalk().list_sessions(cursor="expired")
         with pytest.raises(BadRequest):
-            serial = listing_of(inside(nt).page_of_sessions, fresh, sort_key=None, walkers=1)
+            serial = listing_of(inside(nt).page_of_sessions, fresh, split=False, walkers=1)
             [page async for page in _pages(serial)]
 
 
