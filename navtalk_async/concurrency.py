@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -66,14 +66,10 @@ class FanOut(Generic[T, R]):
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
         self._begun = self._finished = self._delivered = 0
-        self._all_listed = False
-        self._listing_error: Exception | None = None
-        self._feeder = ParkingLot()
-        self._workers = ParkingLot()
-        self._readers = ParkingLot()
-        self._hired = 0
-        self._left = False
-        self._group: asyncio.TaskGroup | None = None
+        self._end: Exception | None = None
+        """What the reader gets behind all results, once all batches were read."""
+        self._feeder, self._readers = ParkingLot(), ParkingLot()
+        self._is_open: bool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -81,20 +77,18 @@ class FanOut(Generic[T, R]):
         return f"<FanOut [{doing} in work, {len(self._results)} done, {self._delivered} delivered]>"
 
     async def __aenter__(self) -> Self:
-        if self._group is not None:
+        if self._is_open is not None:
             raise RuntimeError("A fan-out runs once; make another for another run.")
-        self._group = asyncio.TaskGroup()
-        await self._group.__aenter__()
-        self._start(self._group, self._feed(self._group))
+        self._is_open = True
+        self._start(self._feed())
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._group is not None:
-            self._left = True
-            for task in self._tasks:
-                task.cancel()
-            # The group would wrap the body's own error, so it does not see it.
-            await self._group.__aexit__(None, None, None)
+        # Tasks and no task group, which would wrap the body's own error.
+        self._is_open = False
+        for task in self._tasks:
+            task.cancel()
+        await shielded(_settled(self._tasks))
 
     @property
     def is_hungry(self) -> bool:
@@ -105,57 +99,63 @@ class FanOut(Generic[T, R]):
         return self
 
     async def __anext__(self) -> R:
-        if self._group is None or self._left:
+        if not self._is_open:
             raise RuntimeError(OUTSIDE)
         while self._delivered not in self._results:
-            if self._all_listed and not self._todo and self._finished == self._begun:
-                raise self._listing_error or StopAsyncIteration
+            if self._end is not None and not self._todo and self._finished == self._begun:
+                raise self._end
             await self._readers.park()
         result = self._results.pop(self._delivered)
         self._delivered += 1
-        self._workers.unpark(1)
+        self._hire()
         if isinstance(result, _Error):
             raise result.error
         return result
 
-    async def _feed(self, group: asyncio.TaskGroup) -> None:
+    async def _feed(self) -> None:
+        end: Exception = StopAsyncIteration()
         try:
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
                     self._todo.extend(batch)
-                    self._workers.unpark(len(batch))
-                    self._hire(group)
-                    while len(self._todo) > self._at_once() * READ_AHEAD:
+                    self._hire()
+                    while not self._runs_low:
                         await self._feeder.park()
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
-            self._listing_error = error
-        self._all_listed = True
-        self._workers.unpark()
+            end = error
+        self._end = end
         self._readers.unpark()
 
-    def _start(self, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
-        task = group.create_task(work)
+    @property
+    def _runs_low(self) -> bool:
+        return len(self._todo) <= self._at_once() * READ_AHEAD
+
+    @property
+    def _may_begin(self) -> bool:
+        if not self._todo:
+            return False
+        at_once, begun = self._at_once(), self._begun
+        return begun - self._finished < at_once and begun - self._delivered < at_once * self._window
+
+    def _hire(self) -> None:
+        # As many as there is work for: a million at once, asked for three items, are three.
+        while self._may_begin:
+            self._start(self._labour(*self._next()))
+
+    def _next(self) -> tuple[int, T]:
+        number, item = self._begun, self._todo.popleft()
+        self._begun += 1
+        if self._runs_low:
+            self._feeder.unpark()
+        return number, item
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _hire(self, group: asyncio.TaskGroup) -> None:
-        # As many as there is work for: a million at once, asked for three items, are three.
-        for _ in range(min(len(self._todo), self._at_once() - self._hired)):
-            self._start(group, self._labour(group))
-            self._hired += 1
-
-    async def _labour(self, group: asyncio.TaskGroup) -> None:
-        while self._todo or not self._all_listed:
-            at_once = self._at_once()
-            if at_once > self._hired:
-                self._hire(group)
-            if not self._todo or self._begun - self._delivered >= at_once * self._window:
-                await self._workers.park()
-                continue
-            item = self._todo.popleft()
-            number = self._begun
-            self._begun += 1
-            self._feeder.unpark()
+    async def _labour(self, number: int, item: T) -> None:
+        while True:
             result: R | _Error
             try:
                 result = await self._work(item)
@@ -164,6 +164,15 @@ class FanOut(Generic[T, R]):
             self._results[number if self._listed else self._finished] = result
             self._finished += 1
             self._readers.unpark()
+            if not self._may_begin:
+                return
+            number, item = self._next()
+            # There may be room for more by now.
+            self._hire()
+
+
+async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Error(NamedTuple):
@@ -216,37 +225,6 @@ class Limiter:
         return ask_in_turn
 
 
-class _Turns:
-    """The turns of a limiter in one event loop.
-
-    `asyncio.Semaphore` does the same. But with a listing beside the workers there is always a waiter, and
-    then a turn costs twice as much there as one that is handed on.
-    """
-
-    def __init__(self, free: int) -> None:
-        self.free = free
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def acquire(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            # Cancelled in the moment in which it got its turn: the turn goes to the next.
-            if not turn.cancelled():
-                self.release()
-            raise
-
-    def release(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.free += 1
-
-
 class ParkingLot:
     """Wakes tasks that wait for a change; each checks for itself whether the change has come.
 
@@ -256,19 +234,51 @@ class ParkingLot:
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def park(self) -> None:
-        """Return at the next `unpark`."""
+    def park(self) -> "asyncio.Future[None]":
+        """What is done at the next `unpark`, to be awaited."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(woken)
-        await woken
+        return woken
 
-    def unpark(self, at_most: int | None = None) -> None:
-        """Wake *at_most* parked tasks, in the order they came; by default, all."""
-        while self._waiting and at_most != 0:
+    def unpark(self) -> None:
+        """Wake all parked tasks, in the order they came."""
+        while self.unpark_one():
+            pass
+
+    def unpark_one(self) -> bool:
+        """Wake the task that has been parked for longest; return whether there was one."""
+        while self._waiting:
             woken = self._waiting.popleft()
             if not woken.done():
                 woken.set_result(None)
-                at_most = None if at_most is None else at_most - 1
+                return True
+        return False
+
+
+class _Turns(ParkingLot):
+    """The turns of a limiter in one event loop.
+
+    `asyncio.Semaphore` does the same. But with a listing beside the workers there is always a waiter, and
+    then a turn costs twice as much there as one that is handed on.
+    """
+
+    def __init__(self, free: int) -> None:
+        super().__init__()
+        self.free = free
+
+    async def acquire(self) -> None:
+        turn = self.park()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Cancelled in the moment in which it got its turn: the turn goes to the next.
+            if not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        if not self.unpark_one():
+            self.free += 1
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:

@@ -33,7 +33,7 @@ Every error says whose fault it is, what happened and what to do next. It can be
 says whether the change may have been made all the same.
 """
 
-from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 __all__ = [
@@ -75,20 +75,23 @@ def counted(count: int, one: str, more: str = "") -> str:
 CHECK_FIRST = "The change may have been made: check before you repeat it."
 
 
+@dataclass(eq=False, repr=False)
 class NavTalkError(Exception):
-    """The root of all errors of this library; a bad argument is a ValueError."""
+    """The root of all errors of this library; a bad argument is a ValueError or a TypeError."""
 
-    next_step: str = ""
+    message: str = ""
+    """What happened."""
+    _: KW_ONLY
+    attempts: int = 0
+    """How many requests were sent before this was raised."""
+    next_step: str = field(default="", init=False)
     """What to do about it."""
-
-    may_have_happened: bool = False
+    may_have_happened: bool = field(default=False, init=False)
     """Whether the server may have made a change although the call failed: the request was sent, and was not
     refused. False for every call that only reads."""
 
-    def __init__(self, message: str = "", *, attempts: int = 0) -> None:
-        super().__init__(message)
-        self.attempts = attempts
-        """How many requests were sent before this was raised."""
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         text = str(self.args[0])
@@ -97,35 +100,24 @@ class NavTalkError(Exception):
         return f"{text} {CHECK_FIRST if self.may_have_happened else self.next_step}".rstrip()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ApiError(NavTalkError):
     """The server refused the request."""
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        status: int = 0,
-        code: int | None = None,
-        retry_after: float | None = None,
-        details: dict[str, Any] | None = None,
-        attempts: int = 0,
-    ) -> None:
-        super().__init__(message, attempts=attempts)
-        self.status = status
-        """The HTTP status."""
-        self.code = code
-        """The `code` in the body of the answer, if any; it may differ from the status."""
-        self.retry_after = retry_after
-        """The seconds to wait that the server asked for, if any."""
-        self.details: dict[str, Any] = details or {}
-        """The other fields of the body, by the API's names."""
-        self.message = message
+    status: int = 0
+    """The HTTP status."""
+    code: int | None = None
+    """The `code` in the body of the answer, if any; it may differ from the status."""
+    retry_after: float | None = None
+    """The seconds to wait that the server asked for, if any."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """The other fields of the body, by the API's names."""
 
 
 class BadRequest(ApiError):
     """400: the server does not accept a parameter, or (NavTalk) the key."""
 
-    next_step: str = "Check the parameters: the server does not accept them."
+    next_step = "Check the parameters: the server does not accept them."
     may_be_key: bool = False
     """Whether a wrong key may be the reason."""
 
@@ -203,13 +195,12 @@ class BrokenBody(TransportError):
     """The answer began, and was cut off or garbled on its way."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class StreamBroken(TransportError):
     """A stream of events ended before its last event; `events` holds the events until then."""
 
-    def __init__(self, message: str = "", *, events: Iterable[Any] = (), attempts: int = 0) -> None:
-        super().__init__(message, attempts=attempts)
-        self.events: list[Any] = list(events)
-        """All events that came, in order, including those already iterated."""
+    events: list[Any] = field(default_factory=list)
+    """All events that came, in order, including those already iterated."""
 
 
 class BodyTooLarge(TransportError):
@@ -224,25 +215,17 @@ class AttemptTimeout(TransportError):
     next_step = "The server is slow or down; try again, or allow more time per attempt."
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DeadlineExceeded(NavTalkError, TimeoutError):
     """All attempts and waits took longer than `timeout`, or would with the next wait."""
 
     next_step = "Allow more time, or try again later."
 
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        last_error: NavTalkError | None = None,
-        retry_after: float | None = None,
-        attempts: int = 0,
-    ) -> None:
-        super().__init__(message, attempts=attempts)
-        self.last_error = last_error
-        """The error of the last attempt; None if there was no attempt."""
-        self.retry_after = retry_after
-        """The seconds after which to try again: as the server asked, or until the client's pause ends; None
-        if neither says."""
+    last_error: NavTalkError | None = None
+    """The error of the last attempt; None if there was no attempt."""
+    retry_after: float | None = None
+    """The seconds after which to try again: as the server asked, or until the client's pause ends; None if
+    neither says."""
 
 
 class DecodeFailed(NavTalkError):

@@ -154,7 +154,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
                 return
 
     def _broken(self, what: str, attempts: int) -> StreamBroken:
-        error = StreamBroken(what, events=self._events, attempts=attempts)
+        error = StreamBroken(what, events=[*self._events], attempts=attempts)
         # The server was asked to make this turn, and began to.
         error.may_have_happened = True
         return error
