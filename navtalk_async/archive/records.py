@@ -218,12 +218,14 @@ class UnfollowedCursor(NamedTuple):
     """The position that the first one there would have."""
 
 
-class FailedSession(NamedTuple):
-    """A session whose messages could not be fetched."""
+class FailedSession(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session whose messages could not be fetched, or that is damaged in the archive."""
 
     id: str
     reason: str
     attempts: int
+    damaged: bool = False
+    """Whether it is damaged in the archive, and therefore left out of exported files."""
 
 
 class Flaw(NamedTuple):

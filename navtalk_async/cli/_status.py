@@ -72,7 +72,7 @@ async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
     return facts | {
         "filters": msgspec.json.decode(facts.pop("scope")),
         "counts": await reader.counts(info.project),
-        "failed": [each._asdict() for each in await reader.failures(info.project)],
+        "failed": await reader.failures(info.project),
     }
 
 

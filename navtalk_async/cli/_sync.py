@@ -12,6 +12,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
 from navtalk_async.cli._output import put_json, size
 from navtalk_async.cli._progress import RunMonitor, reporting
@@ -23,11 +24,10 @@ from navtalk_async.errors import NavTalkError, StoreBroken, counted
 from navtalk_async.formats import (
     ARCHIVE,
     MANIFEST,
-    Failure,
     ProjectFiles,
     WrittenFile,
     check_folder,
-    found_in,
+    read_folder,
     withdraw,
 )
 from navtalk_async.formats import export as write_files
@@ -202,7 +202,7 @@ class ArchiveRun:
     def _withdraw(self, folder: Path) -> None:
         """Remove the manifest of files that are beside a broken archive."""
         with suppress(OSError):
-            if found_in(folder).manifest is not None:
+            if read_folder(folder).manifest is not None:
                 withdraw(folder)
                 self._settings.reporter.note(
                     f"Removed {folder / MANIFEST}: the archive that it lists cannot be read."
@@ -210,10 +210,7 @@ class ArchiveRun:
 
     async def _kept(self, archive: Archive, written: ProjectFiles | None) -> dict[str, Any]:
         project = self._settings.project
-        if written is not None:
-            failed = written.failed
-        else:
-            failed = [Failure(**each._asdict()) for each in await archive.failures(project)]
+        failed = await archive.failures(project) if written is None else written.failed
         return msgspec.structs.asdict(await archive.counts(project)) | {"failed": failed}
 
     async def _report(
@@ -296,7 +293,7 @@ def short_page_sentences(report: RunReport, unread: int) -> list[str]:
     return lines
 
 
-def failed_sentences(failed: Sequence[Failure]) -> list[str]:
+def failed_sentences(failed: Sequence[FailedSession]) -> list[str]:
     """Which sessions are missing, and what to do about it."""
     lines = [f"Session {each.id} failed: {each.reason}" for each in failed[:FAILURES_SHOWN]]
     damaged = sum(each.damaged for each in failed)

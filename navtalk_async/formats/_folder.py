@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from navtalk_async.archive.records import ArchiveDigest
+from navtalk_async.archive.records import ArchiveDigest, FailedSession
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.formats._format import WrittenFile
 
@@ -31,37 +31,8 @@ LONGEST = 120
 """Bytes of a project's name in the name of its file; file systems allow 255 for the whole."""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A session whose messages could not be fetched, or that is damaged in the archive."""
-
-    id: str
-    reason: str
-    attempts: int
-    damaged: bool = False
-    """Whether it is damaged in the archive, and therefore not in the files."""
-
-
-class ProjectFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """The files of one project."""
-
-    project: str
-    api: str
-    filters: dict[str, Any]
-    complete: bool
-    """Whether every session the API listed is in its files, with all its messages."""
-    sessions: int
-    messages: int
-    failed: Sequence[Failure]
-    files: Sequence[WrittenFile]
-    changes: int
-    """The number of transactions that had changed the project by then."""
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `manifest.json`.
-
-    *api*, *project* and *filters* describe the first project; the other fields describe all of them.
-    """
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was exported of a project, or of all of them."""
 
     complete: bool
     """Whether every session the API listed is in the files, with all its messages."""
@@ -70,8 +41,23 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     filters: dict[str, Any]
     sessions: int
     messages: int
-    failed: Sequence[Failure]
+    failed: Sequence[FailedSession]
     files: Sequence[WrittenFile]
+
+
+class ProjectFiles(Exported, frozen=True, kw_only=True):
+    """The files of one project."""
+
+    changes: int
+    """The number of transactions that had changed the project by then."""
+
+
+class Manifest(Exported, frozen=True, kw_only=True):
+    """The content of `manifest.json`.
+
+    *api*, *project* and *filters* describe the first project; the other fields describe all of them.
+    """
+
     projects: Sequence[ProjectFiles] = ()
     archive: ArchiveDigest | None = None
     """The archive beside the files; None if it is elsewhere, or other processes were reading it."""
@@ -86,11 +72,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ) -> "Manifest":
         """The manifest of *projects*; the project of `transcripts.jsonl` goes first."""
         projects = sorted(projects, key=lambda each: all(file.name != FIRST for file in each.files))
+        first = projects[0]
         return cls(
             complete=all(each.complete for each in projects),
-            api=projects[0].api,
-            project=projects[0].project,
-            filters=projects[0].filters,
+            api=first.api,
+            project=first.project,
+            filters=first.filters,
             sessions=sum(each.sessions for each in projects),
             messages=sum(each.messages for each in projects),
             failed=[failure for each in projects for failure in each.failed],
@@ -166,7 +153,7 @@ OF_A_PROJECT = re.compile(rb'\{"project":' + A_TEXT)
 CUT_SHORT = re.compile(OF_A_PROJECT.pattern + rb',"id":' + A_TEXT + rb',"api":' + A_TEXT + rb',"status":')
 
 
-class Found(NamedTuple):
+class FolderContent(NamedTuple):
     """What earlier exports left in a folder."""
 
     manifest: Manifest | None
@@ -174,28 +161,34 @@ class Found(NamedTuple):
     owners: dict[str, str]
     """The project of each exported file, by the file's name."""
 
+    @property
+    def listed(self) -> Sequence[ProjectFiles]:
+        """The projects that the manifest lists."""
+        return () if self.manifest is None else self.manifest.projects
 
-def found_in(folder: Path) -> Found:
-    """Find what earlier exports left in *folder*."""
+
+def read_folder(folder: Path) -> FolderContent:
+    """What earlier exports left in *folder*."""
     manifest = None
     # Reading a pipe would block.
     if (folder / MANIFEST).is_file():
         with suppress(FileNotFoundError, ValueError):
             manifest = read_manifest((folder / MANIFEST).read_bytes())
     owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
-    for entry in () if manifest is None else manifest.projects:
+    found = FolderContent(manifest, owners)
+    for entry in found.listed:
         # A manifest may be forged: names of another form are ignored.
         names = set(candidates(entry.project))
         owners |= {each.name: entry.project for each in entry.files if each.name in names}
-    return Found(manifest, owners)
+    return found
 
 
-def refuse_others(folder: Path, name: str, found: Found) -> None:
+def refuse_foreign_files(folder: Path, name: str, found: FolderContent) -> None:
     """Refuse to replace the manifest or the file *name* if no export wrote it."""
     for each, is_ours in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
-        head = _head(folder / each)
+        start = _start_of(folder / each)
         is_listed = found.manifest is not None and each in found.owners
-        if head is None or (head and not is_listed and not is_ours(head)):
+        if start is None or (start and not is_listed and not is_ours(start)):
             raise StoreUnreachable(
                 f"No export wrote {folder / each}, so it is not replaced. "
                 "Use another folder, or replace it with --overwrite (overwrite=True)."
@@ -203,17 +196,15 @@ def refuse_others(folder: Path, name: str, found: Found) -> None:
 
 
 def _owner(path: Path) -> str | None:
-    head = _head(path) or b""
-    named = OF_A_PROJECT.match(head)
-    if named is None or not _is_transcripts(head):
-        return None
-    try:
-        return msgspec.json.decode(named[1], type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    start = _start_of(path) or b""
+    named = OF_A_PROJECT.match(start)
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        if named is not None and _is_transcripts(start):
+            return msgspec.json.decode(named[1], type=str)
+    return None
 
 
-def _head(path: Path) -> bytes | None:
+def _start_of(path: Path) -> bytes | None:
     """The first bytes of a file; none if there is no file, None if it is anything else than a file."""
     try:
         # A link leads to another's file; reading a pipe would block.
@@ -225,14 +216,14 @@ def _head(path: Path) -> bytes | None:
         return file.read(HEAD)
 
 
-def _is_transcripts(head: bytes) -> bool:
-    return _has_all_but_one(head, COLUMNS) or CUT_SHORT.match(head) is not None
+def _is_transcripts(start: bytes) -> bool:
+    return _has_all_but_one(start, COLUMNS) or CUT_SHORT.match(start) is not None
 
 
-def _is_manifest(head: bytes) -> bool:
-    return _has_all_but_one(head, KEYS)
+def _is_manifest(start: bytes) -> bool:
+    return _has_all_but_one(start, KEYS)
 
 
-def _has_all_but_one(head: bytes, marks: Sequence[bytes]) -> bool:
+def _has_all_but_one(start: bytes, marks: Sequence[bytes]) -> bool:
     # One byte may be damaged.
-    return sum(each in head for each in marks) >= len(marks) - 1
+    return sum(each in start for each in marks) >= len(marks) - 1

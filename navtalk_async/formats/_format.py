@@ -3,9 +3,9 @@
 import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -17,6 +17,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.damage import damage
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
@@ -39,14 +40,6 @@ class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     rows: int
     sha256: str
-
-
-class Format(NamedTuple):
-    """A format of exported files, which `FORMATS` lists by name."""
-
-    name: str
-    suffix: str
-    write: Callable[["IntactTranscripts", Path], Awaitable[WrittenFile]]
 
 
 class IntactTranscripts:
@@ -95,6 +88,14 @@ class IntactTranscripts:
         return intact
 
 
+class Format(NamedTuple):
+    """A format of exported files, which `FORMATS` lists by name."""
+
+    name: str
+    suffix: str
+    write: Callable[[IntactTranscripts, Path], Awaitable[WrittenFile]]
+
+
 def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:
     """A session's columns and its `messages`; *kinds* are the structs of its API's rows."""
     session_kind, message_kind = kinds
@@ -121,12 +122,9 @@ def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
     are its columns of times.
     """
     if None not in times and _has_columns_only(kind):
-        try:
-            # Nearly every row is as the API documents it, and this is the fastest check.
+        # Nearly every row is as the API documents it, and this is the fastest check.
+        with suppress(msgspec.ValidationError):
             msgspec.json.decode(raw, type=kind)
-        except msgspec.ValidationError:
-            pass
-        else:
             return {}
     others = beyond_columns(kind, msgspec.json.decode(raw))
     return {"extra": others} if others else {}
@@ -205,10 +203,8 @@ class WholeFile:
         reach("file: after fsync of the folder")
 
     def _stands_already(self) -> bool:
-        if mode_of(self.path) is None or self.path.stat().st_size != self._bytes:
-            return False
-        with self.path.open("rb") as file:
-            return file_digest(file, sha256).digest() == self._hash.digest()
+        is_as_large = mode_of(self.path) is not None and self.path.stat().st_size == self._bytes
+        return is_as_large and fingerprint(self.path) == (self._bytes, self._hash.hexdigest())
 
     def _discard(self) -> None:
         self._file.close()
@@ -217,9 +213,8 @@ class WholeFile:
 
 def mode_of(path: Path) -> int | None:
     """The mode of a file; None if there is no file."""
-    if not path.is_file() or path.is_symlink():
-        return None
-    return stat.S_IMODE(path.lstat().st_mode)
+    is_file = path.is_file() and not path.is_symlink()
+    return stat.S_IMODE(path.lstat().st_mode) if is_file else None
 
 
 def _private(path: str, flags: int) -> int:
@@ -228,11 +223,9 @@ def _private(path: str, flags: int) -> int:
 
 def _sync_folder(folder: Path) -> None:
     # A rename is on the disk only when its folder is; nothing can be done about a folder that does not open.
-    try:
+    with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

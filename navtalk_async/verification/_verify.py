@@ -12,7 +12,7 @@ from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
-from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, found_in
+from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, read_folder
 from navtalk_async.ingest import sync
 from navtalk_async.ingest.key_check import check_key
 from navtalk_async.verification._local import verify_archive, verify_folder
@@ -235,13 +235,13 @@ class _Verification(NamedTuple):
                 f"could not be fetched again: {each.reason.removesuffix('.')}",
                 Remedy.REPAIR,
             )
-            for each in sorted(await archive.failures(about.project))
+            for each in await archive.failures(about.project)
             if each.id in bad
         ]
 
     async def _write_again(self, archive: Archive, folder: Path) -> None:
         """Write the files of *folder* and their manifest anew, of all projects that have files there."""
-        found = await to_thread.run_sync(found_in, folder)
+        found = await to_thread.run_sync(read_folder, folder)
         listed = {each.project for each in (() if found.manifest is None else found.manifest.projects)}
         with_files = listed | set(found.owners.values())
         for about in await chosen_projects(archive, self.project):

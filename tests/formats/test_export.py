@@ -186,6 +186,15 @@ async def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("formats", ["jsonl", ["jsonl"]])
+async def test_a_format_may_be_named_alone_or_in_a_list(tmp_path, formats):
+    async with opened_empty(tmp_path / "archive.db") as store:
+        manifest = await export(store, tmp_path / "out", formats=formats)
+        with pytest.raises(ValueError, match="'xls' is no format; choose from jsonl"):
+            await export(store, tmp_path / "out", formats="xls")
+    assert [each.name for each in manifest.files] == ["transcripts.jsonl"]
+
+
 async def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("in the way")
     async with opened_empty(tmp_path / "archive.db") as store:
