@@ -6,12 +6,10 @@ async with Sandbox(sessions=500, faults=Faults.parse("500=5%,reset=0.01")) as bo
 For one more API, see `Api`.
 """
 
-from ._answers import Answers
-from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
+from ._api import Answers, Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 from ._faults import KINDS, Faults
-from ._rows import role_word, unknown_fields, zoned
-from ._server import Counts
-from ._serving import Sandbox
+from ._generated import role_word, unknown_fields, zoned
+from ._server import Counts, Sandbox
 from ._world import World
 
 __all__ = [

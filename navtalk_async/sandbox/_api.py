@@ -1,20 +1,20 @@
-"""What an API is to the sandbox: its paths, its place for a key, its refusals, and a method an endpoint."""
+"""What an API is to the sandbox: endpoints, a key, refusals, pages, and answers to open questions."""
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Self, TypeVar
-from urllib.parse import unquote
+from typing import Any, ClassVar, Final, Literal, NoReturn, Self, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import msgspec
 
-from ._answers import Answers
-from ._rows import Row
-from ._world import World
+from ._generated import Row, row_time
+from ._world import RowKey, World
 
 T = TypeVar("T")
 PAGE_FAULTS: Final = frozenset({"repeat-cursor", "empty-page", "cycle"})
@@ -23,61 +23,67 @@ PAGE_FAULTS: Final = frozenset({"repeat-cursor", "empty-page", "cycle"})
 EXPIRED_KEY: Final = "expired"
 """The key that opens nothing, whatever keys there are."""
 
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """One answer to each question that nobody outside the vendors can answer; a client has to bear them all.
 
-@dataclass(slots=True)
-class SandboxRequest:
-    """A request as it arrived, and from *kind* on what was found out about it before it is answered."""
+    The defaults are what the reference pages show, where they show anything. What a name begins with another
+    API's is of that API alone; *errors* is NavTalk's, but for ``bare``, which is everybody's.
+    """
 
-    method: str
-    path: str  # decoded
-    query: Mapping[str, str]
-    raw_path: str = ""  # the path and the query, as they were sent
-    origin: str = ""  # what the address begins with, e.g. http://127.0.0.1:40123
-    number: int = 0  # how many requests had arrived before
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    kind: str = ""  # the name of the endpoint, or an empty string
-    ids: Mapping[str, str] = field(default_factory=dict)  # the variable parts of the path, decoded
-    session_id: str = ""  # of the session that the request is about, or an empty string
-    fault: str | None = None  # a fault inside a page that the endpoint is to play
-    world: World = field(init=False)  # the one that the key opens
-    row: Row = field(init=False)  # the session of the {id} in the path: not to be changed
-
-    @property
-    def url(self) -> str:
-        """The whole address, as it was sent."""
-        return self.origin + self.raw_path
-
-
-@dataclass(slots=True)
-class SandboxResponse:
-    """A response, before anything goes wrong with it."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
-    pieces: Sequence[bytes] = ()
-    """The body in the pieces it is sent in, each a chunk of its own, *pause* seconds apart."""
-    pause: float = 0.0
-
-    @classmethod
-    def stream(cls, pieces: Sequence[bytes]) -> Self:
-        """A ``text/event-stream`` that is sent piece by piece."""
-        return cls(200, b"".join(pieces), "text/event-stream", pieces=pieces)
-
-
-class Refused(Exception):
-    """A refusal: its code, its words, the seconds it says to wait, and more *fields* of the body."""
-
-    def __init__(self, code: int, message: str, wait: float | None = None, **fields: Any) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-        self.wait = wait
-        self.fields = fields
+    cursor_on_last_page: bool = True
+    """True: every page that has rows has a ``nextCursor``, and a walk ends with an empty page."""
+    last_cursor: Literal["null", "empty", "missing"] = "null"
+    """What ``nextCursor`` is at the end: null, an empty string, or not there."""
+    errors: Literal["status", "body", "both", "bare"] = "status"
+    """How a failure is answered: an HTTP status with an envelope; HTTP 200 with the ``code`` in the body;
+    both in turn; or an HTTP status with a line of text that is not JSON."""
+    start_inclusive: bool = True
+    """Whether a row of the very second *startTime* is listed."""
+    end_inclusive: bool = True
+    """Whether a row of the very second *endTime* is listed."""
+    end_bounds: Literal["start", "end"] = "start"
+    """Whether the *endTime* filter bounds a session's start or its end, which an open session has not."""
+    over_limit: Literal["clamp", "refuse"] = "clamp"
+    """Whether a ``limit`` over the documented maximum means the maximum, or a refusal (NavTalk: 400)."""
+    filters_ignored: bool = False
+    """True: ``startTime`` and ``endTime`` change nothing."""
+    cursor_needs_filters: bool = True
+    """True: filters hold for the request they came with, and without them page two has every row.
+    False: the cursor remembers the filters it was made with."""
+    max_page: int | None = None
+    """The most rows a page has, whatever was asked: short pages with more behind them."""
+    kodey_messages: Literal["empty", "all", "missing"] = "empty"
+    """What ``messages`` of a single chat holds: nothing, every message, or it is not there."""
+    kodey_user: Literal["string", "null", "missing"] = "string"
+    """What ``userId`` is of a chat that was made without: ``anonymous``, null, or not there."""
+    kodey_401: Literal["message", "both"] = "message"
+    """Whether a 401 has only a ``message``, or an ``error`` too, as every other failure."""
+    kodey_order: Literal["asc", "desc", "none"] = "asc"
+    """How chats and messages are ordered: by time, the latest first, or in no order of time at all."""
+    kodey_limits: bool = False
+    """True: ``pk_live_`` keys may ask 100 times a minute and all others 1,000 times, then 429."""
+    lexicon_errors: Literal["detail", "error"] = "detail"
+    """The body of a failure: ``{"detail": …}``, or ``{"error": …, "message": …}``."""
+    lexicon_invalid: Literal["400", "422"] = "400"
+    """The status of a request that lacks something, or has a value that is not allowed."""
+    lexicon_has_more: Literal["right", "false", "true", "missing"] = "right"
+    """Whether ``has_more`` is right; always false, as in the reference's own sample; true on every page that
+    has rows, also the last; or not there."""
+    lexicon_total: Literal["right", "few", "many", "missing"] = "right"
+    """Whether ``total`` is the number of rows; of those that came; more than there are; or not there."""
+    lexicon_sorts_by: Literal["created_at", "updated_at"] = "created_at"
+    """The time that a user's chats are ordered by."""
+    llamacloud_order: Literal["newest", "oldest", "id"] = "newest"
+    """Whether the latest update comes first, or last; or sessions are ordered by id."""
+    llamacloud_shared_access: bool = True
+    """True: as since its SDK's 2.18, with ``shared_access`` on a session and ``skipped_index_ids`` on a stop;
+    False: as before, without either."""
+    llamacloud_deltas_in_history: bool = False
+    """Whether a session's events keep the deltas a text came in, beside the text."""
+    llamacloud_line_ends: Literal["lf", "crlf", "cr"] = "lf"
+    """How the lines of a stream end."""
 
 
 class Window:
@@ -132,13 +138,103 @@ class ApiContext:
         return (self.clock and self.clock()) or datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class SandboxRequest:
+    """A request as it arrived, and from *kind* on what was found out about it before it is answered."""
+
+    method: str
+    path: str  # decoded
+    query: Mapping[str, str]
+    context: ApiContext
+    raw_path: str = ""  # the path and the query, as they were sent
+    origin: str = ""  # what the address begins with, e.g. http://127.0.0.1:40123
+    number: int = 0  # how many requests had arrived before
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    kind: str = ""  # the name of the endpoint, or an empty string
+    ids: Mapping[str, str] = field(default_factory=dict)  # the variable parts of the path, decoded
+    session_id: str = ""  # of the session that the request is about, or an empty string
+    fault: str | None = None  # a fault inside a page that the endpoint is to play
+    world: World = field(init=False)  # the one that the key opens
+    row: Row = field(init=False)  # the session of the {id} in the path: not to be changed
+
+    @property
+    def url(self) -> str:
+        """The whole address, as it was sent."""
+        return self.origin + self.raw_path
+
+    @property
+    def answers(self) -> Answers:
+        """Which of the possible answers to what is not documented the API gives."""
+        return self.context.answers
+
+
+@dataclass(slots=True)
+class SandboxResponse:
+    """A response, as the API gives it or as a fault spoils it."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterable[bytes] = ()
+    """The body in the pieces it is sent in, each a chunk of its own, *pause* seconds apart."""
+    pause: float = 0.0
+    end: Literal["", "close", "cut", "reset", "hang"] = ""
+    """How the connection ends after the pieces: as it should, or closed, also in the middle of the last piece
+    (of the body where there are no pieces), reset, or not at all."""
+
+    @classmethod
+    def stream(cls, pieces: Sequence[bytes]) -> Self:
+        """A ``text/event-stream`` that is sent piece by piece."""
+        return cls(200, b"".join(pieces), "text/event-stream", pieces=pieces)
+
+
+class Refused(Exception):
+    """A refusal: its code, its words, the seconds it says to wait, and more *fields* of the body."""
+
+    def __init__(self, code: int, message: str, wait: float | None = None, **fields: Any) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.wait = wait
+        self.fields = fields
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
+
+    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
+    empty page must not look like a repeated one.
+    """
+
+    key: RowKey
+    memory: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.key[0].replace(" ", "T"), self.key[1].replace("%", "%25").replace("|", "%7C")]
+        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
+            parts.append(urlencode(more))
+        return b64encode("|".join(parts).encode()).decode()
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
+        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
+        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
+        again = int(memory.pop("again", "0"))
+        return cls((time.replace("T", " "), unquote(name)), memory, again)
+
+
 class Api:
     """One API of the sandbox: a subclass sets these attributes, and has a method for each kind of `routes`.
 
-    The method gets the `SandboxRequest` and the `ApiContext`. It returns the JSON of a 200, None for a 204,
-    or a `SandboxResponse`; it may raise `Refused`. Where the path has an ``{id}``, the
-    request's `row` is that session. The sandbox finds an API of yours by an entry point of the group
-    ``navtalk_async.sandbox`` that names the class.
+    The method gets the `SandboxRequest`. It returns the JSON of a 200, None for a 204, or a
+    `SandboxResponse`; it may raise `Refused`. Where the path has an ``{id}``, the request's `row` is that
+    session. The sandbox finds an API of yours by an entry point of the group ``navtalk_async.sandbox`` that
+    names the class.
     """
 
     name: ClassVar[str]
@@ -153,6 +249,8 @@ class Api:
     """The kinds that answer in pages, which can be empty."""
     cursor: ClassVar[str] = ""
     """The query parameter with which a next page is asked for, where pages have cursors."""
+    next_cursor: ClassVar[str] = ""
+    """The field of the answer that holds that cursor."""
     key_header: ClassVar[str] = "X-API-Key"
     wrong_key: ClassVar[tuple[int, str]] = (401, "Invalid or missing API key")
     expired_key: ClassVar[tuple[int, str] | None] = None
@@ -162,18 +260,20 @@ class Api:
 
     def __init__(self) -> None:
         """`TypeError` for an endpoint without a method."""
-        self._patterns = [(_pattern(self.prefix, route), kind) for route, kind in self.routes.items()]
-        self._fixed = {_line(self.prefix, route): kind for route, kind in self.routes.items()}
-        if missing := [kind for kind in self.routes.values() if not hasattr(self, kind)]:
-            raise TypeError(f"{type(self).__name__} has no method {missing[0]!r}, which its routes name")
+        self._routes: list[tuple[str, re.Pattern[str], str]] = []
+        for route, kind in self.routes.items():
+            if not hasattr(self, kind):
+                raise TypeError(f"{type(self).__name__} has no method {kind!r}, which its routes name")
+            method, _, path = route.partition(" ")
+            pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.prefix + path)
+            self._routes.append((method, re.compile(pattern), kind))
 
     def find_route(self, request: SandboxRequest) -> None:
         """Set the *request*'s kind, ids and session id, where an endpoint fits."""
         # A step of the path may hold a slash, which came as %2F.
-        line = f"{request.method} {request.raw_path.partition('?')[0] or request.path}"
-        request.kind = self._fixed.get(line, "")
-        for pattern, kind in () if request.kind else self._patterns:
-            if found := pattern.fullmatch(line):
+        path = request.raw_path.partition("?")[0] or request.path
+        for method, pattern, kind in self._routes:
+            if method == request.method and (found := pattern.fullmatch(path)):
                 request.kind = kind
                 request.ids = {name: unquote(step) for name, step in found.groupdict().items()}
                 break
@@ -193,33 +293,33 @@ class Api:
             return True
         return request.kind in self.paged and (fault == "empty-page" or bool(request.query.get(self.cursor)))
 
-    def headers(self, request: SandboxRequest, context: ApiContext) -> Mapping[str, str]:  # noqa: ARG002
+    def headers(self, request: SandboxRequest) -> Mapping[str, str]:  # noqa: ARG002
         """The headers of every response, refusals too."""
-        return _NOTHING
+        return MappingProxyType({})
 
-    def answer(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse:
+    def answer(self, request: SandboxRequest) -> SandboxResponse:
         """The right response to the *request*, which may be a refusal."""
         try:
             if not request.kind:
-                raise self._no_endpoint(request)
-            request.world = self.open_world(request, context)
+                self._refuse_path(request)
+            request.world = self.open_world(request)
             if "id" in request.ids:
                 request.row = self.find_session(request.world, request.ids["id"])
-            found = getattr(self, request.kind)(request, context)
+            found = getattr(self, request.kind)(request)
         except Refused as refused:
-            return self.refusal(refused, request, context.answers)
+            return self.refusal(refused, request)
         if isinstance(found, SandboxResponse):
             return found
         return SandboxResponse(204, b"") if found is None else SandboxResponse(200, self.encoded(found))
 
-    def open_world(self, request: SandboxRequest, context: ApiContext) -> World:
+    def open_world(self, request: SandboxRequest) -> World:
         """The world that the request's key opens, or `Refused`."""
-        key, keys = self.key_of(request), context.keys
+        key, keys = self.key_of(request), request.context.keys
         if key == EXPIRED_KEY:
             raise Refused(*(self.expired_key or self.wrong_key))
         if not key or (keys is not None and key not in keys):
             raise Refused(*self.wrong_key)
-        return keys[key] if isinstance(keys, Mapping) else context.world
+        return keys[key] if isinstance(keys, Mapping) else request.context.world
 
     def find_session(self, world: World, session_id: str) -> Row:
         """The session of that id, or `Refused`."""
@@ -228,33 +328,84 @@ class Api:
             raise Refused(404, self.not_found)
         return row
 
-    def body(self, request: SandboxRequest, context: ApiContext, kind: type[T]) -> T:
+    def begin(self, request: SandboxRequest, **notes: Any) -> Row:
+        """A new open session, with *notes* beside its row."""
+        row = request.world.add_session(request.context.now(), status=0)
+        request.world.note(row["id"], **notes)
+        return row
+
+    def say(self, request: SandboxRequest, content: str, role: int) -> Row:
+        """A new message in the request's session, at least a second after the latest: ties have no order."""
+        name, time = request.row["id"], row_time(request.context.now())
+        latest = request.world.last_message_time(name)
+        if latest is not None and time <= latest:
+            time = (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
+        return request.world.add_message(name, content, role=role, created_at=time)
+
+    def body(self, request: SandboxRequest, kind: type[T]) -> T:
         """The JSON object of the body, where nothing is an empty one, as a *kind*; or `Refused`."""
         try:
             fields = msgspec.json.decode(request.body or b"{}", type=dict[str, Any])
         except msgspec.DecodeError:
             raise Refused(400, "The body must be a JSON object") from None
-        return self._converted("body", fields, context, kind)
+        return self._converted("body", fields, request, kind)
 
-    def parameters(self, request: SandboxRequest, context: ApiContext, kind: type[T]) -> T:
+    def parameters(self, request: SandboxRequest, kind: type[T]) -> T:
         """The query as a *kind*, or `Refused`."""
-        return self._converted("query", dict(request.query), context, kind)
+        return self._converted("query", dict(request.query), request, kind)
+
+    def page_size(self, request: SandboxRequest, name: str, asked: int, most: int) -> int:
+        """How many rows a page has when *asked* are asked for by the parameter *name*; or `Refused`."""
+        if asked > most and request.answers.over_limit == "refuse":
+            raise self.invalid(["query", name], f"Expected `int` <= {most}", request.answers)
+        return min(asked, most, request.answers.max_page or most)
+
+    def cursor_of(self, request: SandboxRequest) -> Cursor | None:
+        """The cursor that came with the *request*, or None; `Refused` for one that is not ours."""
+        try:
+            text = request.query.get(self.cursor)
+            return Cursor.read(text) if text else None
+        except ValueError:
+            raise self.invalid(["query", self.cursor], "it is not one of ours", request.answers) from None
+
+    def cursor_page(
+        self,
+        request: SandboxRequest,
+        rows: Sequence[T],
+        key: Callable[[T], RowKey],
+        at: tuple[int, int],
+        cursors: tuple[Cursor, Cursor],
+    ) -> tuple[Sequence[T], Row]:
+        """The *rows* of a page, *at* its begin and of its size, and the field of the next page's cursor.
+
+        *cursors* are the one that this page was asked with, and one of the first page.
+        """
+        (begin, size), (here, first), fault = at, cursors, request.fault
+        page = [] if fault == "empty-page" else rows[begin : begin + size]
+        following = ""
+        if fault == "empty-page":
+            following = str(replace(here, again=here.again + 1))
+        elif fault == "repeat-cursor":
+            following = request.query[self.cursor]
+        elif fault == "cycle":
+            # Where the page before this one was asked from.
+            following = str(replace(first, key=key(rows[begin - size - 1])) if begin > size else first)
+        elif page and (begin + size < len(rows) or request.answers.cursor_on_last_page):
+            following = str(replace(first, key=key(page[-1])))
+        if following or request.answers.last_cursor == "empty":
+            return page, {self.next_cursor: following}
+        return page, {} if request.answers.last_cursor == "missing" else {self.next_cursor: None}
 
     def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:  # noqa: ARG002
         """The refusal of a *place* in the body or the query, e.g. ``["body", "index_ids", 1]``."""
         return Refused(400, f"Invalid {'.'.join(map(str, place[1:]))}: {problem}")
 
-    def refusal(
-        self,
-        refused: Refused,
-        request: SandboxRequest,  # noqa: ARG002
-        answers: Answers,
-    ) -> SandboxResponse:
+    def refusal(self, refused: Refused, request: SandboxRequest) -> SandboxResponse:
         """The response that refuses, by status and in the API's own words."""
         wait = {} if refused.wait is None or not self.wait_header else {self.wait_header: f"{refused.wait:g}"}
-        if answers.errors == "bare":
+        if request.answers.errors == "bare":
             return SandboxResponse(refused.code, refused.message.encode(), "text/plain", wait)
-        body = msgspec.json.encode(self.error_body(refused, answers))
+        body = msgspec.json.encode(self.error_body(refused, request.answers))
         return SandboxResponse(refused.code, body, headers=wait)
 
     def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
@@ -265,7 +416,7 @@ class Api:
         """The body of a 200 from what an endpoint's method returned."""
         return msgspec.json.encode(found)
 
-    def _converted(self, part: str, fields: Mapping[str, Any], context: ApiContext, kind: type[T]) -> T:
+    def _converted(self, part: str, fields: Mapping[str, Any], request: SandboxRequest, kind: type[T]) -> T:
         try:
             # A query holds numbers as text.
             return msgspec.convert(fields, kind, strict=part == "body")
@@ -275,21 +426,10 @@ class Api:
             steps, missing = re.findall(r"\w+", path), re.findall(r"required field `(\w+)`", text)
             steps, text = steps + missing, "Field required" if missing else text
             place = [part, *(int(step) if step.isdigit() else step for step in steps)]
-            raise self.invalid(place, text, context.answers) from None
+            raise self.invalid(place, text, request.answers) from None
 
-    def _no_endpoint(self, request: SandboxRequest) -> Refused:
+    def _refuse_path(self, request: SandboxRequest) -> NoReturn:
         paths = (request.path, f"{request.path}/")
-        methods = [route.partition(" ")[0] for route in self.routes]
-        lines = [f"{method} {path}" for method in methods for path in paths]
-        if any(pattern.fullmatch(line) for pattern, _ in self._patterns for line in lines):
-            return Refused(405, "Method Not Allowed")
-        return Refused(404, "Not Found")
-
-
-def _line(prefix: str, route: str) -> str:
-    method, _, path = route.partition(" ")
-    return f"{method} {prefix}{path}"
-
-
-def _pattern(prefix: str, route: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", _line(prefix, route)))
+        if any(pattern.fullmatch(path) for _, pattern, _ in self._routes for path in paths):
+            raise Refused(405, "Method Not Allowed")
+        raise Refused(404, "Not Found")

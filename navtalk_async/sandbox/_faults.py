@@ -2,25 +2,23 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from itertools import accumulate
+from http import HTTPStatus
+from itertools import repeat
 from random import Random
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from ._answers import Answers
-from ._api import PAGE_FAULTS, Api, ApiContext, Refused, SandboxRequest, SandboxResponse
+from ._api import PAGE_FAULTS, Answers, Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 
 ALL: Final = ("500", "429", "reset", "cut", "garbage")
 """What ``all=10%`` mixes evenly: what a client meets in an ordinary bad week."""
 
 _AMOUNTS: Final = frozenset({"retry_after", "slow_seconds", "huge_bytes"})
-_BLOCK: Final = 1 << 20
 _BOMB_BLOCKS: Final = 320
-_DRIPS: Final = 20
-_BREAKS_STREAMS: Final = frozenset({"cut", "cut-chunked", "reset", "slow", "hang"})
-_DEEP: Final = b'{"code":200,"message":"SUCCESS","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+_BEGIN: Final = b'{"code":200,"message":"SUCCESS","data":'
+_DEEP: Final = _BEGIN + b"[" * 100_000 + b"]" * 100_000 + b"}"
 _HTML: Final = (
     b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body><h1>Back soon</h1></body></html>"
 )
@@ -30,8 +28,6 @@ _MESSAGES: Final = {
     "404": "Session not found or does not belong to the project",
     "500": "Internal server error",
 }
-# A gateway before the API refuses by status, whatever the API itself does.
-_GATEWAY: Final = Answers()
 
 WRONG_SHAPES: Final = (
     b"null",
@@ -85,18 +81,17 @@ class Faults:
     slow_seconds: float = 1.0
     huge_bytes: int = 1 << 30
 
-    _reaches: Sequence[tuple[float, str]] = field(init=False, repr=False, compare=False)
+    chances: Mapping[str, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        chances = self.chances()
-        for name, chance in chances.items():
+        chances = {kind: getattr(self, name) for kind, name in _FIELDS.items()}
+        for kind, chance in chances.items():
             if not 0 <= chance <= 1:
-                raise ValueError(f"the chance of {name} must be between 0 and 1, not {chance}")
+                raise ValueError(f"the chance of {kind} must be between 0 and 1, not {chance}")
         if sum(chances.values()) > 1 + 1e-9:
             raise ValueError("the chances of all faults together must not exceed 1")
         # Looked through for every request, most of which no fault befalls.
-        reaches = zip(accumulate(chances.values()), chances, strict=True)
-        object.__setattr__(self, "_reaches", [each for each in reaches if chances[each[1]]])
+        object.__setattr__(self, "chances", {kind: chance for kind, chance in chances.items() if chance})
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -116,13 +111,11 @@ class Faults:
         size = int(found.pop("huge_bytes", cls().huge_bytes))
         return cls(huge_bytes=size, **found)
 
-    def chances(self) -> dict[str, float]:
-        """The chance of each kind of fault, by the short name."""
-        return {kind: getattr(self, name) for kind, name in _FIELDS.items()}
-
     def choose(self, dice: float, can_play: Callable[[str], bool]) -> str | None:
         """The fault a number from [0, 1) stands for, or None; one that *can_play* denies does not happen."""
-        for reach, kind in self._reaches:
+        reach = 0.0
+        for kind, chance in self.chances.items():
+            reach += chance
             if dice < reach:
                 return kind if can_play(kind) else None
         return None
@@ -135,14 +128,9 @@ def check(kind: str) -> str:
     return kind
 
 
-def _kind(name: str) -> str:
-    return name.removeprefix("http_").replace("_", "-")
-
-
 def _field(kind: str) -> str:
-    if kind.replace("-", "_") in _AMOUNTS:
-        return kind.replace("-", "_")
-    return _FIELDS[check(kind)]
+    name = kind.replace("-", "_")
+    return name if name in _AMOUNTS else _FIELDS[check(kind)]
 
 
 def _figure(text: str) -> float:
@@ -152,73 +140,53 @@ def _figure(text: str) -> float:
         raise ValueError(f"not a figure: {text!r}; write 0.05 or 5%") from None
 
 
-_FIELDS: Final = {
-    _kind(each.name): each.name for each in fields(Faults) if each.init and each.name not in _AMOUNTS
-}
+_NAMES: Final = [each.name for each in fields(Faults) if each.init and each.name not in _AMOUNTS]
+_FIELDS: Final = {name.removeprefix("http_").replace("_", "-"): name for name in _NAMES}
 
 KINDS: Final = tuple(_FIELDS)
 """The short names of all faults."""
 
 
-@dataclass(slots=True)
-class RawResponse:
-    """Bytes to write as they are, *pause* seconds apart, and the connection's *end*: close, reset or hang."""
-
-    pieces: Iterable[bytes] = ()
-    end: str = "close"
-    pause: float = 0.0
-    status: int = 0
-
-
-Reply = SandboxResponse | RawResponse
-
-
-async def reply_to(
-    request: SandboxRequest, api: Api, context: ApiContext, fault: str | None, faults: Faults
-) -> Reply:
+async def response_to(
+    request: SandboxRequest, api: Api, fault: str | None, faults: Faults
+) -> SandboxResponse:
+    """What the sandbox sends where *fault* befalls the *request*."""
     if fault is None or fault in PAGE_FAULTS:
         request.fault = fault
-        return api.answer(request, context)
+        return api.answer(request)
     if fault == "bomb":
         # Made once, in some tenths of a second: too long for the loop that serves everyone else.
         return SandboxResponse(200, await asyncio.to_thread(bomb), headers={"Content-Encoding": "gzip"})
     if fault == "drop":
         # What was asked for is not even begun; lost-answer is the fault where it was done.
-        return RawResponse()
-    # The dice are the request's own, so what it gets does not depend on other requests.
-    dice = Random(request.number)  # noqa: S311 - dice for faults
-    return _refusal(request, api, context, fault, faults) or _spoiled(
-        fault, api.answer(request, context), faults, dice
-    )
+        return SandboxResponse(0, b"", end="close")
+    if refusal := _refusal(request, api, fault, faults):
+        return refusal
+    return _spoiled(fault, api.answer(request), faults, request.number)
 
 
-def too_many(request: SandboxRequest, api: Api, wait: float | None) -> SandboxResponse:
-    return api.refusal(Refused(429, "Too Many Requests", wait), request, _GATEWAY)
+def refuse_by_gateway(
+    request: SandboxRequest, api: Api, code: HTTPStatus, wait: float | None = None
+) -> SandboxResponse:
+    """The refusal of a gateway before the API, which refuses by status, whatever the API itself does."""
+    gateway = replace(request, context=ApiContext(request.context.world, Answers()))
+    return api.refusal(Refused(code, code.phrase, wait), gateway)
 
 
-def unavailable(request: SandboxRequest, api: Api) -> SandboxResponse:
-    return api.refusal(Refused(503, "Service Unavailable"), request, _GATEWAY)
-
-
-def _refusal(
-    request: SandboxRequest, api: Api, context: ApiContext, fault: str, faults: Faults
-) -> SandboxResponse | None:
+def _refusal(request: SandboxRequest, api: Api, fault: str, faults: Faults) -> SandboxResponse | None:
     """The response of a fault that is a response in itself; None for a fault that spoils a right one."""
     match fault:
-        case "400" | "403" | "404" | "500":
-            refused = Refused(int(fault), _MESSAGES[fault])
-        case "echo-key":
-            key, url = api.key_of(request), request.url
-            refused = Refused(400, f'Invalid API key {key} in <a href="{url}">{url}</a>')
         case "429" | "429-bare":
-            return too_many(request, api, faults.retry_after if fault == "429" else None)
+            wait = faults.retry_after if fault == "429" else None
+            return refuse_by_gateway(request, api, HTTPStatus.TOO_MANY_REQUESTS, wait)
         case "503":
-            return unavailable(request, api)
+            return refuse_by_gateway(request, api, HTTPStatus.SERVICE_UNAVAILABLE)
         case "redirect":
             return SandboxResponse(302, b"", "text/plain", {"Location": _elsewhere(request)})
-        case _:
-            return None
-    return api.refusal(refused, request, context.answers)
+        case "echo-key":
+            key, url = api.key_of(request), request.url
+            return api.refusal(Refused(400, f'Invalid API key {key} in <a href="{url}">{url}</a>'), request)
+    return api.refusal(Refused(int(fault), _MESSAGES[fault]), request) if fault in _MESSAGES else None
 
 
 def _elsewhere(request: SandboxRequest) -> str:
@@ -227,93 +195,53 @@ def _elsewhere(request: SandboxRequest) -> str:
     return f"{scheme}://{'localhost' if host == '127.0.0.1' else '127.0.0.1'}:{port}{request.raw_path}"
 
 
-def _spoiled(fault: str, clean: SandboxResponse, faults: Faults, dice: Random) -> Reply:
-    if clean.pieces and fault in _BREAKS_STREAMS:
-        return _broken(fault, clean, faults)
-    body, status = clean.body, clean.status
-    half = len(body) // 2
+def _spoiled(fault: str, clean: SandboxResponse, faults: Faults, number: int) -> SandboxResponse:
+    # The dice are the request's own, so what it gets does not depend on other requests.
+    dice = Random(number)  # noqa: S311 - dice for faults
+    body, half = clean.body, len(clean.body) // 2
     match fault:
-        case "reset" | "hang":
-            raw = RawResponse(end=fault)
-        case "lost-answer" | "cut" | "cut-chunked" if not body or fault == "lost-answer":
-            # Of an empty body nothing but the head is there to be cut.
-            raw = RawResponse()
-        case "cut":
-            raw = RawResponse([_head(clean, len(body)) + body[:half]], status=status)
-        case "cut-chunked":
-            raw = RawResponse([_head(clean, None) + _chunk(body[: half + 1])], status=status)
         case "slow":
-            raw = RawResponse(_drips(clean), pause=faults.slow_seconds / _DRIPS, status=status)
+            step = half // 10 + 1
+            pieces = list(clean.pieces) or [body[at : at + step] for at in range(0, len(body), step)]
+            return replace(clean, pieces=pieces, pause=faults.slow_seconds / (len(pieces) or 1))
         case "huge":
-            raw = RawResponse(_flood(clean, faults.huge_bytes), status=status)
-        case _:
-            return _nonsense(fault, clean, dice)
-    return raw
-
-
-def _broken(fault: str, clean: SandboxResponse, faults: Faults) -> Reply:
-    """A stream that slows down, or that stops half way: between two pieces, or for a cut within one."""
-    pieces, half = list(clean.pieces), len(clean.pieces) // 2
-    if fault == "slow":
-        return replace(clean, pause=faults.slow_seconds / len(pieces))
-    sent = [_head(clean, None), *map(_chunk, pieces[:half])]
-    if fault == "cut":
-        sent += [_chunk(piece)[: -len(piece) // 2 - 2] for piece in pieces[half : half + 1]]
-    end = fault if fault in {"reset", "hang"} else "close"
-    return RawResponse(sent, end, clean.pause, status=clean.status)
-
-
-def _nonsense(fault: str, clean: SandboxResponse, dice: Random) -> SandboxResponse:
-    match fault:
-        case "html":
-            return SandboxResponse(200, _HTML, "text/html")
+            return replace(clean, pieces=_flood(faults.huge_bytes))
         case "truncated":
-            return SandboxResponse(clean.status, clean.body[: len(clean.body) // 2], clean.content_type)
-        case "wrong-shape":
-            return SandboxResponse(200, WRONG_SHAPES[int(dice.random() * len(WRONG_SHAPES))])
-        case "deep":
-            return SandboxResponse(200, _DEEP)
-    return SandboxResponse(200, dice.randbytes(64 + int(dice.random() * 2000)))
+            return replace(clean, body=body[:half], pieces=())
+        case "garbage" | "wrong-shape" | "deep" | "html":
+            nonsense = {"html": _HTML, "deep": _DEEP}.get(fault) or _nonsense(fault, dice)
+            return SandboxResponse(200, nonsense, "text/html" if fault == "html" else "application/json")
+    return _broken(fault, clean)
 
 
-def _head(clean: SandboxResponse, length: int | None) -> bytes:
-    framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return (
-        f"HTTP/1.1 {clean.status} Made up\r\nContent-Type: {clean.content_type}\r\n{framing}\r\n\r\n"
-    ).encode()
+def _nonsense(fault: str, dice: Random) -> bytes:
+    if fault == "wrong-shape":
+        return WRONG_SHAPES[int(dice.random() * len(WRONG_SHAPES))]
+    return dice.randbytes(64 + int(dice.random() * 2000))
 
 
-def _chunk(piece: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
+def _broken(fault: str, clean: SandboxResponse) -> SandboxResponse:
+    """A response that ends too early: half of a stream comes, and for a cut a part of the next piece."""
+    end: Any = "close" if fault in {"lost-answer", "cut-chunked"} else fault
+    body, pieces, is_cut = clean.body, list(clean.pieces), fault in {"cut", "cut-chunked"}
+    if fault == "lost-answer" or not (pieces or (is_cut and body)):
+        # Of an empty body nothing but the head is there to be cut.
+        return SandboxResponse(0, b"", end="close" if is_cut else end)
+    if pieces:
+        return replace(clean, pieces=pieces[: len(pieces) // 2 + (fault == "cut")], end=end)
+    return replace(clean, pieces=[body[: len(body) // 2 + 1]] if fault == "cut-chunked" else (), end=end)
 
 
-def _drips(clean: SandboxResponse) -> Iterator[bytes]:
-    body, size = clean.body, len(clean.body) // _DRIPS + 1
-    yield _head(clean, len(body)) + body[:size]
-    for begin in range(size, len(body), size):
-        yield body[begin : begin + size]
-
-
-def _flood(clean: SandboxResponse, size: int) -> Iterator[bytes]:
-    yield _head(clean, None) + _chunk(b'{"code":200,"message":"SUCCESS","data":"')
-    piece = _chunk(b"x" * 65_536)
+def _flood(size: int) -> Iterator[bytes]:
+    yield _BEGIN + b'"'
     for _ in range(size // 65_536 + 1):
-        yield piece
-    yield _chunk(b'"}') + b"0\r\n\r\n"
+        yield b"x" * 65_536
+    yield b'"}'
 
 
 @cache
 def bomb() -> bytes:
     """A gzip body of some 300 kB that inflates to 320 MB of valid JSON, nearly all of it spaces."""
-    # A fully flushed block refers to nothing before it: one squeezed megabyte can be written 320 times over.
-    head, blank, tail = b'{"code":200,"message":"SUCCESS","data":', b" " * _BLOCK, b"null}"
-    squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
-    start = squeeze.compress(head) + squeeze.flush(zlib.Z_FULL_FLUSH)
-    block = squeeze.compress(blank) + squeeze.flush(zlib.Z_FULL_FLUSH)
-    last = zlib.compressobj(9, zlib.DEFLATED, -15)
-    end = last.compress(tail) + last.flush()
-    crc, length = zlib.crc32(head), len(head) + _BOMB_BLOCKS * _BLOCK + len(tail)
-    for _ in range(_BOMB_BLOCKS):
-        crc = zlib.crc32(blank, crc)
-    crc = zlib.crc32(tail, crc)
-    return start + block * _BOMB_BLOCKS + end + crc.to_bytes(4, "little") + length.to_bytes(4, "little")
+    squeeze, blank = zlib.compressobj(9, zlib.DEFLATED, 31), b" " * (1 << 20)
+    blocks = [squeeze.compress(each) for each in (_BEGIN, *repeat(blank, _BOMB_BLOCKS), b"null}")]
+    return b"".join(blocks) + squeeze.flush()

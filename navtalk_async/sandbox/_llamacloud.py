@@ -11,10 +11,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
-from ._answers import Answers
-from ._api import Api, ApiContext, Refused, SandboxRequest, SandboxResponse
-from ._rows import Cursor, Row, RowKey, next_time, row_time, share, unknown_fields
-from ._world import World
+from ._api import Answers, Api, Cursor, Refused, SandboxRequest, SandboxResponse
+from ._generated import Row, share, unknown_fields
+from ._world import RowKey, World
 
 T = TypeVar("T")
 _FAILING: Final = "fail"  # the prompt whose turn fails
@@ -23,8 +22,8 @@ _MOST_ROWS: Final = 100
 _LONGEST_TITLE: Final = 40
 _LINE_ENDS: Final = {"lf": "\n", "crlf": "\r\n", "cr": "\r"}
 # No time sorts before the empty one, and none after the tilde.
-_BEFORE_ALL: Final[RowKey] = ("", "")
-_AFTER_ALL: Final[RowKey] = ("~", "")
+_BEFORE_ALL: Final = Cursor(("", ""))
+_AFTER_ALL: Final = Cursor(("~", ""))
 
 _USER: Final = 0
 _ASSISTANT: Final = 1
@@ -60,9 +59,8 @@ class _Turn(msgspec.Struct):
     require_all_indexes: bool = False
 
 
-class _PageQuery(msgspec.Struct):
+class _SizeQuery(msgspec.Struct):
     page_size: Annotated[int, msgspec.Meta(ge=1)] = 20
-    page_token: str = ""
 
 
 class LlamaCloudApi(Api):
@@ -81,6 +79,7 @@ class LlamaCloudApi(Api):
     }
     paged = frozenset({"sessions"})
     cursor = "page_token"
+    next_cursor = "next_page_token"
     wrong_key = (401, "Invalid authentication token")
     expired_key = (403, "API key expired")
     not_found = "Session not found"
@@ -89,12 +88,12 @@ class LlamaCloudApi(Api):
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         return key.strip() if scheme.lower() == "bearer" else ""
 
-    def body(self, request: SandboxRequest, context: ApiContext, kind: type[T]) -> T:
+    def body(self, request: SandboxRequest, kind: type[T]) -> T:
         try:
             msgspec.json.decode(request.body, type=dict)
         except msgspec.DecodeError as error:
-            raise self.invalid(["body"], str(error), context.answers) from None
-        return super().body(request, context, kind)
+            raise self.invalid(["body"], str(error), request.answers) from None
+        return super().body(request, kind)
 
     def invalid(self, place: Sequence[str | int], problem: str, answers: Answers) -> Refused:  # noqa: ARG002
         return Refused(422, problem, detail=[{"loc": place, "msg": problem, "type": "value_error"}])
@@ -102,129 +101,93 @@ class LlamaCloudApi(Api):
     def error_body(self, refused: Refused, answers: Answers) -> Row:  # noqa: ARG002
         return {"detail": refused.message, **refused.fields}
 
-    def sessions(self, request: SandboxRequest, context: ApiContext) -> Row:
-        query, answers = self.parameters(request, context, _PageQuery), context.answers
-        if query.page_size > _MOST_ROWS and answers.over_limit == "refuse":
-            raise self.invalid(["query", "page_size"], f"Expected `int` <= {_MOST_ROWS}", answers)
-        try:
-            cursor = Cursor.read(query.page_token) if query.page_token else None
-        except ValueError:
-            raise self.invalid(["query", "page_token"], "Invalid page token", answers) from None
-        size = min(query.page_size, _MOST_ROWS, answers.max_page or _MOST_ROWS)
-        names, following = _page(request.world, size, cursor, answers, request.fault)
-        page: Row = {"items": [_summary(request.world, name, answers) for name in names]}
-        if following or answers.last_cursor == "empty":
-            page["next_page_token"] = following
-        elif answers.last_cursor == "null":
-            page["next_page_token"] = None
-        return page
+    def sessions(self, request: SandboxRequest) -> Row:
+        asked = self.parameters(request, _SizeQuery).page_size
+        size, world = self.page_size(request, "page_size", asked, _MOST_ROWS), request.world
+        order, cursor = request.answers.llamacloud_order, self.cursor_of(request)
+        keys = world.derived(("llamacloud", order), lambda: _sorted_keys(world, order))
+        first = _AFTER_ALL if order == "newest" else _BEFORE_ALL
+        here = cursor or first
+        if order == "newest":
+            begin = len(keys) - bisect_left(keys[::-1], here.key)
+        else:
+            begin = bisect_right(keys, here.key)
+        page, following = self.cursor_page(request, keys, lambda key: key, (begin, size), (here, first))
+        return {"items": [self._summary(world, name, request) for _, name in page], **following}
 
-    def create(self, request: SandboxRequest, context: ApiContext) -> Row:
-        new, world = self.body(request, context, _NewSession), request.world
-        name = world.add_session(row_time(context.now()), status=0)["id"]
-        world.note(name, index_ids=new.index_ids, shared_access=new.shared_access or "read_only")
-        return _summary(world, name, context.answers)
+    def create(self, request: SandboxRequest) -> Row:
+        new = self.body(request, _NewSession)
+        shared = new.shared_access or "read_only"
+        row = self.begin(request, index_ids=new.index_ids, shared_access=shared)
+        return self._summary(request.world, row["id"], request)
 
-    def session(self, request: SandboxRequest, context: ApiContext) -> Row:
-        world, name, answers = request.world, request.row["id"], context.answers
+    def session(self, request: SandboxRequest) -> Row:
+        world, name, answers = request.world, request.row["id"], request.answers
         rows, skips = world.message_table(name).rows, answers.llamacloud_shared_access
         events = history(rows, world.notes, skips=skips, deltas=answers.llamacloud_deltas_in_history)
-        return {"events": events, **_summary(world, name, answers)}
+        return {"events": events, **self.summary(request)}
 
-    def summary(self, request: SandboxRequest, context: ApiContext) -> Row:
-        return _summary(request.world, request.row["id"], context.answers)
+    def summary(self, request: SandboxRequest) -> Row:
+        return self._summary(request.world, request.row["id"], request)
 
-    def title(self, request: SandboxRequest, context: ApiContext) -> Row:
-        message = self.body(request, context, _NewTitle).first_message
+    def title(self, request: SandboxRequest) -> Row:
+        message = self.body(request, _NewTitle).first_message
         request.world.note(request.row["id"], title=_title(message))
-        return self.summary(request, context)
+        return self.summary(request)
 
-    def delete(self, request: SandboxRequest, context: ApiContext) -> None:  # noqa: ARG002
+    def delete(self, request: SandboxRequest) -> None:
         request.world.remove_session(request.row["id"])
 
-    def stream(self, request: SandboxRequest, context: ApiContext) -> SandboxResponse:
+    def stream(self, request: SandboxRequest) -> SandboxResponse:
         """One more turn: it is in the world as soon as it is asked for, however much of it arrives."""
-        turn, world, name = self.body(request, context, _Turn), request.world, request.row["id"]
+        turn, world = self.body(request, _Turn), request.world
         skipped = [each for each in turn.index_ids if each.startswith(_UNKNOWN_INDEX)]
         error = "The turn failed" if turn.prompt == _FAILING else None
         if skipped and turn.require_all_indexes:
             error = f"Indexes that cannot be queried: {', '.join(skipped)}"
-        texts = [turn.prompt] if error else [turn.prompt, f"You asked: {turn.prompt}"]
-        events: list[Row] = []
-        for role, text in enumerate(texts):
-            time = next_time(world.last_message_time(name), context.now())
-            row = world.add_message(name, text, role=role, created_at=time)
-            events += message_events(row)
+        said = [self.say(request, turn.prompt, _USER)]
+        if not error:
+            said.append(self.say(request, f"You asked: {turn.prompt}", _ASSISTANT))
         if error or skipped:
-            world.note(row["id"], stop={"error": error, "skipped_index_ids": skipped or None})
-        events.append(stop(row, world.notes, skips=context.answers.llamacloud_shared_access))
-        pieces = event_stream(with_deltas(events), _LINE_ENDS[context.answers.llamacloud_line_ends])
-        return SandboxResponse.stream(list(pieces))
+            world.note(said[-1]["id"], stop={"error": error, "skipped_index_ids": skipped or None})
+        events = [event for row in said for event in message_events(row)]
+        events.append(stop(said[-1], world.notes, skips=request.answers.llamacloud_shared_access))
+        line_end = _LINE_ENDS[request.answers.llamacloud_line_ends]
+        return SandboxResponse.stream(list(event_stream(with_deltas(events), line_end)))
 
-
-def _summary(world: World, name: str, answers: Answers) -> Row:
-    row, rows = world.session_row(name) or {}, world.message_table(name).rows
-    noted = _made_up_notes(name, rows) | world.notes.get(name, {})
-    summary: Row = {
-        "session_id": name,
-        "last_updated_at": _updated(world, row).replace(" ", "T"),
-        "generated_title": noted["title"],
-        "index_ids": noted["index_ids"],
-        "job_metadata": last_run(rows, world.notes),
-    }
-    if answers.llamacloud_shared_access:
-        summary["shared_access"] = noted["shared_access"]
-    return summary | unknown_fields(row)
-
-
-def _made_up_notes(name: str, rows: Sequence[Row]) -> Row:
-    dice = share(name, 1 << 32)
-    first = next((each["content"] for each in rows if each["role"] == 0), None)
-    return {
-        "title": _title(first) if first is not None and dice % 4 else None,
-        "index_ids": [f"index-{dice // 3 % 50 + each}" for each in range(dice % 3)] or None,
-        "shared_access": "query" if dice % 5 == 0 else "read_only",
-    }
+    def _summary(self, world: World, name: str, request: SandboxRequest) -> Row:
+        row, rows = world.session_row(name) or {}, world.message_table(name).rows
+        dice = share(name, 1 << 32)
+        first = next((each["content"] for each in rows if each["role"] == _USER), None)
+        indexes = [f"index-{dice // 3 % 50 + each}" for each in range(dice % 3)] or None
+        title = _title(first) if first is not None and dice % 4 else None
+        summary: Row = {
+            "session_id": name,
+            "last_updated_at": _updated_at(world, row).replace(" ", "T"),
+            "generated_title": world.noted(name, "title", title),
+            "index_ids": world.noted(name, "index_ids", indexes),
+            "job_metadata": last_run(rows, world.notes),
+        }
+        if request.answers.llamacloud_shared_access:
+            access = "query" if dice % 5 == 0 else "read_only"
+            summary["shared_access"] = world.noted(name, "shared_access", access)
+        return summary | unknown_fields(row)
 
 
 def _title(message: str) -> str:
     return " ".join(message.split())[:_LONGEST_TITLE] or "New chat"
 
 
-def _updated(world: World, row: Row) -> str:
-    """When a session last began, ended or got a message; the microseconds tell each change from the last."""
-    name = row["id"]
-    moment = max(row["startTime"], row["endTime"] or "", world.last_message_time(name) or "")
-    return f"{moment}.{share(name, 500_000) + world.changes[name]:06d}"
+def _updated_at(world: World, session: Row) -> str:
+    """When a session last changed; the microseconds tell each change from the last."""
+    name = session["id"]
+    return f"{world.last_change_time(session)}.{share(name, 500_000) + world.changes[name]:06d}"
 
 
-def _keys(world: World, *, by_id: bool) -> list[RowKey]:
+def _sorted_keys(world: World, order: str) -> list[RowKey]:
     rows = world.session_table.rows
-    return sorted(("" if by_id else _updated(world, row), row["id"]) for row in rows)
-
-
-def _page(
-    world: World, size: int, cursor: Cursor | None, answers: Answers, fault: str | None
-) -> tuple[list[str], str]:
-    is_newest_first, by_id = answers.llamacloud_order == "newest", answers.llamacloud_order == "id"
-    start = Cursor(_AFTER_ALL if is_newest_first else _BEFORE_ALL)
-    here = cursor or start
-    if fault == "empty-page":
-        return [], str(Cursor(here.key, again=here.again + 1))
-    keys = world.derived(("llamacloud", by_id), lambda: _keys(world, by_id=by_id))
-    if is_newest_first:
-        begin, keys = len(keys) - bisect_left(keys, here.key), keys[::-1]
-    else:
-        begin = bisect_right(keys, here.key)
-    found, more = keys[begin : begin + size], begin + size < len(keys)
-    following = ""
-    if fault == "repeat-cursor":
-        following = str(here)
-    elif fault == "cycle":
-        following = str(Cursor(keys[begin - size - 1]) if begin > size else start)
-    elif found and (more or answers.cursor_on_last_page):
-        following = str(Cursor(found[-1]))
-    return [name for _, name in found], following
+    keys = [("" if order == "id" else _updated_at(world, row), row["id"]) for row in rows]
+    return sorted(keys, reverse=order == "newest")
 
 
 def history(rows: Sequence[Row], notes: Row, *, skips: bool, deltas: bool = False) -> list[Row]:
@@ -243,15 +206,17 @@ def history(rows: Sequence[Row], notes: Row, *, skips: bool, deltas: bool = Fals
 
 def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
     """How the latest turn that came to its end went, as a summary has it; None when there was none."""
-    following = None
-    for row in reversed(rows):
-        if ends_turn(row, following, notes):
-            ended = stop(row, notes, skips=False)
-            exported = ["export-config-1"] if _dice(row) % 5 == 0 else None
-            shown = {"error": ended["error"], "is_error": ended["is_error"], "export_config_ids": exported}
-            return {**ended["usage"], **shown}
-        following = row
-    return None
+    ends = [row for row, following in zip_longest(rows, rows[1:]) if ends_turn(row, following, notes)]
+    if not ends:
+        return None
+    ended = stop(ends[-1], notes, skips=False)
+    exported = ["export-config-1"] if _dice(ends[-1]) % 5 == 0 else None
+    return {
+        **ended["usage"],
+        "error": ended["error"],
+        "is_error": ended["is_error"],
+        "export_config_ids": exported,
+    }
 
 
 def ends_turn(row: Row, following: Row | None, notes: Row) -> bool:
@@ -267,7 +232,9 @@ def message_events(row: Row) -> list[Row]:
         return [{"type": "user_input", "content": content} | more]
     if role != _ASSISTANT:
         return [{"type": "annotation", "content": content, "role": role} | more]
-    return [*_thinking(_dice(row)), *_tools(_dice(row)), {"type": "text", "content": content} | more]
+    dice, text = _dice(row), {"type": "text", "content": content} | more
+    thoughts = [] if dice % 2 else [{"type": "thinking", "content": _THOUGHTS[dice // 2 % len(_THOUGHTS)]}]
+    return [*thoughts, *_tool_events(dice), text]
 
 
 def stop(row: Row, notes: Row, *, skips: bool) -> Row:
@@ -305,13 +272,7 @@ def event_stream(events: Iterable[Row], line_end: str) -> Iterator[bytes]:
         yield head.encode() + msgspec.json.encode(event) + line_end.encode() * 2
 
 
-def _thinking(dice: int) -> list[Row]:
-    if dice % 2:
-        return []
-    return [{"type": "thinking", "content": _THOUGHTS[dice // 2 % len(_THOUGHTS)]}]
-
-
-def _tools(dice: int) -> list[Row]:
+def _tool_events(dice: int) -> list[Row]:
     if dice % 3:
         return []
     call = {"call_id": f"call_{dice:08x}", "name": "retrieve" if dice % 9 else "read_page"}

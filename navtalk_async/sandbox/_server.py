@@ -1,19 +1,30 @@
-"""The HTTP server of the sandbox: it counts what it serves, sends every kind of reply, and closes at once."""
+"""The sandbox itself: the APIs on a local server, which counts what it serves."""
 
 import asyncio
 import socket
 import struct
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import cache
+from http import HTTPStatus
+from importlib.metadata import entry_points
+from random import Random
+from typing import Any, Final, Self
 from zlib import compress
 
 import msgspec
 from aiohttp import web
 
-from ._api import SandboxRequest, SandboxResponse
-from ._faults import RawResponse, Reply
+from ._api import Answers, Api, ApiContext, SandboxRequest, SandboxResponse
+from ._faults import Faults, check, refuse_by_gateway, response_to
+from ._kodey import KodeyApi
+from ._lexicon import LexiconApi
+from ._llamacloud import LlamaCloudApi
+from ._navtalk import NavTalkApi
+from ._world import World
 
 _CONTROL: Final = "/_sandbox/"
 _BACKLOG: Final = 1024
@@ -22,6 +33,22 @@ _WORTH_GZIP: Final = 512
 _CLOSING_SECONDS: Final = 1.0
 _LOGGED: Final = 10_000
 _SECRET: Final = "apikey"  # noqa: S105 - the name of the parameter that is left out
+ENTRY_POINTS: Final = "navtalk_async.sandbox"
+"""The group of entry points that name more APIs, each a subclass of `Api`."""
+
+
+@cache
+def apis() -> dict[str, Api]:
+    """Every API by its name, longest paths first; `TypeError` for one that has no method for an endpoint."""
+    kinds: list[type[Api]] = [NavTalkApi, KodeyApi, LexiconApi, LlamaCloudApi]
+    kinds += [each.load() for each in entry_points(group=ENTRY_POINTS)]
+    found = sorted((kind() for kind in kinds), key=lambda api: -len(api.prefix))
+    return {api.name: api for api in found}
+
+
+def api_of(path: str) -> Api:
+    """The API that *path* belongs to; NavTalk refuses what belongs to none."""
+    return next((api for api in apis().values() if path.startswith(api.prefix)), apis()["navtalk"])
 
 
 class Counts:
@@ -76,23 +103,222 @@ class Counts:
         self.recent.append((request.kind or "other", params))
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures for JSON, without the recent requests."""
-        figures = {name: each for name, each in vars(self).items() if name not in {"recent", "written"}}
-        figures = {name: dict(each) if isinstance(each, Counter) else each for name, each in figures.items()}
+        """All figures for JSON, without the latest requests."""
+        figures = {name: each for name, each in vars(self).items() if not isinstance(each, deque)}
         figures["by_status"] = {str(status): count for status, count in self.by_status.items()}
         figures["writes"] = {f"{method} {path}": count for (method, path), count in self.writes.items()}
         return figures | {"session_gets": self.session_gets}
 
 
-class Server(web.Server):
+class Sandbox(ApiContext):
+    """The APIs on loopback, your own: deterministic data, both answers to every unknown, faults on demand.
+
+    ``async with Sandbox(sessions=500) as box:`` serves a `World` until the block is left: at `navtalk_url`
+    as NavTalk does, and the same sessions and messages at `kodey_url`, `lexicon_url` and `llamacloud_url`, as
+    those APIs do. What is written through one of them is read through all.
+
+    `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second, then
+    429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Without *keys*,
+    every key but an empty one opens the world; with a set of keys, these do; with a mapping, each opens a
+    World of its own. The key ``expired`` opens nothing. *gzip* compresses for clients that accept it. *clock*
+    returns the moment of the ``Date`` header, or None for an empty one; by default it is the machine's. The
+    same *seed* makes the same data and the same faults. Closing ends every connection at once, and waits for
+    no request; a Sandbox that is opened again has the same address.
+    """
+
+    def __init__(
+        self,
+        world: World | None = None,
+        *,
+        sessions: int = 500,
+        seed: int = 0,
+        latency: float = 0.0,
+        faults: Faults | None = None,
+        answers: Answers | None = None,
+        keys: Mapping[str, World] | Collection[str] | None = None,
+        rate: int | None = None,
+        capacity: int | None = None,
+        gzip: bool = False,
+        clock: Callable[[], datetime | None] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(World(sessions, seed) if world is None else world, answers or Answers(), clock)
+        self.keys = keys
+        self.rate = rate
+        self.latency = latency
+        self.faults: Faults = faults or Faults()
+        self.capacity = capacity
+        self.gzip = gzip
+        self.host = host
+        self.port: int = port
+        self.counts: Counts = Counts()
+        self._rng = Random(seed)  # noqa: S311 - dice for faults
+        self._planned: list[tuple[str, str]] = []  # kinds and paths
+        self._arrival = asyncio.Event()
+        self._is_awaited = False
+        self._open = asyncio.Event()
+        self._open.set()
+        self._server: _Server | None = None
+
+    def __repr__(self) -> str:
+        state = self.url if self._server else "closed"
+        return f"<Sandbox {state} [{self.counts.total} requests, {self.counts.in_flight} in flight]>"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, e.g. ``http://127.0.0.1:40123``."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The base URL of every API by the API's name, as its reference writes it."""
+        return {name: self.url + api.base_path for name, api in apis().items()}
+
+    def url_of(self, name: str) -> str:
+        """The base URL of the API of that *name*; `KeyError` for an unknown one."""
+        return self.urls[name]
+
+    @property
+    def navtalk_url(self) -> str:
+        """With ``/api/chat`` at the end, as its reference writes it."""
+        return self.url_of("navtalk")
+
+    @property
+    def kodey_url(self) -> str:
+        """The base URL of Kodey.ai."""
+        return self.url_of("kodey")
+
+    @property
+    def lexicon_url(self) -> str:
+        """The base URL of Lexicon."""
+        return self.url_of("lexicon")
+
+    @property
+    def llamacloud_url(self) -> str:
+        """The base URL of LlamaCloud."""
+        return self.url_of("llamacloud")
+
+    async def __aenter__(self) -> Self:
+        self._arrival = asyncio.Event()
+        self._server = _Server(self._serve, self.counts)
+        self.port = await self._server.listen(self.host, self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+        self._arrival.set()
+
+    def fail_next(self, kind: str, times: int = 1, path: str = "") -> None:
+        """Play a *kind* of fault for the next *times* requests whose path or query contains *path*.
+
+        Planned faults come before random ones, in the order they were planned; one that makes no sense for a
+        request (a page fault where no page is asked for) waits for one where it does. `ValueError` for an
+        unknown kind.
+        """
+        self._planned += [(check(kind), path)] * times
+
+    def forget_planned(self) -> None:
+        """Forget the faults of `fail_next` that have not happened yet."""
+        self._planned.clear()
+
+    def hold(self) -> None:
+        """Stop answering: requests arrive and hang until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Answer again, first the requests that hang."""
+        self._open.set()
+
+    async def arrived(self, count: int) -> None:
+        """Return as soon as *count* requests have arrived in total, answered or not."""
+        while self.counts.total < count:
+            self._is_awaited = True
+            await self._arrival.wait()
+            if self._server is None:
+                raise RuntimeError(f"the sandbox closed before {count} requests arrived")
+
+    async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
+        if http.path.startswith(_CONTROL):
+            return self._control(http.method, http.path.removeprefix(_CONTROL))
+        api, number = api_of(http.path), self.counts.total
+        request = SandboxRequest(
+            http.method, http.path, http.query, self, http.raw_path, self.url, number, http.headers
+        )
+        api.find_route(request)
+        if request.method != "GET":
+            # Not http.read(), which refuses a message of a megabyte.
+            request.body = await http.content.read()
+        self.counts.add(request, api.name)
+        if self._is_awaited:
+            self._arrival.set()
+            self._arrival, self._is_awaited = asyncio.Event(), False
+        try:
+            reply = await self._answer(request, api)
+            headers = api.headers(request)
+            if self.clock is not None:
+                now = self.clock()
+                date = "" if now is None else format_datetime(now.astimezone(UTC), usegmt=True)
+                headers = {**headers, "Date": date}
+            return await _send(http, reply, headers, gzip=self.gzip)
+        finally:
+            self.counts.in_flight -= 1
+
+    async def _answer(self, request: SandboxRequest, api: Api) -> SandboxResponse:
+        refusal = self._overload(request, api)
+        fault = None if refusal else self._fault(request, api)
+        await self._open.wait()
+        if self.latency:
+            await asyncio.sleep(self.latency)
+        reply = refusal or await response_to(request, api, fault, self.faults)
+        if reply.status:
+            self.counts.by_status[reply.status] += 1
+        return reply
+
+    def _control(self, method: str, name: str) -> web.Response:
+        """A benchmark in another process reads the counts, or resets them."""
+        if (method, name) == ("GET", "counts"):
+            return web.Response(
+                body=msgspec.json.encode(self.counts.as_dict()), content_type="application/json"
+            )
+        if (method, name) == ("POST", "reset"):
+            self.counts.reset()
+            return web.Response(status=204)
+        return web.Response(status=404)
+
+    def _overload(self, request: SandboxRequest, api: Api) -> SandboxResponse | None:
+        if self.capacity is not None and self.counts.in_flight > self.capacity:
+            return refuse_by_gateway(request, api, HTTPStatus.SERVICE_UNAVAILABLE)
+        if self.rate is not None and not self.window().allows(self.ticks(), self.rate):
+            return refuse_by_gateway(request, api, HTTPStatus.TOO_MANY_REQUESTS, 1)
+        return None
+
+    def _fault(self, request: SandboxRequest, api: Api) -> str | None:
+        fault = self._planned_fault(request, api)
+        if fault is None:
+            fault = self.faults.choose(self._rng.random(), lambda kind: api.can_play(kind, request))
+        if fault is not None:
+            self.counts.faults[fault] += 1
+        return fault
+
+    def _planned_fault(self, request: SandboxRequest, api: Api) -> str | None:
+        for index, (kind, path) in enumerate(self._planned):
+            if path in request.url and api.can_play(kind, request):
+                del self._planned[index]
+                return kind
+        return None
+
+
+class _Server(web.Server):
     """aiohttp's server, which counts connections and can abort all of them."""
 
     def __init__(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], counts: Counts
     ) -> None:
         # Cancelling the handler when its client leaves keeps counts.in_flight true.
-        super().__init__(self._handle, handler_cancellation=True, access_log=None)
-        self._handler = handler
+        super().__init__(handler, handler_cancellation=True, access_log=None)
         self._counts = counts
         self._runner = web.ServerRunner(self, shutdown_timeout=_CLOSING_SECONDS)
         self._listening: socket.socket | None = None
@@ -130,67 +356,63 @@ class Server(web.Server):
                 await asyncio.sleep(0)
             self._listening = None
 
-    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        if not http.path.startswith(_CONTROL):
-            return await self._handler(http)
-        # A benchmark in another process reads the counts, or resets them.
-        match http.method, http.path.removeprefix(_CONTROL):
-            case "GET", "counts":
-                body = msgspec.json.encode(self._counts.as_dict())
-                return web.Response(body=body, content_type="application/json")
-            case "POST", "reset":
-                self._counts.reset()
-                return web.Response(status=204)
-        return web.Response(status=404)
 
-
-async def send(
-    http: web.BaseRequest, reply: Reply, headers: Mapping[str, str], *, gzip: bool
+async def _send(
+    http: web.BaseRequest, reply: SandboxResponse, headers: Mapping[str, str], *, gzip: bool
 ) -> web.StreamResponse:
-    if isinstance(reply, RawResponse):
-        return await _send_raw(http, reply)
-    if headers:
-        reply.headers = {**headers, **reply.headers}
-    if reply.pieces:
-        return await _send_stream(http, reply)
-    body, more = reply.body, reply.headers
+    body, headers = reply.body, {**headers, **reply.headers}
+    if reply.end == "cut" or reply.pieces:
+        return await _send_pieces(http, reply, headers)
+    if reply.end:
+        await _end(http, reply.end)
+        # aiohttp finds the connection closed, and sends none of this.
+        return web.Response()
     if gzip and len(body) > _WORTH_GZIP and "gzip" in http.headers.get("Accept-Encoding", ""):
-        body, more = compress(body, level=1, wbits=31), more | {"Content-Encoding": "gzip"}
-    return web.Response(body=body, status=reply.status, content_type=reply.content_type, headers=more or None)
+        body, headers = compress(body, level=1, wbits=31), headers | {"Content-Encoding": "gzip"}
+    return web.Response(body=body, status=reply.status, content_type=reply.content_type, headers=headers)
 
 
-async def _send_stream(http: web.BaseRequest, reply: SandboxResponse) -> web.StreamResponse:
-    response = web.StreamResponse(status=reply.status, headers=reply.headers or None)
+async def _send_pieces(
+    http: web.BaseRequest, reply: SandboxResponse, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=headers)
     response.content_type = reply.content_type
-    response.enable_chunked_encoding()
+    pieces, rest = reply.pieces, b""
+    if not pieces:
+        response.content_length = len(reply.body)
+        pieces = [reply.body[: len(reply.body) // 2]]
+    else:
+        response.enable_chunked_encoding()
+    if reply.end == "cut" and reply.pieces:
+        *pieces, last = pieces
+        rest = b"%x\r\n%b" % (len(last), last[: len(last) // 2])
     await response.prepare(http)
-    for number, piece in enumerate(reply.pieces):
-        if number and reply.pause:
-            await asyncio.sleep(reply.pause)
-        await response.write(piece)
-    await response.write_eof()
+    # A client that leaves in the middle is no error of ours.
+    with suppress(ConnectionError):
+        for number, piece in enumerate(pieces):
+            if number and reply.pause:
+                await asyncio.sleep(reply.pause)
+            await response.write(piece)
+        if reply.end:
+            await _end(http, reply.end, rest)
+        else:
+            await response.write_eof()
     return response
 
 
-async def _send_raw(http: web.BaseRequest, reply: RawResponse) -> web.StreamResponse:
+async def _end(http: web.BaseRequest, end: str, rest: bytes = b"") -> None:
+    """Write the raw *rest*, then close or reset the connection, or let it hang."""
     transport = http.transport
-    if transport is not None:
-        for piece in reply.pieces:
-            if transport.is_closing():
-                break
-            transport.write(piece)
-            await http.writer.drain()
-            if reply.pause:
-                await asyncio.sleep(reply.pause)
-        if reply.end == "hang":
-            # Only the client's leaving, or the sandbox's closing, cancels this.
-            await asyncio.get_running_loop().create_future()
-        if reply.end == "reset":
-            # Lingering for no seconds turns the close into a TCP reset.
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-        else:
-            transport.close()
-    # aiohttp finds the connection closed, and sends none of this.
-    return web.Response()
+    if transport is None:
+        return
+    transport.write(rest)
+    if end == "hang":
+        # Only the client's leaving, or the sandbox's closing, cancels this.
+        await asyncio.get_running_loop().create_future()
+    if end == "reset":
+        # Lingering for no seconds turns the close into a TCP reset.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()

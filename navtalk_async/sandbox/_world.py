@@ -1,17 +1,56 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from . import _rows
-from ._rows import Row, Table
+from ._generated import (
+    Birth,
+    Row,
+    long_tailed,
+    made_up_id,
+    make_messages,
+    make_sessions,
+    message_time,
+    row_time,
+    stamp,
+)
 
 T = TypeVar("T")
+RowKey = tuple[str, str]
 
 _REMEMBERED = 256  # generated sessions whose messages are kept: more than any client has in flight
 _FIELDS = {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}
+
+
+class Table:
+    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
+
+    __slots__ = ("_time", "keys", "rows")
+
+    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
+        self._time = time
+        self.rows: list[Row] = sorted(rows, key=self.key)
+        self.keys: list[RowKey] = [self.key(row) for row in self.rows]
+
+    def key(self, row: Row) -> RowKey:
+        return row[self._time], row["id"]
+
+    def after(self, key: RowKey) -> int:
+        return bisect_right(self.keys, key)
+
+    def put(self, row: Row) -> None:
+        at = bisect_left(self.keys, self.key(row))
+        self.keys.insert(at, self.key(row))
+        self.rows.insert(at, row)
+
+    def discard(self, row: Row) -> None:
+        """Remove *row*, which must be there."""
+        at = bisect_left(self.keys, self.key(row))
+        del self.keys[at], self.rows[at]
 
 
 class World:
@@ -40,15 +79,17 @@ class World:
         self.seed = seed
         self._unknown = unknown_fields
         counts = _message_counts(messages, mean_messages)
-        made = list(_rows.sessions(sessions, seed, counts, unknown=unknown_fields))
+        made = list(make_sessions(sessions, seed, counts, unknown=unknown_fields))
         self._births = {row["id"]: birth for row, birth in made}
-        self._long = _spread([birth.number for _, birth in made if birth.messages], long_messages)
+        speaking = [birth.number for _, birth in made if birth.messages]
+        every = max(1, len(speaking) // max(1, long_messages))
+        self._long = frozenset(speaking[::every][:long_messages])
         self._by_id = {row["id"]: row for row, _ in made}
         self.session_table: Table = Table("startTime", self._by_id.values())
         """The sessions themselves, for an API to page through: not to be changed."""
         self.total_messages: int = sum(birth.messages for _, birth in made)
         self._changed: dict[str, Table] = {}
-        self._recent: OrderedDict[str, Table] = OrderedDict()
+        self._generated = lru_cache(_REMEMBERED)(self._generate)
         self._derived: dict[Hashable, Any] = {}
         self._added = sessions
         self.notes: dict[str, Row] = {}
@@ -59,9 +100,7 @@ class World:
         """The ids of sessions with an open websocket; an API may refuse to delete them."""
 
     def __repr__(self) -> str:
-        return (
-            f"<World [{len(self.session_table)} sessions, {self.total_messages} messages, seed {self.seed}]>"
-        )
+        return f"<World [{len(self._by_id)} sessions, {self.total_messages} messages, seed {self.seed}]>"
 
     @property
     def sessions(self) -> list[Row]:
@@ -89,7 +128,7 @@ class World:
         Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
         `ValueError` for an id that is there already.
         """
-        latest = self.session_table.rows[-1]["startTime"] if len(self.session_table) else _rows.stamp(0)
+        latest = self.session_table.rows[-1]["startTime"] if self._by_id else stamp(0)
         start = _time(start_time or latest)
         row = {
             "id": id or self._new_id(),
@@ -112,9 +151,9 @@ class World:
         """Remove a session and its messages: requests for it are answered 404 from now on."""
         self._count_change(session_id)
         self.joined.discard(session_id)
-        self.total_messages -= len(self.message_table(session_id))
+        self.total_messages -= len(self.message_table(session_id).rows)
         self.session_table.discard(self._by_id.pop(session_id))
-        for kept in (self._births, self._changed, self._recent, self.notes):
+        for kept in (self._births, self._changed, self.notes):
             kept.pop(session_id, None)
 
     def add_message(
@@ -137,22 +176,20 @@ class World:
             "messageType": message_type,
             "content": content,
             "createdAt": _time(created_at or latest),
-        }
-        return dict(self._put_message(session_id, row | fields))
+        } | fields
+        self._replace_message(session_id, None, row)
+        return dict(row)
 
     def change_message(self, session_id: str, message_id: str, **fields: Any) -> Row:
         """Change *fields* of a message, named as in the API's JSON."""
         old = self._message(session_id, message_id)
-        self.message_table(session_id).discard(old)
-        self.total_messages -= 1
-        return dict(self._put_message(session_id, old | {name: _time(each) for name, each in fields.items()}))
+        new = old | {name: _time(each) for name, each in fields.items()}
+        self._replace_message(session_id, old, new)
+        return dict(new)
 
     def remove_message(self, session_id: str, message_id: str) -> None:
         """Remove a message from its session."""
-        old = self._message(session_id, message_id)
-        self._own_table(session_id).discard(old)
-        self.total_messages -= 1
-        self._count_change(session_id)
+        self._replace_message(session_id, self._message(session_id, message_id), None)
 
     def session_row(self, session_id: str) -> Row | None:
         """The session itself, or None: not to be changed."""
@@ -160,23 +197,8 @@ class World:
 
     def message_table(self, session_id: str) -> Table:
         """A session's messages themselves, for an API to page through: not to be changed."""
-        if session_id in self._changed:
-            return self._changed[session_id]
-        if session_id in self._recent:
-            self._recent.move_to_end(session_id)
-            return self._recent[session_id]
-        birth = self._births[session_id]
-        long = birth.number in self._long
-        table = Table("createdAt", _rows.messages(birth, self.seed, unknown=self._unknown, long=long))
-        self._recent[session_id] = table
-        if len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
-        return table
-
-    def message_count(self, session_id: str) -> int:
-        """The number of a session's messages, found without making them; `KeyError` for an unknown id."""
         changed = self._changed.get(session_id)
-        return self._births[session_id].messages if changed is None else len(changed)
+        return self._generated(self._births[session_id]) if changed is None else changed
 
     def last_message_time(self, session_id: str) -> str | None:
         """The time of a session's last message, or None, found without making any."""
@@ -184,7 +206,12 @@ class World:
         if changed is not None:
             return changed.rows[-1]["createdAt"] if changed.rows else None
         birth = self._births[session_id]
-        return _rows.message_time(birth, birth.messages - 1) if birth.messages else None
+        return message_time(birth, birth.messages - 1) if birth.messages else None
+
+    def last_change_time(self, session: Row) -> str:
+        """When a *session* last began, ended or got a message."""
+        times = (session["startTime"], session["endTime"], self.last_message_time(session["id"]))
+        return max(time for time in times if time)
 
     def note(self, id: str, **fields: Any) -> Row:  # noqa: A002 - the rows' own name for it
         """Add *fields* to what is kept of a session or a message beside its row, and return all of it.
@@ -209,6 +236,10 @@ class World:
         found: T = self._derived[name]
         return found
 
+    def _generate(self, birth: Birth) -> Table:
+        made = make_messages(birth, self.seed, unknown=self._unknown, long=birth.number in self._long)
+        return Table("createdAt", made)
+
     def _message(self, session_id: str, message_id: str) -> Row:
         return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
 
@@ -220,17 +251,15 @@ class World:
         self.session_table.put(row)
         return row
 
-    def _put_message(self, session_id: str, row: Row) -> Row:
-        self._count_change(session_id)
-        self._own_table(session_id).put(row)
-        self.total_messages += 1
-        return row
-
-    def _own_table(self, session_id: str) -> Table:
-        """The messages of a session that can no longer be made again from the seed."""
+    def _replace_message(self, session_id: str, old: Row | None, new: Row | None) -> None:
+        """Put *new* in the place of *old*, into a table that is no longer made again from the seed."""
         table = self._changed[session_id] = self.message_table(session_id)
-        self._recent.pop(session_id, None)
-        return table
+        if old is not None:
+            table.discard(old)
+        if new is not None:
+            table.put(new)
+        self.total_messages += (new is not None) - (old is not None)
+        self._count_change(session_id)
 
     def _count_change(self, id: str) -> None:  # noqa: A002 - the rows' own name for it
         self._derived.clear()
@@ -238,22 +267,16 @@ class World:
 
     def _new_id(self) -> str:
         self._added += 1
-        return _rows.session_id(self._added - 1, self.seed)
+        return made_up_id(self._added - 1, self.seed)
 
 
 def _message_counts(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
     if messages is None:
-        tail = _rows.long_tailed(mean)
+        tail = long_tailed(mean)
         return lambda _, dice: tail(dice)
     if callable(messages):
         return lambda number, _: messages(number)
     return lambda _number, _dice: messages
-
-
-def _spread(numbers: list[int], wanted: int) -> frozenset[int]:
-    if not wanted:
-        return frozenset()
-    return frozenset(numbers[:: max(1, len(numbers) // wanted)][:wanted])
 
 
 def _named(fields: Row) -> Row:
@@ -261,4 +284,4 @@ def _named(fields: Row) -> Row:
 
 
 def _time(value: Any) -> Any:
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else value
+    return row_time(value) if isinstance(value, datetime) else value

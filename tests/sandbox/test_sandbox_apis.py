@@ -7,8 +7,8 @@ from itertools import pairwise
 import aiohttp
 import pytest
 
-from navtalk_async.sandbox import Answers, Faults, Refused, Sandbox, SandboxRequest, World
-from navtalk_async.sandbox._serving import api_of, apis
+from navtalk_async.sandbox import Answers, ApiContext, Faults, Refused, Sandbox, SandboxRequest, World
+from navtalk_async.sandbox._server import api_of, apis
 
 FIFTH = """
 from navtalk_async.sandbox import Api, SandboxResponse
@@ -18,14 +18,14 @@ class Fifth(Api):
     name, prefix, base_path = "fifth", "/five", "/five"
     routes = {"POST ": "stream", "PUT ": "sessions"}
 
-    def headers(self, request, context):
+    def headers(self, request):
         return {"X-Rate": "7"}
 
-    def sessions(self, request, context):
+    def sessions(self, request):
         return SandboxResponse(200, request.body)
 
-    def stream(self, request, context):
-        context.world.add_session()
+    def stream(self, request):
+        request.world.add_session()
         return SandboxResponse.stream([b"data: %d\\n\\n" % n for n in range(8)])
 
 
@@ -73,10 +73,11 @@ def test_each_api_is_found_at_the_addresses_of_its_reference():
 
 @pytest.mark.parametrize("path", ["", "/", "*", "//", "/elsewhere", "/api", "/api/v2/chats", "/chats"])
 def test_every_other_address_is_a_404_of_some_api(path):
-    api, request = api_of(path), SandboxRequest("GET", path, {})
+    context = ApiContext(World(0), Answers())
+    api, request = api_of(path), SandboxRequest("GET", path, {}, context)
     api.find_route(request)
     assert request.kind == ""
-    refusal = api.refusal(Refused(404, "Not Found"), request, Answers())
+    refusal = api.refusal(Refused(404, "Not Found"), request)
     assert refusal.status == 404
 
 

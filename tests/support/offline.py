@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from navtalk_async.sandbox import Answers, ApiContext, SandboxRequest
-from navtalk_async.sandbox._serving import apis
+from navtalk_async.sandbox._server import apis
 
 NOW = datetime(2026, 4, 22, 12, 34, 41, tzinfo=UTC)
 KEY_HEADERS = {"x-api-key": "k", "X-API-Key": "k", "Authorization": "Bearer k"}
@@ -20,6 +20,8 @@ class OfflineApi(ApiContext):
     def ask(self, path="", fault=None, *, method="GET", **query):
         """The JSON for *path*, which is below the API's prefix."""
         query = {"apikey": "k", **query} if self.api.name == "navtalk" else query
-        request = SandboxRequest(method, self.api.prefix + path, query, headers=KEY_HEADERS, fault=fault)
+        request = SandboxRequest(
+            method, self.api.prefix + path, query, self, headers=KEY_HEADERS, fault=fault
+        )
         self.api.find_route(request)
-        return json.loads(self.api.answer(request, self).body)
+        return json.loads(self.api.answer(request).body)

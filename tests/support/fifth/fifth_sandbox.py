@@ -11,16 +11,16 @@ class FifthApi(Api):
     routes: ClassVar = {"GET ": "sessions", "GET /{id}": "session", "GET /{id}/lines": "messages"}
     key_header = "X-Fifth"
 
-    def sessions(self, request, context):
+    def sessions(self, request):
         world = request.world
-        return page([talk(world, row) for row in world.session_table.rows], "ref", request, context)
+        return page([talk(world, row) for row in world.session_table.rows], "ref", request)
 
-    def session(self, request, context):  # noqa: ARG002
+    def session(self, request):
         return talk(request.world, request.row)
 
-    def messages(self, request, context):
+    def messages(self, request):
         rows = request.world.message_table(request.row["id"]).rows
-        return page([line(row) for row in rows], "nr", request, context)
+        return page([line(row) for row in rows], "nr", request)
 
 
 def talk(world, row):
@@ -33,8 +33,8 @@ def line(row):
     return known | {"at": zoned(row["createdAt"])} | unknown_fields(row)
 
 
-def page(rows, key, request, context):
+def page(rows, key, request):
     after = request.query.get("after")
     begin = [row[key] for row in rows].index(after) + 1 if after else 0
-    found = rows[begin:][: min(int(request.query["count"]), context.answers.max_page or 50)]
+    found = rows[begin:][: min(int(request.query["count"]), request.answers.max_page or 50)]
     return {"rows": found, "more": found[-1][key] if found else None}

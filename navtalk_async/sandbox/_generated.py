@@ -1,4 +1,4 @@
-"""The rows of a world: made from a seed, kept in order, paged through, and written as other APIs write them.
+"""The rows of a world as a seed makes them, and as the APIs write them.
 
 A seed makes the same rows on every machine. Only ``Random.random`` is drawn from, whose sequence Python
 promises to keep; and the messages of a session depend on nothing but the seed and the session's number, so
@@ -7,20 +7,16 @@ they need not be held.
 
 # ruff: noqa: RUF001 - letters that look like other letters are what the texts are for
 
-from base64 import b64decode, b64encode
-from bisect import bisect, bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from math import sqrt
 from random import Random
-from typing import Any, Final, NamedTuple, Self
-from urllib.parse import parse_qsl, unquote, urlencode
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 Row = dict[str, Any]
-RowKey = tuple[str, str]
 
 FIRST_DAY = datetime(2025, 11, 1)  # noqa: DTZ001 - the API's times are UTC and carry no zone
 DAYS = 35
@@ -77,12 +73,12 @@ def stamp(seconds: int) -> str:
     return (FIRST_DAY + timedelta(seconds=seconds)).isoformat(" ")
 
 
-def session_id(number: int, seed: int) -> str:
+def made_up_id(number: int, seed: int) -> str:
     """A UUIDv1 stamped on 2025-12-22, weeks after any session, so that id order is no time order."""
     return f"{number * _SHUFFLE & _LOW:08x}-dede-11f0-92bc-{_node(seed)}"
 
 
-def message_id(session: int, number: int, seed: int) -> str:
+def _message_id(session: int, number: int, seed: int) -> str:
     """The id of a session's message: unique in the whole world, in no order."""
     low = (number * _SHUFFLE + session * 40_503) & _LOW
     high = 0xE000 + (session >> 14) & 0xFFFF
@@ -100,7 +96,7 @@ def long_tailed(mean: float) -> Callable[[float], int]:
     return lambda dice: min(MOST_MESSAGES, int(mean * (1 / sqrt(1 - dice) - 1) + 0.5))
 
 
-def starts(rng: Random, count: int) -> list[int]:
+def _starts(rng: Random, count: int) -> list[int]:
     """Start times of *count* sessions in seconds since the first day: busy and idle days, bursts, ties."""
     weights = [0.0 if rng.random() < 0.2 else 0.2 + 4 * _cube(rng.random()) for _ in range(DAYS)]
     weights[0] += 0.3
@@ -122,16 +118,16 @@ def starts(rng: Random, count: int) -> list[int]:
     return sorted(found)
 
 
-def sessions(
+def make_sessions(
     count: int, seed: int, messages: Callable[[int, float], int], *, unknown: bool
 ) -> Iterator[tuple[Row, Birth]]:
     """Each session's row and birth by time; *messages* is the message count by number and dice."""
     rng = Random(seed)  # noqa: S311 - made-up data, not secrets
-    for number, start in enumerate(starts(rng, count)):
+    for number, start in enumerate(_starts(rng, count)):
         dice, pace = rng.random(), rng.random()
         many = messages(number, rng.random())
         birth = Birth(number, start, 4 + int(many * (0.4 + 4 * pace)), many)
-        yield _session(birth, dice, session_id(number, seed), unknown=unknown), birth
+        yield _session_row(birth, dice, made_up_id(number, seed), unknown=unknown), birth
 
 
 def _cube(dice: float) -> float:
@@ -139,7 +135,7 @@ def _cube(dice: float) -> float:
     return dice * dice * dice
 
 
-def _session(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
+def _session_row(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:
     status = 1 if dice < 0.9 else 2 if dice < 0.97 else 0
     row: Row = {
         "id": name,
@@ -160,98 +156,38 @@ def message_time(birth: Birth, number: int) -> str:
     return stamp(birth.start + number * birth.seconds // birth.messages)
 
 
-def messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> list[Row]:
+def make_messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> Iterator[Row]:
     """The messages of one session by time; *long* makes the last one a megabyte."""
     rng = Random(f"{seed}/{birth.number}")  # noqa: S311 - made-up data, not secrets
-    rows: list[Row] = []
     for number in range(birth.messages):
         row: Row = {
-            "id": message_id(birth.number, number, seed),
+            "id": _message_id(birth.number, number, seed),
             "role": number % 2,
             "messageType": 0,
-            "content": text(rng),
+            "content": _content(rng),
             "createdAt": message_time(birth, number),
         }
         if unknown:
             row["sentiment"] = {"score": rng.random(), "labels": ["calm", "كتب"], "by": None}
             if number % 7 == 3:
                 row["role"] = row["messageType"] = 7
-        rows.append(row)
-    if long and rows:
-        rows[-1]["content"] = long_text(rng)
-    return rows
+        if long and number == birth.messages - 1:
+            fragment = _fragment(rng) + " "
+            row["content"] = fragment * (_LONG_TEXT // len(fragment.encode()) + 1)
+        yield row
 
 
-def text(rng: Random) -> str:
+def _content(rng: Random) -> str:
     """The text of a message: rarely empty, mostly one or two fragments, sometimes a long answer."""
     dice = rng.random()
     if dice < 0.02:
         return ""
     count = 1 if dice < 0.6 else 2 if dice < 0.95 else 12
-    return " ".join(FRAGMENTS[int(rng.random() * len(FRAGMENTS))] for _ in range(count))
+    return " ".join(_fragment(rng) for _ in range(count))
 
 
-def long_text(rng: Random) -> str:
-    fragment = FRAGMENTS[int(rng.random() * len(FRAGMENTS))] + " "
-    return fragment * (_LONG_TEXT // len(fragment.encode()) + 1)
-
-
-class Table:
-    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
-
-    __slots__ = ("_time", "keys", "rows")
-
-    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
-        self._time = time
-        self.rows: list[Row] = sorted(rows, key=self.key)
-        self.keys: list[RowKey] = [self.key(row) for row in self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def key(self, row: Row) -> RowKey:
-        return row[self._time], row["id"]
-
-    def after(self, key: RowKey) -> int:
-        return bisect_right(self.keys, key)
-
-    def put(self, row: Row) -> None:
-        key = self.key(row)
-        at = bisect_left(self.keys, key)
-        self.keys.insert(at, key)
-        self.rows.insert(at, row)
-
-    def discard(self, row: Row) -> None:
-        """Remove *row*, which must be there."""
-        at = bisect_left(self.keys, self.key(row))
-        del self.keys[at], self.rows[at]
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
-
-    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
-    empty page must not look like a repeated one.
-    """
-
-    key: RowKey
-    memory: Mapping[str, str] = field(default_factory=dict)
-    again: int = 0
-
-    def __str__(self) -> str:
-        parts = [self.key[0].replace(" ", "T"), self.key[1].replace("%", "%25").replace("|", "%7C")]
-        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
-            parts.append(urlencode(more))
-        return b64encode("|".join(parts).encode()).decode()
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
-        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
-        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
-        again = int(memory.pop("again", "0"))
-        return cls((time.replace("T", " "), unquote(name)), memory, again)
+def _fragment(rng: Random) -> str:
+    return FRAGMENTS[int(rng.random() * len(FRAGMENTS))]
 
 
 def zoned(time: str | None) -> str | None:
@@ -260,16 +196,8 @@ def zoned(time: str | None) -> str | None:
 
 
 def row_time(moment: datetime) -> str:
-    """The moment as a time of a row, ``2024-01-15 10:30:00``."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def next_time(latest: str | None, now: datetime) -> str:
-    """The time of a new message: *now*, or a second after the *latest* one, since ties have no order."""
-    moment = row_time(now)
-    if latest is None or latest < moment:
-        return moment
-    return (datetime.fromisoformat(latest) + timedelta(seconds=1)).isoformat(" ")
+    """The moment as a time of a row, ``2024-01-15 10:30:00``; a naive one is UTC."""
+    return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d %H:%M:%S}"
 
 
 def role_word(number: int) -> str:
