@@ -2,9 +2,11 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
+from time import perf_counter
 from typing import NamedTuple, TypeVar
+
+from multidict import istr
 
 from navtalk_async.errors import (
     ApiError,
@@ -16,12 +18,12 @@ from navtalk_async.errors import (
     ServerError,
     TransportError,
 )
-from navtalk_async.events import Answered, Failed, Observer, Stats, Waiting, announce, is_watched
+from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import Request, Response
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.address import redact
 from navtalk_async.wire.gate import Gate
-from navtalk_async.wire.rate import Hint, hint
+from navtalk_async.wire.rate import hint
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
@@ -42,6 +44,8 @@ E = TypeVar("E", bound=NavTalkError)
 
 Read = Callable[[Request, Response], T]
 
+DATE = istr("Date")
+
 
 class Attempt(NamedTuple):
     """An attempt that failed."""
@@ -53,6 +57,11 @@ class Attempt(NamedTuple):
     sent_at: float
     rank: int
     """How many requests were in flight with it, itself included."""
+
+
+def in_short(error: NavTalkError) -> str:
+    """The class and the message of *error*."""
+    return f"{type(error).__name__}: {error.args[0]}"
 
 
 class LoopState:
@@ -67,11 +76,10 @@ class LoopState:
         self.transport = transport
         self.gate = gate
         self.budget = Budget()
-        self._stats = stats
+        self.stats = stats
         self._observer = observer
         self.closed = False
         self.received_at = 0.0
-        self._hint: Hint | None = None
         self.attempts = 0
         # Other headers are not kept: they may quote the key.
         self.date: str | None = None
@@ -85,9 +93,13 @@ class LoopState:
             self.gate.close()
             await self.transport.close()
 
+    def announce(self, event: Event) -> None:
+        """Pass *event* to the observer and the log."""
+        announce(self._observer, event)
+
     async def turn(self, deadline: float | None, lane: int, last: NavTalkError | None) -> int:
         """Wait at the gate, return the rank, and count the time; *last* is the error of the last attempt."""
-        loop, gate, stats = asyncio.get_running_loop(), self.gate, self._stats
+        loop, gate, stats = asyncio.get_running_loop(), self.gate, self.stats
         began = loop.time()
         paused_before = gate.paused_seconds(began)
         try:
@@ -104,42 +116,43 @@ class LoopState:
             stats.paused_seconds += paused
             stats.turn_seconds += now - began - paused
 
-    def understood(
+    def understood(  # noqa: PLR0917 - by name, they cost more
         self,
         request: Request,
         read: Read[T],
         response: Response | TransportError | asyncio.CancelledError,
         key: PlacedKey,
+        attempt: int,
+        sent_at: float,
+        rank: int,
     ) -> T | NavTalkError | asyncio.CancelledError:
-        """What *read* makes of *response*, or its error as a value."""
-        self.received_at = asyncio.get_running_loop().time()
+        """What *read* makes of *response*, then counted as a good answer; or its error as a value."""
+        self.received_at = now = asyncio.get_running_loop().time()
         if not isinstance(response, Response):
             return _marked(request, response) if isinstance(response, NavTalkError) else response
-        self._hint = hint(response.headers)
-        if date := response.headers.get("Date"):
-            self.date, self.dated_at = date, self.received_at
-        began = time.perf_counter()
+        headers, stats = response.headers, self.stats
+        if date := headers.get(DATE):
+            self.date, self.dated_at = date, now
+        began = perf_counter()
         body = key.echo.masked(response.body)
         if body is not response.body:
-            response = Response(status=response.status, headers=response.headers, body=body)
+            response = Response(status=response.status, headers=headers, body=body)
         try:
-            return read(request, response)
+            found = read(request, response)
         except NavTalkError as refusal:
             return redact(_marked(request, refusal), key.secret)
         finally:
-            self._stats.decode_seconds += time.perf_counter() - began
-
-    def succeeded(self, request: Request, attempts: int, sent_at: float, rank: int) -> None:
-        stats, received_at = self._stats, self.received_at
+            stats.decode_seconds += perf_counter() - began
         # A change takes its own time, and that of making its connection.
-        self.gate.answered(received_at, sent_at, rank, self._hint, is_typical=request.method == "GET")
+        self.gate.answered(now, sent_at, rank, hint(headers), is_typical=request.method == "GET")
         self.budget.earn()
-        self.attempts = attempts
+        self.attempts = attempt
         stats.answers += 1
-        stats.network_seconds += received_at - sent_at
+        stats.network_seconds += now - sent_at
         if is_watched(self._observer):
             seconds = asyncio.get_running_loop().time() - sent_at
-            announce(self._observer, Answered(request.path, attempts, seconds))
+            self.announce(Answered(request.path, attempt, seconds))
+        return found
 
     def failed(
         self, request: Request, failed: Attempt, options: CallOptions, deadline: float | None
@@ -153,9 +166,8 @@ class LoopState:
             error = self._out_of_time(error, options, max(0.0, deadline - now))
             failed = failed._replace(error=error)
         error.attempts = failed.number
-        self._stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
-        text = f"{type(error).__name__}: {error.args[0]}"
-        announce(self._observer, Failed(request.path, failed.number, text))
+        self.stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
+        self.announce(Failed(request.path, failed.number, in_short(error)))
         if self.closed:
             raise _instead(error, ClientClosed("The client was closed while this call was in flight."))
         if is_overloaded(error):
@@ -169,7 +181,7 @@ class LoopState:
     def _refused(self, failed: Attempt) -> None:
         """Send fewer requests; and none at all for a while, if the server wants that."""
         error, gate = failed.error, self.gate
-        self._stats.refused += 1
+        self.stats.refused += 1
         now = asyncio.get_running_loop().time()
         contradicts_cap = gate.limit.refused(now, failed.sent_at, failed.rank)
         if not asks_for_a_pause(error):
@@ -183,10 +195,10 @@ class LoopState:
         if is_news:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" At most {rate:.3g} requests a second are sent now."
-            announce(self._observer, Waiting(seconds, f"{type(error).__name__}: {error.args[0]}{allowed}"))
+            self.announce(Waiting(seconds, in_short(error) + allowed))
 
     def _should_retry(self, request: Request, failed: Attempt, retry: Retry) -> bool:
-        error, known = failed.error, self._stats.answers > 0
+        error, known = failed.error, self.stats.answers > 0
         if not should_retry(retry, request, error, attempt=failed.counted, known_server=known):
             return False
         # A 429 is waited out: that makes nothing worse.
@@ -208,8 +220,8 @@ class LoopState:
             except NavTalkError as closed:
                 _instead(error, closed)
                 raise
-            self._stats.backoff_seconds += seconds
-        self._stats.retries += 1
+            self.stats.backoff_seconds += seconds
+        self.stats.retries += 1
 
     def _out_of_time(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
         """The end of a call for whose next attempt the seconds *left* are too few."""

@@ -1,5 +1,4 @@
-"""One attempt over aiohttp: bytes out, an answer or an error value in. Besides this, only `_streamed` imports
-aiohttp.
+"""One attempt over aiohttp: bytes out, an answer or an error value in. Nothing else imports aiohttp.
 
 Three rules keep the key in. Only the bytes that leave have it: what watches aiohttp (trace configs,
 middlewares, patched sessions, `request_info`) sees the request without. aiohttp's own errors may quote an
@@ -30,9 +29,8 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
-from navtalk_async.wire._streamed import StreamedBody, StreamedResponse
 from navtalk_async.wire.address import query_of
-from navtalk_async.wire.secret import PlacedKey
+from navtalk_async.wire.secret import EchoInChunks, PlacedKey
 
 Failed = TransportError | asyncio.CancelledError
 Task = asyncio.Task[object]
@@ -44,6 +42,14 @@ STREAMED = {
     # A server that compresses holds small pieces back until there are more.
     "Accept-Encoding": "identity",
 }
+
+
+class StreamedResponse(Response, frozen=True, kw_only=True):
+    """A good answer that has begun. Its body is to come, and its reader ends the connection."""
+
+    content: aiohttp.StreamReader
+    echo: EchoInChunks | None
+    end: Callable[[], None]
 
 
 class AiohttpTransport:
@@ -65,9 +71,8 @@ class AiohttpTransport:
         request: Request,
         key: PlacedKey,
         seconds: float,
-        *,
-        fresh_connection: bool = False,
-        streamed: bool = False,
+        fresh_connection: bool,  # noqa: FBT001 - by name, they cost more
+        streamed: bool,  # noqa: FBT001
     ) -> Response | Failed:
         """Send *request* with the *key*, and read the whole answer within *seconds*; a 2xx that is *streamed*
         only has to begin within them, and its reader closes it.
@@ -101,8 +106,7 @@ class AiohttpTransport:
                 allow_redirects=False,
             )
             if streamed and 200 <= answer.status < 300:
-                stream = StreamedBody(answer, request.path, key.echo.in_chunks(), self._reading)
-                return StreamedResponse(status=answer.status, headers=answer.headers, body=b"", stream=stream)
+                return self._streamed(answer, key)
             self._reading.add(answer)
             try:
                 body = await self._body(answer)
@@ -135,6 +139,21 @@ class AiohttpTransport:
         # aiohttp ends the connections, and leaves those who read from them waiting.
         for answer in self._reading:
             answer.content.set_exception(aiohttp.ClientConnectionError())
+
+    def _streamed(self, answer: aiohttp.ClientResponse, key: PlacedKey) -> StreamedResponse:
+        def end() -> None:
+            self._reading.discard(answer)
+            answer.close()
+
+        self._reading.add(answer)
+        return StreamedResponse(
+            status=answer.status,
+            headers=answer.headers,
+            body=b"",
+            content=answer.content,
+            echo=key.echo.in_chunks(),
+            end=end,
+        )
 
     def _body(self, answer: aiohttp.ClientResponse) -> Awaitable[bytes | None]:
         length = answer.content_length

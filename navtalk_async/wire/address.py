@@ -68,7 +68,7 @@ def query_of(request: Request) -> str:
     """The query of *request*, without the key."""
     params = request.params
     if UNRESERVED("".join(params.values())):
-        return "&".join([f"{name}={value}" for name, value in params.items()])
+        return "&".join(map("=".join, params.items()))
     return "&".join([f"{name}={_quoted(value, is_cursor=name in CURSORS)}" for name, value in params.items()])
 
 

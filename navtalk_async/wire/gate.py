@@ -15,6 +15,7 @@ This file is longer than most: limit, rate, pause and lanes decide together on e
 import asyncio
 import math
 from collections import deque
+from itertools import chain
 from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
@@ -59,11 +60,9 @@ SPENT = "Gave up: the time for this call passed while it waited for its turn."
 
 def checked_concurrency(concurrency: Concurrency) -> Concurrency:
     """*concurrency*, if it is `auto` or at least 1; else a ValueError."""
-    if concurrency != "auto" and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
-        raise ValueError(f"concurrency={concurrency!r} is neither a number nor 'auto'.")
-    if concurrency != "auto" and concurrency < 1:
-        raise ValueError(f"concurrency={concurrency} lets no request through; the least is 1.")
-    return concurrency
+    if concurrency == "auto" or (type(concurrency) is int and concurrency >= 1):
+        return concurrency
+    raise ValueError(f"concurrency={concurrency!r} is neither 'auto' nor a whole number of at least 1.")
 
 
 class Gate:
@@ -85,6 +84,8 @@ class Gate:
         self._remaining: int | None = None
         """What the server said it will still take; None where it says nothing."""
         self._remaining_until = 0.0
+        self.waiting: int = 0
+        """How many wait for their turn; one that was cancelled meanwhile counts until its turn comes."""
         self._lanes: tuple[deque[_Turn], ...] = tuple(deque() for _ in LANES)
         self._in_use_until = [0.0 for _ in LANES]
         """Until when each lane leaves places free for the lanes above it."""
@@ -95,11 +96,6 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate [{self.in_flight} in flight, {self.waiting} waiting] {self.limit!r}>"
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        return sum(map(len, self._lanes))
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are let through at most, asked for or learned; None for any number."""
@@ -122,8 +118,7 @@ class Gate:
             self._remaining is not None or self._refusals or now < self._in_use_until[lane]
         ) and self.in_flight >= self._room(now, lane):
             return False
-        lanes = self._lanes
-        if lanes[0] or (lane and (lanes[1] or (lane > 1 and lanes[2]))):
+        if self.waiting and any(self._lanes[: lane + 1]):
             return False
         self._admitted(now, lane)
         return True
@@ -161,7 +156,7 @@ class Gate:
     def release(self) -> None:
         """End a request that was let through."""
         self.in_flight -= 1
-        if self._lanes[0] or self._lanes[1] or self._lanes[2]:
+        if self.waiting:
             self._admit()
 
     def answered(
@@ -173,7 +168,7 @@ class Gate:
         self._refusals = 0
         self.learned_rate.accepted += 1
         room = self.limit.now
-        full = self.in_flight >= room - _reserve(room)
+        full = self.in_flight >= room - (room // RESERVED_SHARE or 1)
         self.limit.answered(now, sent_at, rank, full=full, is_typical=is_typical)
         if hint is not None or self._remaining is not None:
             self._heed(hint, now)
@@ -217,16 +212,15 @@ class Gate:
 
     async def rest(self, seconds: float) -> None:
         """Wait for *seconds*; unlike a sleep, it ends with `ClientClosed` when the gate is closed."""
-        loop = asyncio.get_running_loop()
         if self._closed:
             raise ClientClosed("The client is closed.")
-        rested: asyncio.Future[None] = loop.create_future()
-        alarm = loop.call_later(seconds, _resolve, rested)
+        rested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.add(rested)
         try:
-            await rested
+            await asyncio.wait([rested], timeout=seconds)
+            if rested.done():
+                await rested
         finally:
-            alarm.cancel()
             self._resting.discard(rested)
 
     def close(self) -> None:
@@ -235,10 +229,10 @@ class Gate:
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
-        waiting: list[asyncio.Future[Any]] = [*self._resting]
-        for lane in self._lanes:
-            waiting += lane
-            lane.clear()
+        waiting: list[asyncio.Future[Any]] = [*self._resting, *chain(*self._lanes)]
+        self.waiting = 0
+        for queue in self._lanes:
+            queue.clear()
         for future in waiting:
             if not future.done():
                 future.set_exception(ClientClosed("The client was closed while this call waited."))
@@ -250,17 +244,18 @@ class Gate:
         room = self.limit.now
         if self._remaining is not None and self._remaining < room and now < self._remaining_until:
             room = self._remaining
-        return room - _reserve(room) if now < self._in_use_until[lane] else room
+        return max(1, room - (room // RESERVED_SHARE or 1)) if now < self._in_use_until[lane] else room
 
     def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1
-        if not self.learned_rate.is_running:
-            self.learned_rate.began(now)
+        learned = self.learned_rate
+        if not learned.is_running:
+            learned.began(now)
         if lane <= NORMAL:
             self._in_use_until[2] = now + IN_USE_SECONDS
             if lane < NORMAL:
                 self._in_use_until[1] = now + IN_USE_SECONDS
-        if self.learned_rate.base is None and self._highest_rate is None:
+        if learned.base is None and self._highest_rate is None:
             return
         rate = self.rate(now)
         if rate is not None:
@@ -288,10 +283,9 @@ class Gate:
     async def _wait(self, deadline: float | None, lane: int, *, first: bool) -> int:
         loop = asyncio.get_running_loop()
         turn: _Turn = loop.create_future()
-        if first:
-            self._lanes[lane].appendleft(turn)
-        else:
-            self._lanes[lane].append(turn)
+        queue = self._lanes[lane]
+        (queue.appendleft if first else queue.append)(turn)
+        self.waiting += 1
         timer = None if deadline is None else loop.call_at(deadline, _expire, turn)
         self._admit()
         try:
@@ -316,11 +310,16 @@ class Gate:
                 self._look_again(loop, self._opens_at)
                 return
             self._admitted(now, lane)
+            self.waiting -= 1
             self._lanes[lane].popleft().set_result(self.in_flight)
 
     def _next_lane(self, now: float) -> int | None:
         """The lane whose first request is next, if there is room for it."""
-        waiting = [number for number, lane in enumerate(self._lanes) if _has_any(lane)]
+        for queue in self._lanes:
+            while queue and queue[0].done():
+                queue.popleft()
+                self.waiting -= 1
+        waiting = [number for number, queue in enumerate(self._lanes) if queue]
         if not waiting:
             return None
         if len(waiting) > 1:
@@ -344,23 +343,6 @@ class Gate:
 _Turn = asyncio.Future[int]
 
 
-def _reserve(room: int) -> int:
-    """The places that are left free for a higher lane."""
-    return max(1, room // RESERVED_SHARE) if room > 1 else 0
-
-
-def _has_any(lane: deque[_Turn]) -> bool:
-    """Whether a request waits in *lane*; its first is not done then."""
-    while lane and lane[0].done():
-        lane.popleft()
-    return bool(lane)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _expire(future: asyncio.Future[int]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded(SPENT))
+def _expire(turn: _Turn) -> None:
+    if not turn.done():
+        turn.set_exception(DeadlineExceeded(SPENT))

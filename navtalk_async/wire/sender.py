@@ -11,25 +11,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from navtalk_async.errors import (
-    AttemptTimeout,
-    ClientClosed,
-    NavTalkError,
-    RateLimited,
-)
+from navtalk_async.errors import ApiError, AttemptTimeout, ClientClosed, NavTalkError, RateLimited
 from navtalk_async.events import Event, Observer, Stats, announce
 from navtalk_async.models import KeyPlace, Request, Response, http_date
 from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
-from navtalk_async.wire._streamed import Stream, StreamedBody, read_stream
-from navtalk_async.wire._transport import AiohttpTransport
+from navtalk_async.wire._streamed import Stream
+from navtalk_async.wire._transport import AiohttpTransport, StreamedResponse
 from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
 from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
-from navtalk_async.wire.retry import (
-    LANES,
-    CallOptions,
-)
+from navtalk_async.wire.retry import LANES, CallOptions
 from navtalk_async.wire.secret import PlacedKey, Secret, checked_key, hide_frames
 
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
@@ -104,20 +96,18 @@ class Sender:
                 ClientClosed.
         """
 
-        async def begin() -> StreamedBody:
+        def read(_: Request, response: Response) -> StreamedResponse:
+            if isinstance(response, StreamedResponse):
+                return response
+            refuse(request, response)
+            raise ApiError(f"The server answered {response.status}.", status=response.status)
+
+        async def begin() -> tuple[LoopState, StreamedResponse]:
             loop = asyncio.get_running_loop()
             state = self._states.get(loop) or await self._open(loop)
-            body = await self.ask(request, read_stream(refuse), options, streamed=True)
-            body.attempts, body.is_orphaned = state.attempts, lambda: state.closed
-            return body
+            return state, await self.ask(request, read, options, streamed=True)
 
-        return Stream(
-            request,
-            begin=begin,
-            seconds=options.attempt_timeout,
-            stats=self._stats,
-            observer=self._observer,
-        )
+        return Stream(request, begin, options.attempt_timeout)
 
     async def ask(
         self, request: Request, read: Read[T], options: CallOptions, *, streamed: bool = False
@@ -157,21 +147,18 @@ class Sender:
                     state.received_at, outcome = loop.time(), key
                 else:
                     stats.requests += 1
+                    is_fresh = streamed or request.method != "GET"
                     # The answer has no name here: this frame is shown.
                     outcome = state.understood(
                         request,
                         read,
-                        await state.transport.exchange(
-                            request,
-                            key,
-                            seconds,
-                            fresh_connection=streamed or request.method != "GET",
-                            streamed=streamed,
-                        ),
+                        await state.transport.exchange(request, key, seconds, is_fresh, streamed),
                         key,
+                        attempts,
+                        sent_at,
+                        rank,
                     )
                 if not isinstance(outcome, BaseException):
-                    state.succeeded(request, attempts, sent_at, rank)
                     return outcome
                 if not isinstance(outcome, NavTalkError):
                     raise outcome

@@ -166,7 +166,7 @@ async def test_what_came_before_a_death_is_given_also_to_a_slow_reader():
             writer.write(chunked(sent))
         await writer.drain()
         writer.close()
-        content = chunks._body._answer.content
+        content = chunks._answer.content
         while content.exception() is None:
             await checkpoint()
         came, error = await collected(chunks)
