@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from navtalk_async.archive import Archive
-    from navtalk_async.client import Client, KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+    from navtalk_async.client import Client
+    from navtalk_async.client.kodey import KodeyClient
+    from navtalk_async.client.lexicon import LexiconClient
+    from navtalk_async.client.llamacloud import LlamaCloudClient
+    from navtalk_async.client.navtalk import NavTalkClient
     from navtalk_async.errors import NavTalkError
     from navtalk_async.formats import export
     from navtalk_async.ingest import RunReport, sync, watch
@@ -52,7 +56,11 @@ __all__ = [
 
 _HOMES = {
     "archive": ("Archive",),
-    "client": ("Client", "KodeyClient", "LexiconClient", "LlamaCloudClient", "NavTalkClient"),
+    "client": ("Client",),
+    "client.kodey": ("KodeyClient",),
+    "client.lexicon": ("LexiconClient",),
+    "client.llamacloud": ("LlamaCloudClient",),
+    "client.navtalk": ("NavTalkClient",),
     "errors": ("NavTalkError",),
     "formats": ("export",),
     "ingest": ("RunReport", "sync", "watch"),

@@ -17,11 +17,10 @@ from navtalk_async.wire.gate import Concurrency, checked_concurrency
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from navtalk_async.client import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
-    from navtalk_async.client.kodey import KodeyFilters
-    from navtalk_async.client.lexicon import LexiconFilters
-    from navtalk_async.client.llamacloud import LlamaCloudFilters
-    from navtalk_async.client.navtalk import NavTalkFilters
+    from navtalk_async.client.kodey import KodeyClient, KodeyFilters
+    from navtalk_async.client.lexicon import LexiconClient, LexiconFilters
+    from navtalk_async.client.llamacloud import LlamaCloudClient, LlamaCloudFilters
+    from navtalk_async.client.navtalk import NavTalkClient, NavTalkFilters
     from navtalk_async.dialects.kodey import KodeyChat, KodeyMessage
     from navtalk_async.dialects.lexicon import LexiconChat, LexiconMessage
     from navtalk_async.dialects.llamacloud import LlamaCloudMessage, LlamaCloudSession
@@ -165,7 +164,8 @@ class SessionPool(Generic[C]):
                 transcripts of all sessions that were listed.
 
         Raises:
-            ValueError: a filter that the API does not have, or a wrong value; before anything is sent.
+            TypeError: a filter that the API does not have; before anything is sent.
+            ValueError: a wrong value; before anything is sent.
         """
         one_of("raise", "yield")("on_error", on_error)
         audit = ShortPageAudit() if self._short_pages == "audit" else None
@@ -203,7 +203,7 @@ class SessionPool(Generic[C]):
                 less memory.
 
         Raises:
-            ValueError: as for `transcripts`.
+            TypeError, ValueError: as for `transcripts`.
         """
         return _Sessions(_each(self.session_pages(order=order, **filters)))
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from navtalk_async.client import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.sandbox import Sandbox
 
 __all__ = ["kodey_client", "lexicon_client", "llamacloud_client", "navtalk_client", "navtalk_sandbox"]

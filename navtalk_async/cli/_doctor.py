@@ -237,7 +237,7 @@ async def _probe_with_client(settings: Settings) -> Sequence[Check]:
     async with settings.client(waits_reported(settings.reporter, "none")) as client:
         try:
             request = smallest_page(client.dialect, client.dialect.list_sessions(user_id=settings.user))
-        except ValueError as refusal:
+        except (TypeError, ValueError) as refusal:
             return [Check("listing", Verdict.PROBLEM, str(refusal), "", Exit.USAGE)]
         checks = await probe_api(client, request)
     return [each._replace(said=settings.reporter.redacted(each.said)) for each in checks]

@@ -47,7 +47,7 @@ def usage_errors() -> Iterator[None]:
     """Where our own checks refuse an argument, it was the user's."""
     try:
         yield
-    except ValueError as refusal:
+    except (TypeError, ValueError) as refusal:
         raise click.UsageError(str(refusal)) from None
 
 

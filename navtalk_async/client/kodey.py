@@ -1,10 +1,10 @@
 """Ask Kodey.ai: `KodeyClient`."""
 
-from typing import Any, ClassVar, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, Unpack
 from uuid import UUID
 
-from navtalk_async.client.client import ApiClient, Resource
-from navtalk_async.dialects.answers import read_done
+from navtalk_async.client import ApiClient, Resource
+from navtalk_async.dialects.answers import read_done, reader
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.models import Role
@@ -14,13 +14,15 @@ __all__ = ["KodeyChats", "KodeyClient", "KodeyFilters", "KodeyMessages"]
 
 
 class KodeyFilters(TypedDict, total=False):
-    """The filters of the list of chats: the arguments of `KodeyChats.list`."""
+    """The filters of the list of chats."""
 
     user_id: str | None
+    """Only chats of this user."""
     agent_type: str | None
+    """Only chats with agents of this type."""
 
 
-class KodeyClient(ApiClient):
+class KodeyClient(ApiClient[KodeyChat, KodeyMessage]):
     """A client of Kodey.ai's chat API (source: its reference, "Chat API").
 
         async with KodeyClient() as kodey:
@@ -28,16 +30,10 @@ class KodeyClient(ApiClient):
             reply = await kodey.messages.create(chat.id, "Hello")
 
     A publishable key (`pk_live_…`) may ask 100 times a minute, a secret one (`sk_live_…`) 1,000 times; beyond
-    that, calls wait for as long as the server says. Calls that change something are sent once; where one
-    fails, the error's `may_have_happened` says whether the server may have done it.
+    that, calls wait for as long as the server says.
 
-    Arguments:
-        key: see `Client`; by default the environment's `KODEY_API_KEY`.
-        base_url: by default the environment's `KODEY_BASE_URL`, or else Kodey.ai's own.
-        options: all others of `Client`.
-
-    Raises:
-        ValueError: see `Client`.
+    The arguments are those of `Client`. The environment may hold the key (`KODEY_API_KEY`) and the address
+    (`KODEY_BASE_URL`), by default Kodey.ai's own.
     """
 
     speaks: ClassVar[type[Dialect]] = Kodey
@@ -50,11 +46,7 @@ class KodeyClient(ApiClient):
 
 
 class KodeyChats(Resource[KodeyClient]):
-    """The chats of the key's team.
-
-    Every call raises a ValueError, before anything is sent, for an argument that the API cannot take; and a
-    NotFound if the key has no chat of the id.
-    """
+    """The chats of the key's team; raises as every `Resource`."""
 
     async def create(
         self, *, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
@@ -66,42 +58,34 @@ class KodeyChats(Resource[KodeyClient]):
                 `upgrade_instructions` how to get one that may.
         """
         request = self._client.dialect.create_chat(agent_id, user_id, metadata)
-        return await self._client.ask(request, self._client.dialect.read_chat)
+        return await self._client.ask(request, reader(KodeyChat))
 
-    def list(self, *, user_id: str | None = None, agent_type: str | None = None) -> Listing[KodeyChat]:
-        """All chats, or those of a user or with a type of agent, in one answer (`GET /chat`). Their order is
-        not documented.
-        """
-        listing = self._client.list_sessions(user_id=user_id, agent_type=agent_type)
-        return cast("Listing[KodeyChat]", listing)
+    def list(self, **filters: Unpack[KodeyFilters]) -> Listing[KodeyChat]:
+        """All chats that match *filters*, in one answer (`GET /chat`); the order is not documented."""
+        return self._client.list_sessions(**filters)
 
     async def get(self, chat_id: str | UUID) -> KodeyChat:
         """One chat (`GET /chat/:chatId`). What its `messages` hold is not documented, and may be nothing."""
-        dialect = self._client.dialect
-        return await self._client.ask(dialect.get_session(dialect.checked_id(chat_id)), dialect.read_chat)
+        request = self._client.dialect.get_session(self._id(chat_id))
+        return await self._client.ask(request, reader(KodeyChat))
 
     async def delete(self, chat_id: str | UUID) -> None:
         """Delete a chat (`DELETE /chat/:chatId`); an `AccessDenied` as for `create`."""
-        dialect = self._client.dialect
-        await self._client.ask(dialect.delete_chat(dialect.checked_id(chat_id)), read_done)
+        await self._client.ask(self._client.dialect.delete_chat(self._id(chat_id)), read_done)
 
 
 class KodeyMessages(Resource[KodeyClient]):
-    """The messages of chats; raises as `KodeyChats`."""
+    """The messages of chats; raises as every `Resource`."""
 
     async def create(
         self, chat_id: str | UUID, content: str, role: Role | str | int = "user"
     ) -> KodeyMessage:
-        """Say something in a chat, and return the agent's answer (`POST /chat/:chatId/message`).
-
-        Arguments:
-            content: the text.
-            role: `"user"` or `"assistant"`, as a word, a `Role` or its number.
+        """Say something in a chat, and return the agent's answer (`POST /chat/:chatId/message`); *role* is
+        `"user"` or `"assistant"`, as a word, a `Role` or its number.
         """
-        dialect = self._client.dialect
-        request = dialect.create_message(dialect.checked_id(chat_id), content, role)
-        return await self._client.ask(request, dialect.read_message)
+        request = self._client.dialect.create_message(self._id(chat_id), content, role)
+        return await self._client.ask(request, reader(KodeyMessage))
 
     def list(self, chat_id: str | UUID) -> Listing[KodeyMessage]:
         """A chat's messages, in one answer (`GET /chat/:chatId/message`); the order is not documented."""
-        return cast("Listing[KodeyMessage]", self._client.list_messages(chat_id))
+        return self._client.list_messages(chat_id)

@@ -4,14 +4,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self, TypedDict, Unpack, cast
+from typing import Self, TypedDict, Unpack
 from uuid import UUID
 
 import msgspec
 
-from navtalk_async.client.client import Client, Options, Resource, ViewOptions
-from navtalk_async.dialects.answers import read_done, refuse
-from navtalk_async.dialects.llamacloud import LlamaCloud, LlamaCloudFullSession, LlamaCloudSession
+from navtalk_async.client import Client, Options, Resource, ViewOptions
+from navtalk_async.dialects.answers import read_done, reader, refuse
+from navtalk_async.dialects.llamacloud import (
+    LlamaCloud,
+    LlamaCloudFullSession,
+    LlamaCloudMessage,
+    LlamaCloudSession,
+)
 from navtalk_async.dialects.llamacloud_events import Event, streamed_event
 from navtalk_async.dialects.sse import SseDecoder
 from navtalk_async.errors import StreamBroken, TransportError
@@ -23,12 +28,13 @@ __all__ = ["EventStream", "LlamaCloudClient", "LlamaCloudFilters", "LlamaCloudSe
 
 
 class LlamaCloudFilters(TypedDict, total=False):
-    """The filters of the list of sessions; *limit* is the `page_size` of `LlamaCloudSessions.list`."""
+    """The filters of the list of sessions: none but its page."""
 
     limit: int | None
+    """The `page_size` of `LlamaCloudSessions.list`."""
 
 
-class LlamaCloudClient(Client):
+class LlamaCloudClient(Client[LlamaCloudSession, LlamaCloudMessage]):
     """A client of LlamaCloud's chat API (source: its reference, "Chat").
 
         async with LlamaCloudClient() as llama:
@@ -37,15 +43,10 @@ class LlamaCloudClient(Client):
                 async for event in events:
                     print(event.type)
 
-    Arguments:
-        key: see `Client`; by default the environment's `LLAMA_CLOUD_API_KEY`.
-        base_url: by default the environment's `LLAMA_CLOUD_BASE_URL`, or else LlamaCloud's own.
-        project_id, organization_id: whose sessions every call means; by default the key's own. `using` makes
-            a view for another project on the same connections.
-        options: all others of `Client`.
-
-    Raises:
-        ValueError: see `Client`.
+    The arguments are those of `Client`, and *project_id* and *organization_id*: whose sessions every call
+    means, by default the key's own. `using` makes a view for another project on the same connections. The
+    environment may hold the key (`LLAMA_CLOUD_API_KEY`) and the address (`LLAMA_CLOUD_BASE_URL`), by default
+    LlamaCloud's own.
     """
 
     dialect: LlamaCloud
@@ -165,12 +166,7 @@ class EventStream(AbstractAsyncContextManager["EventStream"], AsyncIterator[Even
 
 
 class LlamaCloudSessions(Resource[LlamaCloudClient]):
-    """The chat sessions of a project.
-
-    Calls that change something are sent once; where one fails, the error's `may_have_happened` says whether
-    the server may have done it. Every call raises a ValueError, before anything is sent, for an argument that
-    the API cannot take; and a NotFound if there is no session of the id.
-    """
+    """The chat sessions of a project; raises as every `Resource`."""
 
     def list(
         self, *, page_size: int | None = None, page_token: str | None = None
@@ -181,8 +177,7 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
             page_size: sessions a page, 1 to 1,000; default 100. A server's own limit is not documented.
             page_token: where to begin, as an earlier page gave it.
         """
-        listing = self._client.list_sessions(limit=page_size, page_token=page_token)
-        return cast("Listing[LlamaCloudSession]", listing)
+        return self._client.list_sessions(limit=page_size, page_token=page_token)
 
     async def create(
         self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
@@ -194,35 +189,28 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
             shared_access: what its share link grants, `"query"` or `"read_only"`; by default the server's own
                 default. Older servers may not take it.
         """
-        dialect = self._client.dialect
-        request = dialect.create_session(index_ids=index_ids, shared_access=shared_access)
-        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
+        request = self._client.dialect.create_session(index_ids, shared_access)
+        return await self._client.ask(request, reader(LlamaCloudSession))
 
     async def get(self, session_id: str | UUID) -> LlamaCloudFullSession:
         """One session with all its events (`GET /api/v1/chat/{session_id}`)."""
-        dialect = self._client.dialect
-        request = dialect.list_messages(dialect.checked_id(session_id))
-        return await self._client.ask(request, dialect.read_full_session)
+        request = self._client.dialect.list_messages(self._id(session_id))
+        return await self._client.ask(request, self._client.dialect.read_full_session)
 
     async def summary(self, session_id: str | UUID) -> LlamaCloudSession:
         """One session as a list has it (`GET /api/v1/chat/{session_id}/summary`)."""
-        dialect = self._client.dialect
-        request = dialect.get_session(dialect.checked_id(session_id))
-        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
+        return await self._client.get_session(session_id)
 
     async def delete(self, session_id: str | UUID) -> None:
         """Delete a session (`DELETE /api/v1/chat/{session_id}`)."""
-        dialect = self._client.dialect
-        request = dialect.delete_session(dialect.checked_id(session_id))
-        await self._client.ask(request, read_done)
+        await self._client.ask(self._client.dialect.delete_session(self._id(session_id)), read_done)
 
     async def generate_title(self, session_id: str | UUID, first_message: str) -> LlamaCloudSession:
         """Make a title from *first_message*, and return the session as a list has it
         (`POST /api/v1/chat/{session_id}/title`).
         """
-        dialect = self._client.dialect
-        request = dialect.generate_title(dialect.checked_id(session_id), first_message)
-        return cast("LlamaCloudSession", await self._client.ask(request, dialect.read_session))
+        request = self._client.dialect.generate_title(self._id(session_id), first_message)
+        return await self._client.ask(request, reader(LlamaCloudSession))
 
     def stream(
         self,
@@ -251,9 +239,6 @@ class LlamaCloudSessions(Resource[LlamaCloudClient]):
             NotFound: there is no session of this id; on entering the stream.
             StreamBroken: it ended before its `Stop`; its `events` are all that came.
         """
-        dialect = self._client.dialect
-        checked = dialect.checked_id(session_id)
-        request = dialect.stream(
-            checked, prompt, index_ids=index_ids, require_all_indexes=require_all_indexes
-        )
+        stream = self._client.dialect.stream
+        request = stream(self._id(session_id), prompt, index_ids, require_all_indexes)
         return EventStream(self._client.stream(request, refuse))

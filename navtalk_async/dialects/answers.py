@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ __all__ = [
     "loads",
     "parse_record",
     "read_done",
+    "reader",
     "refuse",
     "refused",
     "retry_after",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
-
+T = TypeVar("T")
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for JSON that is not as the reference has it."""
@@ -184,7 +185,19 @@ def accepted(response: Response, kind: Any) -> Any:
     return loads(whole_surrogates(response.body), kind)
 
 
-def read_done(request: Request, response: Response) -> None:  # noqa: ARG001
+def reader(kind: type[T]) -> Callable[[Request, Response], T]:
+    """What reads the one *kind* that an answer holds, as by `accepted`."""
+
+    def read(_: Request, response: Response) -> T:
+        if issubclass(kind, Record):
+            return parse_record(kind, accepted(response, msgspec.Raw))
+        found: T = accepted(response, kind)
+        return found
+
+    return read
+
+
+def read_done(_: Request, response: Response) -> None:
     """Check an answer that says no more than that something was done, as by `accepted`; it may be empty."""
     if response.body.strip() or not 200 <= response.status < 300:
         accepted(response, msgspec.Raw)
@@ -196,7 +209,7 @@ def refused(response: Response) -> ApiError:
     """
     fields = _object_of(response)
     try:
-        reasons = [_reason(fields.get(name)) for name in ("detail", "message", "error")]
+        reasons = [_detail_text(fields.get(name)) for name in ("detail", "message", "error")]
     except RecursionError:
         reasons = []
     waits = [_seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
@@ -206,7 +219,7 @@ def refused(response: Response) -> ApiError:
     return error
 
 
-def refuse(request: Request, response: Response) -> NoReturn:  # noqa: ARG001
+def refuse(_: Request, response: Response) -> NoReturn:
     """Raise what an answer means that is no stream."""
     raise refused(response)
 
@@ -219,9 +232,9 @@ def _object_of(response: Response) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _reason(detail: object) -> str | None:
+def _detail_text(detail: object) -> str | None:
     if isinstance(detail, list):
-        return "; ".join(each.rstrip(".") for each in map(_reason, detail) if each)
+        return "; ".join(each.rstrip(".") for each in map(_detail_text, detail) if each)
     if isinstance(detail, dict):
         place, message = detail.get("loc"), detail.get("msg")
         where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""

@@ -1,4 +1,4 @@
-"""What may be asked: ids, texts, page sizes and bodies, checked before anything is sent."""
+"""What may be asked: the arguments of lists and calls, checked before anything is sent."""
 
 import json
 import re
@@ -7,31 +7,60 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+import msgspec
+
 from navtalk_async.errors import WrongShape
 from navtalk_async.models import OpenEnum
 
-__all__ = ["an_id", "checked_id", "number_of", "one_of", "page_size", "quoted", "text", "to_json"]
+__all__ = [
+    "Argument",
+    "a_text",
+    "an_id",
+    "checked_id",
+    "filled",
+    "instance_of",
+    "number_of",
+    "one_of",
+    "quoted",
+    "to_json",
+]
 
-Check = Callable[[str, Any], str]
-"""Returns the text of a value for the API, by the argument's name; raises a ValueError for a wrong one."""
+Check = Callable[[str, Any], Any]
+"""Returns a value as the API takes it, by the argument's name; raises a ValueError for a wrong one."""
 
 
-def page_size(limit: int | None, *, most: int, usual: int | None = None, name: str = "limit") -> str:
-    """*limit*, or else the *usual* one, or *most*; a ValueError below 1 and above *most*."""
-    if limit is None:
-        return str(usual or most)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
-        raise ValueError(f"{name}={limit!r} is not from 1 to {most}, the most the API gives in a page.")
-    return str(limit)
+class Argument(msgspec.Struct, frozen=True):
+    """An argument of a call, or of a list beside those of its paging."""
+
+    check: Check
+    param: str = ""
+    """Its name on the wire, if that is another one."""
+    default: str | None = None
+    required: bool = False
+    """Whether None is no value; otherwise it leaves the argument out."""
+    selects: bool = True
+    """Whether it decides which rows a list has, and not only their order."""
+
+
+def filled(
+    path: str, arguments: Mapping[str, Argument], given: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """*path* with the values *given* for the places it names, and the parameters that all others are."""
+    params = {}
+    for name, each in arguments.items():
+        value = given.get(name, each.default)
+        if value is None and not each.required:
+            continue
+        checked, place = each.check(name, value), f"{{{name}}}"
+        if place in path:
+            path = path.replace(place, quoted(checked))
+        else:
+            params[each.param or name] = checked
+    return path, params
 
 
 def to_json(fields: Mapping[str, Any]) -> bytes:
-    """*fields* as the body of a request, without those that are None; a ValueError for what JSON cannot hold,
-    or `metadata` that is no dict.
-    """
-    fields = {name: value for name, value in fields.items() if value is not None}
-    if not isinstance(fields.get("metadata", {}), dict):
-        raise ValueError(f"metadata={fields['metadata']!r} is no dict.")
+    """*fields* as the body of a request; a ValueError for what JSON cannot hold."""
     try:
         body = json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
         _check_keys(fields)
@@ -56,13 +85,24 @@ LONE_SURROGATE = re.compile("[\\ud800-\\udfff]").search
 NO_PART_OF_AN_ID = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]").search
 
 
-def text(name: str, value: str) -> str:
-    """*value*; a ValueError if it is blank, no text, or holds half of a surrogate pair."""
+def a_text(name: str, value: Any) -> str:
+    """Check a text that is not blank."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name}={value!r} is blank or no text.")
     if LONE_SURROGATE(value):
         raise ValueError(f"{name}={value!r} holds half of a surrogate pair.")
     return value
+
+
+def instance_of(kind: type, name_of_kind: str) -> Check:
+    """Checks that a value is of the type *kind*."""
+
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}={value!r} is no {name_of_kind}.")
+        return value
+
+    return check
 
 
 def checked_id(what: str, value: object) -> str:
@@ -75,16 +115,16 @@ def checked_id(what: str, value: object) -> str:
     return found
 
 
+def an_id(what: str) -> Check:
+    """Checks the id of a *what*."""
+    return lambda _, value: checked_id(what, value)
+
+
 def quoted(text: str) -> str:
     """*text*, an id, as a single part of a path; a WrongShape for an id of the API that would change it."""
     if text in ("", ".", ".."):
         raise WrongShape(f"{text!r} is no id.")
     return quote(text, safe="")
-
-
-def an_id(what: str) -> Check:
-    """Checks the id of a *what*."""
-    return lambda _, value: checked_id(what, value)
 
 
 def one_of(*words: str) -> Check:

@@ -1,4 +1,4 @@
-"""What a dialect is: a table of an API's lists, how each is paged, and what its records are."""
+"""What a dialect is: a table of an API's lists and calls, how each is paged, and what its records are."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,81 +6,78 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, parse_record
-from navtalk_async.dialects.arguments import checked_id, page_size, quoted, text
+from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.offsets import goes_on
 from navtalk_async.paging.tokens import PageTokens
 
-__all__ = ["ByCursor", "ByOffset", "ByToken", "Dialect", "Endpoint", "Filter", "Single", "smallest_page"]
-
-R = TypeVar("R", bound=Record)
-
-Field = tuple[str, Any, Any]
+__all__ = ["ByCursor", "ByOffset", "Call", "Dialect", "Endpoint", "Paging", "smallest_page"]
 
 WHOLE_NUMBER = re.compile("[0-9]{1,18}").fullmatch
 
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
-class Single(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer has every row."""
+class Paging(msgspec.Struct, frozen=True, kw_only=True):
+    """How a list goes on after a page; this one does not, since one answer has every row."""
 
     size: str = ""
     """The parameter that says how many rows a page has."""
     position: str = ""
     """The parameter that says where a page begins."""
+    most: int = 0
+    """The most rows of a page."""
+    usual: int | None = None
+    """The rows of a page where no `limit` is given; by default *most*, the fewest requests."""
 
     @property
     def arguments(self) -> Sequence[str]:
         """The arguments of a list that this strategy takes."""
-        return ()
+        return ("limit", self.position) if self.size else ()
 
     @property
-    def fields(self) -> Sequence[Field]:
+    def fields(self) -> Sequence[tuple[str, Any, Any]]:
         """The fields of an answer that it wants to know: attribute, type, and `msgspec.field`."""
         return ()
 
     def params(self, given: Mapping[str, Any]) -> dict[str, str]:
         """The parameters of a first page, by the arguments that were *given*; a ValueError for a bad one."""
-        return {}
+        if not self.size:
+            return {}
+        limit = given.get("limit", self.usual or self.most)
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= self.most:
+            raise ValueError(
+                f"{self.size}={limit!r} is not from 1 to {self.most}, the most the API gives in a page."
+            )
+        return {self.size: str(limit), **self.begin(given.get(self.position))}
+
+    def begin(self, position: Any) -> dict[str, str]:
+        """The parameters of a page that begins at a *position*; None for the first page."""
+        return {} if position is None else {self.position: a_text(self.position, position)}
 
     def page(self, request: Request, rows: list[Any], answer: Any) -> Page[Any]:
         """The page of *rows* that answers *request*; *answer* has the `fields`."""
         return Page(rows)
 
 
-class ByCursor(Single, frozen=True, kw_only=True):
-    """Each page says how to ask for the next one, by a cursor or by its last row."""
+class ByCursor(Paging, frozen=True, kw_only=True):
+    """Each page says how to ask for the next one, by a cursor, a token or its last row."""
 
     most: int
-    """The most rows of a page."""
-    usual: int | None = None
-    """The rows of a page where no `limit` is given; by default *most*, the fewest requests."""
     size: str = "limit"
     position: str = "cursor"
     following: str = "nextCursor"
     """The field of the answer that holds the next position. Null, empty or missing, it ends the list."""
 
     @property
-    def arguments(self) -> Sequence[str]:
-        return ("limit", self.position)
-
-    @property
-    def fields(self) -> Sequence[Field]:
+    def fields(self) -> Sequence[tuple[str, Any, Any]]:
         return [("following", str | None, msgspec.field(default=None, name=self.following))]
-
-    def params(self, given: Mapping[str, Any]) -> dict[str, str]:
-        limit, position = given.get("limit"), given.get(self.position)
-        params = {self.size: page_size(limit, most=self.most, usual=self.usual, name=self.size)}
-        if position is not None:
-            params[self.position] = text(self.position, position)
-        return params
 
     def page(self, request: Request, rows: list[Any], answer: Any) -> Page[Any]:
         if not answer.following:
@@ -89,37 +86,23 @@ class ByCursor(Single, frozen=True, kw_only=True):
         return Page(rows, request.having(**{self.position: answer.following}))
 
 
-class ByToken(ByCursor, frozen=True, kw_only=True):
-    """Each page has the token of the next one."""
-
-    size: str = "page_size"
-    position: str = "page_token"
-    following: str = "next_page_token"
-
-
-class ByOffset(Single, frozen=True, kw_only=True):
+class ByOffset(Paging, frozen=True, kw_only=True):
     """A page is asked for by the number of rows before it."""
 
     most: int
-    usual: int | None = None
     size: str = "limit"
     position: str = "offset"
 
     @property
-    def arguments(self) -> Sequence[str]:
-        return ("limit", self.position)
-
-    @property
-    def fields(self) -> Sequence[Field]:
+    def fields(self) -> Sequence[tuple[str, Any, Any]]:
         # In any type; an answer's own `offset` is ignored: some servers always send 0.
         return [(name, Any, None) for name in ("total", "limit", "has_more")]
 
-    def params(self, given: Mapping[str, Any]) -> dict[str, str]:
-        offset = given.get(self.position, 0)
+    def begin(self, position: Any) -> dict[str, str]:
+        offset = 0 if position is None else position
         if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
             raise ValueError(f"{self.position}={offset!r} is no number of rows to leave out.")
-        limit = page_size(given.get("limit"), most=self.most, usual=self.usual, name=self.size)
-        return {self.size: limit, self.position: str(offset)}
+        return {self.position: str(offset)}
 
     def page(self, request: Request, rows: list[Any], answer: Any) -> Page[Any]:
         """The next page begins behind the rows that came, however many were asked for."""
@@ -149,20 +132,6 @@ def truth_of(value: object) -> bool | None:
     return TRUTH.get(str(value).lower())
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """An argument of a list, beside those of its paging."""
-
-    param: str = ""
-    """Its name on the wire; empty where its value is a part of the path."""
-    check: Callable[[str, Any], str]
-    """Returns a value as the API takes it, or raises a ValueError that names the argument."""
-    default: str | None = None
-    required: str = ""
-    """What to say where it is missing; empty where it may be."""
-    selects: bool = True
-    """Whether it decides which rows the list has, and not only their order."""
-
-
 @dataclass(eq=False)
 class Endpoint:
     """A list of an API."""
@@ -172,22 +141,50 @@ class Endpoint:
     _: KW_ONLY
     rows: str
     """The field of the answer that holds the rows."""
-    paging: Single = Single()  # noqa: RUF009 (it is frozen)
-    """How the list goes on after a page; by default, one answer has every row."""
-    filters: Mapping[str, Filter] = field(default_factory=dict)
+    paging: Paging = Paging()  # noqa: RUF009 (it is frozen)
+    filters: Mapping[str, Argument] = field(default_factory=dict)
     """Its other arguments, by their names in Python."""
     id_param: str = ""
     """The parameter that takes the session's id, where the path does not."""
 
+    def answer_of(self, row: Any) -> type[Any]:
+        """What an answer is decoded into: its `rows`, each a *row*, and what its paging wants to know."""
+        rows = ("rows", list[row], msgspec.field(name=self.rows))
+        return msgspec.defstruct("Answer", [rows, *self.paging.fields])
+
     @cached_property
     def answer(self) -> type[Any]:
-        """What an answer is decoded into: its `rows`, and what its paging wants to know."""
-        rows = ("rows", list[msgspec.Raw], msgspec.field(name=self.rows))
-        return msgspec.defstruct("Answer", [rows, *self.paging.fields])
+        """`answer_of` rows that are not decoded yet."""
+        return self.answer_of(msgspec.Raw)
+
+
+class Call:
+    """A call that changes something. As a method of its dialect, it takes the session's id, where its path
+    has one, and the *arguments*, which become the fields of its body; and returns its request.
+
+    Raises:
+        ValueError: the API cannot take an argument.
+    """
+
+    def __init__(self, method: str, path: str, **arguments: Argument) -> None:
+        self.method, self.path, self.arguments = method, path, arguments
+        self.names = [name for name in ("id", *arguments) if name != "id" or "{id}" in path]
+
+    def __get__(self, dialect: "Dialect", owner: type["Dialect"]) -> Callable[..., Request]:
+        return partial(self.request, dialect)
+
+    def request(self, dialect: "Dialect", *values: Any, **given: Any) -> Request:
+        """The request of this call in the API of *dialect*."""
+        given |= zip(self.names, values, strict=False)
+        path = self.path.replace("{id}", quoted(given["id"])) if "{id}" in self.path else self.path
+        path, fields = filled(path, self.arguments, given)
+        body = to_json(fields) if self.method == "POST" else None
+        return Request(path=path, params={**dialect.options}, method=self.method, body=body)
 
 
 class Dialect:
-    """How one API speaks: the tables below, and whatever of the methods the API does in another way.
+    """How one API speaks: the tables below, a `Call` for each call that changes something, and whatever of
+    the methods the API does in another way.
 
     Another package registers its own by an entry point of the group `navtalk_async.dialects`, named like
     `api`. Each `read_…` raises an `ApiError` for a refusal, and a `DecodeFailed` for an answer that is not
@@ -232,7 +229,8 @@ class Dialect:
         """The request for the first page of the sessions that match *filters*; None is no filter.
 
         Raises:
-            ValueError: the API has no such filter, requires another one, or does not take its value.
+            TypeError: the API has no such filter.
+            ValueError: it requires another one, or does not take the value of one.
         """
         path, params = self._filtered(self.sessions, "sessions", filters)
         return Request(path=path, params=params)
@@ -255,15 +253,25 @@ class Dialect:
 
     def read_sessions(self, request: Request, response: Response) -> Page[Session]:
         """A page of sessions, out of the answer to *request*."""
-        return read_page(self.sessions, request, response, partial(parse_record, self.record_kinds[0]))
+        return self._page(self.sessions, self.record_kinds[0], request, response)
 
     def read_session(self, request: Request, response: Response) -> Session:
         """One session, out of the answer to *request*."""
-        return parse_record(self.record_kinds[0], accepted(response, msgspec.Raw))
+        return parse_record(self.record_kinds[0], self.decoded(response, msgspec.Raw))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         """A page of messages, out of the answer to *request*."""
-        return read_page(self.messages, request, response, partial(parse_record, self.record_kinds[1]))
+        return self._page(self.messages, self.record_kinds[1], request, response)
+
+    def _page(
+        self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
+    ) -> Page[Any]:
+        answer = self.decoded(response, endpoint.answer)
+        return endpoint.paging.page(request, [parse_record(kind, row) for row in answer.rows], answer)
+
+    def decoded(self, response: Response, kind: Any) -> Any:
+        """What an answer holds, as *kind*."""
+        return accepted(response, kind)
 
     def starting_at(self, request: Request, moment: datetime) -> Request | None:
         """The request for the first page of those sessions of a list that begin at *moment* or later; None
@@ -313,31 +321,14 @@ class Dialect:
     ) -> tuple[str, dict[str, str]]:
         """The path and the parameters of the first page of a list."""
         given = {name: value for name, value in filters.items() if value is not None}
-        for name in given:
-            if name not in endpoint.filters and name not in endpoint.paging.arguments:
-                others = [name for name, each in endpoint.filters.items() if each.selects]
-                some = f"only by {' and '.join(others)}" if others else "there are no filters"
-                raise ValueError(f"{self.name} cannot list {of} by {name}: {some}.")
-        path, params = endpoint.path, {**self.options}
-        for name, each in endpoint.filters.items():
-            value = given.get(name, each.default)
-            if value is None:
-                if each.required:
-                    raise ValueError(f"{self.name} {each.required}")
-            elif each.param:
-                params[each.param] = each.check(name, value)
-            else:
-                path = path.replace(f"{{{name}}}", quoted(each.check(name, value)))
+        known = {*endpoint.filters, *endpoint.paging.arguments}
+        if unknown := [name for name in given if name not in known]:
+            others = [name for name, each in endpoint.filters.items() if each.selects]
+            some = f"only by {' and '.join(others)}" if others else "there are no filters"
+            raise TypeError(f"{self.name} cannot list {of} by {unknown[0]}: {some}.")
+        path, params = filled(endpoint.path, endpoint.filters, given)
         self.check_filters(params)
-        return path, params | endpoint.paging.params(given)
-
-
-def read_page(
-    endpoint: Endpoint, request: Request, response: Response, read: Callable[[msgspec.Raw], R]
-) -> Page[Any]:
-    """The page that answers *request*, each of its rows as *read* returns it."""
-    answer = accepted(response, endpoint.answer)
-    return endpoint.paging.page(request, [read(row) for row in answer.rows], answer)
+        return path, {**self.options, **params, **endpoint.paging.params(given)}
 
 
 def smallest_page(dialect: Dialect, request: Request) -> Request:

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, loads, parse_record
-from navtalk_async.dialects.arguments import an_id, checked_id, quoted, text, to_json
-from navtalk_async.dialects.dialect import Dialect, Endpoint, Filter
+from navtalk_async.dialects.arguments import Argument, a_text, an_id, instance_of, one_of
+from navtalk_async.dialects.dialect import Call, Dialect, Endpoint
 from navtalk_async.models import KeyPlace, Message, Request, Response, Role, Session, format_word
 
 __all__ = ["Kodey", "KodeyChat", "KodeyMessage"]
 
-ROLES = ("user", "assistant")
-"""Who may say something (source: "List Messages")."""
+ROLE = one_of("user", "assistant")
+"""Checks who says something (source: "List Messages")."""
 
 
 class KodeyMessage(Message, frozen=True, kw_only=True, gc=False):
@@ -61,6 +61,11 @@ class Held(msgspec.Struct):
     messages: list[msgspec.Raw] | None = None
 
 
+def role_word(name: str, role: Any) -> str:
+    """Check a role, by its word, its number, or as a `Role`."""
+    return str(ROLE(name, format_word(Role(role) if type(role) is int else role)))
+
+
 class Kodey(Dialect):
     """The dialect of `pooled.api.kodey.ai`."""
 
@@ -76,43 +81,30 @@ class Kodey(Dialect):
         "/chat",
         rows="chats",
         filters={
-            "user_id": Filter(param="userId", check=an_id("user")),
-            "agent_type": Filter(param="agentType", check=text),
+            "user_id": Argument(an_id("user"), "userId"),
+            "agent_type": Argument(a_text, "agentType"),
         },
     )
     session_path = "/chat/{id}"
     messages: ClassVar[Endpoint] = Endpoint("/chat/{id}/message", rows="messages")
 
-    def create_chat(
-        self, agent_id: str, user_id: str | None = None, metadata: dict[str, Any] | None = None
-    ) -> Request:
-        """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        user = None if user_id is None else checked_id("user", user_id)
-        body = to_json({"agentId": checked_id("agent", agent_id), "userId": user, "metadata": metadata})
-        return Request(method="POST", path="/chat", body=body)
-
-    def delete_chat(self, chat_id: str) -> Request:
-        """The request that deletes a chat."""
-        return Request(method="DELETE", path=f"/chat/{quoted(chat_id)}")
-
-    def create_message(self, chat_id: str, content: str, role: Role | str | int = "user") -> Request:
-        """The request that says something in a chat; a ValueError for no content or another role."""
-        word = format_word(Role(role)) if type(role) is int else format_word(role)  # type: ignore[arg-type]
-        if word not in ROLES:
-            raise ValueError(f"role={role!r} is neither {' nor '.join(map(repr, ROLES))}.")
-        body = to_json({"content": text("content", content), "role": word})
-        return Request(method="POST", path=f"/chat/{quoted(chat_id)}/message", body=body)
+    create_chat = Call(
+        "POST",
+        "/chat",
+        agent_id=Argument(an_id("agent"), "agentId", required=True),
+        user_id=Argument(an_id("user"), "userId"),
+        metadata=Argument(instance_of(dict, "dict")),
+    )
+    delete_chat = Call("DELETE", "/chat/{id}")
+    create_message = Call(
+        "POST",
+        "/chat/{id}/message",
+        content=Argument(a_text, required=True),
+        role=Argument(role_word, default="user", required=True),
+    )
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:
         """A chat as the list has it, without the messages that its own page may hold."""
         fields = accepted(response, dict[str, Any])
         fields.pop("messages", None)
         return parse_record(KodeyChat, msgspec.json.encode(fields))
-
-    def read_chat(self, request: Request, response: Response) -> KodeyChat:
-        """A chat, with whatever its own page holds."""
-        return parse_record(KodeyChat, accepted(response, msgspec.Raw))
-
-    def read_message(self, request: Request, response: Response) -> KodeyMessage:
-        """The one message that the answer is."""
-        return parse_record(KodeyMessage, accepted(response, msgspec.Raw))

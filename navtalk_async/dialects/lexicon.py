@@ -5,15 +5,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted
-from navtalk_async.dialects.arguments import an_id, checked_id, one_of, quoted, to_json
-from navtalk_async.dialects.dialect import ByOffset, Dialect, Endpoint, Filter
+from navtalk_async.dialects.arguments import Argument, an_id, checked_id, instance_of, one_of
+from navtalk_async.dialects.dialect import ByOffset, Call, Dialect, Endpoint
 from navtalk_async.models import (
     KeyPlace,
     Message,
     MessageType,
-    Request,
-    Response,
     Role,
     Session,
     SessionStatus,
@@ -30,7 +27,7 @@ CHATS_A_PAGE = 50
 
 # Ascending, although the API's own default for chats is descending: in a list that is walked by counting, a
 # chat that is made meanwhile then comes at the end, and moves none of the others to another place.
-ORDER = Filter(param="order", check=one_of("asc", "desc"), default="asc", selects=False)
+ORDER = Argument(one_of("asc", "desc"), default="asc", selects=False)
 
 
 class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
@@ -109,6 +106,13 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
         return parse_time(self.deleted)
 
 
+def whose(name: str, user_id: Any) -> str:
+    """Check the id of the user whose chats are listed."""
+    if user_id is None:
+        raise ValueError(f"Lexicon lists the chats of one user: pass {name} (--user).")
+    return checked_id("user", user_id)
+
+
 class Lexicon(Dialect):
     """The dialect of Lexicon Labs, which has no address of its own."""
 
@@ -124,12 +128,7 @@ class Lexicon(Dialect):
         "/api/v1/chats/user/{user_id}",
         rows="chats",
         paging=ByOffset(most=ROWS_A_PAGE, usual=CHATS_A_PAGE),
-        filters={
-            "user_id": Filter(
-                check=an_id("user"), required="lists the chats of one user: pass user_id (--user)."
-            ),
-            "order": ORDER,
-        },
+        filters={"user_id": Argument(whose, required=True), "order": ORDER},
     )
     session_path = "/api/v1/chats/{id}"
     messages: ClassVar[Endpoint] = Endpoint(
@@ -139,20 +138,11 @@ class Lexicon(Dialect):
         filters={"order": ORDER},
     )
 
-    def create_chat(
-        self, user_id: str, title: str | None = None, metadata: dict[str, Any] | None = None
-    ) -> Request:
-        """The request for a new chat; a ValueError for an argument that the API cannot take."""
-        if not isinstance(title, str | None):
-            raise ValueError(f"title={title!r} is no text.")
-        body = to_json({"user_id": checked_id("user", user_id), "title": title, "metadata": metadata})
-        return Request(method="POST", path="/api/v1/chats/", body=body)
-
-    def delete_chat(self, chat_id: str) -> Request:
-        """The request that deletes a chat."""
-        return Request(method="DELETE", path=f"/api/v1/chats/{quoted(chat_id)}")
-
-    def read_deletion(self, request: Request, response: Response) -> LexiconDeletion:
-        """What the API says of a chat that it deleted."""
-        deletion: LexiconDeletion = accepted(response, LexiconDeletion)
-        return deletion
+    create_chat = Call(
+        "POST",
+        "/api/v1/chats/",
+        user_id=Argument(an_id("user"), required=True),
+        title=Argument(instance_of(str, "text")),
+        metadata=Argument(instance_of(dict, "dict")),
+    )
+    delete_chat = Call("DELETE", "/api/v1/chats/{id}")

@@ -3,15 +3,15 @@
 The reference is of the time before `shared_access`: a session may have it or not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import msgspec
 
 from navtalk_async.dialects.answers import accepted, loads, parse_record
-from navtalk_async.dialects.arguments import checked_id, text, to_json
-from navtalk_async.dialects.dialect import ByToken, Dialect, Endpoint
+from navtalk_async.dialects.arguments import Argument, a_text, checked_id, instance_of
+from navtalk_async.dialects.dialect import ByCursor, Call, Dialect, Endpoint
 from navtalk_async.dialects.llamacloud_events import Event, Stop, ToolCall, ToolResult, event_of
 from navtalk_async.models import (
     KeyPlace,
@@ -126,6 +126,28 @@ class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defau
         return event.usage if isinstance(event, Stop) else None
 
 
+def ids_of_indexes(name: str, index_ids: Any) -> list[str]:
+    """Check a list of the ids of indexes."""
+    if not isinstance(index_ids, list | tuple):
+        raise ValueError(f"{name}={index_ids!r} is no list of ids.")
+    return [checked_id("index", each) for each in index_ids]
+
+
+def indexes_to_ask(name: str, index_ids: Any) -> list[str]:
+    """Check the ids of the indexes that a prompt is answered from."""
+    ids = ids_of_indexes(name, index_ids)
+    if len(ids) > MOST_INDEXES:
+        raise ValueError(f"{len(ids)} indexes are more than {MOST_INDEXES}, the most the API takes.")
+    return ids
+
+
+def a_prompt(name: str, prompt: Any) -> str:
+    """Check a prompt."""
+    if len(a_text(name, prompt)) > MOST_PROMPT:
+        raise ValueError(f"The prompt has {len(prompt):,} characters; the API takes {MOST_PROMPT:,}.")
+    return str(prompt)
+
+
 class LlamaCloud(Dialect):
     """The dialect of `api.cloud.llamaindex.ai`.
 
@@ -145,55 +167,40 @@ class LlamaCloud(Dialect):
     base_url_variable = "LLAMA_CLOUD_BASE_URL"
     record_kinds: ClassVar[tuple[type[Session], type[Message]]] = (LlamaCloudSession, LlamaCloudMessage)
     sessions: ClassVar[Endpoint] = Endpoint(
-        PATH, rows="items", paging=ByToken(most=MOST_SESSIONS_A_PAGE, usual=SESSIONS_A_PAGE)
+        PATH,
+        rows="items",
+        paging=ByCursor(
+            most=MOST_SESSIONS_A_PAGE,
+            usual=SESSIONS_A_PAGE,
+            size="page_size",
+            position="page_token",
+            following="next_page_token",
+        ),
     )
     session_path = f"{PATH}/{{id}}/summary"
     messages: ClassVar[Endpoint] = Endpoint(f"{PATH}/{{id}}", rows="events")
+
+    create_session = Call(
+        "POST",
+        PATH,
+        index_ids=Argument(ids_of_indexes),
+        shared_access=Argument(a_text),
+    )
+    delete_session = Call("DELETE", f"{PATH}/{{id}}")
+    generate_title = Call("POST", f"{PATH}/{{id}}/title", first_message=Argument(a_text, required=True))
+    stream = Call(
+        "POST",
+        f"{PATH}/{{id}}/messages/stream",
+        prompt=Argument(a_prompt, required=True),
+        index_ids=Argument(indexes_to_ask, required=True),
+        require_all_indexes=Argument(instance_of(bool, "truth value")),
+    )
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:
         given = {"project_id": project_id, "organization_id": organization_id}
         self.options: Mapping[str, str] = {
             name: checked_id(name[:-3], text) for name, text in given.items() if text is not None
         }
-
-    def create_session(
-        self, *, index_ids: Sequence[str] | None = None, shared_access: str | None = None
-    ) -> Request:
-        """The request for a new session; see `LlamaCloudSessions.create`."""
-        indexes = None if index_ids is None else ids_of_indexes(index_ids)
-        access = None if shared_access is None else text("shared_access", shared_access)
-        body = to_json({"index_ids": indexes, "shared_access": access})
-        return Request(path=PATH, params={**self.options}, method="POST", body=body)
-
-    def delete_session(self, session_id: str) -> Request:
-        """The request that deletes a session."""
-        path = self._path(self.messages.path, session_id)
-        return Request(path=path, params={**self.options}, method="DELETE")
-
-    def generate_title(self, session_id: str, first_message: str) -> Request:
-        """The request that gives a session a title; see `LlamaCloudSessions.generate_title`."""
-        return self._post("/title", session_id, {"first_message": text("first_message", first_message)})
-
-    def stream(
-        self,
-        session_id: str,
-        prompt: str,
-        *,
-        index_ids: Sequence[str],
-        require_all_indexes: bool | None = None,
-    ) -> Request:
-        """The request that has a prompt answered, event by event; see `LlamaCloudSessions.stream`."""
-        if not isinstance(require_all_indexes, bool | None):
-            raise ValueError(f"require_all_indexes={require_all_indexes!r} is neither True nor False.")
-        if len(text("prompt", prompt)) > MOST_PROMPT:
-            raise ValueError(f"The prompt has {len(prompt):,} characters; the API takes {MOST_PROMPT:,}.")
-        indexes = ids_of_indexes(index_ids, most=MOST_INDEXES)
-        fields = {"index_ids": indexes, "prompt": prompt, "require_all_indexes": require_all_indexes}
-        return self._post("/messages/stream", session_id, fields)
-
-    def _post(self, what: str, session_id: str, fields: dict[str, Any]) -> Request:
-        path = self._path(self.messages.path, session_id) + what
-        return Request(path=path, params={**self.options}, method="POST", body=to_json(fields))
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         answer = accepted(response, self.messages.answer)
@@ -220,15 +227,6 @@ class LlamaCloud(Dialect):
             content=content if isinstance(content, str) else text_of(event),
             kept=bytes(raw),
         )
-
-
-def ids_of_indexes(index_ids: Sequence[str], most: int | None = None) -> list[str]:
-    """*index_ids*; a ValueError if they cannot be that, or are more than *most*."""
-    if not isinstance(index_ids, list | tuple):
-        raise ValueError(f"index_ids={index_ids!r} is no list of ids.")
-    if most is not None and len(index_ids) > most:
-        raise ValueError(f"{len(index_ids)} indexes are more than {most}, the most the API takes.")
-    return [checked_id("index", each) for each in index_ids]
 
 
 def text_of(event: Event) -> str | None:

@@ -8,15 +8,9 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import (
-    DECODE_ERRORS,
-    api_error,
-    decode_lenient,
-    loads,
-    whole_surrogates,
-)
-from navtalk_async.dialects.arguments import number_of
-from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint, Filter
+from navtalk_async.dialects.answers import DECODE_ERRORS, api_error, loads, whole_surrogates
+from navtalk_async.dialects.arguments import Argument, number_of
+from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint
 from navtalk_async.errors import ApiError, BadRequest
 from navtalk_async.models import (
     KeyPlace,
@@ -42,7 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Record)
 
 SESSIONS_A_PAGE = 100
 MESSAGES_A_PAGE = 200
@@ -74,71 +67,55 @@ class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknow
     created_at_text: str | None = msgspec.field(name="createdAt")
 
 
-class Envelope(msgspec.Struct, Generic[T]):
-    data: T
-    code: int | None = 200
-
-
-class Rows(msgspec.Struct, Generic[T]):
-    data: list[T]
-    following: str | None = msgspec.field(default=None, name="nextCursor")
-
-
 class Refusal(msgspec.Struct):
     code: int | None = None
     message: Any = None
 
 
-SESSIONS = msgspec.json.Decoder(Envelope[Rows[NavTalkSession]])
-SESSION = msgspec.json.Decoder(Envelope[NavTalkSession])
-MESSAGES = msgspec.json.Decoder(Envelope[Rows[NavTalkMessage]])
-
-
 SECONDS = "%Y-%m-%d %H:%M:%S"
+FORMS = "2025-11-12 18:20:38 (UTC) or 2025-11-12T18:20:38+01:00"
 
 
 def seconds_text(moment: When) -> str:
-    """*moment* as `yyyy-MM-dd HH:mm:ss` in UTC; a date is its first second. A ValueError for a naive datetime
-    or a text of another form.
+    """*moment* as `yyyy-MM-dd HH:mm:ss` in UTC; a date is its first second, and a text is in that form, or in
+    ISO 8601 with a zone. A ValueError for a naive datetime or a text of another form.
     """
     if isinstance(moment, str):
-        return _checked(moment)
+        try:
+            moment = _parsed(moment)
+        except ValueError:
+            raise ValueError(f"{moment!r} is not a time: write it as {FORMS}.") from None
     if not isinstance(moment, date):
-        raise ValueError(f"{moment!r} is no time: give an aware datetime, a date, or 2025-11-12 18:20:38.")
+        raise ValueError(f"{moment!r} is no time: give an aware datetime, a date, or {FORMS}.")
     if not isinstance(moment, datetime):
         return f"{moment.isoformat()} 00:00:00"
+    # Not by strftime: its %Y gives the year 1 one digit on Linux, and four elsewhere.
+    text = moment.replace(tzinfo=None).isoformat(" ", "seconds")
     if moment.tzinfo is None:
         raise ValueError(
             f"{moment!r} has no time zone and could mean any: "
-            f"give it tzinfo=timezone.utc, or write '{moment:{SECONDS}}' if you mean UTC."
+            f"give it tzinfo=timezone.utc, or write '{text}' if you mean UTC."
         )
     try:
-        return _written(moment.astimezone(UTC))
+        return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
     except OverflowError:
         raise ValueError(f"{moment!r} is outside of the years that there are in UTC.") from None
 
 
-def _written(moment: datetime) -> str:
-    # Not by strftime: its %Y gives the year 1 one digit on Linux, and four elsewhere.
-    return moment.replace(tzinfo=None).isoformat(" ", "seconds")
-
-
-def _checked(text: str) -> str:
-    try:
-        return _written(datetime.strptime(text, SECONDS).replace(tzinfo=UTC))
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time: write it as 2025-11-12 18:20:38 (UTC).") from None
+def _parsed(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else datetime.strptime(text, SECONDS).replace(tzinfo=UTC)
 
 
 def time_text(name: str, moment: When) -> str:  # noqa: ARG001
-    """`seconds_text` as the check of a filter."""
+    """`seconds_text` as the check of an argument."""
     return seconds_text(moment)
 
 
 # Whether the API takes them as inclusive is not documented.
 SPAN = {
-    "start_time": Filter(param="startTime", check=time_text),
-    "end_time": Filter(param="endTime", check=time_text),
+    "start_time": Argument(time_text, "startTime"),
+    "end_time": Argument(time_text, "endTime"),
 }
 
 
@@ -160,7 +137,7 @@ class NavTalk(Dialect):
         "/api/chat/sessions",
         rows="data",
         paging=ByCursor(most=SESSIONS_A_PAGE),
-        filters=SPAN | {"status": Filter(param="status", check=number_of(SessionStatus))},
+        filters=SPAN | {"status": Argument(number_of(SessionStatus))},
     )
     # The API itself may send an id that is no UUID, so that the path quotes it.
     session_path = "/api/chat/sessions/{id}"
@@ -168,7 +145,7 @@ class NavTalk(Dialect):
         "/api/chat/messages",
         rows="data",
         paging=ByCursor(most=MESSAGES_A_PAGE),
-        filters=SPAN | {"role": Filter(param="role", check=number_of(Role))},
+        filters=SPAN | {"role": Argument(number_of(Role))},
         id_param="sessionId",
     )
 
@@ -186,56 +163,42 @@ class NavTalk(Dialect):
     def starting_at(self, request: Request, moment: datetime) -> Request | None:
         return request.having(startTime=seconds_text(moment), cursor=None)
 
-    def read_sessions(self, request: Request, response: Response) -> Page[Session]:
-        return self._page(request, response, SESSIONS, NavTalkSession)
-
-    def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        return self._page(request, response, MESSAGES, NavTalkMessage)
-
-    def read_session(self, request: Request, response: Response) -> Session:
-        answer = decode_strict(response, SESSION)
-        return answer.data if answer else decode_lenient(NavTalkSession, data_of(response, msgspec.Raw))
+    def decoded(self, response: Response, kind: Any) -> Any:
+        # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count.
+        # The body of a refusal is not documented, and may not be JSON.
+        body = whole_surrogates(response.body)
+        if response.status != 200:
+            try:
+                raise refusal_of(response, msgspec.json.decode(body, type=Refusal))
+            except DECODE_ERRORS:
+                raise refusal_of(response, Refusal()) from None
+        answer = loads(body, Refusal)
+        if answer.code not in (200, None):
+            raise refusal_of(response, answer)
+        return loads(body, Envelope[kind]).data
 
     def _page(
-        self,
-        request: Request,
-        response: Response,
-        decoder: msgspec.json.Decoder[Envelope[Rows[R]]],
-        kind: type[R],
+        self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
     ) -> Page[Any]:
-        """A page of *kind*: at full speed where it is as documented, row by row where it is not."""
-        paging = self.sessions.paging
-        if answer := decode_strict(response, decoder):
-            return paging.page(request, answer.data.data, answer.data)
-        rows = data_of(response, Rows[msgspec.Raw])
-        return paging.page(request, [decode_lenient(kind, row) for row in rows.data], rows)
-
-
-def decode_strict(response: Response, decoder: msgspec.json.Decoder[Envelope[T]]) -> Envelope[T] | None:
-    """The answer, if it is a success and exactly of the documented shape."""
-    if response.status != 200:
-        return None
-    try:
-        answer = decoder.decode(response.body)
-    except DECODE_ERRORS:
-        return None
-    return answer if answer.code == 200 else None
-
-
-def data_of(response: Response, kind: Any) -> Any:
-    """What the envelope holds, as *kind*."""
-    # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count. The
-    # body of a refusal is not documented, and may not be JSON.
-    body = whole_surrogates(response.body)
-    if response.status != 200:
+        """A page at full speed where it is exactly as documented, row by row where it is not."""
         try:
-            raise refusal_of(response, msgspec.json.decode(body, type=Refusal))
+            answer = STRICT[kind].decode(response.body)
         except DECODE_ERRORS:
-            raise refusal_of(response, Refusal()) from None
-    answer = loads(body, Refusal)
-    if answer.code not in (200, None):
-        raise refusal_of(response, answer)
-    return loads(body, Envelope[kind]).data
+            answer = None
+        if answer is None or response.status != 200 or answer.code != 200:
+            return super()._page(endpoint, kind, request, response)
+        return endpoint.paging.page(request, answer.data.rows, answer.data)
+
+
+class Envelope(msgspec.Struct, Generic[T]):
+    data: T
+    code: int | None = 200
+
+
+STRICT: dict[type[Record], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(Envelope[endpoint.answer_of(kind)])  # type: ignore[misc]
+    for kind, endpoint in zip(NavTalk.record_kinds, (NavTalk.sessions, NavTalk.messages), strict=True)
+}
 
 
 def refusal_of(response: Response, refusal: Refusal) -> ApiError:

@@ -61,7 +61,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The scope that *filters* mean for an API.
 
         Raises:
-            ValueError: the API has no such filter, needs another one, or it cannot be right.
+            TypeError: the API has no such filter.
+            ValueError: it needs another one, or one cannot be right.
         """
         given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
         ids = given.pop("sessions", ())
@@ -102,7 +103,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The request for the first page of its sessions, or of those that begin at *start* or later.
 
         Raises:
-            ValueError: the API has no such filter, needs another one, or it cannot be right.
+            TypeError: the API has no such filter.
+            ValueError: it needs another one, or one cannot be right.
         """
         filters = self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
         return dialect.list_sessions(**filters)

@@ -243,7 +243,7 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_sent():
             await asked.chats.create(agent_id="a", metadata=[])
         with pytest.raises(ValueError, match="user"):
             asked.chats.list(user_id="")
-        with pytest.raises(ValueError, match=r"status.*user_id and agent_type"):
+        with pytest.raises(TypeError, match=r"status.*user_id and agent_type"):
             asked.list_sessions(status=1)
         assert box.counts.total == 0
 

@@ -455,7 +455,7 @@ def test_an_end_before_the_start_is_refused(ask):
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "yesterday", "2025-11-12", "2025-11-12T18:20:38", "2025-11-12 18:20:38Z", "2025-02-30 00:00:00"],
+    ["", "yesterday", "2025-11-12", "2025-11-12T18:20:38", "2025-11-12 18:20:38+1", "2025-02-30 00:00:00"],
 )
 def test_a_text_of_another_form_is_refused_with_what_to_write(bad):
     with pytest.raises(ValueError, match="write it as 2025-11-12 18:20:38"):
@@ -643,3 +643,23 @@ def test_a_status_that_is_no_word_and_no_number_is_refused(status):
         ValueError, match=r"status=.* is neither active, completed, failed nor a whole number"
     ):
         NAVTALK.list_sessions(status=status)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("2025-11-12T18:20:38Z", "2025-11-12 18:20:38"),
+        ("2025-11-12 18:20:38Z", "2025-11-12 18:20:38"),
+        ("2025-11-12T19:20:38.250+01:00", "2025-11-12 18:20:38"),
+        ("2025-11-12 18:20:38", "2025-11-12 18:20:38"),
+    ],
+)
+def test_a_text_with_a_zone_is_the_moment_that_it_means(text, asked):
+    assert NAVTALK.list_sessions(start_time=text).params["startTime"] == asked
+
+
+def test_a_filter_that_the_api_lacks_is_refused_with_those_that_it_has():
+    with pytest.raises(TypeError, match=r"sessions by statuss: only by start_time and end_time and status\."):
+        NAVTALK.list_sessions(statuss=1)
+    with pytest.raises(TypeError, match=r"messages by status: only by start_time and end_time and role\."):
+        NAVTALK.list_messages(ID, status=1)

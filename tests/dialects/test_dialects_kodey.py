@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async.dialects import dialect_of
-from navtalk_async.dialects.answers import read_done
+from navtalk_async.dialects.answers import read_done, reader
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.errors import (
     AccessDenied,
@@ -99,7 +99,7 @@ def chats(body, status=200, headers=()):
 
 
 def chat(body, status=200, headers=()):
-    return KODEY.read_chat(KODEY.get_session("c"), answer(body, status, headers))
+    return reader(KodeyChat)(KODEY.get_session("c"), answer(body, status, headers))
 
 
 def messages(body, status=200, headers=()):
@@ -107,7 +107,7 @@ def messages(body, status=200, headers=()):
 
 
 def reply(body, status=200, headers=()):
-    return KODEY.read_message(KODEY.create_message("c", "Hi"), answer(body, status, headers))
+    return reader(KodeyMessage)(KODEY.create_message("c", "Hi"), answer(body, status, headers))
 
 
 def gone(body, status=200, headers=()):
@@ -248,9 +248,9 @@ def test_filters_that_say_nothing_are_refused(bad):
 
 @pytest.mark.parametrize("name", ["status", "limit", "start_time"])
 def test_filters_that_the_api_has_not_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=rf"{name}.*user_id and agent_type"):
+    with pytest.raises(TypeError, match=rf"{name}.*user_id and agent_type"):
         KODEY.list_sessions(**{name: 1})
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(TypeError, match=name):
         KODEY.list_messages("c", **{name: 1})
 
 

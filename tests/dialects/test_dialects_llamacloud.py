@@ -173,9 +173,9 @@ def test_every_question_is_as_the_reference_has_it():
     assert LLAMA.stream(ID, "Hi", index_ids=("a", "b"), require_all_indexes=False) == Request(
         path=f"{path}/{ID}/messages/stream",
         method="POST",
-        body=b'{"index_ids":["a","b"],"prompt":"Hi","require_all_indexes":false}',
+        body=b'{"prompt":"Hi","index_ids":["a","b"],"require_all_indexes":false}',
     )
-    assert LLAMA.stream(ID, "Hi", index_ids=[]).body == b'{"index_ids":[],"prompt":"Hi"}'
+    assert LLAMA.stream(ID, "Hi", index_ids=[]).body == b'{"prompt":"Hi","index_ids":[]}'
 
 
 ASKED = [

@@ -268,7 +268,8 @@ async def test_results_read_without_a_block_are_refused_and_nothing_is_opened(pa
     ],
 )
 async def test_arguments_that_cannot_be_right_are_refused_before_anything_is_opened(path, options):
+    refused = TypeError if options.keys() & {"user_id", "statuss"} else ValueError
     async with NavTalkClient("k") as nt:
-        with pytest.raises(ValueError, match=r"every|status|time|cursor|project"):
+        with pytest.raises(refused, match=r"every|status|time|cursor|project"):
             watch(nt, path, **options)
     assert not path.exists()
