@@ -299,6 +299,6 @@ class _Fetching:
             self._open -= 1
             if self._audit is not None:
                 self._fetched.unpark()
-        if rows.unread is not None:
-            self._unfollowed.append((session, rows.unread))
+        if rows.unfollowed is not None:
+            self._unfollowed.append((session, rows.unfollowed))
         return Transcript(session=session, messages=rows.items, is_rest=rest is not None)

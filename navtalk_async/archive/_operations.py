@@ -235,7 +235,7 @@ class Operations(RunOperations):
                 *(project, self._codec.write_id(each.wanted.id), "kept", each.wanted.content_hash),
                 *(each.at, None if each.wanted.since is not None or each.first else each.at),
                 *(len(diff.held), digest(diff.held)),
-                *((as_json(each.unread), diff.reached) if each.unread is not None else (None, None)),
+                *((as_json(each.unfollowed), diff.reached) if each.unfollowed is not None else (None, None)),
             )
             for each, diff in found
         ]

@@ -56,7 +56,7 @@ def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]
     came = message_rows(project, fetched.wanted.id, len(stays), said)
     reached = len(stays) + len(came)
     # What was kept of behind a page that is taken for the last one was not asked for.
-    behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unread is not None else []
+    behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unfollowed is not None else []
     held = [*stays, *came, *behind]
     if len(stays) == len(kept):
         return MessageDiff(came, [], [], held, reached, MessageCounts(inserted=len(came)))

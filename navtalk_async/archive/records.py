@@ -57,7 +57,7 @@ class FetchResult(NamedTuple):
     messages: list[Message]
     first: int = 0
     """The position of the first of them in the session; from 1 on, they are what was missing."""
-    unread: Request | None = None
+    unfollowed: Request | None = None
     """Where there might be more, which is not believed."""
     at: str = ""
     """When they were asked for, in ISO 8601."""
@@ -65,7 +65,7 @@ class FetchResult(NamedTuple):
     @property
     def is_part(self) -> bool:
         """Whether some of what is kept stays, without having been asked for."""
-        return self.wanted.since is not None or self.first > 0 or self.unread is not None
+        return self.wanted.since is not None or self.first > 0 or self.unfollowed is not None
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,7 +249,7 @@ class ProjectCounts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     watched: int
     """Sessions that are read again in every round, until they are final and have settled."""
-    unread: int
+    unfollowed: int
     """Sessions whose last page was short, and was taken for the last one in spite of its cursor."""
     listed: bool
     """Whether the latest round is complete."""

@@ -82,10 +82,10 @@ def project_sentences(seen: Mapping[str, Any]) -> list[str]:
     scope = json_line(seen["filters"]).decode().rstrip() if seen["filters"] else "everything"
     held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
     open_count = f" Still open, checked again next run: {counts.watched:,}." if counts.watched else ""
-    unread = f" Short last pages not followed: {counts.unread:,}." if counts.unread else ""
+    unfollowed = f" Short last pages not followed: {counts.unfollowed:,}." if counts.unfollowed else ""
     more = len(failed) - FAILURES_SHOWN
     lines = [
-        f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unread}",
+        f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unfollowed}",
         _listing(seen),
         _last_run(seen["last_run"]),
         *(

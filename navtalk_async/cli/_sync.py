@@ -267,7 +267,7 @@ def sentences(summary: Summary) -> list[str]:
         lines.append(f"Sessions were listed page by page, because {report.fallback}.")
     if report.moved:
         lines.append(report.moved)
-    return lines + short_page_sentences(report, kept["unread"]) + failed_sentences(kept["failed"])
+    return lines + short_page_sentences(report, kept["unfollowed"]) + failed_sentences(kept["failed"])
 
 
 def checked_text(report: RunReport) -> str:
@@ -276,7 +276,7 @@ def checked_text(report: RunReport) -> str:
     return f"Checked {counted(checked, 'session')}: {news_text(report)}."
 
 
-def short_page_sentences(report: RunReport, unread: int) -> list[str]:
+def short_page_sentences(report: RunReport, unfollowed: int) -> list[str]:
     """What an audit of short pages found, and what it has skipped so far."""
     lines = []
     if report.short_pages_disproved:
@@ -285,9 +285,9 @@ def short_page_sentences(report: RunReport, unread: int) -> list[str]:
         lines.append(
             f"Followed {counted(report.short_pages_followed, 'short page')}: nothing came after any of them."
         )
-    if unread:
+    if unfollowed:
         lines.append(
-            f"The short last page of {counted(unread, 'session')} was not followed; "
+            f"The short last page of {counted(unfollowed, 'session')} was not followed; "
             "--short-pages follow makes sure."
         )
     return lines

@@ -108,7 +108,7 @@ class Fetcher:
         await self._each(discovery.tasks(), self._weigh)
         await self._second_chance()
         if self._job.audit is None or self._job.audit.disproved:
-            await self._finish_unread()
+            await self._follow_cursors()
             await self._second_chance()
 
     async def _save(self, finished: Sequence[FetchResult]) -> None:
@@ -154,7 +154,7 @@ class Fetcher:
         finally:
             if self._latest.get(task.id) is reading:
                 del self._latest[task.id]
-        await self._commits.add(FetchResult(task, rows.items, unread=rows.unread, at=at))
+        await self._commits.add(FetchResult(task, rows.items, unfollowed=rows.unfollowed, at=at))
         self._fetched = task.id
         self._report.messages += len(rows.items)
 
@@ -182,9 +182,9 @@ class Fetcher:
     def _moved(self, path: str, reason: str) -> None:
         self._job.announce(ListMoved(path, reason))
 
-    async def _finish_unread(self) -> None:
+    async def _follow_cursors(self) -> None:
         """Follow every cursor that was ever skipped."""
-        unread = await self._archive.unfollowed_cursors(self._project)
+        unfollowed = await self._archive.unfollowed_cursors(self._project)
 
         async def finish(one: UnfollowedCursor) -> None:
             at, whole = format_time(self._client.now()), self._first_page(one.wanted)
@@ -203,7 +203,7 @@ class Fetcher:
             await self._commits.add(FetchResult(one.wanted, rows.items, first, at=at))
             self._report.messages += len(rows.items)
 
-        async with FanOut(finish, _once(unread), at_once=self._job.limiter) as finished:
+        async with FanOut(finish, _once(unfollowed), at_once=self._job.limiter) as finished:
             async for _ in finished:
                 pass
 

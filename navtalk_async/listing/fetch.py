@@ -57,7 +57,7 @@ class RowsRead(NamedTuple, Generic[T]):
     """The rows of a list, and the request that may bring more; None where the list has certainly ended."""
 
     items: list[T]
-    unread: Request | None = None
+    unfollowed: Request | None = None
 
 
 async def fetch_messages(

@@ -187,7 +187,7 @@ def test_what_was_kept_behind_a_skipped_cursor_stays():
     kept = [message_row("p", "s", n, message(n)) for n in range(5)]
     further = Request(path="/api/chat/messages")
     found = diff_messages(
-        "p", FetchResult(FetchTask("s", "h"), [message(0), message(9)], unread=further), kept
+        "p", FetchResult(FetchTask("s", "h"), [message(0), message(9)], unfollowed=further), kept
     )
     assert [row.id for row in found.held] == [message(n).id for n in (0, 9, 2, 3, 4)]
     assert (found.reached, found.counts) == (2, MessageCounts(inserted=1, same=1, vanished=1))

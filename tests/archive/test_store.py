@@ -392,25 +392,25 @@ async def test_a_store_says_where_it_is(place):
     assert redacted(place) in repr(Archive.open(place))
 
 
-# What is unread, watched, missing and gone.
+# Unfollowed, watched, missing and deleted sessions.
 
 
-async def test_what_was_left_unread_is_kept_until_it_is_read(store):
+async def test_a_cursor_that_was_not_followed_is_kept_until_it_is(store):
     await journal(store, session(1), session(2))
     await store.save_messages(
-        "default", [fetched(session(n), 10 * n, 10 * n + 1, unread=FURTHER) for n in (1, 2)]
+        "default", [fetched(session(n), 10 * n, 10 * n + 1, unfollowed=FURTHER) for n in (1, 2)]
     )
     left = [UnfollowedCursor(wanted(session(n)), FURTHER, 2) for n in (1, 2)]
     assert await store.unfollowed_cursors("default") == left
-    assert (await store.counts("default")).unread == 2
+    assert (await store.counts("default")).unfollowed == 2
     await store.save_messages("default", [fetched(session(1), 12, first=2)])
     assert await store.unfollowed_cursors("default") == left[1:]
     assert await ids(store) == [10, 11, 12]
 
 
-async def test_a_session_that_vanished_has_nothing_unread(store):
+async def test_a_session_that_vanished_has_no_cursor_to_follow(store):
     await journal(store, session(1))
-    await store.save_messages("default", [fetched(session(1), 5, unread=FURTHER)])
+    await store.save_messages("default", [fetched(session(1), 5, unfollowed=FURTHER)])
     await store.mark_deleted("default", session(1).id)
     assert await store.unfollowed_cursors("default") == []
 

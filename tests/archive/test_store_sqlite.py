@@ -345,8 +345,8 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
         assert (standing.round.since, standing.short_pages_disproved) == (None, version == 2)
         assert (standing.pending, standing.failed) == ([wanted(PENDING)], 1)
         assert await store.failures("default") == [FailedSession(FAILED.id, "ServerError: 500", 8)]
-        unread = [UnfollowedCursor(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
-        assert await store.unfollowed_cursors("default") == unread
+        unfollowed = [UnfollowedCursor(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
+        assert await store.unfollowed_cursors("default") == unfollowed
         assert await store.watched("default", fresh=clock().fresh) == [GOES_ON.id]
         assert [len(each.messages) for each in await everything(store)] == [1, 0, 0, 1, 1]
         assert await store.flaws("default") == []

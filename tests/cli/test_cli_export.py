@@ -23,7 +23,7 @@ async def test_an_export_equals_the_api_whatever_fails_and_however_the_api_answe
             "messages": box.world.total_messages,
             "pending": 0,
             "failed": [],
-            "unread": 0,
+            "unfollowed": 0,
             "watched": sum(each["status"] == 0 for each in box.world.sessions),
             "deleted": 0,
             "listed": True,

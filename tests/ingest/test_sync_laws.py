@@ -236,7 +236,7 @@ async def test_readings_of_one_session_leave_what_the_last_one_said_also_when_th
 async def test_the_rest_of_a_session_that_has_failed_since_does_not_make_it_kept(store):
     [wanted] = await journalled(store, [session(1)])
     behind = Request(path="/api/chat/messages", params={"cursor": "abc"})
-    await store.save_messages("default", [FetchResult(wanted, [message(1)], unread=behind)])
+    await store.save_messages("default", [FetchResult(wanted, [message(1)], unfollowed=behind)])
     await journalled(store, [session(1, video_url="https://example.org/1")])
     await store.record_failures("default", [FailedSession(wanted.id, "ServerError: 500", 8)])
     for each in await store.unfollowed_cursors("default"):

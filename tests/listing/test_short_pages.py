@@ -39,18 +39,18 @@ class Lists:
 
 async def all_of(lists, audit):
     """Every row, as a caller of the audit reads them: skipped cursors are followed once it is disproved."""
-    got, unread = {}, {}
+    got, unfollowed = {}, {}
     for number in range(len(lists.lists)):
         rows = await audit.fetch_all(
             lists.ask, Request(path="/", params={"list": str(number)}), page_limit=lambda _: FULL
         )
         got[number] = rows.items
-        if rows.unread is not None:
-            unread[number] = rows.unread
+        if rows.unfollowed is not None:
+            unfollowed[number] = rows.unfollowed
     if audit.disproved:
-        for number, following in unread.items():
+        for number, following in unfollowed.items():
             rows = await audit.fetch_all(lists.ask, following, page_limit=lambda _: FULL)
-            assert rows.unread is None
+            assert rows.unfollowed is None
             got[number] += rows.items
     return list(got.values())
 
@@ -121,7 +121,7 @@ async def test_a_page_that_was_fetched_again_with_a_smaller_limit_is_not_short()
         Request(path="/", params={"list": "0"}),
         page_limit=lambda request: int(request.params.get("limit", FULL)),
     )
-    assert (rows.items[:9], rows.unread) == (list(range(9)), None)
+    assert (rows.items[:9], rows.unfollowed) == (list(range(9)), None)
 
 
 # Over real sockets.
@@ -186,14 +186,14 @@ async def kept(path):
 async def audited(box, path, short_pages="audit"):
     async with NavTalkClient("k", base_url=box.navtalk_url) as nt, Archive.open(path) as store:
         report = await sync(nt, store, short_pages=short_pages, concurrency=8)
-        return report, (await store.counts("default")).unread
+        return report, (await store.counts("default")).unfollowed
 
 
 async def test_an_archive_keeps_the_skipped_cursors(tmp_path):
     async with Sandbox(World(300, messages=3)) as box:
-        report, unread = await audited(box, tmp_path / "archive.db")
-        assert report.short_pages_skipped == unread > 200
-        assert report.short_pages_followed == 300 - unread
+        report, unfollowed = await audited(box, tmp_path / "archive.db")
+        assert report.short_pages_skipped == unfollowed > 200
+        assert report.short_pages_followed == 300 - unfollowed
         assert await kept(tmp_path / "archive.db") == truth(box.world)
 
 
@@ -205,16 +205,16 @@ async def test_a_run_that_follows_reads_the_rows_behind_skipped_cursors(tmp_path
         async with Archive.open(tmp_path / "archive.db") as store:
             [first, *_] = await store.unfollowed_cursors("default")
         world.add_message(first.wanted.id, content="late")
-        _, unread = await audited(box, tmp_path / "archive.db", "follow")
-        assert unread == 0
+        _, unfollowed = await audited(box, tmp_path / "archive.db", "follow")
+        assert unfollowed == 0
         assert await kept(tmp_path / "archive.db") == truth(world)
 
 
 async def test_an_archive_is_whole_after_an_audit_that_was_disproved(tmp_path):
     world = World(300, messages=lambda number: 1 if number < 250 else 9)
     async with Sandbox(world, answers=Answers(max_page=4)) as box:
-        report, unread = await audited(box, tmp_path / "archive.db")
-        assert (report.short_pages_disproved, unread) == (True, 0)
+        report, unfollowed = await audited(box, tmp_path / "archive.db")
+        assert (report.short_pages_disproved, unfollowed) == (True, 0)
         assert await kept(tmp_path / "archive.db") == truth(world)
         assert report.messages == sum(map(len, truth(world).values()))
 
@@ -244,8 +244,8 @@ async def test_a_skipped_cursor_that_is_refused_or_whose_session_is_gone_ends_no
                 "UPDATE sync_sessions SET next = ? WHERE session_id = ?",
                 (msgspec.json.encode(expired).decode(), stale.wanted.id),
             )
-        report, unread = await audited(box, tmp_path / "archive.db", "follow")
-        assert (unread, report.vanished, report.failed, report.open) == (0, 1, 0, 0)
+        report, unfollowed = await audited(box, tmp_path / "archive.db", "follow")
+        assert (unfollowed, report.vanished, report.failed, report.open) == (0, 1, 0, 0)
         assert truth(world).items() <= (await kept(tmp_path / "archive.db")).items()
 
 

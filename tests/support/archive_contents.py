@@ -61,7 +61,7 @@ async def assert_finished(address, world, project="default", *, failed=0):
         assert [session for session, _ in there] == world.sessions
     else:
         assert there == rows_of(world)
-    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, failed, 0, True), counts
+    assert (counts.pending, counts.failed, counts.unfollowed, counts.listed) == (0, failed, 0, True), counts
     assert about.round is None
 
 
@@ -72,7 +72,7 @@ async def assert_matches_api(address, told, project="default"):
         rows = {row.session.id: row async for some in store.transcript_batches(project) for row in some}
         counts = await store.counts(project)
         [about] = await store.projects()
-    assert (counts.pending, counts.failed, counts.unread, counts.listed) == (0, 0, 0, True), counts
+    assert (counts.pending, counts.failed, counts.unfollowed, counts.listed) == (0, 0, 0, True), counts
     assert about.round is None
     there = {name: each for name, each in zip(rows, found, strict=True) if not each.is_gone}
     assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in told}
