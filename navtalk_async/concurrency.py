@@ -1,6 +1,7 @@
 """Many at once, bounded: one function over a stream of items, its results back as they come or in order."""
 
 import asyncio
+import sys
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -107,7 +108,8 @@ class FanOut(Generic[T, R]):
             await self._readers.park()
         result = self._results.pop(self._delivered)
         self._delivered += 1
-        self._hire()
+        if self._todo and self._begun - self._finished < self._at_once():
+            self._hire()
         if isinstance(result, _Error):
             raise result.error
         return result
@@ -119,33 +121,27 @@ class FanOut(Generic[T, R]):
                 async for batch in batches:
                     self._todo.extend(batch)
                     self._hire()
-                    while not self._runs_low:
+                    while len(self._todo) > self._at_once() * READ_AHEAD:
                         await self._feeder.park()
         except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
             end = error
         self._end = end
         self._readers.unpark()
 
-    @property
-    def _runs_low(self) -> bool:
-        return len(self._todo) <= self._at_once() * READ_AHEAD
-
-    @property
-    def _may_begin(self) -> bool:
-        if not self._todo:
-            return False
-        at_once, begun = self._at_once(), self._begun
-        return begun - self._finished < at_once and begun - self._delivered < at_once * self._window
-
     def _hire(self) -> None:
         # As many as there is work for: a million at once, asked for three items, are three.
-        while self._may_begin:
-            self._start(self._labour(*self._next()))
+        while (following := self._next()) is not None:
+            self._start(self._labour(following))
 
-    def _next(self) -> tuple[int, T]:
-        number, item = self._begun, self._todo.popleft()
+    def _next(self) -> tuple[int, T] | None:
+        """The next item and its number, if work on it may begin."""
+        at_once, number = self._at_once(), self._begun
+        is_full = number - self._finished >= at_once or number - self._delivered >= at_once * self._window
+        if is_full or not self._todo:
+            return None
         self._begun += 1
-        if self._runs_low:
+        item = self._todo.popleft()
+        if len(self._todo) <= at_once * READ_AHEAD:
             self._feeder.unpark()
         return number, item
 
@@ -154,8 +150,9 @@ class FanOut(Generic[T, R]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _labour(self, number: int, item: T) -> None:
-        while True:
+    async def _labour(self, following: tuple[int, T] | None) -> None:
+        while following is not None:
+            number, item = following
             result: R | _Error
             try:
                 result = await self._work(item)
@@ -164,11 +161,7 @@ class FanOut(Generic[T, R]):
             self._results[number if self._listed else self._finished] = result
             self._finished += 1
             self._readers.unpark()
-            if not self._may_begin:
-                return
-            number, item = self._next()
-            # There may be room for more by now.
-            self._hire()
+            following = self._next()
 
 
 async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -240,19 +233,15 @@ class ParkingLot:
         self._waiting.append(woken)
         return woken
 
-    def unpark(self) -> None:
-        """Wake all parked tasks, in the order they came."""
-        while self.unpark_one():
-            pass
-
-    def unpark_one(self) -> bool:
-        """Wake the task that has been parked for longest; return whether there was one."""
-        while self._waiting:
-            woken = self._waiting.popleft()
-            if not woken.done():
-                woken.set_result(None)
-                return True
-        return False
+    def unpark(self, at_most: int = sys.maxsize) -> bool:
+        """Wake *at_most* parked tasks, in the order they came; return whether there were any."""
+        woken = 0
+        while self._waiting and woken < at_most:
+            parked = self._waiting.popleft()
+            if not parked.done():
+                parked.set_result(None)
+                woken += 1
+        return woken > 0
 
 
 class _Turns(ParkingLot):
@@ -277,7 +266,7 @@ class _Turns(ParkingLot):
             raise
 
     def release(self) -> None:
-        if not self.unpark_one():
+        if not self.unpark(1):
             self.free += 1
 
 

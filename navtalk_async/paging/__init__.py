@@ -56,15 +56,17 @@ class Recent:
 
 
 class CycleGuard:
-    """Where a walk has been, and so whether it may go on.
+    """Where a walk has been: which rows of a page are new, and whether it may go on.
 
     A cycle of any length is found with two requests in memory: one is remembered, and replaced by the current
-    one whenever the number of steps since has doubled (Brent 1980).
+    one whenever the number of steps since has doubled (Brent 1980). Without *recent*, a row of a cursor list
+    is always new.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, recent: Recent | None = None) -> None:
         self._here = self._landmark = self._begin = request
         self._offsets: OffsetWalk[Any] | None = None
+        self._recent = recent
         self._steps = 0
         self._reach = 1
         self._empty = self._alike = 0
@@ -76,19 +78,22 @@ class CycleGuard:
         return self._steps > 0 or self._reach > 1
 
     def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
-        """The rows of *page*, which answered the request before, and the next request; None at the end. Of a
-        list that is paged by offset, only new rows, and the next page may overlap this one.
+        """The rows of *page* that are new, and the next request, as `new_rows` and `after` return them."""
+        return self.new_rows(page).items, self.after(page)
+
+    def new_rows(self, page: Page[T]) -> Page[T]:
+        """*page*, which answered the request before, with its new rows alone, and a `next` that leads to the
+        rows behind them.
         """
         if page.offset_param is None:
-            return page.items, self.after(page)
+            rows = page.items
+            if self._recent is not None and rows and rows[0].ids_are_unique:
+                rows = self._recent.new(rows)
+            return page if rows is page.items else msgspec.structs.replace(page, items=rows)
         if self._offsets is None:
             self._offsets = OffsetWalk(self._begin, page.offset_param)
-        return self._offsets.take(page)
-
-    @property
-    def reached(self) -> Request | None:
-        """The request for the rows behind those that came of a list that is paged by offset."""
-        return None if self._offsets is None else self._offsets.reached
+        rows = self._offsets.take(page)
+        return msgspec.structs.replace(page, items=rows, next=self._offsets.reached)
 
     def report(self, on_move: OnMove | None) -> None:
         """Report, after the walk of a list that is paged by offset, what was wrong with it."""
@@ -96,9 +101,12 @@ class CycleGuard:
             on_move(self._begin.path, self._offsets.anomaly)
 
     def after(self, page: Page[Any]) -> Request | None:
-        """The request that follows *page*, which answered the one before; None at the end. Raises a
-        RepeatedPage where the pages lead in a cycle, or go on without rows.
+        """The request that follows *page*, which answered the one before; None at the end. It may bring some
+        rows again, where a list is paged by offset. Raises a RepeatedPage where the pages lead in a cycle, or
+        go on without rows.
         """
+        if self._offsets is not None:
+            return self._offsets.following
         if page.next is None:
             return None
         items = page.items
@@ -124,22 +132,18 @@ class CycleGuard:
 async def walk(
     ask: Ask[T], request: Request | None, on_move: OnMove | None = None
 ) -> AsyncGenerator[Page[T], None]:
-    """Yield the page that *request* asks for, and every page after it. Of a list that is paged by offset,
-    each row comes once, even if rows come and go meanwhile; a page may then have none.
+    """Yield the page that *request* asks for, and every page after it, with new rows alone: it may have none.
+    Of a list that is paged by offset, each row comes once, even if rows come and go meanwhile.
 
     Raises:
         RepeatedPage: the pages lead in a cycle, or go on without rows; the rows before were yielded.
     """
-    guard = None if request is None else CycleGuard(request)
-    while request is not None and guard is not None:
+    guard: CycleGuard | None = None
+    while request is not None:
         page = await ask(request)
-        if page.offset_param is None:
-            yield page
-            request = guard.after(page)
-        else:
-            rows, request = guard.take(page)
-            plain = None if request is None else guard.reached
-            yield msgspec.structs.replace(page, items=rows, next=plain)
+        guard = guard or CycleGuard(request, Recent())
+        yield guard.new_rows(page)
+        request = guard.after(page)
     if guard is not None:
         guard.report(on_move)
 
@@ -149,18 +153,14 @@ async def fetch_all(ask: Ask[T], request: Request, on_move: OnMove | None = None
     page = await ask(request)
     if page.next is None and page.offset_param is None:
         return page.items
-    guard = CycleGuard(request)
-    items, following = guard.take(page)
-    pages = [items]
+    guard = CycleGuard(request, Recent(None))
+    rows, following = guard.take(page)
+    every = [*rows]
     while following is not None:
-        items, following = guard.take(await ask(following))
-        if items:
-            pages.append(items)
+        rows, following = guard.take(await ask(following))
+        every += rows
     guard.report(on_move)
-    if len(pages) == 1:
-        return pages[0]
-    every = [row for rows in pages for row in rows]
-    return Recent(None).new(every) if every and every[0].ids_are_unique else every
+    return every
 
 
 async def _nothing(_: Request) -> Page[Any]:
@@ -192,13 +192,12 @@ class Listing(Generic[T]):
         return f"<Listing {self.request.path} {self.request.params}>"
 
     def __await__(self) -> Generator[Any, None, Page[T]]:
-        page = yield from self.ask(self.request).__await__()
-        return self._with_token(page, page.items)
+        return self._with_token((yield from self.ask(self.request).__await__()))
 
     async def __aiter__(self) -> AsyncGenerator[T, None]:
-        async with aclosing(self._walk(self.request)) as pages:
-            async for _, rows in pages:
-                for row in rows:
+        async with aclosing(walk(self.ask, self.request, self._on_move)) as pages:
+            async for page in pages:
+                for row in page.items:
                     yield row
 
     async def first(self) -> T | None:
@@ -234,20 +233,13 @@ class Listing(Generic[T]):
         return self.request.having(**position)
 
     async def _pages(self, request: Request | None) -> AsyncGenerator[Page[T], None]:
-        async with aclosing(self._walk(request)) as pages:
-            async for page, rows in pages:
-                yield self._with_token(page, rows)
-
-    async def _walk(self, request: Request | None) -> AsyncGenerator[tuple[Page[T], list[T]], None]:
-        recent = Recent()
         async with aclosing(walk(self.ask, request, self._on_move)) as pages:
             async for page in pages:
-                rows = page.items
-                if page.offset_param is None and rows and rows[0].ids_are_unique:
-                    rows = recent.new(rows)
-                yield page, rows
+                yield self._with_token(page)
 
-    def _with_token(self, page: Page[T], rows: list[T]) -> Page[T]:
-        following, own = page.next, self.request
-        token = None if following is None else self._tokens.write(own.path, own.params, following.params)
-        return msgspec.structs.replace(page, items=rows, token=token)
+    def _with_token(self, page: Page[T]) -> Page[T]:
+        if page.next is None:
+            return page
+        own = self.request
+        token = self._tokens.write(own.path, own.params, page.next.params)
+        return msgspec.structs.replace(page, token=token)

@@ -87,11 +87,13 @@ class OffsetWalk(Generic[T]):
         skipped."""
         self._back = self._restarts = 0
         self._moved = False
+        self.following: Request | None = request
+        """The request for the next page; None at the end."""
         self.anomaly: str | None = None
         """What was wrong with the list, once its walk has ended."""
 
-    def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
-        """The rows of *page* that are new, and the next request; None at the end. Raises a RepeatedPage where
+    def take(self, page: Page[T]) -> list[T]:
+        """The rows of *page* that are new; then `following` is the next request. Raises a RepeatedPage where
         the same rows come again and again.
         """
         if page.next is not None:
@@ -102,7 +104,7 @@ class OffsetWalk(Generic[T]):
         self._largest = max(self._largest, len(keys))
         if self._overlaps and self._at > self._start:
             if not keys or keys[0] not in self._seen:
-                return [], self._step_back()
+                return self._step_back()
             if keys[0] != self._last and self._expected is None and self._restarts < MAX_RESTARTS:
                 self._expected = self._last
         if self._expected in keys:
@@ -110,21 +112,23 @@ class OffsetWalk(Generic[T]):
         rows = self._unseen(page.items, keys)
         if self._expected is not None and rows:
             self._seen.difference_update(map(_key, rows))
-            return [], self._restart()
+            return self._restart()
         self._yielded += len(rows)
         self._alike = self._alike + 1 if keys and keys[0] == self._first else 0
         self._back = 0
         at = self._after(page, keys, rows)
-        if at is None and self._expected is not None:
-            return rows, self._restart()
-        if at is None:
-            self.anomaly = self._anomaly_of(page)
-        return rows, None if at is None else self._ask(at)
+        if at is not None:
+            self._ask(at)
+        elif self._expected is not None:
+            self._restart()
+        else:
+            self.following, self.anomaly = None, self._anomaly_of(page)
+        return rows
 
     @property
-    def reached(self) -> Request:
-        """The request for the rows behind those that came, without overlap."""
-        return self._request.having(**{self._param: str(self._at + self._overlaps)})
+    def reached(self) -> Request | None:
+        """The request for the rows behind those that came, without overlap; None at the end."""
+        return self.following and self._request.having(**{self._param: str(self._at + self._overlaps)})
 
     @property
     def _arrived(self) -> int:
@@ -199,28 +203,30 @@ class OffsetWalk(Generic[T]):
         lacks_many = has_more is True and total - self._arrived > step // 2
         return int(self._at > self._arrived or lacks_many)
 
-    def _step_back(self) -> Request:
+    def _step_back(self) -> list[T]:
         # Rows before the offset are gone: go back by half a page, and twice as far each time.
         self._moved, self._is_unmoved = True, False
         self._count_stale()
         self._back = 2 * self._back or max(1, self._size // 2)
-        return self._ask(max(self._start, self._at - self._back))
+        self._ask(max(self._start, self._at - self._back))
+        return []
 
-    def _restart(self) -> Request:
+    def _restart(self) -> list[T]:
         # Rows may have moved to the end, and others taken their places.
         self._moved, self._overlaps, self._expected, self._is_unmoved = True, False, None, False
         self._restarts += 1
         self._stale = 0
-        return self._ask(self._start)
+        self._ask(self._start)
+        return []
 
     def _count_stale(self) -> None:
         self._stale += 1
         if self._stale > MAX_STALE_PAGES + self._pages or self._alike > MAX_ALIKE_IF_PROMISED:
             raise RepeatedPage(f"{self._request.path} gives the same rows again and again.")
 
-    def _ask(self, at: int) -> Request:
+    def _ask(self, at: int) -> None:
         self._at = at
-        return self._request.having(**{self._param: str(at)})
+        self.following = self._request.having(**{self._param: str(at)})
 
     def _anomaly_of(self, page: Page[T]) -> str | None:
         came, total = self._arrived, page.total
