@@ -6,14 +6,14 @@ itself (`raw`) is written again from the struct, unless it held something that t
 its bytes are kept. The file is long because every attribute of every API has its line of documentation here.
 """
 
-import email.utils
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
+
+from navtalk_async.times import parse_time
 
 __all__ = [
     "MESSAGE_COLUMNS",
@@ -36,9 +36,6 @@ __all__ = [
     "Usage",
     "beyond_columns",
     "format_word",
-    "http_date",
-    "parse_time",
-    "parse_utc",
     "sort_out",
     "to_fields",
 ]
@@ -98,40 +95,9 @@ def format_word(value: OpenEnum | str | None) -> str | int | None:
     return value.word if isinstance(value, OpenEnum) else value
 
 
-def parse_utc(text: str) -> datetime:
-    """The aware UTC datetime that an API's *text* means; one without a zone is UTC.
-
-    Raises:
-        ValueError: *text* is no time.
-    """
-    moment = datetime.fromisoformat(text)
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{text!r} is outside of the years that there are in UTC.") from None
-
-
 # Only we set it. No text is both longer than one byte and shorter, and null is no text either: a server that
 # should send a field of this name does not get past the decoder, and its row is read patiently.
 Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """The moment that *text* means; None if there is none, or it is no time."""
-    try:
-        return parse_utc(text) if text else None
-    except ValueError:
-        return None
-
-
-@lru_cache(64)
-def http_date(text: str) -> datetime | None:
-    """The moment that a date in an HTTP header means (RFC 9110, section 5.6.7); None if it is none."""
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 OURS = "·"

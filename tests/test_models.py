@@ -26,8 +26,8 @@ from navtalk_async.models import (
     SessionStatus,
     Transcript,
     format_word,
-    parse_utc,
 )
+from navtalk_async.times import parse_utc
 
 ENUMS = [SessionStatus, Role, MessageType]
 

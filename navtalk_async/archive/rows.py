@@ -10,7 +10,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from navtalk_async.models import Message, MessageType, Role, Session, format_word, parse_utc
+from navtalk_async.models import Message, MessageType, Role, Session, format_word
+from navtalk_async.times import parse_time
 
 __all__ = [
     "MessageRow",
@@ -160,14 +161,15 @@ def format_api_time(text: str | None) -> str | None:
     """An API's time as ISO 8601 in UTC with a `Z`; None for what is no time (its row's `raw` keeps it)."""
     if text is None:
         return None
-    try:
-        # Nearly all are written like this; to check such a one takes a fifth of writing it anew.
-        if len(text) == 19 and text[4:17:3] in PLAIN and text[11:13] != MIDNIGHT:
+    # Nearly all are written like this; to check such a one takes a fifth of writing it anew.
+    if len(text) == 19 and text[4:17:3] in PLAIN and text[11:13] != MIDNIGHT:
+        try:
             datetime.fromisoformat(text)
             return text.replace(" ", "T") + "Z"
-        return parse_utc(text).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        return None
+        except ValueError:
+            pass
+    moment = parse_time(text)
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 def format_time(moment: datetime) -> str:

@@ -15,7 +15,7 @@ import click
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.dialects import dialects
-from navtalk_async.models import parse_utc
+from navtalk_async.times import parse_utc
 
 # What the texts mean.
 

@@ -19,7 +19,8 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.models import Record, Request, Response, http_date, sort_out
+from navtalk_async.models import Record, Request, Response, sort_out
+from navtalk_async.times import http_date
 
 __all__ = [
     "DECODE_ERRORS",

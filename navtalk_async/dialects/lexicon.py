@@ -7,15 +7,8 @@ import msgspec
 
 from navtalk_async.dialects.arguments import Argument, an_id, checked_id, instance_of, one_of
 from navtalk_async.dialects.dialect import ByOffset, Call, Dialect, Endpoint
-from navtalk_async.models import (
-    KeyPlace,
-    Message,
-    MessageType,
-    Role,
-    Session,
-    SessionStatus,
-    parse_time,
-)
+from navtalk_async.models import KeyPlace, Message, MessageType, Role, Session, SessionStatus
+from navtalk_async.times import parse_time
 
 __all__ = ["CHATS_A_PAGE", "Lexicon", "LexiconChat", "LexiconDeletion", "LexiconMessage"]
 

@@ -21,8 +21,9 @@ from navtalk_async.ingest.reread_rules import (
     resumes,
 )
 from navtalk_async.listing import SPECULATION_BUDGET, ParallelListing, moment_at
-from navtalk_async.models import Request, ResumePoint, Session, parse_time
+from navtalk_async.models import Request, ResumePoint, Session
 from navtalk_async.pool import AUTO_WALKERS
+from navtalk_async.times import parse_time
 
 LATER_BUDGET = -1
 """The first listing of a project may spend requests on finding out where most of it is. A later one brings

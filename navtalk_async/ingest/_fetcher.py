@@ -15,7 +15,8 @@ from navtalk_async.events import ListMoved
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
-from navtalk_async.models import Message, Request, parse_utc
+from navtalk_async.models import Message, Request
+from navtalk_async.times import parse_utc
 
 T = TypeVar("T")
 

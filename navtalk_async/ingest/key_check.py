@@ -6,7 +6,7 @@ from navtalk_async.errors import BadRequest, DeadlineExceeded, NavTalkError, Not
 from navtalk_async.ingest.reread_rules import OVERLAP
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope
-from navtalk_async.models import parse_time
+from navtalk_async.times import parse_time
 
 __all__ = ["check_key"]
 

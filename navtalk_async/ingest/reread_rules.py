@@ -16,7 +16,8 @@ from navtalk_async.archive.records import (
     StoredSession,
 )
 from navtalk_async.archive.rows import content_hash, format_api_time, format_time, is_same_state
-from navtalk_async.models import Session, SessionStatus, parse_time, parse_utc
+from navtalk_async.models import Session, SessionStatus
+from navtalk_async.times import parse_time, parse_utc
 
 __all__ = [
     "OVERLAP",

@@ -9,7 +9,8 @@ import msgspec
 from navtalk_async.dialects.arguments import number_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import When, time_text
-from navtalk_async.models import Request, Role, Session, SessionStatus, parse_time
+from navtalk_async.models import Request, Role, Session, SessionStatus
+from navtalk_async.times import parse_time
 
 __all__ = ["Filters", "Scope"]
 

@@ -11,8 +11,9 @@ from typing import NamedTuple, Self
 import msgspec
 
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.models import Request, ResumePoint, Session, parse_time
+from navtalk_async.models import Request, ResumePoint, Session
 from navtalk_async.paging import CycleGuard
+from navtalk_async.times import parse_time
 
 PositionedRows = list[tuple[int, Session]]
 

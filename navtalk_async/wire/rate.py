@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from multidict import istr
 
-from navtalk_async.models import http_date
+from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import HITS, SERVED
 
 __all__ = ["Hint", "RateEstimator", "checked_rate", "hint"]

@@ -13,7 +13,8 @@ import msgspec
 
 from navtalk_async.errors import ApiError, AttemptTimeout, ClientClosed, NavTalkError, RateLimited
 from navtalk_async.events import Event, Observer, Stats, announce
-from navtalk_async.models import KeyPlace, Request, Response, http_date
+from navtalk_async.models import KeyPlace, Request, Response
+from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Stream

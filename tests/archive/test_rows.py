@@ -14,7 +14,8 @@ from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
 from navtalk_async.formats import message_fields, session_fields
-from navtalk_async.models import MessageType, Role, http_date, parse_utc
+from navtalk_async.models import MessageType, Role
+from navtalk_async.times import http_date, parse_utc
 
 DIGIT = st.sampled_from("0123456789")
 USUAL = st.tuples(

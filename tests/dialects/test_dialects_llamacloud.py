@@ -42,7 +42,8 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.formats._format import extra
-from navtalk_async.models import Request, Response, beyond_columns, parse_time
+from navtalk_async.models import Request, Response, beyond_columns
+from navtalk_async.times import parse_time
 
 LLAMA = LlamaCloud()
 ID = "chat-1"
