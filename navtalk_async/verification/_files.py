@@ -22,6 +22,8 @@ from navtalk_async.formats import (
 from navtalk_async.models import Message, Session
 from navtalk_async.verification._report import Finding, Remedy, Report
 
+encode = msgspec.json.Encoder().encode
+
 
 class ExportedLine(msgspec.Struct):
     """A session of a file, as far as its place needs it."""
@@ -51,14 +53,11 @@ class ExportedFile:
         self._is_parsed = self._is_text and not quick
         self._left_out = {each.id for each in entry.failed if each.damaged}
         self._lines = self._read(folder / written.name)
+        self._ahead: tuple[ExportedLine, bytes] | None = None
         self._rows = self._bytes = 0
         self._hash = sha256()
         self._failure: OSError | None = None
-        self._ahead: tuple[ExportedLine, bytes] | None = None
-        self._before: ExportedLine | None = None
         self._flaws: list[str] = []
-        self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(ExportedLine).decode
 
     def compare(self, block: Sequence[StoredTranscript]) -> None:
         """Compare the lines up to those of *block*, which follow in the archive."""
@@ -99,48 +98,46 @@ class ExportedFile:
             self._flaws.append(f"session {row.id} is missing")
             return
         try:
-            expected = self._encode(transcript_fields(kept, kinds))
+            expected = encode(transcript_fields(kept, kinds))
         except (msgspec.DecodeError, TypeError):
             return  # The archive's own row is damaged, and found there.
         if line[1] != expected:
             self._flaws.append(f"session {row.id} differs from the archive")
 
     def _next(self) -> tuple[ExportedLine, bytes] | None:
-        if self._ahead is not None:
-            line, self._ahead = self._ahead, None
-            return line
-        for data in self._lines:
-            if self._is_parsed and (found := self._parse(data)) is not None:
-                return found, data.removesuffix(b"\n")
-        return None
+        line, self._ahead = self._ahead, None
+        return line or next(self._lines, None)
 
-    def _read(self, path: Path) -> Iterator[bytes]:
+    def _read(self, path: Path) -> Iterator[tuple[ExportedLine, bytes]]:
+        """Each line that can be parsed, in a full verification; the whole file is read in any."""
+        before: ExportedLine | None = None
         try:
             with open_file(path) as file:
-                for line in file:
-                    self._hash.update(line)
-                    self._bytes += len(line)
+                for data in file:
+                    self._hash.update(data)
+                    self._bytes += len(data)
                     self._rows += 1
-                    yield line
+                    if self._is_parsed and (line := self._parse(data, before)) is not None:
+                        before = line
+                        yield line, data.removesuffix(b"\n")
         except OSError as failure:
             self._failure = failure
 
-    def _parse(self, data: bytes) -> ExportedLine | None:
+    def _parse(self, data: bytes, before: ExportedLine | None) -> ExportedLine | None:
         try:
-            line = self._decode(data)
+            line = msgspec.json.decode(data, type=ExportedLine)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
             self._flaws.append(f"line {self._rows} cannot be parsed: {failure}")
             return None
         if not data.endswith(b"\n"):
             self._flaws.append(f"line {self._rows} breaks off")
-        if self._before is not None and line.key <= self._before.key:
-            how = "a second time" if line == self._before else "out of order"
+        if before is not None and line.key <= before.key:
+            how = "a second time" if line == before else "out of order"
             self._flaws.append(f"session {line.id} stands in line {self._rows} {how}")
-        self._before = line
         return line
 
 
-def files_of(
+def select_files(
     about: ProjectInfo, files: Sequence[ExportedFile], where: str, report: Report
 ) -> list[ExportedFile]:
     """The files of a project; they are compared if they were written from the archive as it is now."""

@@ -4,34 +4,27 @@ A quick verification compares sizes and checksums: it shows whether bytes have c
 everything and compares it: it shows whether what was written was right.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.damage import flaws_of
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
-from navtalk_async.archive.rows import SessionRow, StoredTranscript
+from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, counted
 from navtalk_async.formats import ARCHIVE, chosen_projects
-from navtalk_async.verification._files import ExportedFile, files_of, find_manifest, finish
+from navtalk_async.verification._files import ExportedFile, find_manifest, finish, select_files
 from navtalk_async.verification._report import Finding, Remedy, Report, some
 
-LOST_PAGE = (
-    "btreeInitPage",
-    "unable to get",
-    "malformed",
-    "invalid page",
-    "2nd reference",
-    "overflow",
-    "Child page",
-)
+LOST_PAGE = re.compile("btreeInitPage|unable to get|malformed|invalid page|2nd reference|overflow|Child page")
 """What SQLite's `integrity_check` says of pages that it cannot read."""
 
 
@@ -44,37 +37,9 @@ async def verify_folder(folder: Path, report: Report, *, quick: bool, project: s
     is_same = digest is not None and not await _was_synced(path, digest, report)
     if manifest is not None and digest is None and path.exists():
         report.notes.append(f"The manifest has no checksum of {path.name}: other processes were reading it.")
-    if quick:
-        await to_thread.run_sync(finish, files, report)
     if path.exists():
-        await verify_archive(path, report, quick=quick, project=project, files=files, is_same=is_same)
-    if not quick:
-        await to_thread.run_sync(finish, files, report)
-
-
-async def verify_archive(
-    place: str | Path,
-    report: Report,
-    *,
-    quick: bool,
-    project: str | None,
-    files: Sequence[ExportedFile] = (),
-    is_same: bool = False,
-) -> None:
-    name, known = place.name if isinstance(place, Path) else redacted(place), len(report.findings)
-    try:
-        async with Archive.open(place, read_only=True, immutable=True) as archive:
-            if quick and is_same and not known:
-                await _note_unfinished(archive, report, project)
-            else:
-                await _verify_rows(archive, name, report, files, quick=quick, project=project)
-    except StoreLocked:
-        raise
-    except StoreError as failure:
-        is_away = not isinstance(place, Path) and not isinstance(failure, StoreBroken)
-        if is_away or (isinstance(failure, StoreMismatch) and not known):
-            raise
-        report.findings.append(Finding(name, str(failure.args[0]).removesuffix("."), Remedy.COPY))
+        await ArchiveCheck(path, report, quick, project, files, is_same).run()
+    await to_thread.run_sync(finish, files, report)
 
 
 async def _was_synced(path: Path, digest: ArchiveDigest, report: Report) -> bool:
@@ -116,31 +81,110 @@ def compare_digest(
     return False, ""
 
 
-async def _verify_rows(
-    archive: Archive,
-    where: str,
-    report: Report,
-    files: Sequence[ExportedFile],
-    *,
-    quick: bool,
-    project: str | None,
-) -> None:
-    known, before = len(report.findings), await archive.change_marker()
-    is_readable = False
-    try:
-        for about in await chosen_projects(archive, project):
-            report.apis[about.project] = about.api
-            report.findings += [
-                _finding_of(where, about, each) for each in await archive.flaws(about.project)
+class ArchiveCheck(NamedTuple):
+    """Checks an archive, and compares the *files* beside it with its sessions."""
+
+    place: str | Path
+    report: Report
+    quick: bool
+    project: str | None
+    files: Sequence[ExportedFile] = ()
+    is_same: bool = False
+    """Whether the archive is as it was when the files were written."""
+
+    @property
+    def name(self) -> str:
+        return self.place.name if isinstance(self.place, Path) else redacted(self.place)
+
+    async def run(self) -> None:
+        findings = self.report.findings
+        known = len(findings)
+        try:
+            async with Archive.open(self.place, read_only=True, immutable=True) as archive:
+                if self.quick and self.is_same and not known:
+                    await self._note_unfinished(archive)
+                else:
+                    await self._verify_rows(archive)
+        except StoreLocked:
+            raise
+        except StoreError as failure:
+            is_away = not isinstance(self.place, Path) and not isinstance(failure, StoreBroken)
+            if is_away or (isinstance(failure, StoreMismatch) and not known):
+                raise
+            findings.append(Finding(self.name, str(failure.args[0]).removesuffix("."), Remedy.COPY))
+
+    async def _verify_rows(self, archive: Archive) -> None:
+        known, before = len(self.report.findings), await archive.change_marker()
+        is_readable = False
+        try:
+            for about in await chosen_projects(archive, self.project):
+                self.report.apis[about.project] = about.api
+                self.report.findings += [
+                    self._finding(about, each) for each in await archive.flaws(about.project)
+                ]
+                own = select_files(about, self.files, self.name, self.report)
+                if not self.quick:
+                    await self._verify_transcripts(archive, about, own)
+            await self._note_unfinished(archive)
+            is_readable = True
+        finally:
+            if not is_readable or len(self.report.findings) > known:
+                await _refuse_if_written(archive.path, before)
+
+    def _finding(self, about: ProjectInfo, flaw: Flaw) -> Finding:
+        what = flaw.what.removesuffix(".")
+        if flaw.session_id is not None:
+            return Finding(self.name, what, Remedy.REPAIR, about.project, flaw.session_id)
+        # Indexes and free space are rebuilt; rows in pages that cannot be read are lost.
+        return Finding(self.name, what, Remedy.COPY if LOST_PAGE.search(what) else Remedy.REPAIR)
+
+    async def _verify_transcripts(
+        self, archive: Archive, about: ProjectInfo, files: Sequence[ExportedFile]
+    ) -> None:
+        report, kind = self.report, dialects().get(about.api)
+        if kind is None:
+            what = f"the project {about.project!r} is of an unknown API: {about.api!r}"
+            report.findings.append(Finding(self.name, what, Remedy.COPY))
+            return
+        dialect = kind()
+        async with aclosing(archive.transcript_batches(about.project)) as batches:
+            async for batch in batches:
+                report.findings += await to_thread.run_sync(self._verify_batch, batch, dialect, files)
+                report.checked.sessions += len(batch)
+                report.checked.messages += sum(len(each.messages) for each in batch)
+
+    def _verify_batch(
+        self, batch: Sequence[StoredTranscript], dialect: Dialect, files: Sequence[ExportedFile]
+    ) -> list[Finding]:
+        for each in files:
+            each.compare(batch)
+        found = []
+        for kept in batch:
+            row, is_gone = kept.session, kept.session.deleted_at is not None
+            after, remedy = ("; the API no longer has it", Remedy.COPY) if is_gone else ("", Remedy.REPAIR)
+            found += [
+                Finding.of_session(row.project, str(row.id), what + after, remedy, within=self.name)
+                for what in flaws_of(kept, dialect)
             ]
-            own = files_of(about, files, where, report)
-            if not quick:
-                await _verify_transcripts(archive, about, where, report, own)
-        await _note_unfinished(archive, report, project)
-        is_readable = True
-    finally:
-        if not is_readable or len(report.findings) > known:
-            await _refuse_if_written(archive.path, before)
+        return found
+
+    async def _note_unfinished(self, archive: Archive) -> None:
+        """Note the sessions whose messages are missing because they failed or are still to be fetched."""
+        report = self.report
+        for about in await chosen_projects(archive, self.project):
+            name = about.project
+            failures, pending = await archive.failures(name), await archive.pending(name)
+            report.unfinished |= {(name, each) for each in (*pending, *(each.id for each in failures))}
+            if failures:
+                named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
+                report.notes.append(
+                    f"{name}: {counted(len(failures), 'session')} failed: {named}. "
+                    "The same command with --retry-failed tries again."
+                )
+            if pending:
+                report.notes.append(
+                    f"{name}: {counted(len(pending), 'session')} pending; run the same export or sync."
+                )
 
 
 async def _refuse_if_written(path: Path | None, before: ChangeMarker | None) -> None:
@@ -149,61 +193,3 @@ async def _refuse_if_written(path: Path | None, before: ChangeMarker | None) -> 
         async with Archive.open(path, read_only=True, immutable=True) as again:
             if await again.change_marker() != before:
                 raise StoreLocked(f"Another run began to write to {path} while it was verified.")
-
-
-def _finding_of(where: str, about: ProjectInfo, flaw: Flaw) -> Finding:
-    what = flaw.what.removesuffix(".")
-    if flaw.session_id is not None:
-        return Finding(where, what, Remedy.REPAIR, about.project, flaw.session_id)
-    # Indexes and free space are rebuilt; rows in pages that cannot be read are lost.
-    is_lost = any(words in what for words in LOST_PAGE)
-    return Finding(where, what, Remedy.COPY if is_lost else Remedy.REPAIR)
-
-
-async def _verify_transcripts(
-    archive: Archive, about: ProjectInfo, where: str, report: Report, files: Sequence[ExportedFile]
-) -> None:
-    known = dialects().get(about.api)
-    if known is None:
-        what = f"the project {about.project!r} is of an unknown API: {about.api!r}"
-        report.findings.append(Finding(where, what, Remedy.COPY))
-        return
-    verify = partial(_verify_batch, where=where, dialect=known(), files=files)
-    async with aclosing(archive.transcript_batches(about.project)) as batches:
-        async for batch in batches:
-            report.findings += await to_thread.run_sync(verify, batch)
-            report.checked.sessions += len(batch)
-            report.checked.messages += sum(len(each.messages) for each in batch)
-
-
-def _verify_batch(
-    batch: Sequence[StoredTranscript], *, where: str, dialect: Dialect, files: Sequence[ExportedFile]
-) -> list[Finding]:
-    for each in files:
-        each.compare(batch)
-    return [_flawed(kept.session, what, where) for kept in batch for what in flaws_of(kept, dialect)]
-
-
-def _flawed(row: SessionRow, what: str, where: str) -> Finding:
-    if row.deleted_at is not None:
-        what = f"{what}; the API no longer has it"
-    remedy = Remedy.REPAIR if row.deleted_at is None else Remedy.COPY
-    return Finding.of_session(row.project, str(row.id), what, remedy, within=where)
-
-
-async def _note_unfinished(archive: Archive, report: Report, project: str | None) -> None:
-    """Note the sessions whose messages are missing because they failed or are still to be fetched."""
-    for about in await chosen_projects(archive, project):
-        failures = await archive.failures(about.project)
-        pending = await archive.pending(about.project)
-        report.unfinished |= {(about.project, each) for each in (*pending, *(each.id for each in failures))}
-        if failures:
-            named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
-            report.notes.append(
-                f"{about.project}: {counted(len(failures), 'session')} failed: {named}. "
-                "The same command with --retry-failed tries again."
-            )
-        if pending:
-            report.notes.append(
-                f"{about.project}: {counted(len(pending), 'session')} pending; run the same export or sync."
-            )

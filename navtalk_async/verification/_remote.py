@@ -2,22 +2,15 @@
 
 import math
 import random
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple
 
 import msgspec
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.message_diff import deduplicate
-from navtalk_async.archive.records import ProjectInfo
-from navtalk_async.archive.rows import (
-    SessionRow,
-    StoredTranscript,
-    content_hash,
-    format_api_time,
-    message_row,
-)
+from navtalk_async.archive.message_diff import diff_messages
+from navtalk_async.archive.records import FetchResult, FetchTask, ProjectInfo
+from navtalk_async.archive.rows import SessionRow, StoredTranscript, content_hash, format_api_time
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
@@ -36,141 +29,67 @@ MANY = 32
 """How many sessions in a row must fail before the server is taken to fail."""
 
 
-class ApiCheck(NamedTuple):
-    """Compares projects of *archive* with the API."""
+class ApiCheck:
+    """Compares a project of *archive* with the API, and counts its sessions that were fetched again."""
 
-    client: Client
-    archive: Archive
-    report: Report
-    concurrency: Concurrency
-    server: str | None
-
-    async def compare(
-        self, about: ProjectInfo, share: float, only: Collection[tuple[str, str]] | None
+    def __init__(
+        self, client: Client, archive: Archive, report: Report, about: ProjectInfo, concurrency: Concurrency
     ) -> None:
-        """Fetch a *share* of a project's sessions again, or *only* some, and compare; then list all sessions,
-        to see whether the archive has them.
-        """
-        self.report.apis[about.project] = about.api
-        refuse_others(self.client, about, self.server)
-        ids = None if only is None else {name for owner, name in only if owner == about.project}
-        tally, scope = ApiFindings(about.project, self.report), scope_of(about)
-        await self._fetch_again(about, scope.of_messages, tally, share=share, only=ids)
-        tally.finish()
-        if tally.is_all_gone:
-            try:
-                await check_key(self.client, self.archive, about.project, scope, watermark=about.watermark)
-            except StoreMismatch as refusal:
-                self.report.refuse(about.project, str(refusal), Remedy.KEY)
-                return
-        if not scope.sessions:
-            await self._find_missing(about, scope)
-
-    async def _fetch_again(
-        self,
-        about: ProjectInfo,
-        filters: dict[str, Any],
-        tally: "ApiFindings",
-        *,
-        share: float,
-        only: Collection[str] | None,
-    ) -> None:
-        counts = await self.archive.counts(about.project)
-        there = counts.sessions - counts.deleted
-        places = sample_places(there, share) if only is None else range(there)
-        asking, limiter = self.client.using(lane="bulk"), limiter_of(self.client, self.concurrency)
-        list_messages, dialect = limiter.bound(inside(asking).page_of_messages), self.client.dialect
-
-        async def fetch(kept: StoredTranscript) -> None:
-            session_id = kept.session.id
-            try:
-                session = await asking.ask(dialect.get_session(session_id), dialect.read_session)
-                first = dialect.list_messages(session_id, **filters)
-                messages = (await fetch_messages(asking, first, ask=list_messages)).items
-            except NotFound:
-                tally.add(kept, [GONE])
-            except NavTalkError as error:
-                if fault_scope(error) == "run":
-                    raise
-                tally.add_failed(kept, error)
-            else:
-                tally.add(kept, differences(kept, session, messages))
-
-        chosen = _chosen(self.archive, about.project, places, only)
-        async with FanOut(fetch, chosen, at_once=limiter) as fetched:
-            async for _ in fetched:
-                pass
-
-    async def _find_missing(self, about: ProjectInfo, scope: Scope) -> None:
-        """List all sessions, and report those that the archive lacks; those that the next sync lists as well
-        are a note.
-        """
-        report, dialect, now = self.report, self.client.dialect, self.client.now()
-        listed, has_status = scope.listed(dialect, now), scope.status_filter(dialect)
-        by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
-        since = earlier(about.watermark, OVERLAP) if by_time else None
-        lost: dict[str, None] = {}
-        new: dict[str, None] = {}
-        pool = SessionPool(self.client.using(lane="bulk"), concurrency=self.concurrency)
-        async with aclosing(pool.session_pages(order="done", **listed.of_sessions)) as pages:
-            async for page in pages:
-                report.checked.listed += len(page)
-                lacking = set(await self.archive.lacks(about.project, [each.id for each in page]))
-                for session in page:
-                    is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
-                    if is_wanted and session.id in lacking:
-                        (new if is_listed_next(session, since) else lost)[session.id] = None
-        what = "the API lists it, but the archive does not have it"
-        report.findings += [Finding.of_session(about.project, each, what, Remedy.SYNC) for each in lost]
-        report.expected |= {(about.project, each) for each in new}
-        if new:
-            report.notes.append(
-                f"{about.project}: the next sync will fetch {counted(len(new), 'new session')}: {some(new)}."
-            )
-
-
-def is_listed_next(session: Session, since: str | None) -> bool:
-    """Whether a sync that lists what began *since* then, or everything, lists *session*."""
-    begin = format_api_time(session.start_time_text)
-    return since is None or begin is None or begin >= since
-
-
-def refuse_others(client: Client, about: ProjectInfo, server: str | None) -> None:
-    if about.api != client.dialect.api:
-        raise StoreMismatch(f"The project {about.project!r} is of the API {about.api!r}; give --api.")
-    asked = server or client.base_url
-    if about.server not in (None, asked):
-        raise StoreMismatch(
-            f"The project {about.project!r} was synced from {about.server}, not from {asked}. If the server "
-            "has moved, confirm it by `navtalk sync` with --server-moved."
-        )
-
-
-def scope_of(about: ProjectInfo) -> Scope:
-    try:
-        return msgspec.json.decode(about.scope, type=Scope)
-    except (msgspec.DecodeError, TypeError):
-        raise StoreBroken(
-            f"The archive is damaged: the filters of {about.project!r} cannot be parsed."
-        ) from None
-
-
-class ApiFindings:
-    """Counts and reports the sessions of *project* that were fetched again."""
-
-    def __init__(self, project: str, report: Report) -> None:
-        self._project, self._report = project, report
+        self._client = client.using(lane="bulk")
+        self._archive, self._report, self._about = archive, report, about
+        self._concurrency, self._scope = concurrency, scope_of(about)
+        self._limiter = limiter_of(client, concurrency)
         self._asked = self._gone = self._behind = self._failed_in_a_row = 0
         self._failed: list[str] = []
         self._error: NavTalkError | None = None
 
-    @property
-    def is_all_gone(self) -> bool:
-        return 0 < self._asked == self._gone
+    async def run(self, share: float, only: Collection[tuple[str, str]] | None) -> None:
+        """Fetch a *share* of the project's sessions again, or *only* some, and compare; then list all
+        sessions, to see whether the archive has them.
+        """
+        about, scope = self._about, self._scope
+        self._report.apis[about.project] = about.api
+        await self._fetch_again(share, only)
+        self._note_result()
+        if 0 < self._asked == self._gone:
+            try:
+                await check_key(self._client, self._archive, about.project, scope, watermark=about.watermark)
+            except StoreMismatch as refusal:
+                self._report.refuse(about.project, str(refusal), Remedy.KEY)
+                return
+        if not scope.sessions:
+            await self._find_missing()
 
-    def add(self, kept: StoredTranscript, what: list[str]) -> None:
+    async def _fetch_again(self, share: float, only: Collection[tuple[str, str]] | None) -> None:
+        project = self._about.project
+        counts = await self._archive.counts(project)
+        there = counts.sessions - counts.deleted
+        ids = None if only is None else {name for owner, name in only if owner == project}
+        places = sample_places(there, share) if ids is None else range(there)
+        chosen = _chosen(self._archive, project, places, ids)
+        async with FanOut(self._compare, chosen, at_once=self._limiter) as compared:
+            async for _ in compared:
+                pass
+
+    async def _compare(self, kept: StoredTranscript) -> None:
+        client, dialect, session_id = self._client, self._client.dialect, kept.session.id
+        try:
+            session = await client.ask(dialect.get_session(session_id), dialect.read_session)
+            first = dialect.list_messages(session_id, **self._scope.of_messages)
+            ask = self._limiter.bound(inside(client).page_of_messages)
+            messages = (await fetch_messages(client, first, ask=ask)).items
+        except NotFound:
+            self._count(kept, [GONE])
+        except NavTalkError as error:
+            if fault_scope(error) == "run":
+                raise
+            self._count_failed(kept, error)
+        else:
+            self._count(kept, differences(kept, session, messages))
+
+    def _count(self, kept: StoredTranscript, what: list[str]) -> None:
         """Count a session that differs from the API's by *what*."""
-        project, session_id = self._project, str(kept.session.id)
+        project, session_id = self._about.project, str(kept.session.id)
         self._asked += 1
         self._failed_in_a_row = 0
         self._report.checked.asked += 1
@@ -183,7 +102,7 @@ class ApiFindings:
                 Finding.of_session(project, session_id, f"stale: {each}", Remedy.SYNC) for each in what
             ]
 
-    def add_failed(self, kept: StoredTranscript, error: NavTalkError) -> None:
+    def _count_failed(self, kept: StoredTranscript, error: NavTalkError) -> None:
         """Count a session that could not be fetched; the *error* of too many in a row is raised."""
         self._report.checked.unasked += 1
         self._failed_in_a_row += 1
@@ -193,7 +112,7 @@ class ApiFindings:
         if self._failed_in_a_row >= MANY:
             raise error
 
-    def finish(self) -> None:
+    def _note_result(self) -> None:
         """Add the notes; an error is raised if no session could be fetched."""
         if self._error is not None and not self._asked:
             raise self._error
@@ -207,7 +126,69 @@ class ApiFindings:
             )
 
     def _note(self, sentence: str) -> None:
-        self._report.notes.append(f"{self._project}: {sentence}")
+        self._report.notes.append(f"{self._about.project}: {sentence}")
+
+    async def _find_missing(self) -> None:
+        """List all sessions, and report those that the archive lacks; those that the next sync lists as well
+        are a note.
+        """
+        report, scope, project = self._report, self._scope, self._about.project
+        dialect, now = self._client.dialect, self._client.now()
+        listed, has_status = scope.listed(dialect, now), scope.status_filter(dialect)
+        by_time = dialect.starting_at(listed.first_page(dialect), now) is not None
+        since = earlier(self._about.watermark, OVERLAP) if by_time else None
+        lost: dict[str, None] = {}
+        new: dict[str, None] = {}
+        pool = SessionPool(self._client, concurrency=self._concurrency)
+        async with aclosing(pool.session_pages(order="done", **listed.of_sessions)) as pages:
+            async for page in pages:
+                report.checked.listed += len(page)
+                lacking = set(await self._archive.lacks(project, [each.id for each in page]))
+                for session in page:
+                    is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
+                    if is_wanted and session.id in lacking:
+                        (new if is_listed_next(session, since) else lost)[session.id] = None
+        what = "the API lists it, but the archive does not have it"
+        report.findings += [Finding.of_session(project, each, what, Remedy.SYNC) for each in lost]
+        report.expected |= {(project, each) for each in new}
+        if new:
+            self._note(f"the next sync will fetch {counted(len(new), 'new session')}: {some(new)}.")
+
+
+def is_listed_next(session: Session, since: str | None) -> bool:
+    """Whether a sync that lists what began *since* then, or everything, lists *session*."""
+    begin = format_api_time(session.start_time_text)
+    return since is None or begin is None or begin >= since
+
+
+def find_other_origin(client: Client, about: ProjectInfo, server: str | None) -> str | None:
+    """Why *about* was not synced by such a client; None if it may have been."""
+    if about.api != client.dialect.api:
+        return f"The project {about.project!r} is of the API {about.api!r}; give --api."
+    asked = server or client.base_url
+    if about.server not in (None, asked):
+        return (
+            f"The project {about.project!r} was synced from {about.server}, not from {asked}. If the server "
+            "has moved, confirm it by `navtalk sync` with --server-moved."
+        )
+    before, given = (_as_options(each) for each in (scope_of(about).options, client.dialect.options))
+    if before != given:
+        return f"The project {about.project!r} was synced with {before}, not with {given}. Use the same."
+    return None
+
+
+def _as_options(options: Mapping[str, str]) -> str:
+    given = (f"--{name.replace('_', '-')} {value}" for name, value in sorted(options.items()))
+    return " ".join(given) or "the API's defaults"
+
+
+def scope_of(about: ProjectInfo) -> Scope:
+    try:
+        return msgspec.json.decode(about.scope, type=Scope)
+    except (msgspec.DecodeError, TypeError):
+        raise StoreBroken(
+            f"The archive is damaged: the filters of {about.project!r} cannot be parsed."
+        ) from None
 
 
 def sample_places(count: int, share: float) -> range | set[int]:
@@ -234,20 +215,20 @@ async def _chosen(
 
 def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
     """How what the API returned differs from what is *kept*."""
-    what = ["its session changed at the API"] if has_changed(kept.session, session) else []
-    there = {
-        message.id: message_row(kept.session.project, kept.session.id, position, message)
-        for position, message in enumerate(deduplicate(messages))
+    fetched = FetchResult(FetchTask(kept.session.id, None), list(messages))
+    diff = diff_messages(kept.session.project, fetched, kept.messages)
+    counts = {
+        "missing here": diff.counts.inserted,
+        "changed at the API": len(diff.edited),
+        "gone at the API": len(diff.gone),
     }
-    here = {row.id: row for row in kept.messages}
-    missing = len(there.keys() - here.keys())
-    gone = len(here.keys() - there.keys())
-    both = there.keys() & here.keys()
-    changed = sum(there[each]._replace(position=here[each].position) != here[each] for each in both)
-    for count, how in ((missing, "missing here"), (changed, "changed at the API"), (gone, "gone at the API")):
-        if count:
-            what.append(f"{count:,} of its messages {'is' if count == 1 else 'are'} {how}")
-    if not what and list(there) != list(here):
+    what = ["its session changed at the API"] if has_changed(kept.session, session) else []
+    what += [
+        f"{count:,} of its messages {'is' if count == 1 else 'are'} {how}"
+        for how, count in counts.items()
+        if count
+    ]
+    if not what and [row.id for row in diff.held] != [row.id for row in kept.messages]:
         what.append("its messages are in another order at the API")
     return what
 

@@ -39,14 +39,18 @@ class Finding(NamedTuple):
 
     @classmethod
     def of_session(
-        cls, project: str, session_id: str, what: str, remedy: Remedy, within: str | None = None
+        cls, project: str, session_id: str, what: str, remedy: Remedy, within: str = ""
     ) -> "Finding":
         """A finding about one session, *within* an archive of that name."""
-        where = f"{project}, session {session_id}"
-        return cls(f"{within}, {where}" if within else where, what, remedy, project, session_id)
+        where = f"{within}, {project}, session {session_id}".removeprefix(", ")
+        return cls(where, what.removesuffix("."), remedy, project, session_id)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}."
+
+
+Refusal = tuple[str, str, Remedy]
+"""A project that a repair leaves as it is, why, and what mends that."""
 
 
 class Checked(msgspec.Struct, kw_only=True):
@@ -89,18 +93,24 @@ class Report(msgspec.Struct, kw_only=True):
         found = ((each.project, each.session) for each in self.findings)
         return {(project, session) for project, session in found if project and session} | self.expected
 
+    def add(self, left: Iterable[Finding], notes: Iterable[str], refusals: Iterable[Refusal]) -> None:
+        """Add what a repair could not do."""
+        known = {(each.project, each.session) for each in self.findings}
+        self.findings += [each for each in left if (each.project, each.session) not in known]
+        self.notes += notes
+        for refusal in refusals:
+            self.refuse(*refusal)
+
     def refuse(self, project: str, why: str, remedy: Remedy) -> None:
         """Say why the API cannot be asked about *project*, or repaired from: it is not whole until it is."""
-        about = [each for each in self.findings if each.project == project]
-        if not about:
+        if all(each.project != project for each in self.findings):
             self.findings.append(Finding(project, why.removesuffix("."), remedy, project))
         elif f"{project}: {why}" not in self.notes:
             self.notes.append(f"{project}: {why}")
         if remedy is Remedy.KEY:
+            mended = (Remedy.REPAIR, Remedy.SYNC)
             self.findings = [
-                each._replace(remedy=remedy)
-                if each.project == project and each.remedy in (Remedy.REPAIR, Remedy.SYNC)
-                else each
+                each._replace(remedy=remedy) if each.project == project and each.remedy in mended else each
                 for each in self.findings
             ]
 

@@ -15,7 +15,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.damage import damage
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.client import Client
-from navtalk_async.dialects import dialect_of
+from navtalk_async.dialects import dialect_of, dialects
 from navtalk_async.errors import StoreError, StoreMismatch
 from navtalk_async.formats import export
 from navtalk_async.ingest import sync
@@ -153,6 +153,26 @@ async def test_another_server_is_refused_before_it_is_asked(new_place):
         assert other.counts.total == 0
         async with client_of("navtalk", box) as client:
             assert (await verify(place, client=client, remote=1)).findings == []
+
+
+@pytest.mark.parametrize("other", ["another project id", "another server", "another API"])
+async def test_a_repair_by_another_client_is_refused_before_anything_is_written(tmp_path, other):
+    place = tmp_path / "archive.db"
+    api = "navtalk" if other == "another API" else "llamacloud"
+    async with Sandbox(World(3, messages=4)) as box, Sandbox(World(3, messages=4)) as elsewhere:
+        async with client_of("llamacloud", box) as client, Archive.open(place) as store:
+            await sync(client, store)
+        await asked(place, f"UPDATE sessions SET title = 'wrong' WHERE id = {ONE}")
+        before = place.read_bytes()
+        server = elsewhere if other == "another server" else box
+        options = {"project_id": "other"} if other == "another project id" else {}
+        dialect = dialects()[api](**options)
+        async with Client(dialect, "k", base_url=server.url_of(api)) as client:
+            for wish in ({"repair": True}, {"remote": 1}):
+                with pytest.raises(StoreMismatch, match=r"--project-id other|--server-moved|--api"):
+                    await verify(place, client=client, **wish)
+        assert elsewhere.counts.total == 0
+    assert place.read_bytes() == before
 
 
 async def test_failed_and_pending_sessions_are_notes(new_place):

@@ -28,7 +28,7 @@ from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import Remedy, Report, verify
 from navtalk_async.verification._local import compare_digest
-from navtalk_async.verification._remote import MANY, ApiFindings, differences, sample_places
+from navtalk_async.verification._remote import MANY, differences, sample_places
 from navtalk_async.wire.retry import Retry
 
 SESSIONS = 24
@@ -512,19 +512,28 @@ async def test_a_server_that_fails_for_every_session_is_an_error(out):
             await remote(out, box)
 
 
-def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more(exported):
-    tally, kept, error = (
-        ApiFindings("default", Report()),
-        longest(exported),
-        ServerError("The server answered 500."),
-    )
-    for _ in range(MANY - 1):
-        tally.add_failed(kept, error)
-    tally.add(kept, [])
-    for _ in range(MANY - 1):
-        tally.add_failed(kept, error)
-    with pytest.raises(ServerError):
-        tally.add_failed(kept, error)
+@pytest.mark.parametrize("failing", [MANY - 1, MANY])
+async def test_a_server_that_fails_for_many_in_a_row_is_asked_no_more(tmp_path, failing):
+    async with (
+        Sandbox(World(2 * MANY + 2, messages=1)) as box,
+        NavTalkClient("k", base_url=box.navtalk_url, retry=Retry(attempts=1)) as nt,
+    ):
+        async with Archive.open(tmp_path / "archive.db") as store:
+            await sync(nt, store)
+            ids = [each.session.id async for each in store.transcripts()]
+        # One that can be fetched stands before either row of failures.
+        for each in (*ids[1:MANY], *ids[MANY + 1 : MANY + 1 + failing]):
+            box.fail_next("500", 1000, each)
+        report = Report()
+        wish = verify(tmp_path, client=nt, remote=1, concurrency=1, report=report)
+        if failing < MANY:
+            await wish
+            assert report.checked.asked == len(ids) - 2 * (MANY - 1)
+        else:
+            with pytest.raises(ServerError):
+                await wish
+            assert report.checked.asked == 2
+        assert report.checked.unasked == MANY - 1 + failing
 
 
 STALE = {
