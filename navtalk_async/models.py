@@ -24,6 +24,7 @@ __all__ = [
     "MessageType",
     "OpenEnum",
     "Page",
+    "RawObject",
     "Record",
     "Request",
     "Response",
@@ -59,7 +60,6 @@ class OpenEnum(IntEnum):
         return unknown
 
     def __init__(self, _: int) -> None:
-        # Said once a member, not once a row.
         self.word: str | int = self._name_.lower()
         """The member's name in lower case; an unknown number stays a number."""
 
@@ -90,21 +90,36 @@ class MessageType(OpenEnum):
     TEXT = 0
 
 
-def format_word(value: OpenEnum | str | None) -> str | int | None:
-    """*value* as it is written in files: a word where one is known."""
+def format_word(value: Any) -> Any:
+    """*value* as it is written in files: an enum as its word, where one is known."""
     return value.word if isinstance(value, OpenEnum) else value
-
-
-# Only we set it. No text is both longer than one byte and shorter, and null is no text either: a server that
-# should send a field of this name does not get past the decoder, and its row is read patiently.
-Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
 
 
 OURS = "·"
 """Fields whose wire name begins like this are set by us and are never read from an API's object."""
 
+# No text is both longer than one byte and shorter, and null is no text either: a server that should send a
+# field of this name does not get past the strict decoder.
+Kept = Annotated[bytes, msgspec.Meta(min_length=1, max_length=0)] | msgspec.UnsetType
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+
+class RawObject(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What an API's JSON object was read into."""
+
+    kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
+
+    def __repr__(self) -> str:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "kept"}
+        told = (f"{name}={value!r}" for name, value in fields.items() if value is not None)
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    @property
+    def raw(self) -> bytes:
+        """The API's JSON, unknown fields and all, as UTF-8."""
+        return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
+
+
+class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What a session and a message have in common: an id, and the JSON object they came as."""
 
     ids_are_unique: ClassVar[bool] = True
@@ -113,18 +128,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """The attributes that the records of every API have; None where an API has no such field."""
 
     id: str
-    kept: Kept = msgspec.field(default=msgspec.UNSET, name="·kept")
-
-    @property
-    def raw(self) -> bytes:
-        """The API's JSON object, unknown fields and all, as UTF-8."""
-        return msgspec.json.encode(self) if self.kept is msgspec.UNSET else self.kept
 
     @property
     def extra(self) -> dict[str, Any]:
-        """The fields of the API's object without an attribute, by the API's names. JSON that is not an object
-        is the field `value`.
-        """
+        """The fields of the API's object without an attribute, by the API's names, as for `to_fields`."""
         if self.kept is msgspec.UNSET:
             return {}
         return sort_out(type(self), to_fields(msgspec.json.decode(self.kept)))[1]
@@ -139,13 +146,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
         if by_alias:
             return to_fields(msgspec.json.decode(self.raw))
         own = (name.removesuffix("_text") for name in self.__struct_fields__ if name != "kept")
-        fields = {name: _plain(getattr(self, name)) for name in dict.fromkeys((*self.attributes, *own))}
+        fields = {
+            name: msgspec.to_builtins(format_word(getattr(self, name)))
+            for name in dict.fromkeys((*self.attributes, *own))
+        }
         others = self.extra | unreadable_times(type(self), msgspec.structs.asdict(self))
         return fields | {"extra": others} if others else fields
-
-
-def _plain(value: Any) -> Any:
-    return value.word if isinstance(value, OpenEnum) else msgspec.to_builtins(value)
 
 
 def to_fields(value: Any) -> dict[str, Any]:
@@ -162,9 +168,7 @@ MESSAGE_COLUMNS = ("id", "role", "type", "content", "created_at_text")
 
 
 def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
-    """The fields of *value*, an API's object, that no column holds: those without a column, and times that
-    cannot be read; JSON that is not an object is the field `value`.
-    """
+    """The fields of *value*, an API's object, that no column holds, and times that cannot be read."""
     columns = SESSION_COLUMNS if issubclass(kind, Session) else MESSAGE_COLUMNS
     values, others = sort_out(kind, to_fields(value), columns)
     return others | unreadable_times(kind, values)
@@ -310,14 +314,8 @@ class Message(Record, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One message of a session. Every API's messages have these attributes, as described for `Session`."""
 
     attributes: ClassVar[tuple[str, ...]] = (
-        "id",
-        "role",
-        "type",
-        "content",
-        "created_at",
-        "media_url",
-        "metadata",
-        "usage",
+        *("id", "role", "type", "content", "created_at"),
+        *("media_url", "metadata", "usage"),
     )
 
     @property

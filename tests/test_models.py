@@ -15,6 +15,8 @@ from profiles import examples
 
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.answers import decode_lenient
+from navtalk_async.dialects.kodey import Kodey
+from navtalk_async.dialects.llamacloud import event_of
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.errors import NotFound
 from navtalk_async.models import (
@@ -345,3 +347,10 @@ def test_what_travels_is_frozen(value):
     name = value.__struct_fields__[0]
     with pytest.raises(AttributeError, match="immutable"):
         setattr(value, name, "other")
+
+
+def test_a_record_is_shown_by_the_fields_that_it_has():
+    row = b'{"id":"c","createdAt":"2025-11-12T18:20:38Z","likes":1}'
+    assert repr(Kodey().session_of(row)) == "KodeyChat(id='c', start_time_text='2025-11-12T18:20:38Z')"
+    assert "kept" not in repr(Page([Kodey().session_of(row)]))
+    assert repr(event_of(b'{"type":"text","content":"Hi"}')) == "Text(content='Hi')"

@@ -26,8 +26,6 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 C = TypeVar("C", bound="Client[Any, Any]")
 
-UNSET = msgspec.UNSET
-
 
 class Options(TypedDict, total=False):
     """What every client takes; see `Client`."""
@@ -43,12 +41,19 @@ class Options(TypedDict, total=False):
 
 
 class ViewOptions(TypedDict, total=False):
-    """What every client's `using` takes; see `Client.using`."""
+    """What every client's `using` takes."""
 
-    timeout: float | msgspec.UnsetType | None
-    attempt_timeout: float | msgspec.UnsetType
-    retry: Retry | msgspec.UnsetType
-    lane: Lane | msgspec.UnsetType
+    timeout: float | None
+    """One budget in seconds for a call: waiting for its turn, every attempt, every pause; None for no end."""
+    attempt_timeout: float
+    """Seconds for a single attempt."""
+    retry: Retry
+    """How often and how fast to try again."""
+    lane: Lane
+    """Who goes first where calls have to wait for each other: `"interactive"` for what somebody waits for,
+    then `"normal"`, the default, then `"bulk"` for long jobs. Lower lanes leave a sixteenth of the places in
+    flight free for higher ones that were in use within the last 5 seconds, and get one turn in 16 themselves
+    however much the higher ones ask."""
 
 
 class Inside(NamedTuple):
@@ -185,32 +190,16 @@ class Client(Generic[S_co, M_co]):
         """Close every connection. Calls in flight raise `ClientClosed`; closing twice is fine."""
         await self._wire.aclose()
 
-    def using(
-        self,
-        *,
-        timeout: float | msgspec.UnsetType | None = UNSET,
-        attempt_timeout: float | msgspec.UnsetType = UNSET,
-        retry: Retry | msgspec.UnsetType = UNSET,
-        lane: Lane | msgspec.UnsetType = UNSET,
-    ) -> Self:
-        """The same client with other options: same connections, same limits, closed with this one.
-
-        Arguments:
-            timeout: one budget in seconds for a call: waiting for its turn, every attempt, every pause.
-            attempt_timeout, retry: as for the client.
-            lane: who goes first where calls have to wait for each other: `"interactive"` for what somebody
-                waits for, then `"normal"`, the default, then `"bulk"` for long jobs. Lower lanes leave a
-                sixteenth of the places in flight free for higher ones that were in use within the last
-                5 seconds, and get one turn in 16 themselves however much the higher ones ask.
+    def using(self, **options: Unpack[ViewOptions]) -> Self:
+        """The same client with other options, those of `ViewOptions`: same connections, same limits, closed
+        with this one.
 
         Raises:
             ValueError: no time to ask, or no such lane.
         """
-        given = {"timeout": timeout, "attempt_timeout": attempt_timeout, "retry": retry, "lane": lane}
-        changed = {name: value for name, value in given.items() if value is not UNSET}
         view = object.__new__(type(self))
         view.dialect, view._wire = self.dialect, self._wire
-        view._call_options = CallOptions(**(msgspec.structs.asdict(self._call_options) | changed))
+        view._call_options = msgspec.structs.replace(self._call_options, **options)
         view._take_up()
         return view
 

@@ -4,20 +4,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 from uuid import UUID
-
-import msgspec
 
 from navtalk_async.client import Client, Options, Resource, ViewOptions
 from navtalk_async.dialects.answers import read_done, reader, refuse
 from navtalk_async.dialects.llamacloud import (
+    Event,
     LlamaCloud,
     LlamaCloudFullSession,
     LlamaCloudMessage,
     LlamaCloudSession,
+    streamed_event,
 )
-from navtalk_async.dialects.llamacloud_events import Event, streamed_event
 from navtalk_async.dialects.sse import SseDecoder
 from navtalk_async.errors import StreamBroken, TransportError
 from navtalk_async.paging import Listing
@@ -32,6 +31,13 @@ class LlamaCloudFilters(TypedDict, total=False):
 
     limit: int | None
     """The `page_size` of `LlamaCloudSessions.list`."""
+
+
+class LlamaCloudViewOptions(ViewOptions, total=False):
+    """What `LlamaCloudClient.using` takes."""
+
+    project_id: str | None
+    organization_id: str | None
 
 
 class LlamaCloudClient(Client[LlamaCloudSession, LlamaCloudMessage]):
@@ -65,22 +71,16 @@ class LlamaCloudClient(Client[LlamaCloudSession, LlamaCloudMessage]):
         dialect = LlamaCloud(project_id=project_id, organization_id=organization_id)
         super().__init__(dialect, key, base_url=base_url, **options)
 
-    def using(
-        self,
-        *,
-        project_id: str | msgspec.UnsetType | None = msgspec.UNSET,
-        organization_id: str | msgspec.UnsetType | None = msgspec.UNSET,
-        **options: Unpack[ViewOptions],
-    ) -> Self:
+    def using(self, **options: Unpack[LlamaCloudViewOptions]) -> Self:
         """The same client for another project or organization, or with other options of `Client.using`.
 
         Raises:
             ValueError: an id that cannot be one, or as for `Client.using`.
         """
-        view = super().using(**options)
-        given = {"project_id": project_id, "organization_id": organization_id}
-        changed = {name: value for name, value in given.items() if value is not msgspec.UNSET}
-        view.dialect = LlamaCloud(**{**self.dialect.options, **changed})
+        others: Any = dict(options)
+        ids = {name: others.pop(name) for name in ("project_id", "organization_id") if name in others}
+        view = super().using(**others)
+        view.dialect = LlamaCloud(**{**self.dialect.options, **ids})
         return view
 
     def _name_resources(self) -> None:

@@ -158,7 +158,11 @@ class Endpoint:
         return self.answer_of(msgspec.Raw)
 
 
-class Call:
+SESSION_ID = Argument(lambda _, session_id: session_id, required=True)
+"""The id of a session, checked or from the API itself."""
+
+
+class Call(msgspec.Struct, frozen=True):
     """A call that changes something. As a method of its dialect, it takes the session's id, where its path
     has one, and the *arguments*, which become the fields of its body; and returns its request.
 
@@ -166,18 +170,18 @@ class Call:
         ValueError: the API cannot take an argument.
     """
 
-    def __init__(self, method: str, path: str, **arguments: Argument) -> None:
-        self.method, self.path, self.arguments = method, path, arguments
-        self.names = [name for name in ("id", *arguments) if name != "id" or "{id}" in path]
+    method: str
+    path: str
+    arguments: Mapping[str, Argument] = {}
 
     def __get__(self, dialect: "Dialect", owner: type["Dialect"]) -> Callable[..., Request]:
         return partial(self.request, dialect)
 
-    def request(self, dialect: "Dialect", *values: Any, **given: Any) -> Request:
+    def request(self, dialect: "Dialect", *given: Any, **named: Any) -> Request:
         """The request of this call in the API of *dialect*."""
-        given |= zip(self.names, values, strict=False)
-        path = self.path.replace("{id}", quoted(given["id"])) if "{id}" in self.path else self.path
-        path, fields = filled(path, self.arguments, given)
+        ids = {"id": SESSION_ID} if "{id}" in self.path else {}
+        arguments = {**ids, **self.arguments}
+        path, fields = filled(self.path, arguments, dict(zip(arguments, given, strict=False)) | named)
         body = to_json(fields) if self.method == "POST" else None
         return Request(path=path, params={**dialect.options}, method=self.method, body=body)
 

@@ -88,19 +88,23 @@ class Kodey(Dialect):
     session_path = "/chat/{id}"
     messages: ClassVar[Endpoint] = Endpoint("/chat/{id}/message", rows="messages")
 
-    create_chat = Call(
+    create_chat: ClassVar[Call] = Call(
         "POST",
         "/chat",
-        agent_id=Argument(an_id("agent"), "agentId", required=True),
-        user_id=Argument(an_id("user"), "userId"),
-        metadata=Argument(instance_of(dict, "dict")),
+        {
+            "agent_id": Argument(an_id("agent"), "agentId", required=True),
+            "user_id": Argument(an_id("user"), "userId"),
+            "metadata": Argument(instance_of(dict, "dict")),
+        },
     )
-    delete_chat = Call("DELETE", "/chat/{id}")
-    create_message = Call(
+    delete_chat: ClassVar[Call] = Call("DELETE", "/chat/{id}")
+    create_message: ClassVar[Call] = Call(
         "POST",
         "/chat/{id}/message",
-        content=Argument(a_text, required=True),
-        role=Argument(role_word, default="user", required=True),
+        {
+            "content": Argument(a_text, required=True),
+            "role": Argument(role_word, default="user", required=True),
+        },
     )
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:

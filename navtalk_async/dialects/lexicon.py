@@ -131,11 +131,13 @@ class Lexicon(Dialect):
         filters={"order": ORDER},
     )
 
-    create_chat = Call(
+    create_chat: ClassVar[Call] = Call(
         "POST",
         "/api/v1/chats/",
-        user_id=Argument(an_id("user"), required=True),
-        title=Argument(instance_of(str, "text")),
-        metadata=Argument(instance_of(dict, "dict")),
+        {
+            "user_id": Argument(an_id("user"), required=True),
+            "title": Argument(instance_of(str, "text")),
+            "metadata": Argument(instance_of(dict, "dict")),
+        },
     )
-    delete_chat = Call("DELETE", "/api/v1/chats/{id}")
+    delete_chat: ClassVar[Call] = Call("DELETE", "/api/v1/chats/{id}")

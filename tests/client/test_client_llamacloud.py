@@ -15,8 +15,9 @@ from navtalk_async import LlamaCloudClient, Retry
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.answers import refuse
-from navtalk_async.dialects.llamacloud import LlamaCloudFullSession, LlamaCloudSession
-from navtalk_async.dialects.llamacloud_events import (
+from navtalk_async.dialects.llamacloud import (
+    LlamaCloudFullSession,
+    LlamaCloudSession,
     Stop,
     Text,
     TextDelta,

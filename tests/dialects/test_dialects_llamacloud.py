@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from navtalk_async.archive.rows import content_hash, is_same_state
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.answers import read_done, refuse
-from navtalk_async.dialects.llamacloud import JobMetadata, LlamaCloud, LlamaCloudMessage
-from navtalk_async.dialects.llamacloud_events import (
+from navtalk_async.dialects.llamacloud import (
     ImageAttachment,
+    JobMetadata,
+    LlamaCloud,
+    LlamaCloudMessage,
     Stop,
     Text,
     TextDelta,
