@@ -35,17 +35,19 @@ def parse_utc(text: str) -> datetime:
 
 def _parse_unusual(text: str) -> datetime:
     found = ISO.fullmatch(text.strip())
-    if found is None:
-        return parsedate_to_datetime(text)
+    try:
+        return _from_parts(found) if found else parsedate_to_datetime(text)
+    except OverflowError as failure:
+        raise ValueError(str(failure)) from None
+
+
+def _from_parts(found: re.Match[str]) -> datetime:
     day, hour, minute, second, fraction, zone = found.groups(default="")
     is_midnight = hour == "24" and not (minute + second + fraction).strip(":.,0")
     iso = f"{day}T{'00' if is_midnight else hour}{minute}{second.replace('60', '59')}{fraction}"
     if zone:
         iso += zone if zone[0] in "+-" else "+00:00"
-    try:
-        return datetime.fromisoformat(iso) + timedelta(days=is_midnight, seconds=second.endswith("60"))
-    except OverflowError as failure:
-        raise ValueError(str(failure)) from None
+    return datetime.fromisoformat(iso) + timedelta(days=is_midnight, seconds=second.endswith("60"))
 
 
 def parse_time(text: str | None) -> datetime | None:

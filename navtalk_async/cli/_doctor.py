@@ -37,9 +37,9 @@ from navtalk_async.dialects.dialect import Dialect, smallest_page
 from navtalk_async.errors import NavTalkError, StoreError, counted
 from navtalk_async.formats import ARCHIVE
 from navtalk_async.models import Page, Request, Response, Session
+from navtalk_async.rate_headers import hint
 from navtalk_async.times import http_date
 from navtalk_async.wire.address import checked_root
-from navtalk_async.wire.rate import hint
 from navtalk_async.wire.retry import Retry
 
 PACKAGES = ("navtalk-async", "aiohttp", "msgspec", "anyio", "click", "rich")

@@ -20,7 +20,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import Record, Request, Response, sort_out
-from navtalk_async.times import http_date
+from navtalk_async.rate_headers import wait_of
 
 __all__ = [
     "DECODE_ERRORS",
@@ -34,7 +34,6 @@ __all__ = [
     "reader",
     "refuse",
     "refused",
-    "retry_after",
     "whole_surrogates",
 ]
 
@@ -147,7 +146,7 @@ def api_error(
         f"The server answered {number}: {text}.",
         status=response.status,
         code=code,
-        retry_after=_most(retry_after(response.headers), wait),
+        retry_after=_most(wait_of(response.headers, is_full=number in (429, 503)), wait),
         details=dict(details or {}),
     )
 
@@ -161,22 +160,6 @@ def _decisive(status: int, code: int | None) -> int:
     if code is None or status == 429 or 300 <= status < 400:
         return status
     return code if status == 200 or 400 <= code < 600 else status
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a `Retry-After` header asks for (RFC 9110, section 10.2.3); None without one.
-
-    A date is measured against the answer's own `Date`, so that our clock does not matter.
-    """
-    value = headers.get("Retry-After", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        then, now = http_date(value), http_date(headers.get("Date", ""))
-        return None if then is None or now is None else max(0.0, (then - now).total_seconds())
-    return max(0.0, seconds) if seconds < float("inf") else None
 
 
 def accepted(response: Response, kind: Any) -> Any:

@@ -20,10 +20,10 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import Request, Response
+from navtalk_async.rate_headers import SPELLINGS, hint
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.address import redact
 from navtalk_async.wire.gate import Gate
-from navtalk_async.wire.rate import hint
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
@@ -45,6 +45,7 @@ E = TypeVar("E", bound=NavTalkError)
 Read = Callable[[Request, Response], T]
 
 DATE = istr("Date")
+LIMIT_HEADERS = tuple(tuple(map(istr, names)) for names in SPELLINGS)
 
 
 class Attempt(NamedTuple):
@@ -144,7 +145,9 @@ class LoopState:
         finally:
             stats.decode_seconds += perf_counter() - began
         # A change takes its own time, and that of making its connection.
-        self.gate.answered(now, sent_at, rank, hint(headers), is_typical=request.method == "GET")
+        self.gate.answered(
+            now, sent_at, rank, hint(headers, LIMIT_HEADERS), is_typical=request.method == "GET"
+        )
         self.budget.earn()
         self.attempts = attempt
         stats.answers += 1

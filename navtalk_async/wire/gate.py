@@ -19,8 +19,9 @@ from itertools import chain
 from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.rate_headers import Hint
 from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
-from navtalk_async.wire.rate import Hint, RateEstimator
+from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
 __all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_concurrency"]

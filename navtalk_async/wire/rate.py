@@ -1,4 +1,4 @@
-"""How many requests a second a server allows: learned from its refusals, or announced in its headers.
+"""How many requests a second a server allows, learned from its refusals.
 
 A server that counts requests a second or a minute refuses those above its limit, and wants a pause. What it
 let through from the end of one pause to the end of the next, over that time, is about the rate it allows,
@@ -10,17 +10,11 @@ A cap on requests at once refuses too, and must not be taken for a rate. The ran
 take little of the time, a rate has nothing to win, so none is set.
 """
 
-import re
-import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from multidict import istr
-
-from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import HITS, SERVED
 
-__all__ = ["Hint", "RateEstimator", "checked_rate", "hint"]
+__all__ = ["RateEstimator", "checked_rate"]
 
 JUST_UNDER = 0.98
 """The part of the estimated rate that is used."""
@@ -169,59 +163,3 @@ class RateEstimator:
         hold = self._hold * pause if self._firm else 0.0
         self._grows_at = now + min(hold, LONGEST_HOLD_SECONDS)
         self._doubling = max(0.01, pause * (2.0 if self._firm else 0.5))
-
-
-# Announced by the server ------------------------------------------------------------------------------------
-
-
-NAMES = (
-    (istr("X-RateLimit-Remaining"), istr("X-RateLimit-Reset")),
-    (istr("RateLimit-Remaining"), istr("RateLimit-Reset")),
-)
-WHOLE = istr("RateLimit")
-
-SECONDS_SINCE_1970 = 1e8
-"""A reset above this is a moment, and not a number of seconds to go: three years are no window of a limit."""
-
-IN_ONE = re.compile(r"(?:^|;)\s*([rt])\s*=\s*(\d+)(?=\s*(?:;|,|$))").findall
-"""`RateLimit: "default";r=50;t=30`, of the later drafts
-(https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)."""
-
-
-class Hint(NamedTuple):
-    """How many requests a server will take, and for how long no more than these."""
-
-    remaining: int
-    seconds: float
-
-
-def hint(headers: Mapping[str, str]) -> Hint | None:
-    """The hint that *headers* hold; None without one that makes sense."""
-    for remaining_name, reset_name in NAMES:
-        remaining = headers.get(remaining_name)
-        if remaining is not None:
-            return _made(remaining, headers.get(reset_name), headers)
-    whole = headers.get(WHOLE)
-    if whole is None:
-        return None
-    parts = dict(IN_ONE(whole))
-    return _made(parts.get("r"), parts.get("t"), headers)
-
-
-def _made(remaining: str | None, reset: str | None, headers: Mapping[str, str]) -> Hint | None:
-    left, seconds = _number(remaining), _number(reset)
-    if left is None or seconds is None:
-        return None
-    if seconds > SECONDS_SINCE_1970:
-        # Measured by the server's own clock where it tells it, so that ours need not be right.
-        served_at = http_date(headers.get("Date") or "")
-        seconds -= time.time() if served_at is None else served_at.timestamp()
-    return Hint(int(left), seconds) if seconds > 0 else None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e12 else None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
-from navtalk_async.dialects.answers import refused, retry_after, whole_surrogates
+from navtalk_async.dialects.answers import refused, whole_surrogates
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
 from navtalk_async.errors import (
     AccessDenied,
@@ -319,59 +319,6 @@ def test_whatever_comes_is_an_answer_or_one_of_our_errors(read, body, status):
     with pytest.raises(NavTalkError):
         read(body, status)
         raise NavTalkError
-
-
-# Retry-After ----------------------------------------------------------------------------------------------
-
-NOON = "Fri, 21 Nov 2025 12:00:00 GMT"
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        ("2", 2.0),
-        (" 1.5 ", 1.5),
-        ("-3", 0.0),
-        ("Fri, 21 Nov 2025 12:00:30 GMT", 30.0),
-        ("Fri, 21 Nov 2025 13:00:30 +0100", 30.0),
-        ("Friday, 21-Nov-25 12:00:30 GMT", 30.0),
-        ("Fri Nov 21 12:00:30 2025", 30.0),
-        ("Fri, 21 Nov 2025 11:00:00 GMT", 0.0),
-        ("Fri, 21 Nov 99999999999999999999 10:00:00 GMT", None),
-        ("Fri, 21 Nov 2025 10:00:00 +9999999999999999", None),
-        ("soon", None),
-        ("nan", None),
-        ("inf", None),
-        ("1e999", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date_or_nonsense(value, seconds):
-    assert retry_after({"Retry-After": value, "Date": NOON}) == seconds
-
-
-@pytest.mark.parametrize("headers", [{}, {"Retry-After": NOON}, {"Retry-After": NOON, "Date": "today"}])
-def test_a_wait_that_cannot_be_told_is_none(headers):
-    assert retry_after(headers) is None
-
-
-dates = st.builds(
-    "{}, {} {} {} {}:{}:{} {}".format,
-    st.sampled_from(["Fri", "Noday", ""]),
-    st.integers(-1, 40),
-    st.sampled_from(["Nov", "Not", "11"]),
-    st.integers(-1, 10**25),
-    *[st.integers(-1, 70)] * 3,
-    st.sampled_from(["GMT", "+9999", "-99999999999999", "X", "", "+2400"]),
-)
-
-
-@given(st.text() | dates | st.floats().map(str), st.text() | dates | st.just(NOON))
-@settings(max_examples=examples(300))
-def test_no_retry_after_is_negative_endless_or_an_error(value, today):
-    seconds = retry_after({"Retry-After": value, "Date": today})
-    assert seconds is None or 0 <= seconds < float("inf")
 
 
 # Bad arguments --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.rate_headers import Hint
 from navtalk_async.wire.gate import (
     BURST_SECONDS,
     IN_USE_SECONDS,
@@ -19,7 +20,7 @@ from navtalk_async.wire.gate import (
     Gate,
     checked_concurrency,
 )
-from navtalk_async.wire.rate import Hint, checked_rate
+from navtalk_async.wire.rate import checked_rate
 
 TINY = 1e-6
 
