@@ -55,35 +55,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "archive": ("Archive",),
-    "client": ("Client",),
-    "client.kodey": ("KodeyClient",),
-    "client.lexicon": ("LexiconClient",),
-    "client.llamacloud": ("LlamaCloudClient",),
-    "client.navtalk": ("NavTalkClient",),
-    "errors": ("NavTalkError",),
-    "formats": ("export",),
-    "ingest": ("RunReport", "sync", "watch"),
-    "models": (
-        "Message",
-        "MessageType",
-        "Page",
-        "Request",
-        "Role",
-        "Session",
-        "SessionStatus",
-        "Transcript",
-    ),
-    "pool": ("SessionPool",),
-    "verification": ("verify",),
-    "wire.retry": ("Retry",),
+    "archive": "Archive",
+    "client": "Client",
+    "client.kodey": "KodeyClient",
+    "client.lexicon": "LexiconClient",
+    "client.llamacloud": "LlamaCloudClient",
+    "client.navtalk": "NavTalkClient",
+    "errors": "NavTalkError",
+    "formats": "export",
+    "ingest": "RunReport sync watch",
+    "models": "Message MessageType Page Request Role Session SessionStatus Transcript",
+    "pool": "SessionPool",
+    "verification": "verify",
+    "wire.retry": "Retry",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import *name* on first use: importing the package itself loads no room and no aiohttp."""
     for module, names in _HOMES.items():
-        if name in names:
+        if name in names.split():
             value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

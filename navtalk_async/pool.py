@@ -1,7 +1,8 @@
 """Ask many sessions at once: the listing, and each session's messages while the listing goes on."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
 from navtalk_async.client import Client, inside
@@ -10,7 +11,7 @@ from navtalk_async.dialects.arguments import one_of
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing
 from navtalk_async.listing.fetch import ShortPageAudit, ShortPages, fetch_messages
-from navtalk_async.models import Request, Role, Session, Transcript
+from navtalk_async.models import Message, Page, Request, Role, Session, Transcript
 from navtalk_async.paging import fetch_all
 from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
@@ -71,7 +72,7 @@ class SessionPool(Generic[C]):
     client class of your own, annotate the pool as `SessionPool[Client]`.
 
     Arguments:
-        client: what to ask with; its own limits hold too.
+        client: what to ask with; its own limits hold too. Anything else is a TypeError.
         concurrency: the most requests of the pool in flight at once, whatever is called on it; `"auto"`
             leaves it to the client's own limit, which by default learns how many the server can use.
         listing: `"serial"` walks the list page by page; `"auto"` from many places at once while a reader
@@ -88,6 +89,8 @@ class SessionPool(Generic[C]):
         listing: Literal["auto", "serial"] = "auto",
         short_pages: ShortPages = "follow",
     ) -> None:
+        if not isinstance(client, Client):
+            raise TypeError(f"SessionPool({client!r}) has no client to ask with: pass a NavTalkClient, say.")
         one_of("auto", "serial")("listing", listing)
         one_of("follow", "audit")("short_pages", short_pages)
         self._short_pages = short_pages
@@ -169,9 +172,13 @@ class SessionPool(Generic[C]):
         """
         one_of("raise", "yield")("on_error", on_error)
         audit = ShortPageAudit() if self._short_pages == "audit" else None
-        fetching = _Fetching(self._client, self._limiter, role=role, on_error=on_error, audit=audit)
+        messages = {} if role is None else {"role": role}
+        # A wrong role is refused before any request.
+        self._client.dialect.list_messages("any", **messages)
+        ask = self._limiter.bound(inside(self._client).page_of_messages)
+        fetching = _Fetching(self._client, ask, messages, on_error, audit)
         listing = self._listing(filters, order=order, is_awaited=lambda: fan.is_hungry)
-        fan = FanOut(fetching.fetch, fetching.wanted(listing), at_once=self._limiter, order=order)
+        fan = FanOut(fetching.fetch, fetching.listed(listing), at_once=self._limiter, order=order)
         return fan
 
     @overload
@@ -205,7 +212,7 @@ class SessionPool(Generic[C]):
         Raises:
             TypeError, ValueError: as for `transcripts`.
         """
-        return _Sessions(_each(self.session_pages(order=order, **filters)))
+        return _SessionResults(_each(self.session_pages(order=order, **filters)))
 
     def session_pages(
         self, *, order: Order = "listed", **filters: Any
@@ -230,7 +237,7 @@ class SessionPool(Generic[C]):
         )
 
 
-class _Sessions(aclosing[AsyncGenerator[Session, None]]):
+class _SessionResults(aclosing[AsyncGenerator[Session, None]]):
     def __aiter__(self) -> NoReturn:
         raise RuntimeError(OUTSIDE)
 
@@ -246,59 +253,48 @@ _ListedSession = tuple[Session, Request | None]
 """A session, and where the rest of its messages begins, if only that is wanted."""
 
 
+@dataclass
 class _Fetching:
     """Fetches transcripts, and remembers which of them may have a rest."""
 
-    def __init__(
-        self,
-        client: Client,
-        limiter: Limiter,
-        *,
-        role: Role | int | str | None,
-        on_error: OnError,
-        audit: ShortPageAudit | None,
-    ) -> None:
-        self._client = client
-        self._ask = limiter.bound(inside(client).page_of_messages)
-        self._on_move = inside(client).moved
-        self._filters = {} if role is None else {"role": role}
-        # A wrong role is refused before any request.
-        client.dialect.list_messages("any", **self._filters)
-        self._on_error = on_error
-        self._audit = audit
-        self._unfollowed: list[_ListedSession] = []
-        self._open = 0
-        self._fetched = ParkingLot()
+    client: Client
+    ask: Callable[[Request], Awaitable[Page[Message]]]
+    filters: Mapping[str, Any]
+    on_error: OnError
+    audit: ShortPageAudit | None
+    unfollowed: list[_ListedSession] = field(default_factory=list)
+    open: int = 0
+    fetched: ParkingLot = field(default_factory=ParkingLot)
 
-    async def wanted(self, listing: ParallelListing) -> AsyncGenerator[list[_ListedSession], None]:
+    async def listed(self, listing: ParallelListing) -> AsyncGenerator[list[_ListedSession], None]:
         """The listed sessions; and at the end the rests, if the audit was disproved."""
         async with aclosing(listing.pages()) as pages:
             async for sessions in pages:
-                self._open += len(sessions)
+                self.open += len(sessions)
                 yield [(session, None) for session in sessions]
-        if self._audit is not None:
-            while self._open:
-                await self._fetched.park()
-            if self._audit.disproved:
-                yield self._unfollowed
+        if self.audit is not None:
+            while self.open:
+                await self.fetched.park()
+            if self.audit.disproved:
+                yield self.unfollowed
 
-    async def fetch(self, wanted: _ListedSession) -> Transcript:
-        session, rest = wanted
+    async def fetch(self, listed: _ListedSession) -> Transcript:
+        session, rest = listed
         try:
-            request = rest or self._client.dialect.list_messages(session.id, **self._filters)
-            if self._audit is None:
-                messages = await fetch_all(self._ask, request, self._on_move)
+            request = rest or self.client.dialect.list_messages(session.id, **self.filters)
+            if self.audit is None:
+                messages = await fetch_all(self.ask, request, inside(self.client).moved)
                 return Transcript(session=session, messages=messages)
-            audit = self._audit if rest is None else None
-            rows = await fetch_messages(self._client, request, ask=self._ask, audit=audit)
+            audit = self.audit if rest is None else None
+            rows = await fetch_messages(self.client, request, ask=self.ask, audit=audit)
         except NavTalkError as error:
-            if self._on_error == "raise" or isinstance(error, ClientClosed):
+            if self.on_error == "raise" or isinstance(error, ClientClosed):
                 raise
             return Transcript(session=session, error=error, is_rest=rest is not None)
         finally:
-            self._open -= 1
-            if self._audit is not None:
-                self._fetched.unpark()
+            self.open -= 1
+            if self.audit is not None:
+                self.fetched.unpark()
         if rows.unfollowed is not None:
-            self._unfollowed.append((session, rows.unfollowed))
+            self.unfollowed.append((session, rows.unfollowed))
         return Transcript(session=session, messages=rows.items, is_rest=rest is not None)

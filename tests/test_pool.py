@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 
 import pytest
 
@@ -234,6 +235,12 @@ async def test_a_wrong_argument_is_refused_before_any_request(bad):
         with pytest.raises(ValueError, match=next(iter(bad))):
             SessionPool(nt, **bad)
         assert box.counts.total == 0
+
+
+@pytest.mark.parametrize("thing", [None, 5, "https://example.com", NavTalkClient])
+def test_a_pool_without_a_client_is_refused_at_once(thing):
+    with pytest.raises(TypeError, match=re.escape(f"SessionPool({thing!r}) has no client to ask with")):
+        SessionPool(thing)
 
 
 async def test_an_unknown_on_error_is_refused():
