@@ -1,14 +1,11 @@
-"""What a client is doing, as events and as counts; and texts with their secrets removed."""
+"""What a client is doing, as events and as counts."""
 
-import html
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
 __all__ = [
-    "LEAST_UNMISTAKABLE",
     "Answered",
     "Event",
     "Failed",
@@ -18,9 +15,7 @@ __all__ = [
     "Stats",
     "Waiting",
     "announce",
-    "escapes",
     "is_watched",
-    "scrub",
 ]
 
 logger: logging.Logger = logging.getLogger("navtalk_async")
@@ -143,33 +138,3 @@ def announce(observer: Observer | None, event: Event) -> None:
 def is_watched(observer: Observer | None) -> bool:
     """Whether an event has an observer or a log: if not, frequent events need not be made."""
     return observer is not None or logger.isEnabledFor(logging.DEBUG)
-
-
-LEAST_UNMISTAKABLE = 8
-"""The length from which on a secret is replaced wherever it stands. A shorter one, as only tests have, is
-part of many words, and is replaced only as a word of its own."""
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """*text* with every secret replaced by `[key]`, also where it is escaped, as in a URL or in HTML."""
-    for secret in filter(None, secrets):
-        form = "".join(map(_any_form, secret))
-        if len(secret) < LEAST_UNMISTAKABLE:
-            form = rf"(?<![^\W_]){form}(?![^\W_])"
-        text = re.sub(form, "[key]", text)
-    return text
-
-
-def escapes(character: str) -> list[str]:
-    """The escapes of *character* in URLs and in HTML, in lower case; either case means the same."""
-    number = ord(character)
-    entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
-    return [f"%{number:02x}", *sorted(entities)]
-
-
-def _any_form(character: str) -> str:
-    """A pattern for *character* as it is, and for its escapes in either case."""
-    if character.isalnum():
-        return character
-    quoted = [f"(?i:{re.escape(each)})" for each in escapes(character)]
-    return f"(?:{'|'.join([*quoted, re.escape(character)])})"

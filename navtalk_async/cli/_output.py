@@ -15,7 +15,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.errors import NavTalkError
-from navtalk_async.events import LEAST_UNMISTAKABLE, scrub
+from navtalk_async.wire.secret import LEAST_UNMISTAKABLE, scrub
 
 JOINERS = "\u200c\u200d"
 """Invisible, but emoji and half the scripts of India and Iran are spelt with them."""

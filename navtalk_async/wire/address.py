@@ -5,9 +5,8 @@ from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 from navtalk_async.errors import NavTalkError
-from navtalk_async.events import scrub
 from navtalk_async.models import Request
-from navtalk_async.wire.secret import MASK, UNRESERVED, Secret
+from navtalk_async.wire.secret import MASK, UNRESERVED, Secret, scrub
 
 __all__ = ["canonical_root", "checked_root", "is_loopback", "query_of", "redact"]
 

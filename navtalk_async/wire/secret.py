@@ -1,15 +1,26 @@
 """The key: held so that no traceback and no report shows it, placed in a request, and masked in answers."""
 
+import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Generic, NoReturn, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from navtalk_async.events import LEAST_UNMISTAKABLE, escapes
 from navtalk_async.models import KeyPlace
 
-__all__ = ["MASK", "UNRESERVED", "Echo", "EchoInChunks", "PlacedKey", "Secret", "checked_key", "hide_frames"]
+__all__ = [
+    "LEAST_UNMISTAKABLE",
+    "MASK",
+    "UNRESERVED",
+    "Echo",
+    "EchoInChunks",
+    "PlacedKey",
+    "Secret",
+    "checked_key",
+    "hide_frames",
+    "scrub",
+]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -138,6 +149,21 @@ class PlacedKey(Opaque):
 LONGEST_FORM = 16
 """The most bytes that a single character is written in."""
 
+LEAST_UNMISTAKABLE = 8
+"""The length from which on a secret is replaced wherever it stands. A shorter one, as only tests have, is
+part of many words, and is replaced only as a word of its own."""
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """*text* with every secret replaced by `[key]`, also where it is escaped, as in a URL or in HTML."""
+    for secret in filter(None, secrets):
+        form = _any_form(secret)
+        if len(secret) < LEAST_UNMISTAKABLE:
+            form = rf"(?<![^\W_]){form}(?![^\W_])"
+        text = re.sub(form, "[key]", text)
+    return text
+
+
 JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 FREQUENT_LAST = "QXJKVWYZqxjzUGFHBPLOkvNRMwDISCyEAbfTghplcumorndsit98765432ae10"
@@ -219,7 +245,11 @@ def _anywhere(key: str) -> bytes:
     """A pattern for *key* in any form, behind a group of which nothing is masked."""
     # In JSON, the first character may be that of an escape, as in `\\n`: then the text is another one.
     before = r"(?<!\\)((?:\\\\)*)" if key[0] in "bfnrtu" else "()"
-    return (before + "".join(f"(?:{'|'.join(_forms(each))})" for each in key)).encode()
+    return (before + _any_form(key)).encode()
+
+
+def _any_form(key: str) -> str:
+    return "".join(f"(?:{'|'.join(_forms(each))})" for each in key)
 
 
 def _beginning(key: str) -> bytes:
@@ -247,6 +277,9 @@ def _cut_forms(character: str) -> list[str]:
 
 
 def _escapes(character: str) -> list[str]:
-    forms = [*escapes(character), f"\\u{ord(character):04x}"]
+    """The escapes of *character* in URLs, HTML and JSON, in lower case; either case means the same."""
+    number = ord(character)
+    entities = {html.escape(character), f"&#{number};", f"&#x{number:x};"} - {character}
+    forms = [f"%{number:02x}", *sorted(entities), f"\\u{number:04x}"]
     # Some escape HTML's ampersand in JSON.
     return forms + [rf"\u0026{form[1:]}" for form in forms if form.startswith("&")]
