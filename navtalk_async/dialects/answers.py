@@ -29,6 +29,7 @@ __all__ = [
     "canonical_json",
     "decode_lenient",
     "loads",
+    "object_of",
     "parse_record",
     "read_done",
     "reader",
@@ -187,17 +188,19 @@ def read_done(_: Request, response: Response) -> None:
         accepted(response, msgspec.Raw)
 
 
-def refused(response: Response) -> ApiError:
+def refused(response: Response, code: int | None = None) -> ApiError:
     """The error of a refusal in any of the usual forms: `{"detail": …}`, `{"error", "message"}`, a wait in
-    `retryAfter` or `retry_after`, or no JSON at all. Its `details` are the whole object.
+    `retryAfter` or `retry_after`, or no JSON at all. Its `details` are the whole object; *code* is that of an
+    envelope.
     """
-    fields = _object_of(response)
+    fields = object_of(response)
     try:
         reasons = [_detail_text(fields.get(name)) for name in ("detail", "message", "error")]
     except RecursionError:
         reasons = []
     waits = [_seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
-    error = api_error(response, message=next(filter(None, reasons), None), wait=_most(*waits), details=fields)
+    reason = next(filter(None, reasons), None)
+    error = api_error(response, code=code, message=reason, wait=_most(*waits), details=fields)
     if isinstance(error, AccessDenied) and error.upgrade_instructions:
         error.next_step = error.upgrade_instructions
     return error
@@ -208,7 +211,8 @@ def refuse(_: Request, response: Response) -> NoReturn:
     raise refused(response)
 
 
-def _object_of(response: Response) -> dict[str, Any]:
+def object_of(response: Response) -> dict[str, Any]:
+    """The object that an answer is; empty where it is none."""
     try:
         fields = msgspec.json.decode(whole_surrogates(response.body))
     except DECODE_ERRORS:

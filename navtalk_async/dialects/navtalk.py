@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import DECODE_ERRORS, api_error, loads, whole_surrogates
+from navtalk_async.dialects.answers import DECODE_ERRORS, loads, object_of, refused, whole_surrogates
 from navtalk_async.dialects.arguments import Argument, number_of
 from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint
-from navtalk_async.errors import ApiError, BadRequest
+from navtalk_async.errors import BadRequest
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -65,11 +65,6 @@ class NavTalkMessage(Message, frozen=True, kw_only=True, gc=False, forbid_unknow
     type: MessageType | str | None = msgspec.field(name="messageType")
     content: str | None
     created_at_text: str | None = msgspec.field(name="createdAt")
-
-
-class Refusal(msgspec.Struct):
-    code: int | None = None
-    message: Any = None
 
 
 SECONDS = "%Y-%m-%d %H:%M:%S"
@@ -165,16 +160,15 @@ class NavTalk(Dialect):
 
     def decoded(self, response: Response, kind: Any) -> Any:
         # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count.
-        # The body of a refusal is not documented, and may not be JSON.
         body = whole_surrogates(response.body)
-        if response.status != 200:
-            try:
-                raise refusal_of(response, msgspec.json.decode(body, type=Refusal))
-            except DECODE_ERRORS:
-                raise refusal_of(response, Refusal()) from None
-        answer = loads(body, Refusal)
-        if answer.code not in (200, None):
-            raise refusal_of(response, answer)
+        fields = loads(body, dict[str, Any]) if response.status == 200 else object_of(response)
+        code = fields.get("code")
+        if response.status != 200 or (type(code) is int and code != 200):
+            error = refused(response, code if type(code) is int else None)
+            # A wrong key is answered 400 (source: "Error Codes").
+            if isinstance(error, BadRequest):
+                error.suspect_key()
+            raise error
         return loads(body, Envelope[kind]).data
 
     def _page(
@@ -199,11 +193,3 @@ STRICT: dict[type[Record], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(Envelope[endpoint.answer_of(kind)])  # type: ignore[misc]
     for kind, endpoint in zip(NavTalk.record_kinds, (NavTalk.sessions, NavTalk.messages), strict=True)
 }
-
-
-def refusal_of(response: Response, refusal: Refusal) -> ApiError:
-    # A wrong key is answered 400 (source: "Error Codes").
-    error = api_error(response, code=refusal.code, message=refusal.message)
-    if isinstance(error, BadRequest):
-        error.suspect_key()
-    return error

@@ -6,7 +6,6 @@ it: such events are found in bulk, by one expression. All else is read line by l
 
 import re
 from codecs import BOM_UTF8, utf_8_decode
-from contextlib import suppress
 from functools import lru_cache
 
 import msgspec
@@ -48,8 +47,6 @@ class SseDecoder:
     def __init__(self, *, limit: int = LIMIT) -> None:
         self.last_event_id: str = ""
         """The id to go on from, as of the last blank line."""
-        self.retry_ms: int | None = None
-        """How long to wait before connecting again; None where the server has not said."""
         self._limit = limit
         self._error: BodyTooLarge | None = None
         self._has_begun = self._ended_in_return = False
@@ -64,8 +61,7 @@ class SseDecoder:
         """The events that *chunk* finishes.
 
         Raises:
-            BodyTooLarge: a line or an event goes beyond the limit. Events that came before it are given
-                first, and it is raised the next time.
+            BodyTooLarge: a line or an event goes beyond the limit; after the events before it.
         """
         if self._error is not None:
             raise self._error
@@ -148,10 +144,6 @@ class SseDecoder:
             self._type = value.decode()
         elif field == b"id" and b"\0" not in value:
             self._id = value.decode()
-        elif field == b"retry" and value.isdigit():
-            # So long a number that Python refuses it (`sys.set_int_max_str_digits`) is no time to wait.
-            with suppress(ValueError):
-                self.retry_ms = int(value)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         self.last_event_id = self._id

@@ -132,31 +132,6 @@ def test_the_id_to_go_on_from_is_that_of_the_last_finished_event():
     assert decoder.last_event_id == "2"
 
 
-@pytest.mark.parametrize(
-    ("value", "wait"),
-    [
-        ("250", 250),
-        ("007", 7),
-        ("", None),
-        ("1.5", None),
-        ("-1", None),
-        ("1 ", None),
-        ("²", None),
-        ("٣", None),
-    ],
-)
-def test_a_time_to_wait_is_digits_only(value, wait):
-    decoder = SseDecoder()
-    assert decoder.feed(f"retry: {value}\n\n".encode()) == []
-    assert decoder.retry_ms == wait
-
-
-def test_a_time_to_wait_of_too_many_digits_is_none():
-    decoder = SseDecoder()
-    decoder.feed(b"retry: 5\nretry: " + b"9" * 5000 + b"\n\n")
-    assert decoder.retry_ms == 5
-
-
 def test_what_is_no_utf8_is_replaced():
     assert events_of(b"event: \xff\ndata: a\xe2\x82\n\ndata: \xf0\x9f\n\n") == [
         message("a�", type="�"),

@@ -1,4 +1,4 @@
-"""A dialect asks as the reference says, understands what it shows, and gets by with what it leaves open."""
+"""NavTalk's dialect asks as the reference says, understands what it shows, and gets by with the rest."""
 
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -6,124 +6,37 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from profiles import examples
+from navtalk_answers import (
+    CURSOR,
+    ID,
+    MESSAGE,
+    MESSAGES_ANSWER,
+    NAVTALK,
+    READERS,
+    SESSION,
+    SESSION_ANSWER,
+    SESSIONS_ANSWER,
+    answer,
+    enveloped,
+    messages,
+    page_of,
+    session,
+    sessions,
+)
 
 from navtalk_async.dialects.answers import refused, whole_surrogates
 from navtalk_async.dialects.navtalk import NavTalk, seconds_text
 from navtalk_async.errors import (
-    AccessDenied,
-    ApiError,
     BadRequest,
-    Conflict,
     DecodeFailed,
-    NavTalkError,
-    NotFound,
     NotJson,
-    RateLimited,
-    Redirected,
-    ServerError,
     WrongShape,
 )
 from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
 from navtalk_async.wire.address import redact
 from navtalk_async.wire.secret import Secret
-
-NAVTALK = NavTalk()
-ID = "709b712f-dede-11f0-92bc-000e1eed4a72"
-
-# The reference's own answers.
-SESSIONS_ANSWER = b"""{
-  "code": 200,
-  "message": "SUCCESS",
-  "data": {
-    "data": [
-      {
-        "id": "709b712f-dede-11f0-92bc-000e1eed4a72",
-        "status": 1,
-        "startTime": "2025-11-12 18:20:38",
-        "endTime": "2025-11-12 18:20:50",
-        "videoUrl": null
-      },
-      {
-        "id": "709c1924-dede-11f0-92bc-000e1eed4a72",
-        "status": 1,
-        "startTime": "2025-11-12 23:17:42",
-        "endTime": "2025-11-12 23:17:48",
-        "videoUrl": null
-      }
-    ],
-    "nextCursor": "MjAyNS0xMS0xNFQwNzo0NDo0Mnw3MDljMTlhMS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
-  }
-}"""
-SESSION_ANSWER = b"""{
-  "code": 200,
-  "message": "SUCCESS",
-  "data": {
-    "id": "709b712f-dede-11f0-92bc-000e1eed4a72",
-    "status": 1,
-    "startTime": "2025-11-12 18:20:38",
-    "endTime": "2025-11-12 18:20:50",
-    "videoUrl": null
-  }
-}"""
-MESSAGES_ANSWER = b"""{
-  "code": 200,
-  "message": "SUCCESS",
-  "data": {
-    "data": [
-      {
-        "id": "70c27233-dede-11f0-92bc-000e1eed4a72",
-        "role": 0,
-        "messageType": 0,
-        "content": "zaiganma",
-        "createdAt": "2025-11-12 18:20:43"
-      },
-      {
-        "id": "70c27301-dede-11f0-92bc-000e1eed4a72",
-        "role": 1,
-        "messageType": 0,
-        "content": "It sounds like you're trying to convey something.",
-        "createdAt": "2025-11-12 18:20:45"
-      }
-    ],
-    "nextCursor": "MjAyNS0xMS0xMlQxODoyMDo0NXw3MGMyNzNkYS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
-  }
-}"""
-CURSOR = "MjAyNS0xMS0xNFQwNzo0NDo0Mnw3MDljMTlhMS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI="
-MESSAGE = json.loads(MESSAGES_ANSWER)["data"]["data"][0]
-SESSION = json.loads(SESSION_ANSWER)["data"]
-
-
-def answer(body, status=200, **headers):
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Response(status=status, headers=headers, body=body)
-
-
-def enveloped(data, code=200):
-    return {"code": code, "message": "SUCCESS", "data": data}
-
-
-def sessions(body, status=200, **headers):
-    return NAVTALK.read_sessions(NAVTALK.list_sessions(), answer(body, status, **headers))
-
-
-def session(body, status=200):
-    return NAVTALK.read_session(NAVTALK.get_session(ID), answer(body, status))
-
-
-def messages(body, status=200):
-    return NAVTALK.read_messages(NAVTALK.list_messages(ID), answer(body, status))
-
-
-def page_of(*rows, cursor=None):
-    return enveloped({"data": list(rows), "nextCursor": cursor})
-
-
-READERS = pytest.mark.parametrize("read", [sessions, session, messages])
-
 
 # What the reference shows ---------------------------------------------------------------------------------
 
@@ -222,103 +135,6 @@ def test_messages_keep_their_session_and_role_with_each_cursor():
     request = NAVTALK.list_messages(ID, role=1)
     following = NAVTALK.read_messages(request, answer(page_of(MESSAGE, cursor="c"))).next
     assert following == NAVTALK.list_messages(ID, role=1, cursor="c")
-
-
-# Refusals -------------------------------------------------------------------------------------------------
-
-TABLE = [
-    (400, BadRequest),
-    (401, AccessDenied),
-    (403, AccessDenied),
-    (404, NotFound),
-    (409, Conflict),
-    (422, BadRequest),
-    (408, ServerError),
-    (418, ApiError),
-    (429, RateLimited),
-    (500, ServerError),
-    (502, ServerError),
-    (503, ServerError),
-    (599, ServerError),
-]
-
-
-@READERS
-@pytest.mark.parametrize(("code", "kind"), TABLE)
-@pytest.mark.parametrize("way", ["status", "body", "both"])
-def test_a_refusal_is_believed_by_status_and_by_code(read, code, kind, way):
-    status = 200 if way == "body" else code
-    body = b"no json" if way == "status" else {"code": code, "message": "Because", "data": None}
-    with pytest.raises(ApiError) as caught:
-        read(body, status)
-    assert type(caught.value) is kind
-    assert caught.value.status == status
-    assert caught.value.code == (None if way == "status" else code)
-    assert str(code) in str(caught.value)
-    assert way == "status" or "Because" in str(caught.value)
-
-
-@READERS
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"Bad Gateway",
-        b"<html>",
-        b"\xff\xfe",
-        b"null",
-        b"[]",
-        b'{"code":"x"}',
-        b"[" * 100_000,
-        b'{"message":7}',
-    ],
-)
-def test_a_refusal_that_is_no_json_is_still_the_refusal(read, body):
-    with pytest.raises(ServerError, match="500"):
-        read(body, 500)
-
-
-@pytest.mark.parametrize(("status", "code", "kind"), [(400, 404, NotFound), (500, 200, ServerError)])
-def test_where_status_and_code_differ_the_more_precise_wins(status, code, kind):
-    with pytest.raises(kind) as caught:
-        sessions({"code": code, "message": "m"}, status)
-    assert (caught.value.status, caught.value.code) == (status, code)
-
-
-@pytest.mark.parametrize("code", [200, 400, 500])
-def test_a_gateways_429_outranks_the_body(code):
-    with pytest.raises(RateLimited):
-        sessions({"code": code}, 429)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_an_error_that_names_the_place_without_its_query(status):
-    with pytest.raises(Redirected, match=r"https://elsewhere\.example/x") as caught:
-        sessions(b"", status, Location="https://elsewhere.example/x?apikey=secret")
-    assert "secret" not in str(caught.value)
-
-
-@READERS
-@pytest.mark.parametrize("status", [100, 201, 204, 206])
-def test_a_success_of_another_kind_is_no_answer(read, status):
-    with pytest.raises(ApiError) as caught:
-        read(SESSIONS_ANSWER, status)
-    assert caught.value.status == status
-
-
-def test_a_refusal_carries_how_long_to_wait():
-    with pytest.raises(RateLimited) as caught:
-        sessions(b"", 429, Retry_After="7")
-    assert caught.value.retry_after == 7
-
-
-@READERS
-@given(body=st.binary(max_size=200), status=st.integers(100, 599))
-@settings(max_examples=examples(100))
-def test_whatever_comes_is_an_answer_or_one_of_our_errors(read, body, status):
-    with pytest.raises(NavTalkError):
-        read(body, status)
-        raise NavTalkError
 
 
 # Bad arguments --------------------------------------------------------------------------------------------
