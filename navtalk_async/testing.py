@@ -2,10 +2,16 @@
 
 from collections.abc import AsyncIterator
 
-import pytest_asyncio
-
 from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
 from navtalk_async.sandbox import Sandbox
+
+try:
+    import pytest_asyncio
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"navtalk_async.testing needs {missing.name}, which is not installed: pip install pytest-asyncio",
+        name=missing.name,
+    ) from None
 
 __all__ = ["kodey_client", "lexicon_client", "llamacloud_client", "navtalk_client", "navtalk_sandbox"]
 

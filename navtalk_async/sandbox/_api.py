@@ -1,20 +1,21 @@
-"""What an API is to the sandbox: endpoints, a key, refusals, pages, and answers to open questions."""
+"""What an API is to the sandbox: endpoints, a key, refusals, pages, and answers to open questions.
 
-import asyncio
+Whoever adds an API reads this one file, which is long for the list of the questions.
+"""
+
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NoReturn, Self, TypeVar
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import unquote
 
 import msgspec
 
 from ._generated import Row, row_time
-from ._world import RowKey, World
+from ._world import Cursor, RowKey, World
 
 T = TypeVar("T")
 PAGE_FAULTS: Final = frozenset({"repeat-cursor", "empty-page", "cycle"})
@@ -91,22 +92,20 @@ class Window:
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
-        self._began = float("-inf")
+        self._over = float("-inf")
         self._used = 0
-
-    def allows(self, now: float, rate: int) -> bool:
-        """Whether one more request fits in at *now*, in seconds; it is counted when it does."""
-        if now - self._began >= self._seconds:
-            self._began, self._used = now, 0
-        if self._used >= rate:
-            return False
-        self._used += 1
-        return True
 
     def left(self, now: float, rate: int) -> tuple[int, float]:
         """How many more requests fit in, and the seconds until the next window begins."""
-        over = self._began + self._seconds - now
-        return (max(rate - self._used, 0), over) if over > 0 else (rate, self._seconds)
+        if now >= self._over:
+            self._over, self._used = now + self._seconds, 0
+        return max(rate - self._used, 0), self._over - now
+
+    def allows(self, now: float, rate: int) -> bool:
+        """Whether one more request fits in at *now*, in seconds; it is counted when it does."""
+        is_free = self.left(now, rate)[0] > 0
+        self._used += is_free
+        return is_free
 
 
 class ApiContext:
@@ -128,10 +127,6 @@ class ApiContext:
     def window(self, name: str = "", seconds: float = 1.0) -> Window:
         """The window of that *name*, the same each time; the one without a name keeps the `rate`."""
         return self._windows.setdefault(name, Window(seconds))
-
-    def ticks(self) -> float:
-        """Seconds on the clock of the windows, which is the loop's."""
-        return asyncio.get_running_loop().time()
 
     def now(self) -> datetime:
         """The moment of `clock` or, where it returns None, of the machine."""
@@ -199,33 +194,6 @@ class Refused(Exception):
         self.message = message
         self.wait = wait
         self.fields = fields
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
-
-    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
-    empty page must not look like a repeated one.
-    """
-
-    key: RowKey
-    memory: Mapping[str, str] = field(default_factory=dict)
-    again: int = 0
-
-    def __str__(self) -> str:
-        parts = [self.key[0].replace(" ", "T"), self.key[1].replace("%", "%25").replace("|", "%7C")]
-        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
-            parts.append(urlencode(more))
-        return b64encode("|".join(parts).encode()).decode()
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
-        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
-        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
-        again = int(memory.pop("again", "0"))
-        return cls((time.replace("T", " "), unquote(name)), memory, again)
 
 
 class Api:

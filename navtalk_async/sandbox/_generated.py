@@ -164,7 +164,7 @@ def make_messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> Iter
             "id": _message_id(birth.number, number, seed),
             "role": number % 2,
             "messageType": 0,
-            "content": _content(rng),
+            "content": _message_text(rng),
             "createdAt": message_time(birth, number),
         }
         if unknown:
@@ -177,7 +177,7 @@ def make_messages(birth: Birth, seed: int, *, unknown: bool, long: bool) -> Iter
         yield row
 
 
-def _content(rng: Random) -> str:
+def _message_text(rng: Random) -> str:
     """The text of a message: rarely empty, mostly one or two fragments, sometimes a long answer."""
     dice = rng.random()
     if dice < 0.02:

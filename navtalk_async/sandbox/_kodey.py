@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
 from math import ceil
+from time import monotonic
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
@@ -59,7 +60,7 @@ class KodeyApi(Api):
         limit, window = self._quota(request)
         if limit is None:
             return super().headers(request)
-        left, seconds = window.left(request.context.ticks(), limit)
+        left, seconds = window.left(monotonic(), limit)
         over = request.context.now() + timedelta(seconds=seconds)
         return {
             "X-RateLimit-Limit": str(limit),
@@ -68,7 +69,7 @@ class KodeyApi(Api):
         }
 
     def open_world(self, request: SandboxRequest) -> World:
-        world, now = super().open_world(request), request.context.ticks()
+        world, now = super().open_world(request), monotonic()
         limit, window = self._quota(request)
         if request.answers.kodey_limits and limit is not None and not window.allows(now, limit):
             wait = ceil(window.left(now, limit)[1])

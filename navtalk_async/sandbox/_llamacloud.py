@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
-from ._api import Answers, Api, Cursor, Refused, SandboxRequest, SandboxResponse
+from ._api import Answers, Api, Refused, SandboxRequest, SandboxResponse
 from ._generated import Row, share, unknown_fields
-from ._world import RowKey, World
+from ._world import Cursor, RowKey, World
 
 T = TypeVar("T")
 _FAILING: Final = "fail"  # the prompt whose turn fails
@@ -122,10 +122,12 @@ class LlamaCloudApi(Api):
         return self._summary(request.world, row["id"], request)
 
     def session(self, request: SandboxRequest) -> Row:
-        world, name, answers = request.world, request.row["id"], request.answers
-        rows, skips = world.message_table(name).rows, answers.llamacloud_shared_access
-        events = history(rows, world.notes, skips=skips, deltas=answers.llamacloud_deltas_in_history)
-        return {"events": events, **self.summary(request)}
+        events: Iterable[Row] = history(
+            request.world.message_table(request.row["id"]).rows, request.world.notes
+        )
+        if request.answers.llamacloud_deltas_in_history:
+            events = with_deltas(events)
+        return {"events": [_of_era(each, request) for each in events], **self.summary(request)}
 
     def summary(self, request: SandboxRequest) -> Row:
         return self._summary(request.world, request.row["id"], request)
@@ -151,7 +153,7 @@ class LlamaCloudApi(Api):
         if error or skipped:
             world.note(said[-1]["id"], stop={"error": error, "skipped_index_ids": skipped or None})
         events = [event for row in said for event in message_events(row)]
-        events.append(stop(said[-1], world.notes, skips=request.answers.llamacloud_shared_access))
+        events.append(_of_era(stop(said[-1], world.notes), request))
         line_end = _LINE_ENDS[request.answers.llamacloud_line_ends]
         return SandboxResponse.stream(list(event_stream(with_deltas(events), line_end)))
 
@@ -174,6 +176,12 @@ class LlamaCloudApi(Api):
         return summary | unknown_fields(row)
 
 
+def _of_era(event: Row, request: SandboxRequest) -> Row:
+    if not request.answers.llamacloud_shared_access:
+        event.pop("skipped_index_ids", None)
+    return event
+
+
 def _title(message: str) -> str:
     return " ".join(message.split())[:_LONGEST_TITLE] or "New chat"
 
@@ -190,18 +198,14 @@ def _sorted_keys(world: World, order: str) -> list[RowKey]:
     return sorted(keys, reverse=order == "newest")
 
 
-def history(rows: Sequence[Row], notes: Row, *, skips: bool, deltas: bool = False) -> list[Row]:
-    """The events of a whole session; *notes* has, by a message's id, how the turn it ended went.
-
-    *skips* is whether a stop says which indexes it left out, *deltas* whether the parts a text came in are
-    kept beside it.
-    """
+def history(rows: Sequence[Row], notes: Row) -> list[Row]:
+    """The events of a whole session; *notes* has, by a message's id, how the turn it ended went."""
     found: list[Row] = []
     for row, following in zip_longest(rows, rows[1:]):
         found += message_events(row)
         if ends_turn(row, following, notes):
-            found.append(stop(row, notes, skips=skips))
-    return list(with_deltas(found)) if deltas else found
+            found.append(stop(row, notes))
+    return found
 
 
 def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
@@ -209,14 +213,9 @@ def last_run(rows: Sequence[Row], notes: Row) -> Row | None:
     ends = [row for row, following in zip_longest(rows, rows[1:]) if ends_turn(row, following, notes)]
     if not ends:
         return None
-    ended = stop(ends[-1], notes, skips=False)
-    exported = ["export-config-1"] if _dice(ends[-1]) % 5 == 0 else None
-    return {
-        **ended["usage"],
-        "error": ended["error"],
-        "is_error": ended["is_error"],
-        "export_config_ids": exported,
-    }
+    ended, exported = stop(ends[-1], notes), ["export-config-1"] if _dice(ends[-1]) % 5 == 0 else None
+    shown = {name: ended[name] for name in ("error", "is_error")}
+    return {**ended["usage"], **shown, "export_config_ids": exported}
 
 
 def ends_turn(row: Row, following: Row | None, notes: Row) -> bool:
@@ -237,10 +236,10 @@ def message_events(row: Row) -> list[Row]:
     return [*thoughts, *_tool_events(dice), text]
 
 
-def stop(row: Row, notes: Row, *, skips: bool) -> Row:
+def stop(row: Row, notes: Row) -> Row:
     note = notes.get(row["id"], {}).get("stop", {})
     dice, error = _dice(row), note.get("error")
-    event: Row = {
+    return {
         "type": "stop",
         "error": error,
         "is_error": error is not None,
@@ -250,8 +249,8 @@ def stop(row: Row, notes: Row, *, skips: bool) -> Row:
             "total_output_tokens": 0 if error else 1 + dice % 997,
             "turns": 1 if error or dice % 3 else 2,
         },
+        "skipped_index_ids": note.get("skipped_index_ids"),
     }
-    return event | {"skipped_index_ids": note.get("skipped_index_ids")} if skips else event
 
 
 def with_deltas(events: Iterable[Row]) -> Iterator[Row]:

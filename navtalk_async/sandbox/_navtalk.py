@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from ._api import Answers, Api, Cursor, Refused, SandboxRequest, SandboxResponse
+from ._api import Answers, Api, Refused, SandboxRequest, SandboxResponse
 from ._generated import Row
-from ._world import Table
+from ._world import Cursor, Table
 
 # Before every row there can be: where an empty first page says to go on.
 _ORIGIN: Final = ("0001-01-01 00:00:00", "00000000-0000-0000-0000-000000000000")

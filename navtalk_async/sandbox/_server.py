@@ -1,4 +1,7 @@
-"""The sandbox itself: the APIs on a local server, which counts what it serves."""
+"""The sandbox itself: the APIs on a local server, which counts what it serves.
+
+The file is long because all that happens between a socket and an API is here.
+"""
 
 import asyncio
 import socket
@@ -12,6 +15,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.metadata import entry_points
 from random import Random
+from time import monotonic
 from typing import Any, Final, Self
 from zlib import compress
 
@@ -26,7 +30,7 @@ from ._llamacloud import LlamaCloudApi
 from ._navtalk import NavTalkApi
 from ._world import World
 
-_CONTROL: Final = "/_sandbox/"
+_COUNTS: Final = "/_sandbox/counts"
 _BACKLOG: Final = 1024
 _WORTH_GZIP: Final = 512
 # Closing aborts every connection, so handlers end at once; this only bounds what we did not think of.
@@ -80,11 +84,6 @@ class Counts:
         self.peak_in_flight: int = self.in_flight
         self.recent: deque[tuple[str, dict[str, str]]] = deque(maxlen=_LOGGED)
 
-    @property
-    def session_gets(self) -> int:
-        """How often a single session was asked for."""
-        return self.by_kind["session"]
-
     def add(self, request: SandboxRequest, api: str) -> None:
         """Count a *request* to that *api* as arrived and in flight."""
         self.total += 1
@@ -107,7 +106,7 @@ class Counts:
         figures = {name: each for name, each in vars(self).items() if not isinstance(each, deque)}
         figures["by_status"] = {str(status): count for status, count in self.by_status.items()}
         figures["writes"] = {f"{method} {path}": count for (method, path), count in self.writes.items()}
-        return figures | {"session_gets": self.session_gets}
+        return figures
 
 
 class Sandbox(ApiContext):
@@ -156,7 +155,6 @@ class Sandbox(ApiContext):
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._planned: list[tuple[str, str]] = []  # kinds and paths
         self._arrival = asyncio.Event()
-        self._is_awaited = False
         self._open = asyncio.Event()
         self._open.set()
         self._server: _Server | None = None
@@ -235,14 +233,16 @@ class Sandbox(ApiContext):
     async def arrived(self, count: int) -> None:
         """Return as soon as *count* requests have arrived in total, answered or not."""
         while self.counts.total < count:
-            self._is_awaited = True
             await self._arrival.wait()
             if self._server is None:
                 raise RuntimeError(f"the sandbox closed before {count} requests arrived")
 
     async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
-        if http.path.startswith(_CONTROL):
-            return self._control(http.method, http.path.removeprefix(_CONTROL))
+        if http.path == _COUNTS:
+            # A benchmark in another process reads the counts.
+            return web.Response(
+                body=msgspec.json.encode(self.counts.as_dict()), content_type="application/json"
+            )
         api, number = api_of(http.path), self.counts.total
         request = SandboxRequest(
             http.method, http.path, http.query, self, http.raw_path, self.url, number, http.headers
@@ -252,9 +252,8 @@ class Sandbox(ApiContext):
             # Not http.read(), which refuses a message of a megabyte.
             request.body = await http.content.read()
         self.counts.add(request, api.name)
-        if self._is_awaited:
-            self._arrival.set()
-            self._arrival, self._is_awaited = asyncio.Event(), False
+        self._arrival.set()
+        self._arrival = asyncio.Event()
         try:
             reply = await self._answer(request, api)
             headers = api.headers(request)
@@ -277,21 +276,10 @@ class Sandbox(ApiContext):
             self.counts.by_status[reply.status] += 1
         return reply
 
-    def _control(self, method: str, name: str) -> web.Response:
-        """A benchmark in another process reads the counts, or resets them."""
-        if (method, name) == ("GET", "counts"):
-            return web.Response(
-                body=msgspec.json.encode(self.counts.as_dict()), content_type="application/json"
-            )
-        if (method, name) == ("POST", "reset"):
-            self.counts.reset()
-            return web.Response(status=204)
-        return web.Response(status=404)
-
     def _overload(self, request: SandboxRequest, api: Api) -> SandboxResponse | None:
         if self.capacity is not None and self.counts.in_flight > self.capacity:
             return refuse_by_gateway(request, api, HTTPStatus.SERVICE_UNAVAILABLE)
-        if self.rate is not None and not self.window().allows(self.ticks(), self.rate):
+        if self.rate is not None and not self.window().allows(monotonic(), self.rate):
             return refuse_by_gateway(request, api, HTTPStatus.TOO_MANY_REQUESTS, 1)
         return None
 

@@ -1,11 +1,14 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
+from base64 import b64decode, b64encode
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from ._generated import (
     Birth,
@@ -51,6 +54,33 @@ class Table:
         """Remove *row*, which must be there."""
         at = bisect_left(self.keys, self.key(row))
         del self.keys[at], self.rows[at]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page left off: the last row's time and id in base64, as NavTalk's reference shows it.
+
+    *memory* is what else an API keeps in it. *again* tells apart cursors that stand at the same row: an
+    empty page must not look like a repeated one.
+    """
+
+    key: RowKey
+    memory: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
+
+    def __str__(self) -> str:
+        parts = [self.key[0].replace(" ", "T"), self.key[1].replace("%", "%25").replace("|", "%7C")]
+        if more := ({"again": str(self.again)} if self.again else {}) | {**self.memory}:
+            parts.append(urlencode(more))
+        return b64encode("|".join(parts).encode()).decode()
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The cursor *text* was made from; `ValueError` for a text that no cursor makes."""
+        time, name, *rest = b64decode(text, validate=True).decode().split("|", 2)
+        memory = dict(parse_qsl(rest[0], keep_blank_values=True)) if rest else {}
+        again = int(memory.pop("again", "0"))
+        return cls((time.replace("T", " "), unquote(name)), memory, again)
 
 
 class World:

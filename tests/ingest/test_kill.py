@@ -94,7 +94,7 @@ async def test_a_finished_export_run_again_asks_only_for_the_overlap(tmp_path):
         assert await finished(box, commands, tmp_path) == first
         going_on = {session["id"] for session in box.world.sessions if session["status"] == 0}
         assert set(box.counts.messages_by_session) == going_on
-        assert box.counts.by_kind["sessions"] + box.counts.session_gets <= 4 + len(going_on)
+        assert box.counts.by_kind["sessions"] + box.counts.by_kind["session"] <= 4 + len(going_on)
 
 
 async def killed_at(box, run, requests, turns=0):

@@ -482,7 +482,7 @@ def test_any_messages_make_events_whose_parts_join_to_the_whole(messages):
         {"id": f"m{number}", "role": role, "messageType": 0, "content": content, "createdAt": ""}
         for number, (role, content) in enumerate(messages)
     ]
-    events = history(rows, {}, skips=True)
+    events = history(rows, {})
     assert [each for each in events if each["type"] != "stop"] == [
         each for row in rows for each in message_events(row)
     ]
