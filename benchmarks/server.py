@@ -106,7 +106,7 @@ class Chats:
         return stop if stop < end or (self._world.cursor == "always" and stop > first) else None
 
 
-class Desk:
+class Admission:
     """Which requests are accepted, and how long an answer takes."""
 
     def __init__(self, world: World) -> None:
@@ -137,8 +137,8 @@ class Desk:
 class Connection(asyncio.Protocol):
     """Keep-alive, pipelining, GET without a body: all that a client of ours needs."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
         self._unread = b""
         self._loop = asyncio.get_running_loop()
 
@@ -153,23 +153,23 @@ class Connection(asyncio.Protocol):
             self._take(head.split(b" ", 2)[1])
 
     def _take(self, target: bytes) -> None:
-        desk = self._desk
+        admission = self._admission
         if not target.startswith(b"/api/chat/"):
-            asked = {"asked": desk.asked, "refused": desk.refused}
+            asked = {"asked": admission.asked, "refused": admission.refused}
             self._transport.write(http(json.dumps(asked).encode()) if target == b"/counts" else MISSING)
-        elif desk.world.fault:
-            desk.asked += 1
-            self._fail(desk.world.fault)
-        elif (refusal := desk.refusal(self._loop.time())) is not None:
-            self._loop.call_later(desk.world.latency_seconds, self._write, refusal)
-        elif desk.world.latency_seconds:
-            desk.in_flight += 1
-            self._loop.call_later(desk.latency(), self._answer_late, desk.chats.answer(target))
+        elif admission.world.fault:
+            admission.asked += 1
+            self._fail(admission.world.fault)
+        elif (refusal := admission.refusal(self._loop.time())) is not None:
+            self._loop.call_later(admission.world.latency_seconds, self._write, refusal)
+        elif admission.world.latency_seconds:
+            admission.in_flight += 1
+            self._loop.call_later(admission.latency(), self._answer_late, admission.chats.answer(target))
         else:
-            self._transport.write(desk.chats.answer(target))
+            self._transport.write(admission.chats.answer(target))
 
     def _answer_late(self, answer: bytes) -> None:
-        self._desk.in_flight -= 1
+        self._admission.in_flight -= 1
         self._write(answer)
 
     def _write(self, answer: bytes) -> None:
@@ -199,9 +199,9 @@ def keep_to_the_last_core() -> None:
 
 
 async def serve(world: World) -> None:
-    desk = Desk(world)
+    admission = Admission(world)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(Connection, desk), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(partial(Connection, admission), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()

@@ -16,8 +16,6 @@ import msgspec
 from navtalk_async.times import parse_time
 
 __all__ = [
-    "MESSAGE_COLUMNS",
-    "SESSION_COLUMNS",
     "KeyPlace",
     "M_co",
     "Message",
@@ -35,10 +33,10 @@ __all__ = [
     "SessionStatus",
     "Transcript",
     "Usage",
-    "beyond_columns",
     "format_word",
     "sort_out",
     "to_fields",
+    "unreadable_times",
 ]
 
 T = TypeVar("T")
@@ -157,21 +155,6 @@ class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True)
 def to_fields(value: Any) -> dict[str, Any]:
     """*value* as the fields of an object; JSON that is not an object is its only field, `value`."""
     return value if isinstance(value, dict) else {"value": value}
-
-
-SESSION_COLUMNS = (
-    *("id", "status", "start_time_text", "end_time_text"),
-    *("updated_at_text", "title", "user_id", "video_url"),
-)
-MESSAGE_COLUMNS = ("id", "role", "type", "content", "created_at_text")
-"""The attributes that archives and files have columns for."""
-
-
-def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
-    """The fields of *value*, an API's object, that no column holds, and times that cannot be read."""
-    columns = SESSION_COLUMNS if issubclass(kind, Session) else MESSAGE_COLUMNS
-    values, others = sort_out(kind, to_fields(value), columns)
-    return others | unreadable_times(kind, values)
 
 
 def unreadable_times(kind: type[Record], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,16 +21,27 @@ from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
-from navtalk_async.models import MESSAGE_COLUMNS, SESSION_COLUMNS, Message, Record, Session, beyond_columns
+from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
 
 A_FEW = 3
 """How many flaws of a session are named."""
 
-OURS = {"raw", "content_hash", "first_seen_at", "last_changed_at"}
-"""Columns that are not exported."""
+SESSION_FIELDS = tuple(
+    name
+    for name in SessionRow._fields
+    if name not in ("raw", "content_hash", "first_seen_at", "last_changed_at")
+)
+MESSAGE_FIELDS = tuple(name for name in MessageRow._fields if name not in ("project", "session_id", "raw"))
 
-SESSION_FIELDS = tuple(name for name in SessionRow._fields if name not in OURS)
-MESSAGE_FIELDS = ("id", "position", "role", "type", "content", "created_at")
+
+def _attributes(fields: Sequence[str], kind: type[Record]) -> set[str]:
+    """The attributes of *kind* that *fields* hold, and the texts of their times."""
+    own = set(fields).intersection(kind.attributes)
+    return own | {text for name in own if hasattr(kind, text := f"{name}_text")}
+
+
+SESSION_ATTRIBUTES = _attributes(SESSION_FIELDS, Session)
+MESSAGE_ATTRIBUTES = _attributes(MESSAGE_FIELDS, Message)
 
 
 class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,9 +141,18 @@ def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
     return {"extra": others} if others else {}
 
 
+def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
+    """The fields of *value*, an API's object, that no column holds: those without a column, and times that
+    cannot be read; JSON that is not an object is the field `value`.
+    """
+    columns = SESSION_ATTRIBUTES if issubclass(kind, Session) else MESSAGE_ATTRIBUTES
+    values, others = sort_out(kind, to_fields(value), columns)
+    return others | unreadable_times(kind, values)
+
+
 @cache
 def _has_columns_only(kind: type[Record]) -> bool:
-    columns = {"kept", *SESSION_COLUMNS, *MESSAGE_COLUMNS} - {"updated_at_text"}
+    columns = {"kept", *SESSION_ATTRIBUTES, *MESSAGE_ATTRIBUTES} - {"updated_at_text"}
     return kind.__struct_config__.forbid_unknown_fields and columns.issuperset(kind.__struct_fields__)
 
 

@@ -11,7 +11,7 @@ from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.formats._format import Format, IntactTranscripts, WholeFile, WrittenFile, transcript_fields
 
 
-async def _write(intact: IntactTranscripts, path: Path) -> WrittenFile:
+async def _write_lines(intact: IntactTranscripts, path: Path) -> WrittenFile:
     encoder = msgspec.json.Encoder()
 
     def lines(transcripts: Sequence[StoredTranscript]) -> bytes:
@@ -23,4 +23,4 @@ async def _write(intact: IntactTranscripts, path: Path) -> WrittenFile:
     return file.written()
 
 
-JSONL = Format("jsonl", ".jsonl", _write)
+JSONL = Format("jsonl", ".jsonl", _write_lines)

@@ -118,14 +118,14 @@ class ApiCheck:
             raise self._error
         every = counted(self._asked + len(self._failed), "session")
         if self._failed:
-            self._note(f"{len(self._failed):,} of {every} could not be fetched: {some(self._failed)}.")
+            self._add_note(f"{len(self._failed):,} of {every} could not be fetched: {some(self._failed)}.")
         if self._behind:
-            self._note(
+            self._add_note(
                 f"{self._behind:,} of {every} may be behind the API: still open, pending or failed, and read "
                 "again by the next sync."
             )
 
-    def _note(self, sentence: str) -> None:
+    def _add_note(self, sentence: str) -> None:
         self._report.notes.append(f"{self._about.project}: {sentence}")
 
     async def _find_missing(self) -> None:
@@ -152,7 +152,7 @@ class ApiCheck:
         report.findings += [Finding.of_session(project, each, what, Remedy.SYNC) for each in lost]
         report.expected |= {(project, each) for each in new}
         if new:
-            self._note(f"the next sync will fetch {counted(len(new), 'new session')}: {some(new)}.")
+            self._add_note(f"the next sync will fetch {counted(len(new), 'new session')}: {some(new)}.")
 
 
 def is_listed_next(session: Session, since: str | None) -> bool:
