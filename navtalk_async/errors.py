@@ -90,6 +90,10 @@ class NavTalkError(Exception):
     """Whether the server may have made a change although the call failed: the request was sent, and was not
     refused. False for every call that only reads."""
 
+    def __init_subclass__(cls, next_step: str | None = None) -> None:
+        if next_step is not None:
+            cls.next_step = next_step
+
     def __post_init__(self) -> None:
         super().__init__(self.message)
 
@@ -114,10 +118,9 @@ class ApiError(NavTalkError):
     """The other fields of the body, by the API's names."""
 
 
-class BadRequest(ApiError):
+class BadRequest(ApiError, next_step="Check the parameters: the server does not accept them."):
     """400: the server does not accept a parameter, or (NavTalk) the key."""
 
-    next_step = "Check the parameters: the server does not accept them."
     may_be_key: bool = False
     """Whether a wrong key may be the reason."""
 
@@ -127,10 +130,10 @@ class BadRequest(ApiError):
         self.next_step = "Check the key and the parameters: the API answers 400 to a wrong key, too."
 
 
-class AccessDenied(ApiError):
+class AccessDenied(
+    ApiError, next_step="Check in the project's settings that the key is current and the project active."
+):
     """401 or 403: the key has expired or lacks a permission, or the project is not active."""
-
-    next_step = "Check in the project's settings that the key is current and the project active."
 
     @property
     def allowed_endpoints(self) -> list[str] | None:
@@ -145,46 +148,34 @@ class AccessDenied(ApiError):
         return found if isinstance(found, str) else None
 
 
-class NotFound(ApiError):
+class NotFound(ApiError, next_step="Check the id, that the key belongs to its project, and the base URL."):
     """404: there is no session of this id, or it belongs to another project."""
 
-    next_step = "Check the id, that the key belongs to its project, and the base URL."
 
-
-class Conflict(ApiError):
+class Conflict(ApiError, next_step="Try again later."):
     """409: the server cannot do this while something else is going on."""
 
-    next_step = "Try again later."
 
-
-class RateLimited(ApiError):
+class RateLimited(ApiError, next_step="Wait, or lower the concurrency or the rate."):
     """429: too many requests; `retry_after` says how long to wait."""
 
-    next_step = "Wait, or lower the concurrency or the rate."
 
-
-class ServerError(ApiError):
+class ServerError(ApiError, next_step="This is the server's fault; try again later."):
     """5xx: the server's own fault."""
 
-    next_step = "This is the server's fault; try again later."
 
-
-class Redirected(ApiError):
+class Redirected(
+    ApiError, next_step="Check the base URL; redirects are not followed, because they would pass the key on."
+):
     """3xx: the server redirects to another address, which would receive the key."""
 
-    next_step = "Check the base URL; redirects are not followed, because they would pass the key on."
 
-
-class TransportError(NavTalkError):
+class TransportError(NavTalkError, next_step="This is the network's fault, or the server's; try again."):
     """The request or its answer was lost on the network."""
 
-    next_step = "This is the network's fault, or the server's; try again."
 
-
-class ConnectFailed(TransportError):
+class ConnectFailed(TransportError, next_step="Check the base URL and the network; nothing was sent."):
     """No connection was made, so nothing was sent."""
-
-    next_step = "Check the base URL and the network; nothing was sent."
 
 
 class Disconnected(TransportError):
@@ -203,23 +194,19 @@ class StreamBroken(TransportError):
     """All events that came, in order, including those already iterated."""
 
 
-class BodyTooLarge(TransportError):
+class BodyTooLarge(TransportError, next_step="Ask for fewer rows at once, by a smaller `limit`."):
     """The answer is larger than the client's `body_limit`."""
 
-    next_step = "Ask for fewer rows at once, by a smaller `limit`."
 
-
-class AttemptTimeout(TransportError):
+class AttemptTimeout(
+    TransportError, next_step="The server is slow or down; try again, or allow more time per attempt."
+):
     """One attempt took longer than `attempt_timeout`."""
-
-    next_step = "The server is slow or down; try again, or allow more time per attempt."
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class DeadlineExceeded(NavTalkError, TimeoutError):
+class DeadlineExceeded(NavTalkError, TimeoutError, next_step="Allow more time, or try again later."):
     """All attempts and waits took longer than `timeout`, or would with the next wait."""
-
-    next_step = "Allow more time, or try again later."
 
     last_error: NavTalkError | None = None
     """The error of the last attempt; None if there was no attempt."""
@@ -228,10 +215,10 @@ class DeadlineExceeded(NavTalkError, TimeoutError):
     neither says."""
 
 
-class DecodeFailed(NavTalkError):
+class DecodeFailed(
+    NavTalkError, next_step="Check that the base URL is that of the API; if it is, the API has changed."
+):
     """The answer is complete, but differs from the API's reference."""
-
-    next_step = "Check that the base URL is that of the API; if it is, the API has changed."
 
 
 class NotJson(DecodeFailed):
@@ -242,43 +229,33 @@ class WrongShape(DecodeFailed):
     """The answer is JSON of another shape than in the reference."""
 
 
-class RepeatedPage(NavTalkError):
+class RepeatedPage(
+    NavTalkError, next_step="This is the server's fault; the rows before this point were delivered."
+):
     """The pages of a list lead in a circle, or go on without rows: the walk would never end."""
 
-    next_step = "This is the server's fault; the rows before this point were delivered."
 
-
-class ClientClosed(NavTalkError):
+class ClientClosed(NavTalkError, next_step="Use the client inside its `async with`."):
     """The client was closed before this call, or during it."""
 
-    next_step = "Use the client inside its `async with`."
 
-
-class StoreError(NavTalkError):
+class StoreError(
+    NavTalkError, next_step="Fix that and run the same command again; the data saved before is safe."
+):
     """The archive cannot be used: the disk is full, perhaps. The data saved before is safe."""
 
-    next_step = "Fix that and run the same command again; the data saved before is safe."
 
-
-class StoreLocked(StoreError):
+class StoreLocked(StoreError, next_step="Wait until that run has finished, or stop it."):
     """Another run is using the archive."""
 
-    next_step = "Wait until that run has finished, or stop it."
 
-
-class StoreMismatch(StoreError):
+class StoreMismatch(StoreError, next_step=""):
     """The archive holds another project, API or filter, or a newer schema."""
 
-    next_step = ""
 
-
-class StoreUnreachable(StoreError):
+class StoreUnreachable(StoreError, next_step=""):
     """The archive cannot be opened or written there: another file is in the way, or permission is denied."""
 
-    next_step = ""
 
-
-class StoreBroken(StoreError):
+class StoreBroken(StoreError, next_step="Restore a good copy, or use another path."):
     """The archive is damaged, or is not an archive."""
-
-    next_step = "Restore a good copy, or use another path."

@@ -104,6 +104,7 @@ class Client(Generic[S_co, M_co]):
 
     Raises:
         ValueError: no key, no address, or an option that cannot be right; before anything is sent.
+        TypeError: an option of another type.
     """
 
     @hide_frames
@@ -124,8 +125,10 @@ class Client(Generic[S_co, M_co]):
     ) -> None:
         self.dialect = dialect
         key = _given_key(key, dialect.key_variable)
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event={on_event!r} cannot be called: pass a function that takes an event.")
         self._call_options = CallOptions(
-            timeout=timeout, attempt_timeout=attempt_timeout, retry=retry or Retry()
+            timeout=timeout, attempt_timeout=attempt_timeout, retry=Retry() if retry is None else retry
         )
         self._wire = Sender(
             root=dialect.root(_given_address(base_url, dialect)),
@@ -196,6 +199,7 @@ class Client(Generic[S_co, M_co]):
 
         Raises:
             ValueError: no time to ask, or no such lane.
+            TypeError: an option of another type.
         """
         view = object.__new__(type(self))
         view.dialect, view._wire = self.dialect, self._wire

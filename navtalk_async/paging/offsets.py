@@ -79,7 +79,7 @@ class OffsetWalk(Generic[T]):
         """Whether each page began with the last row of the one before."""
         self._overlaps = False
         """Whether the page asked for should begin with a row that came before."""
-        self._size = self._largest = 0
+        self._largest = 0
         self._pages = 0
         """How many pages had new rows."""
         self._stale = self._alike = self._tries = self._skipped = 0
@@ -100,7 +100,6 @@ class OffsetWalk(Generic[T]):
             # It asks for fewer rows where a page was too large.
             self._request = page.next
         keys = [_key(row) for row in page.items]
-        self._size = len(keys) or self._size
         self._largest = max(self._largest, len(keys))
         if self._overlaps and self._at > self._start:
             if not keys or keys[0] not in self._seen:
@@ -207,7 +206,7 @@ class OffsetWalk(Generic[T]):
         # Rows before the offset are gone: go back by half a page, and twice as far each time.
         self._moved, self._is_unmoved = True, False
         self._count_stale()
-        self._back = 2 * self._back or max(1, self._size // 2)
+        self._back = 2 * self._back or max(1, self._largest // 2)
         self._ask(max(self._start, self._at - self._back))
         return []
 

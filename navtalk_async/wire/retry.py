@@ -89,10 +89,15 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls go first where they have to wait for each other."""
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout={self.timeout} leaves no time to ask; it is in seconds.")
-        if not self.attempt_timeout > 0:
-            raise ValueError(f"attempt_timeout={self.attempt_timeout} leaves no time to ask.")
+        for name, seconds in (("timeout", self.timeout), ("attempt_timeout", self.attempt_timeout)):
+            if seconds is None and name == "timeout":
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+                raise TypeError(f"{name}={seconds!r} is not a number of seconds.")
+            if not seconds > 0:
+                raise ValueError(f"{name}={seconds} leaves no time to ask; it is in seconds.")
+        if not isinstance(self.retry, Retry):
+            raise TypeError(f"retry={self.retry!r} is not a Retry: pass Retry(attempts=3), say.")
         if self.lane not in LANES:
             raise ValueError(f"lane={self.lane!r} is none of {', '.join(map(repr, LANES))}.")
 

@@ -268,6 +268,29 @@ def test_a_view_without_time_is_refused():
         NavTalkClient("k").using(timeout=0)
 
 
+WRONG_TYPES = [
+    {"timeout": "2"},
+    {"timeout": True},
+    {"attempt_timeout": None},
+    {"retry": 5},
+    {"retry": 0},
+]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG_TYPES, {"on_event": 5}])
+def test_an_option_of_another_type_is_a_type_error_of_a_client_at_once(wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(TypeError, match=f"^{name}={value!r} (is not a|cannot be called)"):
+        NavTalkClient("k", **wrong)
+
+
+@pytest.mark.parametrize("wrong", WRONG_TYPES)
+def test_an_option_of_another_type_is_a_type_error_of_a_view_at_once(wrong):
+    [(name, value)] = wrong.items()
+    with pytest.raises(TypeError, match=f"^{name}={value!r} is not a"):
+        NavTalkClient("k").using(**wrong)
+
+
 # Loops ----------------------------------------------------------------------------------------------------
 
 
