@@ -71,9 +71,9 @@ def _options_of(scope: str) -> str:
         filters = msgspec.json.decode(scope, type=dict[str, Any])
     except msgspec.DecodeError:
         return scope
-    given = filters | filters.pop("options", {}) | filters.pop("others", {})
+    more = filters.pop("options", {}) | filters.pop("others", {})
     options = []
-    for name, value in given.items():
+    for name, value in (filters | more).items():
         option = "session" if name == "sessions" else name.replace("_", "-")
         values = [WORDS[name](value).word] if name in WORDS else value if isinstance(value, list) else [value]
         options += [f"--{option} {each}" for each in values]

@@ -1,7 +1,4 @@
-"""`navtalk doctor`: check a set-up.
-
-It is longer than other files, because every check stands here, in the order in which they run.
-"""
+"""`navtalk doctor`: check a set-up. Every check stands here, in the order in which they run."""
 
 import asyncio
 import os
@@ -9,7 +6,7 @@ import platform
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,11 +22,11 @@ from anyio import to_thread
 
 from navtalk_async.archive import redacted
 from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
+from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._options import CONNECTION, Place, command
 from navtalk_async.cli._output import put_json, put_lines
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Address, Settings
-from navtalk_async.cli._status import readable
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
@@ -59,6 +56,9 @@ REMOTE = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.
 """How the names of file systems begin that several machines share, where SQLite's locks are not reliable."""
 
 CHECK_NETWORK = "Check the name, the network, and whether a firewall or proxy blocks it."
+CHECK_CERTIFICATE = (
+    "Check the host name; SSL_CERT_FILE names a file with the certificate of your own authority."
+)
 
 
 class Verdict(StrEnum):
@@ -76,9 +76,29 @@ class Check(NamedTuple):
     code: Exit = Exit.OK
     """What a problem makes the command exit with."""
 
+    def __str__(self) -> str:
+        shown = self.verdict.upper() if self.verdict is Verdict.PROBLEM else self.verdict
+        return f"{shown:<8} {self.name}: {self.said} {self.todo}".rstrip()
 
-@command("checked_store", "user", CONNECTION, needs_key=False)
-def doctor(*, settings: Settings, checked_store: Place | None) -> int:
+
+def good(name: str, said: str) -> Check:
+    return Check(name, Verdict.OK, said)
+
+
+def warning(name: str, said: str, todo: str = "") -> Check:
+    return Check(name, Verdict.WARNING, said, todo)
+
+
+def problem(name: str, error: Exception) -> Check:
+    """The problem that *error* is, which says what to do."""
+    if isinstance(error, NavTalkError):
+        return Check(name, Verdict.PROBLEM, str(error.args[0]), error.next_step, exit_code(error))
+    said = error.format_message() if isinstance(error, click.UsageError) else str(error)
+    return Check(name, Verdict.PROBLEM, said, "", Exit.USAGE)
+
+
+@command("checked_store", "user_id", CONNECTION, needs_key=False)
+def doctor_command(*, settings: Settings, checked_store: Place | None) -> int:
     """Check a set-up: Python, key, network, clock, limits, archive.
 
     Nothing is saved or changed, and the key is never shown. The exit code is that of the first problem.
@@ -90,15 +110,14 @@ def doctor(*, settings: Settings, checked_store: Place | None) -> int:
 
     async def work() -> int:
         checks: list[Check] = []
-        async for check in _checks(settings, checked_store):
-            checks.append(check)
+        async for check in all_checks(settings, checked_store):
+            checks.append(check._replace(said=settings.reporter.redacted(check.said)))
             if not settings.as_json:
-                await put_lines([settings.reporter.redacted(check_sentence(check))])
+                await put_lines([str(checks[-1])])
         code = next((each.code for each in checks if each.verdict is Verdict.PROBLEM), Exit.OK)
         if settings.as_json:
-            await put_json(
-                {"command": "doctor", "exit_code": int(code), "checks": [each._asdict() for each in checks]}
-            )
+            facts = [each._asdict() for each in checks]
+            await put_json({"command": "doctor", "exit_code": int(code), "checks": facts})
         return code
 
     # The key, which a command may have to ask for, is read before there is a loop to hold up.
@@ -107,147 +126,120 @@ def doctor(*, settings: Settings, checked_store: Place | None) -> int:
     return run(work(), settings.reporter)
 
 
-def check_sentence(check: Check) -> str:
-    shown = check.verdict.upper() if check.verdict is Verdict.PROBLEM else check.verdict
-    return f"{shown:<8} {check.name}: {check.said} {check.todo}".rstrip()
-
-
-async def _checks(settings: Settings, place: Place | None) -> AsyncGenerator[Check, None]:
+async def all_checks(settings: Settings, place: Place | None) -> AsyncGenerator[Check, None]:
     """Every check in turn; of the API, as far as the earlier ones went well."""
-    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
-    yield Check("python", Verdict.OK, python)
-    yield check_packages()
-    key = check_key(settings)
-    yield key
-    is_fit = key.verdict is not Verdict.PROBLEM
-    if settings.sandbox:
-        yield Check("server", Verdict.OK, "the sandbox, in this process.")
-    else:
-        root, check = check_root(settings.address, os.environ, dialect_of(settings.api))
+    is_fit = True
+    async for check in _checks_before_asking(settings):
+        is_fit = is_fit and check.verdict is not Verdict.PROBLEM
         yield check
-        is_fit = is_fit and root is not None
-        if root is not None:
-            async for check in probe_network(root):
-                is_fit = is_fit and check.verdict is not Verdict.PROBLEM
-                yield check
     if is_fit:
-        for check in await _probe_with_client(settings):
-            yield check
+        async with settings.client(waits_reported(settings.reporter, "none")) as client:
+            async for check in api_checks(client, settings.options.get("user_id")):
+                yield check
     if place is not None:
-        for check in await probe_store(place):
+        async for check in store_checks(place):
             yield check
 
 
-# What can be checked without asking anybody.
+async def _checks_before_asking(settings: Settings) -> AsyncGenerator[Check, None]:
+    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
+    yield good("python", python)
+    yield packages_check()
+    yield key_check(settings)
+    if settings.sandbox:
+        yield good("server", "the sandbox, in this process.")
+        return
+    root, check = root_check(settings.address, os.environ, dialect_of(settings.api))
+    yield check
+    if root is not None:
+        async for each in network_checks(root):
+            yield each
 
 
-def check_packages() -> Check:
-    found = {name: _version(name) for name in (*PACKAGES, *EXTRAS)}
-    installed = ", ".join(f"{name} {found[name]}" for name in found if found[name])
-    missing = ", ".join(f"{name} (extra {extra})" for name, extra in EXTRAS.items() if not found[name])
-    return Check("packages", Verdict.OK, f"{installed}." + (f" Not installed: {missing}." if missing else ""))
+def packages_check() -> Check:
+    found: dict[str, str] = {}
+    for name in (*PACKAGES, *EXTRAS):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    installed = ", ".join(f"{name} {number}" for name, number in found.items())
+    missing = ", ".join(f"{name} (extra {extra})" for name, extra in EXTRAS.items() if name not in found)
+    return good("packages", f"{installed}." + (f" Not installed: {missing}." if missing else ""))
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def check_key(settings: Settings) -> Check:
+def key_check(settings: Settings) -> Check:
     """Whether there is a key, and where it comes from; it is not shown."""
     if settings.sandbox:
-        return Check("key", Verdict.OK, "the sandbox needs none.")
+        return good("key", "the sandbox needs none.")
     try:
         settings.key.read()
     except click.UsageError as refusal:
-        return Check("key", Verdict.PROBLEM, refusal.format_message(), "", Exit.USAGE)
+        return problem("key", refusal)
+    where = f"the environment's {settings.key_variable}"
     if settings.api_key_file is not None:
         where = f"the file {settings.api_key_file}"
     elif settings.api_key_command is not None:
         where = "the output of --api-key-command"
-    else:
-        where = f"the environment's {settings.key_variable}"
-    return Check("key", Verdict.OK, f"found, in {where}.")
+    return good("key", f"found, in {where}.")
 
 
-def check_root(address: Address, env: Mapping[str, str], dialect: Dialect) -> tuple[str | None, Check]:
-    """Where the API is, if the key may be sent there."""
+def root_check(address: Address, env: Mapping[str, str], dialect: Dialect) -> tuple[str | None, Check]:
     url = address.url or dialect.default_base_url
     if url is None:
-        said = f"{dialect.name} has no address of its own."
         todo = f"Give --base-url, or set {dialect.base_url_variable}."
+        said = f"{dialect.name} has no address of its own."
         return None, Check("server", Verdict.PROBLEM, said, todo, Exit.USAGE)
     try:
         root = checked_root(dialect.root(url))
     except ValueError as refusal:
-        return None, Check("server", Verdict.PROBLEM, str(refusal), "", Exit.USAGE)
+        return None, problem("server", refusal)
     proxies = [name for name in ("HTTPS_PROXY", "https_proxy") if env.get(name)]
-    if proxies and root.startswith("https:"):
-        todo = "If the server is reachable by that proxy alone, the library's trust_env=True uses it."
-        said = f"{root} ({address.by}); {proxies[0]} is set, and the command does not use it."
-        return root, Check("server", Verdict.WARNING, said, todo)
-    return root, Check("server", Verdict.OK, f"{root} ({address.by}).")
+    if not proxies or not root.startswith("https:"):
+        return root, good("server", f"{root} ({address.by}).")
+    todo = "If the server is reachable by that proxy alone, the library's trust_env=True uses it."
+    said = f"{root} ({address.by}); {proxies[0]} is set, and the command does not use it."
+    return root, warning("server", said, todo)
 
 
-# What takes trying.
-
-
-async def probe_network(root: str) -> AsyncGenerator[Check, None]:
-    """Whether the host of *root* is known, accepts connections, and proves its identity."""
+async def network_checks(root: str) -> AsyncGenerator[Check, None]:
     parts = urlsplit(root)
     host = str(parts.hostname)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    began = perf_counter()
+    context = ssl.create_default_context() if parts.scheme == "https" else None
+    name, began = "name", perf_counter()
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError) as failure:
-        said = f"{host} is not known: {_why(failure)}."
-        yield Check("name", Verdict.PROBLEM, said, CHECK_NETWORK, Exit.TRY_LATER)
-        return
-    addresses = counted(len({address[0] for *_, address in found}), "address", "addresses")
-    yield Check("name", Verdict.OK, f"{host} has {addresses}, resolved in {_ms(began)}.")
-    began = perf_counter()
-    context = ssl.create_default_context() if parts.scheme == "https" else None
-    what = "connection" if context is None else "connection and TLS"
-    try:
+        addresses = counted(len({address[0] for *_, address in found}), "address", "addresses")
+        yield good(name, f"{host} has {addresses}, resolved in {_ms(began)}.")
+        name, began = "connection" if context is None else "connection and TLS", perf_counter()
         async with asyncio.timeout(TIMEOUT_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.SSLError as failure:
-        said = f"The certificate of {host} is not trusted ({_why(failure)})."
-        todo = (
-            "Check the host name and this machine's certificates; SSL_CERT_FILE names a file with your own "
-            "authority's."
-        )
-        yield Check(what, Verdict.PROBLEM, said, todo, Exit.TRY_LATER)
-        return
     except (OSError, TimeoutError) as failure:
-        said = f"nothing answers at {host}:{port}: {_why(failure)}."
-        yield Check(what, Verdict.PROBLEM, said, CHECK_NETWORK, Exit.TRY_LATER)
+        said, todo = f"nothing answers at {host}:{port}: {_why(failure)}.", CHECK_NETWORK
+        if name == "name":
+            said = f"{host} is not known: {_why(failure)}."
+        elif isinstance(failure, ssl.SSLError):
+            said, todo = f"The certificate of {host} is not trusted ({_why(failure)}).", CHECK_CERTIFICATE
+        yield Check(name, Verdict.PROBLEM, said, todo, Exit.TRY_LATER)
         return
     writer.close()
     with suppress(OSError):
         # How it ends does not matter; only whether it began.
         await writer.wait_closed()
-    yield Check(what, Verdict.OK, f"made in {_ms(began)}.")
+    yield good(name, f"made in {_ms(began)}.")
 
 
-async def _probe_with_client(settings: Settings) -> Sequence[Check]:
-    async with settings.client(waits_reported(settings.reporter, "none")) as client:
-        try:
-            request = smallest_page(client.dialect, client.dialect.list_sessions(user_id=settings.user))
-        except (TypeError, ValueError) as refusal:
-            return [Check("listing", Verdict.PROBLEM, str(refusal), "", Exit.USAGE)]
-        checks = await probe_api(client, request)
-    return [each._replace(said=settings.reporter.redacted(each.said)) for each in checks]
+def _why(failure: OSError) -> str:
+    if isinstance(failure, TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
+    return str(getattr(failure, "verify_message", "") or failure.strerror or failure)
 
 
-async def probe_api(client: Client, request: Request) -> Sequence[Check]:
-    """Whether the API answers *request*, for a list of sessions, with the key; how fast, by what clock, and
-    within which limits.
-    """
+def _ms(began: float) -> str:
+    return f"{(perf_counter() - began) * 1000:.0f} ms"
+
+
+async def api_checks(client: Client, user_id: str | None) -> AsyncGenerator[Check, None]:
     asking = client.using(timeout=TIMEOUT_SECONDS, retry=Retry(attempts=2), lane="interactive")
     heads: list[Mapping[str, str]] = []
 
@@ -257,98 +249,83 @@ async def probe_api(client: Client, request: Request) -> Sequence[Check]:
 
     seconds = []
     try:
+        request = smallest_page(client.dialect, client.dialect.list_sessions(user_id=user_id))
         for _ in range(ROUND_TRIPS):
             began = perf_counter()
             page = await asking.ask(request, read)
             seconds.append(perf_counter() - began)
-    except NavTalkError as error:
-        return [Check("listing", Verdict.PROBLEM, str(error.args[0]), error.next_step, exit_code(error))]
+    except (NavTalkError, TypeError, ValueError) as error:
+        yield problem("listing", error)
+        return
     some = "listed a session" if page.items else "there is no session yet"
+    yield good("listing", f"the key is accepted; {some}.")
+    yield good("round trip", f"{min(seconds) * 1000:.0f} ms, the fastest of {len(seconds)}.")
     skew = (datetime.now(UTC) - client.now()).total_seconds()
-    return [
-        Check("listing", Verdict.OK, f"the key is accepted; {some}."),
-        Check("round trip", Verdict.OK, f"{min(seconds) * 1000:.0f} ms, the fastest of {len(seconds)}."),
-        clock_check(skew if http_date(heads[-1].get("Date", "")) else None),
-        limits_check(heads[-1]),
-    ]
+    yield clock_check(skew if http_date(heads[-1].get("Date", "")) else None)
+    yield limits_check(heads[-1])
 
 
 def clock_check(skew: float | None) -> Check:
     """This machine's clock, *skew* seconds ahead of the server's; None where the server sent no time."""
     if skew is None:
-        return Check("clock", Verdict.WARNING, "the server sends no time, so this machine's clock is used.")
+        return warning("clock", "the server sends no time, so this machine's clock is used.")
     if abs(skew) <= SKEW_SECONDS:
-        return Check("clock", Verdict.OK, f"within {max(1.0, abs(skew)):.0f} s of the server's.")
-    how = "ahead of" if skew > 0 else "behind"
-    said = f"{abs(skew):.0f} s {how} the server's, which is used."
-    return Check("clock", Verdict.WARNING, said, "Let NTP set this machine's clock.")
+        return good("clock", f"within {max(1.0, abs(skew)):.0f} s of the server's.")
+    said = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's, which is used."
+    return warning("clock", said, "Let NTP set this machine's clock.")
 
 
 def limits_check(headers: Mapping[str, str]) -> Check:
     found = hint(headers)
     if found is None:
-        return Check("limits", Verdict.OK, "No rate limit announced; adapting to refusals.")
+        return good("limits", "No rate limit announced; adapting to refusals.")
     left = counted(found.remaining, "request")
-    return Check("limits", Verdict.OK, f"{left} left for the next {found.seconds:.0f} s; that is obeyed.")
+    return good("limits", f"{left} left for the next {found.seconds:.0f} s; that is obeyed.")
 
 
-async def probe_store(place: Place) -> Sequence[Check]:
-    """Whether there is an archive at *place*, or may be one; nothing is made."""
+async def store_checks(place: Place) -> AsyncGenerator[Check, None]:
     if isinstance(place, str):
-        return [await _archive_check(place)]
+        yield await archive_check(place)
+        return
     path = place / ARCHIVE if await to_thread.run_sync(place.is_dir) else place
-    checks = [await to_thread.run_sync(_place_check, path)]
+    yield await to_thread.run_sync(place_check, path)
     if await to_thread.run_sync(path.exists):
-        checks.append(await _archive_check(path))
-        if checks[-1].verdict is Verdict.OK:
-            checks.append(await to_thread.run_sync(_lock_check, path))
-    return checks
+        archive = await archive_check(path)
+        yield archive
+        if archive.verdict is Verdict.OK:
+            yield await to_thread.run_sync(lock_check, path)
 
 
-async def _archive_check(place: Place) -> Check:
+async def archive_check(place: Place) -> Check:
     try:
         async with readable(place) as reader:
             projects = ", ".join(each.project for each in await reader.projects()) or "none yet"
     except StoreError as failure:
-        said = str(failure.args[0])
-        if isinstance(place, str) and said.startswith("There is no archive"):
-            return Check("archive", Verdict.OK, f"{redacted(place)} answers; there is no archive yet.")
-        return Check("archive", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
-    return Check("archive", Verdict.OK, f"{redacted(place)} has this version's schema; projects: {projects}.")
+        if isinstance(place, str) and str(failure).startswith("There is no archive"):
+            return good("archive", f"{redacted(place)} answers; there is no archive yet.")
+        return problem("archive", failure)
+    return good("archive", f"{redacted(place)} has this version's schema; projects: {projects}.")
 
 
-def _place_check(path: Path) -> Check:
+def place_check(path: Path) -> Check:
     folder = next(each for each in path.absolute().parents if each.exists())
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK) or not os.access(folder, os.W_OK):
         said, todo = f"Permission denied: {target}.", "Use another folder or change its permissions."
         return Check("place", Verdict.PROBLEM, said, todo, Exit.USAGE)
-    kind = file_system(folder, _mounts())
-    if kind is not None and kind.startswith(REMOTE):
+    try:
+        kind = file_system(folder, Path("/proc/self/mounts").read_text(errors="replace")) or ""
+    except OSError:
+        kind = ""
+    if kind.startswith(REMOTE):
         said = f"{folder} is on a file system of other machines ({kind}), where SQLite is not safe."
-        return Check("place", Verdict.WARNING, said, "Keep the archive on a local disk.")
+        return warning("place", said, "Keep the archive on a local disk.")
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE:
-        said = f"{folder} has {free / 1e6:,.0f} MB left."
-        return Check("place", Verdict.WARNING, said, "A message takes about a kilobyte: free some space.")
+        todo = "A message takes about a kilobyte: free some space."
+        return warning("place", f"{folder} has {free / 1e6:,.0f} MB left.", todo)
     where = f" ({kind})" if kind else ""
-    return Check("place", Verdict.OK, f"{folder}{where} is writable, {free / 1e9:,.0f} GB left.")
-
-
-def _lock_check(path: Path) -> Check:
-    try:
-        translate_errors(partial(HeldFile, path), path).close()
-    except StoreError as failure:
-        said = str(failure.args[0])
-        return Check("lock", Verdict.PROBLEM, said, failure.next_step, exit_code(failure))
-    return Check("lock", Verdict.OK, "no run is writing to it.")
-
-
-def _mounts() -> str:
-    try:
-        return Path("/proc/self/mounts").read_text(errors="replace")
-    except OSError:
-        return ""
+    return good("place", f"{folder}{where} is writable, {free / 1e9:,.0f} GB left.")
 
 
 def file_system(folder: Path, mounts: str) -> str | None:
@@ -360,11 +337,9 @@ def file_system(folder: Path, mounts: str) -> str | None:
     return max(reversed(over), key=lambda each: each[0])[1] if over else None
 
 
-def _why(failure: BaseException) -> str:
-    if isinstance(failure, TimeoutError):
-        return f"no answer within {TIMEOUT_SECONDS:.0f} s"
-    return str(getattr(failure, "verify_message", "") or getattr(failure, "strerror", "") or failure)
-
-
-def _ms(began: float) -> str:
-    return f"{(perf_counter() - began) * 1000:.0f} ms"
+def lock_check(path: Path) -> Check:
+    try:
+        translate_errors(partial(HeldFile, path), path).close()
+    except StoreError as failure:
+        return problem("lock", failure)
+    return good("lock", "no run is writing to it.")

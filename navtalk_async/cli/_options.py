@@ -1,21 +1,30 @@
-"""Every option and argument, declared once; what their texts mean; and how a command takes them.
-
-It is longer than other files, because it is the one list of all options.
-"""
+"""Every option and argument, declared once; what their texts mean; and how a command takes them."""
 
 import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.dialects import dialects
 from navtalk_async.times import parse_utc
+
+if TYPE_CHECKING:
+    from navtalk_async.sandbox import Answers, Faults
+
+Place = Path | str
+"""A path, or the address of a database."""
+
+LONGEST = timedelta(days=36_525)
+
+SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 # What the texts mean.
 
@@ -32,7 +41,6 @@ def as_name(text: str) -> str:
 
 
 def as_time(text: str) -> datetime:
-    """The time that *text* means; without a zone it is UTC, as with the API."""
     try:
         return parse_utc(text)
     except (ValueError, OverflowError):
@@ -48,7 +56,6 @@ def as_word_or_number(text: str) -> str | int:
 
 
 def as_concurrency(text: str) -> Any:
-    """How many requests at once: a number, or `auto`."""
     if text == "auto":
         return "auto"
     if not (text.isascii() and text.isdigit() and int(text) > 0):
@@ -57,7 +64,6 @@ def as_concurrency(text: str) -> Any:
 
 
 def as_percent(text: str) -> float:
-    """A share such as `5%`, in percent."""
     try:
         percent = float(text.removesuffix("%"))
     except ValueError:
@@ -67,13 +73,8 @@ def as_percent(text: str) -> float:
     return percent
 
 
-LONGEST = timedelta(days=36_525)
-
-SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
 def as_span(text: str) -> timedelta:
-    """A time span such as `90`, `60s`, `5m`, `24h` or `7d`; seconds where no unit is given."""
+    """A time span; in seconds where no unit is given."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", text.strip())
     if found is None:
         raise click.BadParameter(f"{text!r} is not a time span: write 60s, 5m, 24h or 7d.")
@@ -96,15 +97,33 @@ def as_formats(text: str) -> list[str]:
     return names
 
 
-# Where archives and files are.
+def as_faults(text: str) -> "Faults":
+    from navtalk_async.sandbox import Faults  # noqa: PLC0415 - a web server, which few commands need
 
-Place = Path | str
-"""A path, or the address of a database."""
+    try:
+        return Faults.parse(text)
+    except ValueError as refusal:
+        raise click.BadParameter(f"{refusal}.") from None
+
+
+def as_answers(text: str) -> "Answers":
+    """Answers to what the APIs' references leave open: `name=value`, separated by commas."""
+    from navtalk_async.sandbox import Answers  # noqa: PLC0415 - a web server, which few commands need
+
+    pairs = [part.partition("=") for part in filter(None, (part.strip() for part in text.split(",")))]
+    known = [each.name for each in fields(Answers)]
+    for name, _, _ in pairs:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is not an open question; there are {', '.join(known)}.")
+    try:
+        return msgspec.convert({name: value for name, _, value in pairs}, Answers, strict=False)
+    except msgspec.ValidationError as refusal:
+        raise click.BadParameter(f"{refusal}.") from None
 
 
 def as_path(text: str) -> Path:
-    """The path that *text* is; an empty one would mean the current folder."""
     if not text:
+        # It would mean the current folder.
         raise click.BadParameter("The path is empty.")
     return Path(text)
 
@@ -155,180 +174,136 @@ def exists(path: Path) -> bool:
         raise click.BadParameter(f"{path} cannot be read: {failure.strerror}.") from None
 
 
-OPTIONS: dict[str, click.Parameter] = {}
+OPTIONS: dict[str, click.Parameter] = {
+    "session_id": click.Argument(["session_id"], metavar="ID"),
+    "dest": click.Argument(["dest"], type=as_folder),
+    "store": click.Argument(["store"], type=as_store),
+    "place": click.Argument(["place"], type=as_place, metavar="STORE|DEST"),
+}
 """Every option and argument by the name of the parameter it becomes."""
 
 
-def _option(*flags: str, **attributes: Any) -> None:
-    option = click.Option(flags, **attributes)
+def _option(usage: str, text: str, parse: Any = None, *, name: str = "", **attributes: Any) -> None:
+    """Declare an option: its flags and the word for its value, its help, what reads a value; the parameter
+    it becomes has the *name* of its long flag unless another is given. Of a list of words, the first is the
+    default.
+    """
+    if isinstance(parse, list):
+        attributes, parse = {"default": parse[0]} | attributes, click.Choice(parse)
+    flags = [word for word in usage.split() if word.startswith("-")]
+    metavar = "".join(word for word in usage.split() if not word.startswith("-")) or None
+    names = [*flags, name] if name else flags
+    option = click.Option(names, help=text, type=parse, metavar=metavar, **attributes)
     OPTIONS[str(option.name)] = option
 
 
-def _argument(name: str, **attributes: Any) -> None:
-    OPTIONS[name] = click.Argument([name], **attributes)
+def _flag(flag: str, text: str, **attributes: Any) -> None:
+    _option(flag, text, is_flag=True, **attributes)
 
 
 # How to reach the API.
-_option("--api", type=click.Choice(list(dialects())), default="navtalk", help="Which API to ask.")
-_option("--project-id", metavar="ID", help="Which of LlamaCloud's projects [the key's own].")
-_option("--organization-id", metavar="ID", help="Which of LlamaCloud's organizations [the key's own].")
-_option("--base-url", metavar="URL", help="Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]")
-_option("--sandbox", is_flag=True, help="Ask a made-up server in this process: no key, no network.")
-_option(
-    "--api-key-file",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]",
-)
-_option("--api-key-command", metavar="CMD", help="Run a command (no shell) that prints the key.")
-_option(
-    "--concurrency", type=as_concurrency, metavar="auto|N", default="auto", help="The most requests at once."
-)
-_option("--rate", type=float, metavar="N", help="The most requests a second.")
-_option(
-    "--timeout", type=float, metavar="SECONDS", default=300.0, help="For a call with all its retries [300]."
-)
-_option(
-    "--progress",
-    type=click.Choice(["auto", "bar", "plain", "json", "none"]),
-    default="auto",
-    help="How to show progress on stderr.",
-)
-_option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-_option("-v", "--verbose", count=True, help="Log failures and waits; -vv every request.")
+_option("--api", "Which API to ask.", list(dialects()), default="navtalk")
+_option("--project-id ID", "Which of LlamaCloud's projects [the key's own].")
+_option("--organization-id ID", "Which of LlamaCloud's organizations [the key's own].")
+_option("--base-url URL", "Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]")
+_flag("--sandbox", "Ask a made-up server in this process: no key, no network.")
+_option("--api-key-file PATH", "Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]", Path)
+_option("--api-key-command CMD", "Run a command (no shell) that prints the key.")
+_option("--concurrency auto|N", "The most requests at once.", as_concurrency, default="auto")
+_option("--rate N", "The most requests a second.", float)
+_option("--timeout SECONDS", "For a call with all its retries [300].", float, default=300.0)
+_option("--progress", "How to show progress on stderr.", ["auto", "bar", "plain", "json", "none"])
+_flag("--json", "Print JSON on stdout.", name="as_json")
+_option("-v --verbose", "Log failures and waits; -vv every request.", count=True)
 
-# Which sessions and messages.
-_option("--start", type=as_time, metavar="TIME", help="From this time on (UTC unless it has an offset).")
-_option("--end", type=as_time, metavar="TIME", help="Until this time; a date means its first second.")
-_option(
-    "--status",
-    type=as_word_or_number,
-    metavar="active|completed|failed",
-    help="Sessions of this status.",
-)
-_option("--role", type=as_word_or_number, metavar="user|assistant", help="Messages of this role.")
-_option("--session", "session_ids", metavar="ID", multiple=True, help="This session; repeatable.")
-_option("--user", metavar="ID", help="Sessions of this user; Lexicon needs one, Kodey.ai takes one.")
-_option("--agent-type", metavar="TYPE", help="Sessions with agents of this type (Kodey.ai).")
+# Which sessions and messages: the filters of the library, by its names.
+_option("--start TIME", "From this time on (UTC unless it has an offset).", as_time, name="start_time")
+_option("--end TIME", "Until this time; a date means its first second.", as_time, name="end_time")
+_option("--status active|completed|failed", "Sessions of this status.", as_word_or_number)
+_option("--role user|assistant", "Messages of this role.", as_word_or_number)
+_option("--session ID", "This session; repeatable.", name="sessions", multiple=True)
+_option("--user ID", "Sessions of this user; Lexicon needs one, Kodey.ai takes one.", name="user_id")
+_option("--agent-type TYPE", "Sessions with agents of this type (Kodey.ai).")
 
 # How a run works.
-_option(
-    "--listing",
-    type=click.Choice(["auto", "serial"]),
-    default="auto",
-    help="List from many places at once where that helps, or page by page.",
-)
+_option("--listing", "List from many places at once where that helps, or page by page.", ["auto", "serial"])
 _option(
     "--short-pages",
-    type=click.Choice(["follow", "audit"]),
-    default="follow",
-    help="Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
+    "Follow the cursor of every short page of messages; or only of some, to see that nothing comes.",
+    ["follow", "audit"],
+)
+_option("--project NAME", "The name the key's project has in the archive.", as_name, default="default")
+_flag("--retry-failed", "Retry what failed in earlier runs.")
+_flag("--reconcile", "List everything again, and compare it; with --watch, once a day.")
+_flag("--server-moved", "The archive's server has another address now; remember that.")
+_option(
+    "--overlap SPAN", "How far behind the latest known session to list again [24h].", as_span, default="24h"
 )
 _option(
-    "--project",
-    type=as_name,
-    metavar="NAME",
-    default="default",
-    help="The name the key's project has in the archive.",
+    "--settle SPAN", "How long messages may arrive after a session ended [120s].", as_span, default="120s"
 )
-_option("--retry-failed", is_flag=True, help="Retry what failed in earlier runs.")
-_option("--reconcile", is_flag=True, help="List everything again, and compare it; with --watch, once a day.")
-_option("--server-moved", is_flag=True, help="The archive's server has another address now; remember that.")
-_option(
-    "--overlap",
-    type=as_span,
-    metavar="SPAN",
-    default="24h",
-    help="How far behind the latest known session to list again [24h].",
-)
-_option(
-    "--settle",
-    type=as_span,
-    metavar="SPAN",
-    default="120s",
-    help="How long messages may arrive after a session ended [120s].",
-)
-_option(
-    "--watch-max-age",
-    type=as_span,
-    metavar="SPAN",
-    help="Sessions that began longer ago are no longer expected to end.",
-)
-
-# What to work on.
-_argument("session_id", metavar="ID")
-_argument("dest", type=as_folder)
-_argument("store", type=as_store)
-_argument("place", metavar="STORE|DEST", type=as_place)
-_option("--store", "known_store", type=as_place, metavar="STORE|DEST", help="Show how much is saved there.")
-_option(
-    "--store",
-    "checked_store",
-    type=as_archive,
-    metavar="PATH",
-    help="Also check this archive, or where it will be; or a database, by its address.",
-)
-_option("--project", "only_project", metavar="NAME", help="Only this project of the archive [all].")
+_option("--watch-max-age SPAN", "Sessions that began longer ago are no longer expected to end.", as_span)
 
 # What only one command does.
+_option("--store STORE|DEST", "Show how much is saved there.", as_place, name="known_store")
 _option(
-    "--format",
-    "formats",
-    type=as_formats,
-    metavar="NAME,...",
+    "--store PATH",
+    "Also check this archive, or where it will be; or a database, by its address.",
+    as_archive,
+    name="checked_store",
+)
+_option("--project NAME", "Only this project of the archive [all].", name="only_project")
+_option(
+    "--format NAME,...",
+    "How to write the files; repeatable, or with commas. [jsonl]",
+    as_formats,
+    name="formats",
     multiple=True,
     default=["jsonl"],
-    help="How to write the files; repeatable, or with commas. [jsonl]",
 )
-_option("--overwrite", is_flag=True, help="Replace files of the same names that no export wrote.")
-_option("--watch", "every", type=as_span, metavar="SPAN", help="Run for ever, a round every SPAN.")
+_flag("--overwrite", "Replace files of the same names that no export wrote.")
+_option("--watch SPAN", "Run for ever, a round every SPAN.", as_span, name="every")
+_PORT = click.IntRange(0, 65535)
 _option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    help="Serve metrics for Prometheus at /metrics on this port [0: any free one].",
+    "--metrics-port PORT", "Serve metrics for Prometheus at /metrics on this port [0: any free one].", _PORT
 )
 _option(
-    "--metrics-host",
-    metavar="HOST",
-    help="The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
+    "--metrics-host HOST",
+    "The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
 )
-_option("--quick", is_flag=True, help="Only sizes, hashes and counts: nothing is parsed.")
+_flag("--quick", "Only sizes, hashes and counts: nothing is parsed.")
 _option(
-    "--remote",
-    type=as_percent,
-    metavar="PERCENT",
-    help="Fetch this share of the sessions again (at least one), and compare; needs the key.",
+    "--remote PERCENT",
+    "Fetch this share of the sessions again (at least one), and compare; needs the key.",
+    as_percent,
 )
-_option("--repair", is_flag=True, help="Fetch again what is damaged, missing or stale; needs the key.")
-_option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen [any free port].")
-_option("--sessions", type=click.IntRange(0), metavar="N", default=600, help="How many sessions [600].")
-_option("--seed", type=int, metavar="N", default=0, help="The same seed makes the same data [0].")
-_option("--latency", type=as_span, metavar="SPAN", default="0", help="Before every answer: 50ms.")
+_flag("--repair", "Fetch again what is damaged, missing or stale; needs the key.")
+_option("--port", "Where to listen [any free port].", _PORT, default=0)
+_option("--sessions N", "How many sessions [600].", click.IntRange(0), default=600, name="session_count")
+_option("--seed N", "The same seed makes the same data [0].", int, default=0)
+_option("--latency SPAN", "Before every answer: 50ms.", as_span, default="0")
 _option(
-    "--faults",
-    metavar="TEXT",
+    "--faults TEXT",
+    "What goes wrong, and how often: 10%, or 500=5%,reset=0.01; a wrong name lists them all.",
+    as_faults,
     default="",
-    help="What goes wrong, and how often: 10%, or 500=5%,reset=0.01; a wrong name lists them all.",
 )
 _option(
-    "--answers",
-    metavar="TEXT",
+    "--answers TEXT",
+    "How to play what the APIs' references leave open; a wrong name lists it all.",
+    as_answers,
     default="",
-    help="How to play what the APIs' references leave open; a wrong name lists it all.",
 )
 
 CONNECTION = (
     *("api", "project_id", "organization_id", "base_url", "sandbox", "api_key_file", "api_key_command"),
     *("concurrency", "rate", "timeout", "progress", "as_json", "verbose"),
 )
-SCOPE = ("start", "end", "status", "role", "session_ids", "user", "agent_type")
+SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 RUN = (
     *("listing", "short_pages", "project", "retry_failed", "reconcile", "server_moved"),
     *("overlap", "settle", "watch_max_age"),
 )
-
-OF_SETTINGS = frozenset(CONNECTION + SCOPE + RUN)
 
 
 def command(
@@ -347,15 +322,16 @@ def command(
                 # Imported here: a command that asks no API needs no client.
                 from navtalk_async.cli._settings import Settings  # noqa: PLC0415
 
-                known = {name: given.pop(name) for name in names if name in OF_SETTINGS}
-                settings = given["settings"] = Settings(**known)
+                connection = {name: given.pop(name) for name in CONNECTION}
+                options: Any = {name: given.pop(name) for name in names if name in SCOPE + RUN}
+                settings = given["settings"] = Settings(**connection, options=options)
                 if needs_key:
                     settings.key.read()
             return function(**given)
 
         text, heading, examples = inspect.cleandoc(function.__doc__ or "").partition("Examples:")
         return click.Command(
-            function.__name__,
+            function.__name__.removesuffix("_command"),
             callback=call,
             params=[OPTIONS[name] for name in names],
             help=text,

@@ -55,9 +55,7 @@ def json_line(value: Any) -> bytes:
 
 
 def _escaped(text: str, escape: Callable[[str], str]) -> str:
-    if text.isprintable():
-        return text
-    return "".join(each if _is_shown(each) else escape(each) for each in text)
+    return text if text.isprintable() else "".join(each if _is_shown(each) else escape(each) for each in text)
 
 
 def _is_shown(letter: str) -> bool:
@@ -93,7 +91,6 @@ class Reporter:
         self._secrets = list(secrets)
 
     def hide(self, secret: str) -> None:
-        """Never show *secret* from now on."""
         # One as short as a word of ours is made up, and would be found all over our sentences.
         if len(secret) >= LEAST_UNMISTAKABLE and secret not in self._secrets:
             self._secrets.append(secret)
@@ -106,7 +103,7 @@ class Reporter:
         if self._as_json:
             self.event("note", text=self.redacted(text))
         else:
-            self._write(f"navtalk: {visible(self.redacted(text))}\n")
+            self._write_all(f"navtalk: {visible(self.redacted(text))}\n")
 
     def fail(self, text: str, code: int, *, trace: str = "") -> None:
         """Write why the run ends with the exit *code*; *trace* is for our own bugs."""
@@ -115,16 +112,16 @@ class Reporter:
             self.event("error", text=self.redacted(text), exit_code=int(code), **facts)
         else:
             lines = [*self.redacted(trace).splitlines(), f"navtalk: {self.redacted(text)}"]
-            self._write("".join(f"{visible(each)}\n" for each in lines))
+            self._write_all("".join(f"{visible(each)}\n" for each in lines))
 
     def event(self, name: str, **facts: Any) -> None:
         line = json_line({"event": name, **facts}).decode()
-        self._write(visible_json(line) if self.is_terminal else line)
+        self._write_all(visible_json(line) if self.is_terminal else line)
 
     def redacted(self, text: str) -> str:
         return scrub(text, self._secrets)
 
-    def _write(self, text: str) -> None:
+    def _write_all(self, text: str) -> None:
         # The reader may have gone, or stderr may have been closed from the start.
         with suppress(OSError, AttributeError):
             sys.stderr.write(text)
@@ -149,7 +146,7 @@ class OutputFailed(NavTalkError):
 
 async def put(text: str) -> None:
     """Print *text*; in a thread, so that signals are handled while a slow reader makes us wait."""
-    await to_thread.run_sync(_write, text.encode("utf-8", "backslashreplace"), abandon_on_cancel=True)
+    await to_thread.run_sync(_write_all, text.encode("utf-8", "backslashreplace"), abandon_on_cancel=True)
 
 
 async def put_lines(lines: Iterable[str]) -> None:
@@ -164,10 +161,10 @@ async def put_json(*values: Any) -> None:
 def _write_json(values: Sequence[Any]) -> None:
     data = b"".join(map(json_line, values))
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    _write(visible_json(data.decode()).encode() if is_terminal else data)
+    _write_all(visible_json(data.decode()).encode() if is_terminal else data)
 
 
-def _write(data: bytes) -> None:
+def _write_all(data: bytes) -> None:
     if sys.stdout is None:
         raise OutputFailed("There is no stdout to print to.")
     # Past Python's buffer, whose lock a hanging write would keep.
@@ -216,64 +213,66 @@ def transcript_text(session: Mapping[str, Any], messages: Iterable[Mapping[str, 
 
 STYLES = {"active": "green", "failed": "red", "user": "cyan", "assistant": "magenta"}
 
-ROOM_FOR_VIDEO = 120
+SESSION_COLUMNS = {
+    "id": 36,
+    "status": 9,
+    "start_time": 19,
+    "end_time": 8,
+    "updated_at": 19,
+    "title": 0,
+    "video_url": 0,
+}
+MESSAGE_COLUMNS = {"position": 4, "created_at": 19, "role": 9, "content": 0}
+"""The columns of tables on a terminal with their widths; 0 is what the others leave."""
+
+TITLES = {
+    "start_time": "start (UTC)",
+    "end_time": "end",
+    "updated_at": "updated (UTC)",
+    "video_url": "video",
+    "position": "#",
+    "created_at": "time (UTC)",
+}
+
+LEAST_ROOM = 20
+"""A narrower column is left out, but for the content of messages."""
 
 
-def sessions_table(rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
-    """*rows* of sessions as wide as the terminal; pages printed one below the other line up."""
-    with_video = get_terminal_size().columns >= ROOM_FOR_VIDEO
-    columns: dict[str, dict[str, Any]] = {
-        "id": {"width": 36, "no_wrap": True},
-        "status": {"width": 9, "no_wrap": True},
-        "start (UTC)": {"width": 19, "no_wrap": True},
-        "end": {"width": 8, "no_wrap": True},
-    }
-    if with_video:
-        columns["video"] = {"no_wrap": True, "overflow": "ellipsis", "ratio": 1}
-    cells = []
-    for row in rows:
-        start, end = _readable_time(row["start_time"]), _readable_time(row["end_time"])
-        # The hour says enough of an end on the same day; of another day, only the day fits.
-        short_end = end[11:] if end[:10] == start[:10] else end[2:10]
-        cells.append([row["id"], row["status"], start, short_end, *([row["video_url"]] * with_video)])
-    return _table(columns, cells, header=header, expand=with_video)
-
-
-def messages_table(rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
-    """*rows* of messages as wide as the terminal."""
-    columns: dict[str, dict[str, Any]] = {
-        "#": {"width": 4, "justify": "right"},
-        "time (UTC)": {"width": 19, "no_wrap": True},
-        "role": {"width": 9, "no_wrap": True},
-        "content": {"overflow": "fold", "ratio": 1},
-    }
-    cells = [
-        [row["position"], _readable_time(row["created_at"]), row["role"], row["content"]] for row in rows
-    ]
-    return _table(columns, cells, header=header, expand=True)
-
-
-def _readable_time(text: str | None) -> str:
-    return (text or "").replace("T", " ").removesuffix("Z")
-
-
-def _table(
-    columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Sequence[Any]], *, header: bool, expand: bool
-) -> str:
+def table(columns: Mapping[str, int], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+    """*rows* as wide as the terminal; pages printed one below the other line up."""
     # Only a terminal needs rich.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, show_header=header, header_style="bold", pad_edge=False, expand=expand)
-    for name, looks in columns.items():
-        table.add_column(name, **looks)
-    coloured = [name in ("status", "role") for name in columns]
+    room = get_terminal_size().columns - sum(columns.values()) - len(columns)
+    names = [name for name, width in columns.items() if width or room >= LEAST_ROOM or name == "content"]
+    shown = Table(box=None, show_header=header, header_style="bold", pad_edge=False)
+    for name in names:
+        shown.add_column(
+            TITLES.get(name, name),
+            width=columns[name] or None,
+            ratio=None if columns[name] else 1,
+            no_wrap=name != "content",
+            overflow="fold" if name == "content" else "ellipsis",
+            justify="right" if name == "position" else "left",
+        )
+    shown.expand = any(not columns[name] for name in names)
     for row in rows:
-        styles = [STYLES.get(str(value), "") * is_word for value, is_word in zip(row, coloured, strict=True)]
+        cells = [cell(_short(name, row)) for name in names]
         # A cell that is a plain str would be read as rich's markup: `[red]`, `:smile:`.
-        table.add_row(*(Text(cell(value), style) for value, style in zip(row, styles, strict=True)))
+        shown.add_row(*(Text(each, STYLES.get(each, "")) for each in cells))
     console = Console()
     with console.capture() as captured:
-        console.print(table)
+        console.print(shown)
     return captured.get()
+
+
+def _short(name: str, row: Mapping[str, Any]) -> Any:
+    if not name.endswith(("_time", "_at")):
+        return row[name]
+    text = (row[name] or "").replace("T", " ")[:19].removesuffix("Z")
+    if name != "end_time":
+        return text
+    # The hour says enough of an end on the same day; of another day, only the day fits.
+    return text[11:] if text[:10] == (row["start_time"] or "")[:10] else text[2:10]

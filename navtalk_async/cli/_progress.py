@@ -5,18 +5,21 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import asdict
 
 from navtalk_async.cli._output import Reporter, visible
 from navtalk_async.errors import counted
 from navtalk_async.events import Answered, Event, Failed, ListedSerially, ListMoved, Observer, Stats, Waiting
-from navtalk_async.ingest import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from navtalk_async.ingest import Progress
 
 ProgressMode = Literal["auto", "bar", "plain", "json", "none"]
 
@@ -33,7 +36,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A run, seen at one moment."""
 
     seconds: float = 0.0
-    """Since it began."""
     share: float | None = None
     """The part that is done, 0 to 1, as far as it can be known."""
     share_of: str = "time range"
@@ -52,33 +54,28 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing is sent, or why the latest attempt failed, until one succeeds again."""
 
     def __str__(self) -> str:
-        why = why_text(self)
-        return f"{share_text(self)}: {counts_text(self)}" + (f"; {why}" if why else "")
+        why = self.why_text
+        return f"{self.share_text}: {self.counts_text}" + (f"; {why}" if why else "")
 
+    @property
+    def share_text(self) -> str:
+        return "listing" if self.share is None else f"{int(self.share * 100)} % of the {self.share_of}"
 
-def share_text(seen: Snapshot) -> str:
-    if seen.share is None:
-        return "listing"
-    return f"{int(seen.share * 100)} % of the {seen.share_of}"
+    @property
+    def counts_text(self) -> str:
+        failed = f" / {self.failed:,} failed" if self.failed else ""
+        retries = f", {counted(self.retries, 'retry', 'retries')}" if self.retries else ""
+        return (
+            f"sessions {self.done:,} done / {self.open:,} open{failed}, {counted(self.messages, 'message')}, "
+            f"{self.requests_per_second:.0f} requests/s, {self.in_flight} in flight{retries}"
+        )
 
-
-def counts_text(seen: Snapshot) -> str:
-    parts = [f"{seen.done:,} done", f"{seen.open:,} open"]
-    if seen.failed:
-        parts.append(f"{seen.failed:,} failed")
-    sessions = " / ".join(parts)
-    retries = f", {counted(seen.retries, 'retry', 'retries')}" if seen.retries else ""
-    return (
-        f"sessions {sessions}, {counted(seen.messages, 'message')}, "
-        f"{seen.requests_per_second:.0f} requests/s, {seen.in_flight} in flight{retries}"
-    )
-
-
-def why_text(seen: Snapshot) -> str:
-    """Why it goes no faster; empty when nothing is wrong."""
-    if seen.waiting_seconds >= 0.5:
-        return f"waiting {seen.waiting_seconds:.0f} s: {seen.reason}"
-    return f"trying again: {seen.reason}" if seen.reason else ""
+    @property
+    def why_text(self) -> str:
+        """Why it goes no faster; empty when nothing is wrong."""
+        if self.waiting_seconds >= 0.5:
+            return f"waiting {self.waiting_seconds:.0f} s: {self.reason}"
+        return f"the latest request failed: {self.reason}" if self.reason else ""
 
 
 class RequestRate:
@@ -101,8 +98,8 @@ class RequestRate:
 class RunMonitor:
     """Follows a run: its progress, and as the client's `on_event` what delays answers."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self.progress = Progress()
+    def __init__(self, progress: "Progress", clock: Callable[[], float] = monotonic) -> None:
+        self.progress = progress
         self.stats: Callable[[], Stats] = Stats
         self._clock = clock
         self._began = clock()
@@ -154,16 +151,9 @@ async def reporting(
     if mode == "bar":
         with bar(monitor.snapshot):
             yield
-        return
-
-    def count() -> dict[str, Any]:
-        return msgspec.structs.asdict(monitor.snapshot())
-
-    def line() -> str:
-        return str(monitor.snapshot())
-
-    async with counting(reporter, mode, doing=doing, count=count, line=line, at_end=True):
-        yield
+    else:
+        async with counting(reporter, mode, doing=doing, look=monitor.snapshot, at_end=True):
+            yield
 
 
 @asynccontextmanager
@@ -172,32 +162,39 @@ async def counting(
     mode: ProgressMode,
     *,
     doing: str,
-    count: Callable[[], Mapping[str, Any]],
-    line: Callable[[], str] | None = None,
+    look: Callable[[], Snapshot | Mapping[str, Any]],
     at_end: bool = False,
 ) -> AsyncGenerator[None, None]:
-    """An `async with` for *doing* something, in which the figures of *count* are shown now and then: as an
-    object for `json`, else as a *line*; for people once more *at_end*.
+    """An `async with` for *doing* something, in which the figures that *look* returns are shown now and then:
+    as an object for `json`, else as a line; for people once more *at_end*.
     """
-    line = line or (lambda: ", ".join(f"{number:,} {name}" for name, number in count().items()))
+
+    def report() -> None:
+        seen = look()
+        figures = asdict(seen) if isinstance(seen, Snapshot) else seen
+        if mode == "json":
+            reporter.event("progress", **figures)
+        elif isinstance(seen, Snapshot):
+            reporter.note(str(seen))
+        else:
+            reporter.note(", ".join(f"{number:,} {name}" for name, number in figures.items()))
+
     if mode == "none":
         yield
-    elif mode == "json":
-        reporter.event("progress", **count())
-        async with repeated(OBJECT_SECONDS, lambda: reporter.event("progress", **count())):
-            yield
+        return
+    if mode == "json":
+        report()
     else:
         reporter.note(f"{doing}.")
-        async with repeated(LINE_SECONDS, lambda: reporter.note(line()), at_end=at_end):
-            yield
+    is_json = mode == "json"
+    async with repeated(OBJECT_SECONDS if is_json else LINE_SECONDS, report, at_end=is_json or at_end):
+        yield
 
 
 @asynccontextmanager
 async def repeated(
     seconds: float, call: Callable[[], None], *, at_end: bool = True
 ) -> AsyncGenerator[None, None]:
-    """An `async with` in which *call* is called every so many *seconds*, and *at_end*."""
-
     async def repeat() -> None:
         while True:
             await asyncio.sleep(seconds)
@@ -260,7 +257,6 @@ def bar(look: Callable[[], Snapshot]) -> Iterator[None]:
 
 
 def drawn(seen: Snapshot) -> "RenderableType":
-    """*seen* as a bar, with its figures below."""
     from rich.console import Group  # noqa: PLC0415
     from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -271,15 +267,8 @@ def drawn(seen: Snapshot) -> "RenderableType":
     top.add_column(no_wrap=True)
     top.add_column(no_wrap=True, style="dim")
     shown = ProgressBar(total=1.0, completed=seen.share or 0.0, pulse=seen.share is None)
-    top.add_row(shown, share_text(seen), clock(seen.seconds))
-    rows: list[RenderableType] = [top, Text(counts_text(seen), no_wrap=True, overflow="ellipsis")]
-    why = why_text(seen)
-    if why:
-        rows.append(Text(visible(why), style="yellow", no_wrap=True, overflow="ellipsis"))
+    top.add_row(shown, seen.share_text, str(timedelta(seconds=int(seen.seconds))))
+    rows: list[RenderableType] = [top, Text(seen.counts_text, no_wrap=True, overflow="ellipsis")]
+    if seen.why_text:
+        rows.append(Text(visible(seen.why_text), style="yellow", no_wrap=True, overflow="ellipsis"))
     return Group(*rows)
-
-
-def clock(seconds: float) -> str:
-    """*seconds* as `h:mm:ss`."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -13,15 +13,14 @@ import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import click
 
-from navtalk_async.cli._options import RUN
+from navtalk_async.cli._options import SCOPE
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
@@ -29,9 +28,8 @@ from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.events import Observer
-from navtalk_async.ingest import OVERLAP, SETTLE, SyncOptions
+from navtalk_async.ingest import SyncOptions
 from navtalk_async.ingest.scope import Filters, Scope
-from navtalk_async.listing.fetch import ShortPages
 from navtalk_async.wire.address import is_loopback
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.secret import Secret, checked_key, hide_frames
@@ -63,7 +61,6 @@ class Key:
         return self.read().reveal()
 
     def read(self) -> Secret[str]:
-        """The key; a `click.UsageError` where there is none."""
         return self._secret or self.renew()
 
     def renew(self) -> Secret[str]:
@@ -79,7 +76,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the options say, by their names; an option that a command does not have is at its default."""
+    """What the options say, by their names; one that a command does not have is at its default."""
 
     api: str = "navtalk"
     project_id: str | None = None
@@ -94,24 +91,8 @@ class Settings:
     progress: ProgressMode = "auto"
     as_json: bool = False
     verbose: int = 0
-
-    start: datetime | None = None
-    end: datetime | None = None
-    status: str | int | None = None
-    role: str | int | None = None
-    session_ids: tuple[str, ...] = ()
-    user: str | None = None
-    agent_type: str | None = None
-
-    listing: Literal["auto", "serial"] = "auto"
-    short_pages: ShortPages = "follow"
-    project: str = "default"
-    retry_failed: bool = False
-    reconcile: bool = False
-    server_moved: bool = False
-    overlap: timedelta = OVERLAP
-    settle: timedelta = SETTLE
-    watch_max_age: timedelta | None = None
+    options: SyncOptions = field(default_factory=SyncOptions)
+    """Which sessions and messages, and how a run works."""
 
     key: Key = field(init=False, repr=False, compare=False)
     reporter: Reporter = field(init=False, repr=False, compare=False)
@@ -119,17 +100,14 @@ class Settings:
     def __post_init__(self) -> None:
         if self.sandbox and (self.base_url or self.api_key_file or self.api_key_command):
             raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
-        others = (self.start, self.end, self.status, self.user, self.agent_type)
-        if self.session_ids and any(each is not None for each in others):
+        narrowed = {name for name in SCOPE if self.options.get(name) not in (None, ())}
+        if "sessions" in narrowed and narrowed - {"sessions", "role"}:
             raise click.UsageError(
                 "--session says exactly which; leave out --start, --end, --status, --user and --agent-type."
             )
         reporter = Reporter(as_json=self.progress == "json")
-        if self.sandbox:
-            key = Key(lambda: "sandbox")
-        else:
-            read = partial(given_key, self.key_variable, self.api_key_file, self.api_key_command)
-            key = Key(read, reporter.hide)
+        read = partial(given_key, self.key_variable, self.api_key_file, self.api_key_command)
+        key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide)
         object.__setattr__(self, "reporter", reporter)
         object.__setattr__(self, "key", key)
         if self.verbose:
@@ -153,7 +131,6 @@ class Settings:
 
     @property
     def key_variable(self) -> str:
-        """The variable of the environment that holds the key, if no option says where it is."""
         return key_variable(dialect_of(self.api), self.address, os.environ)
 
     @property
@@ -162,22 +139,12 @@ class Settings:
         return "sandbox" if self.sandbox else None
 
     @property
-    def filters(self) -> Filters:
-        return {
-            "start_time": self.start,
-            "end_time": self.end,
-            "status": self.status,
-            "role": self.role,
-            "user_id": self.user,
-            "agent_type": self.agent_type,
-            "sessions": self.session_ids,
-        }
+    def project(self) -> str:
+        return self.options.get("project", "default")
 
     @property
     def sync_options(self) -> SyncOptions:
-        run = {name: getattr(self, name) for name in RUN}
-        job = SyncOptions(concurrency=self.concurrency, server=self.server)
-        return {**self.filters, **cast("SyncOptions", run), **job}
+        return {**self.options, "concurrency": self.concurrency, "server": self.server}
 
     @asynccontextmanager
     async def client(
@@ -187,10 +154,12 @@ class Settings:
         the key again, which costs a little. A `click.UsageError` is raised before anything is sent.
         """
         async with AsyncExitStack() as stack:
+            base_url = self.address.url
             if self.sandbox:
-                base_url: str | None = await stack.enter_async_context(_sandbox(self.api))
-            else:
-                base_url = self.address.url
+                from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few need
+
+                box = await stack.enter_async_context(Sandbox(sessions=SANDBOX_SESSIONS))
+                base_url = box.url_of(self.api)
             with usage_errors():
                 client = Client(
                     dialect_of(self.api, project_id=self.project_id, organization_id=self.organization_id),
@@ -206,15 +175,8 @@ class Settings:
     def scope(self, client: Client) -> Scope:
         """What the filters mean for *client*; refused before anything is sent or any file is made."""
         with usage_errors():
-            return Scope.parse(client.dialect, **self.filters)
-
-
-@asynccontextmanager
-async def _sandbox(api: str) -> AsyncGenerator[str, None]:
-    from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few commands need
-
-    async with Sandbox(sessions=SANDBOX_SESSIONS) as box:
-        yield box.url_of(api)
+            filters = {name: value for name, value in self.options.items() if name in SCOPE}
+            return Scope.parse(client.dialect, **cast("Filters", filters))
 
 
 class Address(NamedTuple):
@@ -264,43 +226,38 @@ def given_key(variable: str, file: Path | None, command: str | None) -> str:
     if file is not None and command is not None:
         raise click.UsageError("Give --api-key-file or --api-key-command, not both.")
     if file is not None:
-        return _key_of_file(file)
+        try:
+            return _key_of_bytes(file.read_bytes(), f"The key file {file} holds")
+        except OSError as failure:
+            raise click.UsageError(f"The key file {file} cannot be read: {failure.strerror}.") from None
     if command is not None:
         return _key_of_command(command)
-    key = os.environ.get(variable)
-    if key is None:
-        raise click.UsageError(
-            f"No API key. Set {variable} in the environment, or give --api-key-file or --api-key-command; "
-            "--sandbox needs none."
-        )
-    return key
-
-
-def _key_of_file(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-    except OSError as failure:
-        raise click.UsageError(f"The key file {file} cannot be read: {failure.strerror}.") from None
-    return _key_of_bytes(data, f"The key file {file} holds")
+    if variable in os.environ:
+        return os.environ[variable]
+    raise click.UsageError(
+        f"No API key. Set {variable} in the environment, or give --api-key-file or --api-key-command; "
+        "--sandbox needs none."
+    )
 
 
 def _key_of_command(command: str) -> str:
     try:
-        words = shlex.split(command)
-    except ValueError as failure:
-        raise click.UsageError(f"The text of --api-key-command is not a command: {failure}.") from None
-    if not words:
-        raise click.UsageError("The text of --api-key-command is empty.")
+        program, *arguments = shlex.split(command)
+    except ValueError:
+        raise click.UsageError("The text of --api-key-command is not a command.") from None
+    what = f"The key command {program}"
     try:
         # Its questions and complaints go to the terminal as they are; only its output is the key.
-        done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=COMMAND_SECONDS)  # noqa: S603 - the user's own
+        done = subprocess.run(  # noqa: S603 - the user's own
+            [program, *arguments], stdout=subprocess.PIPE, check=False, timeout=COMMAND_SECONDS
+        )
     except subprocess.TimeoutExpired:
-        raise click.UsageError(f"The key command {words[0]} took over {COMMAND_SECONDS:.0f} s.") from None
+        raise click.UsageError(f"{what} took over {COMMAND_SECONDS:.0f} s.") from None
     except OSError as failure:
-        raise click.UsageError(f"The key command {words[0]} cannot be run: {failure.strerror}.") from None
+        raise click.UsageError(f"{what} cannot be run: {failure.strerror}.") from None
     if done.returncode:
-        raise click.UsageError(f"The key command {words[0]} failed with exit code {done.returncode}.")
-    return _key_of_bytes(done.stdout, f"The key command {words[0]} printed")
+        raise click.UsageError(f"{what} failed with exit code {done.returncode}.")
+    return _key_of_bytes(done.stdout, f"{what} printed")
 
 
 def _key_of_bytes(data: bytes, found: str) -> str:

@@ -1,7 +1,8 @@
 """`navtalk sync` and `navtalk export`: bring an archive up to date, and write files beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,11 @@ from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import FailedSession
+from navtalk_async.cli._inspect import FAILURES_SHOWN, news_text
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
 from navtalk_async.cli._output import put_json, size
 from navtalk_async.cli._progress import RunMonitor, reporting
 from navtalk_async.cli._settings import Settings
-from navtalk_async.cli._status import FAILURES_SHOWN, news_text
 from navtalk_async.cli.app import Exit, exit_code, report_error, run
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken, counted
@@ -27,19 +28,18 @@ from navtalk_async.formats import (
     ProjectFiles,
     WrittenFile,
     check_folder,
+    export,
     read_folder,
     withdraw,
 )
-from navtalk_async.formats import export as write_files
-from navtalk_async.ingest import RunReport, SyncOptions
-from navtalk_async.ingest import sync as sync_archive
+from navtalk_async.ingest import Progress, RunReport, SyncOptions, sync
 from navtalk_async.verification import REPAIR_ROUNDS
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
 
 @command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION)
-def sync(
+def sync_command(
     *,
     settings: Settings,
     store: Place,
@@ -64,7 +64,7 @@ def sync(
     if every is None:
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
-        return ArchiveRun(settings, store).run()
+        return ArchiveRun(settings=settings, place=store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
     if metrics_host == "":
@@ -72,16 +72,16 @@ def sync(
         raise click.UsageError("--metrics-host is empty; give an address, or leave it out for 127.0.0.1.")
     if settings.as_json:
         raise click.UsageError("--json describes one run; with --watch, use --progress json.")
-    from navtalk_async.cli._watch import WatchCommand  # noqa: PLC0415 - a web server, which few runs need
+    from navtalk_async.cli._watch import keep_watch  # noqa: PLC0415 - a web server, which few runs need
 
-    work = WatchCommand(settings, store, every.total_seconds()).work(
-        metrics_host or "127.0.0.1", metrics_port
-    )
+    work = keep_watch(settings, store, every.total_seconds(), metrics_host or "127.0.0.1", metrics_port)
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
 
 
 @command("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
-def export(*, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool) -> int:
+def export_command(
+    *, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool
+) -> int:
     """Fetch everything, and write it to files in the folder DEST.
 
     The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
@@ -94,60 +94,38 @@ def export(*, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], 
       navtalk export november --start 2025-11-01 --end 2025-12-01 --json
     """
     chosen = list(dict.fromkeys(name for names in formats for name in names))
-    return ArchiveRun(settings, dest / ARCHIVE, dest, chosen, overwrite=overwrite).run()
+    export_run = ArchiveRun(
+        settings=settings, place=dest / ARCHIVE, folder=dest, formats=chosen, overwrite=overwrite
+    )
+    return export_run.run()
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What `--json` prints at the end."""
-
-    command: str
-    exit_code: int
-    complete: bool
-    """Whether every session that was listed is saved, with all its messages."""
-    project: str
-    store: str
-    run: RunReport
-    kept: dict[str, Any] | None = None
-    """What the archive holds of the project, and the sessions that failed; None after an error."""
-    folder: str | None = None
-    files: Sequence[WrittenFile] = ()
-    error: str | None = None
-
-
+@dataclass(frozen=True, kw_only=True)
 class ArchiveRun:
     """One run of `sync` on the archive at *place*; with a *folder*, of `export`, which then writes files."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        place: Place,
-        folder: Path | None = None,
-        formats: Sequence[str] = (),
-        *,
-        overwrite: bool = False,
-    ) -> None:
-        self._settings = settings
-        self._place = place
-        self._folder = folder
-        self._formats = formats
-        self._overwrite = overwrite
-        self._monitor = RunMonitor()
+    settings: Settings
+    place: Place
+    folder: Path | None = None
+    formats: Sequence[str] = ()
+    overwrite: bool = False
+    monitor: RunMonitor = field(default_factory=lambda: RunMonitor(Progress()))
 
     def run(self) -> int:
-        return run(self._work(), self._settings.reporter, when_stopped=WHEN_STOPPED)
+        return run(self._work(), self.settings.reporter, when_stopped=WHEN_STOPPED)
 
     async def _work(self) -> int:
-        settings, monitor, folder = self._settings, self._monitor, self._folder
+        settings, monitor, folder = self.settings, self.monitor, self.folder
         written: ProjectFiles | None = None
         async with settings.client(monitor) as client:
             monitor.stats = client.stats
             settings.scope(client)
             try:
                 if folder is not None:
-                    check = partial(check_folder, folder, settings.project, overwrite=self._overwrite)
+                    check = partial(check_folder, folder, settings.project, overwrite=self.overwrite)
                     await to_thread.run_sync(check)
-                async with Archive.open(self._place) as archive:
-                    doing = f"Bringing {redacted(self._place)} up to date"
+                async with Archive.open(self.place) as archive:
+                    doing = f"Bringing {redacted(self.place)} up to date"
                     async with reporting(monitor, settings.reporter, settings.progress_mode, doing=doing):
                         await self._sync(client, archive)
                         if folder is not None:
@@ -167,12 +145,12 @@ class ArchiveRun:
         return code
 
     async def _sync(self, client: Client, archive: Archive, **changed: Unpack[SyncOptions]) -> None:
-        options: SyncOptions = {**self._settings.sync_options, **changed}
-        await sync_archive(client, archive, progress=self._monitor.progress, **options)
+        options: SyncOptions = {**self.settings.sync_options, **changed}
+        await sync(client, archive, progress=self.monitor.progress, **options)
 
     async def _write(self, client: Client, archive: Archive, folder: Path) -> ProjectFiles:
         """Write the files; what is damaged in the archive is fetched again."""
-        project = self._settings.project
+        project = self.settings.project
         known: list[str] = []
         try:
             written = await self._write_once(archive, folder)
@@ -184,7 +162,7 @@ class ArchiveRun:
             if damaged in ([], known):
                 break
             known = damaged
-            self._settings.reporter.note(
+            self.settings.reporter.note(
                 f"Damaged in the archive, fetching again: {counted(len(damaged), 'session')}."
             )
             await archive.refetch(project, damaged)
@@ -193,23 +171,22 @@ class ArchiveRun:
         return written
 
     async def _write_once(self, archive: Archive, folder: Path) -> ProjectFiles:
-        project = self._settings.project
-        manifest = await write_files(
-            archive, folder, project=project, formats=self._formats, overwrite=self._overwrite
+        project = self.settings.project
+        manifest = await export(
+            archive, folder, project=project, formats=self.formats, overwrite=self.overwrite
         )
         return next(each for each in manifest.projects if each.project == project)
 
     def _withdraw(self, folder: Path) -> None:
-        """Remove the manifest of files that are beside a broken archive."""
         with suppress(OSError):
             if read_folder(folder).manifest is not None:
                 withdraw(folder)
-                self._settings.reporter.note(
+                self.settings.reporter.note(
                     f"Removed {folder / MANIFEST}: the archive that it lists cannot be read."
                 )
 
     async def _kept(self, archive: Archive, written: ProjectFiles | None) -> dict[str, Any]:
-        project = self._settings.project
+        project = self.settings.project
         failed = await archive.failures(project) if written is None else written.failed
         return msgspec.structs.asdict(await archive.counts(project)) | {"failed": failed}
 
@@ -221,83 +198,71 @@ class ArchiveRun:
         files: Sequence[WrittenFile] = (),
         error: str | None = None,
     ) -> None:
-        settings = self._settings
-        summary = Summary(
-            command="sync" if self._folder is None else "export",
-            exit_code=int(code),
-            complete=kept is not None and not kept["pending"] and not kept["failed"],
-            project=settings.project,
-            store=redacted(self._place),
-            run=self._monitor.progress.report,
-            kept=kept,
-            folder=None if kept is None or self._folder is None else str(self._folder),
-            files=files,
-            error=error,
-        )
+        settings, report = self.settings, self.monitor.progress.report
+        summary = {
+            "command": "sync" if self.folder is None else "export",
+            "exit_code": int(code),
+            "complete": kept is not None and not kept["pending"] and not kept["failed"],
+            "project": settings.project,
+            "store": redacted(self.place),
+            "run": report,
+            "kept": kept,
+            "folder": None if kept is None or self.folder is None else str(self.folder),
+            "files": files,
+            "error": error,
+        }
         if settings.as_json:
             await put_json(summary)
         if settings.progress_mode == "json":
-            settings.reporter.event("summary", **msgspec.structs.asdict(summary))
-        else:
-            for sentence in sentences(summary):
-                settings.reporter.note(sentence)
+            settings.reporter.event("summary", **summary)
+        elif kept is not None:
+            held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
+            in_all = " in all" if report.resumed else ""
+            lines = [f"{redacted(self.place)} holds {held}{in_all}.", *written_sentences(self.folder, files)]
+            for line in [checked_sentence(report), *lines, *run_sentences(report), *kept_sentences(kept)]:
+                settings.reporter.note(line)
 
 
-def sentences(summary: Summary) -> list[str]:
-    report, kept = summary.run, summary.kept
-    if kept is None:
-        return []
-    held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
-    lines = [
-        checked_text(report),
-        f"{summary.store} holds {held}.",
-        *(
-            f"{summary.folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}."
-            for each in summary.files
-        ),
-    ]
-    if summary.files:
-        lines.append("Wrote manifest.json (checksums of every file).")
+def checked_sentence(report: RunReport) -> str:
+    checked = report.inserted + report.changed + report.same + report.vanished
+    return f"Checked {counted(checked, 'session')}{this_run(report)}: {news_text(report)}."
+
+
+def this_run(report: RunReport) -> str:
+    """What tells the figures of a run from those of the runs that it continues."""
+    return " in this run" if report.resumed else ""
+
+
+def written_sentences(folder: Path | None, files: Sequence[WrittenFile]) -> list[str]:
+    lines = [f"{folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
+    return [*lines, "Wrote manifest.json (checksums of every file)."] if lines else []
+
+
+def run_sentences(report: RunReport) -> list[str]:
+    fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run(report)}"
     retries = f" and {counted(report.retries, 'retry', 'retries')}" if report.retries else ""
-    lines.append(
-        f"Fetched {counted(report.messages, 'message')} of {counted(report.done, 'session')} with "
-        f"{counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s."
-    )
+    lines = [
+        f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s."
+    ]
     if report.fallback:
         lines.append(f"Sessions were listed page by page, because {report.fallback}.")
     if report.moved:
         lines.append(report.moved)
-    return lines + short_page_sentences(report, kept["unfollowed"]) + failed_sentences(kept["failed"])
-
-
-def checked_text(report: RunReport) -> str:
-    """How many sessions a run compared with the archive, and what was new."""
-    checked = report.inserted + report.changed + report.same + report.vanished
-    return f"Checked {counted(checked, 'session')}: {news_text(report)}."
-
-
-def short_page_sentences(report: RunReport, unfollowed: int) -> list[str]:
-    """What an audit of short pages found, and what it has skipped so far."""
-    lines = []
     if report.short_pages_disproved:
         lines.append("Messages came after a short page: so all short pages are followed.")
     elif report.short_pages_followed:
-        lines.append(
-            f"Followed {counted(report.short_pages_followed, 'short page')}: nothing came after any of them."
-        )
-    if unfollowed:
-        lines.append(
-            f"The short last page of {counted(unfollowed, 'session')} was not followed; "
-            "--short-pages follow makes sure."
-        )
+        followed = counted(report.short_pages_followed, "short page")
+        lines.append(f"Followed {followed}: nothing came after any of them.")
     return lines
 
 
-def failed_sentences(failed: Sequence[FailedSession]) -> list[str]:
-    """Which sessions are missing, and what to do about it."""
+def kept_sentences(kept: Mapping[str, Any]) -> list[str]:
+    failed: Sequence[FailedSession] = kept["failed"]
+    damaged, more = sum(each.damaged for each in failed), len(failed) - FAILURES_SHOWN
     lines = [f"Session {each.id} failed: {each.reason}" for each in failed[:FAILURES_SHOWN]]
-    damaged = sum(each.damaged for each in failed)
-    more = len(failed) - FAILURES_SHOWN
+    if kept["unfollowed"]:
+        short = f"The short last page of {counted(kept['unfollowed'], 'session')} was not followed"
+        lines.insert(0, f"{short}; --short-pages follow makes sure.")
     if more > 0:
         lines.append(f"{more:,} more failed; --json lists them all.")
     if damaged:

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import time
 from typing import Any, NoReturn
@@ -14,89 +14,70 @@ import click
 from anyio import to_thread
 
 from navtalk_async.archive.records import ProjectCounts
+from navtalk_async.cli._inspect import news_text
 from navtalk_async.cli._options import Place
 from navtalk_async.cli._progress import RunMonitor, repeated
 from navtalk_async.cli._settings import Settings
-from navtalk_async.cli._status import news_text
-from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, counted
 from navtalk_async.events import Stats
-from navtalk_async.ingest import RoundResult, Rounds, watch
+from navtalk_async.ingest import Progress, RoundResult, watch
 
 LONG_ROUND_SECONDS = 30.0
 """Progress of a longer round is reported while it runs."""
 
 
-class WatchCommand:
-    """Rounds for ever, reported on stderr and to Prometheus."""
+async def keep_watch(
+    settings: Settings, place: Place, every: float, metrics_host: str, metrics_port: int | None
+) -> NoReturn:
+    """Rounds for ever, reported on stderr and to Prometheus, until an error ends them that will not pass."""
+    monitor, reporter, mode = RunMonitor(Progress()), settings.reporter, settings.progress
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(settings.client(monitor, key_renewed=True))
+        monitor.stats = client.stats
+        settings.scope(client)
+        options = settings.sync_options
+        rounds = await stack.enter_async_context(watch(client, place, every=every, **options))
+        metrics: Metrics | None = None
+        if metrics_port is not None:
+            metrics = Metrics(client.stats)
+            serving = served(metrics.text, metrics.content_type, metrics_host, metrics_port)
+            url = await stack.enter_async_context(serving)
+            if mode != "none":
+                reporter.note(f"Metrics: {url}")
 
-    def __init__(self, settings: Settings, place: Place, every: float) -> None:
-        self._settings = settings
-        self._place = place
-        self._every = every
-        self._monitor = RunMonitor()
-        self._metrics: Metrics | None = None
-        self._client: Client
-        self._rounds: Rounds
+        def report_long() -> None:
+            if mode not in ("none", "json"):
+                monitor.progress = rounds.progress
+                reporter.note(str(monitor.snapshot()))
 
-    async def work(self, metrics_host: str, metrics_port: int | None) -> NoReturn:
-        """Run until it is cancelled, or an error ends it that will not pass by itself."""
-        settings = self._settings
-        async with settings.client(self._monitor, key_renewed=True) as self._client:
-            self._monitor.stats = self._client.stats
-            settings.scope(self._client)
-            async with (
-                watch(self._client, self._place, every=self._every, **settings.sync_options) as self._rounds,
-                self._metrics_served(metrics_host, metrics_port),
-                repeated(LONG_ROUND_SECONDS, self._report_long, at_end=False),
-            ):
-                async for result in self._rounds:
-                    await self._ended(result)
-        raise AssertionError("A watch has no last round.")
+        await stack.enter_async_context(repeated(LONG_ROUND_SECONDS, report_long, at_end=False))
+        async for result in rounds:
+            if metrics is not None:
+                if rounds.archive is not None and result.error is None:
+                    metrics.set_kept(await rounds.archive.counts(settings.project))
+                metrics.count(result)
+            await _report(settings, result)
+    raise AssertionError("A watch has no last round.")
 
-    @asynccontextmanager
-    async def _metrics_served(self, host: str, port: int | None) -> AsyncGenerator[None, None]:
-        if port is None:
-            yield
-            return
-        self._metrics = Metrics(self._client.stats)
-        async with served(self._metrics.text, self._metrics.content_type, host, port) as url:
-            if self._settings.progress != "none":
-                self._settings.reporter.note(f"Metrics: {url}")
-            yield
 
-    async def _renew_key(self) -> None:
+async def _report(settings: Settings, result: RoundResult) -> None:
+    if settings.progress == "json":
+        settings.reporter.event("round", **round_facts(result))
+    elif result.error is not None or settings.progress != "none":
+        settings.reporter.note(round_line(result))
+    if result.error is not None:
         try:
-            await to_thread.run_sync(self._settings.key.renew)
+            await to_thread.run_sync(settings.key.renew)
         except click.UsageError as refusal:
-            self._settings.reporter.note(f"Still using the earlier key: {refusal.message}")
-
-    async def _ended(self, result: RoundResult) -> None:
-        if self._metrics is not None:
-            if self._rounds.archive is not None and result.error is None:
-                self._metrics.set_kept(await self._rounds.archive.counts(self._settings.project))
-            self._metrics.count(result)
-        reporter, mode = self._settings.reporter, self._settings.progress
-        if mode == "json":
-            reporter.event("round", **round_facts(result))
-        elif result.error is not None or mode != "none":
-            reporter.note(round_line(result))
-        if result.error is not None:
-            await self._renew_key()
-
-    def _report_long(self) -> None:
-        if self._settings.progress not in ("none", "json"):
-            self._monitor.progress = self._rounds.progress
-            self._settings.reporter.note(str(self._monitor.snapshot()))
+            settings.reporter.note(f"Still using the earlier key: {refusal.message}")
 
 
 def round_line(result: RoundResult) -> str:
     report = result.report
     if report is None:
-        in_a_row = result.failures_in_a_row
-        often = f", the {ordinal(in_a_row)} time in a row" if in_a_row > 1 else ""
-        again = f"Trying again in {result.pause:.0f} s."
-        return f"Round {result.number:,} failed{often}: {error_text(result.error)} {again}"
+        often = f" ({result.failures_in_a_row} in a row)" if result.failures_in_a_row > 1 else ""
+        retrying = f"Trying again in {result.pause:.0f} s."
+        return f"Round {result.number:,} failed{often}: {error_text(result.error)} {retrying}"
     failed = f", {counted(report.failed, 'session')} failed" if report.failed else ""
     return (
         f"Round {result.number:,}: {news_text(report)}, {counted(report.messages_inserted, 'new message')}"
@@ -121,12 +102,6 @@ def round_facts(result: RoundResult) -> dict[str, object]:
         return facts | {"outcome": "failed", **failed}
     known = {name: getattr(result.report, name) for name in ROUND_FACTS}
     return facts | {"outcome": "done", "seconds": round(result.seconds, 3)} | known
-
-
-def ordinal(number: int) -> str:
-    """*number* as people count: 2nd, 3rd, 11th."""
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")

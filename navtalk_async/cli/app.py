@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -33,6 +33,7 @@ class Exit(IntEnum):
     UNVERIFIED = 6
     """`verify` found something."""
     LOCKED = 11
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -60,26 +61,20 @@ def exit_code(error: BaseException) -> Exit:
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), Exit.BUG)
 
 
-class Entry(NamedTuple):
-    """Where a command stands, and the line of help for it: a command is imported only when it is used."""
-
-    module: str
-    help: str
-
-
 COMMANDS = {
-    "doctor": Entry("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
-    "export": Entry("_sync", "Fetch everything, and write it to files in the folder DEST."),
-    "messages": Entry("_look", "List the messages of one session."),
-    "plan": Entry("_plan", "Estimate an export: sessions, messages, requests, minutes."),
-    "sandbox": Entry("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),
-    "session": Entry("_look", "Show one session, without its messages."),
-    "sessions": Entry("_look", "List sessions, in the API's order."),
-    "status": Entry("_status", "Show what an archive holds, and how its last run ended."),
-    "sync": Entry("_sync", "Bring the archive STORE up to date, once or for ever."),
-    "transcript": Entry("_look", "Show one session with all its messages."),
-    "verify": Entry("_verify", "Check that nothing is lost, doubled, out of order or damaged."),
+    "doctor": ("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
+    "export": ("_sync", "Fetch everything, and write it to files in the folder DEST."),
+    "messages": ("_look", "List the messages of one session."),
+    "plan": ("_look", "Estimate an export: sessions, messages, requests, minutes."),
+    "sandbox": ("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),
+    "session": ("_look", "Show one session, without its messages."),
+    "sessions": ("_look", "List sessions, in the API's order."),
+    "status": ("_inspect", "Show what an archive holds, and how its last run ended."),
+    "sync": ("_sync", "Bring the archive STORE up to date, once or for ever."),
+    "transcript": ("_look", "Show one session with all its messages."),
+    "verify": ("_inspect", "Check that nothing is lost, doubled, out of order or damaged."),
 }
+"""The module of each command, which is imported when the command is used, and its line of help."""
 
 
 class Commands(click.Group):
@@ -93,14 +88,14 @@ class Commands(click.Group):
         """The command of this name, if there is one."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"navtalk_async.cli.{COMMANDS[cmd_name].module}")
-        command: click.Command = getattr(module, cmd_name)
+        module = import_module(f"navtalk_async.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(
@@ -117,7 +112,7 @@ Examples:
 \b
 Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,
   4 key refused, 5 try later, 6 verify found something, 11 archive in use,
-  130 or 143 stopped.""",
+  129, 130 or 143 stopped.""",
 )
 @click.version_option(package_name="navtalk-async", prog_name="navtalk", message="%(prog)s %(version)s")
 @click.pass_context
@@ -142,21 +137,13 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
         code = Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
         code = report_error(error, reporter)
-    _leave(code or Exit.OK)
+    _exit_with(code or Exit.OK)
 
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 A_BUG = (
     "This is a bug in navtalk-async, and not your fault; nothing that was saved is lost. "
     "Please report it, with the lines above."
 )
-
-
-class StopSignal:
-    """Which signal, if any, stopped us."""
-
-    signal = 0
 
 
 def run(
@@ -168,41 +155,46 @@ def run(
 ) -> int:
     """The exit code of *work*, run in an event loop of its own.
 
-    The first SIGINT or SIGTERM cancels *work*, which saves what it has finished, and reports *when_stopped*;
-    a second signal ends the process on the spot. With *stopped_is_done*, being stopped is success.
+    The first SIGINT, SIGTERM or SIGHUP cancels *work*, which saves what it has finished, and reports
+    *when_stopped*; a second signal ends the process on the spot. With *stopped_is_done*, being stopped is
+    success.
     """
-    stop = StopSignal()
+    stopped_by: list[int] = []
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_until_stopped(work, stop))
+            return runner.run(_until_stopped(work, stopped_by))
     except click.UsageError:
         raise
     except (asyncio.CancelledError, KeyboardInterrupt):
         # Where the loop knows no signals (Windows), the runner turns Ctrl-C into a KeyboardInterrupt.
-        stop.signal = stop.signal or signal.SIGINT
+        stopped_by = stopped_by or [signal.SIGINT]
     except Exception as error:  # noqa: BLE001 - here, every error becomes an exit code
         code = report_error(error, reporter)
-        if not stop.signal:
+        if not stopped_by:
             return code
     if when_stopped:
         reporter.note(when_stopped)
-    return Exit.OK if stopped_is_done else 128 + stop.signal
+    return Exit.OK if stopped_is_done else 128 + stopped_by[0]
 
 
-async def _until_stopped(work: Coroutine[Any, Any, int], stop: StopSignal) -> int:
+async def _until_stopped(work: Coroutine[Any, Any, int], stopped_by: list[int]) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    signals = [signal.SIGINT, signal.SIGTERM]
+    # Under nohup, a hangup is ignored from the start.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
 
-    def stopped(number: int) -> None:
-        stop.signal = number
-        for each in SIGNALS:
+    def stop(number: int) -> None:
+        stopped_by.append(number)
+        for each in signals:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
         if task is not None:
             task.cancel()
 
     with suppress(NotImplementedError):
-        for each in SIGNALS:
-            loop.add_signal_handler(each, stopped, each)
+        for each in signals:
+            loop.add_signal_handler(each, stop, each)
     return await work
 
 
@@ -222,19 +214,14 @@ def report_error(error: BaseException, reporter: Reporter, *, before: str = "", 
         # The stack alone: local variables, which hold people's messages, are never printed.
         reporter.fail(A_BUG, code, trace="".join(traceback.format_exception(error)))
     elif isinstance(error, errors.NavTalkError):
-        reporter.fail(f"{before}{_paragraph(error)}{after}", code)
+        said = str(error)
+        if isinstance(error, errors.DeadlineExceeded):
+            said = f"{error.args[0]} Allow more time with --timeout, or try again later."
+        reporter.fail(f"{before}{said}{after}", code)
     return code
 
 
-def _paragraph(error: errors.NavTalkError) -> str:
-    """What happened, and the next step."""
-    if isinstance(error, errors.DeadlineExceeded):
-        return f"{error.args[0]} Allow more time with --timeout, or try again later."
-    return str(error)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process with *code*."""
+def _exit_with(code: int) -> NoReturn:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -229,7 +229,9 @@ class LoopState:
     def _out_of_time(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
         """The end of a call for whose next attempt the seconds *left* are too few."""
         timeout = options.timeout or 0.0
-        return self._gave_up(f"Gave up after {timeout - left:.3g} of {timeout:.3g} s.", error)
+        spent = timeout - left
+        rounded = f"{spent:.1g}" if spent < 1 else f"{spent:.1f}"
+        return self._gave_up(f"Gave up after {rounded} of {timeout:g} s.", error)
 
     def _gave_up(self, text: str, last: NavTalkError | None) -> DeadlineExceeded:
         """A DeadlineExceeded that says *text*, and has the *last* error as its cause."""

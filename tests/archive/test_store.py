@@ -374,6 +374,12 @@ async def test_another_api_or_other_filters_on_a_project_are_refused_and_change_
     assert len(await store.failures("default")) == 1
 
 
+async def test_the_filters_of_another_package_are_written_as_options(store):
+    other = '{"role":1,"options":{"project_id":"p"},"others":{"team":"blue"}}'
+    with pytest.raises(StoreMismatch, match="you asked for --role assistant --project-id p --team blue"):
+        await claim(store, scope=other)
+
+
 async def test_a_second_writer_is_told_that_somebody_writes(place):
     async with Archive.open(place):
         with pytest.raises(StoreLocked, match="Another run"):

@@ -12,11 +12,11 @@ from shell import KEY, navtalk
 from navtalk_async.archive import Archive
 from navtalk_async.cli._doctor import (
     Verdict,
-    check_root,
     clock_check,
     file_system,
     limits_check,
-    probe_network,
+    network_checks,
+    root_check,
 )
 from navtalk_async.cli._settings import Address
 from navtalk_async.cli.app import Exit
@@ -118,7 +118,7 @@ async def test_a_certificate_that_is_not_trusted_is_a_problem():
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        checks = [check async for check in probe_network(f"https://127.0.0.1:{port}")]
+        checks = [check async for check in network_checks(f"https://127.0.0.1:{port}")]
     assert checks[-1].verdict is Verdict.PROBLEM
     assert checks[-1].code is Exit.TRY_LATER
 
@@ -149,7 +149,7 @@ def test_announced_limits_are_reported():
 
 
 def test_a_proxy_that_is_not_used_is_reported():
-    _, check = check_root(
+    _, check = root_check(
         Address("https://example.com", "--base-url"), {"HTTPS_PROXY": "http://user:secret@proxy"}, NavTalk()
     )
     assert check.verdict is Verdict.WARNING

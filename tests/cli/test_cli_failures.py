@@ -57,6 +57,20 @@ async def test_an_export_that_fails_half_way_saves_what_it_fetched_and_says_so(t
         assert written(tmp_path) == truth(box.world)
 
 
+async def test_a_refused_key_is_reported_without_a_word_of_trying_again(tmp_path):
+    async with Sandbox(World(5), keys={"another-key-altogether"}) as box:
+        refused = await navtalk("export", tmp_path, "--progress", "plain", box=box)
+    assert refused.code == 4
+    assert "trying again" not in refused.err
+
+
+async def test_a_call_that_gives_up_says_after_how_long_in_round_figures():
+    async with Sandbox(sessions=3, faults=Faults.parse("500=1")) as box:
+        failed = await navtalk("sessions", "--timeout", "1", box=box)
+    assert failed.code == 5
+    assert re.search(r"Gave up after (0\.\d+|1|1\.\d) of 1 s", failed.err)
+
+
 async def test_a_server_that_is_not_there_can_be_tried_later():
     done = await navtalk("sessions", env={"NAVTALK_BASE_URL": "http://127.0.0.1:1"})
     assert done.code == 5

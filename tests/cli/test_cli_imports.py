@@ -48,6 +48,6 @@ async def test_status_imports_no_client(tmp_path):
 
 
 def test_the_list_of_commands_says_what_each_command_says():
-    for name, entry in COMMANDS.items():
+    for name, (_, text) in COMMANDS.items():
         command = group.get_command(None, name)
-        assert (command.name, command.help.splitlines()[0]) == (name, entry.help)
+        assert (command.name, command.help.splitlines()[0]) == (name, text)

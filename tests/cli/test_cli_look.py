@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from exported import longest, messages_of, session_of
-from shell import navtalk
+from shell import navtalk, run_on_terminal
 
 from navtalk_async.sandbox import Faults, Sandbox, World
 
@@ -27,6 +27,22 @@ async def test_sessions_are_listed_by_filters_as_json_and_as_a_table():
         assert as_json.rows == wanted
         header, *rows = [line.split("\t") for line in as_table.out.splitlines()]
         assert [dict(zip(header, row, strict=True))["id"] for row in rows] == [each["id"] for each in wanted]
+
+
+async def test_sessions_without_an_end_are_listed_with_the_time_of_their_last_change():
+    async with Sandbox(World(5)) as box:
+        env = {"LLAMA_CLOUD_API_KEY": "any", "LLAMA_CLOUD_BASE_URL": box.llamacloud_url}
+        asked = ("sessions", "--api", "llamacloud")
+        as_json, as_table = await navtalk(*asked, "--json", env=env), await navtalk(*asked, env=env)
+        _, on_terminal = await run_on_terminal(*asked, env=env)
+    header, *rows = [line.split("\t") for line in as_table.out.splitlines()]
+    changes = [each["updated_at"] for each in as_json.rows]
+    assert all(changes)
+    assert [dict(zip(header, row, strict=True))["updated_at"] for row in rows] == changes
+    title, *lines = on_terminal.splitlines()
+    assert "updated (UTC)" in title
+    for change, line in zip(changes, lines, strict=True):
+        assert change[:19].replace("T", " ") in line
 
 
 async def test_one_session_is_shown_with_its_messages_or_without():

@@ -17,7 +17,6 @@ from navtalk_async.cli._output import (
     transcript_text,
     visible,
 )
-from navtalk_async.cli._progress import clock
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.errors import counted
 
@@ -158,7 +157,6 @@ def test_a_transcript_keeps_lines_and_escapes_the_rest():
 
 
 def test_figures_are_written_for_people():
-    assert [clock(0), clock(3_725.9)] == ["0:00:00", "1:02:05"]
     assert [size(999), size(8_180_907), size(2.5e12)] == ["999 bytes", "8.2 MB", "2500.0 GB"]
     assert [counted(1, "retry", "retries"), counted(2, "row")] == ["1 retry", "2 rows"]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli._plan import Listed, Sample, SampledSessions, estimate
+from navtalk_async.cli._look import Listed, Sample, SampledSessions, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
@@ -104,10 +104,10 @@ def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
 )
 def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample, sessions, rate):
     told = estimate(Listed(sessions=sessions, requests=7), sample, rate)
-    assert told.requests == 7 + told.messages_requests
-    assert told.minutes >= 0
+    assert told["requests"] == 7 + told["messages_requests"]
+    assert told["minutes"] >= 0
     if rate is not None:
-        assert told.requests_per_second <= rate + 0.05
+        assert told["requests_per_second"] <= rate + 0.05
     if sample.sessions:
         mean = sample.requests / sample.sessions
-        assert told.messages_requests == pytest.approx(mean * sessions, abs=0.51)
+        assert told["messages_requests"] == pytest.approx(mean * sessions, abs=0.51)

@@ -8,6 +8,7 @@ import signal
 import sys
 import sysconfig
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ async def test_the_key_is_in_no_list_of_processes(tmp_path):
     assert not [file for file in tmp_path.iterdir() if KEY.encode() in file.read_bytes()]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 async def test_a_stopped_export_says_how_to_continue_and_the_same_command_finishes_it(number, code, tmp_path):
     async with Sandbox(World(200, messages=2), latency=0.02) as box:
         asked = ("export", tmp_path, "--concurrency", "16", "--progress", "plain")
@@ -53,8 +56,22 @@ async def test_a_stopped_export_says_how_to_continue_and_the_same_command_finish
         box.counts.reset()
         done = await navtalk("export", tmp_path, "--json", box=box)
         assert (done.code, done.rows[0]["run"]["resumed"]) == (0, True)
+        fetched = done.rows[0]["run"]["messages"]
+        assert f"Fetched {fetched} messages of " in done.err
+        assert " sessions in this run with " in done.err
+        assert "holds 200 sessions with 400 messages in all." in done.err
         assert len(before & set(box.counts.messages_by_session)) <= 16
         assert written(tmp_path) == truth(box.world)
+
+
+async def test_a_hangup_that_nohup_ignores_stops_nothing(tmp_path):
+    async with Sandbox(World(60, messages=1), latency=0.02) as box:
+        asked = ("export", tmp_path, "--concurrency", "2")
+        ignoring = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+        async with start_command(*asked, box=box, preexec_fn=ignoring) as process:
+            await requests_arrived(box, 10, process)
+            process.send_signal(signal.SIGHUP)
+            assert (await result_of(process)).code == 0
 
 
 async def test_a_second_signal_ends_the_process_at_once():

@@ -19,8 +19,7 @@ class Run:
 
     def __init__(self, progress=None, *, stats=None):
         self.now = 100.0
-        self.monitor = RunMonitor(lambda: self.now)
-        self.monitor.progress = progress or Progress()
+        self.monitor = RunMonitor(progress or Progress(), lambda: self.now)
         self.monitor.stats = lambda: stats or Stats()
 
     def event_at(self, now, event):
@@ -76,7 +75,7 @@ def test_a_wait_is_shown_with_its_reason():
 def test_a_failing_server_is_shown_until_it_answers():
     run = Run()
     run.event_at(110.0, Failed("/s", 1, "ServerError: 500"))
-    assert str(run.seen_at(110.5)).endswith("; trying again: ServerError: 500")
+    assert str(run.seen_at(110.5)).endswith("; the latest request failed: ServerError: 500")
     run.event_at(111.0, Answered("/s", 2, 0.1))
     assert str(run.seen_at(111.0)).endswith("0 in flight")
     assert run.seen_at(111.0).reason is None

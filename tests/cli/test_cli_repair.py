@@ -6,38 +6,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from damaged import change, damage
 from postgres_box import new_schema, run_sql
-from shell import KEY, navtalk
+from shell import KEY, NO_KEY, navtalk
 
-from navtalk_async.sandbox import Sandbox, World
-
-NO_KEY = {"NAVTALK_API_KEY": None}
-
-
-@pytest.fixture
-async def box():
-    async with Sandbox(World(40, messages=3)) as box:
-        yield box
-
-
-@pytest.fixture
-async def out(box, tmp_path):
-    assert (await navtalk("export", tmp_path / "out", box=box)).code == 0
-    return tmp_path / "out"
-
-
-def damage(path, offset=None):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if offset is None else offset] ^= 1
-    path.write_bytes(bytes(data))
-
-
-def change(path, statement):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute(statement)
-        db.commit()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
+from navtalk_async.sandbox import World
 
 HARM = {
     "a text": "UPDATE messages SET content = 'wrong' WHERE rowid IN (SELECT rowid FROM messages LIMIT 2)",

@@ -3,26 +3,11 @@
 import json
 import signal
 
-import pytest
-from shell import KEY, navtalk, requests_arrived, result_of, start_command
+from shell import KEY, NO_KEY, navtalk, requests_arrived, result_of, start_command
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.sandbox import Sandbox, World
-
-NO_KEY = {"NAVTALK_API_KEY": None}
-
-
-@pytest.fixture
-async def box():
-    async with Sandbox(World(40, messages=3)) as box:
-        yield box
-
-
-@pytest.fixture
-async def out(box, tmp_path):
-    assert (await navtalk("export", tmp_path / "out", box=box)).code == 0
-    return tmp_path / "out"
 
 
 async def test_status_shows_an_archive_and_changes_nothing(out):

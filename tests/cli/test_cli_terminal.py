@@ -12,12 +12,13 @@ from shell import navtalk, run_on_terminal
 
 from navtalk_async.cli._output import (
     DOUBTFUL,
+    MESSAGE_COLUMNS,
+    SESSION_COLUMNS,
     Reporter,
     details_text,
     json_line,
-    messages_table,
-    sessions_table,
     tab_separated,
+    table,
     transcript_text,
     visible,
     visible_json,
@@ -135,7 +136,7 @@ async def test_a_folder_whose_name_is_not_utf_8_is_written_in_json(tmp_path):
 
 
 ODD = st.none() | st.text() | st.sampled_from([EVIL, "[red]", "[/no]", ":smile:", "[link=http://x]y[/link]"])
-SESSION = st.fixed_dictionaries(dict.fromkeys(("id", "status", "start_time", "end_time", "video_url"), ODD))
+SESSION = st.fixed_dictionaries(dict.fromkeys(SESSION_COLUMNS, ODD))
 MESSAGE = st.fixed_dictionaries(
     dict.fromkeys(("id", "type", "role", "created_at", "content"), ODD) | {"position": st.integers(0)}
 )
@@ -143,15 +144,15 @@ MESSAGE = st.fixed_dictionaries(
 
 @given(st.lists(SESSION, max_size=3), st.lists(MESSAGE, max_size=3), st.text())
 def test_tables_and_lines_show_no_character_that_does_something(sessions, messages, name):
-    texts = [sessions_table(sessions, header=True), messages_table(messages, header=True)]
+    texts = [table(SESSION_COLUMNS, sessions, header=True), table(MESSAGE_COLUMNS, messages, header=True)]
     texts += [transcript_text(each, messages) for each in sessions]
     texts += [details_text({name: name}), tab_separated(("id",), sessions, header=True)]
     assert [harm(each) for each in texts] == [[] for _ in texts]
 
 
 def test_a_cell_of_a_table_is_text_and_no_markup():
-    row = dict.fromkeys(("start_time", "end_time", "video_url")) | {"id": "[red]:smile:[/no]", "status": "x"}
-    assert "[red]:smile:[/no]" in sessions_table([row], header=False)
+    row = dict.fromkeys(SESSION_COLUMNS) | {"id": "[red]:smile:[/no]", "status": "x"}
+    assert "[red]:smile:[/no]" in table(SESSION_COLUMNS, [row], header=False)
 
 
 def test_a_traceback_does_nothing_to_a_terminal(capsys):

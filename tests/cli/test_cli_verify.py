@@ -1,32 +1,8 @@
 """`navtalk verify` as people and scripts meet it."""
 
-import sqlite3
-from contextlib import closing
-
 import pytest
-from shell import navtalk
-
-from navtalk_async.sandbox import Sandbox, World
-
-NO_KEY = {"NAVTALK_API_KEY": None}
-
-
-@pytest.fixture
-async def box():
-    async with Sandbox(World(40, messages=3)) as box:
-        yield box
-
-
-@pytest.fixture
-async def out(box, tmp_path):
-    assert (await navtalk("export", tmp_path / "out", box=box)).code == 0
-    return tmp_path / "out"
-
-
-def damage(path, offset=None):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if offset is None else offset] ^= 1
-    path.write_bytes(bytes(data))
+from damaged import change, damage
+from shell import NO_KEY, navtalk
 
 
 async def test_a_good_export_is_verified_without_a_key(out):
@@ -143,13 +119,6 @@ async def test_only_an_existing_project_can_be_verified(out):
     done = await navtalk("verify", out, "--project", "other", env=NO_KEY)
     assert done.code == 2
     assert "'default'" in done.err
-
-
-def change(path, statement):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute(statement)
-        db.commit()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 async def test_verify_says_which_sessions_failed(box, tmp_path):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 KEY = "CANARY-7f3a5c91d2"
+NO_KEY = {"NAVTALK_API_KEY": None}
 
 
 class CommandResult(NamedTuple):

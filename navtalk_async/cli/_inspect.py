@@ -1,0 +1,280 @@
+"""`navtalk status` and `navtalk verify`: what an archive holds, whether it is whole, and what repairs it."""
+
+import shlex
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from anyio import to_thread
+
+from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.records import ProjectInfo, RunReport
+from navtalk_async.cli._options import CONNECTION, Place, command, exists
+from navtalk_async.cli._output import Reporter, json_line, put_json, put_lines, size
+from navtalk_async.cli._progress import counting, waits_reported
+from navtalk_async.cli.app import Exit, exit_code, run
+from navtalk_async.errors import NavTalkError, StoreUnreachable, counted
+from navtalk_async.formats import ARCHIVE
+
+if TYPE_CHECKING:
+    # A client, which `status` does not need.
+    from navtalk_async.cli._settings import Settings
+    from navtalk_async.verification import Report
+
+FAILURES_SHOWN = 5
+
+
+@asynccontextmanager
+async def readable(place: Place) -> AsyncGenerator[Archive, None]:
+    """The archive at *place*, to read; a folder means the archive in it."""
+
+    def found(path: Path) -> Path:
+        path = path / ARCHIVE if path.is_dir() else path
+        if not exists(path):
+            raise StoreUnreachable(f"There is no archive in {place}.")
+        return path
+
+    where = await to_thread.run_sync(found, place) if isinstance(place, Path) else place
+    async with Archive.open(where, read_only=True, immutable=True) as reader:
+        yield reader
+
+
+@command("place", "only_project", "as_json")
+def status_command(*, place: Place, only_project: str | None, as_json: bool) -> int:
+    """Show what an archive holds, and how its last run ended.
+
+    STORE is an archive, DEST the folder of an export. It is only read, also while another run writes to it.
+
+    Examples:
+      navtalk status archive.db
+      navtalk status out --json | jq .projects
+    """
+    shown = redacted(place)
+
+    async def work() -> int:
+        async with readable(place) as reader:
+            projects = [
+                await status_of(reader, info)
+                for info in await reader.projects()
+                if only_project in (None, info.project)
+            ]
+        if only_project is not None and not projects:
+            raise click.UsageError(f"There is no project {only_project!r} in {shown}.")
+        if as_json:
+            await put_json({"command": "status", "exit_code": 0, "store": shown, "projects": projects})
+        else:
+            lines = [sentence for each in projects for sentence in project_sentences(each)]
+            await put_lines(lines or [f"{shown} holds no project yet."])
+        return Exit.OK
+
+    return run(work(), Reporter())
+
+
+async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
+    facts = msgspec.structs.asdict(info)
+    return facts | {
+        "filters": msgspec.json.decode(facts.pop("scope")),
+        "counts": await reader.counts(info.project),
+        "failed": await reader.failures(info.project),
+    }
+
+
+def project_sentences(seen: Mapping[str, Any]) -> list[str]:
+    counts, failed = seen["counts"], seen["failed"]
+    gone = f", {counts.deleted:,} of them deleted at the API" if counts.deleted else ""
+    scope = json_line(seen["filters"]).decode().rstrip() if seen["filters"] else "everything"
+    held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
+    open_count = f" Still open, checked again next run: {counts.watched:,}." if counts.watched else ""
+    unfollowed = f" Short last pages not followed: {counts.unfollowed:,}." if counts.unfollowed else ""
+    more = len(failed) - FAILURES_SHOWN
+    lines = [
+        f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unfollowed}",
+        _listing_sentence(seen),
+        _last_run(seen["last_run"]),
+        *(
+            f"Session {each.id} failed after {counted(each.attempts, 'attempt')}: {each.reason}"
+            for each in failed[:FAILURES_SHOWN]
+        ),
+        *([f"{more:,} more failed; --json lists them all."] if more > 0 else []),
+    ]
+    return [f"{seen['project']} ({seen['api']}, {scope}): {held}.", *(f"  {each}" for each in lines)]
+
+
+def _listing_sentence(seen: Mapping[str, Any]) -> str:
+    up_to = f", up to sessions that began {seen['watermark']}" if seen["watermark"] else ""
+    done = f"Finished {counted(seen['rounds'], 'round')}{up_to}."
+    if seen["round"] is None:
+        return done
+    part = "its listing is complete" if seen["round"].listed else "its listing is not complete"
+    return f"{done} A round that began {seen['round'].began} is running, or was stopped; {part}."
+
+
+def _last_run(last: RunReport | None) -> str:
+    if last is None:
+        return "No run has ended yet."
+    ending = "finished" if last.error is None else f"failed ({last.error})"
+    return f"The last run began {last.began_at} and {ending} {last.ended_at}: {news_text(last)}."
+
+
+def news_text(report: RunReport) -> str:
+    """What was new; what did not happen is not said."""
+    counts = {"new": report.inserted, "changed": report.changed, "deleted at the API": report.vanished}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no changes"
+
+
+FINDINGS_SHOWN = 20
+
+REMEDIES = {
+    "export": "The same `navtalk export` writes the files again, from the archive.",
+    "repair": "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
+    "sync": "The archive is sound, but behind the API: `navtalk verify {where} --remote 100% --repair` "
+    "brings it up to date.",
+    "key": "This key gets no session of {projects}: run `navtalk verify {where} --project NAME "
+    "--remote 100%` with the key of that project.",
+    "copy": "This cannot be repaired: restore a good copy of the archive, or use another path.",
+}
+
+
+@command("place", "quick", "remote", "repair", "only_project", CONNECTION, needs_key=False)
+def verify_command(
+    *,
+    settings: "Settings",
+    place: Place,
+    quick: bool,
+    remote: float | None,
+    repair: bool,
+    only_project: str | None,
+) -> int:
+    """Check that nothing is lost, doubled, out of order or damaged.
+
+    DEST is the folder of an export, with its manifest, files and archive; STORE is an archive alone. Nothing
+    is changed without --repair. Exit code 6: something was found, and is not repaired; 3: nothing was found,
+    but some sessions could not be fetched again.
+
+    Examples:
+      navtalk verify out
+      navtalk verify out --quick --json
+      navtalk verify archive.db --remote 5%
+      navtalk verify out --repair
+    """
+    from navtalk_async.verification import Report, verify  # noqa: PLC0415 - see above
+
+    asks_api = repair or remote is not None
+    if asks_api:
+        settings.key.read()
+    report, reporter = Report(), settings.reporter
+    doing = f"Verifying {redacted(place)}"
+
+    async def check() -> None:
+        async with AsyncExitStack() as stack:
+            mode = settings.progress_mode
+            await stack.enter_async_context(
+                counting(reporter, mode, doing=doing, look=partial(figures, report))
+            )
+            client = None
+            if asks_api:
+                client = await stack.enter_async_context(settings.client(waits_reported(reporter, mode)))
+            await verify(
+                place,
+                client=client,
+                remote=None if remote is None else remote / 100,
+                repair=repair,
+                quick=quick,
+                project=only_project,
+                concurrency=settings.concurrency,
+                server=settings.server,
+                report=report,
+            )
+
+    async def work() -> int:
+        error: NavTalkError | None = None
+        try:
+            await check()
+        except NavTalkError as failure:
+            error = failure
+        code = verdict_code(report) if error is None else exit_code(error)
+        if settings.as_json:
+            why = None if error is None else reporter.redacted(f"{type(error).__name__}: {error}")
+            await put_json(
+                {
+                    "command": "verify",
+                    "exit_code": int(code),
+                    "where": redacted(place),
+                    "quick": quick,
+                    "findings": [each._asdict() for each in report.findings],
+                    "notes": report.notes,
+                    "repaired": len(report.repaired),
+                    "repaired_sessions": report.repaired,
+                    "checked": report.checked,
+                    "error": why,
+                }
+            )
+        for sentence in report_sentences(redacted(place), report, is_whole=error is None):
+            reporter.note(sentence)
+        if error is not None:
+            raise error
+        return code
+
+    return run(work(), reporter)
+
+
+def verdict_code(report: "Report") -> Exit:
+    if report.findings:
+        return Exit.UNVERIFIED
+    return Exit.PARTIAL if report.checked.unasked else Exit.OK
+
+
+def figures(report: "Report") -> dict[str, int]:
+    checked = report.checked
+    return {
+        "files": checked.files,
+        "sessions": checked.sessions,
+        "messages": checked.messages,
+        "fetched again": checked.asked,
+        "findings": len(report.findings),
+    }
+
+
+def report_sentences(where: str, report: "Report", *, is_whole: bool) -> list[str]:
+    found, more = report.findings, len(report.findings) - FINDINGS_SHOWN
+    lines = [str(each) for each in found[:FINDINGS_SHOWN]]
+    if more > 0:
+        lines.append(f"{more:,} more; --json lists them all.")
+    remedies = {each.remedy for each in found}
+    named = f"{shlex.quote(where)}{api_option(report)}"
+    unseen = ", ".join(sorted({each.project or "" for each in found if each.remedy == "key"}))
+    lines += [REMEDIES[each].format(where=named, projects=unseen) for each in REMEDIES if each in remedies]
+    lines += report.notes
+    if report.repaired:
+        from navtalk_async.verification import some  # noqa: PLC0415 - see above
+
+        lines.append(f"Repaired {counted(len(report.repaired), 'session')}: {some(report.repaired)}.")
+    if report.has_written:
+        lines.append("Wrote the files and manifest.json again.")
+    return [*lines, verdict(where, report)] if is_whole else lines
+
+
+def api_option(report: "Report") -> str:
+    """The option that a command for these findings needs, where they are of another API."""
+    projects = {each.project for each in report.findings}
+    apis = {api for project, api in report.apis.items() if project in projects}
+    return f" --api {'|'.join(sorted(apis))}" if apis - {"navtalk"} else ""
+
+
+def verdict(where: str, report: "Report") -> str:
+    checked = report.checked
+    rows = f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
+    parts = {
+        f"{counted(checked.files, 'file')} of {size(checked.bytes)}": checked.files,
+        rows: checked.sessions,
+        f"{counted(checked.asked, 'session')} fetched again": checked.asked,
+        f"{counted(checked.unasked, 'session')} failed": checked.unasked,
+    }
+    done = "; ".join(part for part, count in parts.items() if count)
+    result = counted(len(report.findings), "finding") if report.findings else "nothing is wrong"
+    so_far = " with what could be checked" if checked.unasked and not report.findings else ""
+    return f"{where}: {result}{so_far}." + (f" Checked: {done}." if done else "")
