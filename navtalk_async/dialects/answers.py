@@ -25,8 +25,6 @@ from navtalk_async.rate_headers import wait_of
 __all__ = [
     "DECODE_ERRORS",
     "accepted",
-    "api_error",
-    "canonical_json",
     "decode_lenient",
     "loads",
     "object_of",
@@ -52,14 +50,12 @@ def loads(body: bytes, kind: Any) -> Any:
     except msgspec.ValidationError as failure:
         shape = str(failure)
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-        raise NotJson(f"The answer is not JSON: {failure}. {_look(body)}") from None
+        is_page = body[:200].lstrip().startswith(b"<")
+        look = "It is an HTML page." if is_page else f"It has {len(body)} bytes."
+        raise NotJson(f"The answer is not JSON: {failure}. {look}") from None
     except RecursionError:
         shape = "it is nested too deeply"
     raise WrongShape(f"The answer is not what the API's reference says: {shape}.")
-
-
-def _look(body: bytes) -> str:
-    return "It is an HTML page." if body[:200].lstrip().startswith(b"<") else f"It has {len(body)} bytes."
 
 
 def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
@@ -86,17 +82,12 @@ def decode_lenient(kind: type[R], row: bytes | msgspec.Raw) -> R:
     values, _ = sort_out(kind, fields)
     if not isinstance(values["id"], str) or not values["id"]:
         raise WrongShape("The answer holds a row without an id.")
-    return kind(**values, kept=canonical_json(fields, row))
-
-
-def canonical_json(fields: dict[str, Any], row: bytes | msgspec.Raw) -> bytes:
-    """*row* as a row of which every field fits would be written, so that both compare equal. One with a
-    number that cannot be written stays as it is.
-    """
     try:
-        return msgspec.json.encode(fields)
+        # As a row of which every field fits would be written, so that both compare equal.
+        kept = msgspec.json.encode(fields)
     except (OverflowError, ValueError):
-        return bytes(row)
+        kept = bytes(row)
+    return kind(**values, kept=kept)
 
 
 ESCAPE = re.compile(
@@ -123,37 +114,6 @@ ERRORS: dict[int, type[ApiError]] = {
     429: RateLimited,
 }
 BY_HUNDRED: dict[int, type[ApiError]] = {3: Redirected, 5: ServerError}
-
-
-def api_error(
-    response: Response,
-    *,
-    code: int | None = None,
-    message: object = None,
-    wait: float | None = None,
-    details: Mapping[str, Any] | None = None,
-) -> ApiError:
-    """The error that *response* stands for, by its status and its envelope's *code*.
-
-    *wait* is what its body asks for in seconds, *details* what else it says.
-    """
-    number = _decisive(response.status, code)
-    kind = ERRORS.get(number) or BY_HUNDRED.get(number // 100, ApiError)
-    text = str(message or "no reason given").rstrip(".")
-    if kind is Redirected:
-        target = response.headers.get("Location", "an unnamed place").partition("?")[0]
-        text = f"it wants us to go to {target}"
-    return kind(
-        f"The server answered {number}: {text}.",
-        status=response.status,
-        code=code,
-        retry_after=_most(wait_of(response.headers, is_full=number in (429, 503)), wait),
-        details=dict(details or {}),
-    )
-
-
-def _most(*waits: float | None) -> float | None:
-    return max((each for each in waits if each is not None), default=None)
 
 
 def _decisive(status: int, code: int | None) -> int:
@@ -193,17 +153,31 @@ def refused(response: Response, code: int | None = None) -> ApiError:
     `retryAfter` or `retry_after`, or no JSON at all. Its `details` are the whole object; *code* is that of an
     envelope.
     """
-    fields = object_of(response)
+    fields, number = object_of(response), _decisive(response.status, code)
+    kind = ERRORS.get(number) or BY_HUNDRED.get(number // 100, ApiError)
+    waits = [_seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
+    waits.append(wait_of(response.headers, is_full=number in (429, 503)))
+    error = kind(
+        f"The server answered {number}: {_reason_of(kind, response, fields)}.",
+        status=response.status,
+        code=code,
+        retry_after=max((wait for wait in waits if wait is not None), default=None),
+        details=fields,
+    )
+    if isinstance(error, AccessDenied) and error.upgrade_instructions:
+        error.next_step = error.upgrade_instructions
+    return error
+
+
+def _reason_of(kind: type[ApiError], response: Response, fields: Mapping[str, Any]) -> str:
+    if kind is Redirected:
+        target = response.headers.get("Location", "an unnamed place").partition("?")[0]
+        return f"it wants us to go to {target}"
     try:
         reasons = [_detail_text(fields.get(name)) for name in ("detail", "message", "error")]
     except RecursionError:
         reasons = []
-    waits = [_seconds(fields.get(name)) for name in ("retryAfter", "retry_after")]
-    reason = next(filter(None, reasons), None)
-    error = api_error(response, code=code, message=reason, wait=_most(*waits), details=fields)
-    if isinstance(error, AccessDenied) and error.upgrade_instructions:
-        error.next_step = error.upgrade_instructions
-    return error
+    return next(filter(None, reasons), "no reason given").rstrip(".")
 
 
 def refuse(_: Request, response: Response) -> NoReturn:

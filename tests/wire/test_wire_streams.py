@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from navtalk_async import Retry
-from navtalk_async.dialects.answers import api_error
+from navtalk_async.dialects.answers import refused
 from navtalk_async.errors import (
     ApiError,
     AttemptTimeout,
@@ -92,7 +92,7 @@ class Box:
 
 
 def refuse(_, response):
-    raise api_error(response, message=response.body.decode())
+    raise refused(response)
 
 
 def patient(**options):

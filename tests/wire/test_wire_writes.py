@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.dialects.answers import api_error
+from navtalk_async.dialects.answers import refused
 from navtalk_async.errors import (
     ApiError,
     AttemptTimeout,
@@ -130,7 +130,7 @@ def wire_to():
 def read(_, response):
     """What a dialect does: a refusal is an error, and so is what is no JSON."""
     if response.status // 100 != 2:
-        raise api_error(response, message=response.body.decode())
+        raise refused(response)
     if not response.body.startswith(b"{"):
         raise NotJson("No JSON.")
     return response.body
