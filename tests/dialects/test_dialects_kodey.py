@@ -15,14 +15,9 @@ from navtalk_async.dialects.answers import read_done, reader
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.errors import (
     AccessDenied,
-    ApiError,
-    BadRequest,
     DecodeFailed,
-    NotFound,
     NotJson,
-    RateLimited,
     Redirected,
-    ServerError,
     WrongShape,
 )
 from navtalk_async.models import KeyPlace, Response, Role
@@ -424,71 +419,6 @@ def test_what_is_another_shape_is_told(read, body):
 
 
 # Refusals -------------------------------------------------------------------------------------------------
-
-
-@READERS
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, BadRequest),
-        (401, AccessDenied),
-        (403, AccessDenied),
-        (404, NotFound),
-        (405, ApiError),
-        (429, RateLimited),
-        (500, ServerError),
-        (503, ServerError),
-    ],
-)
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ({"error": "No", "message": "Because"}, "Because"),
-        ({"message": "Because"}, "Because"),
-        ({"error": "No"}, "No"),
-        ({"message": None, "error": "No"}, "No"),
-        (b"<html>", "no reason given"),
-        (b"", "no reason given"),
-        (b"[1]", "no reason given"),
-        (b"[" * 100_000, "no reason given"),
-    ],
-)
-def test_a_refusal_tells_why(read, status, kind, body, told):
-    with pytest.raises(kind, match=told) as caught:
-        read(body, status)
-    assert type(caught.value) is kind
-    assert (caught.value.status, caught.value.retry_after) == (status, None)
-
-
-@READERS
-def test_a_429_waits_as_long_as_its_body_says(read):
-    with pytest.raises(RateLimited, match="Rate limit exceeded") as caught:
-        read(TOO_MANY, 429)
-    assert caught.value.retry_after == 60
-
-
-@pytest.mark.parametrize(
-    ("wait", "header", "seconds"),
-    [
-        (0.5, None, 0.5),
-        ("7", None, 7.0),
-        (0, None, 0.0),
-        (-3, None, 0.0),
-        (None, None, None),
-        ("soon", None, None),
-        (True, None, None),
-        ([60], None, None),
-        (10**400, None, None),
-        (60, "5", 60.0),
-        (5, "60", 60.0),
-        ("soon", "60", 60.0),
-    ],
-)
-def test_a_429_waits_for_the_longer_of_body_and_header(wait, header, seconds):
-    headers = {} if header is None else {"Retry-After": header}
-    with pytest.raises(RateLimited) as caught:
-        chats({"error": "Too Many Requests", "retryAfter": wait}, 429, headers)
-    assert caught.value.retry_after == seconds
 
 
 @READERS

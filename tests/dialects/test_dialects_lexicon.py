@@ -12,14 +12,8 @@ from navtalk_async.dialects.answers import reader
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.dialects.lexicon import Lexicon, LexiconChat, LexiconDeletion, LexiconMessage
 from navtalk_async.errors import (
-    AccessDenied,
-    BadRequest,
-    Conflict,
     DecodeFailed,
-    NotFound,
     NotJson,
-    RateLimited,
-    ServerError,
 )
 from navtalk_async.models import KeyPlace, Response
 
@@ -485,45 +479,3 @@ def test_what_is_another_shape_is_told(read, body):
 
 
 # Refusals -------------------------------------------------------------------------------------------------
-
-
-@READERS
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, BadRequest),
-        (401, AccessDenied),
-        (404, NotFound),
-        (409, Conflict),
-        (422, BadRequest),
-        (429, RateLimited),
-        (500, ServerError),
-    ],
-)
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ({"detail": "Because"}, "Because"),
-        ({"detail": [{"loc": ["query", "limit"], "msg": "too large"}]}, "query.limit: too large"),
-        ({"detail": [{"msg": "one"}, "two"]}, "one; two"),
-        ({"detail": {"code": 7}}, "'code': 7"),
-        ({"detail": [], "message": "Because"}, "Because"),
-        ({"error": "No", "message": "Because"}, "Because"),
-        ({"error": "No"}, "No"),
-        (b"<html>", "no reason given"),
-        (b"", "no reason given"),
-        (b"null", "no reason given"),
-    ],
-)
-def test_a_refusal_tells_why_whatever_its_form(read, status, kind, body, told):
-    with pytest.raises(kind, match=told) as caught:
-        read(body, status)
-    assert type(caught.value) is kind
-    assert caught.value.status == status
-
-
-def test_what_else_a_refusal_says_is_kept():
-    body = {"detail": [{"loc": ["query", "limit"], "msg": "too large"}], "trace": "t1"}
-    with pytest.raises(BadRequest) as caught:
-        chats(body, 422)
-    assert caught.value.details == body

@@ -20,11 +20,9 @@ from llamacloud_answers import (
     deleted,
     full,
     json_values,
-    messages,
     raw,
     session,
     sessions,
-    streaming,
 )
 
 from navtalk_async.archive.rows import content_hash, is_same_state
@@ -34,14 +32,8 @@ from navtalk_async.dialects.llamacloud import (
     LlamaCloud,
 )
 from navtalk_async.errors import (
-    AccessDenied,
-    BadRequest,
-    Conflict,
     DecodeFailed,
-    NotFound,
     NotJson,
-    RateLimited,
-    ServerError,
     WrongShape,
 )
 from navtalk_async.models import Request
@@ -245,66 +237,10 @@ def test_a_list_ends_without_a_token_whatever_it_has(end):
 # Refusals -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (400, BadRequest),
-        (401, AccessDenied),
-        (403, AccessDenied),
-        (404, NotFound),
-        (409, Conflict),
-        (422, BadRequest),
-        (429, RateLimited),
-        (500, ServerError),
-        (503, ServerError),
-    ],
-)
-@pytest.mark.parametrize("read", [sessions, session, full, messages, deleted, streaming])
-def test_a_refusal_is_an_error_that_says_what_the_server_said(read, status, kind):
-    with pytest.raises(kind, match="Not just now") as refused:
-        read({"detail": "Not just now."}, status)
-    assert refused.value.status == status
-    assert refused.value.details == {"detail": "Not just now."}
-
-
-@pytest.mark.parametrize("body", [b"", b"no", b"[]", b"null", b"<html>", b'{"detail":null}', b"\xff"])
-def test_a_refusal_may_say_anything(body):
-    with pytest.raises(NotFound, match="404: no reason given"):
-        session(body, 404)
-
-
-def test_a_refusal_tells_what_is_wrong_and_where():
-    flaws = [
-        {"loc": ["body", "prompt"], "msg": "Too long", "type": "string_too_long"},
-        {"msg": "Bad"},
-        {"loc": ["query"]},
-        7,
-    ]
-    with pytest.raises(
-        BadRequest, match=r"422: body\.prompt: Too long; Bad; \{'loc': \['query'\]\}; 7\."
-    ) as refused:
-        session({"detail": flaws}, 422)
-    assert refused.value.details == {"detail": flaws}
-
-
-@pytest.mark.parametrize("read", [sessions, session, full, messages, deleted, streaming])
-def test_a_refusal_of_another_form_loses_nothing(read):
-    body = {"error": "Busy", "message": "Not just now.", "retry_after": 7, "trace": "t1"}
-    with pytest.raises(RateLimited, match="Not just now") as caught:
-        read(body, 429)
-    assert (caught.value.retry_after, caught.value.details) == (7.0, body)
-
-
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"OK", b"{"])
 def test_a_page_of_a_proxy_is_no_deletion(body):
     with pytest.raises(NotJson):
         deleted(body)
-
-
-def test_a_wait_that_a_header_asks_for_is_told():
-    with pytest.raises(RateLimited) as refused:
-        sessions({"detail": "Slowly."}, 429, **{"Retry-After": "7"})
-    assert refused.value.retry_after == 7
 
 
 @pytest.mark.parametrize(("status", "body"), [(204, b""), (200, b""), (200, b'{"ok":true}'), (202, b"null")])

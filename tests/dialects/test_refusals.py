@@ -1,11 +1,15 @@
-"""A refusal of NavTalk is one of our errors, whatever it looks like, and says how long to wait."""
+"""A refusal of any API is one of our errors, whatever it looks like, and says how long to wait."""
+
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from navtalk_answers import READERS, SESSIONS_ANSWER, sessions
+from navtalk_answers import READERS, SESSIONS_ANSWER, answer, sessions
 from profiles import examples
 
+from navtalk_async.dialects import dialects
+from navtalk_async.dialects.answers import read_done, reader, refuse
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,
@@ -113,3 +117,102 @@ def test_whatever_comes_is_an_answer_or_one_of_our_errors(read, body, status):
     with pytest.raises(NavTalkError):
         read(body, status)
         raise NavTalkError
+
+
+# Of every API, whatever was asked --------------------------------------------------------------------------
+
+
+def readings():
+    """Every way to read an answer, of every API."""
+    for api, dialect in dialects().items():
+        speaking = dialect()
+        asked = speaking.get_session("c")
+        reads = [speaking.read_sessions, speaking.read_session, speaking.read_messages]
+        others = [reader(kind) for kind in speaking.record_kinds]
+        named = zip(["sessions", "session", "messages"], reads, strict=True)
+        yield from (pytest.param(partial(read, asked), id=f"{api}-{name}") for name, read in named)
+        if api != "navtalk":
+            calls = zip(["made", "said", "done", "stream"], [*others, read_done, refuse], strict=True)
+            yield from (pytest.param(partial(read, asked), id=f"{api}-{name}") for name, read in calls)
+
+
+EVERY_READER = pytest.mark.parametrize("read", [*readings()])
+FLAWS = [
+    {"loc": ["body", "prompt"], "msg": "Too long", "type": "string_too_long"},
+    {"msg": "Bad"},
+    {"loc": ["query"]},
+    7,
+]
+
+
+SAID = [
+    ({"detail": "Because"}, "Because"),
+    ({"detail": FLAWS}, r"body\.prompt: Too long; Bad; \{'loc': \['query'\]\}; 7\."),
+    (
+        {"detail": [{"loc": ["query", "limit"], "msg": "too large"}], "trace": "t1"},
+        "query.limit: too large",
+    ),
+    ({"detail": [{"msg": "one"}, "two"]}, "one; two"),
+    ({"detail": {"code": 7}}, "{'code': 7}"),
+    ({"detail": [], "message": "Because"}, "Because"),
+    ({"detail": None}, "no reason given"),
+    ({"error": "No", "message": "Because"}, "Because"),
+    ({"message": "Because"}, "Because"),
+    ({"error": "No"}, "No"),
+    ({"message": None, "error": "No"}, "No"),
+    (b"<html>", "no reason given"),
+    (b"no", "no reason given"),
+    (b"", "no reason given"),
+    (b"null", "no reason given"),
+    (b"[1]", "no reason given"),
+    (b"\xff", "no reason given"),
+    (b"[" * 100_000, "no reason given"),
+]
+
+
+@EVERY_READER
+@pytest.mark.parametrize(("status", "kind"), [(405, ApiError), *TABLE])
+def test_a_refusal_says_why_whatever_its_form(read, status, kind):
+    for body, told in SAID:
+        with pytest.raises(kind, match=f"{status}: {told}") as caught:
+            read(answer(body, status))
+        assert type(caught.value) is kind
+        assert (caught.value.status, caught.value.retry_after) == (status, None)
+        assert caught.value.details == (body if isinstance(body, dict) else {})
+
+
+@EVERY_READER
+def test_a_429_waits_as_long_as_its_body_or_its_header_says(read):
+    body = {"error": "Too Many Requests", "message": "Rate limit exceeded.", "trace": "t1"}
+    for waits, headers, seconds in (
+        ({"retryAfter": 60}, {}, 60.0),
+        ({"retry_after": 7}, {}, 7.0),
+        ({}, {"Retry-After": "7"}, 7.0),
+    ):
+        with pytest.raises(RateLimited, match="Rate limit exceeded") as caught:
+            read(answer(body | waits, 429, **headers))
+        assert (caught.value.retry_after, caught.value.details) == (seconds, body | waits)
+
+
+@pytest.mark.parametrize(
+    ("wait", "header", "seconds"),
+    [
+        (0.5, None, 0.5),
+        ("7", None, 7.0),
+        (0, None, 0.0),
+        (-3, None, 0.0),
+        (None, None, None),
+        ("soon", None, None),
+        (True, None, None),
+        ([60], None, None),
+        (10**400, None, None),
+        (60, "5", 60.0),
+        (5, "60", 60.0),
+        ("soon", "60", 60.0),
+    ],
+)
+def test_a_429_waits_for_the_longer_of_body_and_header(wait, header, seconds):
+    headers = {} if header is None else {"Retry-After": header}
+    with pytest.raises(RateLimited) as caught:
+        sessions({"error": "Too Many Requests", "retryAfter": wait}, 429, **headers)
+    assert caught.value.retry_after == seconds
