@@ -4,10 +4,12 @@ Whoever adds an API reads this one file, which is long for the list of the quest
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from operator import gt, lt
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NoReturn, Self, TypeVar
 from urllib.parse import unquote
@@ -35,56 +37,41 @@ class Answers:
 
     cursor_on_last_page: bool = True
     """True: every page that has rows has a ``nextCursor``, and a walk ends with an empty page."""
-    last_cursor: Literal["null", "empty", "missing"] = "null"
-    """What ``nextCursor`` is at the end: null, an empty string, or not there."""
+    last_cursor: Literal["null", "empty", "missing"] = "null"  # what nextCursor is at the end
     errors: Literal["status", "body", "both", "bare"] = "status"
     """How a failure is answered: an HTTP status with an envelope; HTTP 200 with the ``code`` in the body;
     both in turn; or an HTTP status with a line of text that is not JSON."""
-    start_inclusive: bool = True
-    """Whether a row of the very second *startTime* is listed."""
-    end_inclusive: bool = True
-    """Whether a row of the very second *endTime* is listed."""
+    start_inclusive: bool = True  # whether a row of the very second startTime is listed
+    end_inclusive: bool = True  # whether a row of the very second endTime is listed
     end_bounds: Literal["start", "end"] = "start"
     """Whether the *endTime* filter bounds a session's start or its end, which an open session has not."""
-    over_limit: Literal["clamp", "refuse"] = "clamp"
-    """Whether a ``limit`` over the documented maximum means the maximum, or a refusal (NavTalk: 400)."""
-    filters_ignored: bool = False
-    """True: ``startTime`` and ``endTime`` change nothing."""
+    over_limit: Literal["clamp", "refuse"] = "clamp"  # what a limit over the documented maximum means
+    filters_ignored: bool = False  # True: startTime and endTime change nothing
     cursor_needs_filters: bool = True
     """True: filters hold for the request they came with, and without them page two has every row.
     False: the cursor remembers the filters it was made with."""
-    max_page: int | None = None
-    """The most rows a page has, whatever was asked: short pages with more behind them."""
-    kodey_messages: Literal["empty", "all", "missing"] = "empty"
-    """What ``messages`` of a single chat holds: nothing, every message, or it is not there."""
+    max_page: int | None = None  # the most rows of a page, whatever was asked: short pages with more behind
+    kodey_messages: Literal["empty", "all", "missing"] = "empty"  # what messages of a single chat holds
     kodey_user: Literal["string", "null", "missing"] = "string"
     """What ``userId`` is of a chat that was made without: ``anonymous``, null, or not there."""
-    kodey_401: Literal["message", "both"] = "message"
-    """Whether a 401 has only a ``message``, or an ``error`` too, as every other failure."""
-    kodey_order: Literal["asc", "desc", "none"] = "asc"
-    """How chats and messages are ordered: by time, the latest first, or in no order of time at all."""
-    kodey_limits: bool = False
-    """True: ``pk_live_`` keys may ask 100 times a minute and all others 1,000 times, then 429."""
+    kodey_401: Literal["message", "both"] = "message"  # whether a 401 has an error beside its message
+    kodey_order: Literal["asc", "desc", "none"] = "asc"  # of chats and messages, by time
+    kodey_limits: bool = False  # True: 100 requests a minute for pk_live_ keys, 1,000 for others, then 429
     lexicon_errors: Literal["detail", "error"] = "detail"
     """The body of a failure: ``{"detail": …}``, or ``{"error": …, "message": …}``."""
-    lexicon_invalid: Literal["400", "422"] = "400"
-    """The status of a request that lacks something, or has a value that is not allowed."""
+    lexicon_invalid: Literal["400", "422"] = "400"  # the status of a request that lacks something
     lexicon_has_more: Literal["right", "false", "true", "missing"] = "right"
-    """Whether ``has_more`` is right; always false, as in the reference's own sample; true on every page that
-    has rows, also the last; or not there."""
+    """Right; false, as in the reference's own sample; true on every page that has rows; or not there."""
     lexicon_total: Literal["right", "few", "many", "missing"] = "right"
-    """Whether ``total`` is the number of rows; of those that came; more than there are; or not there."""
-    lexicon_sorts_by: Literal["created_at", "updated_at"] = "created_at"
-    """The time that a user's chats are ordered by."""
+    """The number of rows; of those that came; more than there are; or not there."""
+    lexicon_sorts_by: Literal["created_at", "updated_at"] = "created_at"  # the order of a user's chats
     llamacloud_order: Literal["newest", "oldest", "id"] = "newest"
     """Whether the latest update comes first, or last; or sessions are ordered by id."""
     llamacloud_shared_access: bool = True
     """True: as since its SDK's 2.18, with ``shared_access`` on a session and ``skipped_index_ids`` on a stop;
     False: as before, without either."""
-    llamacloud_deltas_in_history: bool = False
-    """Whether a session's events keep the deltas a text came in, beside the text."""
-    llamacloud_line_ends: Literal["lf", "crlf", "cr"] = "lf"
-    """How the lines of a stream end."""
+    llamacloud_deltas_in_history: bool = False  # whether events keep the deltas beside the text
+    llamacloud_line_ends: Literal["lf", "crlf", "cr"] = "lf"  # of a stream
 
 
 class Window:
@@ -108,25 +95,24 @@ class Window:
         return is_free
 
 
+@dataclass(eq=False)
 class ApiContext:
-    """What an API answers from, which may be replaced at any time; the `Sandbox` is one."""
+    """What an API answers from, which may be replaced at any time; the `Sandbox` is one.
 
+    *keys* open the world, or each a world of its own; None is for every key. *rate* is the requests a second
+    that are let in, or None for any number.
+    """
+
+    world: World
+    answers: Answers
+    clock: Callable[[], datetime | None] | None = None
     keys: Mapping[str, World] | Collection[str] | None = None
-    """The keys that open the world, or a world of their own; None for every key."""
     rate: int | None = None
-    """The requests a second that are let in, or None for any number."""
-
-    def __init__(
-        self, world: World, answers: Answers, clock: Callable[[], datetime | None] | None = None
-    ) -> None:
-        self.world = world
-        self.answers = answers
-        self.clock = clock
-        self._windows: dict[str, Window] = {}
+    windows: dict[str, Window] = field(default_factory=dict, init=False, repr=False)
 
     def window(self, name: str = "", seconds: float = 1.0) -> Window:
         """The window of that *name*, the same each time; the one without a name keeps the `rate`."""
-        return self._windows.setdefault(name, Window(seconds))
+        return self.windows.setdefault(name, Window(seconds))
 
     def now(self) -> datetime:
         """The moment of `clock` or, where it returns None, of the machine."""
@@ -291,7 +277,7 @@ class Api:
 
     def find_session(self, world: World, session_id: str) -> Row:
         """The session of that id, or `Refused`."""
-        row = world.session_row(session_id)
+        row = world.rows_by_id.get(session_id)
         if row is None:
             raise Refused(404, self.not_found)
         return row
@@ -339,20 +325,23 @@ class Api:
     def cursor_page(
         self,
         request: SandboxRequest,
-        rows: Sequence[T],
-        key: Callable[[T], RowKey],
-        at: tuple[int, int],
-        cursors: tuple[Cursor, Cursor],
-    ) -> tuple[Sequence[T], Row]:
-        """The *rows* of a page, *at* its begin and of its size, and the field of the next page's cursor.
+        rows: Sequence[Row],
+        key: Callable[[Row], RowKey],
+        size: int,
+        first: Cursor,
+        *,
+        is_down: bool = False,
+    ) -> tuple[Sequence[Row], Row]:
+        """The *rows* after the request's cursor, or after the *first*, and the field of the next cursor.
 
-        *cursors* are the one that this page was asked with, and one of the first page.
+        The rows are sorted by *key*, where it *is_down* the greatest first.
         """
-        (begin, size), (here, first), fault = at, cursors, request.fault
+        here, fault, is_after = self.cursor_of(request) or first, request.fault, lt if is_down else gt
+        begin = bisect_left(rows, True, key=lambda row: is_after(key(row), here.key))
         page = [] if fault == "empty-page" else rows[begin : begin + size]
         following = ""
         if fault == "empty-page":
-            following = str(replace(here, again=here.again + 1))
+            following = str(replace(first, key=here.key, again=here.again + 1))
         elif fault == "repeat-cursor":
             following = request.query[self.cursor]
         elif fault == "cycle":

@@ -90,12 +90,6 @@ def _node(seed: int) -> str:
     return f"{(0x000E_1EED_4A72 + seed) & 0xFFFF_FFFF_FFFF:012x}"
 
 
-def long_tailed(mean: float) -> Callable[[float], int]:
-    """The message count for a number in [0, 1): most sessions have few messages, a few have very many."""
-    # A Lomax distribution with shape 2, whose mean is its scale.
-    return lambda dice: min(MOST_MESSAGES, int(mean * (1 / sqrt(1 - dice) - 1) + 0.5))
-
-
 def _starts(rng: Random, count: int) -> list[int]:
     """Start times of *count* sessions in seconds since the first day: busy and idle days, bursts, ties."""
     weights = [0.0 if rng.random() < 0.2 else 0.2 + 4 * _cube(rng.random()) for _ in range(DAYS)]
@@ -119,13 +113,15 @@ def _starts(rng: Random, count: int) -> list[int]:
 
 
 def make_sessions(
-    count: int, seed: int, messages: Callable[[int, float], int], *, unknown: bool
+    count: int, seed: int, messages: int | Callable[[int], int] | None, mean: float, *, unknown: bool
 ) -> Iterator[tuple[Row, Birth]]:
-    """Each session's row and birth by time; *messages* is the message count by number and dice."""
+    """Each session's row and birth by time; *messages* is how many each has, or by number, or long-tailed."""
     rng = Random(seed)  # noqa: S311 - made-up data, not secrets
     for number, start in enumerate(_starts(rng, count)):
         dice, pace = rng.random(), rng.random()
-        many = messages(number, rng.random())
+        # A Lomax distribution with shape 2, whose mean is its scale.
+        tail = min(MOST_MESSAGES, int(mean * (1 / sqrt(1 - rng.random()) - 1) + 0.5))
+        many = tail if messages is None else messages(number) if callable(messages) else messages
         birth = Birth(number, start, 4 + int(many * (0.4 + 4 * pace)), many)
         yield _session_row(birth, dice, made_up_id(number, seed), unknown=unknown), birth
 

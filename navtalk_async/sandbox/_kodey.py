@@ -79,7 +79,7 @@ class KodeyApi(Api):
         return world
 
     def sessions(self, request: SandboxRequest) -> Row:
-        chats = [self._listed(row, request) for row in request.world.session_table.rows]
+        chats = [self._listed(row, request) for row in request.world.session_rows]
         user, agent_type = request.query.get("userId"), request.query.get("agentType")
         if user is not None:
             chats = [chat for chat in chats if chat.get("userId") == user]
@@ -96,7 +96,7 @@ class KodeyApi(Api):
         )
 
     def messages(self, request: SandboxRequest) -> Row:
-        rows = request.world.message_table(request.row["id"]).rows
+        rows = request.world.message_rows(request.row["id"])
         return {"messages": _ordered([self._message(row) for row in rows], request.answers)}
 
     def create(self, request: SandboxRequest) -> Row:

@@ -56,13 +56,13 @@ class LexiconApi(Api):
         return {"chats": [self._chat(row, world) for row in page]} | counts
 
     def messages(self, request: SandboxRequest) -> Row:
-        rows = request.world.message_table(request.row["id"]).rows
+        rows = request.world.message_rows(request.row["id"])
         page, counts = self._page(rows, request, order="asc")
         return {"messages": [self._message(row, request.world) for row in page]} | counts
 
     def session(self, request: SandboxRequest) -> Row:
         row, number = request.row, request.row["status"]
-        said = len(request.world.message_table(row["id"]).rows)
+        said = len(request.world.message_rows(row["id"]))
         more = {"message_count": said, "status": _STATUSES.get(number, f"status-{number}")}
         return self._chat(row, request.world) | more
 
@@ -122,7 +122,7 @@ class LexiconApi(Api):
 
 
 def _chats_of(world: World, user: str, time: str) -> list[Row]:
-    rows = [row for row in world.session_table.rows if user_of(world, row["id"]) == user]
+    rows = [row for row in world.session_rows if user_of(world, row["id"]) == user]
     if time == "updated_at":
         rows.sort(key=lambda row: (world.last_change_time(row), row["id"]))
     return rows

@@ -4,7 +4,6 @@ A session is the events of its turns. What an answer thought and which tools it 
 its message, so an event is the same whenever it is asked for.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
@@ -104,33 +103,31 @@ class LlamaCloudApi(Api):
     def sessions(self, request: SandboxRequest) -> Row:
         asked = self.parameters(request, _SizeQuery).page_size
         size, world = self.page_size(request, "page_size", asked, _MOST_ROWS), request.world
-        order, cursor = request.answers.llamacloud_order, self.cursor_of(request)
-        keys = world.derived(("llamacloud", order), lambda: _sorted_keys(world, order))
-        first = _AFTER_ALL if order == "newest" else _BEFORE_ALL
-        here = cursor or first
-        if order == "newest":
-            begin = len(keys) - bisect_left(keys[::-1], here.key)
-        else:
-            begin = bisect_right(keys, here.key)
-        page, following = self.cursor_page(request, keys, lambda key: key, (begin, size), (here, first))
-        return {"items": [self._summary(world, name, request) for _, name in page], **following}
+        order, is_down = request.answers.llamacloud_order, request.answers.llamacloud_order == "newest"
+
+        def key(row: Row) -> RowKey:
+            return "" if order == "id" else _updated_at(world, row), row["id"]
+
+        rows = world.derived(
+            ("llamacloud", order), lambda: sorted(world.session_rows, key=key, reverse=is_down)
+        )
+        first = _AFTER_ALL if is_down else _BEFORE_ALL
+        page, following = self.cursor_page(request, rows, key, size, first, is_down=is_down)
+        return {"items": [self._summary(row, request) for row in page], **following}
 
     def create(self, request: SandboxRequest) -> Row:
         new = self.body(request, _NewSession)
         shared = new.shared_access or "read_only"
-        row = self.begin(request, index_ids=new.index_ids, shared_access=shared)
-        return self._summary(request.world, row["id"], request)
+        return self._summary(self.begin(request, index_ids=new.index_ids, shared_access=shared), request)
 
     def session(self, request: SandboxRequest) -> Row:
-        events: Iterable[Row] = history(
-            request.world.message_table(request.row["id"]).rows, request.world.notes
-        )
+        events: Iterable[Row] = history(request.world.message_rows(request.row["id"]), request.world.notes)
         if request.answers.llamacloud_deltas_in_history:
             events = with_deltas(events)
         return {"events": [_of_era(each, request) for each in events], **self.summary(request)}
 
     def summary(self, request: SandboxRequest) -> Row:
-        return self._summary(request.world, request.row["id"], request)
+        return self._summary(request.row, request)
 
     def title(self, request: SandboxRequest) -> Row:
         message = self.body(request, _NewTitle).first_message
@@ -157,15 +154,15 @@ class LlamaCloudApi(Api):
         line_end = _LINE_ENDS[request.answers.llamacloud_line_ends]
         return SandboxResponse.stream(list(event_stream(with_deltas(events), line_end)))
 
-    def _summary(self, world: World, name: str, request: SandboxRequest) -> Row:
-        row, rows = world.session_row(name) or {}, world.message_table(name).rows
-        dice = share(name, 1 << 32)
+    def _summary(self, session: Row, request: SandboxRequest) -> Row:
+        name, world = session["id"], request.world
+        rows, dice = world.message_rows(name), share(name, 1 << 32)
         first = next((each["content"] for each in rows if each["role"] == _USER), None)
         indexes = [f"index-{dice // 3 % 50 + each}" for each in range(dice % 3)] or None
         title = _title(first) if first is not None and dice % 4 else None
         summary: Row = {
             "session_id": name,
-            "last_updated_at": _updated_at(world, row).replace(" ", "T"),
+            "last_updated_at": _updated_at(world, session).replace(" ", "T"),
             "generated_title": world.noted(name, "title", title),
             "index_ids": world.noted(name, "index_ids", indexes),
             "job_metadata": last_run(rows, world.notes),
@@ -173,7 +170,7 @@ class LlamaCloudApi(Api):
         if request.answers.llamacloud_shared_access:
             access = "query" if dice % 5 == 0 else "read_only"
             summary["shared_access"] = world.noted(name, "shared_access", access)
-        return summary | unknown_fields(row)
+        return summary | unknown_fields(session)
 
 
 def _of_era(event: Row, request: SandboxRequest) -> Row:
@@ -190,12 +187,6 @@ def _updated_at(world: World, session: Row) -> str:
     """When a session last changed; the microseconds tell each change from the last."""
     name = session["id"]
     return f"{world.last_change_time(session)}.{share(name, 500_000) + world.changes[name]:06d}"
-
-
-def _sorted_keys(world: World, order: str) -> list[RowKey]:
-    rows = world.session_table.rows
-    keys = [("" if order == "id" else _updated_at(world, row), row["id"]) for row in rows]
-    return sorted(keys, reverse=order == "newest")
 
 
 def history(rows: Sequence[Row], notes: Row) -> list[Row]:

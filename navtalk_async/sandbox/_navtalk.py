@@ -1,6 +1,7 @@
 """The NavTalk chat records API: three endpoints, as its reference page has them."""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
@@ -9,17 +10,14 @@ import msgspec
 
 from ._api import Answers, Api, Refused, SandboxRequest, SandboxResponse
 from ._generated import Row
-from ._world import Cursor, Table
+from ._world import Cursor, row_key
 
 # Before every row there can be: where an empty first page says to go on.
 _ORIGIN: Final = ("0001-01-01 00:00:00", "00000000-0000-0000-0000-000000000000")
 _AFTER_ALL_IDS: Final = "\uffff"
 
 
-class _Query(msgspec.Struct, rename="camel"):
-    session_id: str = ""
-    start_time: str = ""
-    end_time: str = ""
+class _Query(msgspec.Struct):
     status: int | None = None
     role: int | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -66,51 +64,44 @@ class NavTalkApi(Api):
         return request.row
 
     def sessions(self, request: SandboxRequest) -> Row:
-        query = self.parameters(request, _Query)
-        size = self.page_size(request, "limit", query.limit or 20, 100)
         end_field = "endTime" if request.answers.end_bounds == "end" else "startTime"
-        return self._page(
-            request, request.world.session_table, size, query, ("startTime", end_field, "status")
-        )
+        return self._page(request, request.world.session_rows, (20, 100), end_field, "status")
 
     def messages(self, request: SandboxRequest) -> Row:
-        query = self.parameters(request, _Query)
-        size = self.page_size(request, "limit", query.limit or 50, 200)
-        if not query.session_id:
+        if not request.session_id:
             raise Refused(400, "Missing required parameter: sessionId")
-        self.find_session(request.world, query.session_id)
-        table = request.world.message_table(query.session_id)
-        return self._page(request, table, size, query, ("createdAt", "createdAt", "role"))
+        self.find_session(request.world, request.session_id)
+        rows = request.world.message_rows(request.session_id)
+        return self._page(request, rows, (50, 200), "createdAt", "role")
 
     def _page(
-        self, request: SandboxRequest, table: Table, size: int, query: _Query, fields: tuple[str, str, str]
+        self,
+        request: SandboxRequest,
+        rows: list[Row],
+        limits: tuple[int, int],
+        end_field: str,
+        number_field: str,
     ) -> Row:
-        filters = _filters(query, fields[2])
+        usual, most = limits
+        size = self.page_size(request, "limit", self.parameters(request, _Query).limit or usual, most)
         cursor = self.cursor_of(request)
         if cursor and not _is_time(cursor.key[0]):
             raise Refused(400, "Invalid cursor")
+        filters = _filters(request.query, number_field)
         if cursor and cursor.memory:
             filters = dict(cursor.memory)
-        memory = {} if request.answers.cursor_needs_filters else filters
-        rows = _matching(table, fields, filters, request.answers)
-        begin = bisect_right(rows, cursor.key, key=table.key) if cursor else 0
-        here = Cursor(cursor.key, memory, cursor.again) if cursor else Cursor(_ORIGIN, memory)
-        cursors = here, Cursor(_ORIGIN, memory)
-        page, following = self.cursor_page(request, rows, table.key, (begin, size), cursors)
+        first = Cursor(_ORIGIN, {} if request.answers.cursor_needs_filters else filters)
+        rows = _matching(rows, filters, end_field, request.answers)
+        page, following = self.cursor_page(request, rows, row_key, size, first)
         return {"data": page, **following}
 
 
-def _filters(query: _Query, number_field: str) -> dict[str, str]:
-    for name, text in (("startTime", query.start_time), ("endTime", query.end_time)):
-        if text and not _is_time(text):
+def _filters(query: Mapping[str, str], number_field: str) -> dict[str, str]:
+    filters = {name: query[name] for name in ("startTime", "endTime", number_field) if query.get(name)}
+    for name, text in filters.items():
+        if name != number_field and not _is_time(text):
             raise Refused(400, f"{name} must have the format yyyy-MM-dd HH:mm:ss")
-    number = query.status if number_field == "status" else query.role
-    filters = {
-        "start": query.start_time,
-        "end": query.end_time,
-        "number": "" if number is None else str(number),
-    }
-    return {name: text for name, text in filters.items() if text}
+    return filters
 
 
 @lru_cache(1024)
@@ -121,20 +112,21 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _matching(
-    table: Table, fields: tuple[str, str, str], filters: dict[str, str], answers: Answers
-) -> list[Row]:
-    """The rows that the filters let through; *fields* are those of the start, the end and the number."""
-    start, end = ("", "") if answers.filters_ignored else (filters.get("start", ""), filters.get("end", ""))
-    start_field, end_field, number_field = fields
-    after_start = (start, "" if answers.start_inclusive else _AFTER_ALL_IDS)
-    rows = table.rows[table.after(after_start) :] if start else table.rows
-    if end and end_field == start_field:
-        before_end = (end, _AFTER_ALL_IDS if answers.end_inclusive else "")
-        rows = rows[: bisect_right(rows, before_end, key=table.key)]
-    elif end:
-        last = end if answers.end_inclusive else None
-        rows = [row for row in rows if row[end_field] and (row[end_field] < end or row[end_field] == last)]
-    if "number" in filters:
-        rows = [row for row in rows if row[number_field] == int(filters["number"])]
+def _matching(rows: list[Row], filters: dict[str, str], end_field: str, answers: Answers) -> list[Row]:
+    """The rows that the filters let through."""
+    start, end = filters.get("startTime"), filters.get("endTime")
+    if start and not answers.filters_ignored:
+        before = start, "" if answers.start_inclusive else _AFTER_ALL_IDS
+        rows = rows[bisect_right(rows, before, key=row_key) :]
+    if end and not answers.filters_ignored:
+        # A session that has not ended is in no span that bounds the end.
+        last = end if answers.end_inclusive else ""
+        if end_field == "endTime":
+            rows = [
+                row for row in rows if row[end_field] and (row[end_field] < end or row[end_field] == last)
+            ]
+        else:
+            rows = rows[: bisect_right(rows, (end, last and _AFTER_ALL_IDS), key=row_key)]
+    for field in filters.keys() & {"status", "role"}:
+        rows = [row for row in rows if row[field] == int(filters[field])]
     return rows

@@ -142,9 +142,8 @@ class Sandbox(ApiContext):
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        super().__init__(World(sessions, seed) if world is None else world, answers or Answers(), clock)
-        self.keys = keys
-        self.rate = rate
+        world = World(sessions, seed) if world is None else world
+        super().__init__(world, answers or Answers(), clock, keys, rate)
         self.latency = latency
         self.faults: Faults = faults or Faults()
         self.capacity = capacity

@@ -1,59 +1,22 @@
 """What the sandbox knows: the sessions and messages its APIs answer with, and every change made to them."""
 
 from base64 import b64decode, b64encode
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from ._generated import (
-    Birth,
-    Row,
-    long_tailed,
-    made_up_id,
-    make_messages,
-    make_sessions,
-    message_time,
-    row_time,
-    stamp,
-)
+from ._generated import Birth, Row, made_up_id, make_messages, make_sessions, message_time, row_time, stamp
 
 T = TypeVar("T")
 RowKey = tuple[str, str]
 
 _REMEMBERED = 256  # generated sessions whose messages are kept: more than any client has in flight
 _FIELDS = {"start_time": "startTime", "end_time": "endTime", "video_url": "videoUrl"}
-
-
-class Table:
-    """Rows kept sorted by their time and id, so that a page is found by bisection and never by sorting."""
-
-    __slots__ = ("_time", "keys", "rows")
-
-    def __init__(self, time: str, rows: Iterable[Row] = ()) -> None:
-        self._time = time
-        self.rows: list[Row] = sorted(rows, key=self.key)
-        self.keys: list[RowKey] = [self.key(row) for row in self.rows]
-
-    def key(self, row: Row) -> RowKey:
-        return row[self._time], row["id"]
-
-    def after(self, key: RowKey) -> int:
-        return bisect_right(self.keys, key)
-
-    def put(self, row: Row) -> None:
-        at = bisect_left(self.keys, self.key(row))
-        self.keys.insert(at, self.key(row))
-        self.rows.insert(at, row)
-
-    def discard(self, row: Row) -> None:
-        """Remove *row*, which must be there."""
-        at = bisect_left(self.keys, self.key(row))
-        del self.keys[at], self.rows[at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +71,16 @@ class World:
     ) -> None:
         self.seed = seed
         self._unknown = unknown_fields
-        counts = _message_counts(messages, mean_messages)
-        made = list(make_sessions(sessions, seed, counts, unknown=unknown_fields))
+        made = list(make_sessions(sessions, seed, messages, mean_messages, unknown=unknown_fields))
         self._births = {row["id"]: birth for row, birth in made}
         speaking = [birth.number for _, birth in made if birth.messages]
         every = max(1, len(speaking) // max(1, long_messages))
         self._long = frozenset(speaking[::every][:long_messages])
-        self._by_id = {row["id"]: row for row, _ in made}
-        self.session_table: Table = Table("startTime", self._by_id.values())
+        self.rows_by_id: dict[str, Row] = {row["id"]: row for row, _ in made}
+        self.session_rows: list[Row] = sorted(self.rows_by_id.values(), key=row_key)
         """The sessions themselves, for an API to page through: not to be changed."""
         self.total_messages: int = sum(birth.messages for _, birth in made)
-        self._changed: dict[str, Table] = {}
+        self._changed: dict[str, list[Row]] = {}
         self._generated = lru_cache(_REMEMBERED)(self._generate)
         self._derived: dict[Hashable, Any] = {}
         self._added = sessions
@@ -130,20 +92,20 @@ class World:
         """The ids of sessions with an open websocket; an API may refuse to delete them."""
 
     def __repr__(self) -> str:
-        return f"<World [{len(self._by_id)} sessions, {self.total_messages} messages, seed {self.seed}]>"
+        return f"<World [{len(self.rows_by_id)} sessions, {self.total_messages} messages, seed {self.seed}]>"
 
     @property
     def sessions(self) -> list[Row]:
         """Every session, by start time and then by id."""
-        return [dict(row) for row in self.session_table.rows]
+        return [dict(row) for row in self.session_rows]
 
     def session(self, session_id: str) -> Row:
         """One session; `KeyError` for an unknown id."""
-        return dict(self._by_id[session_id])
+        return dict(self.rows_by_id[session_id])
 
     def messages(self, session_id: str) -> list[Row]:
         """A session's messages, by time and then by id; `KeyError` for an unknown id."""
-        return [dict(row) for row in self.message_table(session_id).rows]
+        return [dict(row) for row in self.message_rows(session_id)]
 
     def add_session(
         self,
@@ -158,7 +120,7 @@ class World:
         Other *fields* are named as in the API's JSON (``endTime``) or as in Python (``end_time``).
         `ValueError` for an id that is there already.
         """
-        latest = self.session_table.rows[-1]["startTime"] if self._by_id else stamp(0)
+        latest = self.session_rows[-1]["startTime"] if self.rows_by_id else stamp(0)
         start = _time(start_time or latest)
         row = {
             "id": id or self._new_id(),
@@ -167,22 +129,22 @@ class World:
             "endTime": start if status else None,
             "videoUrl": None,
         }
-        if row["id"] in self._by_id:
+        if row["id"] in self.rows_by_id:
             raise ValueError(f"the world has a session {row['id']} already")
-        return dict(self._put_session(row | _named(fields)))
+        self._changed[row["id"]] = []
+        return dict(self._put_session(None, row | _named(fields)))
 
     def change_session(self, session_id: str, **fields: Any) -> Row:
         """Change *fields* of a session, e.g. ``status=1, endTime="2025-11-12 18:20:50"``."""
-        old = self._by_id[session_id]
-        self.session_table.discard(old)
-        return dict(self._put_session(old | _named(fields)))
+        old = self.rows_by_id[session_id]
+        return dict(self._put_session(old, old | _named(fields)))
 
     def remove_session(self, session_id: str) -> None:
         """Remove a session and its messages: requests for it are answered 404 from now on."""
         self._count_change(session_id)
         self.joined.discard(session_id)
-        self.total_messages -= len(self.message_table(session_id).rows)
-        self.session_table.discard(self._by_id.pop(session_id))
+        self.total_messages -= len(self.message_rows(session_id))
+        _replace(self.session_rows, self.rows_by_id.pop(session_id), None)
         for kept in (self._births, self._changed, self.notes):
             kept.pop(session_id, None)
 
@@ -198,8 +160,8 @@ class World:
         **fields: Any,
     ) -> Row:
         """Add a message to a session; by default it has the time of the session's last one."""
-        rows = self.message_table(session_id).rows
-        latest = rows[-1]["createdAt"] if rows else self._by_id[session_id]["startTime"]
+        rows = self.message_rows(session_id)
+        latest = rows[-1]["createdAt"] if rows else self.rows_by_id[session_id]["startTime"]
         row: Row = {
             "id": id or self._new_id(),
             "role": role,
@@ -207,34 +169,29 @@ class World:
             "content": content,
             "createdAt": _time(created_at or latest),
         } | fields
-        self._replace_message(session_id, None, row)
+        self._put_message(session_id, None, row)
         return dict(row)
 
     def change_message(self, session_id: str, message_id: str, **fields: Any) -> Row:
         """Change *fields* of a message, named as in the API's JSON."""
         old = self._message(session_id, message_id)
         new = old | {name: _time(each) for name, each in fields.items()}
-        self._replace_message(session_id, old, new)
+        self._put_message(session_id, old, new)
         return dict(new)
 
     def remove_message(self, session_id: str, message_id: str) -> None:
         """Remove a message from its session."""
-        self._replace_message(session_id, self._message(session_id, message_id), None)
+        self._put_message(session_id, self._message(session_id, message_id), None)
 
-    def session_row(self, session_id: str) -> Row | None:
-        """The session itself, or None: not to be changed."""
-        return self._by_id.get(session_id)
-
-    def message_table(self, session_id: str) -> Table:
+    def message_rows(self, session_id: str) -> list[Row]:
         """A session's messages themselves, for an API to page through: not to be changed."""
         changed = self._changed.get(session_id)
         return self._generated(self._births[session_id]) if changed is None else changed
 
     def last_message_time(self, session_id: str) -> str | None:
         """The time of a session's last message, or None, found without making any."""
-        changed = self._changed.get(session_id)
-        if changed is not None:
-            return changed.rows[-1]["createdAt"] if changed.rows else None
+        if session_id in self._changed:
+            return next((row["createdAt"] for row in reversed(self._changed[session_id])), None)
         birth = self._births[session_id]
         return message_time(birth, birth.messages - 1) if birth.messages else None
 
@@ -266,28 +223,23 @@ class World:
         found: T = self._derived[name]
         return found
 
-    def _generate(self, birth: Birth) -> Table:
-        made = make_messages(birth, self.seed, unknown=self._unknown, long=birth.number in self._long)
-        return Table("createdAt", made)
+    def _generate(self, birth: Birth) -> list[Row]:
+        is_long = birth.number in self._long
+        return sorted(make_messages(birth, self.seed, unknown=self._unknown, long=is_long), key=row_key)
 
     def _message(self, session_id: str, message_id: str) -> Row:
-        return next(row for row in self.message_table(session_id).rows if row["id"] == message_id)
+        return next(row for row in self.message_rows(session_id) if row["id"] == message_id)
 
-    def _put_session(self, row: Row) -> Row:
-        self._count_change(row["id"])
-        if row["id"] not in self._births:
-            self._changed.setdefault(row["id"], Table("createdAt"))
-        self._by_id[row["id"]] = row
-        self.session_table.put(row)
-        return row
+    def _put_session(self, old: Row | None, new: Row) -> Row:
+        self._count_change(new["id"])
+        self.rows_by_id[new["id"]] = new
+        _replace(self.session_rows, old, new)
+        return new
 
-    def _replace_message(self, session_id: str, old: Row | None, new: Row | None) -> None:
-        """Put *new* in the place of *old*, into a table that is no longer made again from the seed."""
-        table = self._changed[session_id] = self.message_table(session_id)
-        if old is not None:
-            table.discard(old)
-        if new is not None:
-            table.put(new)
+    def _put_message(self, session_id: str, old: Row | None, new: Row | None) -> None:
+        # These rows are no longer made again from the seed.
+        rows = self._changed[session_id] = self.message_rows(session_id)
+        _replace(rows, old, new)
         self.total_messages += (new is not None) - (old is not None)
         self._count_change(session_id)
 
@@ -300,13 +252,16 @@ class World:
         return made_up_id(self._added - 1, self.seed)
 
 
-def _message_counts(messages: int | Callable[[int], int] | None, mean: float) -> Callable[[int, float], int]:
-    if messages is None:
-        tail = long_tailed(mean)
-        return lambda _, dice: tail(dice)
-    if callable(messages):
-        return lambda number, _: messages(number)
-    return lambda _number, _dice: messages
+def row_key(row: Row) -> RowKey:
+    """What rows are sorted by, and what a cursor holds: the time, then the id."""
+    return row.get("createdAt") or row["startTime"], row["id"]
+
+
+def _replace(rows: list[Row], old: Row | None, new: Row | None) -> None:
+    if old is not None:
+        del rows[bisect_left(rows, row_key(old), key=row_key)]
+    if new is not None:
+        insort(rows, new, key=row_key)
 
 
 def _named(fields: Row) -> Row:

@@ -269,7 +269,7 @@ async def test_a_deleted_session_is_gone():
         for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/summary"), ("POST", "/title")]:
             gone = await asked(box, method, f"/{name}{path}", body={"first_message": "x"})
             assert gone == (404, {"detail": "Session not found"})
-        assert box.world.session_row(name) is None
+        assert name not in box.world.rows_by_id
 
 
 async def test_a_title_is_made_of_the_first_message_and_kept():

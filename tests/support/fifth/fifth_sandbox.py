@@ -13,13 +13,13 @@ class FifthApi(Api):
 
     def sessions(self, request):
         world = request.world
-        return page([talk(world, row) for row in world.session_table.rows], "ref", request)
+        return page([talk(world, row) for row in world.session_rows], "ref", request)
 
     def session(self, request):
         return talk(request.world, request.row)
 
     def messages(self, request):
-        rows = request.world.message_table(request.row["id"]).rows
+        rows = request.world.message_rows(request.row["id"])
         return page([line(row) for row in rows], "nr", request)
 
 
