@@ -18,7 +18,7 @@ from navtalk_async.paging import Listing, OnMove, fetch_all
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
-from navtalk_async.wire.sender import BODY_LIMIT, Key, Read, Sender
+from navtalk_async.wire.sender import Key, Read, Sender
 
 __all__ = ["ApiClient", "Client", "Inside", "Options", "Resource", "ViewOptions", "inside"]
 
@@ -27,33 +27,40 @@ R = TypeVar("R", bound=Record)
 C = TypeVar("C", bound="Client[Any, Any]")
 
 
-class Options(TypedDict, total=False):
-    """What every client takes; see `Client`."""
-
-    concurrency: Concurrency
-    rate: float | None
-    timeout: float | None
-    attempt_timeout: float
-    retry: Retry | None
-    body_limit: int
-    trust_env: bool
-    on_event: Observer | None
-
-
 class ViewOptions(TypedDict, total=False):
-    """What every client's `using` takes."""
+    """How a client calls, for `using` too."""
 
     timeout: float | None
-    """One budget in seconds for a call: waiting for its turn, every attempt, every pause; None for no end."""
+    """One budget in seconds for a call: waiting for its turn, every attempt, every pause; None for no end.
+    Default 300."""
     attempt_timeout: float
-    """Seconds for a single attempt."""
+    """Seconds for a single attempt; default 60."""
     retry: Retry
-    """How often and how fast to try again."""
+    """How often and how fast to try again; default `Retry()`."""
     lane: Lane
     """Who goes first where calls have to wait for each other: `"interactive"` for what somebody waits for,
     then `"normal"`, the default, then `"bulk"` for long jobs. Lower lanes leave a sixteenth of the places in
     flight free for higher ones that were in use within the last 5 seconds, and get one turn in 16 themselves
     however much the higher ones ask."""
+
+
+class Options(ViewOptions, total=False):
+    """What every client takes beside its key and its address."""
+
+    concurrency: Concurrency
+    """The most requests in flight, of everything this client does in one event loop. `"auto"`, the default,
+    learns what the server can use: it begins with 16, grows by half with every round of answers as long as
+    more are answered a second and none is refused, up to 256, and keeps trying now and then. A number above
+    128 is reached after the first round trips."""
+    rate: float | None
+    """The most requests a second in one event loop; None, the default, for no limit. Where the server refuses
+    what is too fast, a lower rate is learned from that."""
+    body_limit: int
+    """The most bytes of an answer, inflated, that are held in memory; default 128 MiB."""
+    trust_env: bool
+    """Whether the environment's proxy settings hold; for this machine, they never do. Default False."""
+    on_event: Observer | None
+    """Called with an `events.Event` whenever something happens on the wire."""
 
 
 class Inside(NamedTuple):
@@ -89,18 +96,7 @@ class Client(Generic[S_co, M_co]):
             Default: the environment variable of the dialect's `key_variable`.
         base_url: where the API is, https except on this machine. Default: the environment variable of the
             dialect's `base_url_variable`, or else the vendor's address; required where none is known.
-        concurrency: the most requests in flight, of everything this client does in one event loop. `"auto"`
-            learns what the server can use: it begins with 16, grows by half with every round of answers as
-            long as more are answered a second and none is refused, up to 256, and keeps trying now and then.
-            A number above 128 is reached after the first round trips.
-        rate: the most requests a second in one event loop; None for no limit. Where the server refuses what
-            is too fast, a lower rate is learned from that.
-        timeout: seconds for a call as a whole (its turn, all attempts, all pauses); None for no end.
-        attempt_timeout: seconds for a single attempt.
-        retry: how often and how fast to try again.
-        body_limit: the most bytes of an answer, inflated, that are held in memory.
-        trust_env: whether the environment's proxy settings hold; for this machine, they never do.
-        on_event: called with an `events.Event` whenever something happens on the wire.
+        options: see `Options`.
 
     Raises:
         ValueError: no key, no address, or an option that cannot be right; before anything is sent.
@@ -114,31 +110,21 @@ class Client(Generic[S_co, M_co]):
         key: Key | Secret[str] | None = None,
         *,
         base_url: str | None = None,
-        concurrency: Concurrency = "auto",
-        rate: float | None = None,
-        timeout: float | None = 300.0,
-        attempt_timeout: float = 60.0,
-        retry: Retry | None = None,
-        body_limit: int = BODY_LIMIT,
-        trust_env: bool = False,
-        on_event: Observer | None = None,
+        **options: Unpack[Options],
     ) -> None:
         self.dialect = dialect
-        key = _given_key(key, dialect.key_variable)
+        others: Any = {name: value for name, value in options.items() if value is not None or name != "retry"}
+        on_event = others.pop("on_event", None)
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event={on_event!r} cannot be called: pass a function that takes an event.")
-        self._call_options = CallOptions(
-            timeout=timeout, attempt_timeout=attempt_timeout, retry=Retry() if retry is None else retry
-        )
+        call = {name: others.pop(name) for name in ViewOptions.__annotations__ if name in others}
+        self._call_options = CallOptions(**call)
         self._wire = Sender(
             root=dialect.root(_given_address(base_url, dialect)),
-            key=key,
+            key=_given_key(key, dialect.key_variable),
             key_place=dialect.key_place,
-            concurrency=concurrency,
-            rate=rate,
-            body_limit=body_limit,
-            trust_env=trust_env,
             observer=on_event,
+            **others,
         )
         self._take_up()
 

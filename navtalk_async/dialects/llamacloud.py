@@ -167,7 +167,7 @@ DocumentedEvent: TypeAlias = (
 )
 Event: TypeAlias = DocumentedEvent | UnknownEvent
 
-DOCUMENTED: msgspec.json.Decoder[DocumentedEvent] = msgspec.json.Decoder(DocumentedEvent)
+DOCUMENTED: msgspec.json.Decoder[Event] = msgspec.json.Decoder(DocumentedEvent)
 FIELDS = msgspec.json.Decoder(dict[str, Any])
 
 DELIVERY_NAMES = ("delta", "message")
@@ -187,8 +187,9 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
     try:
         event = DOCUMENTED.decode(raw)
     except DECODE_ERRORS:
-        return _lenient_event(kept, name)
-    msgspec.structs.force_setattr(event, "kept", kept)
+        event = _untyped_event(kept, name)
+    if not isinstance(event, UnknownEvent):
+        msgspec.structs.force_setattr(event, "kept", kept)
     return event
 
 
@@ -197,20 +198,15 @@ def streamed_event(sent: ServerSentEvent) -> Event:
     return event_of(whole_surrogates(sent.data), None if sent.type in DELIVERY_NAMES else sent.type)
 
 
-def _lenient_event(raw: bytes, name: str | None) -> Event:
+def _untyped_event(raw: bytes, name: str | None) -> Event:
+    named = None
     try:
         fields = FIELDS.decode(raw)
-    except DECODE_ERRORS:
-        return UnknownEvent(type=name, raw=raw)
-    named = fields.pop("type", None)
-    kinds = [kind for field, kind in DISTINCTIVE_FIELDS.items() if field in fields] if named is None else []
-    try:
-        [kind] = kinds
-        event = msgspec.convert(fields, kind)
-    except (ValueError, msgspec.ValidationError):
+        named = fields.pop("type", None)
+        [kind] = [kind for field, kind in DISTINCTIVE_FIELDS.items() if field in fields and named is None]
+        return msgspec.convert(fields, kind)
+    except (*DECODE_ERRORS, ValueError):
         return UnknownEvent(type=named if isinstance(named, str) else name, raw=raw)
-    msgspec.structs.force_setattr(event, "kept", raw)
-    return event
 
 
 class JobMetadata(Usage, frozen=True, kw_only=True, gc=False, omit_defaults=True):
