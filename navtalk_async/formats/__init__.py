@@ -3,9 +3,7 @@
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,12 +108,7 @@ async def export(
         mode = await to_thread.run_sync(withdraw, folder)
         task = _Export(archive, folder, found)
         own = await task.written(about, names)
-        manifest = Manifest.of(
-            [*await task.others(project), own],
-            archive=await task.digest(),
-            written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            tool=f"navtalk-async {version('navtalk-async')}",
-        )
+        manifest = Manifest.of([*await task.others(project), own], await task.digest())
         async with WholeFile(folder / MANIFEST, mode=mode) as file:
             await file.write(lambda: canonical(manifest))
     return manifest

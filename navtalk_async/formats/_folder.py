@@ -8,7 +8,9 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -67,9 +69,7 @@ class Manifest(Exported, frozen=True, kw_only=True):
     """The SHA-256 of the manifest without it."""
 
     @classmethod
-    def of(
-        cls, projects: Sequence[ProjectFiles], *, archive: ArchiveDigest | None, written_at: str, tool: str
-    ) -> "Manifest":
+    def of(cls, projects: Sequence[ProjectFiles], archive: ArchiveDigest | None) -> "Manifest":
         """The manifest of *projects*; the project of `transcripts.jsonl` goes first."""
         projects = sorted(projects, key=lambda each: all(file.name != FIRST for file in each.files))
         first = projects[0]
@@ -84,8 +84,8 @@ class Manifest(Exported, frozen=True, kw_only=True):
             files=[file for each in projects for file in each.files],
             projects=projects,
             archive=archive,
-            written_at=written_at,
-            tool=tool,
+            written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            tool=f"navtalk-async {version('navtalk-async')}",
         )
 
 

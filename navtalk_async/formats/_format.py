@@ -7,7 +7,6 @@ from contextlib import aclosing, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import msgspec
@@ -175,9 +174,7 @@ class WholeFile:
         self._file = await to_thread.run_sync(self._create)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         await shielded(to_thread.run_sync(self._put_in_place if error is None else self._discard))
 
     async def write(self, make: Callable[[], bytes], *, rows: int = 0) -> None:

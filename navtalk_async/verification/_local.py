@@ -101,10 +101,7 @@ class ArchiveCheck(NamedTuple):
         known = len(findings)
         try:
             async with Archive.open(self.place, read_only=True, immutable=True) as archive:
-                if self.quick and self.is_same and not known:
-                    await self._note_unfinished(archive)
-                else:
-                    await self._verify_rows(archive)
+                await self._verify(archive, is_trusted=self.quick and self.is_same and not known)
         except StoreLocked:
             raise
         except StoreError as failure:
@@ -113,35 +110,26 @@ class ArchiveCheck(NamedTuple):
                 raise
             findings.append(Finding(self.name, str(failure.args[0]).removesuffix("."), Remedy.COPY))
 
-    async def _verify_rows(self, archive: Archive) -> None:
+    async def _verify(self, archive: Archive, *, is_trusted: bool) -> None:
         known, before = len(self.report.findings), await archive.change_marker()
         is_readable = False
         try:
             for about in await chosen_projects(archive, self.project):
-                self.report.apis[about.project] = about.api
-                self.report.findings += [
-                    self._finding(about, each) for each in await archive.flaws(about.project)
-                ]
-                own = select_files(about, self.files, self.name, self.report)
-                if not self.quick:
-                    await self._verify_transcripts(archive, about, own)
-            await self._note_unfinished(archive)
+                if not is_trusted:
+                    await self._verify_project(archive, about)
+                await self._note_unfinished(archive, about.project)
             is_readable = True
         finally:
             if not is_readable or len(self.report.findings) > known:
                 await _refuse_if_written(archive.path, before)
 
-    def _finding(self, about: ProjectInfo, flaw: Flaw) -> Finding:
-        what = flaw.what.removesuffix(".")
-        if flaw.session_id is not None:
-            return Finding(self.name, what, Remedy.REPAIR, about.project, flaw.session_id)
-        # Indexes and free space are rebuilt; rows in pages that cannot be read are lost.
-        return Finding(self.name, what, Remedy.COPY if LOST_PAGE.search(what) else Remedy.REPAIR)
-
-    async def _verify_transcripts(
-        self, archive: Archive, about: ProjectInfo, files: Sequence[ExportedFile]
-    ) -> None:
+    async def _verify_project(self, archive: Archive, about: ProjectInfo) -> None:
         report, kind = self.report, dialects().get(about.api)
+        report.apis[about.project] = about.api
+        report.findings += [self._finding(about, each) for each in await archive.flaws(about.project)]
+        files = select_files(about, self.files, self.name, report)
+        if self.quick:
+            return
         if kind is None:
             what = f"the project {about.project!r} is of an unknown API: {about.api!r}"
             report.findings.append(Finding(self.name, what, Remedy.COPY))
@@ -152,6 +140,13 @@ class ArchiveCheck(NamedTuple):
                 report.findings += await to_thread.run_sync(self._verify_batch, batch, dialect, files)
                 report.checked.sessions += len(batch)
                 report.checked.messages += sum(len(each.messages) for each in batch)
+
+    def _finding(self, about: ProjectInfo, flaw: Flaw) -> Finding:
+        what = flaw.what.removesuffix(".")
+        if flaw.session_id is not None:
+            return Finding(self.name, what, Remedy.REPAIR, about.project, flaw.session_id)
+        # Indexes and free space are rebuilt; rows in pages that cannot be read are lost.
+        return Finding(self.name, what, Remedy.COPY if LOST_PAGE.search(what) else Remedy.REPAIR)
 
     def _verify_batch(
         self, batch: Sequence[StoredTranscript], dialect: Dialect, files: Sequence[ExportedFile]
@@ -168,23 +163,20 @@ class ArchiveCheck(NamedTuple):
             ]
         return found
 
-    async def _note_unfinished(self, archive: Archive) -> None:
+    async def _note_unfinished(self, archive: Archive, project: str) -> None:
         """Note the sessions whose messages are missing because they failed or are still to be fetched."""
         report = self.report
-        for about in await chosen_projects(archive, self.project):
-            name = about.project
-            failures, pending = await archive.failures(name), await archive.pending(name)
-            report.unfinished |= {(name, each) for each in (*pending, *(each.id for each in failures))}
-            if failures:
-                named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
-                report.notes.append(
-                    f"{name}: {counted(len(failures), 'session')} failed: {named}. "
-                    "The same command with --retry-failed tries again."
-                )
-            if pending:
-                report.notes.append(
-                    f"{name}: {counted(len(pending), 'session')} pending; run the same export or sync."
-                )
+        failures, pending = await archive.failures(project), await archive.pending(project)
+        report.unfinished |= {(project, each) for each in (*pending, *(each.id for each in failures))}
+        if failures:
+            named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
+            report.notes.append(
+                f"{project}: {counted(len(failures), 'session')} failed: {named}. "
+                "The same command with --retry-failed tries again."
+            )
+        if pending:
+            count = counted(len(pending), "session")
+            report.notes.append(f"{project}: {count} pending; run the same export or sync.")
 
 
 async def _refuse_if_written(path: Path | None, before: ChangeMarker | None) -> None:
