@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-__all__ = ["OUTSIDE", "WINDOW", "FanOut", "Limiter", "Order", "ParkingLot", "checked_order", "shielded"]
+__all__ = ["OUTSIDE", "WINDOW", "FanOut", "Limiter", "Order", "ParkingLot", "shielded"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -28,13 +28,6 @@ READ_AHEAD = 2
 long as an item before a worker idles."""
 
 OUTSIDE = "Results are read inside an `async with`: write `async with … as results:` around the `async for`."
-
-
-def checked_order(order: Order) -> Order:
-    """*order*, or a ValueError if it is neither `"done"` nor `"listed"`."""
-    if order not in WINDOW:
-        raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
-    return order
 
 
 class FanOut(Generic[T, R]):
@@ -59,10 +52,12 @@ class FanOut(Generic[T, R]):
     ) -> None:
         if isinstance(at_once, int) and at_once < 1:
             raise ValueError(f"at_once={at_once} does nothing; the least is 1.")
+        if order not in WINDOW:
+            raise ValueError(f"order={order!r} is neither 'done' nor 'listed'.")
         self._work = work
         self._batches = batches
         self._at_once = at_once if callable(at_once) else lambda: at_once
-        self._window = WINDOW[checked_order(order)]
+        self._window = WINDOW[order]
         self._listed = order == "listed"
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
 from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot, checked_order
+from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot
 from navtalk_async.dialects.arguments import one_of
 from navtalk_async.errors import ClientClosed, NavTalkError
 from navtalk_async.listing import ParallelListing
@@ -230,7 +230,7 @@ class SessionPool(Generic[C]):
             dialect.list_sessions(**filters),
             expected_end=filters.get("end_time"),
             walkers=1 if self._is_serial else self._limiter.fixed or AUTO_WALKERS,
-            in_order=checked_order(order) == "listed",
+            in_order=one_of("done", "listed")("order", order) == "listed",
             split=not self._is_serial,
             is_awaited=is_awaited,
             announce=inside(self._client).announce,

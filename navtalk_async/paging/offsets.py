@@ -156,20 +156,18 @@ class OffsetWalk(Generic[T]):
         came = min(reached, self._arrived)
         total = _plausible(page.total, came)
         behind = self._behind(reached, keys)
+        # A server that ignores the offset begins each page with the same row.
+        rows = len(keys) if new or self._alike < MAX_ALIKE else 0
+        follows = goes_on(rows, came, full=page.full, has_more=has_more, total=total)
         if new:
             self._stale = self._skipped = 0
             self._tries = 1
             self._pages += 1
-            follows = goes_on(len(keys), came, full=page.full, has_more=has_more, total=total)
             return behind if follows else None
         self._count_stale()
-        is_promised = _promises_more(came, total, has_more=has_more)
         if len(keys) > 1 or (keys and self._largest == 1):
-            # A server that ignores the offset begins each page with the same row.
-            is_full = len(keys) >= page.full and self._alike < MAX_ALIKE
-            says_nothing = has_more is None and total is None
-            return behind if is_promised or is_full or says_nothing else None
-        if not is_promised or (not keys and has_more is False):
+            return behind if follows else None
+        if not _promises_more(came, total, has_more=has_more) or (not keys and has_more is False):
             return None
         if keys and self._tries < MAX_TRIES:
             # The last row alone: what is promised behind it is asked for once.

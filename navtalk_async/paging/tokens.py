@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +15,8 @@ POSITION = frozenset({"cursor", "offset", "page_token", "page", "after"})
 
 SIZE = frozenset({"limit", "page_size", "count"})
 """The parameters that usually say how many rows a page has."""
+
+DAMAGED = "This is no page token, or a damaged one: pass page.token exactly as it was."
 
 CHECKSUM_BYTES = 9
 LIST_BYTES = 12
@@ -41,7 +43,7 @@ class PageTokens(NamedTuple):
             if name not in self.size and (name in self.position or value != params.get(name))
         }
         content = msgspec.json.encode([self._digest(path, params).hex(), moved])
-        return _as_text(_checksum(content) + content)
+        return _as_token(content)
 
     def read(self, token: object, path: str, params: Mapping[str, str]) -> dict[str, str]:
         """The position that *token* holds; a ValueError if it is damaged, or of another list than the one at
@@ -59,7 +61,7 @@ class PageTokens(NamedTuple):
                 "which the dialect does not name as a position of its pages."
             )
         if not WHOLE_NUMBER(position.get("offset", "0")):
-            raise _damaged_token()
+            raise ValueError(DAMAGED)
         return position
 
     def _digest(self, path: str, params: Mapping[str, str]) -> bytes:
@@ -71,23 +73,15 @@ def _content(token: object) -> tuple[str, dict[str, str]]:
     if not isinstance(token, str):
         raise ValueError(f"A page token is a text or None, not a {type(token).__name__}: pass page.token.")
     try:
-        data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
+        content = urlsafe_b64decode(token + "=" * (-len(token) % 4))[CHECKSUM_BYTES:]
         # Base64 reads several texts as the same bytes; only the one that was written counts.
-        if _as_text(data) != token or _checksum(content) != checksum:
-            raise _damaged_token()
-        return msgspec.json.decode(content, type=tuple[str, dict[str, str]])
+        if _as_token(content) == token:
+            return msgspec.json.decode(content, type=tuple[str, dict[str, str]])
     except (ValueError, RecursionError):
-        raise _damaged_token() from None
+        pass
+    raise ValueError(DAMAGED)
 
 
-def _damaged_token() -> ValueError:
-    return ValueError("This is no page token, or a damaged one: pass page.token exactly as it was.")
-
-
-def _checksum(content: bytes) -> bytes:
-    return sha256(content).digest()[:CHECKSUM_BYTES]
-
-
-def _as_text(data: Any) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+def _as_token(content: bytes) -> str:
+    checksum = sha256(content).digest()[:CHECKSUM_BYTES]
+    return urlsafe_b64encode(checksum + content).rstrip(b"=").decode()
