@@ -7,10 +7,10 @@ from navtalk_async.sandbox import Sandbox
 
 try:
     import pytest_asyncio
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        f"navtalk_async.testing needs {missing.name}, which is not installed: pip install pytest-asyncio",
-        name=missing.name,
+        f"navtalk_async.testing needs {_missing.name}, which is not installed: pip install pytest-asyncio",
+        name=_missing.name,
     ) from None
 
 __all__ = ["kodey_client", "lexicon_client", "llamacloud_client", "navtalk_client", "navtalk_sandbox"]

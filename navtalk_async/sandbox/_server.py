@@ -156,10 +156,11 @@ class Sandbox(ApiContext):
         self._arrival = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
-        self._server: _Server | None = None
+        self._listening: socket.socket
+        self._runner: web.ServerRunner | None = None
 
     def __repr__(self) -> str:
-        state = self.url if self._server else "closed"
+        state = self.url if self._runner else "closed"
         return f"<Sandbox {state} [{self.counts.total} requests, {self.counts.in_flight} in flight]>"
 
     @property
@@ -198,14 +199,29 @@ class Sandbox(ApiContext):
 
     async def __aenter__(self) -> Self:
         self._arrival = asyncio.Event()
-        self._server = _Server(self._serve, self.counts)
-        self.port = await self._server.listen(self.host, self.port)
+        self._listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
+        self.port = self._listening.getsockname()[1]
+        server = _CountingServer(self._serve, self.counts)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSING_SECONDS)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listening, backlog=_BACKLOG).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            await server.close()
+        # asyncio (3.11) breaks, and leaks a socket, when its server closes between accepting a connection and
+        # making its transport. So accepting ends first, and what was accepted gets two turns of the loop.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_reader(self._listening)
+        for _turn in range(2):
+            await asyncio.sleep(0)
+        runner, self._runner = self._runner, None
+        if runner is not None and runner.server is not None:
+            for site in runner.sites:
+                await site.stop()
+            for connection in runner.server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await runner.cleanup()
         self._arrival.set()
 
     def fail_next(self, kind: str, times: int = 1, path: str = "") -> None:
@@ -233,7 +249,7 @@ class Sandbox(ApiContext):
         """Return as soon as *count* requests have arrived in total, answered or not."""
         while self.counts.total < count:
             await self._arrival.wait()
-            if self._server is None:
+            if self._runner is None:
                 raise RuntimeError(f"the sandbox closed before {count} requests arrived")
 
     async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
@@ -283,65 +299,31 @@ class Sandbox(ApiContext):
         return None
 
     def _fault(self, request: SandboxRequest, api: Api) -> str | None:
-        fault = self._planned_fault(request, api)
-        if fault is None:
+        """The first planned fault that fits, or one by the dice."""
+        fitting = (
+            each for each in self._planned if each[1] in request.url and api.can_play(each[0], request)
+        )
+        if planned := next(fitting, None):
+            self._planned.remove(planned)
+            fault: str | None = planned[0]
+        else:
             fault = self.faults.choose(self._rng.random(), lambda kind: api.can_play(kind, request))
         if fault is not None:
             self.counts.faults[fault] += 1
         return fault
 
-    def _planned_fault(self, request: SandboxRequest, api: Api) -> str | None:
-        for index, (kind, path) in enumerate(self._planned):
-            if path in request.url and api.can_play(kind, request):
-                del self._planned[index]
-                return kind
-        return None
 
-
-class _Server(web.Server):
-    """aiohttp's server, which counts connections and can abort all of them."""
-
+class _CountingServer(web.Server):
     def __init__(
         self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], counts: Counts
     ) -> None:
         # Cancelling the handler when its client leaves keeps counts.in_flight true.
         super().__init__(handler, handler_cancellation=True, access_log=None)
         self._counts = counts
-        self._runner = web.ServerRunner(self, shutdown_timeout=_CLOSING_SECONDS)
-        self._listening: socket.socket | None = None
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self._counts.connections += 1
         super().connection_made(handler, transport)
-
-    async def listen(self, host: str, port: int) -> int:
-        self._listening = socket.create_server((host, port), backlog=_BACKLOG)
-        port = self._listening.getsockname()[1]
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._listening, backlog=_BACKLOG).start()
-        return port
-
-    async def close(self) -> None:
-        await self._stop_listening()
-        for site in self._runner.sites:
-            await site.stop()
-        for connection in self.connections:
-            if connection.transport is not None:
-                connection.transport.abort()
-        await self._runner.cleanup()
-
-    async def _stop_listening(self) -> None:
-        """Stop accepting, and finish the connections that are accepted already.
-
-        asyncio (3.11) breaks, and leaks a socket, when its server closes between accepting a connection and
-        making its transport. So accepting ends first, and what was accepted gets two turns of the loop.
-        """
-        if self._listening is not None:
-            with suppress(NotImplementedError):
-                asyncio.get_running_loop().remove_reader(self._listening)
-            for _ in range(2):
-                await asyncio.sleep(0)
-            self._listening = None
 
 
 async def _send(
