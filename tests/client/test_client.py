@@ -565,3 +565,15 @@ async def test_a_program_of_ours_can_be_tested_with_aioresponses():
         mocked.get(pattern, payload=page, response_class=Whole)
         async with NavTalkClient("k", base_url="https://told.example") as nt:
             assert (await nt.sessions.list()).items == []
+
+
+def test_a_misspelled_filter_is_refused_with_those_that_the_api_has():
+    nt = NavTalkClient("k")
+    with pytest.raises(TypeError, match="statuss: only by start_time and end_time and status"):
+        nt.sessions.list(statuss=1)
+    with pytest.raises(TypeError, match="status: only by start_time and end_time and role"):
+        nt.messages.list("709b712f-dede-11f0-92bc-000e1eed4a72", status=1)
+    assert (
+        nt.sessions.list(start_time="2025-11-12T18:20:38Z").request.params["startTime"]
+        == "2025-11-12 18:20:38"
+    )
