@@ -120,8 +120,8 @@ class Client(Generic[S_co, M_co]):
         call = {name: others.pop(name) for name in ViewOptions.__annotations__ if name in others}
         self._call_options = CallOptions(**call)
         self._wire = Sender(
-            root=dialect.root(_given_address(base_url, dialect)),
             key=_given_key(key, dialect.key_variable),
+            root=dialect.root(_given_address(base_url, dialect)),
             key_place=dialect.key_place,
             observer=on_event,
             **others,
