@@ -265,12 +265,12 @@ class _Turns(ParkingLot):
             self.free += 1
 
 
-async def shielded(work: Coroutine[Any, Any, T]) -> T:
+async def shielded(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
     """The result of *work*, which runs to its end: a cancellation of the caller is raised after that.
 
     A shielded scope alone would hold off anyio's cancellation, but not asyncio's.
     """
-    task = asyncio.create_task(work)
+    task = asyncio.ensure_future(work)
     stopped: asyncio.CancelledError | None = None
     with CancelScope(shield=True):
         while not task.done():

@@ -3,8 +3,9 @@
 from navtalk_async.archive.records import RunReport
 from navtalk_async.ingest._job import Progress
 from navtalk_async.ingest._rounds import RoundResult, Rounds, watch
-from navtalk_async.ingest._run import SyncOptions, sync
+from navtalk_async.ingest._run import check_key, sync
 from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
+from navtalk_async.ingest.scope import SyncOptions
 
 __all__ = [
     "OVERLAP",
@@ -14,6 +15,7 @@ __all__ = [
     "Rounds",
     "RunReport",
     "SyncOptions",
+    "check_key",
     "sync",
     "watch",
 ]

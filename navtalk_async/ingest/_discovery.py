@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from navtalk_async.archive.records import Clock, FetchTask, JournalResult
+from navtalk_async.archive.records import Clock, FetchTask, JournalResult, Round
 from navtalk_async.archive.rows import format_time
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.ingest._job import Job
@@ -17,7 +17,6 @@ from navtalk_async.ingest.reread_rules import (
     fresh_since,
     latest,
     listed_since,
-    next_round,
     resumes,
 )
 from navtalk_async.listing import SPECULATION_BUDGET, ParallelListing, moment_at
@@ -39,13 +38,9 @@ class Discovery:
     """
 
     def __init__(self, job: Job, *, is_awaited: Callable[[], bool]) -> None:
-        self._job = job
-        self._client, self._dialect = job.client, job.client.dialect
-        self._archive, self._project = job.archive, job.project
-        self._scope, self._state = job.scope, job.state
-        self._progress = job.progress
-        self._is_awaited = is_awaited
-        began = job.client.now()
+        self._job, self._state, self._scope, self._dialect = job, job.state, job.scope, job.dialect
+        self._progress, self._is_awaited = job.progress, is_awaited
+        began, options = job.client.now(), job.options
         self._smallest_page = self._request_of_smallest_page(began)
         self._by_time = (
             self._smallest_page is not None
@@ -55,12 +50,16 @@ class Discovery:
         self._matches = job.scope.status_filter(self._dialect)
         self._seen: set[str] = set()
         """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
-        since = earlier(job.state.watermark, job.overlap) if self._by_time and not job.reconcile else None
-        self.round = job.state.round or next_round(began, since=since, reconcile=job.reconcile)
-        self._resumes = resumes(job.state.round, began)
+        is_whole, watermark = options.reconcile, job.state.watermark
+        since = earlier(watermark, options.overlap) if self._by_time and not is_whole else None
+        left_open = job.state.round
+        self.round = left_open or Round(began=format_time(began), since=since, is_whole=is_whole)
+        self._resumes = resumes(left_open, began)
         self._fresh = fresh_since(
-            job.state.round, began, settle=job.settle, overlap=job.overlap, by_time=self._by_time
+            left_open, began, settle=options.settle, overlap=options.overlap, by_time=self._by_time
         )
+        self._is_later_round = job.state.rounds > 0
+        self._expects_little = self._is_later_round and not self.round.is_whole
 
     async def tasks(self) -> AsyncGenerator[Sequence[FetchTask], None]:
         """The sessions to fetch, some at a time."""
@@ -91,7 +90,9 @@ class Discovery:
     async def look_at(self, session_id: str) -> Sequence[FetchTask]:
         """Fetch one session, and journal it; the messages to fetch of it."""
         session = await self._job.get_session(session_id)
-        if not session.detail_is_complete and await self._archive.contains(self._project, [session_id]):
+        if not session.detail_is_complete and await self._job.archive.contains(
+            self._job.project, [session_id]
+        ):
             # What is kept of it came from the list, and is more than this; unless it is not to be trusted.
             pending = next((each for each in self._state.pending if each.id == session_id), None)
             if pending is None:
@@ -123,38 +124,30 @@ class Discovery:
         return tasks
 
     async def _watched(self) -> list[str]:
-        oldest = self._job.watch_max_age
-        return await self._archive.watched(
-            self._project,
+        oldest = self._job.options.watch_max_age
+        return await self._job.archive.watched(
+            self._job.project,
             # In a round that begins nothing has been read, whatever a clock said of it when it was.
             fresh=format_time(self._fresh) if self._resumes else END_OF_TIME,
-            since=None if oldest is None else earlier(format_time(self._client.now()), oldest),
+            since=None if oldest is None else earlier(format_time(self._job.client.now()), oldest),
         )
 
     async def _missing(self) -> list[str]:
         """Sessions that the listing should have given, and did not."""
         if not self._is_later_round:
             return []
-        missing = await self._archive.missing(self._project, since=self.round.since)
+        missing = await self._job.archive.missing(self._job.project, since=self.round.since)
         return [each for each in missing if each not in self._seen]
 
-    @property
-    def _is_later_round(self) -> bool:
-        return self._state.rounds > 0
-
-    @property
-    def _expects_little(self) -> bool:
-        return self._is_later_round and not self.round.is_whole
-
     def _was_just_listed(self) -> bool:
-        listed, now = parse_time(self.round.listed), self._client.now()
-        return listed is not None and now - self._job.settle <= listed <= now
+        listed, now = parse_time(self.round.listed), self._job.client.now()
+        return listed is not None and now - self._job.options.settle <= listed <= now
 
     async def _record_listing(
         self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
     ) -> JournalResult:
         """Record the new sessions, and how far the round has come."""
-        now = self._client.now()
+        now = self._job.client.now()
         if places is not None:
             self.round = msgspec.structs.replace(
                 self.round,
@@ -164,12 +157,12 @@ class Discovery:
             if self._is_later_round:
                 self._seen.update(session.id for session in sessions)
         seen = tuple(self._seen)
-        found = await self._archive.record_listing(
-            self._project,
+        found = await self._job.archive.record_listing(
+            self._job.project,
             sessions,
             compare=partial(
                 compare_sessions,
-                clock=Clock.at(now, self._job.settle, self._fresh),
+                clock=Clock.at(now, self._job.options.settle, self._fresh),
                 is_listed=places is not None,
                 matches=self._matches,
             ),
@@ -186,16 +179,16 @@ class Discovery:
         return found
 
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[ResumePoint]], None]:
-        self._progress.range_end = parse_time(self._scope.end_time) or self._client.now()
+        self._progress.range_end = parse_time(self._scope.end_time) or self._job.client.now()
         self._progress.range_start = parse_time(self._scope.start_time) or _first_moment(self._state.places)
-        since = listed_since(self.round, self._job.overlap) if self._by_time else None
+        since = listed_since(self.round, self._job.options.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
         listing = ParallelListing(
             self._job.list_sessions,
             self._dialect,
             request,
             expected_end=self._progress.range_end,
-            walkers=1 if self._job.serial else self._job.limiter.fixed or AUTO_WALKERS,
+            walkers=1 if self._job.options.listing == "serial" else self._job.limiter.fixed or AUTO_WALKERS,
             in_order=False,
             is_awaited=self._is_awaited,
             speculation_budget=LATER_BUDGET if self._expects_little else SPECULATION_BUDGET,
@@ -214,7 +207,7 @@ class Discovery:
         moments = [each for each in (start, moment) if each is not None]
         # A server that ignores the end may have taken us beyond it.
         begin = min([max(moments), *([end] if end else [])]) if moments else None
-        return self._scope.listed(self._dialect, self._client.now()).first_page(self._dialect, begin)
+        return self._scope.listed(self._dialect, self._job.client.now()).first_page(self._dialect, begin)
 
 
 def _first_moment(places: Sequence[ResumePoint]) -> datetime | None:

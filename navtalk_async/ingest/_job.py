@@ -1,19 +1,18 @@
-"""One run's job: what it fetches, how it asks, where it keeps it; and how far it has come."""
+"""One run's job: what it asks with, where it keeps what it fetches; and how far it has come."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import cached_property
+from datetime import datetime
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import JournalResult, RunReport, SyncState
 from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import Limiter
 from navtalk_async.events import Event, ListedSerially, ListMoved
-from navtalk_async.ingest.scope import Scope
+from navtalk_async.ingest.scope import CheckedOptions
 from navtalk_async.listing import seconds_of
 from navtalk_async.listing.fetch import ShortPageAudit
-from navtalk_async.models import Message, Page, Request, ResumePoint, Session
+from navtalk_async.models import Request, ResumePoint, Session
+from navtalk_async.pool import limiter_of
 
 
 @dataclass(kw_only=True)
@@ -66,43 +65,39 @@ class Progress:
         return unlisted
 
 
-@dataclass(frozen=True, kw_only=True)
 class Job:
-    client: Client
-    limiter: Limiter
-    archive: Archive
-    project: str
-    scope: Scope
-    state: SyncState
-    overlap: timedelta
-    settle: timedelta
-    watch_max_age: timedelta | None
-    reconcile: bool
-    serial: bool
-    audit: ShortPageAudit | None
-    progress: Progress
+    """One run's job. All requests stay within its limit, in the lane of jobs."""
 
-    @cached_property
-    def list_sessions(self) -> Callable[[Request], Awaitable[Page[Session]]]:
-        return self.limiter.bound(inside(self.client).page_of_sessions)
-
-    @cached_property
-    def list_messages(self) -> Callable[[Request], Awaitable[Page[Message]]]:
-        return self.limiter.bound(inside(self.client).page_of_messages)
+    def __init__(
+        self,
+        client: Client,
+        archive: Archive,
+        options: CheckedOptions,
+        progress: Progress,
+        state: SyncState,
+    ) -> None:
+        self.client = client = client.using(lane="bulk")
+        self.dialect = client.dialect
+        self.archive, self.options, self.progress, self.state = archive, options, progress, state
+        self.project, self.scope, self.report = options.project, options.scope, progress.report
+        self.audit: ShortPageAudit | None = None
+        if options.short_pages == "audit":
+            self.audit = ShortPageAudit(disproved=state.short_pages_disproved)
+        self.limiter = limiter_of(client, options.concurrency)
+        self.list_sessions = self.limiter.bound(inside(client).page_of_sessions)
+        self.list_messages = self.limiter.bound(inside(client).page_of_messages)
+        self._ask_for_session = self.limiter.bound(self._session_of)
 
     def get_session(self, session_id: str) -> Awaitable[Session]:
         """*session_id* as the API or the archive gave it, which need not be one that a user may pass."""
-        dialect = self.client.dialect
-        return self._ask_for_session(dialect.get_session(session_id))
+        return self._ask_for_session(self.dialect.get_session(session_id))
 
-    @cached_property
-    def _ask_for_session(self) -> Callable[[Request], Awaitable[Session]]:
-        return self.limiter.bound(lambda request: self.client.ask(request, self.client.dialect.read_session))
+    def _session_of(self, request: Request) -> Awaitable[Session]:
+        return self.client.ask(request, self.dialect.read_session)
 
     def announce(self, event: Event) -> None:
-        report = self.progress.report
         if isinstance(event, ListedSerially):
-            report.fallback = event.reason
+            self.report.fallback = event.reason
         elif isinstance(event, ListMoved):
-            report.moved = report.moved or f"About the list {event.path}: {event.reason}."
+            self.report.moved = self.report.moved or f"About the list {event.path}: {event.reason}."
         inside(self.client).announce(event)

@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import NamedTuple, Self, Unpack, cast
+from typing import NamedTuple, Self, Unpack
+
+import msgspec
 
 from navtalk_async.archive import Archive, is_url
 from navtalk_async.archive.records import RunReport
@@ -25,8 +27,8 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.ingest._job import Progress
-from navtalk_async.ingest._run import SyncOptions, check_options, sync
-from navtalk_async.ingest.scope import Filters, Scope
+from navtalk_async.ingest._run import run
+from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
 
 LONGEST_PAUSE_SECONDS = 300.0
 """The longest pause after failures, where rounds are not further apart anyway."""
@@ -76,7 +78,7 @@ class Rounds:
         """How far the round under way has come, or the last one came."""
         self._client = client
         self._place = place
-        self._options = options
+        self._options = CheckedOptions.parse(client, options)
         self._every = every
         self._rest = rest
         self._clock = clock
@@ -84,7 +86,7 @@ class Rounds:
         self._is_entered = False
         self._number, self._failures, self._due_at = 0, 0, clock()
         self._was_well = False
-        self._retried_at = self._due_at if not options.get("retry_failed") else None
+        self._retried_at = None if self._options.retry_failed else self._due_at
         self._reconciled_at: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -124,11 +126,9 @@ class Rounds:
             self.archive = await self._opened.enter_async_context(Archive.open(self._place))
         self.progress = Progress()
         retries = _is_due(self._retried_at, RETRY_FAILED_SECONDS, began)
-        reconciles = bool(self._options.get("reconcile")) and _is_due(
-            self._reconciled_at, RECONCILE_SECONDS, began
-        )
-        options: SyncOptions = {**self._options, "retry_failed": retries, "reconcile": reconciles}
-        report = await sync(self._client, self.archive, progress=self.progress, **options)
+        reconciles = self._options.reconcile and _is_due(self._reconciled_at, RECONCILE_SECONDS, began)
+        options = msgspec.structs.replace(self._options, retry_failed=retries, reconcile=reconciles)
+        report = await run(self._client, self.archive, options, self.progress)
         if retries:
             self._retried_at = began
         if reconciles:
@@ -168,16 +168,12 @@ def watch(
         options: as for `sync`.
 
     Raises:
-        ValueError: an argument that cannot be right; before anything is asked or opened.
+        TypeError, ValueError: an argument that cannot be right; before anything is asked or opened.
         NavTalkError: an error that will not pass by itself, raised by the `async for`.
     """
     if not isinstance(every, (int, float)) or not every > 0:
         raise ValueError(f"every={every!r} is not a number of seconds above 0.")
     is_url(place)
-    check_options(options)
-    of_sync = SyncOptions.__annotations__.keys() - Filters.__annotations__.keys()
-    filters = {name: value for name, value in options.items() if name not in of_sync}
-    Scope.parse(client.dialect, **cast("Filters", filters))
     return Rounds(client, place, options, every=every)
 
 

@@ -28,7 +28,6 @@ __all__ = [
     "fresh_since",
     "latest",
     "listed_since",
-    "next_round",
     "read_from",
     "resumes",
 ]
@@ -124,11 +123,6 @@ def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str |
     if is_new and ended is not None and ended <= clock.settled:
         return False, None
     return True, clock.settles
-
-
-def next_round(now: datetime, *, since: str | None, reconcile: bool) -> Round:
-    """A round that begins *now* and lists what began *since* then; everything where that is None."""
-    return Round(began=format_time(now), since=since, is_whole=reconcile)
 
 
 def resumes(open_round: Round | None, now: datetime) -> bool:

@@ -1,28 +1,34 @@
-"""Which sessions and messages a project in an archive is made of."""
+"""What a sync is asked for: which sessions and messages a project in an archive is made of, and how to
+fetch them.
+"""
 
 from collections.abc import Callable, Collection
-from datetime import datetime
-from typing import Any, TypedDict, Unpack, cast
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 import msgspec
 
-from navtalk_async.dialects.arguments import number_of
+from navtalk_async.client import Client
+from navtalk_async.dialects.arguments import number_of, one_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import When, time_text
+from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
+from navtalk_async.listing.fetch import ShortPages
 from navtalk_async.models import Request, Role, Session, SessionStatus
 from navtalk_async.times import parse_time
+from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
-__all__ = ["Filters", "Scope"]
+__all__ = ["CheckedOptions", "Filters", "Scope", "SyncOptions"]
 
-_STATUS, _ROLE = number_of(SessionStatus), number_of(Role)
+SESSION_FILTERS = ("start_time", "end_time", "status", "user_id", "agent_type")
+
+STATUS, ROLE = number_of(SessionStatus), number_of(Role)
 
 PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "start_time": time_text,
     "end_time": time_text,
-    "status": lambda name, status: int(_STATUS(name, status)),
-    "role": lambda name, role: int(_ROLE(name, role)),
-    "user_id": lambda _, user: user,
-    "agent_type": lambda _, kind: kind,
+    "status": lambda name, status: int(STATUS(name, status)),
+    "role": lambda name, role: int(ROLE(name, role)),
 }
 
 
@@ -67,11 +73,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
         ids = given.pop("sessions", ())
-        known = {name: given.pop(name) for name in PARSERS.keys() & given.keys()}
+        known = {name: given.pop(name) for name in (*SESSION_FILTERS, "role") if name in given}
         if partial := sorted(given.keys() & set(dialect.sessions.paging.arguments)):
             raise ValueError(f"An archive keeps whole lists: leave out {' and '.join(partial)}.")
         scope = cls(
-            **{name: PARSERS[name](name, value) for name, value in known.items()},
+            **{name: PARSERS[name](name, each) if name in PARSERS else each for name, each in known.items()},
             options=dict(dialect.options),
             # The same sessions in another order are the same scope.
             sessions=tuple(sorted({ids} if isinstance(ids, str) else {str(each) for each in ids})),
@@ -93,7 +99,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def of_sessions(self) -> dict[str, Any]:
         """The filters of a list of sessions."""
-        return {name: getattr(self, name) for name in PARSERS if name != "role"} | self.others
+        return {name: getattr(self, name) for name in SESSION_FILTERS} | self.others
 
     @property
     def of_messages(self) -> dict[str, Any]:
@@ -132,20 +138,97 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         if self.status is None or self.sessions or "status" not in dialect.changing_filters:
             return None
-        status = SessionStatus(self.status)
-        return lambda session: _known_status(session.status) in (status, None)
+        return lambda session: _number(session.status) in (self.status, None)
 
     def text(self) -> str:
         """The scope as JSON, for comparing."""
         return msgspec.json.encode(self).decode()
 
 
-def _known_status(status: SessionStatus | str | None) -> SessionStatus | None:
-    """*status*, which a server may have written as a text; None where it is not known."""
-    if not isinstance(status, str):
-        return status
-    text = status.strip()
+def _number(status: SessionStatus | str | None) -> int | None:
+    """*status*, which a server may have written as a text, as a number; None where it is not known."""
+    found = status.strip() if isinstance(status, str) else status
     try:
-        return SessionStatus(int(_STATUS("status", int(text) if text.isdecimal() else text)))
+        return int(STATUS("status", int(found) if isinstance(found, str) and found.isdecimal() else found))
     except ValueError:
         return None
+
+
+class SyncOptions(Filters, total=False):
+    """The keyword arguments of `sync`."""
+
+    project: str
+    concurrency: Concurrency
+    listing: Literal["auto", "serial"]
+    short_pages: ShortPages
+    overlap: timedelta
+    settle: timedelta
+    watch_max_age: timedelta | None
+    reconcile: bool
+    retry_failed: bool
+    server: str | None
+    server_moved: bool
+
+
+def _check_name(name: str, value: object) -> None:
+    if not (isinstance(value, str) and value.strip() and value.isprintable()):
+        raise ValueError(f"{name}={value!r} is not a name.")
+
+
+def _check_span(name: str, value: object) -> None:
+    if not (isinstance(value, timedelta) and value >= timedelta(0)):
+        raise ValueError(f"{name}={value!r} is not a timedelta of zero or more.")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is neither True nor False.")
+
+
+CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "project": _check_name,
+    "concurrency": lambda _, number: checked_concurrency(number),
+    "listing": one_of("auto", "serial"),
+    "short_pages": one_of("follow", "audit"),
+    "overlap": _check_span,
+    "settle": _check_span,
+    "watch_max_age": _check_span,
+    "reconcile": _check_flag,
+    "retry_failed": _check_flag,
+    "server": _check_name,
+    "server_moved": _check_flag,
+}
+
+
+class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of `sync`, once they are known to be right."""
+
+    scope: Scope
+    project: str = "default"
+    concurrency: Concurrency = "auto"
+    listing: Literal["auto", "serial"] = "auto"
+    short_pages: ShortPages = "follow"
+    overlap: timedelta = OVERLAP
+    settle: timedelta = SETTLE
+    watch_max_age: timedelta | None = None
+    reconcile: bool = False
+    retry_failed: bool = False
+    server: str | None = None
+    server_moved: bool = False
+
+    @classmethod
+    def parse(cls, client: Client, options: SyncOptions) -> Self:
+        """Check *options*, before anything is asked or kept.
+
+        Raises:
+            TypeError: *client* is no client.
+            ValueError: names the option and its value.
+        """
+        if not isinstance(client, Client):
+            raise TypeError(f"client={client!r} is not a client: make one with NavTalkClient(), say.")
+        filters: dict[str, Any] = dict(options)
+        own = {name: filters.pop(name) for name in CHECKS if name in filters}
+        for name, value in own.items():
+            if value is not None or name not in ("server", "watch_max_age"):
+                CHECKS[name](name, value)
+        return cls(scope=Scope.parse(client.dialect, **filters), **own)
