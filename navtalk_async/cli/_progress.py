@@ -122,7 +122,7 @@ class RunMonitor:
 
     def snapshot(self) -> Snapshot:
         now, stats, report = self._clock(), self.stats(), self.progress.report
-        share, share_of = self.progress.share(), "time range"
+        share, share_of = self.progress.listed_share, "time range"
         if self.progress.all_listed and report.done + report.open:
             # Now the number of sessions is known, and says more than the time range.
             share, share_of = report.done / (report.done + report.open), "sessions"

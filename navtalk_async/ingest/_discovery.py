@@ -10,7 +10,7 @@ import msgspec
 from navtalk_async.archive.records import Clock, FetchTask, JournalResult, Round
 from navtalk_async.archive.rows import format_time
 from navtalk_async.dialects.dialect import smallest_page
-from navtalk_async.ingest._job import Job
+from navtalk_async.ingest._job import Job, listed_share
 from navtalk_async.ingest.reread_rules import (
     compare_sessions,
     earlier,
@@ -58,6 +58,9 @@ class Discovery:
         self._fresh = fresh_since(
             left_open, began, settle=options.settle, overlap=options.overlap, by_time=self._by_time
         )
+        self._listed_from: datetime | None = None
+        self._listed_to: datetime | None = None
+        """The time range that is listed: from its first session, to when the run began."""
         self._is_later_round = job.state.rounds > 0
         self._expects_little = self._is_later_round and not self.round.is_whole
 
@@ -175,19 +178,34 @@ class Discovery:
         )
         if found.was_written:
             self._seen.difference_update(seen)
-        self._progress.count_listed(sessions, places, found)
+        self._count(sessions, places, found)
         return found
 
+    def _count(
+        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None, found: JournalResult
+    ) -> None:
+        report, progress = self._job.report, self._progress
+        report.listed += len(sessions)
+        report.inserted += found.inserted
+        report.changed += found.changed
+        report.same += found.same
+        if places is not None:
+            if self._listed_from is None:
+                times = (session.start_time for session in sessions)
+                self._listed_from = next((time for time in times if time is not None), None)
+            progress.all_listed = not places
+            progress.listed_share = listed_share(places, self._listed_from, self._listed_to)
+
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[ResumePoint]], None]:
-        self._progress.range_end = parse_time(self._scope.end_time) or self._job.client.now()
-        self._progress.range_start = parse_time(self._scope.start_time) or _first_moment(self._state.places)
+        self._listed_to = parse_time(self._scope.end_time) or self._job.client.now()
+        self._listed_from = parse_time(self._scope.start_time) or _first_moment(self._state.places)
         since = listed_since(self.round, self._job.options.overlap) if self._by_time else None
         request = self._listing_from(parse_time(since))
         listing = ParallelListing(
             self._job.list_sessions,
             self._dialect,
             request,
-            expected_end=self._progress.range_end,
+            expected_end=self._listed_to,
             walkers=1 if self._job.options.listing == "serial" else self._job.limiter.fixed or AUTO_WALKERS,
             in_order=False,
             is_awaited=self._is_awaited,

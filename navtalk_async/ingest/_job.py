@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.records import JournalResult, RunReport, SyncState
+from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.client import Client, inside
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.ingest.scope import CheckedOptions
@@ -21,48 +21,24 @@ class Progress:
 
     report: RunReport = field(default_factory=RunReport)
     """What the run has done so far."""
-    range_start: datetime | None = None
-    """The first moment of the time range that is listed."""
-    range_end: datetime | None = None
-    """Its last moment: the end that was asked for, or when the run began."""
-    unlisted_seconds: float | None = None
-    """The seconds of the time range that are not listed yet."""
+    listed_share: float | None = None
+    """The part of the time range that is listed, 0 to 1; None where it is not known."""
     all_listed: bool = False
     """Whether everything is listed; the report's `done` and `open` together are then all there is."""
 
-    def share(self) -> float | None:
-        """The part of the time range that is listed, 0 to 1; None where it is not known."""
-        if self.range_start is None or self.range_end is None or self.unlisted_seconds is None:
-            return None
-        span = (self.range_end - self.range_start).total_seconds()
-        return min(1.0, max(0.0, 1 - self.unlisted_seconds / span)) if span > 0 else None
 
-    def count_listed(
-        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None, found: JournalResult
-    ) -> None:
-        """Count *sessions*; with *places* given, they were listed, and the listing goes on there."""
-        self.report.listed += len(sessions)
-        self.report.inserted += found.inserted
-        self.report.changed += found.changed
-        self.report.same += found.same
-        if places is not None:
-            if self.range_start is None:
-                times = (session.start_time for session in sessions)
-                self.range_start = next((time for time in times if time is not None), None)
-            self.all_listed = not places
-            self.unlisted_seconds = self._unlisted(places)
-
-    def _unlisted(self, places: Sequence[ResumePoint]) -> float | None:
-        if self.range_start is None or self.range_end is None:
+def listed_share(places: Sequence[ResumePoint], start: datetime | None, end: datetime | None) -> float | None:
+    """The part of the time from *start* to *end* that is listed when the listing goes on at *places*."""
+    if start is None or end is None or end <= start:
+        return None
+    first, last = seconds_of(start), seconds_of(end)
+    unlisted = 0
+    for place in places:
+        known = [each for each in (place.reached, place.begin) if each is not None]
+        if not known:
             return None
-        start, end = seconds_of(self.range_start), seconds_of(self.range_end)
-        unlisted = 0
-        for place in places:
-            known = [each for each in (place.reached, place.begin) if each is not None]
-            if not known:
-                return None
-            unlisted += max(0, min(end, end if place.end is None else place.end) - max(start, *known))
-        return unlisted
+        unlisted += max(0, min(last, last if place.end is None else place.end) - max(first, *known))
+    return min(1.0, max(0.0, 1 - unlisted / max(1, last - first)))
 
 
 class Job:

@@ -2,7 +2,7 @@
 fetch them.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
@@ -185,18 +185,13 @@ def _check_flag(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r} is neither True nor False.")
 
 
-CHECKS: dict[str, Callable[[str, Any], object]] = {
-    "project": _check_name,
-    "concurrency": lambda _, number: checked_concurrency(number),
-    "listing": one_of("auto", "serial"),
-    "short_pages": one_of("follow", "audit"),
-    "overlap": _check_span,
-    "settle": _check_span,
-    "watch_max_age": _check_span,
-    "reconcile": _check_flag,
-    "retry_failed": _check_flag,
-    "server": _check_name,
-    "server_moved": _check_flag,
+CHECKS: dict[Callable[[str, Any], object], Sequence[str]] = {
+    _check_name: ("project", "server"),
+    lambda _, number: checked_concurrency(number): ("concurrency",),
+    one_of("auto", "serial"): ("listing",),
+    one_of("follow", "audit"): ("short_pages",),
+    _check_span: ("overlap", "settle", "watch_max_age"),
+    _check_flag: ("reconcile", "retry_failed", "server_moved"),
 }
 
 
@@ -227,8 +222,11 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(client, Client):
             raise TypeError(f"client={client!r} is not a client: make one with NavTalkClient(), say.")
         filters: dict[str, Any] = dict(options)
-        own = {name: filters.pop(name) for name in CHECKS if name in filters}
-        for name, value in own.items():
-            if value is not None or name not in ("server", "watch_max_age"):
-                CHECKS[name](name, value)
+        own: dict[str, Any] = {}
+        for check, names in CHECKS.items():
+            for name in names:
+                if name in filters:
+                    own[name] = filters.pop(name)
+                    if own[name] is not None or name not in ("server", "watch_max_age"):
+                        check(name, own[name])
         return cls(scope=Scope.parse(client.dialect, **filters), **own)

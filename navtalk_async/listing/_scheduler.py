@@ -303,10 +303,6 @@ class SplitScheduler:
     def _forget(self) -> None:
         """Drop the segments that are over, except those whose first page may still be compared."""
         segments = self._segments
-        if self._in_order:
-            while len(segments) > 1 and segments[0].is_over:
-                del segments[0]
-            return
         self._segments = [
             segment
             for number, segment in enumerate(segments)

@@ -433,7 +433,7 @@ async def test_progress_is_kept_while_the_run_goes_on(path):
         run = asyncio.create_task(synced(box, path, progress=progress))
         await box.arrived(60)
         assert progress.report.listed >= 100
-        assert 0 < progress.share() <= 1
+        assert 0 < progress.listed_share <= 1
         assert await run is progress.report
     assert (progress.report.done, progress.report.open, progress.report.messages) == (250, 0, 250)
 
