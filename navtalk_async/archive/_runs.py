@@ -45,39 +45,41 @@ class ProjectRow(NamedTuple):
         if self.api != api:
             raise StoreMismatch(
                 f"The project {project!r} in {where} is of the API {self.api}, and you asked {api}. "
-                "Use another --project name."
+                "Use another project=."
             )
         if self.scope != scope:
             raise StoreMismatch(
-                f"The project {project!r} in {where} holds {_options_of(self.scope)}; you asked for "
-                f"{_options_of(scope)}. Use another --project name."
+                f"The project {project!r} in {where} holds {_filters_of(self.scope)}; you asked for "
+                f"{_filters_of(scope)}. Use another project=."
             )
         if server != self.server and None not in (server, self.server) and not server_moved:
             what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
             if "sandbox" in (self.server, server):
-                raise StoreMismatch(f"{what} Use another --project.")
+                raise StoreMismatch(f"{what} Use another project=.")
             raise StoreMismatch(
-                f"{what} If the same server has moved, confirm it with --server-moved; "
-                "else use another --project."
+                f"{what} If the same server has moved, confirm it with server_moved=True; "
+                "else use another project=."
             )
 
 
 WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
 
 
-def _options_of(scope: str) -> str:
-    """The filters of *scope*, as the options of the command that ask for them."""
+FILTER_NAMES = {"start": "start_time", "end": "end_time", "user": "user_id"}
+
+
+def _filters_of(scope: str) -> str:
+    """The filters of *scope*, as the arguments that ask for them."""
     try:
         filters = msgspec.json.decode(scope, type=dict[str, Any])
     except msgspec.DecodeError:
         return scope
     more = filters.pop("options", {}) | filters.pop("others", {})
-    options = []
+    arguments = []
     for name, value in (filters | more).items():
-        option = "session" if name == "sessions" else name.replace("_", "-")
         values = [WORDS[name](value).word] if name in WORDS else value if isinstance(value, list) else [value]
-        options += [f"--{option} {each}" for each in values]
-    return " ".join(options) or "everything"
+        arguments += [f"{FILTER_NAMES.get(name, name)}={each!r}" for each in values]
+    return " ".join(arguments) or "everything"
 
 
 class RunOperations(Transactions):

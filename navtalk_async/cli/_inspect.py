@@ -14,7 +14,7 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import ProjectInfo, RunReport
 from navtalk_async.cli._options import CONNECTION, Place, command, exists
-from navtalk_async.cli._output import Reporter, json_line, put_json, put_lines, size
+from navtalk_async.cli._output import Reporter, as_options, json_line, put_json, put_lines, size
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.errors import NavTalkError, StoreUnreachable, counted
@@ -206,7 +206,7 @@ def verify_command(
                     "where": redacted(place),
                     "quick": quick,
                     "findings": [each._asdict() for each in report.findings],
-                    "notes": report.notes,
+                    "notes": [as_options(each) for each in report.notes],
                     "repaired": len(report.repaired),
                     "repaired_sessions": report.repaired,
                     "checked": report.checked,
@@ -248,7 +248,7 @@ def report_sentences(where: str, report: "Report", *, is_whole: bool) -> list[st
     named = f"{shlex.quote(where)}{api_option(report)}"
     unseen = ", ".join(sorted({each.project or "" for each in found if each.remedy == "key"}))
     lines += [REMEDIES[each].format(where=named, projects=unseen) for each in REMEDIES if each in remedies]
-    lines += report.notes
+    lines += map(as_options, report.notes)
     if report.repaired:
         from navtalk_async.verification import some  # noqa: PLC0415 - see above
 

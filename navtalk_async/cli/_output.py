@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,6 +80,28 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+ARGUMENTS = (
+    "agent_type|api|base_url|concurrency|end_time|listing|organization_id|overlap|overwrite|project|project_id"
+    "|reconcile|retry_failed|role|server_moved|sessions|settle|short_pages|start_time|status|user_id"
+    "|watch_max_age"
+)
+
+OTHER_NAMES = {"start_time": "start", "end_time": "end", "user_id": "user", "sessions": "session"}
+
+NAMED_ARGUMENT = re.compile(rf"""\b({ARGUMENTS})=(?:True\b|(['"])(.*?)\2)?""")
+
+
+def as_options(text: str) -> str:
+    """*text*, in which an error of the library names arguments (`project=`), with the command's options."""
+
+    def option(found: re.Match[str]) -> str:
+        name, is_number = found[1], text[found.end() : found.end() + 1].isalnum()
+        value = "" if found[3] is None else f" {shlex.quote(found[3])}"
+        return f"--{OTHER_NAMES.get(name, name.replace('_', '-'))}{' ' if is_number else value}"
+
+    return NAMED_ARGUMENT.sub(option, text)
+
+
 class Reporter:
     """What goes to stderr: sentences, or with *as_json* an object a line.
 
@@ -100,6 +123,7 @@ class Reporter:
         return sys.stderr is not None and sys.stderr.isatty()
 
     def note(self, text: str) -> None:
+        text = as_options(text)
         if self._as_json:
             self.event("note", text=self.redacted(text))
         else:
@@ -107,6 +131,7 @@ class Reporter:
 
     def fail(self, text: str, code: int, *, trace: str = "") -> None:
         """Write why the run ends with the exit *code*; *trace* is for our own bugs."""
+        text = as_options(text)
         if self._as_json:
             facts = {"trace": self.redacted(trace)} if trace else {}
             self.event("error", text=self.redacted(text), exit_code=int(code), **facts)

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import click
 
 from navtalk_async.cli._options import SCOPE
-from navtalk_async.cli._output import LogHandler, Reporter
+from navtalk_async.cli._output import LogHandler, Reporter, as_options
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
@@ -46,7 +46,7 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as refusal:
-        raise click.UsageError(str(refusal)) from None
+        raise click.UsageError(as_options(str(refusal))) from None
 
 
 class Key:

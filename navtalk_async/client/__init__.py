@@ -304,9 +304,7 @@ def _given_key(key: Key | Secret[str] | None, variable: str) -> Key | Secret[str
 def _given_address(base_url: str | None, dialect: Dialect) -> str:
     found = base_url or os.environ.get(dialect.base_url_variable) or dialect.default_base_url
     if found is None:
-        raise ValueError(
-            f"No address of {dialect.name}: pass base_url (--base-url), or set {dialect.base_url_variable}."
-        )
+        raise ValueError(f"No address of {dialect.name}: pass base_url=, or set {dialect.base_url_variable}.")
     if not isinstance(found, str):
         raise ValueError(f"The base URL is a {type(found).__name__}, and not a text.")
     return found

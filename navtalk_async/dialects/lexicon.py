@@ -102,7 +102,7 @@ class LexiconDeletion(msgspec.Struct, frozen=True, kw_only=True):
 def whose(name: str, user_id: Any) -> str:
     """Check the id of the user whose chats are listed."""
     if user_id is None:
-        raise ValueError(f"Lexicon lists the chats of one user: pass {name} (--user).")
+        raise ValueError(f"Lexicon lists the chats of one user: pass {name}=.")
     return checked_id("user", user_id)
 
 

@@ -191,7 +191,7 @@ def refuse_foreign_files(folder: Path, name: str, found: FolderContent) -> None:
         if start is None or (start and not is_listed and not is_ours(start)):
             raise StoreUnreachable(
                 f"No export wrote {folder / each}, so it is not replaced. "
-                "Use another folder, or replace it with --overwrite (overwrite=True)."
+                "Use another folder, or replace it with overwrite=True."
             )
 
 

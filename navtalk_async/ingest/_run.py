@@ -173,7 +173,7 @@ async def check_key(
         raise StoreMismatch(
             f"The server has none of {len(known_sessions)} sessions that {project!r} holds: the key is "
             "of another project, or it is another server. Use the right key and address; or another "
-            "--project, also if everything was deleted there."
+            "project=, also if everything was deleted there."
         )
 
 

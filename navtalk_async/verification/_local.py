@@ -172,7 +172,7 @@ class ArchiveCheck(NamedTuple):
             named = some(f"{each.id} ({each.reason.removesuffix('.')})" for each in failures)
             report.notes.append(
                 f"{project}: {counted(len(failures), 'session')} failed: {named}. "
-                "The same command with --retry-failed tries again."
+                "A sync with retry_failed=True tries again."
             )
         if pending:
             count = counted(len(pending), "session")

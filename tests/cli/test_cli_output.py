@@ -12,6 +12,7 @@ from navtalk_async import errors
 from navtalk_async.cli._output import (
     LogHandler,
     Reporter,
+    as_options,
     size,
     tab_separated,
     transcript_text,
@@ -165,3 +166,21 @@ def test_the_log_is_written_line_by_line_without_secrets(capsys):
     handler = LogHandler(Reporter(secrets=[KEY]))
     handler.emit(logging.LogRecord("n", logging.INFO, "p", 1, f"one {KEY}\ntwo", (), None))
     assert capsys.readouterr().err == "navtalk: info: one [key]\nnavtalk: info: two\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Use another project=.", "Use another --project."),
+        (
+            "Confirm it with server_moved=True; else use api=.",
+            "Confirm it with --server-moved; else use --api.",
+        ),
+        ("You asked for status='completed'.", "You asked for --status completed."),
+        ("You asked for start_time='2025-11-01 08:00:00'.", "You asked for --start '2025-11-01 08:00:00'."),
+        ("concurrency=0 lets no request through.", "--concurrency 0 lets no request through."),
+        ("my_project=3 and x=True stay.", "my_project=3 and x=True stay."),
+    ],
+)
+def test_the_arguments_that_an_error_names_are_shown_as_options(text, shown):
+    assert as_options(text) == shown

@@ -236,7 +236,7 @@ def test_the_base_url_may_end_in_api_v1_or_not(host, end):
 
 
 def test_a_list_of_chats_needs_a_user():
-    with pytest.raises(ValueError, match=r"user_id.*--user"):
+    with pytest.raises(ValueError, match="one user: pass user_id="):
         LEXICON.list_sessions()
 
 

@@ -350,7 +350,7 @@ async def test_a_file_that_no_export_wrote_is_replaced_only_with_overwrite(tmp_p
     make(tmp_path / name)
     before = sorted(path.name for path in tmp_path.iterdir())
     async with opened_empty(tmp_path.with_name("elsewhere.db")) as store:
-        with pytest.raises(StoreUnreachable, match="--overwrite"):
+        with pytest.raises(StoreUnreachable, match="overwrite=True"):
             await export(store, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         if what != "a folder":

@@ -388,7 +388,7 @@ async def test_another_projects_key_is_refused_and_a_rotated_one_goes_on(path):
 async def test_other_filters_on_the_same_project_are_refused(path):
     async with Sandbox(World(40)) as box:
         await synced(box, path)
-        with pytest.raises(StoreMismatch, match="holds everything; you asked for --status completed"):
+        with pytest.raises(StoreMismatch, match="holds everything; you asked for status='completed'"):
             await synced(box, path, status=1)
         await synced(box, path, status=1, project="completed")
 

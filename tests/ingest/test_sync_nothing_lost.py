@@ -263,7 +263,7 @@ async def test_an_archive_refuses_another_server_of_the_same_api_before_it_asks_
         await synced(first, address)
         before = await held(address)
         for options in ({}, {"reconcile": True}, {"retry_failed": True}):
-            with pytest.raises(StoreMismatch, match=f"synced from {first.url}.*--server-moved"):
+            with pytest.raises(StoreMismatch, match=f"synced from {first.url}.*server_moved=True"):
                 await synced(second, address, **options)
         assert second.counts.total == 0
         assert await held(address) == before
@@ -294,7 +294,7 @@ async def test_an_archive_that_remembers_no_server_remembers_the_first_that_has_
         with pytest.raises(StoreMismatch, match="another project"):
             await synced(wrong, address)
         await synced(right, address)
-        with pytest.raises(StoreMismatch, match="--server-moved"):
+        with pytest.raises(StoreMismatch, match="server_moved=True"):
             await synced(wrong, address)
 
 

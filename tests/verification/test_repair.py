@@ -148,7 +148,7 @@ async def test_another_server_is_refused_before_it_is_asked(new_place):
         async with client_of("navtalk", box) as client, Archive.open(place) as store:
             await sync(client, store)
         async with client_of("navtalk", other) as client:
-            with pytest.raises(StoreMismatch, match="--server-moved"):
+            with pytest.raises(StoreMismatch, match="server_moved=True"):
                 await verify(place, client=client, remote=1)
         assert other.counts.total == 0
         async with client_of("navtalk", box) as client:
