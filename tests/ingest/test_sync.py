@@ -165,9 +165,9 @@ async def test_a_session_that_keeps_failing_is_recorded_and_the_rest_goes_on(pat
         report = await synced(box, path)
         assert (report.done, report.failed) == (59, 1)
         async with opened(path) as store:
-            [(session, reason, attempts)] = await store.failures("default")
-        assert (session, attempts) == (bad, 16)
-        assert reason.startswith("ServerError")
+            [failure] = await store.failures("default")
+        assert (failure.id, failure.attempts) == (bad, 16)
+        assert failure.reason.startswith("ServerError")
 
 
 async def test_a_session_that_failed_while_the_server_was_ill_is_fetched_in_the_end(path):
