@@ -215,6 +215,10 @@ class SplitScheduler:
                 rows = rows[bisect_left(positions, self._taken_up_to) :]
         segment.next = following
         self._rows += len(rows)
+        if not rows and following is not None and segment.first_ids is None and not segment.chunks:
+            # The segment has no rows yet, so nothing waits.
+            segment.resume_at, segment.taken = following, segment.reached
+            return
         segment.chunks.append(Chunk(rows, following, segment.reached))
 
     def _after(self, segment: Segment) -> Segment | None:
@@ -293,7 +297,7 @@ class SplitScheduler:
         if segment is None or not segment.chunks:
             return None
         rows = segment.take()
-        self._taken_up_to = segment.taken
+        self._taken_up_to = max(self._taken_up_to, segment.taken)
         if segment.is_over:
             self._forget()
         if self._sort_key is not None:
