@@ -13,8 +13,7 @@ from navtalk_async.client import Client
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, read_folder
-from navtalk_async.ingest import sync
-from navtalk_async.ingest import check_key
+from navtalk_async.ingest import check_key, sync
 from navtalk_async.verification._local import ArchiveCheck, verify_folder
 from navtalk_async.verification._remote import ApiCheck, find_other_origin, scope_of
 from navtalk_async.verification._report import Checked, Finding, Refusal, Remedy, Report, some

@@ -164,12 +164,12 @@ def is_listed_next(session: Session, since: str | None) -> bool:
 def find_other_origin(client: Client, about: ProjectInfo, server: str | None) -> str | None:
     """Why *about* was not synced by such a client; None if it may have been."""
     if about.api != client.dialect.api:
-        return f"The project {about.project!r} is of the API {about.api!r}; give --api."
+        return f"The project {about.project!r} is of the API {about.api!r}: ask with its client (api=)."
     asked = server or client.base_url
     if about.server not in (None, asked):
         return (
             f"The project {about.project!r} was synced from {about.server}, not from {asked}. If the server "
-            "has moved, confirm it by `navtalk sync` with --server-moved."
+            "has moved, confirm it by a sync with server_moved=True."
         )
     before, given = (_as_options(each) for each in (scope_of(about).options, client.dialect.options))
     if before != given:
