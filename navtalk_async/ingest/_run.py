@@ -33,7 +33,7 @@ from navtalk_async.ingest._job import Job, Progress
 from navtalk_async.ingest.reread_rules import OVERLAP
 from navtalk_async.ingest.scope import CheckedOptions, Scope, SyncOptions
 from navtalk_async.listing.fetch import fault_scope
-from navtalk_async.models import parse_time
+from navtalk_async.times import parse_time
 
 
 async def sync(
