@@ -377,7 +377,7 @@ async def test_another_api_or_other_filters_on_a_project_are_refused_and_change_
 async def test_the_filters_of_another_package_are_written_as_options(store):
     await journal(store, session(1))
     other = '{"role":1,"options":{"project_id":"p"},"others":{"team":"blue"}}'
-    with pytest.raises(StoreMismatch, match="you asked for --role assistant --project-id p --team blue"):
+    with pytest.raises(StoreMismatch, match="you asked for role='assistant' project_id='p' team='blue'"):
         await claim(store, scope=other)
 
 
