@@ -198,14 +198,15 @@ def verify_command(
             error = failure
         code = verdict_code(report) if error is None else exit_code(error)
         if settings.as_json:
-            why = None if error is None else reporter.redacted(f"{type(error).__name__}: {error}")
+            findings = [each._replace(what=as_options(each.what)) for each in report.findings]
+            why = None if error is None else reporter.redacted(as_options(f"{type(error).__name__}: {error}"))
             await put_json(
                 {
                     "command": "verify",
                     "exit_code": int(code),
                     "where": redacted(place),
                     "quick": quick,
-                    "findings": [each._asdict() for each in report.findings],
+                    "findings": [each._asdict() for each in findings],
                     "notes": [as_options(each) for each in report.notes],
                     "repaired": len(report.repaired),
                     "repaired_sessions": report.repaired,
@@ -241,7 +242,7 @@ def figures(report: "Report") -> dict[str, int]:
 
 def report_sentences(where: str, report: "Report", *, is_whole: bool) -> list[str]:
     found, more = report.findings, len(report.findings) - FINDINGS_SHOWN
-    lines = [str(each) for each in found[:FINDINGS_SHOWN]]
+    lines = [as_options(str(each)) for each in found[:FINDINGS_SHOWN]]
     if more > 0:
         lines.append(f"{more:,} more; --json lists them all.")
     remedies = {each.remedy for each in found}

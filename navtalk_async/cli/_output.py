@@ -123,7 +123,6 @@ class Reporter:
         return sys.stderr is not None and sys.stderr.isatty()
 
     def note(self, text: str) -> None:
-        text = as_options(text)
         if self._as_json:
             self.event("note", text=self.redacted(text))
         else:
@@ -131,7 +130,6 @@ class Reporter:
 
     def fail(self, text: str, code: int, *, trace: str = "") -> None:
         """Write why the run ends with the exit *code*; *trace* is for our own bugs."""
-        text = as_options(text)
         if self._as_json:
             facts = {"trace": self.redacted(trace)} if trace else {}
             self.event("error", text=self.redacted(text), exit_code=int(code), **facts)

@@ -147,7 +147,7 @@ async def test_projects_of_several_apis_are_repaired_one_by_one(box, tmp_path):
     first = await navtalk("verify", out, "--repair", "--json", box=box)
     assert first.code == 6
     assert {each["project"] for each in first.rows[0]["findings"]} == {"two"}
-    assert "give --api" in first.err
+    assert "(--api)" in first.err
     second = await navtalk("verify", out, "--repair", "--json", *kodey, env=env)
     assert (second.code, second.rows[0]["findings"]) == (0, [])
     assert (await navtalk("verify", out, env=NO_KEY)).code == 0

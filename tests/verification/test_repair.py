@@ -189,7 +189,7 @@ async def test_failed_and_pending_sessions_are_notes(new_place):
     failed, pending = report.notes
     assert "5 sessions failed" in failed
     assert "id-0 (ServerError: 500); id-1 (ServerError: 500); id-2 (ServerError: 500); and 2 more" in failed
-    assert "--retry-failed" in failed
+    assert "retry_failed=True" in failed
     assert "1 session pending" in pending
 
 
