@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from changes import AFTER_A_CHANGE
 from documented import kodey_world
 
 from navtalk_async import KodeyClient, Retry, Role, SessionPool
@@ -16,11 +17,8 @@ from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
 from navtalk_async.errors import (
     AccessDenied,
     DeadlineExceeded,
-    Disconnected,
     NotFound,
-    NotJson,
     RateLimited,
-    ServerError,
 )
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 from navtalk_async.verification._remote import has_changed
@@ -257,17 +255,7 @@ every_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 
 
 @every_write
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        ("lost-answer", Disconnected),
-        ("drop", Disconnected),
-        ("reset", Disconnected),
-        ("truncated", NotJson),
-        ("500", ServerError),
-        ("503", ServerError),
-    ],
-)
+@pytest.mark.parametrize(("fault", "kind"), AFTER_A_CHANGE.items())
 async def test_a_change_is_asked_for_once_and_the_error_says_that_it_may_have_happened(write, fault, kind):
     async with Sandbox(World(5)) as box, client(box) as asked:
         chat = box.world.sessions[0]["id"]

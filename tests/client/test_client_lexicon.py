@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from changes import AFTER_A_CHANGE
 from documented import lexicon_world
 from shell import KEY, navtalk
 
@@ -19,11 +20,8 @@ from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
     Conflict,
-    Disconnected,
     NotFound,
-    NotJson,
     RateLimited,
-    ServerError,
 )
 from navtalk_async.events import Answered, ListMoved
 from navtalk_async.ingest import sync
@@ -455,17 +453,7 @@ every_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 
 
 @every_write
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [
-        ("lost-answer", Disconnected),
-        ("drop", Disconnected),
-        ("reset", Disconnected),
-        ("truncated", NotJson),
-        ("500", ServerError),
-        ("503", ServerError),
-    ],
-)
+@pytest.mark.parametrize(("fault", "kind"), AFTER_A_CHANGE.items())
 async def test_a_change_is_asked_for_once_and_the_error_says_that_it_may_have_happened(write, fault, kind):
     async with Sandbox(World(5)) as box, client(box) as asked:
         await asked.chats.list_for_user("user-0")

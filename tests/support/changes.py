@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
+from navtalk_async.errors import Disconnected, NotJson, ServerError
 from navtalk_async.sandbox import Faults
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
@@ -38,6 +39,16 @@ class Change:
 
 
 CHANGES = ("begin", "say", "end", "remove", "correct", "unsay")
+AFTER_A_CHANGE = {
+    "lost-answer": Disconnected,
+    "drop": Disconnected,
+    "reset": Disconnected,
+    "truncated": NotJson,
+    "500": ServerError,
+    "503": ServerError,
+}
+"""Faults after which a change may have been made, and the error that each is."""
+
 FAULT_KINDS = [
     "500",
     "503",
