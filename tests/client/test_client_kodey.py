@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from changes import AFTER_A_CHANGE
 from documented import kodey_world
 
-from navtalk_async import KodeyClient, Retry, Role, SessionPool
+from navtalk_async import KodeyClient, Retry, SessionPool
 from navtalk_async.archive.rows import session_row
 from navtalk_async.client import Client
 from navtalk_async.dialects.kodey import Kodey, KodeyChat, KodeyMessage
@@ -244,42 +243,6 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_sent():
         with pytest.raises(TypeError, match=r"status.*user_id and agent_type"):
             asked.list_sessions(status=1)
         assert box.counts.total == 0
-
-
-WRITES = {
-    "create": lambda asked, _: asked.chats.create(agent_id="a", user_id="zoe"),
-    "delete": lambda asked, chat: asked.chats.delete(chat),
-    "send": lambda asked, chat: asked.messages.create(chat, "Once", Role.USER),
-}
-every_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-
-
-@every_write
-@pytest.mark.parametrize(("fault", "kind"), AFTER_A_CHANGE.items())
-async def test_a_change_is_asked_for_once_and_the_error_says_that_it_may_have_happened(write, fault, kind):
-    async with Sandbox(World(5)) as box, client(box) as asked:
-        chat = box.world.sessions[0]["id"]
-        await rows(asked.chats.list())
-        box.fail_next(fault)
-        if fault == "truncated" and write is WRITES["delete"]:
-            # Nothing is read out of its answer, so nothing can be wrong with it.
-            await write(asked, chat)
-        else:
-            with pytest.raises(kind, match="may have been made") as caught:
-                await write(asked, chat)
-            assert (caught.value.may_have_happened, caught.value.attempts) == (True, 1)
-        assert box.counts.writes.total() == 1
-
-
-@every_write
-async def test_a_change_that_was_refused_did_not_happen(write):
-    async with Sandbox(World(5), faults=Faults(retry_after=60)) as box, client(box) as asked:
-        chat = box.world.sessions[0]["id"]
-        box.fail_next("429")
-        with pytest.raises(RateLimited) as caught:
-            await write(asked, chat)
-        assert not caught.value.may_have_happened
-        assert (caught.value.retry_after, box.counts.writes.total()) == (60, 1)
 
 
 # As any other client --------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from changes import AFTER_A_CHANGE
 from documented import lexicon_world
 from shell import KEY, navtalk
 
@@ -21,7 +20,6 @@ from navtalk_async.errors import (
     BadRequest,
     Conflict,
     NotFound,
-    RateLimited,
 )
 from navtalk_async.events import Answered, ListMoved
 from navtalk_async.ingest import sync
@@ -443,35 +441,6 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_sent():
         with pytest.raises(ValueError, match="one user: pass user_id="):
             asked.list_sessions()
         assert box.counts.total == 0
-
-
-WRITES = {
-    "create": lambda asked, _: asked.chats.create(user_id="zoe"),
-    "delete": lambda asked, chat: asked.chats.delete(chat),
-}
-every_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-
-
-@every_write
-@pytest.mark.parametrize(("fault", "kind"), AFTER_A_CHANGE.items())
-async def test_a_change_is_asked_for_once_and_the_error_says_that_it_may_have_happened(write, fault, kind):
-    async with Sandbox(World(5)) as box, client(box) as asked:
-        await asked.chats.list_for_user("user-0")
-        box.fail_next(fault)
-        with pytest.raises(kind, match="may have been made") as caught:
-            await write(asked, box.world.sessions[0]["id"])
-        assert (caught.value.may_have_happened, caught.value.attempts) == (True, 1)
-        assert box.counts.writes.total() == 1
-
-
-@every_write
-async def test_a_change_that_was_refused_did_not_happen(write):
-    async with Sandbox(World(5), faults=Faults(retry_after=60)) as box, client(box) as asked:
-        box.fail_next("429")
-        with pytest.raises(RateLimited) as caught:
-            await write(asked, box.world.sessions[0]["id"])
-        assert not caught.value.may_have_happened
-        assert (caught.value.retry_after, box.counts.writes.total()) == (60, 1)
 
 
 # As any other client --------------------------------------------------------------------------------------

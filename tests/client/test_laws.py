@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 import pytest
 from apis import APIS, sessions_of, transcripts_of
 from archive_contents import assert_matches_api
-from changes import Clock, apply_change, arrived_or_over, changes_of
+from changes import FAULT_KINDS, Clock, apply_change, arrived_or_over, changes_of
 from command_runs import command_runner, settled
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -283,19 +283,6 @@ async def test_what_is_not_there_is_not_found(api):
 
 # Retries.
 
-MIXED = (
-    "500",
-    "503",
-    "429",
-    "429-bare",
-    "reset",
-    "drop",
-    "cut",
-    "cut-chunked",
-    "garbage",
-    "html",
-    "truncated",
-)
 ENDLESS = {
     "500": ServerError,
     "503": ServerError,
@@ -314,7 +301,7 @@ ENDLESS = {
 @settings(PATIENTLY, max_examples=examples(8))
 @given(
     data=st.data(),
-    chances=st.dictionaries(st.sampled_from(MIXED), st.floats(0.0, 0.06), min_size=1, max_size=5),
+    chances=st.dictionaries(st.sampled_from(FAULT_KINDS), st.floats(0.0, 0.06), min_size=1, max_size=5),
     seed=st.integers(0, 999),
 )
 async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_truth(

@@ -1,7 +1,7 @@
 """The sandbox's NavTalk: the documented API, and both answers to every unknown."""
 
 import pytest
-from documented import NAVTALK_SESSION, navtalk_world
+from documented import NAVTALK_MESSAGES, NAVTALK_SESSION, NAVTALK_SESSIONS, navtalk_world
 from hypothesis import given
 from hypothesis import strategies as st
 from offline import OfflineApi
@@ -14,27 +14,8 @@ SAMPLE_SESSIONS = {
     "message": "SUCCESS",
     "data": {
         "data": [
-            {
-                "id": "709b712f-dede-11f0-92bc-000e1eed4a72",
-                "status": 1,
-                "startTime": "2025-11-12 18:20:38",
-                "endTime": "2025-11-12 18:20:50",
-                "videoUrl": None,
-            },
-            {
-                "id": "709c1924-dede-11f0-92bc-000e1eed4a72",
-                "status": 1,
-                "startTime": "2025-11-12 23:17:42",
-                "endTime": "2025-11-12 23:17:48",
-                "videoUrl": None,
-            },
-            {
-                "id": "709c19a1-dede-11f0-92bc-000e1eed4a72",
-                "status": 1,
-                "startTime": "2025-11-14 07:44:42",
-                "endTime": "2025-11-14 07:45:07",
-                "videoUrl": None,
-            },
+            {"id": name, "status": 1, "startTime": start, "endTime": end, "videoUrl": None}
+            for name, (start, end) in NAVTALK_SESSIONS.items()
         ],
         "nextCursor": "MjAyNS0xMS0xNFQwNzo0NDo0Mnw3MDljMTlhMS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI=",
     },
@@ -44,28 +25,8 @@ SAMPLE_MESSAGES = {
     "message": "SUCCESS",
     "data": {
         "data": [
-            {
-                "id": "70c27233-dede-11f0-92bc-000e1eed4a72",
-                "role": 0,
-                "messageType": 0,
-                "content": "zaiganma",
-                "createdAt": "2025-11-12 18:20:43",
-            },
-            {
-                "id": "70c27301-dede-11f0-92bc-000e1eed4a72",
-                "role": 1,
-                "messageType": 0,
-                "content": "It sounds like you're trying to convey something-could you clarify or share "
-                "a bit more about what you need help with? I'm here to help.",
-                "createdAt": "2025-11-12 18:20:45",
-            },
-            {
-                "id": "70c273da-dede-11f0-92bc-000e1eed4a72",
-                "role": 0,
-                "messageType": 0,
-                "content": "Thank You For Watching",
-                "createdAt": "2025-11-12 18:20:45",
-            },
+            {"id": name, "role": role, "messageType": 0, "content": content, "createdAt": time}
+            for name, (time, role, content) in NAVTALK_MESSAGES.items()
         ],
         "nextCursor": "MjAyNS0xMS0xMlQxODoyMDo0NXw3MGMyNzNkYS1kZWRlLTExZjAtOTJiYy0wMDBlMWVlZDRhNzI=",
     },
