@@ -2,9 +2,9 @@
 
 from navtalk_async.archive.records import RunReport
 from navtalk_async.ingest._job import Progress
+from navtalk_async.ingest._reread_rules import OVERLAP, SETTLE, earlier
 from navtalk_async.ingest._rounds import RoundResult, Rounds, watch
 from navtalk_async.ingest._run import check_key, sync
-from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
 from navtalk_async.ingest.scope import SyncOptions
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "RunReport",
     "SyncOptions",
     "check_key",
+    "earlier",
     "sync",
     "watch",
 ]

@@ -11,13 +11,13 @@ from navtalk_async.archive.records import Clock, FetchTask, JournalResult, Round
 from navtalk_async.archive.rows import format_time
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.ingest._job import Job, listed_share
-from navtalk_async.ingest.reread_rules import (
+from navtalk_async.ingest._reread_rules import (
+    ONE_SECOND,
     compare_sessions,
     earlier,
     fresh_since,
     latest,
     listed_since,
-    resumes,
 )
 from navtalk_async.listing import SPECULATION_BUDGET, ParallelListing, moment_at
 from navtalk_async.models import Request, ResumePoint, Session
@@ -54,10 +54,12 @@ class Discovery:
         since = earlier(watermark, options.overlap) if self._by_time and not is_whole else None
         left_open = job.state.round
         self.round = left_open or Round(began=format_time(began), since=since, is_whole=is_whole)
-        self._resumes = resumes(left_open, began)
-        self._fresh = fresh_since(
+        fresh = fresh_since(
             left_open, began, settle=options.settle, overlap=options.overlap, by_time=self._by_time
         )
+        # In a round that begins nothing has been read, whatever a clock said of it when it was.
+        self._watched_before = END_OF_TIME if fresh is None else format_time(fresh)
+        self._fresh = fresh or began + ONE_SECOND
         self._listed_from: datetime | None = None
         self._listed_to: datetime | None = None
         """The time range that is listed: from its first session, to when the run began."""
@@ -130,8 +132,7 @@ class Discovery:
         oldest = self._job.options.watch_max_age
         return await self._job.archive.watched(
             self._job.project,
-            # In a round that begins nothing has been read, whatever a clock said of it when it was.
-            fresh=format_time(self._fresh) if self._resumes else END_OF_TIME,
+            fresh=self._watched_before,
             since=None if oldest is None else earlier(format_time(self._job.client.now()), oldest),
         )
 

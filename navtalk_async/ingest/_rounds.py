@@ -109,17 +109,22 @@ class Rounds:
             await self._rest(max(0.0, self._due_at - self._clock()))
         self._number += 1
         began = self._clock()
+        report = failure = None
         try:
             report = await self._round(began)
+            self._failures, self._was_well = 0, True
+            pause = max(0.0, self._every - (self._clock() - began))
         except NavTalkError as error:
             if isinstance(error, StoreError):
                 await self._close()
             if not may_pass(error, was_well=self._was_well):
                 raise
+            failure = error
             self._failures += 1
-            return self._result(began, None, error, pause_after(self._failures, self._every))
-        self._failures, self._was_well = 0, True
-        return self._result(began, report, None, max(0.0, self._every - (self._clock() - began)))
+            pause = pause_after(self._failures, self._every)
+        now = self._clock()
+        self._due_at = now + pause
+        return RoundResult(self._number, report, failure, self._failures, now - began, pause)
 
     async def _round(self, began: float) -> RunReport:
         if self.archive is None:
@@ -134,13 +139,6 @@ class Rounds:
         if reconciles:
             self._reconciled_at = began
         return report
-
-    def _result(
-        self, began: float, report: RunReport | None, error: NavTalkError | None, pause: float
-    ) -> RoundResult:
-        now = self._clock()
-        self._due_at = now + pause
-        return RoundResult(self._number, report, error, self._failures, now - began, pause)
 
     async def _close(self) -> None:
         self.archive = None

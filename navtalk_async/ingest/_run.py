@@ -30,7 +30,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.ingest._fetcher import Fetcher
 from navtalk_async.ingest._job import Job, Progress
-from navtalk_async.ingest.reread_rules import OVERLAP
+from navtalk_async.ingest._reread_rules import OVERLAP
 from navtalk_async.ingest.scope import CheckedOptions, Scope, SyncOptions
 from navtalk_async.listing.fetch import fault_scope
 from navtalk_async.times import parse_time

@@ -12,7 +12,7 @@ from navtalk_async.client import Client
 from navtalk_async.dialects.arguments import number_of, one_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import When, time_text
-from navtalk_async.ingest.reread_rules import OVERLAP, SETTLE
+from navtalk_async.ingest._reread_rules import OVERLAP, SETTLE
 from navtalk_async.listing.fetch import ShortPages
 from navtalk_async.models import Request, Role, Session, SessionStatus
 from navtalk_async.times import parse_time

@@ -14,8 +14,7 @@ from navtalk_async.archive.rows import SessionRow, StoredTranscript, content_has
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
-from navtalk_async.ingest import check_key
-from navtalk_async.ingest.reread_rules import OVERLAP, earlier
+from navtalk_async.ingest import OVERLAP, check_key, earlier
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
 from navtalk_async.models import Message, Session

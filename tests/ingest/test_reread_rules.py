@@ -14,7 +14,7 @@ from navtalk_async.archive.records import (
     StoredSession,
 )
 from navtalk_async.archive.rows import content_hash, format_time
-from navtalk_async.ingest.reread_rules import compare_sessions, read_from
+from navtalk_async.ingest._reread_rules import compare_sessions, read_from
 from navtalk_async.models import Session
 
 sessions = st.lists(

@@ -18,7 +18,7 @@ from navtalk_async.archive.records import Round
 from navtalk_async.dialects.navtalk import NavTalkSession
 from navtalk_async.errors import AccessDenied, StoreMismatch
 from navtalk_async.ingest import sync
-from navtalk_async.ingest.reread_rules import latest
+from navtalk_async.ingest._reread_rules import latest
 from navtalk_async.models import Request, ResumePoint
 from navtalk_async.sandbox import Answers, Sandbox, World
 

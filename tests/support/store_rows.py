@@ -11,7 +11,7 @@ from postgres_box import run_sql
 from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, RunReport
 from navtalk_async.archive.rows import content_hash, format_time
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
-from navtalk_async.ingest.reread_rules import compare_sessions
+from navtalk_async.ingest._reread_rules import compare_sessions
 from navtalk_async.models import Request, ResumePoint, Role, SessionStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

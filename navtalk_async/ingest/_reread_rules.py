@@ -19,19 +19,6 @@ from navtalk_async.archive.rows import content_hash, format_api_time, format_tim
 from navtalk_async.models import Session, SessionStatus
 from navtalk_async.times import parse_time, parse_utc
 
-__all__ = [
-    "OVERLAP",
-    "SETTLE",
-    "compare_sessions",
-    "due_for_reread",
-    "earlier",
-    "fresh_since",
-    "latest",
-    "listed_since",
-    "read_from",
-    "resumes",
-]
-
 OVERLAP = timedelta(hours=24)
 """How far behind the latest known session the next listing begins: rows may be filled in late, and a
 session changes after it was listed."""
@@ -125,21 +112,18 @@ def _watch(session: Session, *, is_new: bool, clock: Clock) -> tuple[bool, str |
     return True, clock.settles
 
 
-def resumes(open_round: Round | None, now: datetime) -> bool:
-    """Whether what an *open_round* read counts as read; not where the clock has gone back since it began."""
-    began = None if open_round is None else parse_time(open_round.began)
-    return began is not None and began <= now
-
-
 def fresh_since(
     open_round: Round | None, now: datetime, *, settle: timedelta, overlap: timedelta, by_time: bool
-) -> datetime:
-    """Since when a session that was read is not read again in this round."""
-    if open_round is None or not resumes(open_round, now):
-        return now + ONE_SECOND
+) -> datetime | None:
+    """Since when a session that was read is not read again in this round; None where what an *open_round*
+    read does not count as read, since the clock has gone back.
+    """
+    began = None if open_round is None else parse_time(open_round.began)
+    if began is None or began > now:
+        return None
     # Where an API shows no change, everything is watched: a run that was stopped would read it all again.
     span = settle if by_time else max(settle, overlap)
-    return max(parse_utc(open_round.began), now - span)
+    return max(began, now - span)
 
 
 def listed_since(open_round: Round, overlap: timedelta) -> str | None:
