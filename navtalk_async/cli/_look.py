@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from time import perf_counter
 from typing import Any, TypeVar
@@ -156,22 +157,6 @@ def _message_fields(client: Client, session_id: str, number: int, message: Messa
 SAMPLE = 50
 
 
-class Sample:
-    """Some of all sessions, each as likely as any other, however many there are (reservoir sampling)."""
-
-    def __init__(self, size: int = SAMPLE) -> None:
-        self.ids: list[str] = []
-        self._size = size
-        self._seen = 0
-
-    def add(self, session_id: str) -> None:
-        self._seen += 1
-        if len(self.ids) < self._size:
-            self.ids.append(session_id)
-        elif (place := random.randrange(self._seen)) < self._size:  # noqa: S311 - no secret
-            self.ids[place] = session_id
-
-
 class Listed(msgspec.Struct, kw_only=True):
     sessions: int = 0
     active: int = 0
@@ -190,10 +175,14 @@ class Listed(msgspec.Struct, kw_only=True):
             self.last = begin if self.last is None else max(self.last, begin)
 
 
-class SampledSessions(msgspec.Struct, kw_only=True):
-    """What the messages of a sample took."""
+@dataclass(kw_only=True)
+class Sample:
+    """Some of all sessions, and what their messages took."""
 
-    sessions: int = 0
+    size: int = SAMPLE
+    ids: list[str] = field(default_factory=list)
+    offered: int = 0
+    fetched: int = 0
     failed: int = 0
     messages: int = 0
     requests: int = 0
@@ -201,19 +190,27 @@ class SampledSessions(msgspec.Struct, kw_only=True):
     """Pages without a message, which the cursor of a short page led to."""
     seconds: float = 0.0
 
+    def offer(self, session_id: str) -> None:
+        """Sample a session as likely as any other, however many there are (reservoir sampling)."""
+        self.offered += 1
+        if len(self.ids) < self.size:
+            self.ids.append(session_id)
+        elif (place := random.randrange(self.offered)) < self.size:  # noqa: S311 - no secret
+            self.ids[place] = session_id
 
-def estimate(listed: Listed, sample: SampledSessions, rate: float | None = None) -> dict[str, Any]:
+
+def estimate(listed: Listed, sample: Sample, rate: float | None = None) -> dict[str, Any]:
     """What all of *listed* takes, if it is like *sample*; *rate* is a bound of requests a second."""
-    each = sample.requests / max(1, sample.sessions)
+    each = sample.requests / max(1, sample.fetched)
     messages_requests = round(each * listed.sessions)
     requests = listed.requests + messages_requests
     speed = max(sample.requests, 1) / max(sample.seconds, 1e-3)
     if rate is not None:
         speed = min(speed, rate)
     return {
-        "sampled": sample.sessions,
+        "sampled": sample.fetched,
         "unasked": sample.failed,
-        "messages": round(sample.messages / max(1, sample.sessions) * listed.sessions),
+        "messages": round(sample.messages / max(1, sample.fetched) * listed.sessions),
         "requests": requests,
         "listing_requests": listed.requests,
         "messages_requests": messages_requests,
@@ -244,8 +241,8 @@ async def plan_command(client: Client, settings: Settings, known_store: Place | 
     doing = "Listing sessions, and fetching the messages of some; nothing is saved"
     async with counting(settings.reporter, settings.progress_mode, doing=doing, look=count):
         await _list(client, settings, scope, listed, sample)
-        fetched = await _fetch(client, settings, scope, sample.ids)
-    found, kept = estimate(listed, fetched, settings.rate), None
+        await _fetch(client, settings, scope, sample)
+    found, kept = estimate(listed, sample, settings.rate), None
     if known_store is not None:
         async with readable(known_store) as archive:
             counts = await archive.counts(settings.project)
@@ -261,7 +258,7 @@ async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed
 
     def add(session: Session) -> None:
         listed.add(session)
-        sample.add(session.id)
+        sample.offer(session.id)
 
     for session_id in scope.sessions:
         add(await client.get_session(session_id))
@@ -275,10 +272,9 @@ async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _fetch(client: Client, settings: Settings, scope: Scope, ids: Sequence[str]) -> SampledSessions:
-    """Fetch the messages of these sessions; where all of them fail, the first error is raised."""
-    fetched, failed = SampledSessions(), list[NavTalkError]()
-    began = perf_counter()
+async def _fetch(client: Client, settings: Settings, scope: Scope, sample: Sample) -> None:
+    """Fetch the messages of a sample; where all of them fail, the first error is raised."""
+    failed, began = list[NavTalkError](), perf_counter()
 
     async def fetch(session_id: str) -> None:
         pages: list[Page[Message]] = []
@@ -297,21 +293,20 @@ async def _fetch(client: Client, settings: Settings, scope: Scope, ids: Sequence
                 raise
             failed.append(error)
             return
-        fetched.sessions += 1
-        fetched.messages += len(found.items)
-        fetched.requests += len(pages)
-        fetched.empty_pages += sum(not page.items and page.offset_param is None for page in pages[1:])
+        sample.fetched += 1
+        sample.messages += len(found.items)
+        sample.requests += len(pages)
+        sample.empty_pages += sum(not page.items and page.offset_param is None for page in pages[1:])
 
     async def batch() -> AsyncGenerator[Sequence[str], None]:
-        yield ids
+        yield sample.ids
 
     async with FanOut(fetch, batch(), at_once=limiter_of(client, settings.concurrency)) as answers:
         async for _ in answers:
             pass
-    if failed and not fetched.sessions:
+    if failed and not sample.fetched:
         raise failed[0]
-    fetched.failed, fetched.seconds = len(failed), perf_counter() - began
-    return fetched
+    sample.failed, sample.seconds = len(failed), perf_counter() - began
 
 
 def plan_sentences(listed: Listed, found: dict[str, Any], kept: dict[str, int] | None) -> list[str]:

@@ -32,7 +32,7 @@ from navtalk_async.formats import (
     read_folder,
     withdraw,
 )
-from navtalk_async.ingest import Progress, RunReport, SyncOptions, sync
+from navtalk_async.ingest import Progress, SyncOptions, sync
 from navtalk_async.verification import REPAIR_ROUNDS
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
@@ -216,33 +216,25 @@ class ArchiveRun:
         if settings.progress_mode == "json":
             settings.reporter.event("summary", **summary)
         elif kept is not None:
-            held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
-            in_all = " in all" if report.resumed else ""
-            lines = [f"{redacted(self.place)} holds {held}{in_all}.", *written_sentences(self.folder, files)]
-            for line in [checked_sentence(report), *lines, *run_sentences(report), *kept_sentences(kept)]:
+            for line in [*run_sentences(summary), *kept_sentences(kept)]:
                 settings.reporter.note(line)
 
 
-def checked_sentence(report: RunReport) -> str:
+def run_sentences(summary: Mapping[str, Any]) -> list[str]:
+    report, kept, files = summary["run"], summary["kept"], summary["files"]
+    # A run that continues another tells its own figures from those of both.
+    this_run, in_all = (" in this run", " in all") if report.resumed else ("", "")
     checked = report.inserted + report.changed + report.same + report.vanished
-    return f"Checked {counted(checked, 'session')}{this_run(report)}: {news_text(report)}."
-
-
-def this_run(report: RunReport) -> str:
-    """What tells the figures of a run from those of the runs that it continues."""
-    return " in this run" if report.resumed else ""
-
-
-def written_sentences(folder: Path | None, files: Sequence[WrittenFile]) -> list[str]:
-    lines = [f"{folder}/{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
-    return [*lines, "Wrote manifest.json (checksums of every file)."] if lines else []
-
-
-def run_sentences(report: RunReport) -> list[str]:
-    fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run(report)}"
+    held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
+    written = [f"{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
+    fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run}"
     retries = f" and {counted(report.retries, 'retry', 'retries')}" if report.retries else ""
     lines = [
-        f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s."
+        f"Checked {counted(checked, 'session')}{this_run}: {news_text(report)}.",
+        f"{summary['store']} holds {held}{in_all}.",
+        *(f"{summary['folder']}/{each}" for each in written),
+        *(["Wrote manifest.json (checksums of every file)."] if written else []),
+        f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s.",
     ]
     if report.fallback:
         lines.append(f"Sessions were listed page by page, because {report.fallback}.")

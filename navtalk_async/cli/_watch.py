@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 from anyio import to_thread
+from msgspec.structs import asdict
 
 from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli._inspect import news_text
@@ -92,16 +93,13 @@ def error_text(error: NavTalkError | None) -> str:
 
 NEWS = ("inserted", "changed", "same", "vanished")
 
-ROUND_FACTS = (*NEWS, *(f"messages_{name}" for name in NEWS), "failed")
-
 
 def round_facts(result: RoundResult) -> dict[str, object]:
     facts: dict[str, object] = {"round": result.number, "next_in_seconds": round(result.pause, 1)}
     if result.report is None:
         failed = {"error": error_text(result.error), "in_a_row": result.failures_in_a_row}
         return facts | {"outcome": "failed", **failed}
-    known = {name: getattr(result.report, name) for name in ROUND_FACTS}
-    return facts | {"outcome": "done", "seconds": round(result.seconds, 3)} | known
+    return asdict(result.report) | facts | {"outcome": "done", "seconds": round(result.seconds, 3)}
 
 
 KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli._look import Listed, Sample, SampledSessions, estimate
+from navtalk_async.cli._look import Listed, Sample, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
@@ -84,17 +84,17 @@ async def test_a_refused_key_is_exit_code_4():
 
 @given(st.lists(st.text(min_size=1), max_size=200, unique=True), st.integers(1, 60))
 def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
-    sample = Sample(size)
+    sample = Sample(size=size)
     for each in ids:
-        sample.add(each)
+        sample.offer(each)
     assert len(sample.ids) == len(set(sample.ids)) == min(size, len(ids))
     assert set(sample.ids) <= set(ids)
 
 
 @given(
     st.builds(
-        SampledSessions,
-        sessions=st.integers(0, 50),
+        Sample,
+        fetched=st.integers(0, 50),
         requests=st.integers(0, 450),
         messages=st.integers(0, 50_000),
         seconds=st.floats(0, 100),
@@ -108,6 +108,6 @@ def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample,
     assert told["minutes"] >= 0
     if rate is not None:
         assert told["requests_per_second"] <= rate + 0.05
-    if sample.sessions:
-        mean = sample.requests / sample.sessions
+    if sample.fetched:
+        mean = sample.requests / sample.fetched
         assert told["messages_requests"] == pytest.approx(mean * sessions, abs=0.51)
