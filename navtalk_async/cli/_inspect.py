@@ -14,7 +14,16 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import ProjectInfo, RunReport
 from navtalk_async.cli._options import CONNECTION, Place, command, exists
-from navtalk_async.cli._output import Reporter, as_options, json_line, put_json, put_lines, size
+from navtalk_async.cli._output import (
+    Reporter,
+    amount,
+    as_options,
+    first_of,
+    json_line,
+    put_json,
+    put_lines,
+    size,
+)
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.errors import NavTalkError, StoreUnreachable, counted
@@ -87,20 +96,19 @@ def project_sentences(seen: Mapping[str, Any]) -> list[str]:
     counts, failed = seen["counts"], seen["failed"]
     gone = f", {counts.deleted:,} of them deleted at the API" if counts.deleted else ""
     scope = json_line(seen["filters"]).decode().rstrip() if seen["filters"] else "everything"
-    held = f"{counted(counts.sessions, 'session')} with {counted(counts.messages, 'message')}{gone}"
     open_count = f" Still open, checked again next run: {counts.watched:,}." if counts.watched else ""
     unfollowed = f" Short last pages not followed: {counts.unfollowed:,}." if counts.unfollowed else ""
-    more = len(failed) - FAILURES_SHOWN
+    reasons = [
+        f"Session {each.id} failed after {counted(each.attempts, 'attempt')}: {each.reason}"
+        for each in failed
+    ]
     lines = [
         f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unfollowed}",
         _listing_sentence(seen),
         _last_run(seen["last_run"]),
-        *(
-            f"Session {each.id} failed after {counted(each.attempts, 'attempt')}: {each.reason}"
-            for each in failed[:FAILURES_SHOWN]
-        ),
-        *([f"{more:,} more failed; --json lists them all."] if more > 0 else []),
+        *first_of(reasons, FAILURES_SHOWN, "more failed"),
     ]
+    held = f"{amount(counts.sessions, counts.messages)}{gone}"
     return [f"{seen['project']} ({seen['api']}, {scope}): {held}.", *(f"  {each}" for each in lines)]
 
 
@@ -241,10 +249,8 @@ def figures(report: "Report") -> dict[str, int]:
 
 
 def report_sentences(where: str, report: "Report", *, is_whole: bool) -> list[str]:
-    found, more = report.findings, len(report.findings) - FINDINGS_SHOWN
-    lines = [as_options(str(each)) for each in found[:FINDINGS_SHOWN]]
-    if more > 0:
-        lines.append(f"{more:,} more; --json lists them all.")
+    found = report.findings
+    lines = first_of([as_options(str(each)) for each in found], FINDINGS_SHOWN)
     remedies = {each.remedy for each in found}
     named = f"{shlex.quote(where)}{api_option(report)}"
     unseen = ", ".join(sorted({each.project or "" for each in found if each.remedy == "key"}))
@@ -268,7 +274,7 @@ def api_option(report: "Report") -> str:
 
 def verdict(where: str, report: "Report") -> str:
     checked = report.checked
-    rows = f"{counted(checked.sessions, 'session')} with {counted(checked.messages, 'message')}, each row"
+    rows = f"{amount(checked.sessions, checked.messages)}, each row"
     parts = {
         f"{counted(checked.files, 'file')} of {size(checked.bytes)}": checked.files,
         rows: checked.sessions,

@@ -18,6 +18,7 @@ from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
 from navtalk_async.cli._output import (
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
+    amount,
     details_text,
     put,
     put_json,
@@ -330,8 +331,5 @@ def plan_sentences(listed: Listed, found: dict[str, Any], kept: dict[str, int] |
             "saves most of these."
         )
     if kept is not None:
-        lines.append(
-            f"Of that, {counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')} "
-            "are saved already."
-        )
+        lines.append(f"Of that, {amount(kept['sessions'], kept['messages'])} are saved already.")
     return lines

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from anyio import to_thread
 
-from navtalk_async.errors import NavTalkError
+from navtalk_async.errors import NavTalkError, counted
 from navtalk_async.wire.secret import LEAST_UNMISTAKABLE, scrub
 
 JOINERS = "\u200c\u200d"
@@ -100,6 +100,16 @@ def as_options(text: str) -> str:
         return f"--{OTHER_NAMES.get(name, name.replace('_', '-'))}{' ' if is_number else value}"
 
     return NAMED_ARGUMENT.sub(option, text)
+
+
+def amount(sessions: int, messages: int) -> str:
+    return f"{counted(sessions, 'session')} with {counted(messages, 'message')}"
+
+
+def first_of(lines: Sequence[str], most: int, more: str = "more") -> list[str]:
+    """The first of *lines*, and how many *more* there are."""
+    rest = [f"{len(lines) - most:,} {more}; --json lists them all."] if len(lines) > most else []
+    return [*lines[:most], *rest]
 
 
 class Reporter:

@@ -16,7 +16,7 @@ from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.cli._inspect import FAILURES_SHOWN, news_text
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
-from navtalk_async.cli._output import put_json, size
+from navtalk_async.cli._output import amount, first_of, put_json, size
 from navtalk_async.cli._progress import RunMonitor, reporting
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code, report_error, run
@@ -225,13 +225,12 @@ def run_sentences(summary: Mapping[str, Any]) -> list[str]:
     # A run that continues another tells its own figures from those of both.
     this_run, in_all = (" in this run", " in all") if report.resumed else ("", "")
     checked = report.inserted + report.changed + report.same + report.vanished
-    held = f"{counted(kept['sessions'], 'session')} with {counted(kept['messages'], 'message')}"
     written = [f"{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
     fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run}"
     retries = f" and {counted(report.retries, 'retry', 'retries')}" if report.retries else ""
     lines = [
         f"Checked {counted(checked, 'session')}{this_run}: {news_text(report)}.",
-        f"{summary['store']} holds {held}{in_all}.",
+        f"{summary['store']} holds {amount(kept['sessions'], kept['messages'])}{in_all}.",
         *(f"{summary['folder']}/{each}" for each in written),
         *(["Wrote manifest.json (checksums of every file)."] if written else []),
         f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s.",
@@ -250,13 +249,13 @@ def run_sentences(summary: Mapping[str, Any]) -> list[str]:
 
 def kept_sentences(kept: Mapping[str, Any]) -> list[str]:
     failed: Sequence[FailedSession] = kept["failed"]
-    damaged, more = sum(each.damaged for each in failed), len(failed) - FAILURES_SHOWN
-    lines = [f"Session {each.id} failed: {each.reason}" for each in failed[:FAILURES_SHOWN]]
+    damaged = sum(each.damaged for each in failed)
+    lines = []
     if kept["unfollowed"]:
         short = f"The short last page of {counted(kept['unfollowed'], 'session')} was not followed"
-        lines.insert(0, f"{short}; --short-pages follow makes sure.")
-    if more > 0:
-        lines.append(f"{more:,} more failed; --json lists them all.")
+        lines.append(f"{short}; --short-pages follow makes sure.")
+    reasons = [f"Session {each.id} failed: {each.reason}" for each in failed]
+    lines += first_of(reasons, FAILURES_SHOWN, "more failed")
     if damaged:
         are = "is" if damaged == 1 else "are"
         lines.append(
