@@ -21,8 +21,6 @@ from navtalk_async.wire.secret import LEAST_UNMISTAKABLE, scrub
 JOINERS = "\u200c\u200d"
 """Invisible, but emoji and half the scripts of India and Iran are spelt with them."""
 
-NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-
 DOUBTFUL = re.compile(
     "[^\\x00-~\\xa0-\\xac\\xae-\\u0377\\u0400-\\u052f\\u2010-\\u2027\\u3000-\\u303f\\u3041-\\u3096\\u30a1-\\u30fa"
     "\\u4e00-\\u9fff\\uac00-\\ud7a3\\uff01-\\uff60]+"
@@ -64,7 +62,7 @@ def _is_shown(letter: str) -> bool:
 
 
 def _python_escape(letter: str) -> str:
-    return NAMED.get(letter) or letter.encode("unicode_escape").decode()
+    return letter.encode("unicode_escape").decode()
 
 
 def _json_escape(letter: str) -> str:

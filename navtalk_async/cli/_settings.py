@@ -65,10 +65,8 @@ class Key:
 
     def renew(self) -> Secret[str]:
         """The key, read again; where that fails with a `click.UsageError`, it stays what it was."""
-        try:
+        with usage_errors():
             secret = self._secret = checked_key(self._read())
-        except ValueError as refusal:
-            raise click.UsageError(str(refusal)) from None
         if self._hide is not None:
             self._hide(secret.reveal())
         return secret
