@@ -64,7 +64,7 @@ def sync_command(
     if every is None:
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
-        return ArchiveRun(settings=settings, place=store).run()
+        return ArchiveRun(settings, store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
     if metrics_host == "":
@@ -94,13 +94,10 @@ def export_command(
       navtalk export november --start 2025-11-01 --end 2025-12-01 --json
     """
     chosen = list(dict.fromkeys(name for names in formats for name in names))
-    export_run = ArchiveRun(
-        settings=settings, place=dest / ARCHIVE, folder=dest, formats=chosen, overwrite=overwrite
-    )
-    return export_run.run()
+    return ArchiveRun(settings, dest / ARCHIVE, dest, chosen, overwrite).run()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ArchiveRun:
     """One run of `sync` on the archive at *place*; with a *folder*, of `export`, which then writes files."""
 
