@@ -13,11 +13,10 @@ from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import ProjectInfo, RunReport
-from navtalk_async.cli._options import CONNECTION, Place, command, exists
+from navtalk_async.cli._options import CONNECTION, Place, as_options, command, exists
 from navtalk_async.cli._output import (
     Reporter,
     amount,
-    as_options,
     first_of,
     json_line,
     put_json,

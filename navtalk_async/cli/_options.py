@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -304,6 +305,21 @@ RUN = (
     *("listing", "short_pages", "project", "retry_failed", "reconcile", "server_moved"),
     *("overlap", "settle", "watch_max_age"),
 )
+
+NAMED_ARGUMENT = re.compile(
+    rf"""\b({"|".join((*CONNECTION, *SCOPE, *RUN, "overwrite"))})=(?:True\b|(['"])(.*?)\2)?"""
+)
+
+
+def as_options(text: str) -> str:
+    """*text*, in which an error of the library names arguments (`project=`), with the command's options."""
+
+    def option(found: re.Match[str]) -> str:
+        is_number = text[found.end() : found.end() + 1].isalnum()
+        value = "" if found[3] is None else f" {shlex.quote(found[3])}"
+        return f"{OPTIONS[found[1]].opts[-1]}{' ' if is_number else value}"
+
+    return NAMED_ARGUMENT.sub(option, text)
 
 
 def command(

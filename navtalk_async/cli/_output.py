@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -76,28 +75,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
-
-
-ARGUMENTS = (
-    "agent_type|api|base_url|concurrency|end_time|listing|organization_id|overlap|overwrite|project|project_id"
-    "|reconcile|retry_failed|role|server_moved|sessions|settle|short_pages|start_time|status|user_id"
-    "|watch_max_age"
-)
-
-OTHER_NAMES = {"start_time": "start", "end_time": "end", "user_id": "user", "sessions": "session"}
-
-NAMED_ARGUMENT = re.compile(rf"""\b({ARGUMENTS})=(?:True\b|(['"])(.*?)\2)?""")
-
-
-def as_options(text: str) -> str:
-    """*text*, in which an error of the library names arguments (`project=`), with the command's options."""
-
-    def option(found: re.Match[str]) -> str:
-        name, is_number = found[1], text[found.end() : found.end() + 1].isalnum()
-        value = "" if found[3] is None else f" {shlex.quote(found[3])}"
-        return f"--{OTHER_NAMES.get(name, name.replace('_', '-'))}{' ' if is_number else value}"
-
-    return NAMED_ARGUMENT.sub(option, text)
 
 
 def amount(sessions: int, messages: int) -> str:

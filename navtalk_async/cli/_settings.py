@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from navtalk_async.cli._options import SCOPE
-from navtalk_async.cli._output import LogHandler, Reporter, as_options
+from navtalk_async.cli._options import SCOPE, as_options
+from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of

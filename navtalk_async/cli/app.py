@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from navtalk_async import errors
-from navtalk_async.cli._output import Reporter, as_options
+from navtalk_async.cli._output import Reporter
 
 __all__ = ["COMMANDS", "Exit", "exit_code", "navtalk", "report_error", "run", "run_app"]
 
@@ -214,9 +214,13 @@ def report_error(error: BaseException, reporter: Reporter, *, before: str = "", 
         # The stack alone: local variables, which hold people's messages, are never printed.
         reporter.fail(A_BUG, code, trace="".join(traceback.format_exception(error)))
     elif isinstance(error, errors.NavTalkError):
-        # Only what we say of archives names arguments; what a server says is left as it is.
-        said = as_options(str(error)) if isinstance(error, errors.StoreError) else str(error)
-        if isinstance(error, errors.DeadlineExceeded):
+        said = str(error)
+        if isinstance(error, errors.StoreError):
+            # Only what we say of archives names arguments; what a server says is left as it is.
+            from navtalk_async.cli._options import as_options  # noqa: PLC0415 - not needed for --help
+
+            said = as_options(said)
+        elif isinstance(error, errors.DeadlineExceeded):
             said = f"{error.args[0]} Allow more time with --timeout, or try again later."
         reporter.fail(f"{before}{said}{after}", code)
     return code

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async import errors
+from navtalk_async.cli._options import as_options
 from navtalk_async.cli._output import (
     LogHandler,
     Reporter,
-    as_options,
     size,
     tab_separated,
     transcript_text,
