@@ -205,6 +205,8 @@ class Api:
     """The query parameter with which a next page is asked for, where pages have cursors."""
     next_cursor: ClassVar[str] = ""
     """The field of the answer that holds that cursor."""
+    session_parameter: ClassVar[str] = ""
+    """The query parameter that holds the id of a session, where the path does not."""
     key_header: ClassVar[str] = "X-API-Key"
     wrong_key: ClassVar[tuple[int, str]] = (401, "Invalid or missing API key")
     expired_key: ClassVar[tuple[int, str] | None] = None
@@ -231,11 +233,7 @@ class Api:
                 request.kind = kind
                 request.ids = {name: unquote(step) for name, step in found.groupdict().items()}
                 break
-        request.session_id = self.session_id_of(request)
-
-    def session_id_of(self, request: SandboxRequest) -> str:
-        """The id of the session that the *request* is about, or an empty string."""
-        return request.ids.get("id", "")
+        request.session_id = request.ids.get("id") or request.query.get(self.session_parameter, "")
 
     def key_of(self, request: SandboxRequest) -> str:
         """The key that came with the *request*, or an empty string."""

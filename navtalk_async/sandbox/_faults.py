@@ -104,10 +104,10 @@ class Faults:
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, equals, figure = part.rpartition("=")
             if name.strip() in {"", "all"} and (equals == "=") == (name.strip() == "all"):
-                for each in ALL:
-                    found[_field(each)] = found.get(_field(each), 0) + _figure(figure) / len(ALL)
+                for each in map(field_of, ALL):
+                    found[each] = found.get(each, 0) + _figure(figure) / len(ALL)
             else:
-                found[_field(name.strip())] = _figure(figure)
+                found[field_of(name.strip())] = _figure(figure)
         size = int(found.pop("huge_bytes", cls().huge_bytes))
         return cls(huge_bytes=size, **found)
 
@@ -121,16 +121,12 @@ class Faults:
         return None
 
 
-def check(kind: str) -> str:
-    """The *kind* itself; `ValueError`, with all there are, for an unknown one."""
-    if kind not in _FIELDS:
-        raise ValueError(f"no such fault: {kind!r}; there are {', '.join(_FIELDS)}")
-    return kind
-
-
-def _field(kind: str) -> str:
+def field_of(kind: str) -> str:
+    """The field of a *kind* of fault, or of an amount; `ValueError`, with all kinds, for an unknown one."""
     name = kind.replace("-", "_")
-    return name if name in _AMOUNTS else _FIELDS[check(kind)]
+    if name not in _AMOUNTS and kind not in _FIELDS:
+        raise ValueError(f"no such fault: {kind!r}; there are {', '.join(_FIELDS)}")
+    return _FIELDS.get(kind, name)
 
 
 def _figure(text: str) -> float:

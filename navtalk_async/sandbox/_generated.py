@@ -92,7 +92,10 @@ def _node(seed: int) -> str:
 
 def _starts(rng: Random, count: int) -> list[int]:
     """Start times of *count* sessions in seconds since the first day: busy and idle days, bursts, ties."""
-    weights = [0.0 if rng.random() < 0.2 else 0.2 + 4 * _cube(rng.random()) for _ in range(DAYS)]
+    # Products are exact to the last bit on every machine, which ** need not be.
+    weights = [
+        0.0 if rng.random() < 0.2 else 0.2 + 4 * (dice := rng.random()) * dice * dice for _ in range(DAYS)
+    ]
     weights[0] += 0.3
     reach = list(accumulate(weights))
     bursts = [[8 * 3600 + int(rng.random() * 12 * 3600) for _ in range(3)] for _ in range(DAYS)]
@@ -124,11 +127,6 @@ def make_sessions(
         many = tail if messages is None else messages(number) if callable(messages) else messages
         birth = Birth(number, start, 4 + int(many * (0.4 + 4 * pace)), many)
         yield _session_row(birth, dice, made_up_id(number, seed), unknown=unknown), birth
-
-
-def _cube(dice: float) -> float:
-    # Products are exact to the last bit on every machine, which ** need not be.
-    return dice * dice * dice
 
 
 def _session_row(birth: Birth, dice: float, name: str, *, unknown: bool) -> Row:

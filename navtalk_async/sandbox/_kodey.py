@@ -125,12 +125,10 @@ class KodeyApi(Api):
         name, world = session["id"], request.world
         # One of seven made-up chats has no user.
         user = world.noted(name, "user", None if share(name, 7) == 6 else made_up_user(name))
-        if user is None and request.answers.kodey_user == "string":
-            user = "anonymous"
-        row = {"id": name, "agentId": _agent(name, world), "userId": user}
-        if user is None and request.answers.kodey_user == "missing":
-            del row["userId"]
-        return row | {"createdAt": zoned(session["startTime"])} | unknown_fields(session)
+        nobody: dict[str, Row] = {"string": {"userId": "anonymous"}, "null": {"userId": None}, "missing": {}}
+        shown = nobody[request.answers.kodey_user] if user is None else {"userId": user}
+        row = {"id": name, "agentId": _agent(name, world), "createdAt": zoned(session["startTime"])}
+        return row | shown | unknown_fields(session)
 
     def _chat(self, session: Row, world: World) -> Row:
         return {

@@ -36,14 +36,10 @@ class NavTalkApi(Api):
     paged = frozenset({"sessions", "messages"})
     cursor = "cursor"
     next_cursor = "nextCursor"
+    session_parameter = "sessionId"
     wrong_key = (400, "Invalid API key")
     expired_key = (403, "API key expired or project not active")
     not_found = "Session not found or does not belong to the project"
-
-    def session_id_of(self, request: SandboxRequest) -> str:
-        if request.kind == "messages":
-            return request.query.get("sessionId", "")
-        return super().session_id_of(request)
 
     def key_of(self, request: SandboxRequest) -> str:
         return request.query.get("apikey", "")

@@ -23,7 +23,7 @@ import msgspec
 from aiohttp import web
 
 from ._api import Answers, Api, ApiContext, SandboxRequest, SandboxResponse
-from ._faults import Faults, check, refuse_by_gateway, response_to
+from ._faults import Faults, field_of, refuse_by_gateway, response_to
 from ._kodey import KodeyApi
 from ._lexicon import LexiconApi
 from ._llamacloud import LlamaCloudApi
@@ -231,7 +231,8 @@ class Sandbox(ApiContext):
         request (a page fault where no page is asked for) waits for one where it does. `ValueError` for an
         unknown kind.
         """
-        self._planned += [(check(kind), path)] * times
+        field_of(kind)
+        self._planned += [(kind, path)] * times
 
     def forget_planned(self) -> None:
         """Forget the faults of `fail_next` that have not happened yet."""
