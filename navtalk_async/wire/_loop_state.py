@@ -53,11 +53,9 @@ class Attempt(NamedTuple):
 
     error: NavTalkError
     number: int
-    counted: int
-    """How many attempts have counted so far."""
+    counted: int  # how many attempts have counted so far
     sent_at: float
-    rank: int
-    """How many requests were in flight with it, itself included."""
+    rank: int  # how many requests were in flight with it, itself included
 
 
 def in_short(error: NavTalkError) -> str:
@@ -83,8 +81,7 @@ class LoopState:
         self.received_at = 0.0
         self.attempts = 0
         # Other headers are not kept: they may quote the key.
-        self.date: str | None = None
-        """The latest date of an answer, which came at `dated_at`."""
+        self.date: str | None = None  # the latest date of an answer, which came at `dated_at`
         self.dated_at = 0.0
 
     async def close(self) -> None:

@@ -12,8 +12,7 @@ from navtalk_async.wire._loop_state import LoopState, in_short
 from navtalk_async.wire._transport import StreamedResponse
 from navtalk_async.wire.retry import may_have_changed
 
-CHUNK_BYTES = 64 * 1024
-"""The most of a stream that is returned at once."""
+CHUNK_BYTES = 64 * 1024  # the most of a stream that is returned at once
 
 
 class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):

@@ -275,8 +275,7 @@ class _Attempt:
         self.url = url
         self.key: PlacedKey | None = key
         self.has_query = has_query
-        self.has_left = False
-        """Whether anything of the request may have left."""
+        self.has_left = False  # whether anything of the request may have left
         self._outer = ATTEMPT.get()
         ATTEMPT.set(self)
 
@@ -302,8 +301,7 @@ class _KeyingTransport:
         # Both are called for every answer.
         self.is_closing: Callable[[], bool] = transport.is_closing
         self.resume_reading: Callable[[], None] = transport.resume_reading
-        self.attempt: _Attempt | None = None
-        """The attempt whose head is written next."""
+        self.attempt: _Attempt | None = None  # the attempt whose head is written next
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -12,8 +12,7 @@ __all__ = ["canonical_root", "checked_root", "is_loopback", "query_of", "redact"
 
 SHOWN = MASK.decode()
 
-LONGEST_SENTENCE = 600
-"""Characters of what an error tells; what a server says may have no end."""
+LONGEST_SENTENCE = 600  # characters of what an error tells; what a server says may have no end
 
 
 def checked_root(root: str) -> str:
@@ -59,8 +58,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+# Parameters whose values are the server's own: a `MASK` in one of them stands for the key.
 CURSORS = frozenset({"cursor", "page_token"})
-"""Parameters whose values are the server's own: a `MASK` in one of them stands for the key."""
 
 
 def query_of(request: Request) -> str:

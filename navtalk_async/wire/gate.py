@@ -30,32 +30,19 @@ Concurrency = int | Literal["auto"]
 
 NORMAL = LANES["normal"]
 
+# The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring.
 AUTO_AT_MOST = 256
-"""The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring."""
-
-RESERVED_SHARE = 16
-"""One place in so many is left free for a higher lane that is in use, and at least one."""
-
-IN_USE_SECONDS = 5.0
-"""For how long after its last request a lane is in use."""
-
-OWN_TURN = 16
-"""Of so many that are let in, one is of the lowest lane that waits."""
-
+RESERVED_SHARE = 16  # one place in so many is left free for a higher lane that is in use, and at least one
+IN_USE_SECONDS = 5.0  # for how long after its last request a lane is in use
+OWN_TURN = 16  # of so many that are let in, one is of the lowest lane that waits
+# How far requests may run ahead of the rate. Timers fire late; without this, every late one would be
+# throughput lost for good.
 BURST_SECONDS = 0.05
-"""How far requests may run ahead of the rate. Timers fire late; without this, every late one would be
-throughput lost for good."""
-
+# Below so many requests a second, a rate that was learned has a burst of a tenth of a request at most: the
+# server may count them one by one.
 SLOW_RATE = 100.0
-"""Below so many requests a second, a rate that was learned has a burst of a tenth of a request at most: the
-server may count them one by one."""
-
-ALONE = 2
-"""After so many refusals in a row, one request at a time finds out whether the server answers again."""
-
-NEWS_SECONDS = 0.5
-"""A pause that is made longer by no more than this is still the same pause."""
-
+ALONE = 2  # after so many refusals in a row, one request at a time finds out whether the server answers again
+NEWS_SECONDS = 0.5  # a pause that is made longer by no more than this is still the same pause
 SPENT = "Gave up: the time for this call passed while it waited for its turn."
 
 
@@ -78,18 +65,18 @@ class Gate:
         self._paused_until = 0.0
         self._paused_since = 0.0
         self._paused_before = 0.0
+        # Until then no request passes: the later of what pause and rate say; infinite when closed.
         self._opens_at = 0.0
-        """Until then no request passes: the later of what pause and rate say; infinite when closed."""
         self._refused_at = float("-inf")
         self._refusals = 0
+        # What the server said it will still take; None where it says nothing.
         self._remaining: int | None = None
-        """What the server said it will still take; None where it says nothing."""
         self._remaining_until = 0.0
+        # How many wait for their turn; one that was cancelled meanwhile counts until its turn comes.
         self.waiting: int = 0
-        """How many wait for their turn; one that was cancelled meanwhile counts until its turn comes."""
         self._lanes: tuple[deque[_Turn], ...] = tuple(deque() for _ in LANES)
+        # Until when each lane leaves places free for the lanes above it.
         self._in_use_until = [0.0 for _ in LANES]
-        """Until when each lane leaves places free for the lanes above it."""
         self._passed_over = 0
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -16,28 +16,19 @@ from navtalk_async.wire._learned_concurrency import HITS, SERVED
 
 __all__ = ["RateEstimator", "checked_rate"]
 
-JUST_UNDER = 0.98
-"""The part of the estimated rate that is used."""
-
+JUST_UNDER = 0.98  # the part of the estimated rate that is used
 WORTH_SHARE = 0.1
+# Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses also come
+# from a cap; those of a server that counts by time are longer.
 WORTH_SECONDS = 0.25
-"""Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses also come
-from a cap; those of a server that counts by time are longer."""
-
+# A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
+# tokens that is filled fast: then the rate doubles in half of a pause, until it is refused.
 FIRM = 16
-"""A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
-tokens that is filled fast: then the rate doubles in half of a pause, until it is refused."""
-
-HOLD = 20.0
-"""After an estimate, the rate is kept for so many times the pause; the next time, twice as long."""
-
+HOLD = 20.0  # after an estimate, the rate is kept for so many times the pause; the next time, twice as long
 LONGEST_HOLD_SECONDS = 600.0
 
-LITTLE, MUCH = 0.85, 0.6
-"""The least part that is kept of a rate that was refused."""
-
-FORGOTTEN = 32.0
-"""A rate that has grown to so many times the estimate holds nothing back any more."""
+LITTLE, MUCH = 0.85, 0.6  # the least part that is kept of a rate that was refused
+FORGOTTEN = 32.0  # a rate that has grown to so many times the estimate holds nothing back any more
 
 
 def checked_rate(rate: float | None) -> float | None:
@@ -53,37 +44,31 @@ class _Segment(NamedTuple):
     began: float
     accepted: int
     refused_at: float
-    base: float | None
-    """The rate before it was learned from this."""
+    base: float | None  # the rate before it was learned from this
 
 
 class RateEstimator:
     """The rate of one server, learned from its refusals."""
 
     def __init__(self) -> None:
-        self.base: float | None = None
-        """The rate as it was estimated last; None for no limit."""
+        self.base: float | None = None  # the rate as it was estimated last; None for no limit
+        # Whether the time between two pauses is running: `began` is due when it is not.
         self.is_running: bool = False
-        """Whether the time between two pauses is running: `began` is due when it is not."""
         self._grows_at = 0.0
         self._doubling = 1.0
         self._hold = HOLD
         self._firm = False
-        self._is_cap = True
-        """Whether a cap may still explain the refusals since the last pause."""
+        self._is_cap = True  # whether a cap may still explain the refusals since the last pause
         # Since the end of the last pause that anything was let through after.
         self._began: float | None = None
-        self.accepted: int = 0
-        """Good answers since then; the gate counts them."""
-        self._refused_at: float | None = None
-        """When the first request that was refused had left."""
-        self._rank = 0
-        """The lowest rank of a refusal."""
+        self.accepted: int = 0  # good answers since then; the gate counts them
+        self._refused_at: float | None = None  # when the first request that was refused had left
+        self._rank = 0  # the lowest rank of a refusal
         self._accepted_before = 0
         self._pause_ends = 0.0
         self._last: _Segment | None = None
+        # Whether a cap was believed in, the last time, against a rank that was good before.
         self._excused = False
-        """Whether a cap was believed in, the last time, against a rank that was good before."""
 
     def rate(self, now: float) -> float | None:
         """The requests a second that are allowed *now*; None for any number."""

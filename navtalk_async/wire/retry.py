@@ -35,23 +35,16 @@ __all__ = [
 
 Lane = Literal["interactive", "normal", "bulk"]
 
+# The lanes, in the order in which they go.
 LANES: dict[Lane, int] = {"interactive": 0, "normal": 1, "bulk": 2}
-"""The lanes, in the order in which they go."""
-
+# Errors that a retry may well cure. A garbled 200 is here too: proxies cut and replace bodies.
 PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed, DecodeFailed)
-"""Errors that a retry may well cure. A garbled 200 is here too: proxies cut and replace bodies."""
-
+# The proof that the request never arrived, so that even a POST may be sent again. A 429 did arrive.
 NEVER_ARRIVED = ConnectFailed
-"""The proof that the request never arrived, so that even a POST may be sent again. A 429 did arrive."""
-
-WRONG_ADDRESS = (ConnectFailed, DecodeFailed)
-"""The errors of a wrong base URL."""
-
-LONGEST_PAUSE = 3600.0
-"""The most seconds that a server can ask for; after them, one request finds out."""
-
+WRONG_ADDRESS = (ConnectFailed, DecodeFailed)  # the errors of a wrong base URL
+LONGEST_PAUSE = 3600.0  # the most seconds that a server can ask for; after them, one request finds out
+# Seconds of the first pauses where the server names none; in between, as long as it takes to answer.
 SHORTEST_PAUSE, LONGEST_FIRST_PAUSE = 0.01, 0.5
-"""Seconds of the first pauses where the server names none; in between, as long as it takes to answer."""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

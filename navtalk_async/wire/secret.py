@@ -105,11 +105,10 @@ def hide_frames(call: Callable[P, T]) -> Callable[P, T]:
 # In a request -----------------------------------------------------------------------------------------------
 
 
+# Matches what stays as it is in a URL (RFC 3986, section 2.3): ids, numbers, and most keys.
 UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
-"""Matches what stays as it is in a URL (RFC 3986, section 2.3): ids, numbers, and most keys."""
-
+# Replaces the key in data. A cursor that contains it is sent back with the key, so that the walk goes on.
 MASK = b"[key]"
-"""Replaces the key in data. A cursor that contains it is sent back with the key, so that the walk goes on."""
 
 
 class PlacedKey(Opaque):
@@ -146,12 +145,10 @@ class PlacedKey(Opaque):
 # In an answer -----------------------------------------------------------------------------------------------
 
 
-LONGEST_FORM = 16
-"""The most bytes that a single character is written in."""
-
+LONGEST_FORM = 16  # the most bytes that a single character is written in
+# The length from which on a secret is replaced wherever it stands. A shorter one, as only tests have, is part
+# of many words, and is replaced only as a word of its own.
 LEAST_UNMISTAKABLE = 8
-"""The length from which on a secret is replaced wherever it stands. A shorter one, as only tests have, is
-part of many words, and is replaced only as a word of its own."""
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
@@ -166,8 +163,8 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
+# The letters and digits, from the rarest to the most frequent in an API's JSON.
 FREQUENT_LAST = "QXJKVWYZqxjzUGFHBPLOkvNRMwDISCyEAbfTghplcumorndsit98765432ae10"
-"""The letters and digits, from the rarest to the most frequent in an API's JSON."""
 
 
 class Echo(Opaque):

@@ -33,14 +33,10 @@ E = TypeVar("E", bound=NavTalkError)
 Fetch = Callable[[], str | Awaitable[str]]
 Key = str | Fetch
 
-LEAST_SECONDS = 0.001
-"""The least time of an attempt: the clock goes on after the gate has looked."""
-
-CLOSING_SECONDS = 2.0
-"""How long another thread's loop may take to close its connections."""
-
+LEAST_SECONDS = 0.001  # the least time of an attempt: the clock goes on after the gate has looked
+CLOSING_SECONDS = 2.0  # how long another thread's loop may take to close its connections
+# Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb.
 BODY_LIMIT = 128 * 1024 * 1024
-"""Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb."""
 
 
 class Sender:
