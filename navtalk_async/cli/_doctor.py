@@ -36,8 +36,8 @@ from navtalk_async.formats import ARCHIVE
 from navtalk_async.models import Page, Request, Response, Session
 from navtalk_async.rate_headers import hint
 from navtalk_async.times import http_date
-from navtalk_async.wire.address import checked_root
 from navtalk_async.wire.retry import Retry
+from navtalk_async.wire.secret import checked_root
 
 PACKAGES = ("navtalk-async", "aiohttp", "msgspec", "anyio", "click", "rich")
 

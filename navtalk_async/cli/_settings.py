@@ -30,9 +30,8 @@ from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.events import Observer
 from navtalk_async.ingest import SyncOptions
 from navtalk_async.ingest.scope import Filters, Scope
-from navtalk_async.wire.address import is_loopback
 from navtalk_async.wire.gate import Concurrency
-from navtalk_async.wire.secret import Secret, checked_key, hide_frames
+from navtalk_async.wire.secret import Secret, checked_key, hide_frames, is_loopback
 
 SANDBOX_SESSIONS = 600
 

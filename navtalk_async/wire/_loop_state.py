@@ -22,13 +22,11 @@ from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiti
 from navtalk_async.models import Request, Response
 from navtalk_async.rate_headers import SPELLINGS, hint
 from navtalk_async.wire._transport import AiohttpTransport
-from navtalk_async.wire.address import redact
 from navtalk_async.wire.gate import Gate
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
     CallOptions,
-    Retry,
     asked_pause,
     asks_for_a_pause,
     backoff,
@@ -37,7 +35,7 @@ from navtalk_async.wire.retry import (
     shared_pause,
     should_retry,
 )
-from navtalk_async.wire.secret import PlacedKey
+from navtalk_async.wire.secret import PlacedKey, redact
 
 T = TypeVar("T")
 E = TypeVar("E", bound=NavTalkError)
@@ -174,7 +172,11 @@ class LoopState:
             self._refused(failed)
         elif isinstance(error, ApiError) and not isinstance(error, ServerError):
             self.gate.coped()
-        if not self._should_retry(request, failed, options.retry):
+        known = self.stats.answers > 0
+        if not should_retry(options.retry, request, error, attempt=failed.counted, known_server=known):
+            raise error
+        # A 429 is waited out: that makes nothing worse.
+        if not isinstance(error, RateLimited) and not self.budget.spend():
             raise error
         return error
 
@@ -196,13 +198,6 @@ class LoopState:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" At most {rate:.3g} requests a second are sent now."
             self.announce(Waiting(seconds, in_short(error) + allowed))
-
-    def _should_retry(self, request: Request, failed: Attempt, retry: Retry) -> bool:
-        error, known = failed.error, self.stats.answers > 0
-        if not should_retry(retry, request, error, attempt=failed.counted, known_server=known):
-            return False
-        # A 429 is waited out: that makes nothing worse.
-        return isinstance(error, RateLimited) or self.budget.spend()
 
     async def pause(
         self, error: NavTalkError, counted: int, options: CallOptions, deadline: float | None

@@ -29,8 +29,7 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
-from navtalk_async.wire.address import query_of
-from navtalk_async.wire.secret import EchoInChunks, PlacedKey
+from navtalk_async.wire.secret import EchoInChunks, PlacedKey, query_of
 
 Failed = TransportError | asyncio.CancelledError
 Task = asyncio.Task[object]
@@ -94,7 +93,10 @@ class AiohttpTransport:
             query_string=query,
             encoded=True,
         )
-        session = self._fresh if fresh_connection else self._pooled
+        session, headers = self._pooled, None
+        if fresh_connection:
+            session = self._fresh
+            headers = ({} if request.body is None else JSON) | (STREAMED if streamed else {})
         self._watchdog.watch(task, loop.time() + seconds, loop)
         attempt = _Attempt(url, key, has_query=bool(query))
         try:
@@ -102,7 +104,7 @@ class AiohttpTransport:
                 request.method,
                 url,
                 data=request.body,
-                headers=_headers(request, streamed=streamed) if fresh_connection else None,
+                headers=headers,
                 allow_redirects=False,
             )
             if streamed and 200 <= answer.status < 300:
@@ -190,10 +192,6 @@ def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp
         response_class=_UnquotedResponse,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     )
-
-
-def _headers(request: Request, *, streamed: bool) -> dict[str, str]:
-    return ({} if request.body is None else JSON) | (STREAMED if streamed else {})
 
 
 async def _bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:

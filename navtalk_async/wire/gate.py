@@ -117,10 +117,6 @@ class Gate:
 
         *deadline* is in the event loop's time. *first* goes to the head of its *lane*: for a request that was
         let through before, and is retried.
-
-        Raises:
-            DeadlineExceeded: *deadline* comes before the turn.
-            ClientClosed: the gate was closed.
         """
         now = asyncio.get_running_loop().time()
         if self._closed:

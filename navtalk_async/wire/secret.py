@@ -1,24 +1,26 @@
-"""The key: held so that no traceback and no report shows it, placed in a request, and masked in answers."""
+"""The key: held so that no traceback and no report shows it, sent to safe addresses alone, placed in a
+request, and masked in answers and errors. This file is longer than most: all that reads the key is here.
+"""
 
 import html
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Generic, NoReturn, ParamSpec, TypeVar
-from urllib.parse import quote
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
+from urllib.parse import SplitResult, quote, urlsplit
 
-from navtalk_async.models import KeyPlace
+from navtalk_async.errors import NavTalkError
+from navtalk_async.models import KeyPlace, Request
 
 __all__ = [
     "LEAST_UNMISTAKABLE",
-    "MASK",
-    "UNRESERVED",
-    "Echo",
-    "EchoInChunks",
-    "PlacedKey",
     "Secret",
+    "canonical_root",
     "checked_key",
+    "checked_root",
     "hide_frames",
+    "is_loopback",
     "scrub",
 ]
 
@@ -102,6 +104,52 @@ def hide_frames(call: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
+# Where it may go --------------------------------------------------------------------------------------------
+
+
+def checked_root(root: str) -> str:
+    """*root* without a slash at its end.
+
+    Raises:
+        ValueError: it is no URL that a key may be sent to: no https (plain http may go to this machine
+            alone), or with a user, a query or a fragment in it.
+    """
+    try:
+        parts = urlsplit(root)
+        is_fair = root.isprintable() and " " not in root and parts.port != 0
+    except ValueError:
+        raise ValueError("The base URL holds what no URL holds: write https://host.") from None
+    # Of a refused URL, no more is shown: it may hold the key.
+    named = f"The base URL {parts.scheme}://{parts.hostname}" if parts.hostname else "The base URL"
+    if not is_fair:
+        raise ValueError(f"{named} holds what no URL holds: write https://host.")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{named} is not one: write https://host.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(f"{named} holds more than a host and a path; the key goes elsewhere.")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(f"{named} would send the key in the clear: write https.")
+    return root.rstrip("/")
+
+
+def canonical_root(root: SplitResult) -> str:
+    """The one way to write an address: the host in lower case, and no port that is the usual one."""
+    host = (root.hostname or "").rstrip(".")
+    host = f"[{host}]" if ":" in host else host
+    port = "" if root.port in (None, {"http": 80, "https": 443}[root.scheme]) else f":{root.port}"
+    return f"{root.scheme}://{host}{port}{root.path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine, whatever its name server says."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 # In a request -----------------------------------------------------------------------------------------------
 
 
@@ -109,6 +157,28 @@ def hide_frames(call: Callable[P, T]) -> Callable[P, T]:
 UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 # Replaces the key in data. A cursor that contains it is sent back with the key, so that the walk goes on.
 MASK = b"[key]"
+
+
+SHOWN = MASK.decode()
+
+LONGEST_SENTENCE = 600  # characters of what an error tells; what a server says may have no end
+# Parameters whose values are the server's own: a `MASK` in one of them stands for the key.
+CURSORS = frozenset({"cursor", "page_token"})
+
+
+def query_of(request: Request) -> str:
+    """The query of *request*, without the key."""
+    params = request.params
+    if UNRESERVED("".join(params.values())):
+        return "&".join(map("=".join, params.items()))
+    return "&".join([f"{name}={_quoted(value, is_cursor=name in CURSORS)}" for name, value in params.items()])
+
+
+def _quoted(value: str, *, is_cursor: bool) -> str:
+    if is_cursor:
+        # Nothing else has such brackets here.
+        return SHOWN.join([quote(part, safe="") for part in value.split(SHOWN)])
+    return quote(value, safe="")
 
 
 class PlacedKey(Opaque):
@@ -280,3 +350,47 @@ def _escapes(character: str) -> list[str]:
     forms = [f"%{number:02x}", *sorted(entities), f"\\u{number:04x}"]
     # Some escape HTML's ampersand in JSON.
     return forms + [rf"\u0026{form[1:]}" for form in forms if form.startswith("&")]
+
+
+# In an error ------------------------------------------------------------------------------------------------
+
+
+def redact(error: NavTalkError, key: Secret[str]) -> NavTalkError:
+    """*error* as it may be shown: servers quote the key, and the URL with it, in what they answer.
+
+    Its traceback and context go too, since their frames hold the answer itself.
+    """
+    error.args = tuple(_redacted(part, key) if isinstance(part, str) else part for part in error.args)
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, _redacted(value, key))
+        elif isinstance(value, dict):
+            setattr(error, name, _details(value, key))
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
+def _redacted(text: str, key: Secret[str]) -> str:
+    """*text* without *key*, and of bounded length; cut before, it might end in half of a key."""
+    shown = scrub(text, [key.reveal()])
+    return shown if len(shown) <= LONGEST_SENTENCE else f"{shown[:LONGEST_SENTENCE]}…"
+
+
+def _details(value: dict[str, Any], key: Secret[str]) -> dict[str, Any]:
+    """*value* without *key*; empty where it is nested too deep."""
+    try:
+        return {_redacted(name, key): _scrubbed(each, key) for name, each in value.items()}
+    except RecursionError:
+        return {}
+
+
+def _scrubbed(value: Any, key: Secret[str]) -> Any:
+    """*value*, of JSON, without *key*."""
+    match value:
+        case str():
+            return scrub(value, [key.reveal()])
+        case list():
+            return [_scrubbed(each, key) for each in value]
+        case dict():
+            return {_scrubbed(name, key): _scrubbed(each, key) for name, each in value.items()}
+    return value

@@ -19,11 +19,18 @@ from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Stream
 from navtalk_async.wire._transport import AiohttpTransport, StreamedResponse
-from navtalk_async.wire.address import canonical_root, checked_root, is_loopback
 from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import LANES, CallOptions
-from navtalk_async.wire.secret import PlacedKey, Secret, checked_key, hide_frames
+from navtalk_async.wire.secret import (
+    PlacedKey,
+    Secret,
+    canonical_root,
+    checked_key,
+    checked_root,
+    hide_frames,
+    is_loopback,
+)
 
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
 

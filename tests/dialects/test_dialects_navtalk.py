@@ -35,8 +35,7 @@ from navtalk_async.errors import (
     WrongShape,
 )
 from navtalk_async.models import KeyPlace, MessageType, Response, Role, SessionStatus
-from navtalk_async.wire.address import redact
-from navtalk_async.wire.secret import Secret
+from navtalk_async.wire.secret import Secret, redact
 
 # What the reference shows ---------------------------------------------------------------------------------
 

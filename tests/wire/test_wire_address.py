@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from navtalk_async.errors import BadRequest, ServerError
 from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.address import checked_root, is_loopback, query_of, redact
-from navtalk_async.wire.secret import PlacedKey, Secret, checked_key
+from navtalk_async.wire.secret import (
+    PlacedKey,
+    Secret,
+    checked_key,
+    checked_root,
+    is_loopback,
+    query_of,
+    redact,
+)
 
 QUERY = KeyPlace("query", "apikey")
 BEARER = KeyPlace("header", "Authorization", "Bearer ")
