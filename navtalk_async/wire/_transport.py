@@ -117,7 +117,7 @@ class AiohttpTransport:
         except asyncio.CancelledError as leaving:
             # A task that was cancelled from elsewhere, too, is cancelled, and not late.
             if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
-                failed: Failed = _late(request.path, seconds)
+                failed: Failed = our_error(TimeoutError(), request.path, self._host, seconds)
             else:
                 failed = _cancelled(leaving, session, task, request.path)
         except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
@@ -359,38 +359,37 @@ class _UnquotedResponse(aiohttp.ClientResponse):
 # Errors ---------------------------------------------------------------------------------------------------
 
 
-def _late(path: str, seconds: float) -> AttemptTimeout:
-    return AttemptTimeout(f"No whole answer of {path} within {seconds:.3g} s.")
+LATE = "No whole answer of {path} within {seconds:.3g} s."
+ENDED = "The connection ended before {path} was answered."
+UNTRUSTED = "No secure connection to {host}: the server's certificate is not trusted."
+NOT_HTTPS = "No secure connection to {host}: what listens there does not speak https."
+NO_NAME = "No connection to {host}: the host's name is not known."
+
+# What each kind of aiohttp's errors is for us, the most special kinds first.
+ERRORS: tuple[tuple[type[Exception], type[TransportError], str], ...] = (
+    (
+        aiohttp.ConnectionTimeoutError,
+        ConnectFailed,
+        f"No connection to {{host}} within {CONNECT_SECONDS:g} s.",
+    ),
+    (TimeoutError, AttemptTimeout, LATE),
+    (aiohttp.ClientConnectorCertificateError, ConnectFailed, UNTRUSTED),
+    (aiohttp.ClientConnectorSSLError, ConnectFailed, NOT_HTTPS),
+    (aiohttp.ClientConnectorDNSError, ConnectFailed, NO_NAME),
+    (aiohttp.ClientConnectorError, ConnectFailed, "No connection to {host}: {reason}."),
+    (aiohttp.ClientPayloadError, BrokenBody, "The answer of {path} was cut off."),
+    (aiohttp.ClientConnectionError, Disconnected, ENDED),
+    (ConnectionError, Disconnected, ENDED),
+    (aiohttp.ClientResponseError, BrokenBody, "The answer of {path} is not HTTP."),
+    (Exception, BrokenBody, "The answer of {path} could not be read ({reason})."),
+)
 
 
-def our_error(failure: Exception, path: str, host: str, seconds: float) -> TransportError:  # noqa: PLR0911 - a table
-    """Our error for aiohttp's *failure*, the most special kinds first; nothing of its text is kept."""
-    match failure:
-        case aiohttp.ConnectionTimeoutError():
-            return ConnectFailed(f"No connection to {host} within {CONNECT_SECONDS:g} s.")
-        case TimeoutError():
-            return _late(path, seconds)
-        case aiohttp.ClientConnectorError():
-            return ConnectFailed(_not_connected(failure, host))
-        case aiohttp.ClientPayloadError():
-            return BrokenBody(f"The answer of {path} was cut off.")
-        case aiohttp.ClientConnectionError() | ConnectionError():
-            return Disconnected(f"The connection ended before {path} was answered.")
-        case aiohttp.ClientResponseError():
-            return BrokenBody(f"The answer of {path} is not HTTP.")
-        case _:
-            return BrokenBody(f"The answer of {path} could not be read ({type(failure).__name__}).")
-
-
-def _not_connected(failure: aiohttp.ClientConnectorError, host: str) -> str:
-    match failure:
-        case aiohttp.ClientConnectorCertificateError():
-            return f"No secure connection to {host}: the server's certificate is not trusted."
-        case aiohttp.ClientConnectorSSLError():
-            return f"No secure connection to {host}: what listens there does not speak https."
-        case aiohttp.ClientConnectorDNSError():
-            return f"No connection to {host}: the host's name is not known."
-    cause = failure.os_error
+def our_error(failure: Exception, path: str, host: str, seconds: float) -> TransportError:
+    """Our error for aiohttp's *failure*; nothing of its text is kept."""
+    cause = getattr(failure, "os_error", failure)
+    reason = getattr(cause, "strerror", None) or type(cause).__name__
     if isinstance(cause, ConnectionRefusedError):
-        return f"No connection to {host}: nothing listens there."
-    return f"No connection to {host}: {cause.strerror or type(cause).__name__}."
+        reason = "nothing listens there"
+    error, text = next((error, text) for kind, error, text in ERRORS if isinstance(failure, kind))
+    return error(text.format(path=path, host=host, seconds=seconds, reason=reason))

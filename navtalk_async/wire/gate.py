@@ -177,16 +177,12 @@ class Gate:
         *least*, or nearly. *named* is whether the server said how long.
         """
         now = asyncio.get_running_loop().time()
-        if now < self._paused_until and now + (seconds if least is None else least) <= self._paused_until:
+        until, is_paused = now + seconds, now < self._paused_until
+        shortest = until if least is None else min(until, now + least)
+        if is_paused and shortest <= self._paused_until:
             return False
-        return self._close_for(now, seconds, named=named)
-
-    def _close_for(self, now: float, seconds: float, *, named: bool = True) -> bool:
-        until = now + seconds
-        if until <= self._paused_until:
-            return False
-        is_news = until > self._paused_until + NEWS_SECONDS or now >= self._paused_until
-        if now >= self._paused_until:
+        is_news = not is_paused or until > self._paused_until + NEWS_SECONDS
+        if not is_paused:
             self._paused_before = self.paused_seconds(now)
             self._paused_since = now
         self._paused_until = until
@@ -262,7 +258,7 @@ class Gate:
         self._remaining_until = now + seconds
         if not self._remaining:
             self._remaining = None
-            self._close_for(now, seconds)
+            self.pause(seconds)
 
     async def _wait(self, deadline: float | None, lane: int, *, first: bool) -> int:
         loop = asyncio.get_running_loop()
@@ -284,14 +280,10 @@ class Gate:
                 timer.cancel()
 
     def _admit(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        while True:
-            lane = self._next_lane(now)
-            if lane is None:
-                return
+        now = asyncio.get_running_loop().time()
+        while (lane := self._next_lane(now)) is not None:
             if self._opens_at > now:
-                self._look_again(loop, self._opens_at)
+                self._look_again(self._opens_at)
                 return
             self._admitted(now, lane)
             self.waiting -= 1
@@ -315,13 +307,13 @@ class Gate:
         if self.in_flight < self._room(now, lane):
             return lane
         if now < self._in_use_until[lane]:
-            self._look_again(asyncio.get_running_loop(), self._in_use_until[lane])
+            self._look_again(self._in_use_until[lane])
         return None
 
-    def _look_again(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+    def _look_again(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._admit)
+        self._timer = asyncio.get_running_loop().call_at(when, self._admit)
 
 
 _Turn = asyncio.Future[int]

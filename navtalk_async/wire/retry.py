@@ -185,8 +185,6 @@ class Budget:
     MOST = 1000.0
     GIVEN_BACK = 0.5
 
-    __slots__ = ("left",)
-
     def __init__(self) -> None:
         self.left: float = self.MOST
 
