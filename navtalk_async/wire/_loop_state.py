@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import Request, Response
-from navtalk_async.rate_headers import SPELLINGS, hint
+from navtalk_async.rate_headers import SPELLINGS, Hint, hint
 from navtalk_async.wire._transport import AiohttpTransport
 from navtalk_async.wire.gate import Gate
 from navtalk_async.wire.retry import (
@@ -76,6 +76,9 @@ class LoopState:
         self.stats = stats
         self._observer = observer
         self.closed = False
+        self._clock = asyncio.get_running_loop().time
+        # Of the names of an answer's headers, without any of a limit.
+        self._plain_names: int | None = None
         self.received_at = 0.0
         self.attempts = 0
         # Other headers are not kept: they may quote the key.
@@ -123,7 +126,7 @@ class LoopState:
         rank: int,
     ) -> T | NavTalkError | asyncio.CancelledError:
         """What *read* makes of *response*, then counted as a good answer; or its error as a value."""
-        self.received_at = now = asyncio.get_running_loop().time()
+        self.received_at = now = self._clock()
         if not isinstance(response, Response):
             return _marked(request, response) if isinstance(response, NavTalkError) else response
         headers, stats = response.headers, self.stats
@@ -139,18 +142,25 @@ class LoopState:
             return redact(_marked(request, refusal), key.secret)
         finally:
             stats.decode_seconds += perf_counter() - began
+        # Most answers have the headers of the one before, and those say nothing of limits.
+        names = hash(tuple(headers))
+        found_hint = None if names == self._plain_names else self._hint(headers, names)
         # A change takes its own time, and that of making its connection.
-        self.gate.answered(
-            now, sent_at, rank, hint(headers, LIMIT_HEADERS), is_typical=request.method == "GET"
-        )
-        self.budget.earn()
+        self.gate.answered(now, sent_at, rank, found_hint, is_typical=request.method == "GET")
+        if self.budget.left < Budget.MOST:
+            self.budget.earn()
         self.attempts = attempt
         stats.answers += 1
         stats.network_seconds += now - sent_at
         if is_watched(self._observer):
-            seconds = asyncio.get_running_loop().time() - sent_at
-            self.announce(Answered(request.path, attempt, seconds))
+            self.announce(Answered(request.path, attempt, self._clock() - sent_at))
         return found
+
+    def _hint(self, headers: Mapping[str, str], names: int) -> Hint | None:
+        """What *headers* say of limits; *names* is the hash of their names."""
+        if not any(name in headers for spelling in LIMIT_HEADERS for name in spelling):
+            self._plain_names = names
+        return hint(headers, LIMIT_HEADERS)
 
     def failed(
         self, request: Request, failed: Attempt, options: CallOptions, deadline: float | None
@@ -159,7 +169,7 @@ class LoopState:
 
         It is called before the place at the gate is free, so that nobody gets it whom the pause holds back.
         """
-        error, now = failed.error, asyncio.get_running_loop().time()
+        error, now = failed.error, self._clock()
         if isinstance(error, AttemptTimeout) and deadline is not None and now >= deadline:
             error = self._out_of_time(error, options, max(0.0, deadline - now))
             failed = failed._replace(error=error)
@@ -184,7 +194,7 @@ class LoopState:
         """Send fewer requests; and none at all for a while, if the server wants that."""
         error, gate = failed.error, self.gate
         self.stats.refused += 1
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         contradicts_cap = gate.limit.refused(now, failed.sent_at, failed.rank)
         if not asks_for_a_pause(error):
             return
@@ -203,7 +213,7 @@ class LoopState:
         self, error: NavTalkError, counted: int, options: CallOptions, deadline: float | None
     ) -> None:
         """Wait before the next attempt: at the gate, if all calls pause; else here."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         shared = asks_for_a_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
         seconds = self.gate.paused_for(now) if shared else backoff(options.retry, counted, chance)
@@ -227,7 +237,7 @@ class LoopState:
 
     def _gave_up(self, text: str, last: NavTalkError | None) -> DeadlineExceeded:
         """A DeadlineExceeded that says *text*, and has the *last* error as its cause."""
-        pause = self.gate.paused_for(asyncio.get_running_loop().time())
+        pause = self.gate.paused_for(self._clock())
         if last is None:
             return DeadlineExceeded(text, retry_after=pause or None)
         error = DeadlineExceeded(

@@ -10,7 +10,7 @@ shows its cause. This file is longer than most so that all that could show the k
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import SplitResult
@@ -41,6 +41,8 @@ STREAMED = {
     # A server that compresses holds small pieces back until there are more.
     "Accept-Encoding": "identity",
 }
+# By whether there is a body, and whether the answer is streamed.
+HEADERS = {(False, False): {}, (True, False): JSON, (False, True): STREAMED, (True, True): JSON | STREAMED}
 
 
 class StreamedResponse(Response, frozen=True, kw_only=True):
@@ -93,10 +95,7 @@ class AiohttpTransport:
             query_string=query,
             encoded=True,
         )
-        session, headers = self._pooled, None
-        if fresh_connection:
-            session = self._fresh
-            headers = ({} if request.body is None else JSON) | (STREAMED if streamed else {})
+        session = self._fresh if fresh_connection else self._pooled
         self._watchdog.watch(task, loop.time() + seconds, loop)
         attempt = _Attempt(url, key, has_query=bool(query))
         try:
@@ -104,14 +103,19 @@ class AiohttpTransport:
                 request.method,
                 url,
                 data=request.body,
-                headers=headers,
+                headers=HEADERS[request.body is not None, streamed],
                 allow_redirects=False,
             )
             if streamed and 200 <= answer.status < 300:
                 return self._streamed(answer, key)
+            body: bytes | None
             self._reading.add(answer)
             try:
-                body = await self._body(answer)
+                length = answer.content_length
+                if length is None or length > self._body_limit or hdrs.CONTENT_ENCODING in answer.headers:
+                    body = await _bounded_body(answer, self._body_limit)
+                else:
+                    body = await answer.read()
             finally:
                 self._reading.discard(answer)
         except asyncio.CancelledError as leaving:
@@ -130,7 +134,7 @@ class AiohttpTransport:
             return Response(status=answer.status, headers=answer.headers, body=body)
         finally:
             attempt.end()
-            self._watchdog.forget(task)
+            self._watchdog.due.pop(task, None)
         return failed if not fresh_connection or attempt.has_left else self._never_left(failed, seconds)
 
     async def close(self) -> None:
@@ -156,12 +160,6 @@ class AiohttpTransport:
             echo=key.echo.in_chunks(),
             end=end,
         )
-
-    def _body(self, answer: aiohttp.ClientResponse) -> Awaitable[bytes | None]:
-        length = answer.content_length
-        if length is not None and length <= self._body_limit and hdrs.CONTENT_ENCODING not in answer.headers:
-            return answer.read()
-        return _bounded_body(answer, self._body_limit)
 
     def _never_left(self, failed: Failed, seconds: float) -> Failed:
         """*failed*, where nothing of the request had been sent."""
@@ -220,26 +218,26 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self._due: dict[Task, float] = {}
+        self.due: dict[Task, float] = {}
         self._ended: set[Task] = set()
         self._looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, task: Task, due: float, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel *task* at the time *due* of the *loop*, unless `forget` comes first."""
-        self._due[task] = due
+        self.due[task] = due
         if due < self._looks_at:
             self._look_at(due, loop)
 
     def forget(self, task: Task) -> bool:
         """Watch *task* no longer; whether its time was up, and it was cancelled for that."""
-        if self._due.pop(task, None) is not None or task not in self._ended:
+        if self.due.pop(task, None) is not None or task not in self._ended:
             return False
         self._ended.discard(task)
         return True
 
     def close(self) -> None:
-        self._due.clear()
+        self.due.clear()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -253,12 +251,12 @@ class _Watchdog:
         # A loop calls a timer that is due within its clock's resolution.
         due_by = max(self._looks_at, loop.time())
         self._timer, self._looks_at = None, math.inf
-        for task in [task for task, due in self._due.items() if due <= due_by]:
-            del self._due[task]
+        for task in [task for task, due in self.due.items() if due <= due_by]:
+            del self.due[task]
             self._ended.add(task)
             task.cancel()
-        if self._due:
-            self._look_at(min(self._due.values()), loop)
+        if self.due:
+            self._look_at(min(self.due.values()), loop)
 
 
 # The key --------------------------------------------------------------------------------------------------
@@ -274,16 +272,17 @@ class _Attempt:
         self.key: PlacedKey | None = key
         self.has_query = has_query
         self.has_left = False  # whether anything of the request may have left
-        self._outer = ATTEMPT.get()
+        # An attempt under way, a hook of which asks something by itself.
+        outer = ATTEMPT.get()
+        self._outer = outer if outer is not None and outer.key is not None else None
         ATTEMPT.set(self)
 
     def end(self) -> None:
         """Forget the key: contexts and handles of the event loop may keep an attempt for longer."""
         self.key = None
-        outer, self._outer = self._outer, None
-        # A hook of the outer attempt has asked something by itself.
-        if outer is not None and outer.key is not None:
-            ATTEMPT.set(outer)
+        if self._outer is not None:
+            ATTEMPT.set(self._outer)
+            self._outer = None
 
 
 ATTEMPT: ContextVar[_Attempt | None] = ContextVar("navtalk_async.attempt", default=None)
