@@ -42,7 +42,12 @@ STREAMED = {
     "Accept-Encoding": "identity",
 }
 # By whether there is a body, and whether the answer is streamed.
-HEADERS = {(False, False): {}, (True, False): JSON, (False, True): STREAMED, (True, True): JSON | STREAMED}
+HEADERS = {
+    (False, False): None,
+    (True, False): JSON,
+    (False, True): STREAMED,
+    (True, True): JSON | STREAMED,
+}
 
 
 class StreamedResponse(Response, frozen=True, kw_only=True):

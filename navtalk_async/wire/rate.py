@@ -10,8 +10,6 @@ A cap on requests at once refuses too, and must not be taken for a rate. The ran
 take little of the time, a rate has nothing to win, so none is set.
 """
 
-from typing import NamedTuple
-
 from navtalk_async.wire._learned_concurrency import HITS, SERVED
 
 __all__ = ["RateEstimator", "checked_rate"]
@@ -38,15 +36,6 @@ def checked_rate(rate: float | None) -> float | None:
     return rate
 
 
-class _Segment(NamedTuple):
-    """From the end of a pause to the next one."""
-
-    began: float
-    accepted: int
-    refused_at: float
-    base: float | None  # the rate before it was learned from this
-
-
 class RateEstimator:
     """The rate of one server, learned from its refusals."""
 
@@ -66,7 +55,8 @@ class RateEstimator:
         self._rank = 0  # the lowest rank of a refusal
         self._accepted_before = 0
         self._pause_ends = 0.0
-        self._last: _Segment | None = None
+        # `_began`, `accepted` and `_refused_at` of the time before the last pause, and the rate until then.
+        self._last: tuple[float, int, float, float | None] | None = None
         # Whether a cap was believed in, the last time, against a rank that was good before.
         self._excused = False
 
@@ -85,7 +75,7 @@ class RateEstimator:
     def began(self, now: float) -> None:
         """The first request since a pause, or of all, is let through."""
         if self._began is not None and self._refused_at is not None:
-            self._last = _Segment(self._began, self.accepted, self._refused_at, self.base)
+            self._last = (self._began, self.accepted, self._refused_at, self.base)
             if self.accepted:
                 self._estimate(now)
         self._began, self.accepted, self._refused_at = now, 0, None

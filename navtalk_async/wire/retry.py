@@ -17,21 +17,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request
 
-__all__ = [
-    "LANES",
-    "LONGEST_PAUSE",
-    "Budget",
-    "CallOptions",
-    "Lane",
-    "Retry",
-    "asked_pause",
-    "asks_for_a_pause",
-    "backoff",
-    "is_overloaded",
-    "may_have_changed",
-    "shared_pause",
-    "should_retry",
-]
+__all__ = ["LANES", "CallOptions", "Lane", "Retry"]
 
 Lane = Literal["interactive", "normal", "bulk"]
 
@@ -117,13 +103,7 @@ def may_have_changed(request: Request, error: NavTalkError) -> bool:
     """
     if request.repeatable:
         return False
-    match error:
-        case ServerError():
-            return True
-        case ApiError() | ConnectFailed():
-            return False
-        case _:
-            return True
+    return isinstance(error, ServerError) or not isinstance(error, (ApiError, ConnectFailed))
 
 
 def backoff(retry: Retry, attempt: int, chance: float) -> float:
@@ -183,7 +163,6 @@ class Budget:
     """
 
     MOST = 1000.0
-    GIVEN_BACK = 0.5
 
     def __init__(self) -> None:
         self.left: float = self.MOST
@@ -198,4 +177,4 @@ class Budget:
     def earn(self) -> None:
         """Count a good answer."""
         if self.left < self.MOST:
-            self.left += self.GIVEN_BACK
+            self.left += 0.5

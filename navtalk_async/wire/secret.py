@@ -57,10 +57,7 @@ class Secret(Opaque, Generic[T]):
 
 def checked_key(key: object) -> Secret[str]:
     """*key* without surrounding white space; a `Secret` was checked before and is returned as it is.
-
-    Raises:
-        ValueError: it is not a text, is empty, or contains characters that no key has; neither the message
-            nor a traceback shows it.
+    Neither the message of a ValueError nor its traceback shows it.
     """
     found = _sealed(key)
     # A traceback begins in this frame.
@@ -110,9 +107,8 @@ def hide_frames(call: Callable[P, T]) -> Callable[P, T]:
 def checked_root(root: str) -> str:
     """*root* without a slash at its end.
 
-    Raises:
-        ValueError: it is no URL that a key may be sent to: no https (plain http may go to this machine
-            alone), or with a user, a query or a fragment in it.
+    A ValueError, if no key may be sent there: without https (plain http may go to this machine alone), or
+    with a user, a query or a fragment in it.
     """
     try:
         parts = urlsplit(root)

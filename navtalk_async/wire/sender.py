@@ -35,8 +35,6 @@ from navtalk_async.wire.secret import (
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
 
 T = TypeVar("T")
-E = TypeVar("E", bound=NavTalkError)
-
 Fetch = Callable[[], str | Awaitable[str]]
 Key = str | Fetch
 
@@ -94,10 +92,6 @@ class Sender:
 
         Until the answer begins, all is as for `ask`, and there the `timeout` of *options* ends. From then on
         `attempt_timeout` bounds the wait for each chunk, nothing bounds their number, and nothing is retried.
-
-        Raises:
-            NavTalkError: as `ask`. A next chunk: BrokenBody, where the connection ended; AttemptTimeout;
-                ClientClosed.
         """
 
         def read(_: Request, response: Response) -> StreamedResponse:
@@ -118,10 +112,6 @@ class Sender:
     ) -> T:
         """Return what *read* makes of the answer to *request*. A request that changes something is sent again
         only if it certainly never arrived.
-
-        Raises:
-            NavTalkError: any of them but a `StoreError`; when the attempts or the time of *options* are used
-                up, the last one. Its `may_have_happened` tells whether a change may have been made.
         """
         loop = asyncio.get_running_loop()
         state = self._states.get(loop) or await self._open(loop)
