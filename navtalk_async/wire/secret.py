@@ -164,17 +164,17 @@ CURSORS = frozenset({"cursor", "page_token"})
 
 def query_of(request: Request) -> str:
     """The query of *request*, without the key."""
-    params = request.params
-    if UNRESERVED("".join(params.values())):
-        return "&".join(map("=".join, params.items()))
-    return "&".join([f"{name}={_quoted(value, is_cursor=name in CURSORS)}" for name, value in params.items()])
+    query = ""
+    for name, value in request.params.items():
+        quoted = value if UNRESERVED(value) else _quoted(name, value)
+        query = f"{query}&{name}={quoted}" if query else f"{name}={quoted}"
+    return query
 
 
-def _quoted(value: str, *, is_cursor: bool) -> str:
-    if is_cursor:
-        # Nothing else has such brackets here.
-        return SHOWN.join([quote(part, safe="") for part in value.split(SHOWN)])
-    return quote(value, safe="")
+def _quoted(name: str, value: str) -> str:
+    # Nothing else has such brackets in a cursor.
+    parts = value.split(SHOWN) if name in CURSORS else [value]
+    return SHOWN.join([quote(part, safe="") for part in parts])
 
 
 class PlacedKey(Opaque):
