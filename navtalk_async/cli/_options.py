@@ -1,4 +1,7 @@
-"""Every option and argument, declared once; what their texts mean; and how a command takes them."""
+"""Every option and argument, declared once; what their texts mean; and how a command takes them.
+
+It is longer than other files, because it is the one list of all options.
+"""
 
 import inspect
 import os
