@@ -10,15 +10,19 @@ share every rule and every statement, and a driver fills in these words alone:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 from navtalk_async.archive._codec import Codec
+from navtalk_async.archive._statements import COUNT_CHANGE, ID_OF_SESSION, MESSAGES
+from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
+from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
 
+C = TypeVar("C")
 T = TypeVar("T")
 P = ParamSpec("P")
 A = TypeVar("A", bound="Transactions")
@@ -53,36 +57,45 @@ Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
 Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
 
 
-class Driver(ABC):
+class Driver(ABC, Generic[C]):
     """One database. It runs one operation after the other, and raises `StoreError`s alone."""
 
     codec: Codec = Codec()
     path: Path | None = None
+    _db: C | None = None
 
-    @abstractmethod
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        await self.run(self._open)
 
-    @abstractmethod
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        await self.run(self._close)
 
-    @abstractmethod
     async def read(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read."""
+        return await self.run(_run_steps, steps, self._fetch)
 
-    @abstractmethod
     async def write(self, name: str, project: str, steps: Steps[T]) -> T:
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""
+        return await self.run(self._transact, name, project, steps)
 
-    @abstractmethod
-    def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
+    async def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
         """The rows of some sessions and those of their messages, until all are read; as of one moment."""
+        reader = self._reader()
+        try:
+            await reader.open()
+            await reader.run(reader.begin_walk, project)
+            while rows := await reader.run(reader.next_sessions):
+                ids = [row[ID_OF_SESSION] for row in rows]
+                yield rows, await reader.read(rows_of(MESSAGES, (project, ids)))
+        finally:
+            await shielded(reader.close())
 
     # What only a database in a file has to do; one on a server does it itself.
 
-    def refuse_another_file(self) -> None:  # noqa: B027 - not every database has one
+    def refuse_another_file(self) -> None:
         """Refuse to go on in a file that was removed or replaced."""
 
-    async def rebuild(self) -> None:  # noqa: B027 - not every database needs it
+    async def rebuild(self) -> None:
         """Rebuild the indexes."""
 
     async def find_damage(self) -> list[str]:
@@ -95,24 +108,108 @@ class Driver(ABC):
     async def digest(self) -> ArchiveDigest | None:
         return None
 
+    # What a database does in its own way; all but the first two are called by `run` alone.
 
-def transaction(name: str) -> Callable[[Operation[A, P, T]], Method[A, P, T]]:
-    """Makes a method that returns steps one that has them run, all or none; failpoints call it *name*."""
+    @abstractmethod
+    async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """Do one piece of *work* after the other, each to its end, and translate its errors."""
 
-    def decorate(steps: Operation[A, P, T]) -> Method[A, P, T]:
-        @wraps(steps)
-        async def run(self: A, project: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            return await self._write(name, project, steps(self, project, *args, **kwargs))
+    @abstractmethod
+    def _reader(self) -> Self:
+        """Another connection to the same archive, which changes nothing; not open yet."""
 
-        return run
+    @abstractmethod
+    async def _open(self) -> None: ...
 
-    return decorate
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+    @abstractmethod
+    async def _fetch(self, query: Query, *, is_writing: bool = False) -> list[Any]: ...
+
+    @abstractmethod
+    async def _change(self, step: "Write | Put") -> int:
+        """Do *step*, and return how many rows it touched."""
+
+    @abstractmethod
+    async def _execute(self, statement: str) -> None: ...
+
+    @abstractmethod
+    async def _roll_back(self) -> None: ...
+
+    @abstractmethod
+    async def begin_walk(self, project: str) -> None: ...
+
+    @abstractmethod
+    async def next_sessions(self) -> list[Any]: ...
+
+    @property
+    def _connection(self) -> C:
+        if self._db is None:
+            raise StoreError(f"{self} is not open; use it in an `async with`.")
+        return self._db
+
+    async def _transact(self, name: str, project: str, steps: Steps[T]) -> T:
+        """Run *steps* in one transaction, which begins with the first write.
+
+        Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
+        """
+        has_begun, touched = False, 0
+
+        async def do(step: Step) -> list[Any]:
+            nonlocal has_begun, touched
+            if isinstance(step, Query):
+                return await self._fetch(step, is_writing=True)
+            if not has_begun:
+                has_begun = True
+                await self._execute("BEGIN")
+            reach(f"{name}: before write")
+            touched += await self._change(step)
+            reach(f"{name}: after write")
+            return []
+
+        try:
+            result = await _run_steps(steps, do)
+            if has_begun:
+                if touched:
+                    await self._change(Write(COUNT_CHANGE, (project,)))
+                reach(f"{name}: before commit")
+                await self._execute("COMMIT")
+        except BaseException:
+            if has_begun:
+                await self._roll_back()
+            raise
+        if has_begun:
+            reach(f"{name}: after commit")
+        return result
+
+
+async def _run_steps(steps: Steps[T], do: Callable[[Any], Awaitable[list[Any]]]) -> T:
+    """What *steps* return, each of which is done by *do*."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(await do(step))
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def transaction(steps: Operation[A, P, T]) -> Method[A, P, T]:
+    """Makes a method that returns steps one that has them run, all or none; failpoints have its name."""
+    name = steps.__name__.strip("_").replace("_", " ")
+
+    @wraps(steps)
+    async def run(self: A, project: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._write(name, project, steps(self, project, *args, **kwargs))
+
+    return run
 
 
 class Transactions:
     """What all operations of an archive need, over whatever *driver*."""
 
-    def __init__(self, driver: Driver, *, read_only: bool = False) -> None:
+    def __init__(self, driver: Driver[Any], *, read_only: bool = False) -> None:
         self._driver = driver
         self._codec = driver.codec
         self._read_only = read_only
@@ -127,11 +224,11 @@ class Transactions:
         return await self._driver.write(name, project, steps)
 
     async def _rows(self, statement: str, *values: object) -> list[Any]:
-        return await self._driver.read(_rows_of(statement, values))
+        return await self._driver.read(rows_of(statement, values))
 
     async def _ids(self, statement: str, *values: object) -> list[str]:
         return [self._codec.read_id(each) for (each,) in await self._rows(statement, *values)]
 
 
-def _rows_of(statement: str, values: Sequence[object]) -> Steps[list[Any]]:
+def rows_of(statement: str, values: Sequence[object] = ()) -> Steps[list[Any]]:
     return (yield Query(statement, values))

@@ -47,7 +47,7 @@ class Operations(RunOperations):
 
     # Sessions.
 
-    @transaction("record listing")
+    @transaction
     def record_listing(
         self,
         project: str,
@@ -137,11 +137,11 @@ class Operations(RunOperations):
             await self._unwatch(project, since)
         return await self._ids(sql.WATCHED, project, fresh, fresh, project, since, since)
 
-    @transaction("unwatch")
+    @transaction
     def _unwatch(self, project: str, since: str) -> Steps[None]:
         yield Write(sql.UNWATCH, (project, project, since))
 
-    @transaction("mark deleted")
+    @transaction
     def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
         """Record that the API no longer has a session, and return what it was; None if it is unknown.
 
@@ -190,7 +190,7 @@ class Operations(RunOperations):
         await self._driver.rebuild()
         await self._refetch(project, self._codec.write_ids(sessions))
 
-    @transaction("refetch")
+    @transaction
     def _refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
         yield Put(sql.REFETCH, [(project, each, "pending") for each in sessions], "ttt")
         for each in sessions:
@@ -198,7 +198,7 @@ class Operations(RunOperations):
 
     # Messages.
 
-    @transaction("record failures")
+    @transaction
     def record_failures(self, project: str, failures: Sequence[FailedSession]) -> Steps[None]:
         """Record sessions that cannot be fetched; attempts add up."""
         write_id, write_text = self._codec.write_id, self._codec.write_text
@@ -208,7 +208,7 @@ class Operations(RunOperations):
         ]
         yield Put(sql.PUT_FAILED, rows, "tttit")
 
-    @transaction("save messages")
+    @transaction
     def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Save the messages of some sessions, which are pending no more unless they have changed since.
 

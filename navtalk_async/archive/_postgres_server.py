@@ -67,11 +67,12 @@ class Timeouts(NamedTuple):
     """For a transaction to be rolled back, or the connection to be closed."""
 
 
-class ServerAddress:
-    """A `postgresql://` URL as libpq has it. It is never shown with its password."""
+class Server:
+    """The server at a `postgresql://` URL as libpq has it, which is never shown with its password."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
         self.url = url
+        self.timeouts = timeouts
         self._shown = without_password(url)
         driver()
 
@@ -79,6 +80,132 @@ class ServerAddress:
         return self._shown
 
     __repr__ = __str__
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """The driver's errors, and the network's, as `StoreError`s that say what to do."""
+        asyncpg = driver()
+        try:
+            yield
+        except asyncpg.PostgresError as failure:
+            # What follows the first line may quote rows.
+            raise _kind_of(failure.sqlstate or "")(f"{self} cannot be used: {failure.args[0]}.") from None
+        except asyncpg.DataError:
+            raise StoreError(f"{self} cannot hold something that came.") from None
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as failure:
+            raise StoreError(f"The connection to {self} is of no use: {failure.args[0]}.") from None
+        except TimeoutError:
+            raise self.silent() from None
+        except OSError as failure:
+            raise StoreError(f"{self} cannot be reached: {failure.strerror or failure}.") from None
+
+    def silent(self) -> StoreError:
+        return StoreError(f"{self} does not answer.")
+
+    async def connect(self) -> "Connection":
+        """A connection that sees its current schema alone."""
+        try:
+            db = await driver().connect(self.url, timeout=CONNECT_SECONDS, command_timeout=self.timeouts.read)
+        except OSError:
+            raise
+        except ValueError:
+            raise StoreUnreachable(f"{self} is no address of a database.") from None
+        try:
+            _keep_alive(db)
+            await self._settle(db)
+        except BaseException:
+            db.terminate()
+            raise
+        return db
+
+    async def connect_to_read(self) -> "Connection":
+        """A connection that changes nothing."""
+        db = await self.connect()
+        try:
+            await db.execute("SET default_transaction_read_only = TRUE")
+            version = await self._version_in(db)
+            if version is None:
+                raise StoreUnreachable(f"There is no archive at {self}.")  # noqa: TRY301
+            refuse_version(version, self, read_only=True)
+        except BaseException:
+            db.terminate()
+            raise
+        return db
+
+    async def disconnect(self, db: "Connection") -> None:
+        """Let go of *db*, which may be dead."""
+        try:
+            await db.close(timeout=self.timeouts.farewell)
+        except Exception:  # noqa: BLE001 - it is gone, one way or the other
+            db.terminate()
+
+    async def _settle(self, db: "Connection") -> None:
+        encoding, name = await db.fetchrow(
+            "SELECT current_setting('server_encoding'), quote_ident(current_schema())",
+            timeout=CONNECT_SECONDS,
+        )
+        if encoding != "UTF8":
+            raise StoreUnreachable(
+                f"{self} keeps text as {encoding}, which cannot hold every text; UTF8 can."
+            )
+        if name is None:
+            raise StoreUnreachable(f"{self} has no schema to work in: none of its search_path may be used.")
+        wanted = SETTINGS | {"search_path": name}
+        await db.execute(
+            "SELECT set_config(name, wanted.value, FALSE) FROM pg_settings "
+            "JOIN unnest($1::text[], $2::text[]) AS wanted (name, value) USING (name)",
+            list(wanted),
+            list(wanted.values()),
+            timeout=CONNECT_SECONDS,
+        )
+
+    async def _version_in(self, db: "Connection") -> int | None:
+        """The version of the archive in the schema of *db*; None if there is none."""
+        found = await db.fetch(
+            "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
+            "WHERE nspname = current_schema() AND relname::text = ANY($1)",
+            ["sync_schema", *COLUMNS, *INDEXES],
+        )
+        names = sorted(name for (name,) in found)
+        if not names:
+            return None
+        version = (
+            await db.fetchval("SELECT max(version) FROM sync_schema") if "sync_schema" in names else None
+        )
+        if version is None:
+            raise StoreBroken(f"{self} has something else of the name {names[0]!r}; choose another schema.")
+        refuse_version(version, self, read_only=False)
+        return int(version)
+
+    async def hold(self, db: "Connection") -> None:
+        """The right to write to the schema, held until the connection ends, however it does."""
+        await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            await db.execute(
+                # The two keys of an advisory lock are signed; an oid is not.
+                "SELECT pg_advisory_lock($1, oid::int) FROM pg_namespace WHERE nspname = current_schema()",
+                LOCK,
+            )
+        except driver().LockNotAvailableError:
+            raise StoreLocked(f"Another run is writing to {self}.") from None
+        await db.execute("RESET lock_timeout")
+
+    async def prepare(self, db: "Connection") -> None:
+        """Make an archive if there is none, and one of this version of an older one."""
+        version = await self._version_in(db)
+        if version == SCHEMA_VERSION:
+            return
+        if version is None:
+            version_row = f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"
+            steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", version_row]
+        else:
+            found = await db.fetch(
+                "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
+                "WHERE table_schema = current_schema() GROUP BY table_name"
+            )
+            steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
+        # In one text they are one transaction, which needs no trip of its own to be undone.
+        await db.execute("".join(steps).format(**WORDS))
 
 
 def without_password(url: str) -> str:
@@ -100,29 +227,6 @@ def driver() -> Any:
     return asyncpg
 
 
-@contextmanager
-def translate_errors(address: ServerAddress) -> Iterator[None]:
-    """The driver's errors, and the network's, as `StoreError`s that say what to do."""
-    asyncpg = driver()
-    try:
-        yield
-    except asyncpg.PostgresError as failure:
-        # What follows the first line may quote rows.
-        raise _kind_of(failure.sqlstate or "")(f"{address} cannot be used: {failure.args[0]}.") from None
-    except asyncpg.DataError:
-        raise StoreError(f"{address} cannot hold something that came.") from None
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as failure:
-        raise StoreError(f"The connection to {address} is of no use: {failure.args[0]}.") from None
-    except TimeoutError:
-        raise silent(address) from None
-    except OSError as failure:
-        raise StoreError(f"{address} cannot be reached: {failure.strerror or failure}.") from None
-
-
-def silent(address: ServerAddress) -> StoreError:
-    return StoreError(f"{address} does not answer.")
-
-
 def _kind_of(state: str) -> type[StoreError]:
     """What an error of PostgreSQL's is to us (source: its documentation, "PostgreSQL Error Codes")."""
     # No permission to write, or none in a server that only repeats another one; authorization; no such
@@ -135,23 +239,6 @@ def _kind_of(state: str) -> type[StoreError]:
     return StoreError
 
 
-async def connect(address: ServerAddress, timeouts: Timeouts) -> "Connection":
-    """A connection to the database at *address*, which sees its current schema alone."""
-    try:
-        db = await driver().connect(address.url, timeout=CONNECT_SECONDS, command_timeout=timeouts.read)
-    except OSError:
-        raise
-    except ValueError:
-        raise StoreUnreachable(f"{address} is no address of a database.") from None
-    try:
-        _keep_alive(db)
-        await _settle(db, address)
-    except BaseException:
-        db.terminate()
-        raise
-    return db
-
-
 def _keep_alive(db: "Connection") -> None:
     wire = db._transport.get_extra_info("socket")  # noqa: SLF001 - the driver has no other way to it
     if wire.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -162,93 +249,3 @@ def _keep_alive(db: "Connection") -> None:
         for name, value in KEEPALIVE.items():
             if hasattr(socket, name):
                 wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-async def _settle(db: "Connection", address: ServerAddress) -> None:
-    encoding, name = await db.fetchrow(
-        "SELECT current_setting('server_encoding'), quote_ident(current_schema())", timeout=CONNECT_SECONDS
-    )
-    if encoding != "UTF8":
-        raise StoreUnreachable(f"{address} keeps text as {encoding}, which cannot hold every text; UTF8 can.")
-    if name is None:
-        raise StoreUnreachable(f"{address} has no schema to work in: none of its search_path may be used.")
-    wanted = SETTINGS | {"search_path": name}
-    await db.execute(
-        "SELECT set_config(name, wanted.value, FALSE) FROM pg_settings "
-        "JOIN unnest($1::text[], $2::text[]) AS wanted (name, value) USING (name)",
-        list(wanted),
-        list(wanted.values()),
-        timeout=CONNECT_SECONDS,
-    )
-
-
-async def connect_to_read(address: ServerAddress, timeouts: Timeouts) -> "Connection":
-    """A connection that changes nothing."""
-    db = await connect(address, timeouts)
-    try:
-        await db.execute("SET default_transaction_read_only = TRUE")
-        version = await _recognised(db, address)
-        if version is None:
-            raise StoreUnreachable(f"There is no archive at {address}.")  # noqa: TRY301
-        refuse_version(version, address, read_only=True)
-    except BaseException:
-        db.terminate()
-        raise
-    return db
-
-
-async def close(db: "Connection", timeouts: Timeouts) -> None:
-    """Let go of *db*, which may be dead."""
-    try:
-        await db.close(timeout=timeouts.farewell)
-    except Exception:  # noqa: BLE001 - it is gone, one way or the other
-        db.terminate()
-
-
-async def _recognised(db: "Connection", address: ServerAddress) -> int | None:
-    """The version of the archive in the schema of *db*; None if there is none."""
-    found = await db.fetch(
-        "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
-        "WHERE nspname = current_schema() AND relname::text = ANY($1)",
-        ["sync_schema", *COLUMNS, *INDEXES],
-    )
-    names = sorted(name for (name,) in found)
-    if not names:
-        return None
-    version = await db.fetchval("SELECT max(version) FROM sync_schema") if "sync_schema" in names else None
-    if version is None:
-        raise StoreBroken(f"{address} has something else of the name {names[0]!r}; choose another schema.")
-    refuse_version(version, address, read_only=False)
-    return int(version)
-
-
-async def hold(db: "Connection", address: ServerAddress) -> None:
-    """The right to write to the schema, held until the connection ends, however it does."""
-    await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-    try:
-        await db.execute(
-            # The two keys of an advisory lock are signed; an oid is not.
-            "SELECT pg_advisory_lock($1, oid::int) FROM pg_namespace WHERE nspname = current_schema()",
-            LOCK,
-        )
-    except driver().LockNotAvailableError:
-        raise StoreLocked(f"Another run is writing to {address}.") from None
-    await db.execute("RESET lock_timeout")
-
-
-async def prepare(db: "Connection", address: ServerAddress) -> None:
-    """Make an archive if there is none, and one of this version of an older one."""
-    version = await _recognised(db, address)
-    if version == SCHEMA_VERSION:
-        return
-    if version is None:
-        version_row = f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"
-        steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", version_row]
-    else:
-        found = await db.fetch(
-            "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
-            "WHERE table_schema = current_schema() GROUP BY table_name"
-        )
-        steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
-    # In one text they are one transaction, which needs no trip of its own to be undone.
-    await db.execute("".join(steps).format(**WORDS))

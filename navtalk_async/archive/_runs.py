@@ -113,7 +113,7 @@ class RunOperations(Transactions):
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
         return await self._begin(project, asked, retry_failed=retry_failed, reconcile=reconcile)
 
-    @transaction("begin")
+    @transaction
     def _begin(
         self, project: str, asked: dict[str, Any], *, retry_failed: bool, reconcile: bool
     ) -> Steps[SyncState]:
@@ -149,7 +149,7 @@ class RunOperations(Transactions):
             server=found.server,
         )
 
-    @transaction("adopt")
+    @transaction
     def _adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
         """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
         any.
@@ -188,7 +188,7 @@ class RunOperations(Transactions):
         # Nothing has the empty digest: what is damaged stays so until it is fetched again.
         return is_whole, digest(kept.messages) if is_whole else ""
 
-    @transaction("finish")
+    @transaction
     def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
         """Record that *round* is complete."""
         self._driver.refuse_another_file()
@@ -197,17 +197,17 @@ class RunOperations(Transactions):
         yield Write(sql.FORGET_SEEN, (project,))
         yield Write(sql.FINISH, (as_json(report), reached, reached, project))
 
-    @transaction("record run")
+    @transaction
     def record_run(self, project: str, report: RunReport) -> Steps[None]:
         """Record that a run was ended by an error."""
         yield Write(sql.RECORD_RUN, (as_json(report), project))
 
-    @transaction("server")
+    @transaction
     def remember_server(self, project: str, server: str) -> Steps[None]:
         """Record where *project* is synced from."""
         yield Write(sql.SERVER, (server, project))
 
-    @transaction("distrust short pages")
+    @transaction
     def distrust_short_pages(self, project: str) -> Steps[None]:
         """Record that there were messages behind a short page."""
         yield Write(sql.DISTRUST_SHORT_PAGES, (project,))

@@ -7,12 +7,12 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from hashlib import file_digest
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, ClassVar, TypeVar
+from typing import BinaryIO, ClassVar
 
 from navtalk_async.archive._schema import APPLICATION_ID, SCHEMA_VERSION, refuse_version, schema, upgrade
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
@@ -33,8 +33,6 @@ __all__ = [
     "prepare",
     "translate_errors",
 ]
-
-T = TypeVar("T")
 
 ELSEWHERE = "Use another path, or change its permissions."
 
@@ -224,7 +222,7 @@ def _refuse_foreign(header: bytes, path: Path) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to *path* that may be used from any thread, by one at a time."""
     # A relative name such as `:memory:` or `file:x?mode=memory` would not mean a file to SQLite.
-    db = sqlite3.connect(path.absolute(), check_same_thread=False, timeout=30.0)
+    db = sqlite3.connect(path.absolute(), check_same_thread=False, timeout=30.0, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -305,10 +303,11 @@ def in_sqlite(statements: str) -> str:
     return statements.format(text="TEXT", word="", nulls_first="")
 
 
-def translate_errors(work: Callable[[], T], path: Path) -> T:
-    """What *work* returns; its failures as `StoreError`s that say what to do."""
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """Raise the failures of SQLite and of the system as `StoreError`s that say what to do."""
     try:
-        return work()
+        yield
     except sqlite3.OperationalError as failure:
         said = str(failure)
         # The schema is not the one that was written, or text is no text.

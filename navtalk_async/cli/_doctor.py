@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -339,7 +338,8 @@ def file_system(folder: Path, mounts: str) -> str | None:
 
 def lock_check(path: Path) -> Check:
     try:
-        translate_errors(partial(HeldFile, path), path).close()
+        with translate_errors(path):
+            HeldFile(path).close()
     except StoreError as failure:
         return problem("lock", failure)
     return good("lock", "no run is writing to it.")

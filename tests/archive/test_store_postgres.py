@@ -16,8 +16,8 @@ from postgres_box import new_schema, run_sql
 from store_rows import asked, everything, fetched, journal, session
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.archive._postgres import TIMEOUTS, PostgresDriver
-from navtalk_async.archive._postgres_server import ServerAddress, Timeouts, close, connect
+from navtalk_async.archive._postgres import PostgresDriver
+from navtalk_async.archive._postgres_server import Server, Timeouts
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 
@@ -333,7 +333,7 @@ async def wire(place):
 
 
 BRIEF = Timeouts(read=0.3, write=0.3, grace=0.3, farewell=0.1)
-QUICK_END = TIMEOUTS._replace(grace=0.2, farewell=0.1)
+QUICK_END = Timeouts(grace=0.2, farewell=0.1)
 
 
 async def reading(store):
@@ -425,14 +425,15 @@ async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_serv
 
 
 async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
-    db = await connect(ServerAddress(wire.place), TIMEOUTS)
+    server = Server(wire.place, Timeouts())
+    db = await server.connect()
     try:
         tcp = db._transport.get_extra_info("socket")
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_KEEPIDLE"):
             assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
     finally:
-        await close(db, TIMEOUTS)
+        await server.disconnect(db)
 
 
 async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(place):
