@@ -9,13 +9,17 @@ may be a word or a number: what is held without quotes and reads as a number was
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 
-SESSION_TEXTS = ("title", "user_id", "video_url")
+R = TypeVar("R", SessionRow, MessageRow)
+
+IDS = ("id", "session_id")
+WORDS = ("status", "role", "type")
+TEXTS = ("title", "user_id", "video_url", "content")
 MARK = "\N{REPLACEMENT CHARACTER}"
 NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
 
@@ -29,42 +33,33 @@ class Codec:
     def read_id(self, held: str) -> str:
         return held
 
-    def write_session(self, row: SessionRow) -> SessionRow:
-        return row
-
-    def read_session(self, held: SessionRow) -> SessionRow:
-        return held
-
-    def write_messages(self, rows: list[MessageRow]) -> list[MessageRow]:
-        return rows
-
-    def read_messages(self, held: list[MessageRow]) -> list[MessageRow]:
-        return held
-
     def write_text(self, text: str) -> str:
         """A text for people."""
         return text
+
+    def write_rows(self, rows: list[R]) -> list[R]:
+        return rows
+
+    def read_rows(self, held: list[R]) -> list[R]:
+        return held
 
     def write_ids(self, ids: Iterable[str]) -> list[str]:
         return [self.write_id(each) for each in ids]
 
     def transcripts(
-        self, sessions: Iterable[Sequence[Any]], messages: Iterable[Any]
+        self, sessions: Sequence[Sequence[Any]], messages: Iterable[Any]
     ) -> list[StoredTranscript]:
         """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
         said = self.by_session(messages)
+        rows = self.read_rows([SessionRow(*row) for *row, _, _, _ in sessions])
         return [
-            # An older version's digest is another one.
-            StoredTranscript(
-                session, said.get(session.id, []), row_noted and noted, row_noted, bool(due_for_reread)
-            )
-            for *row, noted, row_noted, due_for_reread in sessions
-            for session in [self.read_session(SessionRow(*row))]
+            StoredTranscript(row, said.get(row.id, []), digest, row_digest, bool(due_for_reread))
+            for row, (*_, digest, row_digest, due_for_reread) in zip(rows, sessions, strict=True)
         ]
 
     def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""
-        messages = self.read_messages([MessageRow(*row) for row in rows])
+        messages = self.read_rows([MessageRow(*row) for row in rows])
         return {
             session_id: list(group) for session_id, group in groupby(messages, key=lambda row: row.session_id)
         }
@@ -80,64 +75,43 @@ class PostgresCodec(Codec):
     def write_text(self, text: str) -> str:
         return text.replace("\0", MARK)
 
-    def write_session(self, row: SessionRow) -> SessionRow:
-        texts: dict[str, Any] = {
-            name: self._write_text(getattr(row, name), row.raw) for name in SESSION_TEXTS
-        }
-        return row._replace(id=self.write_id(row.id), status=self._write_word(row.status), **texts)
+    def write_rows(self, rows: list[R]) -> list[R]:
+        return _translated(rows, self.write_id, self._write_word, lambda text, _: self.write_text(text))
 
-    def read_session(self, held: SessionRow) -> SessionRow:
-        texts: dict[str, Any] = {
-            name: self._read_text(getattr(held, name), held.raw) for name in SESSION_TEXTS
-        }
-        return held._replace(id=self.read_id(held.id), status=self._read_word(held.status), **texts)
+    def read_rows(self, held: list[R]) -> list[R]:
+        return _translated(held, self.read_id, self._read_word, self._read_text)
 
-    def write_messages(self, rows: list[MessageRow]) -> list[MessageRow]:
-        return self._translated(rows, self.write_id, self._write_word, self._write_text)
-
-    def read_messages(self, held: list[MessageRow]) -> list[MessageRow]:
-        return self._translated(held, self.read_id, self._read_word, self._read_text)
-
-    @staticmethod
-    def _translated(
-        rows: list[MessageRow],
-        id_of: Callable[[str], str],
-        word: Callable[[str | int | None], str | int | None],
-        text: Callable[[str | None, str], str | None],
-    ) -> list[MessageRow]:
-        return [
-            MessageRow(
-                project,
-                id_of(name),
-                id_of(session_id),
-                position,
-                word(role),
-                word(kind),
-                text(content, raw),
-                created_at,
-                raw,
-            )
-            for project, name, session_id, position, role, kind, content, created_at, raw in rows
-        ]
-
-    def _write_word(self, value: str | int | None) -> str | None:
-        if value is None or isinstance(value, int):
-            return None if value is None else str(value)
+    def _write_word(self, value: str | int) -> str:
+        if isinstance(value, int):
+            return str(value)
         return _quoted(value) if NUMBER(value) else self.write_id(value)
 
-    def _read_word(self, held: str | int | None) -> str | int | None:
-        if not isinstance(held, str):
-            return None
+    def _read_word(self, held: str) -> str | int:
         return int(held) if NUMBER(held) else self.read_id(held)
 
-    def _write_text(self, text: str | None, _raw: str) -> str | None:
-        return text and self.write_text(text)
-
-    def _read_text(self, held: str | None, raw: str) -> str | None:
-        if held is None or MARK not in held or "\\u0000" not in raw:
+    def _read_text(self, held: str, raw: str) -> str:
+        if MARK not in held or "\\u0000" not in raw:
             return held
         texts = _texts(msgspec.json.decode(raw))
         return next((text for text in texts if self.write_text(text) == held), held)
+
+
+def _translated(
+    rows: list[R],
+    id_of: Callable[[str], str],
+    word_of: Callable[[Any], str | int],
+    text_of: Callable[[str, str], str],
+) -> list[R]:
+    if not rows:
+        return []
+    ids, words, texts = ([name for name in names if name in rows[0]._fields] for names in (IDS, WORDS, TEXTS))
+    translated = []
+    for row in rows:
+        new: dict[str, Any] = {name: id_of(getattr(row, name)) for name in ids}
+        new |= {name: word_of(held) for name in words if (held := getattr(row, name)) is not None}
+        new |= {name: text_of(held, row.raw) for name in texts if (held := getattr(row, name)) is not None}
+        translated.append(row._replace(**new))
+    return translated
 
 
 def _quoted(text: str) -> str:

@@ -101,7 +101,7 @@ class Operations(RunOperations):
         news = (*found.inserted, *found.changed)
         rows = [session_row(project, self._apis[project], each.session, now) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        written = [(*self._codec.write_session(row), change) for row in rows]
+        written = [(*row, change) for row in self._codec.write_rows(rows)]
         yield Put(sql.PUT_SESSIONS, written, "t" * len(SessionRow._fields) + "i")
         pending = [
             (row.content_hash, each.is_watched, each.settles_at, row_digest(row))
@@ -156,7 +156,7 @@ class Operations(RunOperations):
         is_stray = yield from self._forget_stray(project, session_id, rows)
         yield Write(sql.MARK_DELETED, (now, project, project, session_id))
         for *row, noted in rows:
-            before = self._codec.read_session(SessionRow(*row))
+            [before] = self._codec.read_rows([SessionRow(*row)])
             # A digest that does not match stays: it shows the damage.
             is_whole = before.deleted_at is None and noted == row_digest(before)
             of = row_digest(before._replace(deleted_at=now)) if is_whole else noted
@@ -170,7 +170,7 @@ class Operations(RunOperations):
         damaged id; then it is removed.
         """
         strays = yield Query(sql.STRAYS, (project, session_id))
-        sessions = [self._codec.read_session(SessionRow(*row)) for *row, _ in rows]
+        sessions = self._codec.read_rows([SessionRow(*row) for *row, _ in rows])
         if not strays or any(names_itself(each) for each in sessions):
             return False
         held = self._codec.by_session((yield Query(sql.KEPT_MESSAGES, (project, [session_id]))))
@@ -261,8 +261,8 @@ class Operations(RunOperations):
         if not any(each.put or each.gone for each in diffs):
             return
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        gone = self._codec.write_messages([row for each in diffs for row in each.gone])
-        edited = self._codec.write_messages([row for each in diffs for row in each.edited])
+        gone = self._codec.write_rows([row for each in diffs for row in each.gone])
+        edited = self._codec.write_rows([row for each in diffs for row in each.edited])
         now = format_time(datetime.now(UTC))
         history = [
             (*row, change, now, reason)
@@ -271,5 +271,5 @@ class Operations(RunOperations):
         ]
         yield Put(sql.PUT_HISTORY, history, "tttitttttitt")
         yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], "ttt")
-        put = self._codec.write_messages([row for each in diffs for row in each.put])
+        put = self._codec.write_rows([row for each in diffs for row in each.put])
         yield Put(sql.PUT_MESSAGES, [(*row, change) for row in put], "tttittttti")

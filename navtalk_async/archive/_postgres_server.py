@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
+from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -191,21 +191,12 @@ class Server:
         await db.execute("RESET lock_timeout")
 
     async def prepare(self, db: "Connection") -> None:
-        """Make an archive if there is none, and one of this version of an older one."""
-        version = await self._version_in(db)
-        if version == SCHEMA_VERSION:
-            return
-        if version is None:
+        """Make an archive if there is none."""
+        if await self._version_in(db) is None:
             version_row = f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"
             steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", version_row]
-        else:
-            found = await db.fetch(
-                "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
-                "WHERE table_schema = current_schema() GROUP BY table_name"
-            )
-            steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
-        # In one text they are one transaction, which needs no trip of its own to be undone.
-        await db.execute("".join(steps).format(**WORDS))
+            # In one text they are one transaction, which needs no trip of its own to be undone.
+            await db.execute("".join(steps).format(**WORDS))
 
 
 def without_password(url: str) -> str:

@@ -1,13 +1,12 @@
 """How far a project has come: written as a run begins and ends, and read as values."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Query, Steps, Transactions, Write, transaction
-from navtalk_async.archive.damage import Records, damage
 from navtalk_async.archive.records import (
     UNKNOWN,
     FetchTask,
@@ -18,48 +17,12 @@ from navtalk_async.archive.records import (
     SyncState,
     UnfollowedCursor,
 )
-from navtalk_async.archive.rows import SessionRow, digest, format_api_time, old_digest, row_digest
+from navtalk_async.archive.rows import Records, damage, digest, format_api_time, row_digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class ProjectRow(NamedTuple):
-    """The columns of `sync_projects` that `STATE` reads."""
-
-    api: str
-    server: str | None
-    scope: str
-    places: str | None
-    round: str | None
-    rounds: int
-    watermark: str | None
-    short_pages_disproved: bool
-
-    def refuse_others(
-        self, where: object, project: str, *, api: str, scope: str, server: str | None, server_moved: bool
-    ) -> None:
-        """Refuse to go on with another API, server, or other filters."""
-        if self.api != api:
-            raise StoreMismatch(
-                f"The project {project!r} in {where} is of the API {self.api}, and you asked {api}. "
-                "Use another project=."
-            )
-        if self.scope != scope:
-            raise StoreMismatch(
-                f"The project {project!r} in {where} holds {_filters_of(self.scope)}; you asked for "
-                f"{_filters_of(scope)}. Use another project=."
-            )
-        if server != self.server and None not in (server, self.server) and not server_moved:
-            what = f"The project {project!r} in {where} was synced from {self.server}, and not from {server}."
-            if "sandbox" in (self.server, server):
-                raise StoreMismatch(f"{what} Use another project=.")
-            raise StoreMismatch(
-                f"{what} If the same server has moved, confirm it with server_moved=True; "
-                "else use another project=."
-            )
 
 
 WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
@@ -108,7 +71,7 @@ class RunOperations(Transactions):
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         self._apis[project] = api
-        while dialect is not None and await self._adopt_some(project, dialect):
+        while dialect is not None and await self._adopt(project, dialect):
             pass
         asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
         return await self._begin(project, asked, retry_failed=retry_failed, reconcile=reconcile)
@@ -121,23 +84,21 @@ class RunOperations(Transactions):
         begun = (asked["api"], asked["server"], asked["scope"])
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
         yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
-        [row] = yield Query(sql.STATE, (project,))
-        found = read_columns(tuple(row), ProjectRow)
-        found.refuse_others(self, project, **asked)
+        [(*columns, places_text, disproved)] = yield Query(sql.STATE, (project,))
+        found = project_info(columns)
+        _refuse_others(found, self, **asked)
         if retry_failed:
             yield Write(sql.RETRY, (project,))
-        places, open_round = _places(found.places), _read_json(found.round, Round)
+        open_round, places = found.round, _places(places_text)
         if reconcile and open_round is not None and not open_round.is_whole:
             yield Write(sql.FORGET_SEEN, (project,))
             yield Write(sql.GIVE_UP_ROUND, (project,))
-            places, open_round = [], None
+            open_round, places = None, []
         read_id = self._codec.read_id
         unfinished = yield Query(sql.UNFINISHED, (project,))
         return SyncState(
+            **msgspec.structs.asdict(found) | {"round": open_round},
             places=places,
-            round=open_round,
-            rounds=found.rounds,
-            watermark=found.watermark,
             # One that failed before it was ever seen is to be looked at first.
             pending=[
                 FetchTask(read_id(session_id), content_hash, is_unlisted=content_hash is None)
@@ -145,48 +106,35 @@ class RunOperations(Transactions):
                 if state != "failed"
             ],
             failed=sum(state == "failed" for _, _, state in unfinished),
-            short_pages_disproved=found.short_pages_disproved,
-            server=found.server,
+            short_pages_disproved=bool(disproved),
         )
 
     @transaction
-    def _adopt_some(self, project: str, dialect: Records) -> Steps[bool]:
-        """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
+    def _adopt(self, project: str, dialect: Records) -> Steps[bool]:
+        """Fill columns and digests that the first version did not have, of some sessions; whether there were
         any.
         """
-        found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
+        found = yield Query(sql.OF_FIRST_VERSION, (project,))
         if not found:
             return False
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        for *columns, noted, row_noted in found:
-            row = self._codec.read_session(SessionRow(*columns))
-            if row_noted is None:
-                is_whole, of = yield from self._judge_undigested(project, columns, noted, dialect)
+        for columns in found:
+            held_id = columns[sql.ID_OF_SESSION]
+            messages = yield Query(sql.MESSAGES, (project, [held_id]))
+            [kept] = self._codec.transcripts([(*columns, None, None, False)], messages)
+            row, of = kept.session, digest(kept.messages)
+            if damage(kept, dialect):
+                # Nothing has the empty digest: what is damaged stays so until it is fetched again.
+                of = ""
             else:
-                is_whole, of = row_noted == row_digest(row), noted
-            if is_whole:
                 session = dialect.session_of(row.raw.encode())
                 row = row._replace(
                     updated_at=format_api_time(session.updated_at_text), user_id=session.user_id
                 )
-            row_of = row_digest(row) if is_whole or row_noted is None else row_noted
-            held = self._codec.write_session(row)
-            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held.id))
-            yield Write(sql.DIGESTED, (of, row_of, project, held.id))
+            [held] = self._codec.write_rows([row])
+            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held_id))
+            yield Write(sql.DIGESTED, (of, row_digest(row), project, held_id))
         return True
-
-    def _judge_undigested(
-        self, project: str, columns: Sequence[Any], noted: str, dialect: Records
-    ) -> Steps[tuple[bool, str]]:
-        """Whether a session that was kept without a digest of every column is whole; and its digest."""
-        rows = yield Query(sql.MESSAGES, (project, [columns[sql.ID_OF_SESSION]]))
-        [kept] = self._codec.transcripts([(*columns, None, None, False)], rows)
-        # They may have been fetched again since, without any change of the session itself.
-        is_whole = noted in (None, old_digest(kept.messages), digest(kept.messages)) and not damage(
-            kept, dialect
-        )
-        # Nothing has the empty digest: what is damaged stays so until it is fetched again.
-        return is_whole, digest(kept.messages) if is_whole else ""
 
     @transaction
     def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
@@ -268,6 +216,31 @@ def _read_json(text: str | None, kind: Any) -> Any:
 
 def _damaged(failure: Exception) -> StoreBroken:
     return StoreBroken(f"The archive is damaged: the progress of a project cannot be read: {failure}.")
+
+
+def _refuse_others(
+    found: ProjectInfo, where: object, *, api: str, scope: str, server: str | None, server_moved: bool
+) -> None:
+    """Refuse to go on with another API, server, or other filters."""
+    project = f"The project {found.project!r}"
+    if found.api != api:
+        raise StoreMismatch(
+            f"{project} in {where} is of the API {found.api}, and you asked {api}. "
+            "Use another project=."
+        )
+    if found.scope != scope:
+        raise StoreMismatch(
+            f"{project} in {where} holds {_filters_of(found.scope)}; you asked for {_filters_of(scope)}. "
+            "Use another project=."
+        )
+    if server != found.server and None not in (server, found.server) and not server_moved:
+        what = f"{project} in {where} was synced from {found.server}, and not from {server}."
+        if "sandbox" in (found.server, server):
+            raise StoreMismatch(f"{what} Use another project=.")
+        raise StoreMismatch(
+            f"{what} If the same server has moved, confirm it with server_moved=True; "
+            "else use another project=."
+        )
 
 
 def _places(text: str | None) -> list[ResumePoint]:

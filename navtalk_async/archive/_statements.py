@@ -9,10 +9,9 @@ MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 
 # Read.
 
-PROJECTS = """
-SELECT project, api, server, scope, watermark, rounds, changes, round, last_run FROM sync_projects
-ORDER BY project
-"""
+PROJECT_COLUMNS = "project, api, server, scope, watermark, rounds, changes, round, last_run"
+
+PROJECTS = f"SELECT {PROJECT_COLUMNS} FROM sync_projects ORDER BY project"
 
 COUNTS = """
 SELECT (SELECT COUNT(*) FROM sessions WHERE project = ?),
@@ -72,9 +71,7 @@ CONTAINS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
 
 UNDER_WAY = "SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept' AND session_id {any}"
 
-STATE = """
-SELECT api, server, scope, places, round, rounds, watermark, refuted FROM sync_projects WHERE project = ?
-"""
+STATE = f"SELECT {PROJECT_COLUMNS}, places, refuted FROM sync_projects WHERE project = ?"
 
 WAITING = "SELECT session_id FROM sync_waiting WHERE project = ?"
 
@@ -126,8 +123,8 @@ ORDER BY m.session_id, m.position
 
 DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id {any}"
 
-OF_EARLIER_VERSIONS = f"""
-SELECT {SESSION_COLUMNS}, y.digest, y.row_digest
+OF_FIRST_VERSION = f"""
+SELECT {SESSION_COLUMNS}
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 """

@@ -189,26 +189,6 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When its listing came to the end; None before."""
 
 
-class SyncState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a project has come."""
-
-    places: list[ResumePoint] = []
-    """Where an interrupted listing goes on."""
-    round: Round | None = None
-    """The round that an earlier run left open."""
-    rounds: int = 0
-    """How many came to their end."""
-    watermark: str | None = None
-    """The latest begin of any session in rounds that came to their end, in ISO 8601."""
-    pending: list[FetchTask] = []
-    """Sessions that are journalled, and whose messages are not kept yet."""
-    failed: int = 0
-    short_pages_disproved: bool = False
-    """Whether this server is known to have messages behind short pages."""
-    server: str | None = None
-    """The address that it was synced from; None where that is not known."""
-
-
 class UnfollowedCursor(NamedTuple):
     """Where a session's messages might go on, though it is not believed that they do."""
 
@@ -339,9 +319,23 @@ class ProjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
     """The filters, as JSON."""
     watermark: str | None
+    """The latest start of any session in complete rounds, in ISO 8601."""
     rounds: int
-    """How many came to their end."""
+    """How many rounds are complete."""
     changes: int
     """How many transactions changed anything of the project; it only grows."""
     round: Round | None
+    """The round that is not complete yet."""
     last_run: RunReport | None
+
+
+class SyncState(ProjectInfo, frozen=True, kw_only=True):
+    """How far a project has come, and what is left to do."""
+
+    places: list[ResumePoint]
+    """Where an interrupted listing goes on."""
+    pending: list[FetchTask]
+    """Sessions that are recorded, and whose messages are not saved yet."""
+    failed: int
+    short_pages_disproved: bool
+    """Whether this server is known to have messages behind short pages."""

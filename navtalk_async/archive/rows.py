@@ -1,35 +1,40 @@
-"""The rows of sessions and messages, made of the API's objects, and their digests."""
+"""The rows of sessions and messages: made of the API's objects, digested, and compared with both."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import count, repeat
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
-from navtalk_async.models import Message, MessageType, Role, Session, format_word
+from navtalk_async.errors import DecodeFailed
+from navtalk_async.models import Message, MessageType, Record, Role, Session, format_word
 from navtalk_async.times import parse_time
 
 __all__ = [
     "MessageRow",
+    "Records",
     "SessionRow",
     "StoredTranscript",
     "content_hash",
+    "damage",
     "digest",
+    "flaws_of",
     "format_api_time",
     "format_time",
     "is_same_state",
     "message_row",
     "message_rows",
     "names_itself",
-    "old_digest",
     "row_digest",
     "session_row",
 ]
 
+
+R = TypeVar("R", bound=Record)
 
 PLAIN = ("-- ::", "--T::")
 """What stands between the digits of a time to the second, without a zone."""
@@ -125,23 +130,14 @@ def _hash_of_json(value: object, size: int) -> str:
     return blake2b(msgspec.json.encode(value, order="sorted"), digest_size=size).hexdigest()
 
 
-def digest(messages: Sequence[MessageRow]) -> str:
+def digest(messages: Sequence[object]) -> str:
     """A hash of all columns of a session's *messages*, in their order."""
-    return _hash_of_columns(messages)
-
-
-def old_digest(messages: Sequence[MessageRow]) -> str:
-    """The digest as versions before the fifth noted it, of ids and objects alone."""
-    text = "\0".join(f"{row.id}\0{row.raw}" for row in messages)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return blake2b(encode_columns(messages), digest_size=16).hexdigest()
 
 
 def row_digest(row: SessionRow) -> str:
     """A hash of all columns of *row* that are exported."""
-    # As versions before the sixth did it, which had no columns for these two.
-    more = () if row.updated_at is row.user_id is None else (row.updated_at, row.user_id)
-    first = (row.project, row.id, row.api, row.status, row.start_time, row.end_time, row.title)
-    return _hash_of_columns((*first, row.video_url, row.raw, row.deleted_at, *more))
+    return digest((*row[: SessionRow._fields.index("content_hash")], row.deleted_at))
 
 
 def names_itself(row: SessionRow) -> bool:
@@ -151,10 +147,6 @@ def names_itself(row: SessionRow) -> bool:
     except (msgspec.DecodeError, TypeError):
         return False
     return isinstance(fields, dict) and row.id in map(str, fields.values())
-
-
-def _hash_of_columns(columns: Sequence[object]) -> str:
-    return blake2b(encode_columns(columns), digest_size=16).hexdigest()
 
 
 def format_api_time(text: str | None) -> str | None:
@@ -246,3 +238,109 @@ def number(kind: MessageType | str | None) -> str | int | None:
 def storable(value: str | int | None) -> str | int | None:
     """*value*, as text where it is a number that no database holds."""
     return str(value) if isinstance(value, int) and not -(2**63) <= value < 2**63 else value
+
+
+class Records(Protocol):
+    """What reads the raw objects of an API: its dialect."""
+
+    @property
+    def api(self) -> str:
+        """Its name."""
+
+    @property
+    def record_kinds(self) -> tuple[type[Session], type[Message]]:
+        """The kinds of its sessions and messages."""
+
+    def session_of(self, raw: bytes) -> Session:
+        """Read a session."""
+
+    def message_of(self, raw: bytes, session_id: str, position: int) -> Message:
+        """Read a message."""
+
+
+OF_A_SESSION = ("api", "id", "status", "start_time", "end_time", "title", "video_url")
+OF_A_MESSAGE = ("id", "role", "type", "content", "created_at")
+
+
+def damage(kept: StoredTranscript, dialect: Records) -> list[str]:
+    """What is wrong with the exported columns of *kept*, in sentences without a subject.
+
+    Its digests show that. Only where an older version noted none, or they do not match, every raw object is
+    parsed, which takes several times as long.
+    """
+    is_noted = None not in (kept.digest, kept.row_digest)
+    return [] if is_noted and not _row_flaws(kept) and not _order_flaws(kept) else flaws_of(kept, dialect)
+
+
+def flaws_of(kept: StoredTranscript, dialect: Records) -> list[str]:
+    """What is wrong with *kept*, in sentences without a subject; empty where it is whole."""
+    flaws: list[str] = []
+    for position, row in enumerate(kept.messages):
+        flaws += _message_flaws(row, dialect)
+        if row.position != position:
+            flaws.append(f"message {row.id} is at position {row.position}, where {position} should be")
+            break
+    return (_session_flaws(kept.session, dialect) or _row_flaws(kept)) + (flaws or _order_flaws(kept))
+
+
+def _session_flaws(row: SessionRow, dialect: Records) -> list[str]:
+    try:
+        made = session_row(row.project, dialect.api, _read(row.raw, dialect.session_of), "")
+    except Unreadable as failure:
+        return [f"its raw object is damaged: {failure}"]
+    # An empty hash asks for the session to be fetched again.
+    names = (*OF_A_SESSION, "content_hash") if row.content_hash else OF_A_SESSION
+    return _unequal("its", names, row, made)
+
+
+def _row_flaws(kept: StoredTranscript) -> list[str]:
+    if kept.row_digest in (None, row_digest(kept.session)):
+        return []
+    return ["its row is not the one that was saved"]
+
+
+def _message_flaws(row: MessageRow, dialect: Records) -> list[str]:
+    of = partial(dialect.message_of, session_id=row.session_id, position=row.position)
+    try:
+        made = message_row(row.project, row.session_id, row.position, _read(row.raw, of))
+    except Unreadable as failure:
+        return [f"the raw object of message {row.id} is damaged: {failure}"]
+    if not dialect.record_kinds[1].ids_are_unique and str(row.id).startswith(f"{made.id}#"):
+        # One of several of the same id: see `deduplicate`.
+        made = made._replace(id=row.id)
+    return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)
+
+
+def _unequal(whose: str, names: Sequence[str], row: object, made: object) -> list[str]:
+    others = [name for name in names if getattr(row, name) != getattr(made, name)]
+    return [f"{whose} {' and '.join(others)} differ from its raw object"] if others else []
+
+
+def _order_flaws(kept: StoredTranscript) -> list[str]:
+    """Whether the messages are those that were saved, in their order; versions before the third noted no
+    digest, so the times of the messages show the order.
+    """
+    rows = kept.messages
+    if kept.digest is not None:
+        return (
+            []
+            if digest(rows) == kept.digest
+            else ["its messages are not those that were saved, or not in their order"]
+        )
+    times = [row.created_at for row in rows if isinstance(row.created_at, str)]
+    return [] if times == sorted(times) else ["its messages are not in the order of their times"]
+
+
+class Unreadable(Exception):
+    """A raw object cannot be read; the message does not quote it."""
+
+
+def _read(raw: object, read: Callable[[bytes], R]) -> R:
+    if not isinstance(raw, str):
+        raise Unreadable("it is not a text")
+    try:
+        return read(raw.encode())
+    except DecodeFailed as failure:
+        raise Unreadable(str(failure.args[0]).removesuffix(".")) from None
+    except (ValueError, OverflowError) as failure:
+        raise Unreadable(str(failure)) from None

@@ -13,9 +13,8 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.damage import damage
 from navtalk_async.archive.failpoints import reach
-from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
 from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect

@@ -13,9 +13,8 @@ from typing import NamedTuple
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
-from navtalk_async.archive.damage import flaws_of
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, Flaw, ProjectInfo
-from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.archive.rows import StoredTranscript, flaws_of
 from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect

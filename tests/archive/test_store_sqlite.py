@@ -12,7 +12,6 @@ from contextlib import closing
 import msgspec
 import pytest
 from store_rows import (
-    FURTHER,
     LATER,
     ROUND,
     RUN,
@@ -27,9 +26,16 @@ from store_rows import (
 )
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.damage import damage
-from navtalk_async.archive.records import FailedSession, MessageCounts, UnfollowedCursor
-from navtalk_async.archive.rows import content_hash, digest, message_row, old_digest, row_digest, session_row
+from navtalk_async.archive.records import FailedSession, FetchResult, MessageCounts
+from navtalk_async.archive.rows import (
+    content_hash,
+    damage,
+    digest,
+    message_row,
+    row_digest,
+    session_row,
+)
+from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.models import ResumePoint
@@ -282,15 +288,6 @@ CREATE TABLE sync_pending (
 PRAGMA application_id = 0x6E617674;
 """
 
-SECOND_SCHEMA = f"""{FIRST_SCHEMA}
-ALTER TABLE sync_projects ADD COLUMN refuted INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE sync_unread (
-    project TEXT NOT NULL, session_id TEXT NOT NULL, content_hash TEXT,
-    next TEXT NOT NULL, first INTEGER NOT NULL,
-    PRIMARY KEY (project, session_id)
-);
-"""
-
 KEPT, PENDING, FAILED, UNREAD, GOES_ON = (
     session(1),
     session(2),
@@ -304,11 +301,11 @@ def text(value):
     return msgspec.json.encode(value).decode()
 
 
-def old_archive(path, version, *, following):
-    """An archive as *version* left it in the midst of a listing: sessions of every sort."""
+def first_archive(path, *, following):
+    """An archive as the first version left it in the midst of a listing: sessions of every sort."""
     with closing(sqlite3.connect(path)) as db, db:
-        db.executescript({1: FIRST_SCHEMA, 2: SECOND_SCHEMA}[version])
-        db.execute(f"PRAGMA user_version = {version}")
+        db.executescript(FIRST_SCHEMA)
+        db.execute("PRAGMA user_version = 1")
         for each in (KEPT, PENDING, FAILED, UNREAD, GOES_ON):
             row = session_row("default", "navtalk", each, "2025-11-13T00:00:00Z")
             row = (*row[:6], row.title, row.video_url, *row[10:])
@@ -324,29 +321,21 @@ def old_archive(path, version, *, following):
             "VALUES ('default', 'navtalk', '{}', ?, '2025-11-12 18:20:05', '2025-11-11 00:00:00', 3)",
             (following,),
         )
-        if version == 2:
-            db.execute(
-                "INSERT INTO sync_unread VALUES ('default', ?, ?, ?, 1)",
-                (UNREAD.id, content_hash(UNREAD), text(FURTHER)),
-            )
-            db.execute("UPDATE sync_projects SET refuted = 1")
 
 
-@pytest.mark.parametrize("version", [1, 2])
-async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
-    old_archive(path, version, following=text(LATER.next if version == 1 else [LATER]))
+async def test_a_sync_continues_an_archive_of_the_first_version(path):
+    first_archive(path, following=text(LATER.next))
     async with Archive.open(path) as store:
         standing = await store.begin("default", api="navtalk", scope="{}")
-        assert standing.places == [ResumePoint(LATER.next)] if version == 1 else [LATER]
+        assert standing.places == [ResumePoint(LATER.next)]
         assert (standing.watermark, standing.round.reached) == (
             "2025-11-11T00:00:00Z",
             "2025-11-12T18:20:05Z",
         )
-        assert (standing.round.since, standing.short_pages_disproved) == (None, version == 2)
+        assert (standing.round.since, standing.short_pages_disproved) == (None, False)
         assert (standing.pending, standing.failed) == ([wanted(PENDING)], 1)
         assert await store.failures("default") == [FailedSession(FAILED.id, "ServerError: 500", 8)]
-        unfollowed = [UnfollowedCursor(wanted(UNREAD), FURTHER, 1)] if version == 2 else []
-        assert await store.unfollowed_cursors("default") == unfollowed
+        assert await store.unfollowed_cursors("default") == []
         assert await store.watched("default", fresh=clock().fresh) == [GOES_ON.id]
         assert [len(each.messages) for each in await everything(store)] == [1, 0, 0, 1, 1]
         assert await store.flaws("default") == []
@@ -364,7 +353,7 @@ async def test_an_archive_of_an_earlier_version_is_gone_on_with(path, version):
     ],
 )
 async def test_what_an_earlier_version_may_have_missed_is_listed_again(path, harm, watermark):
-    old_archive(path, 1, following=None)
+    first_archive(path, following=None)
     await asked(path, harm)
     async with Archive.open(path) as store:
         [about] = await store.projects()
@@ -378,12 +367,9 @@ async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(pat
         kept = [session(n) for n in range(4)]
         await journal(store, *kept)
         await store.save_messages("default", [fetched(each, n, 10 + n) for n, each in enumerate(kept)])
-        notes = [old_digest(each.messages) for each in await everything(store)]
-    for each, note in zip(kept, [*notes[:2], None, None], strict=True):
-        as_it_was = f"digest = {'NULL' if note is None else repr(note)}, row_digest = NULL"
-        await asked(path, f"UPDATE sync_sessions SET {as_it_was} WHERE session_id = '{each.id}'")
-        await asked(path, f"UPDATE sessions SET change = 0 WHERE id = '{each.id}'")
-    await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 1")
+    await asked(path, "UPDATE sync_sessions SET digest = NULL, row_digest = NULL")
+    await asked(path, "UPDATE sessions SET change = 0")
+    await asked(path, f"DELETE FROM messages WHERE session_id = '{kept[0].id}' AND position = 0")
     await asked(path, f"UPDATE messages SET content = 'wrong' WHERE session_id = '{kept[3].id}'")
     async with Archive.open(path) as store:
         assert [each.digest for each in await everything(store)] == [None] * 4
@@ -396,6 +382,34 @@ async def test_what_an_older_version_kept_is_noted_anew_unless_it_is_damaged(pat
         found = await everything(store)
         assert [each.digest == digest(each.messages) for each in found] == [False, True, True, False]
         assert [bool(damage(each, NavTalk())) for each in found] == [True, False, False, True]
+
+
+async def test_columns_that_the_first_version_did_not_have_are_filled_unless_a_row_is_damaged(path):
+    raw = b'{"id":"%s","userId":"ann","createdAt":"2025-11-12T18:20:38Z","updatedAt":"2025-11-13T00:00:00Z"}'
+    chats = [Kodey().session_of(raw.replace(b"%s", name)) for name in (b"a", b"b")]
+    async with Archive.open(path) as store:
+        await store.begin("default", api="kodey", scope="{}")
+        await journal(store, *chats)
+        await store.save_messages("default", [FetchResult(wanted(each), []) for each in chats])
+        before, _ = await everything(store)
+    await asked(path, "UPDATE sync_sessions SET digest = NULL, row_digest = NULL")
+    await asked(path, "UPDATE sessions SET change = 0, user_id = NULL, updated_at = NULL")
+    await asked(path, "UPDATE sessions SET end_time = '2030-01-01T00:00:00Z' WHERE id = 'b'")
+    async with Archive.open(path) as store:
+        await store.begin("default", api="kodey", scope="{}", dialect=Kodey())
+        whole, damaged = await everything(store)
+    assert whole == before
+    assert (whole.session.user_id, damaged.session.user_id) == ("ann", None)
+    assert damage(damaged, Kodey())
+
+
+async def test_an_archive_of_a_version_that_was_never_released_is_refused(path):
+    async with Archive.open(path):
+        pass
+    await asked(path, "PRAGMA user_version = 5")
+    with pytest.raises(StoreMismatch, match="never released"):
+        async with Archive.open(path):
+            pass
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/null"])
@@ -411,9 +425,8 @@ async def test_what_is_no_regular_file_is_refused(kind, path):
             pass
 
 
-@pytest.mark.parametrize("version", [1, 2])
-async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_this_one(tmp_path, version):
-    old_archive(tmp_path / "old.db", version, following=None)
+async def test_an_archive_of_the_first_version_ends_as_one_that_was_always_of_this_one(tmp_path):
+    first_archive(tmp_path / "old.db", following=None)
     found = []
     for name in ("old.db", "new.db"):
         async with Archive.open(tmp_path / name) as store:
@@ -438,8 +451,8 @@ async def test_an_archive_of_an_earlier_version_ends_as_one_that_was_always_of_t
     assert found[0] == found[1]
 
 
-async def test_an_archive_of_an_earlier_version_is_not_read_but_said_how_to_upgrade(path):
-    old_archive(path, 2, following=None)
+async def test_an_archive_of_the_first_version_is_not_read_and_the_refusal_says_how_to_upgrade(path):
+    first_archive(path, following=None)
     with pytest.raises(StoreMismatch, match="older version; `navtalk sync"):
         async with Archive.open(path, read_only=True):
             pass

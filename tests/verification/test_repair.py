@@ -12,8 +12,8 @@ from profiles import examples
 from store_rows import asked, everything
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.damage import damage
 from navtalk_async.archive.records import FailedSession
+from navtalk_async.archive.rows import damage
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of, dialects
 from navtalk_async.errors import StoreError, StoreMismatch
