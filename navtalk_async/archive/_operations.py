@@ -4,7 +4,7 @@ read, decide, write.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Put, Query, Steps, Write, transaction
@@ -14,7 +14,6 @@ from navtalk_async.archive.records import (
     UNKNOWN,
     FailedSession,
     FetchResult,
-    JournalResult,
     MessageCounts,
     Round,
     SessionDiff,
@@ -31,9 +30,6 @@ from navtalk_async.archive.rows import (
     session_row,
 )
 from navtalk_async.models import ResumePoint, Session
-
-T = TypeVar("T")
-P = ParamSpec("P")
 
 Compare = Callable[[Sequence[Session], Mapping[str, StoredSession]], SessionDiff]
 """Decides what is new, changed and to be fetched of some sessions, by what is stored of each, by id."""
@@ -60,7 +56,7 @@ class Operations(RunOperations):
         seen: Sequence[str] = (),
         quiet: bool = False,
         may_wait: bool = False,
-    ) -> Steps[JournalResult]:
+    ) -> Steps[SessionDiff]:
         """Keep some sessions, those to fetch as pending, and how far the round has come, all at once.
 
         Arguments:
@@ -75,15 +71,15 @@ class Operations(RunOperations):
         """
         ids = self._codec.write_ids(session.id for session in sessions)
         found = compare(sessions, (yield from self._stored(project, ids, may_wait=may_wait)))
-        is_written = found.is_news or not quiet
-        if is_written:
+        found.was_written = found.is_news or not quiet
+        if found.was_written:
             yield from self._put_sessions(project, found, now)
             yield from self._put_waiting(project, found)
             yield Put(sql.PUT_SEEN, [(project, each) for each in self._codec.write_ids(seen)], "tt")
             yield Write(sql.ROUND, (as_json(round), project))
             if places is not None:
                 yield Write(sql.PLACES, (as_json(places) if places else None, project))
-        return found.result(was_written=is_written)
+        return found
 
     def _stored(self, project: str, ids: Sequence[str], *, may_wait: bool) -> Steps[dict[str, StoredSession]]:
         read_id = self._codec.read_id
@@ -101,18 +97,18 @@ class Operations(RunOperations):
         news = (*found.inserted, *found.changed)
         rows = [session_row(project, self._apis[project], each.session, now) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        written = [(*row, change) for row in self._codec.write_rows(rows)]
-        yield Put(sql.PUT_SESSIONS, written, "t" * len(SessionRow._fields) + "i")
+        held = self._codec.write_rows(rows)
+        yield Put(sql.PUT_SESSIONS, [(*row, change) for row in held], "t" * len(SessionRow._fields) + "i")
         pending = [
-            (row.content_hash, each.is_watched, each.settles_at, row_digest(row))
-            for each, row in zip(news, rows, strict=True)
+            (
+                *(project, row.id, "pending", row.content_hash),
+                each.is_watched,
+                each.settles_at,
+                row_digest(made),
+            )
+            for row, made, each in zip(held, rows, news, strict=True)
         ]
-        ids = self._codec.write_ids(row.id for row in rows)
-        yield Put(
-            sql.PUT_PENDING,
-            [(project, each, "pending", *more) for each, more in zip(ids, pending, strict=True)],
-            "ttttbtt",
-        )
+        yield Put(sql.PUT_PENDING, pending, "ttttbtt")
 
     def _put_waiting(self, project: str, found: SessionDiff) -> Steps[None]:
         write_id = self._codec.write_id

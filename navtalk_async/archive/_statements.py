@@ -10,7 +10,6 @@ MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 # Read.
 
 PROJECT_COLUMNS = "project, api, server, scope, watermark, rounds, changes, round, last_run"
-
 PROJECTS = f"SELECT {PROJECT_COLUMNS} FROM sync_projects ORDER BY project"
 
 COUNTS = """
@@ -68,13 +67,9 @@ WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 """
 
 CONTAINS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
-
 UNDER_WAY = "SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept' AND session_id {any}"
-
 STATE = f"SELECT {PROJECT_COLUMNS}, places, refuted FROM sync_projects WHERE project = ?"
-
 WAITING = "SELECT session_id FROM sync_waiting WHERE project = ?"
-
 UNFINISHED = "SELECT session_id, content_hash, state FROM sync_sessions WHERE project = ? AND state <> 'kept'"
 
 UNFOLLOWED = """
@@ -167,11 +162,8 @@ AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = ?)
 """A project of which nothing came yet, its key being refused, say, is not bound to its filters."""
 
 BEGIN = "INSERT INTO sync_projects (project, api, scope) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-
 SERVER = "UPDATE sync_projects SET server = ? WHERE project = ?"
-
 RETRY = "UPDATE sync_sessions SET state = 'pending', reason = NULL WHERE project = ? AND state = 'failed'"
-
 FORGET_SEEN = "DELETE FROM sync_seen WHERE project = ?"
 
 UNWATCH = """
@@ -180,11 +172,8 @@ AND session_id IN (SELECT id FROM sessions WHERE project = ? AND start_time < ?)
 """
 
 GIVE_UP_ROUND = "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?"
-
 ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
-
 PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
-
 RECORD_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
 
 FINISH = """
@@ -206,9 +195,7 @@ WHERE project = ? AND session_id = ?
 """
 
 ADOPT = "UPDATE sessions SET updated_at = ?, user_id = ?, change = ? WHERE project = ? AND id = ?"
-
 DIGESTED = "UPDATE sync_sessions SET digest = ?, row_digest = ? WHERE project = ? AND session_id = ?"
-
 WAITED = "DELETE FROM sync_waiting WHERE project = ? AND session_id = ?"
 
 UNWANTED = """
@@ -216,10 +203,7 @@ DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
     SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
 """
 
-GONE_WAITING = """
-UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?
-"""
-
+GONE_WAITING = "UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?"
 FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
 
 FORGET = (

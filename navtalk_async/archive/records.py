@@ -19,7 +19,6 @@ __all__ = [
     "FetchResult",
     "FetchTask",
     "Flaw",
-    "JournalResult",
     "MessageCounts",
     "ProjectCounts",
     "ProjectInfo",
@@ -121,41 +120,26 @@ class SessionChange(NamedTuple):
     settles_at: str | None
 
 
-class JournalResult(NamedTuple):
-    """What some sessions amount to."""
+class SessionDiff(msgspec.Struct):
+    """What is new of some sessions, compared with what is stored of them."""
 
-    inserted: int
-    changed: int
-    same: int
-    to_fetch: list[FetchTask]
-    """The sessions whose messages are to be asked for."""
-    was_written: bool = True
-    """Whether anything of it was written down; nothing is where nothing is new, in a quiet round."""
-
-
-class SessionDiff(NamedTuple):
-    """What some sessions amount to, and what is to be written of it."""
-
-    inserted: list[SessionChange]
-    changed: list[SessionChange]
-    same: list[Session]
-    to_fetch: list[FetchTask]
-    left_out: list[Session]
+    inserted: list[SessionChange] = []
+    changed: list[SessionChange] = []
+    same: list[Session] = []
+    to_fetch: list[FetchTask] = []
+    left_out: list[Session] = []
     """Open sessions that the filter on their status leaves out, and that are not known to wait yet."""
-    waited: list[str]
+    waited: list[str] = []
     """Sessions that wait no longer, since they match now, or never will."""
-    unwanted: list[str]
+    unwanted: list[str] = []
     """Sessions that a look had failed at, and that the filter leaves out."""
+    was_written: bool = False
+    """Whether the archive has it; in a quiet round, what has no news is not written."""
 
     @property
     def is_news(self) -> bool:
         """Whether the archive does not hold all of it yet."""
         return bool(self.inserted or self.changed or self.left_out or self.waited or self.unwanted)
-
-    def result(self, *, was_written: bool) -> JournalResult:
-        """The same in numbers."""
-        counts = len(self.inserted), len(self.changed), len(self.same)
-        return JournalResult(*counts, self.to_fetch, was_written)
 
 
 class MessageCounts(NamedTuple):

@@ -19,8 +19,12 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnre
 
 if sys.platform == "win32":
     import msvcrt
+
+    LOCK, UNLOCK = msvcrt.LK_NBLCK, msvcrt.LK_UNLCK
 else:
     import fcntl
+
+    LOCK, UNLOCK = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN
 
 __all__ = [
     "HeldFile",
@@ -49,18 +53,16 @@ class HeldFile:
     same reason a file that this process holds is not opened a second time.
     """
 
-    _held: ClassVar[set[tuple[int, int, int]]] = set()
+    _held: ClassVar[set[tuple[int, ...]]] = set()
 
     def __init__(self, path: Path) -> None:
         make_folder(path.parent)
         if path.exists() and not path.is_file():
             raise StoreUnreachable(f"{path} is no regular file, and would keep nothing. Use another path.")
-        if (os.getpid(), *(_identity(path) or ())) in self._held:
+        if _identity(path) in self._held:
             raise _locked(path)
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
-        self._process = os.getpid()
-        self._identity = _identity_of(os.fstat(self._file.fileno()))
-        self._key = (self._process, *self._identity)
+        self._identity = _identity(self._file.fileno())
         try:
             _lock(self._file, path)
             _refuse_foreign(self._file.read(100), path)
@@ -69,15 +71,15 @@ class HeldFile:
         except BaseException:
             self._file.close()
             raise
-        self._held.add(self._key)
+        self._held.add(self._identity)
 
     def close(self) -> None:
         """Give the right up; in a fork of the process, which has it no more than any other, nothing."""
-        if os.getpid() == self._process:
+        if os.getpid() == self._identity[0]:
             # A fork may have the file open for longer.
-            _unlock(self._file)
+            _set_lock(self._file, UNLOCK)
         self._file.close()
-        self._held.discard(self._key)
+        self._held.discard(self._identity)
 
     def refuse_another(self, path: Path) -> None:
         """Refuse to go on where *path* is another file by now."""
@@ -120,16 +122,13 @@ def _made_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o600)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Tells the file at *path* from one that takes its place; None where there is none."""
+def _identity(file: Path | int) -> tuple[int, ...]:
+    """Tells a file from one that takes its place, in this process; empty where there is none."""
     try:
-        return _identity_of(path.stat())
+        found = file.stat() if isinstance(file, Path) else os.fstat(file)
     except FileNotFoundError:
-        return None
-
-
-def _identity_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+        return ()
+    return os.getpid(), found.st_dev, found.st_ino
 
 
 def _locked(path: Path) -> StoreLocked:
@@ -138,25 +137,21 @@ def _locked(path: Path) -> StoreLocked:
 
 def _lock(file: BinaryIO, path: Path) -> None:
     try:
-        if sys.platform == "win32":
-            file.seek(LOCKED_BYTE)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            file.seek(0)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _set_lock(file, LOCK)
     except OSError as failure:
         if failure.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             raise
         raise _locked(path) from None
 
 
-def _unlock(file: BinaryIO) -> None:
-    """Release the lock of *file*, also for other processes that have it open."""
+def _set_lock(file: BinaryIO, how: int) -> None:
+    """Take the lock of *file*, or release it, also for other processes that have it open."""
     if sys.platform == "win32":
         file.seek(LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        msvcrt.locking(file.fileno(), how, 1)
+        file.seek(0)
     else:
-        fcntl.flock(file, fcntl.LOCK_UN)
+        fcntl.flock(file, how)
 
 
 def _refuse_log_of_other_name(path: Path) -> None:
@@ -252,7 +247,10 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
         address = f"{path.resolve().as_uri()}?{how}"
         db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0)
         try:
-            _refuse_others(*_recognised(db), path)
+            application, version = _written_by(db)
+            if application != APPLICATION_ID:
+                raise StoreBroken(f"{path} is no archive.")  # noqa: TRY301
+            refuse_version(version, path, read_only=True)
         except sqlite3.OperationalError:
             db.close()
             if how == ways[-1]:
@@ -265,14 +263,8 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
     return db
 
 
-def _refuse_others(application: int, version: int, path: Path) -> None:
-    if application != APPLICATION_ID:
-        raise StoreBroken(f"{path} is no archive.")
-    refuse_version(version, path, read_only=True)
-
-
-def _recognised(db: sqlite3.Connection) -> tuple[int, int]:
-    """What wrote *db*, and in which version."""
+def _written_by(db: sqlite3.Connection) -> tuple[int, int]:
+    """The application that wrote *db*, and in which version of its schema."""
     [(application,)], [(version,)] = (
         db.execute(f"PRAGMA {name}").fetchall() for name in ("application_id", "user_version")
     )
@@ -281,7 +273,7 @@ def _recognised(db: sqlite3.Connection) -> tuple[int, int]:
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make *db* an archive if it is new, and one of this version if it is older."""
-    application, version = _recognised(db)
+    application, version = _written_by(db)
     if application == APPLICATION_ID and version == SCHEMA_VERSION:
         return
     steps = schema() if application != APPLICATION_ID else upgrade()

@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from navtalk_async.archive.records import Clock, FetchTask, JournalResult, Round
+from navtalk_async.archive.records import Clock, FetchTask, Round, SessionDiff
 from navtalk_async.archive.rows import format_time
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.ingest._job import Job, listed_share
@@ -149,7 +149,7 @@ class Discovery:
 
     async def _record_listing(
         self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None
-    ) -> JournalResult:
+    ) -> SessionDiff:
         """Record the new sessions, and how far the round has come."""
         now = self._job.client.now()
         if places is not None:
@@ -183,13 +183,13 @@ class Discovery:
         return found
 
     def _count(
-        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None, found: JournalResult
+        self, sessions: Sequence[Session], places: Sequence[ResumePoint] | None, found: SessionDiff
     ) -> None:
         report, progress = self._job.report, self._progress
         report.listed += len(sessions)
-        report.inserted += found.inserted
-        report.changed += found.changed
-        report.same += found.same
+        report.inserted += len(found.inserted)
+        report.changed += len(found.changed)
+        report.same += len(found.same)
         if places is not None:
             if self._listed_from is None:
                 times = (session.start_time for session in sessions)

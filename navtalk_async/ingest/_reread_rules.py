@@ -48,7 +48,7 @@ def compare_sessions(
     changed meanwhile; one that failed is not, until it changes. A session that was never kept is taken when
     it *matches*. Sessions that were not listed (*is_listed*) were asked for one by one.
     """
-    diff = SessionDiff([], [], [], [], [], [], [])
+    diff = SessionDiff()
     for session in {session.id: session for session in sessions}.values():
         before = stored.get(session.id, UNKNOWN)
         is_new = before.content_hash is None and not before.is_deleted

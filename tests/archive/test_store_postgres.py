@@ -27,7 +27,7 @@ async def place(postgres):
     return await new_schema(postgres)
 
 
-async def claimed(store):
+async def begun(store):
     await store.begin("default", api="navtalk", scope="{}")
     return store
 
@@ -151,7 +151,7 @@ async def test_somebody_elses_tables_are_refused_and_left_as_they_were(place, na
 async def test_tables_of_other_names_are_nothing_to_us(place):
     await asked(place, "CREATE TABLE customers (id int)")
     async with Archive.open(place) as store:
-        await claimed(store)
+        await begun(store)
     assert await asked(place, "SELECT * FROM customers") == []
 
 
@@ -176,7 +176,7 @@ async def test_an_archive_of_a_version_that_was_never_released_is_refused(place)
 
 async def test_an_archive_whose_tables_were_changed_is_broken(place):
     async with Archive.open(place) as store:
-        await claimed(store)
+        await begun(store)
         await asked(place, "ALTER TABLE sessions RENAME COLUMN raw TO cooked")
         with pytest.raises(StoreBroken, match="raw"):
             await journal(store, session(1))
@@ -185,7 +185,7 @@ async def test_an_archive_whose_tables_were_changed_is_broken(place):
 async def test_two_workers_that_begin_at_once_make_one_archive(place):
     async def begin():
         async with Archive.open(place) as store:
-            await claimed(store)
+            await begun(store)
 
     await asyncio.gather(begin(), begin(), begin())
     assert await asked(place, "SELECT version FROM sync_schema") == [(6,)]
@@ -207,14 +207,14 @@ async def lose_the_connection(place):
 
 async def test_a_run_that_lost_its_connection_writes_no_more_and_another_one_may(place):
     async with Archive.open(place) as store:
-        await journal(await claimed(store), session(1))
+        await journal(await begun(store), session(1))
         await lose_the_connection(place)
         for _ in range(2):
             with pytest.raises(StoreError) as caught:
                 await journal(store, session(2))
             assert type(caught.value) is StoreError
         async with Archive.open(place) as other:
-            await journal(await claimed(other), session(3))
+            await journal(await begun(other), session(3))
         with pytest.raises(StoreError):
             await store.save_messages("default", [fetched(session(1), 1)])
     async with Archive.open(place, read_only=True) as reader:
@@ -231,7 +231,7 @@ async def test_a_connection_that_is_lost_in_the_midst_of_a_transaction_leaves_no
             arm(None)
 
     async with Archive.open(place) as store:
-        await claimed(store)
+        await begun(store)
         arm(reached)
         writing = asyncio.create_task(journal(store, *(session(n) for n in range(20_000))))
         await lost.wait()
@@ -267,13 +267,13 @@ async def test_a_killed_run_leaves_no_lock_behind(place):
             pass
     process.send_signal(signal.SIGKILL)
     async with Archive.open(place) as store:
-        assert (await claimed(store)) is store
+        assert (await begun(store)) is store
     await process.communicate()
 
 
 async def test_an_error_while_nobody_waits_is_left_to_the_next_call(place, quiet_loop):
     async with Archive.open(place) as store:
-        await claimed(store)
+        await begun(store)
         async with quiet_loop():
             await lose_the_connection(place)
             call = asyncio.create_task(store.counts("default"))
@@ -347,7 +347,7 @@ async def writing(store):
 @pytest.mark.parametrize("first", [reading, writing])
 async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_once(wire, first):
     async with Archive(PostgresDriver(wire.place, timeouts=BRIEF)) as store:
-        await claimed(store)
+        await begun(store)
         wire.is_mute = True
         with pytest.raises(StoreError, match="does not answer"):
             await first(store)
@@ -361,7 +361,7 @@ async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_o
 
 async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
     async with Archive.open(wire.place) as store:
-        await journal(await claimed(store), *(session(n) for n in range(60)))
+        await journal(await begun(store), *(session(n) for n in range(60)))
     async with Archive(PostgresDriver(wire.place, timeouts=BRIEF, read_only=True)) as reader:
         some = reader.transcript_batches("default")
         assert await anext(some)
@@ -373,13 +373,13 @@ async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
 async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(wire):
     store = Archive(PostgresDriver(wire.place, timeouts=BRIEF))
     async with store:
-        await claimed(store)
+        await begun(store)
         wire.is_mute = True
         with pytest.raises(StoreError, match="does not answer"):
             await store.counts("default")
     wire.is_mute = False
     async with store:
-        await journal(await claimed(store), session(1))
+        await journal(await begun(store), session(1))
         assert (await store.counts("default")).sessions == 1
 
 
@@ -387,7 +387,7 @@ async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(w
 async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
     async def run():
         async with Archive(PostgresDriver(wire.place, timeouts=QUICK_END)) as store:
-            await claimed(store)
+            await begun(store)
             wire.is_mute = True
             await work(store)
 
@@ -403,7 +403,7 @@ async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_gr
 async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, work):
     store = Archive(PostgresDriver(wire.place, timeouts=QUICK_END))
     async with store:
-        await claimed(store)
+        await begun(store)
         wire.is_mute = True
         working = asyncio.create_task(work(store))
         await wire.swallowed.wait()
@@ -415,7 +415,7 @@ async def test_closing_while_the_server_is_silent_ends_what_is_under_way(wire, w
 
 async def test_work_whose_caller_was_cancelled_is_done_to_its_end_where_the_server_answers(wire):
     async with Archive.open(wire.place) as store:
-        await claimed(store)
+        await begun(store)
         call = asyncio.create_task(journal(store, *(session(n) for n in range(2000))))
         await asyncio.sleep(0)
         call.cancel()
@@ -438,7 +438,7 @@ async def test_a_wire_is_watched_by_the_system_while_nothing_is_said(wire):
 
 async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(place):
     async with Archive.open(place) as store:
-        await journal(await claimed(store), session(1, title="a\0b"))
+        await journal(await begun(store), session(1, title="a\0b"))
         assert (await everything(store))[0].session.title == "a\0b"
     assert await asked(place, "SELECT title FROM sessions") == [("a\N{REPLACEMENT CHARACTER}b",)]
     [(raw,)] = await asked(place, "SELECT raw FROM sessions")
@@ -448,7 +448,7 @@ async def test_a_nul_is_replaced_in_the_table_and_whole_in_what_is_read_here(pla
 async def test_an_id_that_no_index_holds_is_a_sentence_and_nothing_of_it_is_left(place):
     long = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
     async with Archive.open(place) as store:
-        await claimed(store)
+        await begun(store)
         with pytest.raises(StoreError, match="cannot be used"):
             await journal(store, session(1), msgspec.structs.replace(session(2), id=long))
         assert (await store.counts("default")).sessions == 0

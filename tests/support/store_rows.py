@@ -9,7 +9,7 @@ from pathlib import Path
 from postgres_box import run_sql
 
 from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, RunReport
-from navtalk_async.archive.rows import content_hash, format_time
+from navtalk_async.archive.rows import content_hash, digest, format_time, row_digest
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.ingest._reread_rules import compare_sessions
 from navtalk_async.models import Request, ResumePoint, Role, SessionStatus
@@ -77,6 +77,23 @@ async def journal(store, *sessions, project="default", minutes=0, **how):
 
 async def everything(store, project="default"):
     return [each async for some in store.transcript_batches(project) for each in some]
+
+
+async def begin(store, project="default", *, api="navtalk", scope="{}", **how):
+    return await store.begin(project, api=api, scope=scope, **how)
+
+
+async def changes(store):
+    return {about.project: about.changes for about in await store.projects()}["default"]
+
+
+async def ids(store, project="default"):
+    """The ids of the messages of the first session that is kept."""
+    [first, *_] = await everything(store, project)
+    assert [row.position for row in first.messages] == list(range(len(first.messages)))
+    assert first.digest == digest(first.messages)
+    assert first.row_digest == row_digest(first.session)
+    return [int(row.id[:8], 16) for row in first.messages]
 
 
 async def asked(place, query):
