@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 from navtalk_async.archive._codec import Codec
+from navtalk_async.archive._schema import COLUMNS, KEYS
 from navtalk_async.archive._statements import COUNT_CHANGE, ID_OF_SESSION, MESSAGES
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
@@ -26,6 +27,9 @@ C = TypeVar("C")
 T = TypeVar("T")
 P = ParamSpec("P")
 A = TypeVar("A", bound="Transactions")
+
+
+TYPES = {"BIGINT": "bigint", "BOOLEAN": "boolean"}
 
 
 class Query(NamedTuple):
@@ -47,8 +51,32 @@ class Put(NamedTuple):
 
     statement: str
     rows: Sequence[Sequence[object]]
-    types: str
-    """Of each column: `t` for text, `i` for a whole number, `b` for a boolean."""
+    types: tuple[str, ...]
+    """Of each column: `text`, `bigint` or `boolean`."""
+
+
+def update(table: str, *key: str, **columns: object) -> Write:
+    """Set *columns* of the rows of which the key begins with *key*."""
+    new = ", ".join(f"{name} = ?" for name in columns)
+    return Write(f"UPDATE {table} SET {new} WHERE {_has_key(table, key)}", (*columns.values(), *key))
+
+
+def delete(table: str, *key: str) -> Write:
+    """Delete the rows of which the key begins with *key*."""
+    return Write(f"DELETE FROM {table} WHERE {_has_key(table, key)}", key)
+
+
+def insert(table: str, columns: str, rows: Sequence[Sequence[object]], else_update: str = "") -> Put:
+    """Insert *rows*; one that is there, by its key, is updated as `y`, or left alone."""
+    kinds = dict(each.split()[:2] for each in COLUMNS[table].split(","))
+    types = tuple(TYPES.get(kinds[name], "text") for name in columns.split(", "))
+    otherwise = f"UPDATE SET {else_update}" if else_update else "NOTHING"
+    statement = f"INSERT INTO {table} AS y ({columns}) {{rows}} ON CONFLICT ({KEYS[table]}) DO {otherwise}"
+    return Put(statement, rows, types)
+
+
+def _has_key(table: str, key: Sequence[str]) -> str:
+    return " AND ".join(f"{name} = ?" for name in KEYS[table].split(", ")[: len(key)])
 
 
 Step: TypeAlias = Query | Write | Put

@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Put, Query, Steps, Write, transaction
+from navtalk_async.archive._database import (
+    Put,
+    Query,
+    Steps,
+    Write,
+    delete,
+    insert,
+    transaction,
+    update,
+)
 from navtalk_async.archive._runs import RunOperations, as_json, stored_session
 from navtalk_async.archive.message_diff import MessageDiff, diff_messages, split_repeats
 from navtalk_async.archive.records import (
@@ -75,10 +84,11 @@ class Operations(RunOperations):
         if found.was_written:
             yield from self._put_sessions(project, found, now)
             yield from self._put_waiting(project, found)
-            yield Put(sql.PUT_SEEN, [(project, each) for each in self._codec.write_ids(seen)], "tt")
-            yield Write(sql.ROUND, (as_json(round), project))
+            rows = [(project, each) for each in self._codec.write_ids(seen)]
+            yield insert("sync_seen", "project, session_id", rows)
+            yield update("sync_projects", project, round=as_json(round))
             if places is not None:
-                yield Write(sql.PLACES, (as_json(places) if places else None, project))
+                yield update("sync_projects", project, places=as_json(places) if places else None)
         return found
 
     def _stored(self, project: str, ids: Sequence[str], *, may_wait: bool) -> Steps[dict[str, StoredSession]]:
@@ -98,7 +108,8 @@ class Operations(RunOperations):
         rows = [session_row(project, self._apis[project], each.session, now) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
         held = self._codec.write_rows(rows)
-        yield Put(sql.PUT_SESSIONS, [(*row, change) for row in held], "t" * len(SessionRow._fields) + "i")
+        written = [(*row, change) for row in held]
+        yield insert("sessions", sql.ALL_OF_SESSION, written, sql.NEW_SESSION)
         pending = [
             (
                 *(project, row.id, "pending", row.content_hash),
@@ -108,16 +119,17 @@ class Operations(RunOperations):
             )
             for row, made, each in zip(held, rows, news, strict=True)
         ]
-        yield Put(sql.PUT_PENDING, pending, "ttttbtt")
+        columns = "project, session_id, state, content_hash, watched, settles_at, row_digest"
+        yield insert("sync_sessions", columns, pending, sql.PENDING_AGAIN)
 
     def _put_waiting(self, project: str, found: SessionDiff) -> Steps[None]:
         write_id = self._codec.write_id
         rows = [
             (project, write_id(each.id), format_api_time(each.start_time_text)) for each in found.left_out
         ]
-        yield Put(sql.PUT_WAITING, rows, "ttt")
+        yield insert("sync_waiting", "project, session_id, start_time", rows, "gone_at = NULL")
         for each in found.waited:
-            yield Write(sql.WAITED, (project, write_id(each)))
+            yield delete("sync_waiting", project, write_id(each))
         for each in found.unwanted:
             yield Write(sql.UNWANTED, (project, write_id(each)))
 
@@ -156,7 +168,8 @@ class Operations(RunOperations):
             # A digest that does not match stays: it shows the damage.
             is_whole = before.deleted_at is None and noted == row_digest(before)
             of = row_digest(before._replace(deleted_at=now)) if is_whole else noted
-            yield Write(sql.PROGRESS_OF_DELETED, (of, project, session_id))
+            state = {"state": "kept", "reason": None, "watched": False, "next": None, "row_digest": of}
+            yield update("sync_sessions", project, session_id, **state)
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
         return "kept" if rows or is_stray else "waiting" if waited else None
@@ -169,13 +182,13 @@ class Operations(RunOperations):
         sessions = self._codec.read_rows([SessionRow(*row) for *row, _ in rows])
         if not strays or any(names_itself(each) for each in sessions):
             return False
-        held = self._codec.by_session((yield Query(sql.KEPT_MESSAGES, (project, [session_id]))))
+        held = self._codec.by_session((yield Query(sql.SAVED_MESSAGES, (project, [session_id]))))
         [(is_new,)] = strays
         if held and not is_new:
             return False
         yield from self._put_messages(project, [MessageDiff.of_gone(each) for each in held.values()])
-        for statement in sql.FORGET:
-            yield Write(statement, (project, session_id))
+        yield delete("sync_sessions", project, session_id)
+        yield delete("sessions", project, session_id)
         return True
 
     async def refetch(self, project: str, sessions: Sequence[str]) -> None:
@@ -188,9 +201,11 @@ class Operations(RunOperations):
 
     @transaction
     def _refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
-        yield Put(sql.REFETCH, [(project, each, "pending") for each in sessions], "ttt")
+        rows = [(project, each, "pending") for each in sessions]
+        yield insert("sync_sessions", "project, session_id, state", rows, sql.WANTED_WHOLE)
         for each in sessions:
-            yield Write(sql.REREAD_ROW, (project, each))
+            # An empty hash is no session's: its row is written again, whatever the API says.
+            yield update("sessions", project, each, content_hash="")
 
     # Messages.
 
@@ -202,7 +217,8 @@ class Operations(RunOperations):
             (project, write_id(each.id), write_text(each.reason), each.attempts, "failed")
             for each in failures
         ]
-        yield Put(sql.PUT_FAILED, rows, "tttit")
+        columns = "project, session_id, reason, attempts, state"
+        yield insert("sync_sessions", columns, rows, sql.FAILED_AGAIN)
 
     @transaction
     def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> Steps[MessageCounts]:
@@ -218,7 +234,7 @@ class Operations(RunOperations):
     def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Write *readings*, of different sessions."""
         ids = self._codec.write_ids(each.wanted.id for each in readings)
-        held = self._codec.by_session((yield Query(sql.KEPT_MESSAGES, (project, ids))))
+        held = self._codec.by_session((yield Query(sql.SAVED_MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)
         found = [
             (each, diff_messages(project, each, held.get(each.wanted.id, [])))
@@ -235,7 +251,7 @@ class Operations(RunOperations):
             )
             for each, diff in found
         ]
-        yield Put(sql.PUT_KEPT, rows, "ttttttitti")
+        yield insert("sync_sessions", sql.COLUMNS_OF_KEPT, rows, sql.KEPT)
         return MessageCounts.all(diff.counts for _, diff in found)
 
     def _damaged(
@@ -250,7 +266,7 @@ class Operations(RunOperations):
         # To add to messages that are not those that were saved would vouch for damage.
         refused = {name for name, of in noted.items() if digest(held.get(name, [])) != of}
         for each in refused:
-            yield Write(sql.READ_WHOLE, (project, self._codec.write_id(each)))
+            yield update("sync_sessions", project, self._codec.write_id(each), state="pending", messages=None)
         return refused
 
     def _put_messages(self, project: str, diffs: Sequence[MessageDiff]) -> Steps[None]:
@@ -265,7 +281,9 @@ class Operations(RunOperations):
             for reason, rows in (("edited", edited), ("deleted", gone))
             for row in rows
         ]
-        yield Put(sql.PUT_HISTORY, history, "tttitttttitt")
-        yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], "ttt")
+        yield insert("message_history", f"{sql.MESSAGE_COLUMNS}, change, replaced_at, reason", history)
+        keys = [(row.project, row.session_id, row.id) for row in gone]
+        yield Put(sql.DROP_MESSAGES, keys, ("text",) * 3)
         put = self._codec.write_rows([row for each in diffs for row in each.put])
-        yield Put(sql.PUT_MESSAGES, [(*row, change) for row in put], "tttittttti")
+        written = [(*row, change) for row in put]
+        yield insert("messages", f"{sql.MESSAGE_COLUMNS}, change", written, sql.NEW_MESSAGE)

@@ -25,8 +25,6 @@ T = TypeVar("T")
 ROWS_A_STATEMENT = 500
 """A statement has a bound of 1 GiB, and rows may be large."""
 
-TYPES = {"t": "text", "i": "bigint", "b": "boolean"}
-
 
 class PostgresDriver(Driver["Connection"]):
     """The archive in the current schema of the database at *url*."""
@@ -183,7 +181,7 @@ def _numbered(statement: str) -> str:
 
 
 @cache
-def _with_lists(statement: str, types: str) -> str:
+def _with_lists(statement: str, types: tuple[str, ...]) -> str:
     """*statement* with a table of columns of those *types*, which are given as a list each."""
-    lists = ", ".join(f"${n}::{TYPES[each]}[]" for n, each in enumerate(types, 1))
+    lists = ", ".join(f"${n}::{each}[]" for n, each in enumerate(types, 1))
     return _numbered(statement).replace("{rows}", f"SELECT * FROM unnest({lists})")

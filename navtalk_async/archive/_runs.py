@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Query, Steps, Transactions, Write, transaction
+from navtalk_async.archive._database import Query, Steps, Transactions, Write, delete, transaction, update
 from navtalk_async.archive.records import (
     UNKNOWN,
     FetchTask,
@@ -48,9 +48,10 @@ def _filters_of(scope: str) -> str:
 class RunOperations(Transactions):
     """The methods of an archive with which a run begins and ends."""
 
-    async def begin(
+    @transaction
+    def begin(
         self,
-        project: str = "default",
+        project: str,
         *,
         api: str,
         scope: str,
@@ -59,7 +60,7 @@ class RunOperations(Transactions):
         retry_failed: bool = False,
         reconcile: bool = False,
         dialect: Records | None = None,
-    ) -> SyncState:
+    ) -> Steps[SyncState]:
         """Say what is about to be synced, and learn how far it has come.
 
         *scope* is the filters as JSON; *server* is the API's address, which must be the one that the project
@@ -71,28 +72,21 @@ class RunOperations(Transactions):
             StoreMismatch: the project was begun with another API, server or other filters.
         """
         self._apis[project] = api
-        while dialect is not None and await self._adopt(project, dialect):
-            pass
-        asked = {"api": api, "scope": scope, "server": server, "server_moved": server_moved}
-        return await self._begin(project, asked, retry_failed=retry_failed, reconcile=reconcile)
-
-    @transaction
-    def _begin(
-        self, project: str, asked: dict[str, Any], *, retry_failed: bool, reconcile: bool
-    ) -> Steps[SyncState]:
         self._driver.refuse_another_file()
-        begun = (asked["api"], asked["server"], asked["scope"])
+        begun = (api, server, scope)
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
-        yield Write(sql.BEGIN, (project, asked["api"], asked["scope"]))
+        yield Write(sql.BEGIN, (project, api, scope))
         [(*columns, places_text, disproved)] = yield Query(sql.STATE, (project,))
         found = project_info(columns)
-        _refuse_others(found, self, **asked)
+        _refuse_others(found, self, api=api, scope=scope, server=server, server_moved=server_moved)
+        while dialect is not None and (yield from self._adopt(project, dialect)):
+            pass
         if retry_failed:
             yield Write(sql.RETRY, (project,))
         open_round, places = found.round, _places(places_text)
         if reconcile and open_round is not None and not open_round.is_whole:
-            yield Write(sql.FORGET_SEEN, (project,))
-            yield Write(sql.GIVE_UP_ROUND, (project,))
+            yield delete("sync_seen", project)
+            yield update("sync_projects", project, round=None, places=None)
             open_round, places = None, []
         read_id = self._codec.read_id
         unfinished = yield Query(sql.UNFINISHED, (project,))
@@ -109,7 +103,6 @@ class RunOperations(Transactions):
             short_pages_disproved=bool(disproved),
         )
 
-    @transaction
     def _adopt(self, project: str, dialect: Records) -> Steps[bool]:
         """Fill columns and digests that the first version did not have, of some sessions; whether there were
         any.
@@ -132,8 +125,9 @@ class RunOperations(Transactions):
                     updated_at=format_api_time(session.updated_at_text), user_id=session.user_id
                 )
             [held] = self._codec.write_rows([row])
-            yield Write(sql.ADOPT, (held.updated_at, held.user_id, change, project, held_id))
-            yield Write(sql.DIGESTED, (of, row_digest(row), project, held_id))
+            filled = {"updated_at": held.updated_at, "user_id": held.user_id, "change": change}
+            yield update("sessions", project, held_id, **filled)
+            yield update("sync_sessions", project, held_id, digest=of, row_digest=row_digest(row))
         return True
 
     @transaction
@@ -142,23 +136,23 @@ class RunOperations(Transactions):
         self._driver.refuse_another_file()
         # A session dated in the future does not take the next round beyond this one.
         reached = None if round.reached is None else min(round.reached, round.began)
-        yield Write(sql.FORGET_SEEN, (project,))
+        yield delete("sync_seen", project)
         yield Write(sql.FINISH, (as_json(report), reached, reached, project))
 
     @transaction
     def record_run(self, project: str, report: RunReport) -> Steps[None]:
         """Record that a run was ended by an error."""
-        yield Write(sql.RECORD_RUN, (as_json(report), project))
+        yield update("sync_projects", project, last_run=as_json(report))
 
     @transaction
     def remember_server(self, project: str, server: str) -> Steps[None]:
         """Record where *project* is synced from."""
-        yield Write(sql.SERVER, (server, project))
+        yield update("sync_projects", project, server=server)
 
     @transaction
     def distrust_short_pages(self, project: str) -> Steps[None]:
         """Record that there were messages behind a short page."""
-        yield Write(sql.DISTRUST_SHORT_PAGES, (project,))
+        yield update("sync_projects", project, refuted=True)
 
     async def unfollowed_cursors(self, project: str) -> list[UnfollowedCursor]:
         """Where sessions that are kept as whole, neither pending nor failed, might go on after all."""

@@ -6,6 +6,10 @@ from navtalk_async.archive.rows import MessageRow, SessionRow
 SESSION_COLUMNS = ", ".join(f"s.{name}" for name in SessionRow._fields)
 ID_OF_SESSION = SessionRow._fields.index("id")
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
+ALL_OF_SESSION = ", ".join([*SessionRow._fields, "change"])
+COLUMNS_OF_KEPT = (
+    "project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first"
+)
 
 # Read.
 
@@ -109,7 +113,7 @@ FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.sessio
 WHERE s.project = ? AND s.id {{any}}
 """
 
-KEPT_MESSAGES = f"""
+SAVED_MESSAGES = f"""
 SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
 FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
 WHERE y.project = ? AND y.messages {{is_not}} 0 AND y.session_id {{any}}
@@ -162,19 +166,13 @@ AND NOT EXISTS (SELECT 1 FROM sessions WHERE project = ?)
 """A project of which nothing came yet, its key being refused, say, is not bound to its filters."""
 
 BEGIN = "INSERT INTO sync_projects (project, api, scope) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-SERVER = "UPDATE sync_projects SET server = ? WHERE project = ?"
 RETRY = "UPDATE sync_sessions SET state = 'pending', reason = NULL WHERE project = ? AND state = 'failed'"
-FORGET_SEEN = "DELETE FROM sync_seen WHERE project = ?"
 
 UNWATCH = """
 UPDATE sync_sessions SET watched = FALSE WHERE project = ? AND watched
 AND session_id IN (SELECT id FROM sessions WHERE project = ? AND start_time < ?)
 """
 
-GIVE_UP_ROUND = "UPDATE sync_projects SET round = NULL, places = NULL WHERE project = ?"
-ROUND = "UPDATE sync_projects SET round = ? WHERE project = ?"
-PLACES = "UPDATE sync_projects SET places = ? WHERE project = ?"
-RECORD_RUN = "UPDATE sync_projects SET last_run = ? WHERE project = ?"
 
 FINISH = """
 UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = ?,
@@ -182,21 +180,11 @@ watermark = CASE WHEN COALESCE(watermark < ?, TRUE) THEN COALESCE(?, watermark) 
 WHERE project = ?
 """
 
-DISTRUST_SHORT_PAGES = "UPDATE sync_projects SET refuted = TRUE WHERE project = ?"
-
 MARK_DELETED = f"""
 UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
 WHERE project = ? AND id = ? AND deleted_at IS NULL
 """
 
-PROGRESS_OF_DELETED = """
-UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
-WHERE project = ? AND session_id = ?
-"""
-
-ADOPT = "UPDATE sessions SET updated_at = ?, user_id = ?, change = ? WHERE project = ? AND id = ?"
-DIGESTED = "UPDATE sync_sessions SET digest = ?, row_digest = ? WHERE project = ? AND session_id = ?"
-WAITED = "DELETE FROM sync_waiting WHERE project = ? AND session_id = ?"
 
 UNWANTED = """
 DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
@@ -206,82 +194,37 @@ DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
 GONE_WAITING = "UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?"
 FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
 
-FORGET = (
-    "DELETE FROM sync_sessions WHERE project = ? AND session_id = ?",
-    "DELETE FROM sessions WHERE project = ? AND id = ?",
-)
-
-READ_WHOLE = (
-    "UPDATE sync_sessions SET state = 'pending', messages = NULL WHERE project = ? AND session_id = ?"
-)
-"""For sessions whose kept messages are not those that were written: nothing can be added to them."""
-
-REREAD_ROW = "UPDATE sessions SET content_hash = '' WHERE project = ? AND id = ?"
-"""An empty hash is no session's: its row is written again, whatever the API says."""
-
-# Written for many rows at once.
+# How rows are updated that are there already, for many at once.
 
 
 def _from_excluded(*columns: str) -> str:
     return ", ".join(f"{name} = excluded.{name}" for name in columns)
 
 
-PUT_SESSIONS = f"""
-INSERT INTO sessions ({", ".join(SessionRow._fields)}, change) {{rows}}
-ON CONFLICT (project, id) DO UPDATE SET
-    {_from_excluded(*SessionRow._fields[2:12], "last_changed_at", "change")}, deleted_at = NULL
-"""
+NEW_SESSION = f"{_from_excluded(*SessionRow._fields[2:12], 'last_changed_at', 'change')}, deleted_at = NULL"
 
-PUT_MESSAGES = f"""
-INSERT INTO messages ({MESSAGE_COLUMNS}, change) {{rows}}
-ON CONFLICT (project, session_id, id) DO UPDATE SET
-    {_from_excluded(*MessageRow._fields[3:], "change")}
-"""
-
-PUT_HISTORY = f"""
-INSERT INTO message_history ({MESSAGE_COLUMNS}, change, replaced_at, reason) {{rows}} ON CONFLICT DO NOTHING
-"""
+NEW_MESSAGE = _from_excluded(*MessageRow._fields[3:], "change")
 
 DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN ({rows})"
 
-PUT_PENDING = """
-INSERT INTO sync_sessions (project, session_id, state, content_hash, watched, settles_at, row_digest) {rows}
-ON CONFLICT (project, session_id) DO UPDATE SET
-    state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
-    watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
+PENDING_AGAIN = """
+state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,
+watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
 """
 
-PUT_KEPT = """
-INSERT INTO sync_sessions AS y
-    (project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first) {rows}
-ON CONFLICT (project, session_id) DO UPDATE SET
-    state = CASE WHEN y.state = 'pending' AND y.content_hash {is_not} excluded.content_hash
-            THEN 'pending' ELSE 'kept' END,
-    watched = y.watched AND NOT COALESCE(y.settles_at <= excluded.settles_at, FALSE),
-    reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
-    digest = excluded.digest, next = excluded.next, first = excluded.first
+KEPT = """
+state = CASE WHEN y.state = 'pending' AND y.content_hash {is_not} excluded.content_hash
+        THEN 'pending' ELSE 'kept' END,
+watched = y.watched AND NOT COALESCE(y.settles_at <= excluded.settles_at, FALSE),
+reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
+digest = excluded.digest, next = excluded.next, first = excluded.first
 WHERE y.state <> 'kept' OR y.messages {is_not} excluded.messages OR y.digest {is_not} excluded.digest
     OR y.next {is_not} excluded.next OR (y.watched AND y.settles_at <= excluded.settles_at)
 """
 """One of which nothing is new is not touched. Put as `settles_at` is when it was read as a whole, if it was:
 only such a reading ends the watch of a session that has settled by then."""
 
-PUT_FAILED = """
-INSERT INTO sync_sessions AS y (project, session_id, reason, attempts, state) {rows}
-ON CONFLICT (project, session_id) DO UPDATE
-SET state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts
-"""
+FAILED_AGAIN = "state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts"
 
-PUT_WAITING = """
-INSERT INTO sync_waiting (project, session_id, start_time) {rows}
-ON CONFLICT (project, session_id) DO UPDATE SET gone_at = NULL
-"""
-
-PUT_SEEN = "INSERT INTO sync_seen {rows} ON CONFLICT (project, session_id) DO NOTHING"
-
-REFETCH = """
-INSERT INTO sync_sessions (project, session_id, state) {rows}
-ON CONFLICT (project, session_id) DO UPDATE SET
-    state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0
-"""
+WANTED_WHOLE = "state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0"
 """The digests stay: until the session is saved again, they tell that it is damaged."""

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from navtalk_async.errors import DecodeFailed
-from navtalk_async.models import Message, MessageType, Record, Role, Session, format_word
+from navtalk_async.models import Message, MessageType, Role, Session, format_word
 from navtalk_async.times import parse_time
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
     "session_row",
 ]
 
-
-R = TypeVar("R", bound=Record)
 
 PLAIN = ("-- ::", "--T::")
 """What stands between the digits of a time to the second, without a zone."""
@@ -258,6 +256,8 @@ class Records(Protocol):
         """Read a message."""
 
 
+R = TypeVar("R", SessionRow, MessageRow)
+
 OF_A_SESSION = ("api", "id", "status", "start_time", "end_time", "title", "video_url")
 OF_A_MESSAGE = ("id", "role", "type", "content", "created_at")
 
@@ -284,63 +284,49 @@ def flaws_of(kept: StoredTranscript, dialect: Records) -> list[str]:
 
 
 def _session_flaws(row: SessionRow, dialect: Records) -> list[str]:
-    try:
-        made = session_row(row.project, dialect.api, _read(row.raw, dialect.session_of), "")
-    except Unreadable as failure:
-        return [f"its raw object is damaged: {failure}"]
+    def make(raw: bytes) -> SessionRow:
+        return session_row(row.project, dialect.api, dialect.session_of(raw), "")
+
     # An empty hash asks for the session to be fetched again.
-    names = (*OF_A_SESSION, "content_hash") if row.content_hash else OF_A_SESSION
-    return _unequal("its", names, row, made)
-
-
-def _row_flaws(kept: StoredTranscript) -> list[str]:
-    if kept.row_digest in (None, row_digest(kept.session)):
-        return []
-    return ["its row is not the one that was saved"]
+    return _differences("its", row, (*OF_A_SESSION, *(["content_hash"] if row.content_hash else [])), make)
 
 
 def _message_flaws(row: MessageRow, dialect: Records) -> list[str]:
-    of = partial(dialect.message_of, session_id=row.session_id, position=row.position)
+    def make(raw: bytes) -> MessageRow:
+        message = dialect.message_of(raw, row.session_id, row.position)
+        made = message_row(row.project, row.session_id, row.position, message)
+        # One of several of the same id has a number behind it: see `deduplicate`.
+        is_numbered = not message.ids_are_unique and str(row.id).startswith(f"{made.id}#")
+        return made._replace(id=row.id) if is_numbered else made
+
+    return _differences(f"message {row.id}'s", row, OF_A_MESSAGE, make)
+
+
+def _differences(whose: str, row: R, names: Sequence[str], make: Callable[[bytes], R]) -> list[str]:
+    """How the columns *names* of *row* differ from those that *make* makes of its raw object, which is not
+    quoted.
+    """
+    if not isinstance(row.raw, str):
+        return [f"{whose} raw object is damaged: it is not a text"]
     try:
-        made = message_row(row.project, row.session_id, row.position, _read(row.raw, of))
-    except Unreadable as failure:
-        return [f"the raw object of message {row.id} is damaged: {failure}"]
-    if not dialect.record_kinds[1].ids_are_unique and str(row.id).startswith(f"{made.id}#"):
-        # One of several of the same id: see `deduplicate`.
-        made = made._replace(id=row.id)
-    return _unequal(f"message {row.id}'s", OF_A_MESSAGE, row, made)
-
-
-def _unequal(whose: str, names: Sequence[str], row: object, made: object) -> list[str]:
+        made = make(row.raw.encode())
+    except (DecodeFailed, ValueError, OverflowError) as failure:
+        return [f"{whose} raw object is damaged: {str(failure.args[0]).removesuffix('.')}"]
     others = [name for name in names if getattr(row, name) != getattr(made, name)]
     return [f"{whose} {' and '.join(others)} differ from its raw object"] if others else []
 
 
+def _row_flaws(kept: StoredTranscript) -> list[str]:
+    is_saved = kept.row_digest in (None, row_digest(kept.session))
+    return [] if is_saved else ["its row is not the one that was saved"]
+
+
 def _order_flaws(kept: StoredTranscript) -> list[str]:
-    """Whether the messages are those that were saved, in their order; versions before the third noted no
-    digest, so the times of the messages show the order.
+    """Whether the messages are those that were saved, in their order; the first version noted no digest, so
+    the times of the messages show the order.
     """
-    rows = kept.messages
     if kept.digest is not None:
-        return (
-            []
-            if digest(rows) == kept.digest
-            else ["its messages are not those that were saved, or not in their order"]
-        )
-    times = [row.created_at for row in rows if isinstance(row.created_at, str)]
+        is_saved = digest(kept.messages) == kept.digest
+        return [] if is_saved else ["its messages are not those that were saved, or not in their order"]
+    times = [row.created_at for row in kept.messages if isinstance(row.created_at, str)]
     return [] if times == sorted(times) else ["its messages are not in the order of their times"]
-
-
-class Unreadable(Exception):
-    """A raw object cannot be read; the message does not quote it."""
-
-
-def _read(raw: object, read: Callable[[bytes], R]) -> R:
-    if not isinstance(raw, str):
-        raise Unreadable("it is not a text")
-    try:
-        return read(raw.encode())
-    except DecodeFailed as failure:
-        raise Unreadable(str(failure.args[0]).removesuffix(".")) from None
-    except (ValueError, OverflowError) as failure:
-        raise Unreadable(str(failure)) from None
