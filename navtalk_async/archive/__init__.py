@@ -95,7 +95,7 @@ class Archive(Operations):
         return [project_info(row) for row in await self._rows(sql.PROJECTS)]
 
     async def counts(self, project: str = "default") -> ProjectCounts:
-        """How many sessions and messages there are of *project*."""
+        """How many sessions and messages *project* has."""
         [row] = await self._rows(sql.COUNTS, *[project] * sql.COUNTS.count("?"))
         return read_row(row, ProjectCounts)
 
@@ -129,7 +129,7 @@ class Archive(Operations):
         return [FailedSession(self._codec.read_id(session_id), *more) for session_id, *more in rows]
 
     async def pending(self, project: str = "default") -> list[str]:
-        """The ids of sessions that are still to be fetched."""
+        """The ids of sessions whose messages are not saved yet."""
         return await self._ids(sql.PENDING, project)
 
     async def known_sessions(self, project: str = "default") -> list[str]:
@@ -139,9 +139,7 @@ class Archive(Operations):
         return list(dict.fromkeys(some))
 
     async def flaws(self, project: str = "default", *, is_thorough: bool = True) -> list[Flaw]:
-        """What is wrong with the tables: messages without a session, sessions that were kept and are not
-        there; and, where *is_thorough*, damage that the database finds in itself, which reads all of it.
-        """
+        """What is wrong with the tables; where *is_thorough*, the database also checks all of itself."""
         damage = await self._driver.find_damage() if is_thorough else []
         found = [Flaw(None, each) for each in damage]
         for sentence, query in sql.FLAWS.items():
@@ -155,7 +153,7 @@ class Archive(Operations):
         return bool(await self._rows(sql.CONTAINS, project, self._codec.write_ids(sessions)))
 
     async def lacks(self, project: str, sessions: Sequence[str]) -> list[str]:
-        """Those of *sessions* that are neither kept nor known to be fetched yet."""
+        """Those of *sessions* that are neither kept nor pending."""
         there = {
             session_id
             for query in (sql.CONTAINS, sql.UNDER_WAY)
@@ -168,18 +166,12 @@ class Archive(Operations):
         return await self._driver.change_marker()
 
     async def digest(self) -> ArchiveDigest | None:
-        """The file as it is now, with all that was ever committed in it; until something is written, it stays
-        so. None for a database on a server, and where others read in it just now for longer than we wait.
-        """
+        """The file with all that was committed; None for a server, and where others keep reading it."""
         return await self._driver.digest()
 
 
 def is_url(place: str | Path) -> bool:
-    """Whether *place* is the URL of a database, and no path.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """Whether *place* is the URL of a database, not a path; a ValueError if it is neither."""
     scheme, mark, _ = str(place).partition(":/")
     if scheme in SCHEMES and mark and (isinstance(place, Path) or "://" not in place):
         # A password must not become the name of a folder.
@@ -192,11 +184,7 @@ def is_url(place: str | Path) -> bool:
 
 
 def redacted(place: str | Path) -> str:
-    """*place* as it may be shown: without its password.
-
-    Raises:
-        ValueError: *place* cannot be an archive.
-    """
+    """*place* without its password; a ValueError if it cannot be an archive."""
     if not is_url(place):
         return str(place)
     from navtalk_async.archive._postgres_server import without_password  # noqa: PLC0415 - only where needed

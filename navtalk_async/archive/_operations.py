@@ -182,7 +182,7 @@ class Operations(RunOperations):
         sessions = self._codec.read_rows([SessionRow(*row) for *row, _ in rows])
         if not strays or any(names_itself(each) for each in sessions):
             return False
-        held = self._codec.by_session((yield Query(sql.SAVED_MESSAGES, (project, [session_id]))))
+        held = self._codec.by_session((yield Query(sql.MESSAGES, (project, [session_id]))))
         [(is_new,)] = strays
         if held and not is_new:
             return False
@@ -234,7 +234,7 @@ class Operations(RunOperations):
     def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Write *readings*, of different sessions."""
         ids = self._codec.write_ids(each.wanted.id for each in readings)
-        held = self._codec.by_session((yield Query(sql.SAVED_MESSAGES, (project, ids))))
+        held = self._codec.by_session((yield Query(sql.MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)
         found = [
             (each, diff_messages(project, each, held.get(each.wanted.id, [])))

@@ -12,8 +12,9 @@ from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from navtalk_async.archive._codec import PostgresCodec
-from navtalk_async.archive._database import Driver, Put, Query, Write
+import msgspec
+
+from navtalk_async.archive._database import Codec, Driver, Put, Query, R, Write
 from navtalk_async.archive._postgres_server import Server, Timeouts
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
 
@@ -24,6 +25,50 @@ T = TypeVar("T")
 
 ROWS_A_STATEMENT = 500
 """A statement has a bound of 1 GiB, and rows may be large."""
+
+IDS = ("id", "session_id")
+WORDS = ("status", "role", "type")
+TEXTS = ("title", "user_id", "video_url", "content")
+MARK = "\N{REPLACEMENT CHARACTER}"
+NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
+
+
+class PostgresCodec(Codec):
+    """PostgreSQL's TEXT holds no NUL, which an API may send. A row's `raw` holds it, escaped as JSON has it.
+
+    A text for people, a title or what was said, holds U+FFFD instead; reading it here takes the NUL from
+    `raw`. An id with a NUL is held as a JSON string, in quotes; and so is one that begins with a quote. A
+    status, role or type may be a word or a number: what is held without quotes and reads as a number was one.
+    """
+
+    def write_id(self, text: str) -> str:
+        return _quoted(text) if text[:1] == '"' or "\0" in text else text
+
+    def read_id(self, held: str) -> str:
+        return msgspec.json.decode(held, type=str) if held[:1] == '"' else held
+
+    def write_text(self, text: str) -> str:
+        return text.replace("\0", MARK)
+
+    def write_rows(self, rows: list[R]) -> list[R]:
+        return _translated(rows, self.write_id, self._write_word, lambda text, _: self.write_text(text))
+
+    def read_rows(self, held: list[R]) -> list[R]:
+        return _translated(held, self.read_id, self._read_word, self._read_text)
+
+    def _write_word(self, value: str | int) -> str:
+        if isinstance(value, int):
+            return str(value)
+        return _quoted(value) if NUMBER(value) else self.write_id(value)
+
+    def _read_word(self, held: str) -> str | int:
+        return int(held) if NUMBER(held) else self.read_id(held)
+
+    def _read_text(self, held: str, raw: str) -> str:
+        if MARK not in held or "\\u0000" not in raw:
+            return held
+        texts = _texts(msgspec.json.decode(raw))
+        return next((text for text in texts if self.write_text(text) == held), held)
 
 
 class PostgresDriver(Driver["Connection"]):
@@ -54,12 +99,7 @@ class PostgresDriver(Driver["Connection"]):
 
     async def _open(self) -> None:
         self._is_silent = False
-        if self._read_only:
-            self._db = await self._server.connect_to_read()
-            return
-        self._db = await self._server.connect()
-        await self._server.hold(self._db)
-        await self._server.prepare(self._db)
+        self._db = await self._server.open(read_only=self._read_only)
 
     async def _close(self) -> None:
         db, self._db = self._db, None
@@ -87,12 +127,18 @@ class PostgresDriver(Driver["Connection"]):
         return rows
 
     async def _change(self, step: Write | Put) -> int:
-        touched = 0
-        for statement, values in _statements_of(step):
-            status = await self._connection.execute(statement, *values, timeout=self._server.timeouts.write)
-            # The server says it so: `INSERT 0 7`.
-            touched += int(status.rpartition(" ")[2])
+        if isinstance(step, Write):
+            return await self._touched(_numbered(step.statement), step.values)
+        touched, statement = 0, _with_lists(step.statement, step.types)
+        for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
+            columns = zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
+            touched += await self._touched(statement, columns)
         return touched
+
+    async def _touched(self, statement: str, values: Iterable[object]) -> int:
+        status = await self._connection.execute(statement, *values, timeout=self._server.timeouts.write)
+        # The server says it so: `INSERT 0 7`.
+        return int(status.rpartition(" ")[2])
 
     async def _execute(self, statement: str) -> None:
         await self._connection.execute(statement, timeout=self._server.timeouts.write)
@@ -163,15 +209,6 @@ class _WorkQueue:
             task.exception()
 
 
-def _statements_of(step: Write | Put) -> Iterator[tuple[str, Iterable[object]]]:
-    if isinstance(step, Write):
-        yield _numbered(step.statement), step.values
-        return
-    statement = _with_lists(step.statement, step.types)
-    for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
-        yield statement, zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
-
-
 @cache
 def _numbered(statement: str) -> str:
     """*statement* in PostgreSQL's words, its values numbered."""
@@ -185,3 +222,34 @@ def _with_lists(statement: str, types: tuple[str, ...]) -> str:
     """*statement* with a table of columns of those *types*, which are given as a list each."""
     lists = ", ".join(f"${n}::{each}[]" for n, each in enumerate(types, 1))
     return _numbered(statement).replace("{rows}", f"SELECT * FROM unnest({lists})")
+
+
+def _translated(
+    rows: list[R],
+    id_of: Callable[[str], str],
+    word_of: Callable[[Any], str | int],
+    text_of: Callable[[str, str], str],
+) -> list[R]:
+    if not rows:
+        return []
+    ids, words, texts = ([name for name in names if name in rows[0]._fields] for names in (IDS, WORDS, TEXTS))
+    translated = []
+    for row in rows:
+        new: dict[str, Any] = {name: id_of(getattr(row, name)) for name in ids}
+        new |= {name: word_of(held) for name in words if (held := getattr(row, name)) is not None}
+        new |= {name: text_of(held, row.raw) for name in texts if (held := getattr(row, name)) is not None}
+        translated.append(row._replace(**new))
+    return translated
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON *value*."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)

@@ -118,15 +118,24 @@ class Server:
             raise
         return db
 
-    async def connect_to_read(self) -> "Connection":
-        """A connection that changes nothing."""
+    async def open(self, *, read_only: bool) -> "Connection":
+        """A connection to the archive, which is made if there is none; or one that changes nothing."""
         db = await self.connect()
         try:
-            await db.execute("SET default_transaction_read_only = TRUE")
+            if read_only:
+                await db.execute("SET default_transaction_read_only = TRUE")
+            else:
+                await self._hold(db)
             version = await self._version_in(db)
-            if version is None:
+            if version is not None:
+                refuse_version(version, self, read_only=read_only)
+            elif read_only:
                 raise StoreUnreachable(f"There is no archive at {self}.")  # noqa: TRY301
-            refuse_version(version, self, read_only=True)
+            else:
+                steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
+                steps += [f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"]
+                # In one text they are one transaction, which needs no trip of its own to be undone.
+                await db.execute("".join(steps).format(**WORDS))
         except BaseException:
             db.terminate()
             raise
@@ -174,10 +183,9 @@ class Server:
         )
         if version is None:
             raise StoreBroken(f"{self} has something else of the name {names[0]!r}; choose another schema.")
-        refuse_version(version, self, read_only=False)
         return int(version)
 
-    async def hold(self, db: "Connection") -> None:
+    async def _hold(self, db: "Connection") -> None:
         """The right to write to the schema, held until the connection ends, however it does."""
         await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
@@ -189,14 +197,6 @@ class Server:
         except driver().LockNotAvailableError:
             raise StoreLocked(f"Another run is writing to {self}.") from None
         await db.execute("RESET lock_timeout")
-
-    async def prepare(self, db: "Connection") -> None:
-        """Make an archive if there is none."""
-        if await self._version_in(db) is None:
-            version_row = f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"
-            steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", version_row]
-            # In one text they are one transaction, which needs no trip of its own to be undone.
-            await db.execute("".join(steps).format(**WORDS))
 
 
 def without_password(url: str) -> str:

@@ -83,7 +83,7 @@ class RunOperations(Transactions):
             pass
         if retry_failed:
             yield Write(sql.RETRY, (project,))
-        open_round, places = found.round, _places(places_text)
+        open_round, places = found.round, _read_json(places_text, list[ResumePoint]) or []
         if reconcile and open_round is not None and not open_round.is_whole:
             yield delete("sync_seen", project)
             yield update("sync_projects", project, round=None, places=None)
@@ -162,11 +162,8 @@ class RunOperations(Transactions):
 
 
 def stored_session(row: Sequence[Any]) -> StoredSession:
-    content_hash, pending, failed, watched, settles_at, read_at, messages, last_at, deleted = row
-    flags = bool(pending), bool(failed), bool(watched)
-    found = (content_hash, *flags, settles_at, read_at, messages or 0, last_at, bool(deleted))
     try:
-        return msgspec.convert(found, StoredSession)
+        return msgspec.convert(row, StoredSession, strict=False)
     except msgspec.ValidationError:
         # It is damaged: it is fetched again, as a session that is new.
         return UNKNOWN
@@ -216,32 +213,15 @@ def _refuse_others(
     found: ProjectInfo, where: object, *, api: str, scope: str, server: str | None, server_moved: bool
 ) -> None:
     """Refuse to go on with another API, server, or other filters."""
-    project = f"The project {found.project!r}"
+    project, another = f"The project {found.project!r} in {where}", "Use another project=."
     if found.api != api:
-        raise StoreMismatch(
-            f"{project} in {where} is of the API {found.api}, and you asked {api}. "
-            "Use another project=."
-        )
+        raise StoreMismatch(f"{project} is of the API {found.api}, and you asked {api}. {another}")
     if found.scope != scope:
-        raise StoreMismatch(
-            f"{project} in {where} holds {_filters_of(found.scope)}; you asked for {_filters_of(scope)}. "
-            "Use another project=."
-        )
+        held, asked = _filters_of(found.scope), _filters_of(scope)
+        raise StoreMismatch(f"{project} holds {held}; you asked for {asked}. {another}")
     if server != found.server and None not in (server, found.server) and not server_moved:
-        what = f"{project} in {where} was synced from {found.server}, and not from {server}."
-        if "sandbox" in (found.server, server):
-            raise StoreMismatch(f"{what} Use another project=.")
-        raise StoreMismatch(
-            f"{what} If the same server has moved, confirm it with server_moved=True; "
-            "else use another project=."
-        )
-
-
-def _places(text: str | None) -> list[ResumePoint]:
-    """Where a listing goes on, as this version or the first one wrote it."""
-    if text is None:
-        return []
-    if text.startswith("{"):
-        return [ResumePoint(_read_json(text, Request))]
-    places: list[ResumePoint] = _read_json(text, list[ResumePoint])
-    return places
+        if "sandbox" not in (found.server, server):
+            another = (
+                "If the same server has moved, confirm it with server_moved=True; else use another project=."
+            )
+        raise StoreMismatch(f"{project} was synced from {found.server}, and not from {server}. {another}")

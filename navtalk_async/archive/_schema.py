@@ -128,7 +128,8 @@ def upgrade() -> Iterator[str]:
 PENDING_TO_SESSIONS = """
 UPDATE sync_projects SET watermark = replace(watermark, ' ', 'T') || 'Z',
     (places, rounds, round) = (
-        SELECT next, listings, CASE WHEN next IS NOT NULL
+        SELECT CASE WHEN next IS NOT NULL THEN json_array(json_object('next', json(next))) END, listings,
+        CASE WHEN next IS NOT NULL
             THEN json_object('began', strftime('%Y-%m-%dT%H:%M:%SZ'),
                              'reached', replace(reached, ' ', 'T') || 'Z') END
         FROM old_sync_projects AS old WHERE old.project = sync_projects.project);

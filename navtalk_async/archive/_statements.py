@@ -104,20 +104,13 @@ WHERE project = ? AND (CAST(? AS TEXT) IS NULL OR COALESCE(start_time >= ?, TRUE
 
 STORED = f"""
 SELECT s.id, CASE WHEN s.deleted_at IS NULL THEN s.content_hash END,
-       y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, y.messages,
+       y.state = 'pending', y.state = 'failed', y.watched, y.settles_at, y.read_at, COALESCE(y.messages, 0),
        CASE WHEN y.messages >= {FULL_PAGE} THEN (
            SELECT m.created_at FROM messages AS m WHERE m.project = s.project AND m.session_id = s.id
            ORDER BY m.position DESC LIMIT 1) END,
        s.deleted_at IS NOT NULL
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.id {{any}}
-"""
-
-SAVED_MESSAGES = f"""
-SELECT {", ".join(f"m.{name}" for name in MessageRow._fields)}
-FROM sync_sessions AS y JOIN messages AS m ON m.project = y.project AND m.session_id = y.session_id
-WHERE y.project = ? AND y.messages {{is_not}} 0 AND y.session_id {{any}}
-ORDER BY m.session_id, m.position
 """
 
 DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id {any}"

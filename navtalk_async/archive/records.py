@@ -37,16 +37,16 @@ more than its end, and also shows messages that changed, came late or vanished b
 
 
 class FetchTask(NamedTuple):
-    """A session whose messages are to be asked for, in the state that the listing gave it."""
+    """A session whose messages are to be fetched, in the state that the list showed."""
 
     id: str
     content_hash: str | None
     since: str | None = None
-    """Its messages before this moment (ISO 8601) are kept, and need not be asked for again."""
+    """Its messages before this moment (ISO 8601) are kept, and not fetched again."""
     is_unlisted: bool = False
-    """Whether the session itself is to be asked for first, since this round's listing did not give it."""
+    """Whether to fetch the session itself first, since this round has not listed it."""
     came_back: bool = False
-    """Whether the listing gave it although it was marked as deleted."""
+    """Whether it is listed although it was marked as deleted."""
 
 
 class FetchResult(NamedTuple):
@@ -59,7 +59,7 @@ class FetchResult(NamedTuple):
     unfollowed: Request | None = None
     """Where there might be more, which is not believed."""
     at: str = ""
-    """When they were asked for, in ISO 8601."""
+    """When they were requested, in ISO 8601."""
 
     @property
     def is_part(self) -> bool:
@@ -112,10 +112,9 @@ UNKNOWN = StoredSession()
 
 
 class SessionChange(NamedTuple):
-    """A session as it came, and whether it is to be watched."""
+    """A new or changed session, and whether to watch it."""
 
     session: Session
-    content_hash: str
     is_watched: bool
     settles_at: str | None
 

@@ -37,9 +37,6 @@ __all__ = [
 PLAIN = ("-- ::", "--T::")
 """What stands between the digits of a time to the second, without a zone."""
 
-MIDNIGHT = "24"
-"""The hour that belongs to the next day."""
-
 
 class SessionRow(NamedTuple):
     """A row of the table `sessions`; times are ISO 8601 with a `Z`, status is a word or an unknown number."""
@@ -152,7 +149,7 @@ def format_api_time(text: str | None) -> str | None:
     if text is None:
         return None
     # Nearly all are written like this; to check such a one takes a fifth of writing it anew.
-    if len(text) == 19 and text[4:17:3] in PLAIN and text[11:13] != MIDNIGHT:
+    if len(text) == 19 and text[4:17:3] in PLAIN and text[11:13] != "24":
         try:
             datetime.fromisoformat(text)
             return text.replace(" ", "T") + "Z"
@@ -168,7 +165,7 @@ def format_time(moment: datetime) -> str:
 
 
 def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
-    """*session* as it is kept."""
+    """The row of *session*."""
     return SessionRow(
         project,
         session.id,
@@ -188,15 +185,13 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
 
 
 def message_row(project: str, session_id: str, position: int, message: Message) -> MessageRow:
-    """*message* as it is kept."""
+    """The row of *message*."""
     return message_rows(project, session_id, position, [message])[0]
 
 
 def message_rows(project: str, session_id: str, first: int, messages: Sequence[Message]) -> list[MessageRow]:
-    """*messages* as they are kept, from the position *first* on.
-
-    A sync makes a row of every message there is; column by column, that takes half as long.
-    """
+    """The rows of *messages*, from the position *first* on; column by column, that takes half as long."""
+    written = encode_lines(messages).decode().split("\n")
     rows = zip(
         repeat(project),
         [message.id for message in messages],
@@ -206,19 +201,14 @@ def message_rows(project: str, session_id: str, first: int, messages: Sequence[M
         [number(message.type) for message in messages],
         [message.content for message in messages],
         [format_api_time(message.created_at_text) for message in messages],
-        raws(messages),
+        # As `Record.raw` has it.
+        [
+            line if message.kept is UNSET else message.kept.decode()
+            for message, line in zip(messages, written, strict=False)
+        ],
         strict=False,
     )
     return list(map(new_message_row, rows))
-
-
-def raws(messages: Sequence[Message]) -> list[str]:
-    """The JSON object of each of *messages*: see `Record.raw`."""
-    written = encode_lines(messages).decode().split("\n")
-    return [
-        line if message.kept is UNSET else message.kept.decode()
-        for message, line in zip(messages, written, strict=False)
-    ]
 
 
 @lru_cache(64, typed=True)
@@ -244,10 +234,6 @@ class Records(Protocol):
     @property
     def api(self) -> str:
         """Its name."""
-
-    @property
-    def record_kinds(self) -> tuple[type[Session], type[Message]]:
-        """The kinds of its sessions and messages."""
 
     def session_of(self, raw: bytes) -> Session:
         """Read a session."""
@@ -311,7 +297,8 @@ def _differences(whose: str, row: R, names: Sequence[str], make: Callable[[bytes
     try:
         made = make(row.raw.encode())
     except (DecodeFailed, ValueError, OverflowError) as failure:
-        return [f"{whose} raw object is damaged: {str(failure.args[0]).removesuffix('.')}"]
+        why = failure.args[0] if isinstance(failure, DecodeFailed) else failure
+        return [f"{whose} raw object is damaged: {str(why).removesuffix('.')}"]
     others = [name for name in names if getattr(row, name) != getattr(made, name)]
     return [f"{whose} {' and '.join(others)} differ from its raw object"] if others else []
 

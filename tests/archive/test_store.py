@@ -199,10 +199,10 @@ async def test_the_filters_of_another_package_are_written_as_options(store):
     await journal(store, session(1))
     other = '{"role":1,"options":{"project_id":"p"},"others":{"team":"blue"}}'
     with pytest.raises(StoreMismatch, match="you asked for role='assistant' project_id='p' team='blue'"):
-        await claim(store, scope=other)
+        await begin(store, scope=other)
 
 
-async def test_a_second_writer_is_told_that_somebody_writes(place):
+async def test_a_second_writer_is_refused(place):
     async with Archive.open(place):
         with pytest.raises(StoreLocked, match="Another run"):
             async with Archive.open(place):

@@ -359,7 +359,7 @@ async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_o
         await store.counts("default")
 
 
-async def test_a_silent_server_does_not_keep_who_reads_everything(wire):
+async def test_reading_everything_ends_where_the_server_falls_silent(wire):
     async with Archive.open(wire.place) as store:
         await journal(await begun(store), *(session(n) for n in range(60)))
     async with Archive(PostgresDriver(wire.place, timeouts=BRIEF, read_only=True)) as reader:
@@ -384,7 +384,7 @@ async def test_a_store_whose_server_was_silent_is_opened_again_once_it_answers(w
 
 
 @pytest.mark.parametrize("work", [reading, writing])
-async def test_who_is_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
+async def test_a_task_cancelled_while_the_server_is_silent_ends_after_a_short_grace(wire, work):
     async def run():
         async with Archive(PostgresDriver(wire.place, timeouts=QUICK_END)) as store:
             await begun(store)

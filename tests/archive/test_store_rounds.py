@@ -313,7 +313,7 @@ async def test_what_a_round_has_seen_is_forgotten_with_it(store):
     assert await store.missing("default", since=None) == [session(1).id]
 
 
-async def test_sessions_that_are_held_are_known(store):
+async def test_a_few_sessions_that_are_kept_are_known(store):
     await journal(store, *(session(n) for n in range(9)))
     assert set(await store.known_sessions()) == {session(0).id, session(8).id}
     assert await store.contains("default", [session(20).id, session(3).id])
@@ -321,7 +321,7 @@ async def test_sessions_that_are_held_are_known(store):
     assert not await store.contains("default", [])
 
 
-async def test_what_is_wrong_is_told_a_sentence_each(store, place):
+async def test_each_flaw_is_a_sentence(store, place):
     await journal(store, session(1), session(2), session(3))
     await store.save_messages("default", [fetched(session(1), 1)])
     assert await store.flaws("default") == []

@@ -458,7 +458,7 @@ async def test_an_archive_of_the_first_version_is_not_read_and_the_refusal_says_
             pass
 
 
-async def test_whoever_is_cancelled_while_a_store_opens_or_closes_leaves_it_to_others(tmp_path):
+async def test_a_task_cancelled_while_a_store_opens_or_closes_leaves_it_to_others(tmp_path):
     async def once():
         async with Archive.open(tmp_path / "archive.db"):
             await asyncio.sleep(0)

@@ -126,7 +126,7 @@ async def test_a_full_disk_under_the_files_leaves_the_earlier_ones(box, tmp_path
     await assert_finished(tmp_path / "archive.db", box.world)
 
 
-async def test_a_folder_that_may_not_be_written_to_is_told_and_left_alone(open_to_all, as_nobody):
+async def test_a_folder_that_may_not_be_written_to_is_reported_and_left_alone(open_to_all, as_nobody):
     before = bytes_of(open_to_all)
     open_to_all.chmod(0o555)
     archive = open_to_all / "archive.db"
@@ -136,7 +136,7 @@ async def test_a_folder_that_may_not_be_written_to_is_told_and_left_alone(open_t
     assert (await as_nobody("doctor", "--store", archive)).code == 2
 
 
-async def test_an_archive_that_may_only_be_read_is_told_and_left_alone(open_to_all, as_nobody):
+async def test_an_archive_that_may_only_be_read_is_reported_and_left_alone(open_to_all, as_nobody):
     archive = open_to_all / "archive.db"
     before = archive.read_bytes()
     open_to_all.chmod(0o777)
@@ -155,7 +155,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_broken_archive_is_told_and_left_alone(how, box, archive):
+async def test_a_broken_archive_is_reported_and_left_alone(how, box, archive):
     broken = BROKEN[how](archive.read_bytes())
     archive.write_bytes(broken)
     for command in (("sync", archive), ("export", archive.parent)):
@@ -164,7 +164,7 @@ async def test_a_broken_archive_is_told_and_left_alone(how, box, archive):
         assert archive.read_bytes() == broken
 
 
-async def test_an_archive_of_a_newer_version_is_told_and_left_alone(box, archive):
+async def test_an_archive_of_a_newer_version_is_reported_and_left_alone(box, archive):
     with closing(sqlite3.connect(archive)) as db:
         db.execute("PRAGMA user_version = 99")
         db.commit()
@@ -176,7 +176,7 @@ async def test_an_archive_of_a_newer_version_is_told_and_left_alone(box, archive
 
 
 @pytest.mark.parametrize("more", [(), ("--retry-failed",)])
-async def test_another_projects_key_is_told_and_leaves_the_archive_as_it_was(more, box, archive):
+async def test_another_projects_key_is_reported_and_leaves_the_archive_as_it_was(more, box, archive):
     before = bytes_of(archive.parent)
     box.keys = {"theirs": World(60, seed=5)}
     done = await navtalk("sync", archive, *more, box=box, key="theirs")
@@ -184,7 +184,7 @@ async def test_another_projects_key_is_told_and_leaves_the_archive_as_it_was(mor
     assert bytes_of(archive.parent) == before
 
 
-async def test_another_apis_archive_is_told_and_left_alone(box, archive):
+async def test_another_apis_archive_is_reported_and_left_alone(box, archive):
     with closing(sqlite3.connect(archive)) as db:
         db.execute("UPDATE sync_projects SET api = 'kodey'")
         db.commit()
@@ -194,7 +194,7 @@ async def test_another_apis_archive_is_told_and_left_alone(box, archive):
     assert bytes_of(archive.parent) == before
 
 
-async def test_of_two_runs_at_once_the_second_is_told_and_the_first_is_not_disturbed(box, tmp_path):
+async def test_of_two_runs_at_once_the_second_is_reported_and_the_first_is_not_disturbed(box, tmp_path):
     box.hold()
     first = asyncio.create_task(navtalk("export", tmp_path, "--json", box=box))
     await box.arrived(1)
@@ -214,7 +214,7 @@ async def synced(box, path):
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_noise_in_any_page_is_told_in_our_words_or_does_no_harm_at_all(seed, box, archive):
+async def test_noise_in_any_page_is_reported_as_a_sentence_or_does_no_harm_at_all(seed, box, archive):
     """SQLite notices much, and not everything; what it does not is what `verify` is for."""
     asyncio.get_running_loop().set_debug(False)
     good, dice = archive.read_bytes(), Random(seed)
@@ -235,7 +235,7 @@ async def test_noise_in_any_page_is_told_in_our_words_or_does_no_harm_at_all(see
 
 
 @pytest.mark.parametrize("command", ["verify", "doctor --store"])
-async def test_a_folder_that_may_not_be_looked_into_is_told(command, open_to_all, as_nobody):
+async def test_a_folder_that_may_not_be_read_is_reported(command, open_to_all, as_nobody):
     open_to_all.chmod(0o700)
     for place in (open_to_all, open_to_all / "archive.db"):
         assert_sentence(await as_nobody(*command.split(), place), 2, "Permission denied")
