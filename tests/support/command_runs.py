@@ -146,7 +146,7 @@ async def settled(box):
     writer.write(CONTROL_REQUEST)
     await reader.read()
     writer.close()
-    while box._server.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
+    while box._runner.server.connections or box.counts.in_flight:  # noqa: ASYNC110 - nothing tells us of it
         await asyncio.sleep(0)
 
 
