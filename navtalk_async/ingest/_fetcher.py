@@ -10,7 +10,6 @@ from navtalk_async.archive.rows import format_time
 from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.errors import BadRequest, NavTalkError, NotFound
-from navtalk_async.events import ListMoved
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
@@ -100,7 +99,7 @@ class Fetcher:
                 pass
 
     async def _fetch(self, task: FetchTask) -> None:
-        # Once looked at, a session is pending: its messages are then tried again, not the look.
+        # Once it was asked for, a session is pending: its messages are then tried again, and not itself.
         current = task
         try:
             found = await self._discovery.look_at(task.id) if task.is_unlisted else [task]
@@ -155,7 +154,7 @@ class Fetcher:
         job, report = self._job, self._report
         was_disproved = audit is None or audit.disproved
         rows = await fetch_messages(
-            job.client, request, ask=job.list_messages, audit=audit, on_move=self._moved
+            job.client, request, ask=job.list_messages, audit=audit, on_move=job.list_moved
         )
         if audit is not None:
             if audit.disproved and not was_disproved:
@@ -164,9 +163,6 @@ class Fetcher:
             report.short_pages_followed, report.short_pages_skipped = audit.followed, audit.skipped
             report.short_pages_disproved = audit.disproved
         return rows
-
-    def _moved(self, path: str, reason: str) -> None:
-        self._job.announce(ListMoved(path, reason))
 
     async def _failed(self, task: FetchTask, error: NavTalkError) -> None:
         """Remember what failed, for its second chance; or end the run, where it is the server that fails.
@@ -202,7 +198,7 @@ class Fetcher:
         await self._each(self._fetch, _once(list(first)))
         self._is_second_chance = False
         await self._prove_the_server_well()
-        # A session that failed to be looked at the first time may have failed for its messages the second.
+        # A session that could not be read itself the first time may have failed for its messages the second.
         before = {task.id: error.attempts for task, error in first.items()}
         failed, self._failures = self._failures, {}
         rows = [

@@ -77,3 +77,6 @@ class Job:
         elif isinstance(event, ListMoved):
             self.report.moved = self.report.moved or f"About the list {event.path}: {event.reason}."
         inside(self.client).announce(event)
+
+    def list_moved(self, path: str, reason: str) -> None:
+        self.announce(ListMoved(path, reason))

@@ -130,8 +130,8 @@ def listed_since(open_round: Round, overlap: timedelta) -> str | None:
     """Where the listing of a round begins; one that was listed to its end lists what came since."""
     if open_round.listed is None or open_round.reached is None:
         return open_round.since
-    again = earlier(min(open_round.reached, open_round.began), overlap)
-    return max((each for each in (open_round.since, again) if each is not None), default=None)
+    begin = earlier(min(open_round.reached, open_round.began), overlap)
+    return max(filter(None, (open_round.since, begin)), default=None)
 
 
 def latest(reached: str | None, sessions: Sequence[Session], now: datetime) -> str | None:

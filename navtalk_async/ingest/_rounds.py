@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import NamedTuple, Self, Unpack
 
 import msgspec
@@ -27,7 +26,7 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.ingest._job import Progress
-from navtalk_async.ingest._run import run
+from navtalk_async.ingest._run import run_once
 from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
 
 LONGEST_PAUSE_SECONDS = 300.0
@@ -93,9 +92,7 @@ class Rounds:
         self._is_entered = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._close()
 
     def __aiter__(self) -> AsyncIterator[RoundResult]:
@@ -133,7 +130,7 @@ class Rounds:
         retries = _is_due(self._retried_at, RETRY_FAILED_SECONDS, began)
         reconciles = self._options.reconcile and _is_due(self._reconciled_at, RECONCILE_SECONDS, began)
         options = msgspec.structs.replace(self._options, retry_failed=retries, reconcile=reconciles)
-        report = await run(self._client, self.archive, options, self.progress)
+        report = await run_once(self._client, self.archive, options, self.progress)
         if retries:
             self._retried_at = began
         if reconciles:

@@ -73,10 +73,12 @@ async def sync(
     checked = CheckedOptions.parse(client, options)
     if not isinstance(archive, Archive):
         raise TypeError(f"archive={archive!r} is not an Archive: open one with Archive.open(place).")
-    return await run(client, archive, checked, progress or Progress())
+    return await run_once(client, archive, checked, progress or Progress())
 
 
-async def run(client: Client, archive: Archive, options: CheckedOptions, progress: Progress) -> RunReport:
+async def run_once(
+    client: Client, archive: Archive, options: CheckedOptions, progress: Progress
+) -> RunReport:
     """`sync`, once its arguments are known to be right."""
     report = progress.report
     try:
@@ -147,7 +149,7 @@ async def check_key(
 ) -> None:
     """Make sure that the key belongs to the *project*: it can see sessions that are certainly in it.
 
-    Should all of them be gone, the end of the listing is looked at before the key is blamed.
+    Should all of them be gone, the end of the listing is read before the key is blamed.
 
     Raises:
         StoreMismatch: the key is of another project.

@@ -107,12 +107,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {} if self.role is None else {"role": self.role}
 
     def first_page(self, dialect: Dialect, start: datetime | None = None) -> Request:
-        """The request for the first page of its sessions, or of those that begin at *start* or later.
-
-        Raises:
-            TypeError: the API has no such filter.
-            ValueError: it needs another one, or one cannot be right.
-        """
+        """The request for the first page of its sessions, from *start* on; raises as `parse`."""
         filters = self.of_sessions if start is None else {**self.of_sessions, "start_time": start}
         return dialect.list_sessions(**filters)
 
@@ -222,11 +217,9 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(client, Client):
             raise TypeError(f"client={client!r} is not a client: make one with NavTalkClient(), say.")
         filters: dict[str, Any] = dict(options)
-        own: dict[str, Any] = {}
+        own = {name: filters.pop(name) for name in cls.__struct_fields__[1:] if name in filters}
         for check, names in CHECKS.items():
-            for name in names:
-                if name in filters:
-                    own[name] = filters.pop(name)
-                    if own[name] is not None or name not in ("server", "watch_max_age"):
-                        check(name, own[name])
+            for name in (each for each in names if each in own):
+                if own[name] is not None or name not in ("server", "watch_max_age"):
+                    check(name, own[name])
         return cls(scope=Scope.parse(client.dialect, **filters), **own)

@@ -158,7 +158,7 @@ class SplitScheduler:
         if key is not None and positions is not None:
             self._receive(task, page, key, positions)
         elif segment in self._segments:
-            self._keep(segment, *segment.guard.take(page))
+            self._append(segment, *segment.guard.take(page))
 
     def can_retry(self, task: Task) -> bool:
         """Whether a refused *task* is replaced by another one: a cursor from an earlier run may have expired,
@@ -195,7 +195,7 @@ class SplitScheduler:
                 # More rows follow a page that looked like the last: the server's pages are shorter.
                 self._page_size = max(1, self._longest_page)
             segment.advance(positions, page_size=self._page_size, expected_end=key.expected_end)
-        self._keep(segment, page.items[low:high], following)
+        self._append(segment, page.items[low:high], following)
         if segment.first_ids is None and (low < len(positions) or following is None):
             segment.first_ids = frozenset(row.id for row in page.items[low:])
             segment.first_until = math.inf if page.next is None else positions[-1]
@@ -205,7 +205,7 @@ class SplitScheduler:
             segment.unverified = task.request
             self._verify(segment, beyond, self._after(segment), key)
 
-    def _keep(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
+    def _append(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
         if self._skip:
             rows = [row for row in rows if hash(row.id) not in self._skip]
         if self._order_kept_by is not None:
