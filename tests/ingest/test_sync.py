@@ -512,3 +512,29 @@ async def test_a_session_without_a_begin_that_is_gone_is_found_by_reconciling(pa
         await synced(box, path)
         box.world.remove_session(timeless["id"])
         assert (await synced(box, path, reconcile=True)).vanished == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"retry": 5}, TypeError),
+        ({"overlap": 5}, ValueError),
+        ({"settle": timedelta(seconds=-1)}, ValueError),
+        ({"project": " "}, ValueError),
+        ({"concurrency": 0}, ValueError),
+        ({"reconcile": 5}, ValueError),
+        ({"listing": "wide"}, ValueError),
+        ({"short_pages": "trust"}, ValueError),
+    ],
+)
+async def test_a_wrong_argument_is_refused_by_its_name_before_any_request(path, wrong, error):
+    async with Sandbox(World(1)) as box:
+        with pytest.raises(error, match=next(iter(wrong))):
+            await synced(box, path, **wrong)
+        assert box.counts.total == 0
+
+
+async def test_only_a_client_can_sync(path):
+    async with Archive.open(path) as store:
+        with pytest.raises(TypeError, match="client=None"):
+            await sync(None, store)

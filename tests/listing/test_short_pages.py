@@ -251,4 +251,4 @@ async def test_a_skipped_cursor_that_is_refused_or_whose_session_is_gone_ends_no
 
 def test_another_word_is_refused():
     with pytest.raises(ValueError, match="neither 'follow' nor 'audit'"):
-        SessionPool(None, short_pages="trust")
+        SessionPool(NavTalkClient("k", base_url="http://127.0.0.1:1"), short_pages="trust")
