@@ -128,7 +128,7 @@ class LearningLimit(Limit):
         self._contradicted = False  # whether the latest refusal was at a rank that was good before
         self._chance = _Chance()
         self._begin(0.0)
-        self._least = 1  # the first answer alone: none later shows as well how fast an idle server is
+        self._fewest = 1  # the first answer alone: none later shows as well how fast an idle server is
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most} auto>"
@@ -156,7 +156,7 @@ class LearningLimit(Limit):
             self._above_good += 1
             if self._state is State.PROBE and self._above_good >= HITS:
                 self._raise_ceiling()
-        if sent_at >= self._began and self._answers >= self._least:
+        if sent_at >= self._began and self._answers >= self._fewest:
             self._end_round(now)
 
     def refused(self, now: float, sent_at: float, rank: int) -> bool:
@@ -264,14 +264,14 @@ class LearningLimit(Limit):
 
     def _begin(self, now: float, *, skip: bool = False) -> None:
         """Begin a round; *skip* one in which answers still come to what left under another limit."""
-        least = max(GROWING_ROUND, self.now) if self._state is State.GROW else max(ROUND, 2 * self.now)
+        fewest = max(GROWING_ROUND, self.now) if self._state is State.GROW else max(ROUND, 2 * self.now)
         # The fewest answers that end it; one of them is to what left since it began.
-        self._began, self._least = now, 0 if skip else least
+        self._began, self._fewest = now, 0 if skip else fewest
         self._answers = self._timed = self._full = 0
         self._seconds = 0.0
 
     def _end_round(self, now: float) -> None:
-        seconds, answers, full, skipped = now - self._began, self._answers, self._full, not self._least
+        seconds, answers, full, skipped = now - self._began, self._answers, self._full, not self._fewest
         if self._timed:
             self.latency = self._seconds / self._timed
         self._begin(now)

@@ -201,7 +201,7 @@ class LoopState:
         refusals, asked = gate.count_refusal(now, failed.sent_at), asked_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
         seconds = shared_pause(error, refusals, chance, gate.limit.latency)
-        is_news = gate.pause(seconds, least=asked or 0.0, named=bool(asked))
+        is_news = gate.pause(seconds, at_least=asked or 0.0, named=bool(asked))
         paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
         gate.learned_rate.refused(now, failed.sent_at, paused, rank=failed.rank, cap=not contradicts_cap)
         if is_news:

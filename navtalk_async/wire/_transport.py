@@ -139,7 +139,7 @@ class AiohttpTransport:
             return Response(status=answer.status, headers=answer.headers, body=body)
         finally:
             attempt.end()
-            self._watchdog.due.pop(task, None)
+            self._watchdog.forget(task)
         return failed if not fresh_connection or attempt.has_left else self._never_left(failed, seconds)
 
     async def close(self) -> None:
@@ -223,26 +223,26 @@ class _Watchdog:
     """
 
     def __init__(self) -> None:
-        self.due: dict[Task, float] = {}
+        self._due: dict[Task, float] = {}
         self._ended: set[Task] = set()
         self._looks_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, task: Task, due: float, loop: asyncio.AbstractEventLoop) -> None:
         """Cancel *task* at the time *due* of the *loop*, unless `forget` comes first."""
-        self.due[task] = due
+        self._due[task] = due
         if due < self._looks_at:
             self._look_at(due, loop)
 
     def forget(self, task: Task) -> bool:
         """Watch *task* no longer; whether its time was up, and it was cancelled for that."""
-        if self.due.pop(task, None) is not None or task not in self._ended:
+        if self._due.pop(task, None) is not None or task not in self._ended:
             return False
         self._ended.discard(task)
         return True
 
     def close(self) -> None:
-        self.due.clear()
+        self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -256,12 +256,12 @@ class _Watchdog:
         # A loop calls a timer that is due within its clock's resolution.
         due_by = max(self._looks_at, loop.time())
         self._timer, self._looks_at = None, math.inf
-        for task in [task for task, due in self.due.items() if due <= due_by]:
-            del self.due[task]
+        for task in [task for task, due in self._due.items() if due <= due_by]:
+            del self._due[task]
             self._ended.add(task)
             task.cancel()
-        if self.due:
-            self._look_at(min(self.due.values()), loop)
+        if self._due:
+            self._look_at(min(self._due.values()), loop)
 
 
 # The key --------------------------------------------------------------------------------------------------

@@ -172,13 +172,13 @@ class Gate:
             self._refusals += 1
         return self._refusals
 
-    def pause(self, seconds: float, *, least: float | None = None, named: bool = True) -> bool:
+    def pause(self, seconds: float, *, at_least: float | None = None, named: bool = True) -> bool:
         """Let no request through for *seconds*; False where an earlier pause lasts as long anyway, or as
-        *least*, or nearly. *named* is whether the server said how long.
+        *at_least*, or nearly. *named* is whether the server said how long.
         """
         now = asyncio.get_running_loop().time()
         until, is_paused = now + seconds, now < self._paused_until
-        shortest = until if least is None else min(until, now + least)
+        shortest = until if at_least is None else min(until, now + at_least)
         if is_paused and shortest <= self._paused_until:
             return False
         is_news = not is_paused or until > self._paused_until + NEWS_SECONDS
@@ -239,13 +239,10 @@ class Gate:
             return
         rate = self.rate(now)
         if rate is not None:
+            asked_for = self._highest_rate is not None and rate >= self._highest_rate
+            burst = BURST_SECONDS if asked_for or rate > SLOW_RATE else 0.1 / rate
             self._next_at = max(now, self._next_at) + 1.0 / rate
-            self._opens_at = max(self._paused_until, self._next_at - self._burst(rate))
-
-    def _burst(self, rate: float) -> float:
-        """The seconds by which requests may run ahead of *rate*."""
-        asked_for = self._highest_rate is not None and rate >= self._highest_rate
-        return BURST_SECONDS if asked_for or rate > SLOW_RATE else 0.1 / rate
+            self._opens_at = max(self._paused_until, self._next_at - burst)
 
     def _heed(self, hint: Hint | None, now: float) -> None:
         if now >= self._remaining_until:

@@ -19,7 +19,7 @@ WORTH_SHARE = 0.1
 # Where pauses take less, or a smaller part of the time, a rate has nothing to win. Short pauses also come
 # from a cap; those of a server that counts by time are longer.
 WORTH_SECONDS = 0.25
-# A count that the server let through from which a rate can be told. A smaller one may be a bucket of few
+# A count that the server let through, from which a rate is known. A smaller one may be a bucket of few
 # tokens that is filled fast: then the rate doubles in half of a pause, until it is refused.
 FIRM = 16
 HOLD = 20.0  # after an estimate, the rate is kept for so many times the pause; the next time, twice as long

@@ -166,12 +166,12 @@ def query_of(request: Request) -> str:
     """The query of *request*, without the key."""
     query = ""
     for name, value in request.params.items():
-        quoted = value if UNRESERVED(value) else _quoted(name, value)
+        quoted = value if UNRESERVED(value) else _percent_encoded(name, value)
         query = f"{query}&{name}={quoted}" if query else f"{name}={quoted}"
     return query
 
 
-def _quoted(name: str, value: str) -> str:
+def _percent_encoded(name: str, value: str) -> str:
     # Nothing else has such brackets in a cursor.
     parts = value.split(SHOWN) if name in CURSORS else [value]
     return SHOWN.join([quote(part, safe="") for part in parts])

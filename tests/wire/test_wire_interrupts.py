@@ -28,7 +28,7 @@ BELOW = [
 ]
 REVEALING = OURS / "wire" / "secret.py"
 """Where the key is text for as long as it takes to write it somewhere, but in these functions."""
-WATCHED = {"checked_root", "canonical_root", "is_loopback", "query_of", "_quoted"}
+WATCHED = {"checked_root", "canonical_root", "is_loopback", "query_of", "_percent_encoded"}
 WATCHED |= {"redact", "_redacted", "_details", "_scrubbed"}
 LINES = 40
 """How many lines are tried; they lie evenly in all that are run."""

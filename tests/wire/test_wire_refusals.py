@@ -59,7 +59,7 @@ async def call(gate, server):
         else:
             contradicts_cap = gate.limit.refused(now(), sent_at, place)
             gate.count_refusal(now(), sent_at)
-            gate.pause(1 + server.dice.uniform(0, 0.1), least=1.0)
+            gate.pause(1 + server.dice.uniform(0, 0.1), at_least=1.0)
             paused = gate.paused_for(now())
             gate.learned_rate.refused(now(), sent_at, paused, rank=place, cap=not contradicts_cap)
         gate.release()

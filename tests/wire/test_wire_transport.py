@@ -201,7 +201,7 @@ async def test_who_cancels_a_call_that_is_late_as_well_gets_a_cancelled_call(nav
         # Both happen in one turn of the loop, the watchdog first.
         [state] = nt._wire._states.values()
         state.transport._watchdog._look_at(0.0, asyncio.get_running_loop())
-        state.transport._watchdog.due[call] = 0.0
+        state.transport._watchdog._due[call] = 0.0
         asyncio.get_running_loop().call_soon(call.cancel)
         with pytest.raises(asyncio.CancelledError):
             await call
