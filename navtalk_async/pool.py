@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, Unpack, overload
 
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import OUTSIDE, FanOut, Limiter, Order, ParkingLot
@@ -16,8 +16,6 @@ from navtalk_async.paging import fetch_all
 from navtalk_async.wire.gate import Concurrency, checked_concurrency
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from navtalk_async.client.kodey import KodeyClient, KodeyFilters
     from navtalk_async.client.lexicon import LexiconClient, LexiconFilters
     from navtalk_async.client.llamacloud import LlamaCloudClient, LlamaCloudFilters
@@ -50,15 +48,10 @@ def limiter_of(client: Client, concurrency: Concurrency) -> Limiter:
         ValueError: *concurrency* is neither `"auto"` nor at least 1.
     """
     fixed = checked_concurrency(concurrency)
-    if fixed != "auto":
-        inside(client).expect(fixed)
-        return Limiter(fixed)
-
-    def at_once() -> int:
-        allowed = inside(client).at_once()
-        return allowed + allowed // 8 + 2
-
-    return Limiter(at_once)
+    if fixed == "auto":
+        return Limiter(lambda: inside(client).at_once() * 9 // 8 + 2)
+    inside(client).expect(fixed)
+    return Limiter(fixed)
 
 
 class SessionPool(Generic[C]):

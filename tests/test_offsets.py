@@ -160,7 +160,7 @@ def assert_all_throughout(server, ids, order):
     has_more=st.sampled_from(sorted(PROMISES)),
     moved=moves(12),
 )
-async def test_each_row_that_is_there_throughout_comes_once_and_in_order(
+async def test_each_row_that_stays_in_the_list_is_yielded_once_and_in_order(
     *, kind, count, limit, total, has_more, moved
 ):
     server = Server(rows_to(count, kind=kind), limit, LIMIT, total, has_more, moves=moved)
@@ -177,7 +177,7 @@ async def test_each_row_that_is_there_throughout_comes_once_and_in_order(
     ),
     moved=moves(12),
 )
-async def test_so_it_does_where_pages_are_shorter_than_asked_for_and_more_is_promised(
+async def test_rows_that_stay_are_yielded_once_also_from_pages_shorter_than_the_limit(
     count, cap, promise, moved
 ):
     total, has_more = promise
@@ -188,7 +188,7 @@ async def test_so_it_does_where_pages_are_shorter_than_asked_for_and_more_is_pro
 
 @settings(max_examples=examples(100))
 @given(seed=st.integers(0, 2**16), limit=st.integers(2, LIMIT), share=st.sampled_from([0.3, 0.6, 0.9]))
-async def test_a_list_that_never_keeps_still_is_walked_to_an_end(seed, limit, share):
+async def test_the_walk_of_a_list_that_keeps_moving_ends(seed, limit, share):
     chance = random.Random(seed)
 
     class Restless(dict):
@@ -209,7 +209,7 @@ async def test_a_list_that_never_keeps_still_is_walked_to_an_end(seed, limit, sh
 @pytest.mark.parametrize("after", range(1, 12))
 @pytest.mark.parametrize("many", [1, 5, 9, 10, 50, 200])
 @pytest.mark.parametrize("total", ["right", "missing"])
-async def test_rows_that_go_from_the_front_hide_none_and_it_is_told(after, many, total):
+async def test_rows_deleted_from_the_front_hide_no_other_row_and_are_reported(after, many, total):
     server = Server(rows_to(100), total=total, moves={after: deleted(0, many, 0)})
     ids, told = await listed(server)
     assert_all_throughout(server, ids, [row.id for row in rows_to(100)])
@@ -217,7 +217,7 @@ async def test_rows_that_go_from_the_front_hide_none_and_it_is_told(after, many,
     assert server.asked <= 20
 
 
-async def test_rows_that_come_at_the_front_are_no_reason_to_walk_the_list_twice():
+async def test_rows_added_at_the_front_do_not_restart_the_walk():
     server = Server(rows_to(100), moves={3: inserted(0, 4, 0)})
     ids, _ = await listed(server)
     assert ids == [row.id for row in rows_to(100)]
@@ -242,7 +242,7 @@ def moved_to_the_end(at, many, _):
     at=st.integers(0, 60),
     many=st.integers(1, 8),
 )
-async def test_a_list_in_the_order_of_the_latest_change_loses_no_row(count, limit, after, at, many):
+async def test_a_list_ordered_by_latest_change_loses_no_row(count, limit, after, at, many):
     last = min(count, limit + (after - 1) * (limit - 1)) - 1
     assume(count and not at % count <= last < at % count + many)
     server = Server(rows_to(count), limit, moves={after: moved_to_the_end(at, many, 0)})
@@ -253,14 +253,14 @@ async def test_a_list_in_the_order_of_the_latest_change_loses_no_row(count, limi
     assert server.asked <= 2 * honest.asked + 4
 
 
-async def test_rows_that_come_at_the_end_come_in_their_turn():
+async def test_rows_added_at_the_end_are_yielded_last():
     server = Server(rows_to(40), moves={2: inserted(40, 2, 0)})
     ids, told = await listed(server)
     assert ids == [*(row.id for row in rows_to(40)), "new0-0", "new0-1"]
     assert told == []
 
 
-async def test_a_quiet_list_is_given_in_as_many_requests_as_it_has_pages_and_nothing_is_told():
+async def test_a_list_that_does_not_move_takes_one_request_a_page_and_reports_nothing():
     for count in range(60):
         server = Server(rows_to(count))
         ids, told = await listed(server)
@@ -269,7 +269,7 @@ async def test_a_quiet_list_is_given_in_as_many_requests_as_it_has_pages_and_not
         assert server.asked <= 2 + max(0, count - 2) // (LIMIT - 1)
 
 
-async def test_a_walk_that_begins_behind_some_rows_goes_back_no_further():
+async def test_a_walk_from_an_offset_never_goes_back_before_it():
     server = Server(rows_to(100), moves={1: deleted(0, 5, 0), 3: deleted(0, 5, 1)})
     ids, _ = await listed(server, FIRST.having(offset="40"))
     assert ids == [f"r{each}" for each in range(40, 100)]
@@ -283,7 +283,7 @@ async def test_pages_of_one_row_are_walked_one_by_one():
     assert (await listed(served))[0] == [row.id for row in rows_to(30)]
 
 
-async def test_the_pages_of_a_walk_have_the_rows_that_are_new_and_lead_on():
+async def test_the_pages_of_a_walk_have_new_rows_alone_and_a_next_request():
     server = Server(rows_to(35), moves={2: deleted(0, 3, 0)})
     rows = []
     async with aclosing(walk(server.ask, FIRST)) as pages:
@@ -302,7 +302,7 @@ def said(number, link=0):
 
 
 @pytest.mark.parametrize("gone", [0, 2])
-async def test_messages_that_share_an_id_all_come_and_one_that_is_signed_anew_comes_once(gone):
+async def test_messages_that_share_an_id_are_all_yielded_and_a_newly_signed_one_only_once(gone):
     asked = 0
 
     async def ask(request):
@@ -345,7 +345,9 @@ async def test_a_wrong_total_costs_two_requests_and_a_note_and_no_row(count, tot
     counts_deleted=st.booleans(),
     total=st.sampled_from(["right", "missing", "too large"]),
 )
-async def test_rows_that_are_counted_and_not_given_hide_none(count, limit, dead, counts_deleted, total):
+async def test_rows_that_are_counted_but_not_returned_hide_no_other_row(
+    count, limit, dead, counts_deleted, total
+):
     server = Server(rows_to(count, dead), limit, total=total, counts_deleted=counts_deleted)
     ids, told = await listed(server)
     assert ids == [row.id for row in server.rows if not row.is_deleted]
@@ -353,7 +355,7 @@ async def test_rows_that_are_counted_and_not_given_hide_none(count, limit, dead,
 
 
 @pytest.mark.parametrize("gap", [1, 10, 11, 25])
-async def test_whole_pages_of_rows_that_are_not_given_are_passed_over(gap):
+async def test_pages_without_any_returned_row_are_skipped(gap):
     for begin in range(30):
         server = Server(rows_to(70, range(begin, begin + gap)))
         ids, told = await listed(server)
@@ -361,7 +363,7 @@ async def test_whole_pages_of_rows_that_are_not_given_are_passed_over(gap):
         assert told == [f"it has a total of 70 and gave {70 - gap}"]
 
 
-async def test_a_page_of_rows_that_only_offsets_count_is_passed_over():
+async def test_a_page_of_rows_that_only_offsets_count_is_skipped():
     server = Server(rows_to(24, range(4, 15)), total="given", counts_deleted=True)
     assert await listed(server) == ([row.id for row in server.rows if not row.is_deleted], [])
 
@@ -370,7 +372,7 @@ async def test_a_page_of_rows_that_only_offsets_count_is_passed_over():
 @given(
     count=st.integers(0, 60), cap=st.integers(2, LIMIT), hiccups=st.frozensets(st.integers(1, 12), max_size=2)
 )
-async def test_rows_that_are_promised_and_kept_back_for_a_moment_are_asked_for_again(count, cap, hiccups):
+async def test_promised_rows_that_are_missing_for_a_moment_are_requested_again(count, cap, hiccups):
     server = Server(rows_to(count), cap=cap, hiccups=hiccups)
     ids, _ = await listed(server)
     assert ids == [row.id for row in rows_to(count)]
@@ -378,7 +380,7 @@ async def test_rows_that_are_promised_and_kept_back_for_a_moment_are_asked_for_a
 
 @pytest.mark.parametrize("total", sorted(TOTALS))
 @pytest.mark.parametrize("has_more", sorted(PROMISES))
-async def test_a_server_that_does_not_heed_the_offset_is_an_error_where_more_is_promised(total, has_more):
+async def test_a_server_that_ignores_the_offset_and_promises_more_is_an_error(total, has_more):
     server = Server(rows_to(500), total=total, has_more=has_more, heeds_offset=False)
     claims_no_more = (total, has_more) in {("of the page", "never"), ("of the page", "missing")} or (
         (total, has_more) in {("nought", "never"), ("missing", "never")}
@@ -396,13 +398,13 @@ async def test_a_whole_list_in_each_answer_is_no_error():
     assert await listed(server) == ([row.id for row in rows_to(LIMIT)], [])
 
 
-async def test_a_list_that_promises_more_for_ever_ends_with_a_note():
+async def test_a_list_that_always_promises_more_ends_with_a_report():
     server = Server(rows_to(25), total="missing", has_more="always")
     assert await listed(server) == ([row.id for row in rows_to(25)], ["it promised more rows than it gave"])
     assert server.asked <= 10
 
 
-async def test_a_page_that_comes_smaller_is_gone_on_from_with_pages_of_that_size():
+async def test_after_a_smaller_page_the_walk_continues_with_pages_of_that_size():
     server = Server(rows_to(50))
     sizes = []
 

@@ -42,7 +42,7 @@ texts = st.text(min_size=1, max_size=40)
 
 
 @given(cursor=texts, size=st.sampled_from(["1", "20", "100"]), other=st.none() | texts)
-def test_what_is_written_is_read_whatever_the_page_size(cursor, size, other):
+def test_a_token_is_read_back_whatever_the_page_size(cursor, size, other):
     filters = {} if other is None else {"userId": other}
     token = TOKENS.write(PATH, {"limit": size} | filters, {"limit": size, "cursor": cursor} | filters)
     assert token.isascii()
@@ -90,7 +90,7 @@ def test_a_damaged_token_is_refused(text):
 
 
 @pytest.mark.parametrize("thing", [5, 1.0, True, b"x", TOKEN.encode(), {}, [], object(), Request(path="/x")])
-def test_what_is_no_text_is_refused(thing):
+def test_a_token_that_is_not_a_text_is_refused(thing):
     with pytest.raises(ValueError, match=f"not a {type(thing).__name__}"):
         read(thing)
 
@@ -186,7 +186,7 @@ async def test_a_token_continues_its_list_in_another_client_and_page_size(api):
 
 
 @pytest.mark.parametrize("api", ["navtalk", "lexicon", "llamacloud"])
-async def test_every_page_of_a_resumed_list_has_a_token_that_goes_on(api):
+async def test_every_page_of_a_resumed_list_has_a_token_to_continue(api):
     async with Sandbox(World(80)) as box:
         asked, sessions, _ = lists_of(box)[api]
         async with asked:
@@ -241,7 +241,7 @@ async def test_a_token_of_any_other_list_sends_nothing():
         assert not box.counts.writes
 
 
-async def test_a_request_of_a_stranger_is_no_token():
+async def test_a_request_is_refused_as_a_token():
     async with Sandbox(World(20)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         for bad in (Request(method="DELETE", path="/chat/x"), {"path": "/chat/x"}, b"x", 5, "", " "):
             with pytest.raises(ValueError, match="page token"):

@@ -57,7 +57,7 @@ async def ids(listing):
     return [row.id async for row in listing]
 
 
-async def test_a_server_that_gives_the_same_rows_from_every_place_is_left():
+async def test_the_same_rows_at_every_position_end_the_walk_with_an_error():
     server = Server([[1, 2, 3]] * 1_000)
     with pytest.raises(RepeatedPage, match="the same rows"):
         await fetch_all(server.ask, FIRST)
@@ -89,7 +89,7 @@ def test_a_list_cut_any_way_is_walked_completely_and_in_order(pages):
 
 @given(cuts())
 @settings(max_examples=examples(50))
-def test_iterating_gives_the_items_of_the_pages(pages):
+def test_iterating_a_listing_yields_the_items_of_its_pages(pages):
     async def walked():
         return await ids(Listing(Server(pages).ask, FIRST))
 
@@ -98,7 +98,7 @@ def test_iterating_gives_the_items_of_the_pages(pages):
 
 @given(cuts(), st.data())
 @settings(max_examples=examples(50))
-def test_the_token_of_any_page_gives_exactly_the_rest(pages, data):
+def test_the_token_of_any_page_resumes_with_exactly_the_rest(pages, data):
     stop = data.draw(st.integers(0, len(pages) - 1))
 
     async def rests():
@@ -119,7 +119,7 @@ def test_the_token_of_any_page_gives_exactly_the_rest(pages, data):
 
 @given(st.integers(0, 40), st.integers(1, 40))
 @settings(max_examples=examples(60))
-def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
+def test_a_cycle_of_any_length_after_any_number_of_pages_is_found(head, length):
     server = Server([[n] for n in range(head + length)], follows={head + length - 1: head})
 
     async def walked():
@@ -138,7 +138,7 @@ def test_a_circle_of_any_length_behind_any_head_is_found(head, length):
 
 @given(cuts())
 @settings(max_examples=examples(50))
-def test_a_list_taken_whole_is_all_its_rows(pages):
+def test_fetch_all_returns_every_row(pages):
     server = Server([list(page) for page in pages])
     rows = asyncio.run(fetch_all(server.ask, FIRST))
     assert [row.id for row in rows] == [row for page in pages for row in page]
@@ -146,13 +146,13 @@ def test_a_list_taken_whole_is_all_its_rows(pages):
 
 @given(st.integers(0, 20), st.integers(1, 20))
 @settings(max_examples=examples(40))
-def test_a_circle_is_found_also_by_who_takes_a_list_whole(head, length):
+def test_fetch_all_finds_a_cycle(head, length):
     server = Server([[n] for n in range(head + length)], follows={head + length - 1: head})
     with pytest.raises(RepeatedPage, match="leads back"):
         asyncio.run(fetch_all(server.ask, FIRST))
 
 
-async def test_a_list_that_gives_the_cursor_it_was_asked_with_ends_at_once():
+async def test_a_page_that_returns_its_own_cursor_ends_the_walk_at_once():
     server = Server([[1], [2], [3]], follows={1: 1})
     with pytest.raises(RepeatedPage, match="leads back"):
         await ids_of(walk(server.ask, FIRST))
@@ -171,7 +171,7 @@ async def test_an_empty_page_at_the_very_end_is_the_end_and_no_error():
     assert await ids_of(walk(server.ask, FIRST)) == [1]
 
 
-async def test_the_rows_before_a_circle_are_delivered():
+async def test_the_rows_before_a_cycle_are_delivered():
     rows = []
     with pytest.raises(RepeatedPage):
         async for row in Listing(Server([[1], [2], [3]], follows={2: 1}).ask, FIRST):
@@ -185,7 +185,7 @@ async def test_the_rows_before_a_circle_are_delivered():
 TWICE = [[1, 2, 2], [3, 1], [4]]
 
 
-async def test_a_row_that_a_cursor_list_gives_twice_comes_once():
+async def test_a_repeated_row_of_a_cursor_list_is_yielded_once():
     listing = Listing(Server(TWICE).ask, FIRST)
     assert await ids(listing) == [1, 2, 3, 4]
     assert await ids_of(listing.pages()) == [1, 2, 3, 4]
@@ -238,7 +238,7 @@ async def test_two_may_walk_the_same_listing_at_once():
     assert await asyncio.gather(ids_of(listing.pages()), ids_of(listing.pages())) == [[1, 2, 3]] * 2
 
 
-async def test_awaiting_a_listing_gives_its_first_page_alone():
+async def test_awaiting_a_listing_returns_its_first_page_alone():
     server = Server([[1], [2]])
     page = await Listing(server.ask, FIRST)
     assert (page.items, page.next) == ([Row(1)], at(1))
@@ -271,7 +271,7 @@ async def test_a_page_that_failed_can_be_asked_for_again_with_the_page_before_it
     assert rows + await ids_of(listing.pages(token)) == [1, 2, 3]
 
 
-async def test_behind_the_last_page_there_is_nothing():
+async def test_resuming_after_the_last_page_yields_nothing():
     server = Server([[1]])
     listing = Listing(server.ask, FIRST)
     last = await listing
@@ -282,5 +282,5 @@ async def test_behind_the_last_page_there_is_nothing():
     assert server.asked == 1
 
 
-async def test_a_listing_shows_what_it_asks_for():
+async def test_the_repr_of_a_listing_shows_its_request():
     assert repr(Listing(Server([]).ask, FIRST)) == "<Listing /api/chat/sessions {'limit': '3'}>"

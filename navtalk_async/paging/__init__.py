@@ -129,23 +129,20 @@ class CycleGuard:
         return page.next
 
 
-async def walk(
-    ask: Ask[T], request: Request | None, on_move: OnMove | None = None
-) -> AsyncGenerator[Page[T], None]:
+async def walk(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> AsyncGenerator[Page[T], None]:
     """Yield the page that *request* asks for, and every page after it, with new rows alone: it may have none.
     Of a list that is paged by offset, each row comes once, even if rows come and go meanwhile.
 
     Raises:
         RepeatedPage: the pages lead in a cycle, or go on without rows; the rows before were yielded.
     """
-    guard: CycleGuard | None = None
-    while request is not None:
-        page = await ask(request)
-        guard = guard or CycleGuard(request, Recent())
+    guard = CycleGuard(request, Recent())
+    following: Request | None = request
+    while following is not None:
+        page = await ask(following)
         yield guard.new_rows(page)
-        request = guard.after(page)
-    if guard is not None:
-        guard.report(on_move)
+        following = guard.after(page)
+    guard.report(on_move)
 
 
 async def fetch_all(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
@@ -211,7 +208,7 @@ class Listing(Generic[T]):
 
     def pages(self, token: str | msgspec.UnsetType | None = msgspec.UNSET) -> AsyncGenerator[Page[T], None]:
         """Every page from the first on, or from *token* on, as for `resume`. No row comes twice."""
-        return self._pages(self.request if token is msgspec.UNSET else self._at(token))
+        return self._pages() if token is msgspec.UNSET else self.resume(token).pages()
 
     def resume(self, token: str | None) -> "Listing[T]":
         """The rest of this list after a page with that `token`; after the last page, whose token is None,
@@ -221,19 +218,13 @@ class Listing(Generic[T]):
             ValueError: *token* is no page token, a damaged one, or one of another list: another API, session
                 or filter. Nothing is sent.
         """
-        request = self._at(token)
-        if request is None:
-            return Listing(_nothing, self.request, tokens=self._tokens)
-        return Listing(self.ask, request, tokens=self._tokens, on_move=self._on_move)
-
-    def _at(self, token: str | None) -> Request | None:
         if token is None:
-            return None
+            return Listing(_nothing, self.request)
         position = self._tokens.read(token, self.request.path, self.request.params)
-        return self.request.having(**position)
+        return Listing(self.ask, self.request.having(**position), tokens=self._tokens, on_move=self._on_move)
 
-    async def _pages(self, request: Request | None) -> AsyncGenerator[Page[T], None]:
-        async with aclosing(walk(self.ask, request, self._on_move)) as pages:
+    async def _pages(self) -> AsyncGenerator[Page[T], None]:
+        async with aclosing(walk(self.ask, self.request, self._on_move)) as pages:
             async for page in pages:
                 yield self._with_token(page)
 
