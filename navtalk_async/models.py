@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeV
 
 import msgspec
 
+from navtalk_async.lenient_json import decode_json
 from navtalk_async.times import parse_time
 
 __all__ = [
@@ -132,7 +133,7 @@ class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True)
         """The fields of the API's object without an attribute, by the API's names, as for `to_fields`."""
         if self.kept is msgspec.UNSET:
             return {}
-        return sort_out(type(self), to_fields(msgspec.json.decode(self.kept)))[1]
+        return sort_out(type(self), to_fields(decode_json(self.kept)))[1]
 
     def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
         """Every attribute, as JSON can hold it: times in ISO 8601 (UTC), enums as words where one is known;
@@ -142,7 +143,7 @@ class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True)
             by_alias: return the API's own object instead, by the API's own names.
         """
         if by_alias:
-            return to_fields(msgspec.json.decode(self.raw))
+            return to_fields(decode_json(self.raw))
         own = (name.removesuffix("_text") for name in self.__struct_fields__ if name != "kept")
         fields = {
             name: msgspec.to_builtins(format_word(getattr(self, name)))

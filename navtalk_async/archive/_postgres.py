@@ -17,6 +17,7 @@ import msgspec
 from navtalk_async.archive._database import Codec, Driver, Put, Query, R, Write
 from navtalk_async.archive._postgres_server import Server, Timeouts
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
+from navtalk_async.lenient_json import decode_json
 
 if TYPE_CHECKING:
     from navtalk_async.archive._postgres_server import Connection
@@ -67,7 +68,7 @@ class PostgresCodec(Codec):
     def _read_text(self, held: str, raw: str) -> str:
         if MARK not in held or "\\u0000" not in raw:
             return held
-        texts = _texts(msgspec.json.decode(raw))
+        texts = _texts(decode_json(raw))
         return next((text for text in texts if self.write_text(text) == held), held)
 
 

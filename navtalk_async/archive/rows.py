@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from navtalk_async.errors import DecodeFailed
+from navtalk_async.lenient_json import decode_json
 from navtalk_async.models import Message, MessageType, Role, Session, format_word
 from navtalk_async.times import parse_time
 
@@ -97,7 +98,7 @@ def content_hash(session: Session) -> str:
 
     Fields that only some of the API's answers have follow it with a hash each: ` message_count=…`.
     """
-    fields = msgspec.json.decode(session.raw)
+    fields = decode_json(session.raw)
     only_in_detail = {name: fields.pop(name) for name in sorted(session.detail_only_fields & fields.keys())}
     return _hash_of_json(fields, 16) + "".join(
         f" {name}={_hash_of_json(value, 4)}" for name, value in only_in_detail.items()
@@ -138,7 +139,7 @@ def row_digest(row: SessionRow) -> str:
 def names_itself(row: SessionRow) -> bool:
     """Whether the API's object has the id of *row*; the row of another one has it by damage."""
     try:
-        fields = msgspec.json.decode(row.raw)
+        fields = decode_json(row.raw)
     except (msgspec.DecodeError, TypeError):
         return False
     return isinstance(fields, dict) and row.id in map(str, fields.values())

@@ -1,7 +1,6 @@
 """What an answer holds: JSON, rows that may differ from the reference, and refusals in all their forms."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -19,13 +18,14 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
+from navtalk_async.lenient_json import DECODE_ERRORS, decode_json, valid_utf8
 from navtalk_async.models import Record, Request, Response, sort_out
 from navtalk_async.rate_headers import wait_of
 
 __all__ = [
-    "DECODE_ERRORS",
     "accepted",
     "decode_lenient",
+    "differs",
     "loads",
     "object_of",
     "parse_record",
@@ -33,29 +33,30 @@ __all__ = [
     "reader",
     "refuse",
     "refused",
-    "whole_surrogates",
 ]
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for JSON that is not as the reference has it."""
 
-
-def loads(body: bytes, kind: Any) -> Any:
-    """*body* decoded into *kind*; a NotJson, or a WrongShape that names the place, for anything else."""
+def loads(body: bytes | msgspec.Raw, kind: Any) -> Any:
+    """*body*, made strict where need be, as *kind*; a NotJson or a WrongShape for anything else."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode_json(body, kind)
     except msgspec.ValidationError as failure:
         shape = str(failure)
     except (msgspec.DecodeError, UnicodeDecodeError) as failure:
-        is_page = body[:200].lstrip().startswith(b"<")
-        look = "It is an HTML page." if is_page else f"It has {len(body)} bytes."
+        is_page = bytes(body)[:200].lstrip().startswith(b"<")
+        look = "It is an HTML page." if is_page else f"It has {len(bytes(body))} bytes."
         raise NotJson(f"The answer is not JSON: {failure}. {look}") from None
     except RecursionError:
         shape = "it is nested too deeply"
-    raise WrongShape(f"The answer is not what the API's reference says: {shape}.")
+    raise differs(shape)
+
+
+def differs(how: str) -> WrongShape:
+    """The error of an answer that is not as documented."""
+    return WrongShape(f"The answer is not what the API's reference says: {how}.")
 
 
 def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
@@ -78,7 +79,7 @@ def decode_lenient(kind: type[R], row: bytes | msgspec.Raw) -> R:
     """One *row* of which some field does not fit *kind*: the fields that fit are taken, `raw` keeps the rest.
     An id that is a whole number becomes its text; a WrongShape if it has no id, or is no object.
     """
-    fields = loads(bytes(row), dict[str, Any])
+    fields = loads(row, dict[str, Any])
     values, _ = sort_out(kind, fields)
     if not isinstance(values["id"], str) or not values["id"]:
         raise WrongShape("The answer holds a row without an id.")
@@ -88,21 +89,6 @@ def decode_lenient(kind: type[R], row: bytes | msgspec.Raw) -> R:
     except (OverflowError, ValueError):
         kept = bytes(row)
     return kind(**values, kept=kept)
-
-
-ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-
-
-def whole_surrogates(body: bytes) -> bytes:
-    r"""*body* with every lone half of a surrogate pair (`\ud83d`) replaced by U+FFFD.
-
-    Servers that cut a text after so many UTF-16 units leave such halves behind. They are no characters,
-    no database takes them, and one of them would cost us the whole page.
-    """
-    return ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
 ERRORS: dict[int, type[ApiError]] = {
@@ -127,7 +113,7 @@ def accepted(response: Response, kind: Any) -> Any:
     """What an answer holds, as *kind*; an ApiError for a refusal, a DecodeFailed for another shape."""
     if not 200 <= response.status < 300:
         raise refused(response)
-    return loads(whole_surrogates(response.body), kind)
+    return loads(valid_utf8(response.body), kind)
 
 
 def reader(kind: type[T]) -> Callable[[Request, Response], T]:
@@ -188,7 +174,7 @@ def refuse(_: Request, response: Response) -> NoReturn:
 def object_of(response: Response) -> dict[str, Any]:
     """The object that an answer is; empty where it is none."""
     try:
-        fields = msgspec.json.decode(whole_surrogates(response.body))
+        fields = decode_json(response.body)
     except DECODE_ERRORS:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted, parse_record
+from navtalk_async.dialects.answers import accepted, differs, parse_record
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.offsets import goes_on
@@ -77,13 +77,15 @@ class ByCursor(Paging, frozen=True, kw_only=True):
 
     @property
     def fields(self) -> Sequence[tuple[str, Any, Any]]:
-        return [("following", str | None, msgspec.field(default=None, name=self.following))]
+        return [("following", Any, msgspec.field(default=None, name=self.following))]
 
     def page(self, request: Request, rows: list[Any], answer: Any) -> Page[Any]:
         if not answer.following:
             return Page(rows)
+        if isinstance(answer.following, bool) or not isinstance(answer.following, str | int):
+            raise differs(f"`{self.following}` is no text")
         # With all filters again: whether a cursor remembers them is not documented.
-        return Page(rows, request.having(**{self.position: answer.following}))
+        return Page(rows, request.having(**{self.position: str(answer.following)}))
 
 
 class ByOffset(Paging, frozen=True, kw_only=True):
@@ -154,9 +156,26 @@ class Endpoint:
 
     @cached_property
     def answer(self) -> type[Any]:
-        """`answer_of` rows that are not decoded yet."""
-        return self.answer_of(msgspec.Raw)
+        """What an answer is decoded into that may differ from the reference; see `rows_of`."""
+        kind = list[msgspec.Raw] | dict[str, Any] | str | None
+        rows = ("rows", kind, msgspec.field(default=None, name=self.rows))
+        return msgspec.defstruct("Answer", [rows, *self.paging.fields])
 
+    def rows_of(self, answer: Any, fields: Callable[[], dict[str, Any]]) -> list[msgspec.Raw]:
+        """The rows of an `answer`; none where they are null, left out, or an empty object or text, and no
+        other of its *fields* may be meant: an error, or another list.
+        """
+        if isinstance(answer.rows, list):
+            return answer.rows
+        if answer.rows:
+            raise differs(f"`{self.rows}` is no list")
+        if any(isinstance(each, list) or (name in REASONS and each) for name, each in fields().items()):
+            raise differs(f"`{self.rows}` is missing")
+        return []
+
+
+REASONS = ("error", "errors", "detail", "message")
+"""Fields of an answer that say why it has no rows."""
 
 SESSION_ID = Argument(lambda _, session_id: session_id, required=True)
 """The id of a session, checked or from the API itself."""
@@ -270,8 +289,13 @@ class Dialect:
     def _page(
         self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
     ) -> Page[Any]:
+        rows, answer = self.rows_in(response, endpoint)
+        return endpoint.paging.page(request, [parse_record(kind, row) for row in rows], answer)
+
+    def rows_in(self, response: Response, endpoint: Endpoint) -> tuple[list[msgspec.Raw], Any]:
+        """The rows of an answer, not decoded yet, and the answer itself."""
         answer = self.decoded(response, endpoint.answer)
-        return endpoint.paging.page(request, [parse_record(kind, row) for row in answer.rows], answer)
+        return endpoint.rows_of(answer, lambda: self.decoded(response, dict[str, Any])), answer
 
     def decoded(self, response: Response, kind: Any) -> Any:
         """What an answer holds, as *kind*."""

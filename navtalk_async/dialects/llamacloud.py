@@ -15,15 +15,17 @@ The file is long because each kind of event has its struct here.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
 
-from navtalk_async.dialects.answers import DECODE_ERRORS, accepted, loads, parse_record, whole_surrogates
+from navtalk_async.dialects.answers import loads
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, instance_of
 from navtalk_async.dialects.dialect import ByCursor, Call, Dialect, Endpoint
 from navtalk_async.dialects.sse import ServerSentEvent
+from navtalk_async.lenient_json import DECODE_ERRORS, decode_json, strict_json, valid_utf8
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -185,9 +187,9 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
     """The event that *raw* is; *name* is what a stream calls it."""
     kept = bytes(raw)
     try:
-        event = DOCUMENTED.decode(raw)
+        event = DOCUMENTED.decode(kept)
     except DECODE_ERRORS:
-        event = _untyped_event(kept, name)
+        event, kept = _unusual_event(kept, name)
     if not isinstance(event, UnknownEvent):
         msgspec.structs.force_setattr(event, "kept", kept)
     return event
@@ -195,18 +197,24 @@ def event_of(raw: bytes | msgspec.Raw, name: str | None = None) -> Event:
 
 def streamed_event(sent: ServerSentEvent) -> Event:
     """The event that a stream has *sent*; an unknown one if its data is no JSON object."""
-    return event_of(whole_surrogates(sent.data), None if sent.type in DELIVERY_NAMES else sent.type)
+    return event_of(valid_utf8(sent.data), None if sent.type in DELIVERY_NAMES else sent.type)
 
 
-def _untyped_event(raw: bytes, name: str | None) -> Event:
-    named = None
+def _unusual_event(raw: bytes, name: str | None) -> tuple[Event, bytes]:
+    """The event that *raw* is, made strict or typed by its fields if need be; and its bytes."""
+    strict = strict_json(raw)
     try:
-        fields = FIELDS.decode(raw)
-        named = fields.pop("type", None)
+        fields = FIELDS.decode(strict)
+    except DECODE_ERRORS:
+        return UnknownEvent(type=name, raw=raw), raw
+    with suppress(*DECODE_ERRORS):
+        return DOCUMENTED.decode(strict), strict
+    named = fields.pop("type", None)
+    try:
         [kind] = [kind for field, kind in DISTINCTIVE_FIELDS.items() if field in fields and named is None]
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(fields, kind), strict
     except (*DECODE_ERRORS, ValueError):
-        return UnknownEvent(type=named if isinstance(named, str) else name, raw=raw)
+        return UnknownEvent(type=named if isinstance(named, str) else name, raw=strict), strict
 
 
 class JobMetadata(Usage, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -256,13 +264,13 @@ class LlamaCloudFullSession(LlamaCloudSession, frozen=True, kw_only=True, gc=Fal
 
     @property
     def extra(self) -> dict[str, Any]:
-        fields = msgspec.json.decode(self.raw)
+        fields = decode_json(self.raw)
         del fields["events"]
         return sort_out(LlamaCloudSession, fields)[1]
 
     def to_dict(self, *, by_alias: bool = False) -> dict[str, Any]:
         fields = super().to_dict(by_alias=by_alias)
-        return fields | {"events": [msgspec.json.decode(event.raw) for event in self.events]}
+        return fields | {"events": [decode_json(event.raw) for event in self.events]}
 
 
 class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -367,16 +375,16 @@ class LlamaCloud(Dialect):
         }
 
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
-        answer = accepted(response, self.messages.answer)
+        rows, _ = self.rows_in(response, self.messages)
         session_id = unquote(request.path.rpartition("/")[2])
-        return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(answer.rows)])
+        return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(rows)])
 
     def read_full_session(self, request: Request, response: Response) -> LlamaCloudFullSession:
         """A session and its events, out of the answer to the request of `list_messages`."""
-        raw = accepted(response, msgspec.Raw)
-        session, answer = parse_record(LlamaCloudSession, raw), loads(raw, self.messages.answer)
-        values = msgspec.structs.asdict(session)
-        return LlamaCloudFullSession(**values, events=[event_of(each) for each in answer.rows])
+        session, (rows, _) = self.read_session(request, response), self.rows_in(response, self.messages)
+        return LlamaCloudFullSession(
+            **msgspec.structs.asdict(session), events=[event_of(row) for row in rows]
+        )
 
     def message_of(self, raw: bytes | msgspec.Raw, session_id: str, position: int) -> LlamaCloudMessage:
         """The message that the event *raw* is, at that *position* of that session. JSON that is no object is

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import DECODE_ERRORS, loads, object_of, refused, whole_surrogates
+from navtalk_async.dialects.answers import differs, loads, refused
 from navtalk_async.dialects.arguments import Argument, number_of
 from navtalk_async.dialects.dialect import ByCursor, Dialect, Endpoint
-from navtalk_async.errors import BadRequest
+from navtalk_async.errors import BadRequest, DecodeFailed
+from navtalk_async.lenient_json import DECODE_ERRORS, valid_utf8
 from navtalk_async.models import (
     KeyPlace,
     Message,
@@ -160,16 +161,24 @@ class NavTalk(Dialect):
 
     def decoded(self, response: Response, kind: Any) -> Any:
         # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count.
-        body = whole_surrogates(response.body)
-        fields = loads(body, dict[str, Any]) if response.status == 200 else object_of(response)
-        code = fields.get("code")
-        if response.status != 200 or (type(code) is int and code != 200):
-            error = refused(response, code if type(code) is int else None)
+        body = valid_utf8(response.body)
+        try:
+            found = loads(body, Anything)
+        except DecodeFailed:
+            if response.status == 200:
+                raise
+            found = Anything()
+        code = number_in(found.code)
+        if response.status != 200 or (code is not None and code != 200):
+            error = refused(response, code)
             # A wrong key is answered 400 (source: "Error Codes").
             if isinstance(error, BadRequest):
                 error.suspect_key()
             raise error
-        return loads(body, Envelope[kind]).data
+        if not bytes(found.data):
+            raise differs("`data` is missing")
+        is_empty_list = bytes(found.data) in NOTHING and kind is not msgspec.Raw
+        return loads(b"{}" if is_empty_list else found.data, kind)
 
     def _page(
         self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
@@ -182,6 +191,25 @@ class NavTalk(Dialect):
         if answer is None or response.status != 200 or answer.code != 200:
             return super()._page(endpoint, kind, request, response)
         return endpoint.paging.page(request, answer.data.rows, answer.data)
+
+
+def number_in(code: Any) -> int | None:
+    """The whole number that *code* is, or that its text is; None where it is none."""
+    try:
+        return None if isinstance(code, bool) or int(code) != float(code) else int(code)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+NOTHING = (b"null", b"[]", b'""')
+"""What stands for an empty list of rows as well."""
+
+
+class Anything(msgspec.Struct):
+    """An envelope whose data may be of any kind."""
+
+    code: Any = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class Envelope(msgspec.Struct, Generic[T]):

@@ -19,6 +19,7 @@ from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
+from navtalk_async.lenient_json import decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
 
 A_FEW = 3
@@ -135,7 +136,7 @@ def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
         with suppress(msgspec.ValidationError):
             msgspec.json.decode(raw, type=kind)
             return {}
-    others = beyond_columns(kind, msgspec.json.decode(raw))
+    others = beyond_columns(kind, decode_json(raw))
     return {"extra": others} if others else {}
 
 

@@ -16,6 +16,7 @@ from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
 from navtalk_async.ingest import OVERLAP, check_key, earlier
 from navtalk_async.ingest.scope import Scope
+from navtalk_async.lenient_json import decode_json
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
 from navtalk_async.models import Message, Session
 from navtalk_async.pool import SessionPool, limiter_of
@@ -238,5 +239,5 @@ def has_changed(kept: SessionRow, session: Session) -> bool:
     """
     if content_hash(session) == kept.content_hash:
         return False
-    before, now = msgspec.json.decode(kept.raw), msgspec.json.decode(session.raw)
+    before, now = decode_json(kept.raw), decode_json(session.raw)
     return any(before[name] != now[name] for name in before.keys() & now.keys())

@@ -405,7 +405,7 @@ def test_an_answer_without_a_body_is_no_json(read):
         b"null",
         b"[]",
         b'"OK"',
-        b"{}",
+        b'{"error":"maintenance"}',
         b'{"items":[]}',
         b'{"chats":{"0":1},"messages":{"0":1},"id":true}',
         b'{"chats":[{"id":true}],"messages":[{"id":[7],"createdAt":null}],"id":null}',

@@ -466,7 +466,7 @@ def test_what_is_no_json_is_told(read, body):
         b"null",
         b"[]",
         b'"OK"',
-        b"{}",
+        b'{"error":"maintenance"}',
         b'{"items":[],"next":null}',
         b'{"chats":{"0":1},"messages":{"0":1},"id":true,"success":"perhaps"}',
         b'{"chats":[{"id":true}],"messages":[{"id":true}],"total":1,"id":null,"success":null}',
