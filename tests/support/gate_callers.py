@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from navtalk_async.errors import DeadlineExceeded
-from navtalk_async.wire.gate import (
-    LANES,
-)
+from navtalk_async.wire.gate import LANES
 
 TINY = 1e-6
 

@@ -7,9 +7,7 @@ import pytest
 
 from navtalk_async import Retry
 from navtalk_async.dialects.answers import refused
-from navtalk_async.errors import (
-    NavTalkError,
-)
+from navtalk_async.errors import NavTalkError
 from navtalk_async.models import KeyPlace, Request
 from navtalk_async.wire.retry import CallOptions
 from navtalk_async.wire.sender import Sender

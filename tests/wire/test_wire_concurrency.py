@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.wire._learned_concurrency import (
-    AFTER_A_PAUSE,
-    ASKED_START,
-    START,
-    LearningLimit,
-    Limit,
-)
+from navtalk_async.wire._learned_concurrency import AFTER_A_PAUSE, ASKED_START, START, LearningLimit, Limit
 
 MOST = 256
 

@@ -7,11 +7,7 @@ import pytest
 from navtalk_clients import EMPTY, client
 
 from navtalk_async import NavTalkClient, Retry
-from navtalk_async.errors import (
-    DeadlineExceeded,
-    RateLimited,
-    ServerError,
-)
+from navtalk_async.errors import DeadlineExceeded, RateLimited, ServerError
 from navtalk_async.events import Answered, Failed, Waiting
 from navtalk_async.sandbox import Faults
 

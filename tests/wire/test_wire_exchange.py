@@ -11,13 +11,7 @@ import pytest
 import trustme
 
 from navtalk_async import LlamaCloudClient, NavTalkClient, Retry
-from navtalk_async.errors import (
-    AttemptTimeout,
-    BrokenBody,
-    ClientClosed,
-    ConnectFailed,
-    NotJson,
-)
+from navtalk_async.errors import AttemptTimeout, BrokenBody, ClientClosed, ConnectFailed, NotJson
 from navtalk_async.models import Request
 
 ONCE = Retry(attempts=1, attempts_at_first=1)

@@ -4,28 +4,13 @@ import asyncio
 from itertools import combinations
 
 import pytest
-from gate_callers import (
-    TINY,
-    Caller,
-    callers,
-    moments,
-    now,
-    pauses,
-    play,
-    quiet,
-    rates,
-    run,
-)
+from gate_callers import TINY, Caller, callers, moments, now, pauses, play, quiet, rates, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
-from navtalk_async.wire.gate import (
-    BURST_SECONDS,
-    Gate,
-    checked_concurrency,
-)
+from navtalk_async.wire.gate import BURST_SECONDS, Gate, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 
 

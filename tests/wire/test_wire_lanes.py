@@ -2,20 +2,9 @@
 
 import asyncio
 
-from gate_callers import (
-    Caller,
-    now,
-    play,
-    quiet,
-    run,
-)
+from gate_callers import Caller, now, play, quiet, run
 
-from navtalk_async.wire.gate import (
-    IN_USE_SECONDS,
-    LANES,
-    OWN_TURN,
-    Gate,
-)
+from navtalk_async.wire.gate import IN_USE_SECONDS, LANES, OWN_TURN, Gate
 
 
 def lane_order(arrivals, at_once=1):

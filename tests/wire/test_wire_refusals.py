@@ -4,18 +4,10 @@ import asyncio
 import random
 
 import pytest
-from gate_callers import (
-    Caller,
-    now,
-    play,
-    quiet,
-    run,
-)
+from gate_callers import Caller, now, play, quiet, run
 
 from navtalk_async.rate_headers import Hint
-from navtalk_async.wire.gate import (
-    Gate,
-)
+from navtalk_async.wire.gate import Gate
 
 
 class Refusing:

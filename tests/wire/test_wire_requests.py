@@ -11,13 +11,7 @@ import pytest
 from navtalk_clients import EMPTY, MEBIBYTE, ONCE, client, rows
 
 from navtalk_async import NavTalkClient, Retry, SessionStatus
-from navtalk_async.errors import (
-    BodyTooLarge,
-    ConnectFailed,
-    Disconnected,
-    Redirected,
-    ServerError,
-)
+from navtalk_async.errors import BodyTooLarge, ConnectFailed, Disconnected, Redirected, ServerError
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Faults, Sandbox, World
 from navtalk_async.sandbox._faults import bomb

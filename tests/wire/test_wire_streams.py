@@ -4,22 +4,9 @@ import asyncio
 
 import pytest
 from anyio.lowlevel import checkpoint
-from streaming import (
-    END,
-    GET,
-    HEAD,
-    POST,
-    Box,
-    begun,
-    chunked,
-    collected,
-    entered,
-    wired,
-)
+from streaming import END, GET, HEAD, POST, Box, begun, chunked, collected, entered, wired
 
-from navtalk_async.errors import (
-    BrokenBody,
-)
+from navtalk_async.errors import BrokenBody
 from navtalk_async.wire._streamed import CHUNK_BYTES
 
 

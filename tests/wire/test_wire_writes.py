@@ -5,12 +5,13 @@ its own, and whoever cannot know whether it was done is told so.
 import asyncio
 import pickle
 import traceback
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
+from streaming import BEARER, PLACES, QUICK, patient, wired
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.dialects.answers import refused
@@ -30,13 +31,10 @@ from navtalk_async.errors import (
     Redirected,
     ServerError,
 )
-from navtalk_async.models import KeyPlace, Request
-from navtalk_async.wire.retry import Budget, CallOptions
+from navtalk_async.models import Request
+from navtalk_async.wire.retry import Budget
 from navtalk_async.wire.sender import Sender
 
-QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
-BEARER = KeyPlace("header", "Authorization", "Bearer ")
-PLACES = [KeyPlace("query", "apikey"), KeyPlace("header", "x-api-key"), BEARER]
 WRITES = [
     Request(path="/things", method="POST", body=b'{"title":"\xc3\xa9"}'),
     Request(path="/things/1", method="DELETE"),
@@ -116,15 +114,7 @@ class Box:
 def wire_to():
     """`async with wire_to(url, **options) as wire:`."""
 
-    @asynccontextmanager
-    async def make(url, key="key", place=BEARER, **options):
-        wire = Sender(root=url, key=key, key_place=place, **options)
-        try:
-            yield wire
-        finally:
-            await wire.aclose()
-
-    return make
+    return wired
 
 
 def read(_, response):
@@ -134,10 +124,6 @@ def read(_, response):
     if not response.body.startswith(b"{"):
         raise NotJson("No JSON.")
     return response.body
-
-
-def patient(**options):
-    return CallOptions(**{"timeout": 30.0, "retry": QUICK} | options)
 
 
 async def failure(wire, request, **options):
