@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
+import msgspec
+
 from navtalk_async.archive._schema import COLUMNS, KEYS
 from navtalk_async.archive._statements import COUNT_CHANGE, ID_OF_SESSION, MESSAGES
 from navtalk_async.archive.failpoints import reach
@@ -299,6 +301,10 @@ class Transactions:
 
     async def _ids(self, statement: str, *values: object) -> list[str]:
         return [self._codec.read_id(each) for (each,) in await self._rows(statement, *values)]
+
+
+def as_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def rows_of(statement: str, values: Sequence[object] = ()) -> Steps[list[Any]]:

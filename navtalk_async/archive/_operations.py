@@ -12,12 +12,13 @@ from navtalk_async.archive._database import (
     Query,
     Steps,
     Write,
+    as_json,
     delete,
     insert,
     transaction,
     update,
 )
-from navtalk_async.archive._runs import RunOperations, as_json, stored_session
+from navtalk_async.archive._runs import RunOperations, stored_session
 from navtalk_async.archive.message_diff import MessageDiff, diff_messages, split_repeats
 from navtalk_async.archive.records import (
     UNKNOWN,
@@ -186,7 +187,8 @@ class Operations(RunOperations):
         [(is_new,)] = strays
         if held and not is_new:
             return False
-        yield from self._put_messages(project, [MessageDiff.of_gone(each) for each in held.values()])
+        gone = [row for rows in held.values() for row in rows]
+        yield from self._put_messages(project, [MessageDiff([], gone, [], [], 0, MessageCounts())])
         yield delete("sync_sessions", project, session_id)
         yield delete("sessions", project, session_id)
         return True
@@ -263,7 +265,7 @@ class Operations(RunOperations):
             return set()
         rows = yield Query(sql.DIGESTS, (project, parts))
         noted = {self._codec.read_id(session_id): of for session_id, of in rows if of is not None}
-        # To add to messages that are not those that were saved would vouch for damage.
+        # Adding to messages that are not those that were saved would hide the damage.
         refused = {name for name, of in noted.items() if digest(held.get(name, [])) != of}
         for each in refused:
             yield update("sync_sessions", project, self._codec.write_id(each), state="pending", messages=None)

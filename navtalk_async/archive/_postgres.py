@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from navtalk_async.archive._database import Codec, Driver, Put, Query, R, Write
+from navtalk_async.archive._database import Codec, Driver, Put, Query, R, Write, as_json
 from navtalk_async.archive._postgres_server import Server, Timeouts
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
 from navtalk_async.lenient_json import decode_json
@@ -43,7 +43,7 @@ class PostgresCodec(Codec):
     """
 
     def write_id(self, text: str) -> str:
-        return _quoted(text) if text[:1] == '"' or "\0" in text else text
+        return as_json(text) if text[:1] == '"' or "\0" in text else text
 
     def read_id(self, held: str) -> str:
         return msgspec.json.decode(held, type=str) if held[:1] == '"' else held
@@ -52,15 +52,15 @@ class PostgresCodec(Codec):
         return text.replace("\0", MARK)
 
     def write_rows(self, rows: list[R]) -> list[R]:
-        return _translated(rows, self.write_id, self._write_word, lambda text, _: self.write_text(text))
+        return _recoded(rows, self.write_id, self._write_word, lambda text, _: self.write_text(text))
 
     def read_rows(self, held: list[R]) -> list[R]:
-        return _translated(held, self.read_id, self._read_word, self._read_text)
+        return _recoded(held, self.read_id, self._read_word, self._read_text)
 
     def _write_word(self, value: str | int) -> str:
         if isinstance(value, int):
             return str(value)
-        return _quoted(value) if NUMBER(value) else self.write_id(value)
+        return as_json(value) if NUMBER(value) else self.write_id(value)
 
     def _read_word(self, held: str) -> str | int:
         return int(held) if NUMBER(held) else self.read_id(held)
@@ -225,7 +225,7 @@ def _with_lists(statement: str, types: tuple[str, ...]) -> str:
     return _numbered(statement).replace("{rows}", f"SELECT * FROM unnest({lists})")
 
 
-def _translated(
+def _recoded(
     rows: list[R],
     id_of: Callable[[str], str],
     word_of: Callable[[Any], str | int],
@@ -241,10 +241,6 @@ def _translated(
         new |= {name: text_of(held, row.raw) for name in texts if (held := getattr(row, name)) is not None}
         translated.append(row._replace(**new))
     return translated
-
-
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -6,7 +6,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Query, Steps, Transactions, Write, delete, transaction, update
+from navtalk_async.archive._database import (
+    Query,
+    Steps,
+    Transactions,
+    Write,
+    as_json,
+    delete,
+    transaction,
+    update,
+)
 from navtalk_async.archive.records import (
     UNKNOWN,
     FetchTask,
@@ -31,7 +40,7 @@ WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
 FILTER_NAMES = {"start": "start_time", "end": "end_time", "user": "user_id"}
 
 
-def _filters_of(scope: str) -> str:
+def _filters_in(scope: str) -> str:
     """The filters of *scope*, as the arguments that ask for them."""
     try:
         filters = msgspec.json.decode(scope, type=dict[str, Any])
@@ -181,10 +190,6 @@ def unfollowed_cursor(row: Sequence[Any]) -> UnfollowedCursor:
     return read_columns((wanted, _read_json(cursor, Request), first), UnfollowedCursor)
 
 
-def as_json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 def read_row(row: Sequence[Any], kind: type[S]) -> S:
     """*row* as *kind*, whose fields are its columns in their order."""
     return read_columns(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
@@ -217,7 +222,7 @@ def _refuse_others(
     if found.api != api:
         raise StoreMismatch(f"{project} is of the API {found.api}, and you asked {api}. {another}")
     if found.scope != scope:
-        held, asked = _filters_of(found.scope), _filters_of(scope)
+        held, asked = _filters_in(found.scope), _filters_in(scope)
         raise StoreMismatch(f"{project} holds {held}; you asked for {asked}. {another}")
     if server != found.server and None not in (server, found.server) and not server_moved:
         if "sandbox" not in (found.server, server):

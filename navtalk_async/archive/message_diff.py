@@ -17,21 +17,16 @@ class MessageDiff(NamedTuple):
     """What is to be written of a session's messages."""
 
     put: list[MessageRow]
-    """New or changed ones."""
+    """New or changed messages."""
     gone: list[MessageRow]
-    """Those that the API no longer gives."""
+    """Messages that the API no longer has."""
     edited: list[MessageRow]
-    """What stood in changed ones, but for those that only moved."""
+    """The earlier rows of changed messages, but for messages that only moved."""
     held: list[MessageRow]
     """Every message that the session has then, in order."""
     reached: int
-    """The position behind the last message that came."""
+    """The position behind the last message that was fetched."""
     counts: MessageCounts
-
-    @classmethod
-    def of_gone(cls, rows: list[MessageRow]) -> "MessageDiff":
-        """Nothing is left of *rows*."""
-        return cls([], rows, [], [], 0, MessageCounts(vanished=len(rows)))
 
 
 def split_repeats(finished: Iterable[FetchResult]) -> list[list[FetchResult]]:
@@ -84,10 +79,7 @@ def deduplicate(messages: Sequence[Message]) -> list[Message]:
 
 
 def _changes(
-    kept: Sequence[MessageRow],
-    held: Sequence[MessageRow],
-    came: Collection[str],
-    reached: int,
+    kept: Sequence[MessageRow], held: Sequence[MessageRow], came: Collection[str], reached: int
 ) -> MessageDiff:
     """What is to be written where *held* takes the place of *kept*, some of which just *came*."""
     old = {row.id: row for row in kept}

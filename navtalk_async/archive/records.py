@@ -165,7 +165,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: str | None = None
     """Where its listing begins; None at the first session of all."""
     is_whole: bool = False
-    """Whether everything that is kept is compared with the listing, asked for by `reconcile`."""
+    """Whether everything that is kept is compared with the listing, as `reconcile` asks."""
     reached: str | None = None
     """The latest begin of any session that it listed."""
     listed: str | None = None
@@ -173,7 +173,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class UnfollowedCursor(NamedTuple):
-    """Where a session's messages might go on, though it is not believed that they do."""
+    """Where a session's messages might go on, though its short last page was taken for the end."""
 
     wanted: FetchTask
     next: Request
