@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema
+from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -131,15 +131,26 @@ class Server:
                 refuse_version(version, self, read_only=read_only)
             elif read_only:
                 raise StoreUnreachable(f"There is no archive at {self}.")  # noqa: TRY301
-            else:
-                steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
-                steps += [f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"]
-                # In one text they are one transaction, which needs no trip of its own to be undone.
-                await db.execute("".join(steps).format(**WORDS))
+            if version != SCHEMA_VERSION:
+                await self._prepare(db, version)
         except BaseException:
             db.terminate()
             raise
         return db
+
+    async def _prepare(self, db: "Connection", version: int | None) -> None:
+        """Make an archive of this version: a new one, or of an earlier *version*."""
+        if version is None:
+            steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
+            steps += [f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"]
+        else:
+            found = await db.fetch(
+                "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
+                "WHERE table_schema = current_schema() GROUP BY table_name"
+            )
+            steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
+        # In one text they are one transaction, which needs no trip of its own to be undone.
+        await db.execute("".join(steps).format(**WORDS))
 
     async def disconnect(self, db: "Connection") -> None:
         """Let go of *db*, which may be dead."""

@@ -26,7 +26,7 @@ from navtalk_async.archive.records import (
     SyncState,
     UnfollowedCursor,
 )
-from navtalk_async.archive.rows import Records, damage, digest, format_api_time, row_digest
+from navtalk_async.archive.rows import Records, damage, digest, format_api_time, old_digest, row_digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
@@ -113,19 +113,20 @@ class RunOperations(Transactions):
         )
 
     def _adopt(self, project: str, dialect: Records) -> Steps[bool]:
-        """Fill columns and digests that the first version did not have, of some sessions; whether there were
+        """Fill columns and digests that an earlier version did not have, of some sessions; whether there were
         any.
         """
-        found = yield Query(sql.OF_FIRST_VERSION, (project,))
+        found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
         if not found:
             return False
         [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        for columns in found:
+        for *columns, noted, row_noted in found:
             held_id = columns[sql.ID_OF_SESSION]
             messages = yield Query(sql.MESSAGES, (project, [held_id]))
-            [kept] = self._codec.transcripts([(*columns, None, None, False)], messages)
+            noted_both = (None, None) if row_noted is None else (noted, row_noted)
+            [kept] = self._codec.transcripts([(*columns, *noted_both, False)], messages)
             row, of = kept.session, digest(kept.messages)
-            if damage(kept, dialect):
+            if noted not in (None, of, old_digest(kept.messages)) or damage(kept, dialect):
                 # Nothing has the empty digest: what is damaged stays so until it is fetched again.
                 of = ""
             else:

@@ -1,10 +1,10 @@
-"""The tables of an archive, once for both databases, and the step that upgrades the first version.
+"""The tables of an archive, once for both databases, and the one step that upgrades an earlier version.
 
 These words differ from database to database: `{text}`, which is compared by its bytes; `{word}`, a word or a
 number; `{nulls_first}`, in an index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from navtalk_async.errors import StoreMismatch
 
@@ -76,17 +76,8 @@ INDEXES = {
     "sync_unread": "sync_sessions (project) WHERE next IS NOT NULL",
 }
 
-FIRST_INDEXES = ("sessions_in_order", "messages_in_order")
-
-FIRST_COLUMNS = {
-    "sessions": (
-        "project, id, api, status, start_time, end_time, title, video_url, raw, content_hash,"
-        "first_seen_at, last_changed_at, deleted_at"
-    ),
-    "messages": "project, id, session_id, position, role, type, content, created_at, raw",
-    "sync_projects": "project, api, scope, watermark",
-}
-"""The columns of the first version that this one has as well."""
+EARLIER_INDEXES = ("messages_in_order", "sync_undigested")
+EARLIER_TABLES = ("sync_gone", "sync_pending", "sync_unread")
 
 
 def refuse_version(version: int, place: object, *, read_only: bool) -> None:
@@ -95,8 +86,6 @@ def refuse_version(version: int, place: object, *, read_only: bool) -> None:
         raise StoreMismatch(f"{place} was written by a newer version of navtalk-async; please upgrade.")
     if read_only and version < SCHEMA_VERSION:
         raise StoreMismatch(f"{place} was written by an older version; `navtalk sync {place}` upgrades it.")
-    if 1 < version < SCHEMA_VERSION:
-        raise StoreMismatch(f"{place} was written by a version that was never released; use another place.")
 
 
 def table_of(name: str) -> str:
@@ -110,26 +99,45 @@ def schema() -> Iterator[str]:
     yield from (f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items())
 
 
-def upgrade() -> Iterator[str]:
-    """The statements that make an archive of this version of one of the first, which SQLite alone had: new
-    tables, the columns that both have copied, the others filled, the old tables dropped.
+def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """The statements that make an archive of an earlier *version* into one of this: new tables, the columns
+    that both have copied, the others filled, the old tables dropped. *found* are the columns of its tables.
     """
-    yield from (f"DROP INDEX IF EXISTS {name};" for name in FIRST_INDEXES)
-    old = (*FIRST_COLUMNS, "sync_pending")
+    yield from (f"DROP INDEX IF EXISTS {name};" for name in (*INDEXES, *EARLIER_INDEXES))
+    old = [name for name in (*COLUMNS, *EARLIER_TABLES) if name in found]
     yield from (f"ALTER TABLE {name} RENAME TO old_{name};" for name in old)
     yield from schema()
-    for name, both in FIRST_COLUMNS.items():
+    for name in COLUMNS.keys() & found.keys():
+        both = ", ".join(each for each in columns_of(name) if each in found[name])
         # A damaged index may have let a row in twice.
         yield f"INSERT INTO {name} ({both}) SELECT {both} FROM old_{name} WHERE TRUE ON CONFLICT DO NOTHING;"
-    yield f"{PENDING_TO_SESSIONS} {COUNT_AGAIN} {LIST_AGAIN}"
+    if "sync_gone" in found:
+        yield GONE_TO_HISTORY
+    if "sync_unread" in found:
+        yield f"{PENDING_TO_SESSIONS} {UNREAD_TO_SESSIONS}"
+    elif "sync_pending" in found:
+        yield PENDING_TO_SESSIONS
+    if version < 5:
+        yield f"{COUNT_AGAIN} {LIST_AGAIN}"
     yield from (f"DROP TABLE old_{name};" for name in old)
 
+
+def columns_of(table: str) -> list[str]:
+    return [each.split()[0] for each in COLUMNS[table].split(",")]
+
+
+GONE = "project, session_id, id, position, role, type, content, created_at, raw"
+
+GONE_TO_HISTORY = f"""
+INSERT INTO message_history ({GONE}, replaced_at, reason)
+SELECT {GONE}, gone_at, 'deleted' FROM old_sync_gone;
+"""
 
 PENDING_TO_SESSIONS = """
 UPDATE sync_projects SET watermark = replace(watermark, ' ', 'T') || 'Z',
     (places, rounds, round) = (
-        SELECT CASE WHEN next IS NOT NULL THEN json_array(json_object('next', json(next))) END, listings,
-        CASE WHEN next IS NOT NULL
+        SELECT CASE WHEN next LIKE '{{%' THEN json_array(json_object('next', json(next))) ELSE next END,
+        listings, CASE WHEN next IS NOT NULL
             THEN json_object('began', strftime('%Y-%m-%dT%H:%M:%SZ'),
                              'reached', replace(reached, ' ', 'T') || 'Z') END
         FROM old_sync_projects AS old WHERE old.project = sync_projects.project);
@@ -145,18 +153,23 @@ WHERE EXISTS (SELECT 1 FROM sessions AS s
               AND s.deleted_at IS NULL AND COALESCE(s.status, '') NOT IN ('completed', 'failed')
               AND (COALESCE(s.status, '') = 'active' OR s.end_time IS NULL));
 """
-"""The first version had a table of pending sessions, and watched none."""
+"""The first two versions, of SQLite alone, had a table of pending sessions, and watched none."""
+
+UNREAD_TO_SESSIONS = """
+UPDATE sync_sessions SET next = old.next, first = old.first FROM old_sync_unread AS old
+WHERE old.project = sync_sessions.project AND old.session_id = sync_sessions.session_id;
+"""
 
 COUNT_AGAIN = """
 UPDATE sessions SET content_hash = ''
 WHERE api = 'lexicon' AND deleted_at IS NULL AND raw LIKE '%"message_count"%';
 """
-"""The first version took another number of messages for no change."""
+"""Versions before the fifth took another number of messages for no change."""
 
 LIST_AGAIN = """
 UPDATE sync_projects SET watermark = NULL, round = NULL, places = NULL
 WHERE scope LIKE '%"status":%' OR scope LIKE '%"end":%' OR EXISTS (
     SELECT 1 FROM sessions AS s WHERE s.project = sync_projects.project AND s.start_time > s.first_seen_at);
 """
-"""The first version could miss a session that came to match such a filter late, or appeared late
+"""Versions before the fifth could miss a session that came to match such a filter late, or appeared late
 while another was dated in the future: such a project is listed from its beginning once more."""

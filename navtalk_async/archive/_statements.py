@@ -115,8 +115,8 @@ WHERE s.project = ? AND s.id {{any}}
 
 DIGESTS = "SELECT session_id, digest FROM sync_sessions WHERE project = ? AND session_id {any}"
 
-OF_FIRST_VERSION = f"""
-SELECT {SESSION_COLUMNS}
+OF_EARLIER_VERSIONS = f"""
+SELECT {SESSION_COLUMNS}, y.digest, y.row_digest
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 """

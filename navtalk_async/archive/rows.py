@@ -131,9 +131,18 @@ def digest(messages: Sequence[object]) -> str:
     return blake2b(encode_columns(messages), digest_size=16).hexdigest()
 
 
+def old_digest(messages: Sequence[MessageRow]) -> str:
+    """The digest as versions before the fifth noted it, of ids and objects alone."""
+    text = "\0".join(f"{row.id}\0{row.raw}" for row in messages)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def row_digest(row: SessionRow) -> str:
     """A hash of all columns of *row* that are exported."""
-    return digest((*row[: SessionRow._fields.index("content_hash")], row.deleted_at))
+    # As versions before the sixth did it, which had no columns for these two.
+    more = () if row.updated_at is row.user_id is None else (row.updated_at, row.user_id)
+    first = (row.project, row.id, row.api, row.status, row.start_time, row.end_time, row.title)
+    return digest((*first, row.video_url, row.raw, row.deleted_at, *more))
 
 
 def names_itself(row: SessionRow) -> bool:

@@ -276,11 +276,18 @@ def prepare(db: sqlite3.Connection) -> None:
     application, version = _written_by(db)
     if application == APPLICATION_ID and version == SCHEMA_VERSION:
         return
-    steps = schema() if application != APPLICATION_ID else upgrade()
+    steps = schema() if application != APPLICATION_ID else upgrade(version, _columns_in(db))
     db.executescript(
         f"BEGIN; {in_sqlite(''.join(steps))} PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def _columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    return {
+        table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for (table,) in tables
+    }
 
 
 def in_sqlite(statements: str) -> str:

@@ -165,15 +165,6 @@ async def test_an_archive_of_a_newer_version_is_refused(place):
                 pass
 
 
-async def test_an_archive_of_a_version_that_was_never_released_is_refused(place):
-    async with Archive.open(place):
-        pass
-    await asked(place, "UPDATE sync_schema SET version = 2")
-    with pytest.raises(StoreMismatch, match="never released"):
-        async with Archive.open(place):
-            pass
-
-
 async def test_an_archive_whose_tables_were_changed_is_broken(place):
     async with Archive.open(place) as store:
         await begun(store)

@@ -403,15 +403,6 @@ async def test_columns_that_the_first_version_did_not_have_are_filled_unless_a_r
     assert damage(damaged, Kodey())
 
 
-async def test_an_archive_of_a_version_that_was_never_released_is_refused(path):
-    async with Archive.open(path):
-        pass
-    await asked(path, "PRAGMA user_version = 5")
-    with pytest.raises(StoreMismatch, match="never released"):
-        async with Archive.open(path):
-            pass
-
-
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/null"])
 async def test_what_is_no_regular_file_is_refused(kind, path):
     if kind == "fifo":

@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from store_rows import (
-    LATER,
     NOW,
     ROUND,
     RUN,
@@ -16,6 +15,7 @@ from store_rows import (
     fetched,
     ids,
     journal,
+    lived,
     message,
     session,
     wanted,
@@ -24,7 +24,6 @@ from store_rows import (
 from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.archive.records import (
-    FailedSession,
     FetchResult,
     MessageCounts,
 )
@@ -125,23 +124,6 @@ async def test_a_page_that_is_new_in_part_touches_that_part(store, place):
     after = await every_row(place)
     assert [row in after["sessions"] for row in before["sessions"]] == [True, False]
     assert after["messages"] == before["messages"]
-
-
-async def lived(store, project):
-    """A little of everything that a store is asked to write."""
-    await begin(store, project)
-    seen = [session(1).id]
-    await journal(store, session(1, ended=None), session(2), project=project, places=[LATER], seen=seen)
-    await store.save_messages(project, [fetched(session(1, ended=None), 1, 2, 3), fetched(session(2), 4)])
-    await journal(store, session(1, video_url="new"), session(3), project=project)
-    await store.save_messages(project, [fetched(session(1, video_url="new"), 1, 3, 5, minutes=3)])
-    await store.record_failures(project, [FailedSession(session(3).id, "ServerError: 500", 8)])
-    await store.distrust_short_pages(project)
-    await store.mark_deleted(project, session(2).id)
-    await begin(store, project, reconcile=True, retry_failed=True)
-    await journal(store, project=project)
-    await store.record_run(project, RUN)
-    await store.finish(project, ROUND, RUN)
 
 
 class Stop(Exception):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from postgres_box import run_sql
 
-from navtalk_async.archive.records import Clock, FetchResult, FetchTask, Round, RunReport
+from navtalk_async.archive.records import Clock, FailedSession, FetchResult, FetchTask, Round, RunReport
 from navtalk_async.archive.rows import content_hash, digest, format_time, row_digest
 from navtalk_async.dialects.navtalk import NavTalkMessage, NavTalkSession
 from navtalk_async.ingest._reread_rules import compare_sessions
@@ -102,3 +102,20 @@ async def asked(place, query):
         return await run_sql(place, query)
     with closing(sqlite3.connect(place)) as db, db:
         return db.execute(query).fetchall()
+
+
+async def lived(store, project):
+    """A little of everything that a store is asked to write."""
+    await begin(store, project)
+    seen = [session(1).id]
+    await journal(store, session(1, ended=None), session(2), project=project, places=[LATER], seen=seen)
+    await store.save_messages(project, [fetched(session(1, ended=None), 1, 2, 3), fetched(session(2), 4)])
+    await journal(store, session(1, video_url="new"), session(3), project=project)
+    await store.save_messages(project, [fetched(session(1, video_url="new"), 1, 3, 5, minutes=3)])
+    await store.record_failures(project, [FailedSession(session(3).id, "ServerError: 500", 8)])
+    await store.distrust_short_pages(project)
+    await store.mark_deleted(project, session(2).id)
+    await begin(store, project, reconcile=True, retry_failed=True)
+    await journal(store, project=project)
+    await store.record_run(project, RUN)
+    await store.finish(project, ROUND, RUN)
