@@ -201,8 +201,8 @@ class PlacedKey(Opaque):
 
     def added(self, head: bytes, *, has_query: bool) -> memoryview:
         """*head*, the first bytes of a request, with the key; as a view, which shows nothing."""
-        # To look for a single byte is faster by far.
-        if b"[" in head and MASK in head:
+        # To look for a single byte, as a number, is faster by far.
+        if MASK[0] in head and MASK in head:
             line, end, rest = head.partition(b"\r\n")
             head = line.replace(MASK, self._quoted.encode()) + end + rest
         return memoryview(head.replace(self._after, self._pieces[has_query], 1))
@@ -247,11 +247,14 @@ class Echo(Opaque):
         # else their longest run is looked for.
         runs = re.findall(r"[A-Za-z0-9]+", key) if len(key) >= LEAST_UNMISTAKABLE else []
         self._clue = max(runs, key=len, default="").encode() if len(key) >= LEAST_UNMISTAKABLE else None
-        self._rarest = min("".join(runs), key=FREQUENT_LAST.index, default="").encode()
+        self._rarest = ord(min("".join(runs), key=FREQUENT_LAST.index)) if runs else None
 
     def masked(self, body: bytes) -> bytes:
         """*body* with the `MASK` for the key; what was JSON is JSON still."""
-        if self._rarest not in body or self._clue is None or self._clue not in body:
+        if self._clue is None or (self._rarest is not None and self._rarest not in body):
+            return body
+        # With `in`, Python would first try to take it for the number of a byte.
+        if body.find(self._clue) < 0:
             return body
         if re.fullmatch(r"[0-9.eE+-]*", self._key):
             # Outside of strings it would be a number.
