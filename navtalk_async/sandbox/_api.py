@@ -334,8 +334,10 @@ class Api:
 
         The rows are sorted by *key*, where it *is_down* the greatest first.
         """
-        here, fault, is_after = self.cursor_of(request) or first, request.fault, lt if is_down else gt
-        begin = bisect_left(rows, True, key=lambda row: is_after(key(row), here.key))
+        asked, fault, is_after = self.cursor_of(request), request.fault, lt if is_down else gt
+        here = asked or first
+        # A row without a time stands before what `first` says.
+        begin = bisect_left(rows, True, key=lambda row: is_after(key(row), here.key)) if asked else 0
         page = [] if fault == "empty-page" else rows[begin : begin + size]
         following = ""
         if fault == "empty-page":
