@@ -137,6 +137,16 @@ async def test_messages_that_are_too_long_for_one_page_come_in_smaller_pages():
     assert got == truth(box.world)
 
 
+async def test_pages_are_as_long_again_after_rows_that_are_too_long_together():
+    async with Sandbox(World(1, messages=0)) as box, client_of(box, body_limit=2**20) as nt:
+        session_id = box.world.sessions[0]["id"]
+        for number in range(2000):
+            box.world.add_message(session_id, content="x" * (20_000 if 100 <= number < 200 else 20))
+        pages = [page async for page in nt.messages.list(session_id, limit=100).pages()]
+    assert sum(len(page.items) for page in pages) == 2000
+    assert [len(page.items) for page in pages[-10:-1]] == [100] * 9
+
+
 @pytest.mark.parametrize("method", ["transcripts", "sessions"])
 async def test_results_outside_of_an_async_with_raise_an_error_that_says_what_to_write(method):
     async with Sandbox(sessions=3) as box, client_of(box) as nt:

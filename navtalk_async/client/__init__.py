@@ -35,8 +35,8 @@ class ViewOptions(TypedDict, total=False):
     Default 300."""
     attempt_timeout: float
     """Seconds for a single attempt; default 60."""
-    retry: Retry
-    """How often and how fast to try again; default `Retry()`."""
+    retry: Retry | None
+    """How often and how fast to try again; None, the default, for `Retry()`."""
     lane: Lane
     """Who goes first where calls have to wait for each other: `"interactive"` for what somebody waits for,
     then `"normal"`, the default, then `"bulk"` for long jobs. Lower lanes leave a sixteenth of the places in
@@ -113,12 +113,17 @@ class Client(Generic[S_co, M_co]):
         **options: Unpack[Options],
     ) -> None:
         self.dialect = dialect
-        others: Any = {name: value for name, value in options.items() if value is not None or name != "retry"}
+        others: Any = dict(options)
+        if others.pop("engine", "aiohttp") != "aiohttp":
+            raise ValueError("There is no engine but aiohttp any more: leave `engine=` out.")
+        if unknown := others.keys() - Options.__annotations__:
+            known = ", ".join(Options.__annotations__)
+            raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}; it has {known}.")
         on_event = others.pop("on_event", None)
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event={on_event!r} cannot be called: pass a function that takes an event.")
         call = {name: others.pop(name) for name in ViewOptions.__annotations__ if name in others}
-        self._call_options = CallOptions(**call)
+        self._call_options = _changed(CallOptions(), call)
         self._wire = Sender(
             key=_given_key(key, dialect.key_variable),
             root=dialect.root(_given_address(base_url, dialect)),
@@ -153,7 +158,11 @@ class Client(Generic[S_co, M_co]):
             except BodyTooLarge:
                 if (halved := dialect.halved(request)) is None:
                     raise
-            return await page(halved)
+            found = await page(halved)
+            if found.next is None:
+                return found
+            # Only these rows were too long together.
+            return msgspec.structs.replace(found, next=dialect.sized_like(found.next, request))
 
         return page
 
@@ -189,7 +198,7 @@ class Client(Generic[S_co, M_co]):
         """
         view = object.__new__(type(self))
         view.dialect, view._wire = self.dialect, self._wire
-        view._call_options = msgspec.structs.replace(self._call_options, **options)
+        view._call_options = _changed(self._call_options, options)
         view._take_up()
         return view
 
@@ -292,6 +301,12 @@ class Resource(Generic[C]):
 
     def _id(self, session_id: str | UUID) -> str:
         return self._client.dialect.checked_id(session_id)
+
+
+def _changed(options: CallOptions, others: Any) -> CallOptions:
+    if others.get("retry", options) is None:
+        others = {**others, "retry": Retry()}
+    return msgspec.structs.replace(options, **others)
 
 
 def _given_key(key: Key | Secret[str] | None, variable: str) -> Key | Secret[str]:

@@ -318,6 +318,10 @@ class Dialect:
                 return request.having(**{name: str(half)})
         return None
 
+    def sized_like(self, request: Request, other: Request) -> Request:
+        """*request* for a page of as many rows as *other* asks for."""
+        return request.having(**{name: other.params.get(name) for name in self._sizes})
+
     @cached_property
     def page_tokens(self) -> PageTokens:
         """What writes and reads the page tokens of its lists."""

@@ -34,6 +34,8 @@ from navtalk_async.wire.secret import EchoInChunks, PlacedKey, query_of
 Failed = TransportError | asyncio.CancelledError
 Task = asyncio.Task[object]
 
+HEADER_BYTES = 1 << 16
+HEADER_LINES = 1024
 CONNECT_SECONDS = 10.0
 JSON = {"Content-Type": "application/json"}
 STREAMED = {
@@ -194,6 +196,10 @@ def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp
         request_class=_KeyedRequest,
         response_class=_UnquotedResponse,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        # As much as proxies pass on: policies, cookies and traces fill many lines.
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+        max_headers=HEADER_LINES,
     )
 
 

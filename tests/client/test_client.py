@@ -577,3 +577,16 @@ def test_a_misspelled_filter_is_refused_with_those_that_the_api_has():
         nt.sessions.list(start_time="2025-11-12T18:20:38Z").request.params["startTime"]
         == "2025-11-12 18:20:38"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "match"), [("engine", "no engine but aiohttp"), ("nonsense", "has no option")]
+)
+def test_an_option_that_is_gone_or_never_was_is_refused_by_name(option, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        NavTalkClient("key", **{option: "fast"})
+
+
+async def test_none_stands_for_the_usual_retries(navtalk_sandbox, navtalk_client):
+    navtalk_sandbox.fail_next("500")
+    assert (await navtalk_client.using(retry=None).sessions.list(limit=1)).items
