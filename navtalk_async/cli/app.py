@@ -124,6 +124,7 @@ def navtalk(context: click.Context) -> None:
 
 def run_app(arguments: Sequence[str]) -> NoReturn:
     """Do what *arguments* say, and end the process."""
+    _wait_for_readers()
     reporter = Reporter()
     try:
         code = navtalk.main(list(arguments), prog_name="navtalk", standalone_mode=False)
@@ -138,6 +139,13 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
         code = report_error(error, reporter)
     _exit_with(code or Exit.OK)
+
+
+def _wait_for_readers() -> None:
+    """Have writing wait for a slow reader, also where a pipe was set not to wait: else output is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            os.set_blocking(stream.fileno(), True)
 
 
 A_BUG = (
@@ -179,10 +187,9 @@ def run(
 
 async def _until_stopped(work: Coroutine[Any, Any, int], stopped_by: list[int]) -> int:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    signals = [signal.SIGINT, signal.SIGTERM]
-    # Under nohup, a hangup is ignored from the start.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
+    # What is ignored from the start stays so: a hangup under nohup, Ctrl-C of a job in the background.
+    found = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    signals = [each for each in found if signal.getsignal(each) is not signal.SIG_IGN]
 
     def stop(number: int) -> None:
         stopped_by.append(number)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -85,8 +85,15 @@ class Manifest(Exported, frozen=True, kw_only=True):
             projects=projects,
             archive=archive,
             written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            tool=f"navtalk-async {version('navtalk-async')}",
+            tool=_this_tool(),
         )
+
+
+def _this_tool() -> str:
+    try:
+        return f"navtalk-async {version('navtalk-async')}"
+    except PackageNotFoundError:  # as in a program that was made of one file
+        return "navtalk-async"
 
 
 def canonical(manifest: Manifest) -> bytes:
