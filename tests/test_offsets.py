@@ -103,9 +103,9 @@ def rows_to(number, deleted=(), kind=Row):
 
 async def listed(server, first=FIRST):
     """The ids of all rows, and what was told of the list meanwhile."""
-    told = []
-    rows = await fetch_all(server.ask, first, lambda _, reason: told.append(reason))
-    return [row.id for row in rows], told
+    reported = []
+    rows = await fetch_all(server.ask, first, lambda _, reason: reported.append(reason))
+    return [row.id for row in rows], reported
 
 
 def inserted(at, many, number):
@@ -211,9 +211,9 @@ async def test_the_walk_of_a_list_that_keeps_moving_ends(seed, limit, share):
 @pytest.mark.parametrize("total", ["right", "missing"])
 async def test_rows_deleted_from_the_front_hide_no_other_row_and_are_reported(after, many, total):
     server = Server(rows_to(100), total=total, moves={after: deleted(0, many, 0)})
-    ids, told = await listed(server)
+    ids, reported = await listed(server)
     assert_all_throughout(server, ids, [row.id for row in rows_to(100)])
-    assert told == [MOVED]
+    assert reported == [MOVED]
     assert server.asked <= 20
 
 
@@ -255,16 +255,16 @@ async def test_a_list_ordered_by_latest_change_loses_no_row(count, limit, after,
 
 async def test_rows_added_at_the_end_are_yielded_last():
     server = Server(rows_to(40), moves={2: inserted(40, 2, 0)})
-    ids, told = await listed(server)
+    ids, reported = await listed(server)
     assert ids == [*(row.id for row in rows_to(40)), "new0-0", "new0-1"]
-    assert told == []
+    assert reported == []
 
 
 async def test_a_list_that_does_not_move_takes_one_request_a_page_and_reports_nothing():
     for count in range(60):
         server = Server(rows_to(count))
-        ids, told = await listed(server)
-        assert (ids, told) == ([row.id for row in rows_to(count)], [])
+        ids, reported = await listed(server)
+        assert (ids, reported) == ([row.id for row in rows_to(count)], [])
         # Pages share a row; behind a full last page there may be another.
         assert server.asked <= 2 + max(0, count - 2) // (LIMIT - 1)
 
@@ -327,13 +327,13 @@ async def test_a_wrong_total_costs_two_requests_and_a_note_and_no_row(count, tot
     honest = Server(rows_to(count))
     await listed(honest)
     server = Server(rows_to(count), total=total, has_more=has_more)
-    ids, told = await listed(server)
+    ids, reported = await listed(server)
     assert ids == [row.id for row in rows_to(count)]
     looks = 3 if total == "huge" and has_more != "never" else 0
     assert server.asked <= honest.asked + 2 + (2 if count == 0 else 0) + looks
-    assert len(told) <= 1
+    assert len(reported) <= 1
     if total in {"too large", "huge"}:
-        assert told[0].endswith(f"and gave {count:,}")
+        assert reported[0].endswith(f"and gave {count:,}")
 
 
 @settings(max_examples=examples(300))
@@ -349,18 +349,18 @@ async def test_rows_that_are_counted_but_not_returned_hide_no_other_row(
     count, limit, dead, counts_deleted, total
 ):
     server = Server(rows_to(count, dead), limit, total=total, counts_deleted=counts_deleted)
-    ids, told = await listed(server)
+    ids, reported = await listed(server)
     assert ids == [row.id for row in server.rows if not row.is_deleted]
-    assert len(told) <= 1
+    assert len(reported) <= 1
 
 
 @pytest.mark.parametrize("gap", [1, 10, 11, 25])
 async def test_pages_without_any_returned_row_are_skipped(gap):
     for begin in range(30):
         server = Server(rows_to(70, range(begin, begin + gap)))
-        ids, told = await listed(server)
+        ids, reported = await listed(server)
         assert ids == [row.id for row in server.rows if not row.is_deleted]
-        assert told == [f"it has a total of 70 and gave {70 - gap}"]
+        assert reported == [f"it has a total of 70 and gave {70 - gap}"]
 
 
 async def test_a_page_of_rows_that_only_offsets_count_is_skipped():

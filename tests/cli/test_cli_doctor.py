@@ -50,8 +50,8 @@ async def test_a_missing_user_is_a_problem_and_everything_else_is_checked(tmp_pa
         assert "--user" in checks["listing"]["said"]
         assert checks["place"]["verdict"] == "ok"
         assert {each["verdict"] for name, each in checks.items() if name != "listing"} == {"ok"}
-        told = await navtalk(*asked, "--user", "user-0", env=env)
-        assert (told.code, by_name(told)["listing"]["verdict"]) == (0, "ok")
+        reported = await navtalk(*asked, "--user", "user-0", env=env)
+        assert (reported.code, by_name(reported)["listing"]["verdict"]) == (0, "ok")
 
 
 async def test_the_key_is_never_shown_nor_any_part_of_it(tmp_path):

@@ -185,12 +185,12 @@ async def test_a_worker_serves_its_metrics(tmp_path):
             code, head, text = await answer(address, WHOLE)
             worker.terminate()
             assert (await result_of(worker)).code == 143
-    told = figures(text)
+    reported = figures(text)
     assert (code, "Content-Type: text/plain; version=" in head) == (200, True)
-    assert told["navtalk_sessions_total{news=inserted}"] == 30
-    assert told["navtalk_kept{what=messages}"] == 60
-    assert told["navtalk_rounds_total{outcome=done}"] >= 2
-    assert told["navtalk_requests_total"] > 30
+    assert reported["navtalk_sessions_total{news=inserted}"] == 30
+    assert reported["navtalk_kept{what=messages}"] == 60
+    assert reported["navtalk_rounds_total{outcome=done}"] >= 2
+    assert reported["navtalk_requests_total"] > 30
     assert KEY not in text
 
 

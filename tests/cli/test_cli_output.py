@@ -89,9 +89,9 @@ def test_a_bug_is_reported_as_an_object_with_progress_json(capsys):
         raise RuntimeError("lost")
 
     assert run(work(), Reporter(as_json=True)) == 1
-    told = json.loads(capsys.readouterr().err)
-    assert (told["event"], told["exit_code"]) == ("error", 1)
-    assert "RuntimeError: lost" in told["trace"]
+    reported = json.loads(capsys.readouterr().err)
+    assert (reported["event"], reported["exit_code"]) == ("error", 1)
+    assert "RuntimeError: lost" in reported["trace"]
 
 
 def test_an_error_says_what_happened_and_the_next_step_with_its_option(capsys):

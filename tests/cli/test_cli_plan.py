@@ -12,18 +12,18 @@ from navtalk_async.sandbox import Answers, Sandbox, World
 async def test_a_plan_counts_the_sessions_and_estimates_the_rest_and_keeps_nothing(tmp_path):
     async with Sandbox(World(300, messages=4), answers=Answers(cursor_on_last_page=False)) as box:
         done = await navtalk("plan", "--json", box=box, cwd=tmp_path)
-        [told] = done.rows
+        [reported] = done.rows
         sessions = box.world.sessions
         assert done.code == 0
-        assert told["listed"]["sessions"] == 300
-        assert told["listed"]["active"] == sum(each["status"] == 0 for each in sessions)
-        assert told["listed"]["first"] == sessions[0]["startTime"].replace(" ", "T") + "Z"
-        assert told["listed"]["last"] == sessions[-1]["startTime"].replace(" ", "T") + "Z"
-        assert told["estimate"]["sampled"] == 50
-        assert told["estimate"]["messages"] == 1200
-        assert told["estimate"]["messages_requests"] == 300
-        assert not told["estimate"]["cursors_on_last_pages"]
-        assert box.counts.total == told["listed"]["requests"] + 50
+        assert reported["listed"]["sessions"] == 300
+        assert reported["listed"]["active"] == sum(each["status"] == 0 for each in sessions)
+        assert reported["listed"]["first"] == sessions[0]["startTime"].replace(" ", "T") + "Z"
+        assert reported["listed"]["last"] == sessions[-1]["startTime"].replace(" ", "T") + "Z"
+        assert reported["estimate"]["sampled"] == 50
+        assert reported["estimate"]["messages"] == 1200
+        assert reported["estimate"]["messages_requests"] == 300
+        assert not reported["estimate"]["cursors_on_last_pages"]
+        assert box.counts.total == reported["listed"]["requests"] + 50
     assert list(tmp_path.iterdir()) == []
 
 
@@ -43,9 +43,9 @@ async def test_a_plan_goes_by_the_filters_and_the_rate():
         some = await navtalk("plan", *chosen, "--json", box=box)
         assert some.rows[0]["listed"]["sessions"] == 3
         failed = await navtalk("plan", "--status", "failed", "--rate", "50", "--json", box=box)
-        [told] = failed.rows
-        assert told["listed"]["sessions"] == sum(each["status"] == 2 for each in box.world.sessions)
-        assert told["estimate"]["requests_per_second"] <= 50
+        [reported] = failed.rows
+        assert reported["listed"]["sessions"] == sum(each["status"] == 2 for each in box.world.sessions)
+        assert reported["estimate"]["requests_per_second"] <= 50
 
 
 async def test_a_plan_says_how_much_is_saved_already(tmp_path):
@@ -62,8 +62,8 @@ async def test_a_failed_session_is_left_out_of_the_estimate():
         box.fail_next("400", 1000, f"sessionId={box.world.sessions[3]['id']}")
         done = await navtalk("plan", "--json", box=box)
         assert done.code == 0
-        told = done.rows[0]["estimate"]
-        assert (told["sampled"], told["unasked"], told["messages"]) == (11, 1, 48)
+        reported = done.rows[0]["estimate"]
+        assert (reported["sampled"], reported["unasked"], reported["messages"]) == (11, 1, 48)
         assert "because their messages failed: 1 session." in (await navtalk("plan", box=box)).out
         box.fail_next("400", 1000, "sessionId")
         assert (await navtalk("plan", box=box)).code == 4
@@ -103,11 +103,11 @@ def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
     st.none() | st.floats(0.1, 1000),
 )
 def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample, sessions, rate):
-    told = estimate(Listed(sessions=sessions, requests=7), sample, rate)
-    assert told["requests"] == 7 + told["messages_requests"]
-    assert told["minutes"] >= 0
+    reported = estimate(Listed(sessions=sessions, requests=7), sample, rate)
+    assert reported["requests"] == 7 + reported["messages_requests"]
+    assert reported["minutes"] >= 0
     if rate is not None:
-        assert told["requests_per_second"] <= rate + 0.05
+        assert reported["requests_per_second"] <= rate + 0.05
     if sample.fetched:
         mean = sample.requests / sample.fetched
-        assert told["messages_requests"] == pytest.approx(mean * sessions, abs=0.51)
+        assert reported["messages_requests"] == pytest.approx(mean * sessions, abs=0.51)

@@ -123,11 +123,11 @@ async def test_a_signal_is_handled_while_nobody_reads_the_output():
 async def test_progress_as_objects_makes_all_of_stderr_objects(tmp_path):
     async with Sandbox(World(30, messages=1)) as box:
         done = await navtalk("export", tmp_path, "--progress", "json", box=box)
-    told = [json.loads(line) for line in done.err.splitlines()]
+    reported = [json.loads(line) for line in done.err.splitlines()]
     assert (done.code, done.out) == (0, "")
-    assert [each["event"] for each in told[-2:]] == ["progress", "summary"]
-    assert told[0]["share"] is None
-    assert {"done": 30, "open": 0, "messages": 30, "failed": 0, "share": 1.0}.items() <= told[-2].items()
+    assert [each["event"] for each in reported[-2:]] == ["progress", "summary"]
+    assert reported[0]["share"] is None
+    assert {"done": 30, "open": 0, "messages": 30, "failed": 0, "share": 1.0}.items() <= reported[-2].items()
 
 
 async def test_progress_in_lines_begins_and_ends_with_one(tmp_path):

@@ -36,8 +36,8 @@ def halfway(*, all_listed=False, **figures):
 
 def test_a_run_is_shown_in_one_line():
     progress = halfway(done=12_340, open=118, failed=3, messages=311_204)
-    told = str(Run(progress, stats=Stats(requests=902, retries=1, in_flight=24)).seen_at(111.0))
-    assert told == (
+    reported = str(Run(progress, stats=Stats(requests=902, retries=1, in_flight=24)).seen_at(111.0))
+    assert reported == (
         "41 % of the time range: sessions 12,340 done / 118 open / 3 failed, 311,204 messages, "
         "82 requests/s, 24 in flight, 1 retry"
     )
@@ -50,8 +50,8 @@ def test_before_the_first_session_there_is_no_share():
 
 
 def test_once_all_is_listed_the_share_is_that_of_the_sessions():
-    told = Run(halfway(done=30, open=10, all_listed=True)).seen_at(101.0)
-    assert (told.share, told.share_of) == (0.75, "sessions")
+    reported = Run(halfway(done=30, open=10, all_listed=True)).seen_at(101.0)
+    assert (reported.share, reported.share_of) == (0.75, "sessions")
 
 
 def test_a_listing_without_news_keeps_the_share_of_time():

@@ -29,12 +29,12 @@ async def test_damage_is_repaired_with_the_files_and_reported(out, box, harm):
     assert "put back" not in found.err
     assert (await navtalk("verify", out, "--repair", env=NO_KEY)).code == 2
     done = await navtalk("verify", out, "--repair", "--json", box=box)
-    [told] = done.rows
-    assert (done.code, told["findings"]) == (0, [])
-    assert told["repaired"] > 0
-    assert f"Repaired {told['repaired']} session" in done.err
-    assert len(told["repaired_sessions"]) == told["repaired"]
-    assert told["repaired_sessions"][0] in done.err
+    [reported] = done.rows
+    assert (done.code, reported["findings"]) == (0, [])
+    assert reported["repaired"] > 0
+    assert f"Repaired {reported['repaired']} session" in done.err
+    assert len(reported["repaired_sessions"]) == reported["repaired"]
+    assert reported["repaired_sessions"][0] in done.err
     assert (await navtalk("verify", out, env=NO_KEY)).code == 0
     assert (out / "transcripts.jsonl").read_bytes() == good
 
@@ -165,9 +165,9 @@ async def test_a_repair_with_the_key_of_another_project_is_refused_with_the_next
     stale = next(each["id"] for each in box.world.sessions if each["status"] == 1)
     box.world.add_message(stale, "too late")
     first = await navtalk("verify", out, "--remote", "100%", "--repair", "--json", box=box)
-    [told] = first.rows
-    assert (first.code, told["repaired_sessions"]) == (6, [stale])
-    assert {(each["project"], each["remedy"]) for each in told["findings"]} == {("two", "key")}
+    [reported] = first.rows
+    assert (first.code, reported["repaired_sessions"]) == (6, [stale])
+    assert {(each["project"], each["remedy"]) for each in reported["findings"]} == {("two", "key")}
     again = await navtalk("verify", out, "--remote", "100%", box=box)
     assert again.code == 6
     for done in (first, again):

@@ -27,9 +27,9 @@ async def test_status_prints_everything_as_json(out):
             "default", [FailedSession(f"id-{number}", "ServerError: 500", 8) for number in range(7)]
         )
     done = await navtalk("status", out, "--json", env=NO_KEY)
-    [told] = done.rows
-    [project] = told["projects"]
-    assert (told["command"], told["exit_code"], project["project"]) == ("status", 0, "default")
+    [reported] = done.rows
+    [project] = reported["projects"]
+    assert (reported["command"], reported["exit_code"], project["project"]) == ("status", 0, "default")
     assert (project["counts"]["sessions"], project["counts"]["failed"]) == (40, 7)
     assert project["failed"][0] == {"id": "id-0", "reason": "ServerError: 500", "attempts": 8}
     assert project["filters"] == {}

@@ -11,9 +11,9 @@ async def test_a_good_export_is_verified_without_a_key(out):
     assert f"{out}: nothing is wrong. Checked: 2 files" in done.err
     assert "40 sessions with 120 messages" in done.err
     quick = await navtalk("verify", out, "--quick", "--json", "--progress", "none", env=NO_KEY)
-    [told] = quick.rows
-    assert (quick.code, told["exit_code"], told["findings"], told["quick"]) == (0, 0, [], True)
-    assert told["checked"]["files"] == 2
+    [reported] = quick.rows
+    assert (quick.code, reported["exit_code"], reported["findings"], reported["quick"]) == (0, 0, [], True)
+    assert reported["checked"]["files"] == 2
 
 
 async def test_findings_are_reported_with_the_remedy_and_exit_code_6_and_the_same_export_repairs_them(

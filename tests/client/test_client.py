@@ -348,14 +348,14 @@ async def test_a_client_that_is_forgotten_while_its_loop_runs_is_complained_of_a
     async def careless():
         await NavTalkClient("CANARY", base_url=navtalk_sandbox.navtalk_url).sessions.list()
 
-    told = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(repr(context)))
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(repr(context)))
     await careless()
     with pytest.warns(ResourceWarning, match="Unclosed") as warned:
         gc.collect()
-    told += [str(one.message) for one in warned]
+    reported += [str(one.message) for one in warned]
     await until(lambda: len(asyncio.all_tasks()) == 1)
-    assert "CANARY" not in "".join(told)
+    assert "CANARY" not in "".join(reported)
 
 
 def test_a_client_that_is_left_in_the_middle_of_a_list_leaves_no_noise(served):

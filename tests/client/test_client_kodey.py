@@ -141,9 +141,9 @@ async def test_a_chat_holds_the_messages_that_its_answer_does(held):
     assert chat.messages == (said if held == "all" else [])
 
 
-@pytest.mark.parametrize(("told", "user"), [("string", "anonymous"), ("null", None), ("missing", None)])
-async def test_a_chat_without_a_user_is_listed(told, user):
-    async with Sandbox(World(5), answers=Answers(kodey_user=told)) as box, client(box) as asked:
+@pytest.mark.parametrize(("reported", "user"), [("string", "anonymous"), ("null", None), ("missing", None)])
+async def test_a_chat_without_a_user_is_listed(reported, user):
+    async with Sandbox(World(5), answers=Answers(kodey_user=reported)) as box, client(box) as asked:
         made = await asked.chats.create(agent_id="a")
         found = {chat.id: chat for chat in await rows(asked.chats.list())}
     assert found[made.id].user_id == user
@@ -160,10 +160,10 @@ async def test_rows_come_in_whatever_order_the_api_gives_them(order):
         assert {message.id for message in said} == {each["id"] for each in box.world.messages(row["id"])}
 
 
-@pytest.mark.parametrize("told", ["message", "both"])
+@pytest.mark.parametrize("reported", ["message", "both"])
 @pytest.mark.parametrize("errors", ["status", "bare"])
-async def test_a_wrong_key_is_told(told, errors):
-    answers = Answers(kodey_401=told, errors=errors)
+async def test_a_wrong_key_is_told(reported, errors):
+    answers = Answers(kodey_401=reported, errors=errors)
     async with Sandbox(World(5), answers=answers) as box, client(box, "expired") as asked:
         with pytest.raises(
             AccessDenied, match="no reason given" if errors == "bare" else "API key"
@@ -274,10 +274,10 @@ async def test_the_generic_client_gets_the_same_values():
         async with Client(Kodey(), "sk_live_1", base_url=box.kodey_url) as generic:
             assert await rows(generic.list_sessions()) == await rows(asked.chats.list())
             chat = box.world.sessions[0]["id"]
-            told = msgspec.json.decode((await asked.chats.get(chat)).raw)
+            reported = msgspec.json.decode((await asked.chats.get(chat)).raw)
             # Its messages have a list of their own, and are not kept twice.
-            assert told.pop("messages") is not None
-            assert msgspec.json.decode((await generic.get_session(chat)).raw) == told
+            assert reported.pop("messages") is not None
+            assert msgspec.json.decode((await generic.get_session(chat)).raw) == reported
             assert await rows(generic.list_messages(chat)) == await rows(asked.messages.list(chat))
 
 

@@ -133,9 +133,9 @@ async def test_chats_get():
 async def test_chats_delete():
     async with Sandbox(World(5)) as box, client(box) as asked:
         gone = box.world.sessions[2]["id"]
-        told = await asked.chats.delete(gone)
-        assert (told.success, bool(told.message)) == (True, True)
-        assert told.deleted_at.tzinfo is UTC
+        reported = await asked.chats.delete(gone)
+        assert (reported.success, bool(reported.message)) == (True, True)
+        assert reported.deleted_at.tzinfo is UTC
         assert gone not in [row["id"] for row in box.world.sessions]
         with pytest.raises(NotFound) as caught:
             await asked.chats.delete(gone)
@@ -308,10 +308,10 @@ async def test_rows_that_are_deleted_while_a_list_is_paged_hide_no_other(way, of
     for chat, there in left.items():
         assert [each for each in said[chat] if each in there] == there
         assert len(set(said[chat])) == len(said[chat])
-    told = moves(deleting.events)
-    assert told
-    assert max(Counter(told).values()) == 1
-    assert {each.reason for each in told} == {MOVED}
+    reported = moves(deleting.events)
+    assert reported
+    assert max(Counter(reported).values()) == 1
+    assert {each.reason for each in reported} == {MOVED}
 
 
 async def test_verify_finds_nothing_wrong_with_a_list_that_moves(tmp_path):
@@ -376,11 +376,11 @@ async def test_a_chat_that_is_spoken_in_and_moves_to_the_end_hides_no_other(way,
 
 @pytest.mark.parametrize("total", ["many", "few"])
 async def test_a_wrong_total_is_told_once_a_list_and_costs_little_in_each_round(total, tmp_path):
-    told, requests = [], []
+    reported, requests = [], []
     answers = Answers(lexicon_total=total)
     async with (
         Sandbox(World(60), answers=answers) as box,
-        client(box, on_event=told.append) as asked,
+        client(box, on_event=reported.append) as asked,
         Archive.open(tmp_path / "a.db") as store,
     ):
         for _ in range(3):
@@ -388,7 +388,7 @@ async def test_a_wrong_total_is_told_once_a_list_and_costs_little_in_each_round(
             report = await sync(asked, store, user_id="user-0")
             requests.append(box.counts.by_kind["sessions"] - before)
         assert report.vanished == 0
-        paths = Counter(each.path for each in moves(told))
+        paths = Counter(each.path for each in moves(reported))
     assert requests == ([3, 3, 3] if total == "many" else [1, 1, 1])
     assert paths["/api/v1/chats/user/user-0"] == (3 if total == "many" else 0)
     assert max((count for path, count in paths.items() if path.endswith("/messages")), default=1) == 1
@@ -404,16 +404,16 @@ async def test_an_empty_page_that_promises_more_is_asked_for_again():
 
 
 async def test_empty_pages_that_always_promise_more_end_soon_and_are_told():
-    told = []
+    reported = []
     async with (
         Sandbox(World(60), faults=Faults(empty_page=1.0)) as box,
-        client(box, on_event=told.append) as asked,
+        client(box, on_event=reported.append) as asked,
     ):
         count = len(of_user(box, "user-0"))
         assert await ids(asked.chats.list_for_user("user-0", limit=100)) == []
         assert box.counts.total == 3
     reason = f"it has a total of {count} and gave 0"
-    assert moves(told) == [ListMoved("/api/v1/chats/user/user-0", reason)]
+    assert moves(reported) == [ListMoved("/api/v1/chats/user/user-0", reason)]
 
 
 async def test_what_cannot_be_right_is_refused_before_anything_is_sent():

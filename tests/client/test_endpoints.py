@@ -97,15 +97,15 @@ async def test_a_call_asks_its_endpoint_and_no_other(row):
         template = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(row.path))
         if row.method == "GET":
             assert not box.counts.written
-            [told] = paths
+            [reported] = paths
         else:
-            [(sent, told, _)] = box.counts.written
+            [(sent, reported, _)] = box.counts.written
             assert sent == row.method
-        assert re.fullmatch(template, told)
+        assert re.fullmatch(template, reported)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.client}.{row.call}")
 def test_a_call_takes_what_the_table_says(row):
     client = CLIENTS[row.client]("any", base_url="http://127.0.0.1:9")
-    told = {each.strip().removesuffix("=") for each in row.takes.split(",")}
-    assert told == set(taken(the_call(client, row.call)))
+    reported = {each.strip().removesuffix("=") for each in row.takes.split(",")}
+    assert reported == set(taken(the_call(client, row.call)))

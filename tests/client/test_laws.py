@@ -57,14 +57,14 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 
 async def assert_paged(api, box, limit):
-    told = await transcripts_of(api, box)
-    assert len(told) == len({each.id for each in told}) > 5
+    reported = await transcripts_of(api, box)
+    assert len(reported) == len({each.id for each in reported}) > 5
     async with client_of(api, box) as client:
         sessions = client.list_sessions(**api.filters, **a_page_of(limit, client.dialect.list_sessions))
         first = await sessions
         rest = await rows(sessions.resume(first.token))
-        assert raw([*first.items, *rest]) == raw(await rows(sessions)) == [each.session for each in told]
-        most = longest(told)
+        assert raw([*first.items, *rest]) == raw(await rows(sessions)) == [each.session for each in reported]
+        most = longest(reported)
         messages = client.list_messages(most.id, **a_page_of(limit, client.dialect.list_messages))
         first = await messages
         rest = await rows(messages.resume(first.token))
@@ -93,24 +93,24 @@ async def test_every_row_comes_once_and_in_order_whatever_the_server_answers(api
 async def test_a_list_that_is_walked_wide_is_the_list_that_is_walked_page_by_page(api, data, latency):
     answers = data.draw(answers_of(api))
     async with Sandbox(World(150, messages=1), answers=answers, latency=latency) as box:
-        told = await sessions_of(api, box)
+        reported = await sessions_of(api, box)
         async with client_of(api, box) as client:
             filters = api.filters | a_page_of(5, client.dialect.list_sessions)
             for way in ("auto", "serial"):
                 pool = SessionPool(client, listing=way)
                 async with pool.sessions(**filters) as listed:
-                    assert raw(await rows(listed)) == told
+                    assert raw(await rows(listed)) == reported
                 async with pool.sessions(order="done", **filters) as done:
-                    assert as_set(raw(await rows(done))) == as_set(told)
+                    assert as_set(raw(await rows(done))) == as_set(reported)
 
 
 @pytest.mark.parametrize("way", ["auto", "serial"])
 async def test_transcripts_come_in_the_order_of_the_list_or_as_they_are_done(api, way):
     async with Sandbox(a_world(40)) as box:
-        told = in_order(await transcripts_of(api, box))
+        reported = in_order(await transcripts_of(api, box))
         async with client_of(api, box) as client:
-            assert await everything(client, api, listing=way) == told
-            assert as_set(await everything(client, api, listing=way, order="done")) == as_set(told)
+            assert await everything(client, api, listing=way) == reported
+            assert as_set(await everything(client, api, listing=way, order="done")) == as_set(reported)
 
 
 async def test_one_session_is_the_same_whether_it_is_listed_or_asked_for(api):
@@ -239,10 +239,10 @@ async def test_whatever_goes_wrong_now_and_then_everything_that_is_read_is_the_t
 ):
     answers = data.draw(answers_of(api))
     async with Sandbox(a_world(), seed=seed, answers=answers) as box:
-        told = in_order(await transcripts_of(api, box))
+        reported = in_order(await transcripts_of(api, box))
         box.faults = Faults.parse(",".join(f"{kind}={chance}" for kind, chance in chances.items()))
         async with client_of(api, box, concurrency=8) as client:
-            assert await everything(client, api) == told
+            assert await everything(client, api) == reported
             # Who is asked alone is told the same, and no less certainly.
             first = (await client.list_sessions(**api.filters)).items[0]
             assert (await client.get_session(first.id)).id == first.id
@@ -297,12 +297,12 @@ async def test_no_fault_brings_the_key_to_light(api, fault, leaks):
 async def test_no_success_leaves_the_key_behind(api, leaks):
     for key in KEYS:
         async with Sandbox(a_world(), keys={key}) as box:
-            told = in_order(await transcripts_of(api, box, key))
+            reported = in_order(await transcripts_of(api, box, key))
             async with client_of(api, box, key, on_event=leaks) as client:
                 listing = client.list_sessions(**api.filters)
                 leaks.see(listing)
                 leaks.see(await listing)
-                assert await everything(client, api) == told
+                assert await everything(client, api) == reported
                 leaks.see(client.stats())
 
 
@@ -337,16 +337,16 @@ async def test_who_is_cancelled_at_any_moment_leaves_nothing_behind_and_a_client
     api, until, more, way, is_held
 ):
     async with Sandbox(a_world(), answers=Answers(max_page=5)) as box:
-        told = await transcripts_of(api, box)
+        reported = await transcripts_of(api, box)
         async with client_of(api, box) as client:
             before = asyncio.all_tasks()
             if is_held:
                 box.hold()
-            await cancelled_after(box, 1 if is_held else more, WAYS[way](client, api, longest(told).id))
+            await cancelled_after(box, 1 if is_held else more, WAYS[way](client, api, longest(reported).id))
             assert [each for each in asyncio.all_tasks() - before if "web_protocol" not in repr(each)] == []
             await until(lambda: box.counts.in_flight == 0)
             box.release()
-            assert await everything(client, api) == in_order(told)
+            assert await everything(client, api) == in_order(reported)
 
 
 async def test_who_is_cancelled_is_not_heard_of_again(api, quiet_loop):

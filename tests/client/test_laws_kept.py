@@ -47,7 +47,7 @@ async def synced(api, box, address, **options):
 async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_path, more, again, max_page):
     address = f"{mkdtemp(dir=tmp_path)}/archive.db"
     async with Sandbox(a_world(40), answers=Answers(max_page=max_page)) as box:
-        told = await transcripts_of(api, box)
+        reported = await transcripts_of(api, box)
         asked = []
         for each in (more, again):
             box.counts.reset()
@@ -56,7 +56,7 @@ async def test_a_sync_that_is_stopped_at_any_moment_is_gone_on_with(api, tmp_pat
             asked = [*asked, +box.counts.messages_by_session] if await is_under_way(address) else []
         box.counts.reset()
         await synced(api, box, address)
-        await assert_matches_api(address, told)
+        await assert_matches_api(address, reported)
         asked.append(+box.counts.messages_by_session)
         for number, before in enumerate(asked):
             later = set().union(*asked[number + 1 :])
@@ -71,7 +71,7 @@ async def is_under_way(address):
 
 async def test_a_run_that_is_killed_before_it_commits_is_gone_on_with(api, tmp_path):
     async with Sandbox(a_world(40)) as box, command_runner() as commands:
-        told = await transcripts_of(api, box)
+        reported = await transcripts_of(api, box)
         whole = await command(api, box, commands, "sync", tmp_path / "whole.db", armed=True)
         assert whole.code == 0, whole.err
         places = {name for name in whole.arrivals if name.endswith(": before commit")}
@@ -83,13 +83,13 @@ async def test_a_run_that_is_killed_before_it_commits_is_gone_on_with(api, tmp_p
             await settled(box)
             again = await command(api, box, commands, "sync", address)
             assert again.code == 0, again.err
-            await assert_matches_api(address, told)
+            await assert_matches_api(address, reported)
 
 
 # Sync.
 
 
-async def assert_sound(api, box, store, told):
+async def assert_sound(api, box, store, reported):
     """What the store says of itself, of its API and in files is what it holds."""
     async with client_of(api, box) as client:
         report = await verify(store.path, client=client, remote=1)
@@ -97,7 +97,7 @@ async def assert_sound(api, box, store, told):
         assert report.notes == []
         assert (report.checked.sessions, report.checked.asked) == (
             (await store.counts("default")).sessions,
-            len(told),
+            len(reported),
         )
 
 
@@ -115,15 +115,15 @@ async def test_after_every_sync_the_store_holds_what_the_server_has(api, tmp_pat
             for change in data.draw(changes_of(api.changes)):
                 apply_change(world, clock, change, open_only=api.open_only)
             await synced(api, box, address)
-            told = await transcripts_of(api, box)
-            ever |= {each.id for each in told}
-            kept = await assert_matches_api(address, told)
+            reported = await transcripts_of(api, box)
+            ever |= {each.id for each in reported}
+            kept = await assert_matches_api(address, reported)
             assert kept.keys() == ever
-            for each in told:
+            for each in reported:
                 assert_columns(api, kept[each.id], each)
             clock.on(minutes=20)
         async with Archive.open(address) as store:
-            await assert_sound(api, box, store, told)
+            await assert_sound(api, box, store, reported)
 
 
 WORDS = {"status": ("active", "completed", "failed"), "role": ("user", "assistant")}
@@ -141,22 +141,22 @@ def as_column(name, value):
     return value
 
 
-def assert_columns(api, kept, told):
+def assert_columns(api, kept, reported):
     """Every column of a session and its messages says what the API says."""
     others = ("status", "title", "user_id", "start_time", "end_time", "updated_at", "video_url")
-    columns(kept.session, told.session, api.session_columns, others)
-    assert kept.session.id == told.id
+    columns(kept.session, reported.session, api.session_columns, others)
+    assert kept.session.id == reported.id
     assert kept.session.api == api.name
-    assert [row.position for row in kept.messages] == list(range(len(told.messages)))
-    for row, message in zip(kept.messages, told.messages, strict=True):
+    assert [row.position for row in kept.messages] == list(range(len(reported.messages)))
+    for row, message in zip(kept.messages, reported.messages, strict=True):
         columns(row, message, api.message_columns, ())
-        assert row.session_id == told.id
+        assert row.session_id == reported.id
 
 
-def columns(row, told, fields, others):
+def columns(row, reported, fields, others):
     for name, field in fields.items():
-        if field in told:
-            assert getattr(row, name) == as_column(name, told[field])
+        if field in reported:
+            assert getattr(row, name) == as_column(name, reported[field])
     for name in others:
         assert name in fields or getattr(row, name) is None
 
@@ -177,16 +177,16 @@ async def test_a_sync_that_finds_nothing_new_writes_nothing_and_asks_for_little(
         for _ in range(3):
             await synced(api, box, address)
             clock.on(minutes=5)
-        told = await transcripts_of(api, box)
+        reported = await transcripts_of(api, box)
         before, changes = await rows_of(address)
         box.counts.reset()
         report = await synced(api, box, address)
         assert await rows_of(address) == (before, changes + 1)
         assert not any((report.inserted, report.changed, report.vanished, report.messages_inserted))
         assert not any((report.messages_changed, report.messages_vanished, report.failed))
-        read = {each.id for each in told if api.is_always_reread(each.session)}
+        read = {each.id for each in reported if api.is_always_reread(each.session)}
         assert box.counts.messages_by_session.keys() == read
-        await assert_matches_api(address, told)
+        await assert_matches_api(address, reported)
 
 
 async def test_what_is_deleted_at_the_api_is_kept_and_marked(api, tmp_path):
@@ -196,23 +196,23 @@ async def test_what_is_deleted_at_the_api_is_kept_and_marked(api, tmp_path):
             begun = box.world.add_session(start_time=clock.before(hours=number), status=0)
             box.world.add_message(begun["id"], "hello")
         await synced(api, box, address)
-        told = await transcripts_of(api, box)
+        reported = await transcripts_of(api, box)
         clock.on(minutes=20)
-        for each in told[::2]:
+        for each in reported[::2]:
             box.world.remove_session(each.id)
         report = await synced(api, box, address)
-        gone = {each.id for each in told[::2]}
+        gone = {each.id for each in reported[::2]}
         assert report.vanished == len(gone) > 2
-        kept = await assert_matches_api(address, told[1::2])
+        kept = await assert_matches_api(address, reported[1::2])
         assert {name for name, row in kept.items() if row.session.deleted_at is not None} == gone
         assert {name: raw(row.messages) for name, row in kept.items()} == {
-            each.id: each.messages for each in told
+            each.id: each.messages for each in reported
         }
 
 
 async def test_a_file_has_every_column_and_under_extra_everything_else(api, tmp_path):
     async with Sandbox(a_world(unknown_fields=True)) as box:
-        told = {each.id: each for each in await transcripts_of(api, box)}
+        reported = {each.id: each for each in await transcripts_of(api, box)}
         await synced(api, box, tmp_path / "archive.db")
         async with Archive.open(tmp_path / "archive.db") as store:
             manifest = await export(store, tmp_path / "files")
@@ -220,19 +220,19 @@ async def test_a_file_has_every_column_and_under_extra_everything_else(api, tmp_
         lines = [
             json.loads(each) for each in (tmp_path / "files/transcripts.jsonl").read_bytes().splitlines()
         ]
-        assert sorted(each["id"] for each in lines) == sorted(told)
+        assert sorted(each["id"] for each in lines) == sorted(reported)
         for line in lines:
-            each = told[line["id"]]
+            each = reported[line["id"]]
             assert_line(line, each.session, api.session_columns)
             for message, said in zip(line["messages"], each.messages, strict=True):
                 assert_line(message, said, api.message_columns)
 
 
-def assert_line(line, told, fields):
+def assert_line(line, reported, fields):
     for name, field in fields.items():
-        if field in told:
-            assert line[name] == as_column(name, told[field])
-    assert line.get("extra", {}) == {name: told[name] for name in told.keys() - set(fields.values())}
+        if field in reported:
+            assert line[name] == as_column(name, reported[field])
+    assert line.get("extra", {}) == {name: reported[name] for name in reported.keys() - set(fields.values())}
 
 
 # The command.
@@ -260,8 +260,8 @@ async def command(api, box, commands, *arguments, scoped=True, env=None, **optio
 
 async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_path):
     async with Sandbox(a_world(40)) as box, command_runner() as commands:
-        told = await transcripts_of(api, box)
-        most = longest(told)
+        reported = await transcripts_of(api, box)
+        most = longest(reported)
 
         async def done(*arguments, **options):
             run = await command(api, box, commands, *arguments, "--json", **options)
@@ -269,17 +269,17 @@ async def test_the_command_exports_verifies_and_shows_what_there_is(api, tmp_pat
             return run.rows
 
         [plan] = await done("plan")
-        assert plan["listed"]["sessions"] == len(told)
-        for new in (len(told), 0):
+        assert plan["listed"]["sessions"] == len(reported)
+        for new in (len(reported), 0):
             [summary] = await done("export", tmp_path)
             assert (summary["complete"], summary["run"]["inserted"]) == (True, new)
             assert (summary["kept"]["sessions"], summary["kept"]["messages"]) == (
-                len(told),
-                sum(len(each.messages) for each in told),
+                len(reported),
+                sum(len(each.messages) for each in reported),
             )
-        await assert_matches_api(tmp_path / "archive.db", told)
+        await assert_matches_api(tmp_path / "archive.db", reported)
         await done("verify", tmp_path, "--remote", "100%", scoped=False)
-        assert [each["id"] for each in await done("sessions")] == [each.id for each in told]
+        assert [each["id"] for each in await done("sessions")] == [each.id for each in reported]
         [session] = await done("session", most.id, scoped=False)
         assert session["id"] == most.id
         said = await done("messages", most.id, scoped=False)

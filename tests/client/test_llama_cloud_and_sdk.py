@@ -71,16 +71,16 @@ class Ours:
 def plain(thing):
     """A session or an event, written from its attributes alone: without what was kept of its bytes."""
     names = {field.name: field.encode_name for field in msgspec.structs.fields(thing)}
-    told = {
+    reported = {
         names[name]: value
         for name, value in msgspec.structs.asdict(thing).items()
         if not names[name].startswith("·")
     }
     if hasattr(thing, "events"):
-        told["events"] = [plain(event) for event in thing.events]
+        reported["events"] = [plain(event) for event in thing.events]
     if hasattr(thing, "type"):
-        told["type"] = thing.type
-    return json.loads(msgspec.json.encode(told))
+        reported["type"] = thing.type
+    return json.loads(msgspec.json.encode(reported))
 
 
 def without_nulls(thing):

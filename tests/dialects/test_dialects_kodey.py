@@ -377,12 +377,12 @@ def test_an_id_that_is_a_whole_number_is_its_text(number):
 @given(objects)
 def test_a_value_is_an_attribute_or_extra_and_never_lost(row):
     found = chats({"chats": [row]}).items[0]
-    told = {
+    reported = {
         field.encode_name: getattr(found, field.name)
         for field in msgspec.structs.fields(KodeyChat)
         if getattr(found, field.name) is not None
     }
-    assert {**told, **found.extra}.items() >= {k: v for k, v in row.items() if v is not None}.items()
+    assert {**reported, **found.extra}.items() >= {k: v for k, v in row.items() if v is not None}.items()
 
 
 @READERS

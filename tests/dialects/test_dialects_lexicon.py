@@ -119,13 +119,13 @@ def rows(count):
     return [ROW | {"id": f"m{number}"} for number in range(count)]
 
 
-def page(count, **told):
-    return {"messages": rows(count)} | told
+def page(count, **reported):
+    return {"messages": rows(count)} | reported
 
 
-def offset_after(count, asked=0, **told):
+def offset_after(count, asked=0, **reported):
     """Where a page of so many rows leads to; None where it is the last."""
-    following = messages(page(count, **told), offset=asked).next
+    following = messages(page(count, **reported), offset=asked).next
     return None if following is None else int(following.params["offset"])
 
 
@@ -181,8 +181,8 @@ def test_a_page_of_chats_is_read_with_its_total():
 
 
 def test_a_deletion_is_read_field_for_field():
-    told = deletion(DELETED)
-    assert (told.success, told.message, told.deleted_at) == (True, "Chat deleted", HALF_PAST_TEN)
+    reported = deletion(DELETED)
+    assert (reported.success, reported.message, reported.deleted_at) == (True, "Chat deleted", HALF_PAST_TEN)
 
 
 def test_a_media_type_is_the_type_of_its_message():
@@ -290,7 +290,7 @@ def test_no_id_of_the_api_leads_anywhere_else(text):
 
 
 @pytest.mark.parametrize(
-    ("told", "goes_on"),
+    ("reported", "goes_on"),
     [
         ({"total": 15, "has_more": True}, True),
         ({"total": 15, "has_more": False}, True),
@@ -309,12 +309,12 @@ def test_no_id_of_the_api_leads_anywhere_else(text):
         ({"total": 0, "has_more": False}, False),
     ],
 )
-def test_a_walk_goes_on_as_long_as_anything_promises_more(told, goes_on):
-    assert offset_after(4, **told) == (4 if goes_on else None)
+def test_a_walk_goes_on_as_long_as_anything_promises_more(reported, goes_on):
+    assert offset_after(4, **reported) == (4 if goes_on else None)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         {},
         {"has_more": False},
@@ -323,8 +323,8 @@ def test_a_walk_goes_on_as_long_as_anything_promises_more(told, goes_on):
         {"total": 15, "has_more": False},
     ],
 )
-def test_a_walk_ends_where_nothing_comes(told):
-    assert offset_after(0, asked=8, **told) is None
+def test_a_walk_ends_where_nothing_comes(reported):
+    assert offset_after(0, asked=8, **reported) is None
 
 
 @pytest.mark.parametrize("echoed", [None, 0, 8, 39, "0", -1, True, [8]])
@@ -347,22 +347,22 @@ def test_a_limit_that_cannot_be_one_says_nothing(echoed):
 
 
 @pytest.mark.parametrize(
-    ("told", "total"),
+    ("reported", "total"),
     [(15, 15), ("15", 15), (15.0, 15), (0, 0)]
     + [(each, None) for each in (None, -1, "-1", "", "many", 1.5, True, [15], "9" * 30)],
 )
-def test_a_total_is_a_number_or_its_digits(told, total):
-    assert messages(page(4, total=told)).total == total
+def test_a_total_is_a_number_or_its_digits(reported, total):
+    assert messages(page(4, total=reported)).total == total
 
 
 @pytest.mark.parametrize(
-    ("told", "has_more"),
+    ("reported", "has_more"),
     [(True, True), ("true", True), ("True", True), (1, True), ("1", True)]
     + [(False, False), ("false", False), (0, False)]
     + [(each, None) for each in (None, "perhaps", 2, [], {}, "")],
 )
-def test_whether_there_is_more_comes_in_any_spelling(told, has_more):
-    assert messages(page(4, total=4, has_more=told)).has_more is has_more
+def test_whether_there_is_more_comes_in_any_spelling(reported, has_more):
+    assert messages(page(4, total=4, has_more=reported)).has_more is has_more
 
 
 @given(
@@ -381,13 +381,13 @@ def test_a_walk_brings_every_row_once_and_in_order_whatever_pages_say(total, siz
         offset = int(request.params["offset"])
         some = [ROW | {"id": str(each)} for each in range(total)][offset : offset + min(sizes)]
         more = offset + len(some) < total
-        told = {
+        reported = {
             "total": {"right": total, "few": len(some), "many": total + 7, "missing": None}[counts],
             "offset": offset,
             "limit": limit,
             "has_more": {"right": more, "false": False, "true": bool(some) or more, "missing": None}[says],
         }
-        body = {"messages": some} | {name: value for name, value in told.items() if value is not None}
+        body = {"messages": some} | {name: value for name, value in reported.items() if value is not None}
         found = LEXICON.read_messages(request, answer(body))
         got += [row.id for row in found.items]
         request = found.next

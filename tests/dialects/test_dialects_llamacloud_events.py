@@ -49,8 +49,8 @@ from navtalk_async.formats._format import beyond_columns, extra
 
 
 def test_every_event_of_the_reference_is_read_field_for_field():
-    told = [event_of(raw(fields)) for fields in EVENTS]
-    user, thinking_delta, thinking, call, result, delta, text, stop = told
+    reported = [event_of(raw(fields)) for fields in EVENTS]
+    user, thinking_delta, thinking, call, result, delta, text, stop = reported
     assert isinstance(user, UserInput)
     assert isinstance(thinking_delta, ThinkingDelta)
     assert isinstance(thinking, Thinking)
@@ -66,7 +66,7 @@ def test_every_event_of_the_reference_is_read_field_for_field():
     assert isinstance(stop, Stop)
     assert (stop.error, stop.is_error, stop.skipped_index_ids) == ("It failed.", True, ["index-2"])
     assert stop.usage == Usage(**USAGE)
-    assert [each.type for each in told] == [each["type"] for each in EVENTS]
+    assert [each.type for each in reported] == [each["type"] for each in EVENTS]
 
 
 @EACH_EVENT
@@ -130,9 +130,9 @@ def test_any_object_is_an_event_and_exactly_one_message(fields):
     content = fields.get("content")
     assert not isinstance(content, str) or read.content == content
     beyond = beyond_columns(LlamaCloudMessage, json.loads(read.raw))
-    told = {"type": read.type, "content": read.content} | beyond
+    reported = {"type": read.type, "content": read.content} | beyond
     for name, value in json.loads(read.raw).items():
-        assert told[name] == value or value is None
+        assert reported[name] == value or value is None
 
 
 # Messages -------------------------------------------------------------------------------------------------

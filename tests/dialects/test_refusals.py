@@ -173,8 +173,8 @@ SAID = [
 @EVERY_READER
 @pytest.mark.parametrize(("status", "kind"), [(405, ApiError), *TABLE])
 def test_a_refusal_says_why_whatever_its_form(read, status, kind):
-    for body, told in SAID:
-        with pytest.raises(kind, match=f"{status}: {told}") as caught:
+    for body, reported in SAID:
+        with pytest.raises(kind, match=f"{status}: {reported}") as caught:
             read(answer(body, status))
         assert type(caught.value) is kind
         assert (caught.value.status, caught.value.retry_after) == (status, None)

@@ -99,13 +99,13 @@ async def test_each_api_has_its_address_and_its_own_words_for_an_unknown_key():
         assert box.kodey_url == box.lexicon_url == box.url
         with pytest.raises(KeyError):
             box.url_of("nobody")
-        for path, told in [
+        for path, reported in [
             ("/api/chat/sessions", {"code": 400, "message": "Invalid API key", "data": None}),
             ("/chat", {"message": "Invalid or missing API key"}),
             ("/api/v1/chats/x", {"detail": "Invalid or missing API key"}),
         ]:
             async with http.get(box.url + path) as response:
-                assert await response.json() == told
+                assert await response.json() == reported
         assert box.counts.by_api == {"navtalk": 1, "kodey": 1, "lexicon": 1}
 
 

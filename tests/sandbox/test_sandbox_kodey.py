@@ -155,8 +155,8 @@ async def test_chats_are_narrowed_by_user_and_by_type_of_agent():
 )
 async def test_failures_have_an_error_and_a_message_and_change_nothing(method, path, body, status):
     async with Sandbox(kodey_world()) as box:
-        found, told, _ = await call(box, method, path, body=body)
-        assert (found, set(told)) == (status, {"error", "message"})
+        found, reported, _ = await call(box, method, path, body=body)
+        assert (found, set(reported)) == (status, {"error", "message"})
         assert box.world.sessions == kodey_world().sessions
         assert box.world.total_messages == 1
 
@@ -164,8 +164,8 @@ async def test_failures_have_an_error_and_a_message_and_change_nothing(method, p
 @pytest.mark.parametrize("key", [None, "", "expired", "unknown"])
 async def test_a_401_has_only_a_message_or_an_error_too(key):
     async with Sandbox(kodey_world(), keys={"expired", "right"}) as box:
-        status, told, _ = await call(box, "GET", "/chat", key=key)
-        assert (status, set(told)) == (401, {"message"})
+        status, reported, _ = await call(box, "GET", "/chat", key=key)
+        assert (status, set(reported)) == (401, {"message"})
         box.answers = Answers(kodey_401="both")
         assert set((await call(box, "GET", "/chat", key=key))[1]) == {"error", "message"}
         assert (await call(box, "GET", "/chat", key="right"))[0] == 200
@@ -173,10 +173,10 @@ async def test_a_401_has_only_a_message_or_an_error_too(key):
 
 async def test_a_403_says_what_is_allowed_and_how_to_get_more():
     async with Sandbox(kodey_world()) as box:
-        status, told, _ = await call(box, "DELETE", "/chat/string", key="pk_live_limited_1")
-        assert (status, told["error"]) == (403, "Forbidden")
-        assert "GET /chat" in told["allowedEndpoints"]
-        assert "sk_live_" in told["upgradeInstructions"]
+        status, reported, _ = await call(box, "DELETE", "/chat/string", key="pk_live_limited_1")
+        assert (status, reported["error"]) == (403, "Forbidden")
+        assert "GET /chat" in reported["allowedEndpoints"]
+        assert "sk_live_" in reported["upgradeInstructions"]
         box.fail_next("403")
         assert set((await call(box, "GET", "/chat"))[1]) == {
             "error",
@@ -190,15 +190,15 @@ async def test_a_403_says_what_is_allowed_and_how_to_get_more():
 async def test_a_429_says_how_long_to_wait_in_its_body_alone():
     async with Sandbox(kodey_world(), faults=Faults(retry_after=60), rate=5, clock=lambda: DAY) as box:
         box.fail_next("429")
-        status, told, headers = await call(box, "GET", "/chat")
-        assert (status, told["error"], told["retryAfter"]) == (429, "Too Many Requests", 60)
+        status, reported, headers = await call(box, "GET", "/chat")
+        assert (status, reported["error"], reported["retryAfter"]) == (429, "Too Many Requests", 60)
         assert "Retry-After" not in headers
         assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("5", "4")
         box.fail_next("429-bare")
         assert "retryAfter" not in (await call(box, "GET", "/chat"))[1]
         box.rate = 0
-        status, told, headers = await call(box, "GET", "/chat")
-        assert (status, told["retryAfter"], headers["X-RateLimit-Remaining"]) == (429, 1, "0")
+        status, reported, headers = await call(box, "GET", "/chat")
+        assert (status, reported["retryAfter"], headers["X-RateLimit-Remaining"]) == (429, 1, "0")
 
 
 async def test_every_response_shows_the_rate_limit_where_there_is_one():
@@ -219,10 +219,10 @@ async def test_each_key_has_a_quota_a_minute_with_kodey_limits():
         for left in range(99, -1, -1):
             status, _, headers = await call(box, "GET", "/chat", key="pk_live_1")
             assert (status, headers["X-RateLimit-Remaining"]) == (200, str(left))
-        status, told, headers = await call(box, "GET", "/chat", key="pk_live_1")
+        status, reported, headers = await call(box, "GET", "/chat", key="pk_live_1")
         assert (status, headers["X-RateLimit-Limit"]) == (429, "100")
-        assert 50 <= told["retryAfter"] <= 60
-        assert abs(int(headers["X-RateLimit-Reset"]) - DAY.timestamp() - told["retryAfter"]) <= 1
+        assert 50 <= reported["retryAfter"] <= 60
+        assert abs(int(headers["X-RateLimit-Reset"]) - DAY.timestamp() - reported["retryAfter"]) <= 1
         assert (await call(box, "GET", "/chat", key="pk_live_2"))[0] == 200
 
 

@@ -202,9 +202,9 @@ def test_the_first_user_has_the_most_and_nobody_has_none():
 async def test_failures_have_either_body_and_change_nothing(method, path, body, status, errors):
     answers = Answers(lexicon_errors=errors, lexicon_invalid="422", over_limit="refuse")
     async with Sandbox(lexicon_world(), answers=answers) as box:
-        found, told = await call(box, method, path, body=body)
+        found, reported = await call(box, method, path, body=body)
         assert found == status
-        assert set(told) == ({"detail"} if errors == "detail" else {"error", "message"})
+        assert set(reported) == ({"detail"} if errors == "detail" else {"error", "message"})
         box.answers = Answers()
         assert (await call(box, method, path, body=body))[0] == (
             200 if "=101" in path else 400 if status == 422 else status
@@ -338,10 +338,10 @@ async def test_a_429_says_how_long_to_wait_in_its_headers():
         Sandbox(lexicon_world(), faults=Faults(retry_after=2)) as box,
         aiohttp.ClientSession(headers={"X-API-Key": "k"}) as http,
     ):
-        for kind, told in (("429", "2"), ("429-bare", None)):
+        for kind, reported in (("429", "2"), ("429-bare", None)):
             box.fail_next(kind)
             async with http.get(f"{box.lexicon_url}{CHATS}/{CHAT}") as response:
-                assert (response.status, response.headers.get("Retry-After")) == (429, told)
+                assert (response.status, response.headers.get("Retry-After")) == (429, reported)
 
 
 async def test_counts_know_the_calls_of_this_api_by_the_common_names():

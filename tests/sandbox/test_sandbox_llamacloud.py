@@ -131,8 +131,8 @@ def test_the_events_of_a_session_are_its_messages_in_order_and_a_stop_after_each
     for row in WORLD.sessions:
         messages = WORLD.messages(row["id"])
         events = api.ask(f"/{row['id']}")["events"]
-        told = [(each["type"], each["content"]) for each in events if each["type"] in {"user_input", "text"}]
-        assert told == [(("user_input", "text")[each["role"]], each["content"]) for each in messages]
+        reported = [(each["type"], each["content"]) for each in events if each["type"] in {"user_input", "text"}]
+        assert reported == [(("user_input", "text")[each["role"]], each["content"]) for each in messages]
         assert sum(each["type"] == "stop" for each in events) == len(messages) // 2
         for each in events:
             assert each.keys() == EVENTS[each["type"]]
@@ -383,10 +383,10 @@ async def test_an_invalid_request_is_refused_with_its_place_and_changes_nothing(
     async with sandbox(answers=Answers(over_limit="refuse")) as box:
         before = box.world.sessions, box.world.total_messages
         path = path.replace("ID", box.world.sessions[0]["id"])
-        status, told = await asked(box, method, path, body=body)
+        status, reported = await asked(box, method, path, body=body)
         assert (box.world.sessions, box.world.total_messages) == before
     assert status == 422
-    (detail,) = told["detail"]
+    (detail,) = reported["detail"]
     assert detail["loc"] == loc
     assert detail.keys() == {"loc", "msg", "type"}
 
@@ -415,9 +415,9 @@ async def test_the_longest_prompt_and_the_most_indexes_are_taken():
 )
 async def test_refusals_have_a_status_and_a_detail(method, path, key, status):
     async with sandbox(keys={"right", "expired"}) as box:
-        told = await asked(box, method, path, key=key)
-    assert told[0] == status
-    assert told[1].keys() == {"detail"}
+        reported = await asked(box, method, path, key=key)
+    assert reported[0] == status
+    assert reported[1].keys() == {"detail"}
 
 
 async def test_keys_open_worlds_of_their_own():
@@ -461,9 +461,9 @@ async def test_a_lost_answer_leaves_the_session_created():
 async def test_failures_on_demand_have_the_shape_of_this_api(fault, status):
     async with sandbox(faults=Faults(retry_after=2.5)) as box:
         box.fail_next(fault)
-        told = await asked(box, "GET")
-    assert told[0] == status
-    assert told[1].keys() == {"detail"}
+        reported = await asked(box, "GET")
+    assert reported[0] == status
+    assert reported[1].keys() == {"detail"}
 
 
 async def test_a_429_says_how_long_to_wait():

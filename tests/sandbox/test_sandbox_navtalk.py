@@ -100,10 +100,10 @@ async def test_documented_walk_ends_with_an_empty_page_or_with_null():
 @pytest.mark.parametrize("errors", ["status", "body", "both"])
 async def test_refusals_are_shown_by_status_or_by_body_or_by_turns(path, params, code, errors):
     async with Sandbox(navtalk_world(), answers=Answers(errors=errors)) as box:
-        told = [await get(box, path, **params) for _ in range(2)]
-    assert [(body["code"], body["data"]) for _, body in told] == [(code, None)] * 2
+        reported = [await get(box, path, **params) for _ in range(2)]
+    assert [(body["code"], body["data"]) for _, body in reported] == [(code, None)] * 2
     by = {"status": [code, code], "body": [200, 200], "both": [200, code]}
-    assert [status for status, _ in told] == by[errors]
+    assert [status for status, _ in reported] == by[errors]
 
 
 async def test_bare_refusals_are_no_json():
@@ -168,8 +168,8 @@ def test_session_filters_mean_what_the_answers_say(answers, limit, start, end, s
             return False
         if answers.filters_ignored:
             return True
-        told = row["startTime"] if answers.end_bounds == "start" else row["endTime"] or "9999"
-        late = told > end or (told == end and not answers.end_inclusive)
+        reported = row["startTime"] if answers.end_bounds == "start" else row["endTime"] or "9999"
+        late = reported > end or (reported == end and not answers.end_inclusive)
         early = row["startTime"] < start or (row["startTime"] == start and not answers.start_inclusive)
         return not late and not early
 

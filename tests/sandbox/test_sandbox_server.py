@@ -39,10 +39,10 @@ async def test_counts_show_what_was_served_and_never_the_key():
             ("session", {"sessionId": NAVTALK_SESSION}),
         ]
         async with new_connections() as http:
-            told = await (await http.get(f"{box.url}/_sandbox/counts")).json()
-            assert told["total"] == 5
-            assert told["messages_by_session"] == {NAVTALK_SESSION: 2}
-            assert "canary" not in f"{told}{counts.recent}{box}"
+            reported = await (await http.get(f"{box.url}/_sandbox/counts")).json()
+            assert reported["total"] == 5
+            assert reported["messages_by_session"] == {NAVTALK_SESSION: 2}
+            assert "canary" not in f"{reported}{counts.recent}{box}"
             assert (await http.get(f"{box.url}/_sandbox/else")).status == 404
         counts.reset()
         assert counts.total == 0

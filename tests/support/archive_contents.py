@@ -30,10 +30,10 @@ async def contents_of(store, project="default"):
     counts = await store.counts(project)
     assert counts.sessions == len(found)
     assert counts.messages == sum(len(each.messages) for each in found)
-    for session, messages, told, row_told, _ in found:
+    for session, messages, reported, row_told, _ in found:
         assert content_hash(dialect_of(session.api).session_of(session.raw.encode())) == session.content_hash
         assert [row.position for row in messages] == list(range(len(messages)))
-        assert told is None or told == digest(messages)
+        assert reported is None or reported == digest(messages)
         assert row_told is None or row_told == row_digest(session)
     return [
         ArchivedSession(
@@ -65,8 +65,8 @@ async def assert_finished(address, world, project="default", *, failed=0):
     assert about.round is None
 
 
-async def assert_matches_api(address, told, project="default"):
-    """The archive equals what an API *told*, in any order, and no session is pending."""
+async def assert_matches_api(address, reported, project="default"):
+    """The archive equals what an API *reported*, in any order, and no session is pending."""
     async with Archive.open(address) as store:
         found = await contents_of(store, project)
         rows = {row.session.id: row async for some in store.transcript_batches(project) for row in some}
@@ -75,6 +75,6 @@ async def assert_matches_api(address, told, project="default"):
     assert (counts.pending, counts.failed, counts.unfollowed, counts.listed) == (0, 0, 0, True), counts
     assert about.round is None
     there = {name: each for name, each in zip(rows, found, strict=True) if not each.is_gone}
-    assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in told}
-    assert {name: each.messages for name, each in there.items()} == {each.id: each.messages for each in told}
+    assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in reported}
+    assert {name: each.messages for name, each in there.items()} == {each.id: each.messages for each in reported}
     return rows

@@ -68,13 +68,13 @@ async def everything(client, api, *, order="listed", **options):
         return [(json.loads(each.session.raw), raw(each.messages)) async for each in transcripts]
 
 
-def longest(told):
+def longest(reported):
     """The session that says most."""
-    return max(told, key=lambda each: len(each.messages))
+    return max(reported, key=lambda each: len(each.messages))
 
 
-def in_order(told):
-    return [(each.session, each.messages) for each in told]
+def in_order(reported):
+    return [(each.session, each.messages) for each in reported]
 
 
 def as_set(pairs):

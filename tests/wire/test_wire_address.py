@@ -214,7 +214,7 @@ def test_an_error_that_may_be_shown_has_forgotten_where_it_came_from():
 @pytest.mark.parametrize("before", range(540, 640, 7))
 def test_a_long_answer_is_cut_behind_the_key_and_never_within_it(before):
     key = "CANARY-+/=%&<" + "x" * 80
-    for told in (key, quote(key, safe="")):
-        error = redact(BadRequest(f"{'y' * before}{told} and more", status=400), Secret(key))
+    for reported in (key, quote(key, safe="")):
+        error = redact(BadRequest(f"{'y' * before}{reported} and more", status=400), Secret(key))
         assert "CANARY" not in f"{error}{vars(error)}"
         assert len(str(error.args[0])) < 700

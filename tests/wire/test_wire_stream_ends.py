@@ -312,7 +312,7 @@ def leaks(error):
     return seen
 
 
-async def told(wire, seen, seconds):
+async def reported(wire, seen, seconds):
     """What a stream ends with; the frames of its error begin here, where nobody knows the key."""
     try:
         async with asyncio.timeout(3 if seconds else 0.1):
@@ -336,7 +336,7 @@ def test_no_key_comes_to_light_however_a_stream_ends(key, place, end):
         seen = []
         async with Box() as box, wired(box.url, key, place, observer=lambda e: seen.append(repr(e))) as wire:
             seconds = {"cancelled": 0, "silent": 0.05, "late": 0.05}.get(end, 2)
-            call = asyncio.create_task(told(wire, seen, seconds))
+            call = asyncio.create_task(reported(wire, seen, seconds))
             writer = await box.asked()
             echo = f'Bearer {key} http://x/?apikey={key} "{key}"'.encode()
             if end == "echo":

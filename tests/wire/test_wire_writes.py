@@ -391,7 +391,7 @@ def leaks(error):
     return seen
 
 
-async def told(call):
+async def reported(call):
     """What *call* ends with; the frames of its error begin here, where nobody knows the key."""
     try:
         await call
@@ -411,7 +411,7 @@ def test_no_key_of_any_place_comes_to_light(key, place, request_, end):
         async with Box(*[given] * 3) as box:
             wire = Sender(root=box.url, key=key, key_place=place, body_limit=1000)
             once = Retry(attempts=1, attempts_at_first=1)
-            error = await told(wire.ask(request_, read, patient(retry=once, timeout=5)))
+            error = await reported(wire.ask(request_, read, patient(retry=once, timeout=5)))
             seen = [*leaks(error), repr(wire), repr(wire.stats())]
             await wire.aclose()
         return seen
