@@ -109,8 +109,8 @@ class RawObject(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "kept"}
-        told = (f"{name}={value!r}" for name, value in fields.items() if value is not None)
-        return f"{type(self).__name__}({', '.join(told)})"
+        shown = (f"{name}={value!r}" for name, value in fields.items() if value is not None)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def raw(self) -> bytes:

@@ -63,7 +63,7 @@ def wait_of(headers: Mapping[str, str], *, is_full: bool) -> float | None:
     end of a limit of which nothing is left.
     """
     for name, unit in WAITS.items():
-        seconds = _seconds(headers.get(name, ""), headers, unit)
+        seconds = _seconds_in(headers.get(name, ""), headers, unit)
         if seconds is not None:
             return max(0.0, seconds)
     left = hint(headers, missing="0") if is_full else None
@@ -81,7 +81,7 @@ def _combined(text: str, headers: Mapping[str, str]) -> Hint | None:
 
 
 def _made(remaining: str | None, reset: str | None, headers: Mapping[str, str]) -> Hint | None:
-    seconds = _seconds(reset or "", headers)
+    seconds = _seconds_in(reset or "", headers)
     try:
         left = float(remaining or "")
     except ValueError:
@@ -89,7 +89,7 @@ def _made(remaining: str | None, reset: str | None, headers: Mapping[str, str]) 
     return Hint(int(left), seconds) if 0 <= left < 1e12 and seconds is not None and seconds > 0 else None
 
 
-def _seconds(text: str, headers: Mapping[str, str], unit: float = 1.0) -> float | None:
+def _seconds_in(text: str, headers: Mapping[str, str], unit: float = 1.0) -> float | None:
     """The seconds from now that *text* means: a number, a span such as `1m30s`, or a moment. Moments are
     measured by the server's own clock where it tells it, so that ours need not be right.
     """

@@ -61,7 +61,7 @@ class Held(msgspec.Struct):
     messages: list[msgspec.Raw] | None = None
 
 
-def role_word(name: str, role: Any) -> str:
+def checked_role(name: str, role: Any) -> str:
     """Check a role, by its word, its number, or as a `Role`."""
     return str(ROLE(name, format_word(Role(role) if type(role) is int else role)))
 
@@ -103,7 +103,7 @@ class Kodey(Dialect):
         "/chat/{id}/message",
         {
             "content": Argument(a_text, required=True),
-            "role": Argument(role_word, default="user", required=True),
+            "role": Argument(checked_role, default="user", required=True),
         },
     )
 

@@ -131,7 +131,9 @@ def test_the_events_of_a_session_are_its_messages_in_order_and_a_stop_after_each
     for row in WORLD.sessions:
         messages = WORLD.messages(row["id"])
         events = api.ask(f"/{row['id']}")["events"]
-        reported = [(each["type"], each["content"]) for each in events if each["type"] in {"user_input", "text"}]
+        reported = [
+            (each["type"], each["content"]) for each in events if each["type"] in {"user_input", "text"}
+        ]
         assert reported == [(("user_input", "text")[each["role"]], each["content"]) for each in messages]
         assert sum(each["type"] == "stop" for each in events) == len(messages) // 2
         for each in events:

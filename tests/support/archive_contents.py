@@ -75,6 +75,10 @@ async def assert_matches_api(address, reported, project="default"):
     assert (counts.pending, counts.failed, counts.unfollowed, counts.listed) == (0, 0, 0, True), counts
     assert about.round is None
     there = {name: each for name, each in zip(rows, found, strict=True) if not each.is_gone}
-    assert {name: each.session for name, each in there.items()} == {each.id: each.session for each in reported}
-    assert {name: each.messages for name, each in there.items()} == {each.id: each.messages for each in reported}
+    assert {name: each.session for name, each in there.items()} == {
+        each.id: each.session for each in reported
+    }
+    assert {name: each.messages for name, each in there.items()} == {
+        each.id: each.messages for each in reported
+    }
     return rows
