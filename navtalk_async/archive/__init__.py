@@ -6,6 +6,7 @@ holds what was finished and knows what was not.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from os import PathLike
 from pathlib import Path
 from typing import Self
 
@@ -50,12 +51,15 @@ class Archive(Operations):
                 are done before anybody writes to it.
 
         Raises:
+            TypeError: *place* is no path and no address.
             ValueError: *place* cannot be an archive.
             StoreLocked: another run writes to it.
             StoreUnreachable: it is not there, or cannot be opened; or asyncpg is not installed.
             StoreBroken: it is damaged, or something else.
             StoreMismatch: it was written by a newer version; to read only, by an older one.
         """
+        if not isinstance(place, str | PathLike):
+            raise TypeError(f"{place!r} is no path of an archive, and no postgresql:// address.")
         if is_url(place):
             from navtalk_async.archive._postgres import PostgresDriver  # noqa: PLC0415 - needs asyncpg
 

@@ -218,3 +218,9 @@ async def test_a_store_that_is_not_open_says_so(place):
 
 async def test_a_store_says_where_it_is(place):
     assert redacted(place) in repr(Archive.open(place))
+
+
+@pytest.mark.parametrize("place", [None, 5, b"archive.db"])
+def test_what_is_no_path_is_refused_at_once(place):
+    with pytest.raises(TypeError, match="no path of an archive"):
+        Archive.open(place)
