@@ -22,7 +22,7 @@ from anyio import to_thread
 from navtalk_async.archive import redacted
 from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
 from navtalk_async.cli._inspect import readable
-from navtalk_async.cli._options import CONNECTION, Place, command
+from navtalk_async.cli._options import CONNECTION, Place, as_options, command
 from navtalk_async.cli._output import put_json, put_lines
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Address, Settings
@@ -93,7 +93,7 @@ def problem(name: str, error: Exception) -> Check:
     if isinstance(error, NavTalkError):
         return Check(name, Verdict.PROBLEM, str(error.args[0]), error.next_step, exit_code(error))
     said = error.format_message() if isinstance(error, click.UsageError) else str(error)
-    return Check(name, Verdict.PROBLEM, said, "", Exit.USAGE)
+    return Check(name, Verdict.PROBLEM, as_options(said), "", Exit.USAGE)
 
 
 @command("checked_store", "user_id", CONNECTION, needs_key=False)
