@@ -9,7 +9,7 @@ from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask,
 from navtalk_async.archive.rows import format_time
 from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
-from navtalk_async.errors import BadRequest, NavTalkError, NotFound
+from navtalk_async.errors import DecodeFailed, NavTalkError, NotFound
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
@@ -190,10 +190,13 @@ class Fetcher:
             await self._prove_the_server_well()
 
     async def _second_chance(self) -> None:
-        """Try once more what failed; what fails again, while the server is well, has failed for good."""
-        first, self._failures = self._failures, {}
-        if not first:
+        """Try once more what failed, unless the answer would be the same; what fails again, while the server
+        is well, has failed for good.
+        """
+        if not self._failures:
             return
+        first = {task: error for task, error in self._failures.items() if not isinstance(error, DecodeFailed)}
+        self._failures = {task: error for task, error in self._failures.items() if task not in first}
         self._is_second_chance = True
         await self._each(self._fetch, _once(list(first)))
         self._is_second_chance = False
@@ -203,7 +206,7 @@ class Fetcher:
         failed, self._failures = self._failures, {}
         rows = [
             FailedSession(
-                task.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before[task.id]
+                task.id, f"{type(error).__name__}: {error.args[0]}", error.attempts + before.get(task.id, 0)
             )
             for task, error in failed.items()
         ]

@@ -13,6 +13,7 @@ from navtalk_async.errors import (
     AttemptTimeout,
     ClientClosed,
     DeadlineExceeded,
+    DecodeFailed,
     NavTalkError,
     RateLimited,
     ServerError,
@@ -46,6 +47,10 @@ DATE = istr("Date")
 LIMIT_HEADERS = tuple(tuple(map(istr, names)) for names in SPELLINGS)
 
 
+NO_ACCIDENT = 3
+"""An answer that is wrong in the same way so many times in a row is not asked for again."""
+
+
 class Attempt(NamedTuple):
     """An attempt that failed."""
 
@@ -54,6 +59,7 @@ class Attempt(NamedTuple):
     counted: int  # how many attempts have counted so far
     sent_at: float
     rank: int  # how many requests were in flight with it, itself included
+    alike: int = 1  # how many in a row failed in the same way
 
 
 def in_short(error: NavTalkError) -> str:
@@ -184,6 +190,8 @@ class LoopState:
             self.gate.coped()
         known = self.stats.answers > 0
         if not should_retry(options.retry, request, error, attempt=failed.counted, known_server=known):
+            raise error
+        if isinstance(error, DecodeFailed) and failed.alike >= NO_ACCIDENT:
             raise error
         # A 429 is waited out: that makes nothing worse.
         if not isinstance(error, RateLimited) and not self.budget.spend():

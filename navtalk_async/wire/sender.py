@@ -16,7 +16,7 @@ from navtalk_async.events import Event, Observer, Stats, announce
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import START
-from navtalk_async.wire._loop_state import Attempt, LoopState, Read
+from navtalk_async.wire._loop_state import Attempt, LoopState, Read, in_short
 from navtalk_async.wire._streamed import Stream
 from navtalk_async.wire._transport import AiohttpTransport, StreamedResponse
 from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency
@@ -118,7 +118,7 @@ class Sender:
         gate, lane, stats = state.gate, LANES[options.lane], self._stats
         sent_at = loop.time()
         deadline = None if options.timeout is None else sent_at + options.timeout
-        attempts = counted = 0
+        attempts = counted = alike = 0
         last: NavTalkError | None = None
         outcome: T | NavTalkError | asyncio.CancelledError
         while True:
@@ -157,7 +157,8 @@ class Sender:
                 if not isinstance(outcome, NavTalkError):
                     raise outcome
                 counted += not isinstance(outcome, RateLimited)
-                failed = Attempt(outcome, attempts, counted, sent_at, rank)
+                alike = alike + 1 if last is not None and in_short(last) == in_short(outcome) else 1
+                failed = Attempt(outcome, attempts, counted, sent_at, rank, alike)
                 last = state.failed(request, failed, options, deadline)
             finally:
                 gate.release()

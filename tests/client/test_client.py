@@ -19,7 +19,7 @@ from aioresponses import aioresponses
 from navtalk_async import NavTalkClient, Retry, Role, SessionPool, SessionStatus
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
-from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, ServerError
+from navtalk_async.errors import ClientClosed, DeadlineExceeded, NotFound, NotJson, ServerError
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
 
 QUICK = Retry(base_seconds=0.001, cap_seconds=0.01)
@@ -590,3 +590,11 @@ def test_an_option_that_is_gone_or_never_was_is_refused_by_name(option, match):
 async def test_none_stands_for_the_usual_retries(navtalk_sandbox, navtalk_client):
     navtalk_sandbox.fail_next("500")
     assert (await navtalk_client.using(retry=None).sessions.list(limit=1)).items
+
+
+async def test_an_answer_that_is_wrong_in_the_same_way_is_asked_for_three_times(scripted):
+    async with scripted(b"<html>Please log in.</html>") as box:
+        async with NavTalkClient("key", base_url=box.url, retry=Retry(attempts=8, base_seconds=0.001)) as nt:
+            with pytest.raises(NotJson) as caught:
+                await nt.sessions.list()
+        assert (len(box.heads), caught.value.attempts) == (3, 3)
