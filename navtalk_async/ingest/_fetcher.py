@@ -9,7 +9,7 @@ from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask,
 from navtalk_async.archive.rows import format_time
 from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
-from navtalk_async.errors import DecodeFailed, NavTalkError, NotFound
+from navtalk_async.errors import BadRequest, DecodeFailed, NavTalkError, NotFound
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
