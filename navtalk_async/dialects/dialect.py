@@ -1,4 +1,7 @@
-"""What a dialect is: a table of an API's lists and calls, how each is paged, and what its records are."""
+"""What a dialect is: a table of an API's lists and calls, how each is paged, and what its records are.
+
+Whoever adds an API reads this one file, which is long because it has all that such a table is made of.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
