@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted, differs, parse_record
+from navtalk_async.dialects.answers import accepted, differs, parse_record, parse_records
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.offsets import goes_on
@@ -293,7 +293,7 @@ class Dialect:
         self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
     ) -> Page[Any]:
         rows, answer = self.rows_in(response, endpoint)
-        return endpoint.paging.page(request, [parse_record(kind, row) for row in rows], answer)
+        return endpoint.paging.page(request, [*parse_records(kind, rows)], answer)
 
     def rows_in(self, response: Response, endpoint: Endpoint) -> tuple[list[msgspec.Raw], Any]:
         """The rows of an answer, not decoded yet, and the answer itself."""

@@ -425,3 +425,24 @@ def test_a_filter_that_the_api_lacks_is_refused_with_those_that_it_has():
         NAVTALK.list_sessions(statuss=1)
     with pytest.raises(TypeError, match=r"messages by status: only by start_time and end_time and role\."):
         NAVTALK.list_messages(ID, status=1)
+
+
+COMPACT = {"separators": (",", ":")}
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {}, optional={"content": st.text(), "new": st.text() | st.none(), "role": st.floats()}
+        )
+    ),
+    st.sampled_from([{}, COMPACT]),
+    st.booleans(),
+)
+def test_rows_beside_each_other_are_read_as_each_alone(others, form, is_ascii):
+    rows = [MESSAGE | other for other in others]
+    body = json.dumps(page_of({"new": 1} | MESSAGE, *rows), ensure_ascii=is_ascii, **form)
+    _, *together = messages(body.encode("utf-8", "replace")).items
+    for read, row in zip(together, rows, strict=True):
+        alone = NavTalk().message_of(json.dumps(row).encode(), "", 0)
+        assert (read, read.raw, type(read)) == (alone, alone.raw, NavTalk.record_kinds[1])
