@@ -7,6 +7,7 @@ import msgspec
 
 __all__ = [
     "Answered",
+    "CursorRefused",
     "Event",
     "Failed",
     "ListMoved",
@@ -61,7 +62,21 @@ class ListMoved(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Event = Answered | Failed | Waiting | ListedSerially | ListMoved
+class CursorRefused(msgspec.Struct, frozen=True, gc=False):
+    """The server did not accept the cursor of a next page of sessions, which may have expired."""
+
+    path: str
+    reason: str
+    """What the server answered."""
+    since: str | None
+    """The time (UTC) from which the list goes on; None where it is listed again from its begin."""
+
+    def __str__(self) -> str:
+        where = "from the beginning" if self.since is None else f"from {self.since}"
+        return f"The page cursor expired; listing again {where}."
+
+
+Event = Answered | Failed | Waiting | ListedSerially | ListMoved | CursorRefused
 
 
 Observer = Callable[[Event], None]

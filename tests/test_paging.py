@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
-from navtalk_async.errors import NotFound, RepeatedPage
+from navtalk_async.errors import RepeatedPage, ServerError
 from navtalk_async.models import Page, Request
 from navtalk_async.paging import EMPTY_PAGES_IN_A_ROW, SAME_PAGES_IN_A_ROW, Listing, Recent, fetch_all, walk
 
@@ -260,11 +260,11 @@ async def test_a_page_that_failed_can_be_asked_for_again_with_the_page_before_it
         number = int(request.params.get("cursor", 0))
         if number in refuse:
             refuse.clear()
-            raise NotFound("Gone.")
+            raise ServerError("Out of order.")
         return await server.ask(request)
 
     listing, rows, token = Listing(moody, FIRST), [], None
-    with pytest.raises(NotFound):
+    with pytest.raises(ServerError):
         async for page in listing.pages():
             rows += [row.id for row in page.items]
             token = page.token

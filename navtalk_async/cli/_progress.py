@@ -14,7 +14,17 @@ from msgspec.structs import asdict
 
 from navtalk_async.cli._output import Reporter, visible
 from navtalk_async.errors import counted
-from navtalk_async.events import Answered, Event, Failed, ListedSerially, ListMoved, Observer, Stats, Waiting
+from navtalk_async.events import (
+    Answered,
+    CursorRefused,
+    Event,
+    Failed,
+    ListedSerially,
+    ListMoved,
+    Observer,
+    Stats,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -238,6 +248,8 @@ def log_event(event: Event) -> None:
             logger.info("listing page by page, because %s", event.reason)
         case ListMoved():
             logger.info("%s: %s", event.path, event.reason)
+        case CursorRefused():
+            logger.info("%s", event)
 
 
 @contextmanager

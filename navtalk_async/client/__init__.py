@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
@@ -14,7 +14,7 @@ from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import BodyTooLarge
 from navtalk_async.events import Event, ListMoved, Observer, Stats
 from navtalk_async.models import M_co, Message, Page, Record, Request, Response, S_co, Session, Transcript
-from navtalk_async.paging import Listing, OnMove, fetch_all
+from navtalk_async.paging import Listing, OnMove, StartBehind, fetch_all
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
@@ -25,6 +25,8 @@ __all__ = ["ApiClient", "Client", "Inside", "Options", "Resource", "ViewOptions"
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 C = TypeVar("C", bound="Client[Any, Any]")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ViewOptions(TypedDict, total=False):
@@ -239,7 +241,11 @@ class Client(Generic[S_co, M_co]):
             TypeError: the API has no such filter.
             ValueError: it requires another one, or does not take the value of one. Nothing was sent.
         """
-        return self._list(self._inside.page_of_sessions, self.dialect.list_sessions(**filters))
+        request, dialect = self.dialect.list_sessions(**filters), self.dialect
+        by_time = dialect.starting_at(request, EPOCH) is not None
+        return self._list(
+            self._inside.page_of_sessions, request, dialect.starting_behind if by_time else None
+        )
 
     def list_messages(self, session_id: str | UUID, **filters: Any) -> Listing[M_co]:
         """The messages of a session, in the API's order; *filters* as for `list_sessions`.
@@ -250,8 +256,19 @@ class Client(Generic[S_co, M_co]):
         request = self.dialect.list_messages(self.dialect.checked_id(session_id), **filters)
         return self._list(self._inside.page_of_messages, request)
 
-    def _list(self, ask: Callable[[Request], Awaitable[Page[Any]]], request: Request) -> Listing[Any]:
-        return Listing(ask, request, tokens=self.dialect.page_tokens, on_move=self._inside.moved)
+    def _list(
+        self,
+        ask: Callable[[Request], Awaitable[Page[Any]]],
+        request: Request,
+        start_behind: StartBehind[Any] | None = None,
+    ) -> Listing[Any]:
+        return Listing(
+            ask,
+            request,
+            tokens=self.dialect.page_tokens,
+            on_move=self._inside.moved,
+            start_behind=start_behind,
+        )
 
     async def get_session(self, session_id: str | UUID) -> S_co:
         """One session, as the list of sessions has it.

@@ -6,7 +6,7 @@ Whoever adds an API reads this one file, which is long because it has all that s
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -309,6 +309,15 @@ class Dialect:
         where the API has no such filter, or does not list sessions in the order of their begin.
         """
         return None
+
+    def starting_behind(self, request: Request, rows: Sequence[Session]) -> Request | None:
+        """The request for the first page of those sessions of a list that follow the last of *rows*, a page
+        of it, which may come again with others of its second; None where they are not in order of time.
+        """
+        times = [row.start_time for row in rows if row.start_time is not None]
+        if len(times) < max(1, len(rows)) or times != sorted(times):
+            return None
+        return self.starting_at(request, times[-1] - timedelta(seconds=1))
 
     def page_limit(self, request: Request) -> int:
         """The most rows that the page *request* asks for may have; 0 where that is unknown."""

@@ -157,7 +157,9 @@ class NavTalk(Dialect):
             raise ValueError(f"The end, {end}, lies before the start, {start}.")
 
     def starting_at(self, request: Request, moment: datetime) -> Request | None:
-        return request.having(startTime=seconds_text(moment), cursor=None)
+        # No earlier than the list itself begins; times of this form are ordered as texts.
+        start = max(seconds_text(moment), request.params.get("startTime", ""))
+        return request.having(startTime=start, cursor=None)
 
     def decoded(self, response: Response, kind: Any) -> Any:
         # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count.

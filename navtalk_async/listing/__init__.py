@@ -6,8 +6,8 @@ from datetime import date, datetime
 
 from navtalk_async.concurrency import ParkingLot
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import AccessDenied, ApiError, DecodeFailed, RateLimited
-from navtalk_async.events import Event, ListedSerially, ListMoved
+from navtalk_async.errors import ApiError, DecodeFailed
+from navtalk_async.events import CursorRefused, Event, ListedSerially, ListMoved
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler, Task
 from navtalk_async.listing._segment import SortKey, moment_at, seconds_of
 from navtalk_async.models import Page, Request, ResumePoint, Session
@@ -33,8 +33,9 @@ class ParallelListing:
             Default: whether more time went into waiting for rows than into using them.
         speculation_budget: how many requests may be wasted before anything is known of the list.
         places: where an earlier walk of the same list stopped.
-        announce: called with a `ListedSerially` when the server makes a serial walk necessary, and with a
-            `ListMoved` when the rows of a list that is paged by offset moved.
+        announce: called with a `ListedSerially` when the server makes a serial walk necessary, with a
+            `CursorRefused` when a cursor has expired, and with a `ListMoved` when the rows of a list that is
+            paged by offset moved.
     """
 
     def __init__(
@@ -149,11 +150,11 @@ class ParallelListing:
         scheduler = self._scheduler
         try:
             page = await self._ask(task.request)
-        except (AccessDenied, RateLimited):
-            raise
-        except (ApiError, DecodeFailed):
-            if not scheduler.can_retry(task):
+        except (ApiError, DecodeFailed) as error:
+            if not scheduler.can_retry(task, error):
                 raise
+            if isinstance(error, ApiError):
+                self._announce(CursorRefused(task.request.path, error.message, task.segment.since_text))
             return
         was_trusted = scheduler.fallback_reason is None
         scheduler.add(task, page)

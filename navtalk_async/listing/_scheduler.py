@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
+from navtalk_async.errors import NavTalkError
 from navtalk_async.listing._segment import Chunk, PositionedRows, Segment, SortKey
 from navtalk_async.models import Page, Request, ResumePoint, Session
 from navtalk_async.paging import REMEMBERED, Recent
@@ -160,16 +161,18 @@ class SplitScheduler:
         elif segment in self._segments:
             self._append(segment, *segment.guard.take(page))
 
-    def can_retry(self, task: Task) -> bool:
-        """Whether a refused *task* is replaced by another one: a cursor from an earlier run may have expired,
-        and the time that was saved with it says where to continue.
+    def can_retry(self, task: Task, error: NavTalkError) -> bool:
+        """Whether *task*, which failed by *error*, is replaced by another one: its cursor may have expired,
+        and the time of the last row that came says where to continue. Raises the *error* if that has not
+        helped before.
         """
         segment = task.segment
-        if not segment.is_restored or segment.guard.has_moved or task.missing:
+        if task.missing or segment not in self._segments or not segment.may_have_expired(error):
             return False
-        segment.is_asked = False
-        key, known = self._sort_key, max(segment.taken, segment.begin)
-        segment.restart(self._request if key is None or math.isinf(known) else key.request_from(int(known)))
+        key, known = self._sort_key, max(segment.reached, segment.begin)
+        segment.since = None if key is None or math.isinf(known) else int(known)
+        begin = self._request if key is None or segment.since is None else key.request_from(segment.since)
+        segment.restart(begin, error)
         return True
 
     def _positions(self, key: SortKey, segment: Segment, page: Page[Session]) -> list[int] | None:
@@ -279,6 +282,8 @@ class SplitScheduler:
         self.fallback_reason = reason if self.is_parallel else None
         self._order_kept_by = self._sort_key if self._in_order and is_ordered else None
         self._sort_key = None
+        # A cursor that expires now makes the list begin again.
+        self._recent = Recent(None)
         self._skip = frozenset(self._taken_ids)
         self._rechecks.clear()
         first = self._segments[0]

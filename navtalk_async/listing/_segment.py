@@ -11,8 +11,9 @@ from typing import NamedTuple, Self
 import msgspec
 
 from navtalk_async.dialects.dialect import Dialect
+from navtalk_async.errors import ApiError, NavTalkError, RateLimited
 from navtalk_async.models import Request, ResumePoint, Session
-from navtalk_async.paging import CycleGuard
+from navtalk_async.paging import CycleGuard, refuses_cursor
 from navtalk_async.times import parse_time
 
 PositionedRows = list[tuple[int, Session]]
@@ -94,6 +95,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     guard: CycleGuard
     reached: float = -math.inf
     """The position of the last row that came."""
+    alike: int = 0
+    """How many rows came that stand there."""
     taken: float = -math.inf
     """The position of the last row that was taken."""
     rows_left: float = 0.0
@@ -113,6 +116,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     """Rows from this position on may be on a later page."""
     border: tuple["Segment", PositionedRows] | None = None
     """The segment before this one and the rows that it saw past its end, to be found on the first page."""
+    since: int | None = None
+    """Where it went on when a cursor was refused; None if the list began again."""
     unverified: Request | None = None
     """The request that showed rows past the end, until the next segment is known to have them."""
 
@@ -129,11 +134,29 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
         segment.is_restored = True
         return segment
 
-    def restart(self, request: Request) -> None:
-        self.next = self.resume_at = request
-        self.guard = CycleGuard(request)
+    def may_have_expired(self, error: NavTalkError) -> bool:
+        """Whether *error*, of its next page, may mean that the cursor is too old."""
+        if self.guard.has_moved:
+            return isinstance(error, ApiError) and refuses_cursor(error)
+        return self.is_restored and not isinstance(error, RateLimited)
+
+    def restart(self, request: Request, error: NavTalkError) -> None:
+        """Go on at *request* instead of the next page; see `CycleGuard.restart`."""
+        if self.guard.has_moved and isinstance(error, ApiError):
+            self.guard.restart(error, request, None if self.since is None else (self.reached, self.alike))
+        else:
+            self.guard = CycleGuard(request)
+        self.next = request
+        if self.chunks:
+            self.chunks[-1] = self.chunks[-1]._replace(next=request)
+        else:
+            self.resume_at = request
+        self.is_asked = self.is_restored = False
         self.reached = -math.inf
-        self.is_restored = False
+
+    @property
+    def since_text(self) -> str | None:
+        return None if self.since is None else moment_at(self.since).isoformat(" ").removesuffix("+00:00")
 
     @property
     def is_probe(self) -> bool:
@@ -176,7 +199,8 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
         since = positions[0] if math.isinf(since) else since
         self.was_short = len(positions) < page_size
         self.density = 0.0 if self.was_short else len(positions) / max(1.0, positions[-1] - since + 1)
-        self.reached = min(positions[-1], self.end - 1)
+        before, self.reached = self.reached, min(positions[-1], self.end - 1)
+        self.alike = positions.count(positions[-1]) + (self.alike if before == self.reached else 0)
         self._estimate(min(self.end, expected_end))
 
     def _estimate(self, last: float) -> None:

@@ -14,6 +14,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 from navtalk_async.client import Client, inside
 from navtalk_async.errors import (
     AccessDenied,
+    ApiError,
     BadRequest,
     BodyTooLarge,
     ClientClosed,
@@ -123,7 +124,11 @@ class ShortPageAudit:
         following: Request | None = request
         after_short = False
         while following is not None:
-            page = await ask(following)
+            try:
+                page = await ask(following)
+            except ApiError as error:
+                following, items, after_short = guard.begin_again(error), [], False
+                continue
             rows, following = guard.take(page)
             items += rows
             if page.offset_param is not None:

@@ -16,7 +16,7 @@ from profiles import examples
 from navtalk_async import NavTalkClient, SessionPool
 from navtalk_async.client import inside
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkSession
-from navtalk_async.errors import BadRequest, ServerError
+from navtalk_async.errors import BadRequest, NotFound, ServerError
 from navtalk_async.events import ListedSerially
 from navtalk_async.listing import ParallelListing
 from navtalk_async.listing._scheduler import SPECULATION_BUDGET, SplitScheduler
@@ -315,9 +315,9 @@ def test_an_expired_cursor_is_replaced_by_the_time_saved_with_it():
         places=[stale],
     )
     task = scheduler.next_task()
-    assert scheduler.can_retry(task)
+    assert scheduler.can_retry(task, NotFound())
     assert scheduler.next_task().request == Request(path="/rows", params={"start": "40"})
-    assert not scheduler.can_retry(task)
+    assert not scheduler.can_retry(task, NotFound())
     assert server.asked == []
 
 
@@ -492,5 +492,5 @@ def test_a_row_without_a_time_has_no_position():
 def test_a_position_is_requested_from_one_second_earlier_with_all_other_filters():
     request = NavTalk().list_sessions(start_time="2025-01-01 00:00:00", status=1, cursor="abc")
     sort_key = SortKey.of(NavTalk(), request, None)
-    asked = sort_key.request_from(9)
-    assert asked.params == {"startTime": "1970-01-01 00:00:08", "status": "1", "limit": "100"}
+    asked = sort_key.request_from(2_000_000_000)
+    assert asked.params == {"startTime": "2033-05-18 03:33:19", "status": "1", "limit": "100"}
