@@ -40,16 +40,22 @@ WORDS: dict[str, type[OpenEnum]] = {"status": SessionStatus, "role": Role}
 FILTER_NAMES = {"start": "start_time", "end": "end_time", "user": "user_id"}
 
 
+def filters_in_words(scope: str) -> dict[str, Any]:
+    """The filters of *scope*, statuses and roles as words."""
+    filters = _read_json(scope, dict[str, Any])
+    return {name: WORDS[name](value).word if name in WORDS else value for name, value in filters.items()}
+
+
 def _filters_in(scope: str) -> str:
     """The filters of *scope*, as the arguments that ask for them."""
     try:
-        filters = msgspec.json.decode(scope, type=dict[str, Any])
-    except msgspec.DecodeError:
+        filters = filters_in_words(scope)
+    except StoreBroken:
         return scope
-    more = filters.pop("options", {}) | filters.pop("others", {})
+    filters |= filters.pop("options", {}) | filters.pop("others", {})
     arguments = []
-    for name, value in (filters | more).items():
-        values = [WORDS[name](value).word] if name in WORDS else value if isinstance(value, list) else [value]
+    for name, value in filters.items():
+        values = value if isinstance(value, list) else [value]
         arguments += [f"{FILTER_NAMES.get(name, name)}={each!r}" for each in values]
     return " ".join(arguments) or "everything"
 

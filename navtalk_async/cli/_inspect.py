@@ -12,6 +12,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive._runs import filters_in_words
 from navtalk_async.archive.records import ProjectInfo, RunReport
 from navtalk_async.cli._options import CONNECTION, Place, as_options, command, exists
 from navtalk_async.cli._output import (
@@ -79,13 +80,13 @@ def status_command(*, place: Place, only_project: str | None, as_json: bool) -> 
             await put_lines(lines or [f"{shown} holds no project yet."])
         return Exit.OK
 
-    return run(work(), Reporter())
+    return run(work(), Reporter(errors_as_json=as_json))
 
 
 async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
     facts = msgspec.structs.asdict(info)
     return facts | {
-        "filters": msgspec.json.decode(facts.pop("scope")),
+        "filters": filters_in_words(facts.pop("scope")),
         "counts": await reader.counts(info.project),
         "failed": await reader.failures(info.project),
     }

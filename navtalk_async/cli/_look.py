@@ -80,7 +80,14 @@ async def sessions_command(client: Client, settings: Settings) -> None:
     pages = pool.session_pages(**settings.scope(client).of_sessions)
     known = client.dialect.record_kinds[0].__struct_fields__
     columns = {name: size for name, size in SESSION_COLUMNS.items() if {name, f"{name}_text"} & {*known}}
-    await _show(settings, pages, lambda _, each: _session_fields(client, each), columns, SESSION_CELLS)
+    await _show(
+        settings,
+        pages,
+        lambda _, each: _session_fields(client, each),
+        columns,
+        SESSION_CELLS,
+        nouns="sessions",
+    )
 
 
 @asking("session_id")
@@ -96,7 +103,7 @@ async def messages_command(client: Client, settings: Settings, session_id: str) 
     with usage_errors():
         found = client.list_messages(session_id, **settings.options)
     fields_of = partial(_message_fields, client, session_id)
-    await _show(settings, found.pages(), fields_of, MESSAGE_COLUMNS, MESSAGE_CELLS)
+    await _show(settings, found.pages(), fields_of, MESSAGE_COLUMNS, MESSAGE_CELLS, nouns="messages")
 
 
 @asking("session_id")
@@ -120,6 +127,8 @@ async def _show(
     fields_of: Callable[[int, T], Fields],
     columns: Mapping[str, int],
     cells: Sequence[str],
+    *,
+    nouns: str,
 ) -> None:
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     count, header = 0, True
@@ -135,6 +144,8 @@ async def _show(
             else:
                 await put(tab_separated(cells, rows, header=header))
             header = False
+    if not count and not settings.as_json:
+        settings.reporter.note(f"No {nouns}.")
 
 
 async def _session(client: Client, session_id: str) -> Fields:

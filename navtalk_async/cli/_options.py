@@ -314,15 +314,23 @@ NAMED_ARGUMENT = re.compile(
 )
 
 
+NAMED_FILTERS = re.compile(r"\b(?:by|option) (\w+(?: and \w+)*)(?=[:.])")
+
+
 def as_options(text: str) -> str:
     """*text*, in which an error of the library names arguments (`project=`), with the command's options."""
 
     def option(found: re.Match[str]) -> str:
-        is_number = text[found.end() : found.end() + 1].isalnum()
+        is_number = text[found.end() : found.end() + 1].replace("-", "0").isalnum()
         value = "" if found[3] is None else f" {shlex.quote(found[3])}"
         return f"{OPTIONS[found[1]].opts[-1]}{' ' if is_number else value}"
 
-    return NAMED_ARGUMENT.sub(option, text)
+    def all_options(found: re.Match[str]) -> str:
+        return re.sub(
+            r"\w+", lambda each: OPTIONS[each[0]].opts[-1] if each[0] in OPTIONS else each[0], found[0]
+        )
+
+    return NAMED_ARGUMENT.sub(option, NAMED_FILTERS.sub(all_options, text))
 
 
 def command(

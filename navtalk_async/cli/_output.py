@@ -88,14 +88,17 @@ def first_of(lines: Sequence[str], most: int, more: str = "more") -> list[str]:
 
 
 class Reporter:
-    """What goes to stderr: sentences, or with *as_json* an object a line.
+    """What goes to stderr: sentences, or with *as_json* an object a line; *errors_as_json*: of errors only.
 
     A reader who has gone away does not stop the work. *secrets* are never shown; no text should hold them
     anyway, and this is the second lock.
     """
 
-    def __init__(self, *, as_json: bool = False, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, as_json: bool = False, errors_as_json: bool = False, secrets: Iterable[str] = ()
+    ) -> None:
         self._as_json = as_json
+        self._errors_as_json = as_json or errors_as_json
         self._secrets = list(secrets)
 
     def hide(self, secret: str) -> None:
@@ -113,13 +116,14 @@ class Reporter:
         else:
             self._write_all(f"navtalk: {visible(self.redacted(text))}\n")
 
-    def fail(self, text: str, code: int, *, trace: str = "") -> None:
+    def fail(self, kind: str, message: str, next_step: str, code: int, *, trace: str = "") -> None:
         """Write why the run ends with the exit *code*; *trace* is for our own bugs."""
-        if self._as_json:
-            facts = {"trace": self.redacted(trace)} if trace else {}
-            self.event("error", text=self.redacted(text), exit_code=int(code), **facts)
+        message, next_step, trace = map(self.redacted, (message, next_step, trace))
+        if self._errors_as_json:
+            facts = {"trace": trace} if trace else {}
+            self.event("error", kind=kind, message=message, next_step=next_step, exit_code=int(code), **facts)
         else:
-            lines = [*self.redacted(trace).splitlines(), f"navtalk: {self.redacted(text)}"]
+            lines = [*trace.splitlines(), f"navtalk: {message} {next_step}".rstrip()]
             self._write_all("".join(f"{visible(each)}\n" for each in lines))
 
     def event(self, name: str, **facts: Any) -> None:

@@ -102,7 +102,7 @@ class Settings:
             raise click.UsageError(
                 "--session says exactly which; leave out --start, --end, --status, --user and --agent-type."
             )
-        reporter = Reporter(as_json=self.progress == "json")
+        reporter = Reporter(as_json=self.progress == "json", errors_as_json=self.as_json)
         read = partial(given_key, self.key_variable, self.api_key_file, self.api_key_command)
         key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide)
         object.__setattr__(self, "reporter", reporter)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import click
@@ -125,20 +127,26 @@ def navtalk(context: click.Context) -> None:
 def run_app(arguments: Sequence[str]) -> NoReturn:
     """Do what *arguments* say, and end the process."""
     _wait_for_readers()
-    reporter = Reporter()
+    reporter = Reporter(errors_as_json=_wants_json(arguments))
     try:
         code = navtalk.main(list(arguments), prog_name="navtalk", standalone_mode=False)
     except click.ClickException as refusal:
         hint = ""
         if isinstance(refusal, click.UsageError) and refusal.ctx is not None:
-            hint = f" See `{refusal.ctx.command_path} --help`."
-        reporter.fail(f"{refusal.format_message()}{hint}", Exit.USAGE)
+            hint = f"See `{refusal.ctx.command_path} --help`."
+        reporter.fail("UsageError", refusal.format_message(), hint, Exit.USAGE)
         code = Exit.USAGE
     except click.Abort:
         code = Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
         code = report_error(error, reporter)
     _exit_with(code or Exit.OK)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether *arguments*, which may be wrong, ask for JSON."""
+    options = " ".join(takewhile(lambda each: each != "--", arguments))
+    return re.search(r"(?:^| )--(?:json|progress[ =]json)(?: |$)", options) is not None
 
 
 def _wait_for_readers() -> None:
@@ -148,10 +156,16 @@ def _wait_for_readers() -> None:
             os.set_blocking(stream.fileno(), True)
 
 
-A_BUG = (
-    "This is a bug in navtalk-async, and not your fault; nothing that was saved is lost. "
-    "Please report it, with the lines above."
-)
+A_BUG = "This is a bug in navtalk-async, and not your fault; nothing that was saved is lost."
+REPORT_IT = "Please report it, with the lines above."
+
+NEXT_STEPS: dict[type[BaseException], str] = {
+    errors.AttemptTimeout: "The server is slow or down; try again later.",
+    errors.BodyTooLarge: "Ask for less with --start and --end, where the API has them.",
+    errors.DeadlineExceeded: "Allow more time with --timeout, or try again later.",
+    errors.RateLimited: "Wait, or give a lower --concurrency or --rate.",
+}
+"""What to do in the command, where the library's own next step names its arguments."""
 
 
 def run(
@@ -219,17 +233,17 @@ def report_error(error: BaseException, reporter: Reporter, *, before: str = "", 
     code = exit_code(error)
     if code is Exit.BUG:
         # The stack alone: local variables, which hold people's messages, are never printed.
-        reporter.fail(A_BUG, code, trace="".join(traceback.format_exception(error)))
+        trace = "".join(traceback.format_exception(error))
+        reporter.fail("Bug", A_BUG, REPORT_IT, code, trace=trace)
     elif isinstance(error, errors.NavTalkError):
-        said = str(error)
+        own_step = error.next_step
+        said, next_step = str(error).removesuffix(own_step).rstrip(), NEXT_STEPS.get(type(error), own_step)
         if isinstance(error, errors.StoreError):
             # Only what we say of archives names arguments; what a server says is left as it is.
             from navtalk_async.cli._options import as_options  # noqa: PLC0415 - not needed for --help
 
             said = as_options(said)
-        elif isinstance(error, errors.DeadlineExceeded):
-            said = f"{error.args[0]} Allow more time with --timeout, or try again later."
-        reporter.fail(f"{before}{said}{after}", code)
+        reporter.fail(type(error).__name__, f"{before}{said}", f"{next_step}{after}".strip(), code)
     return code
 
 

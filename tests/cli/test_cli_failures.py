@@ -34,7 +34,7 @@ FAILURES = {
 @pytest.mark.parametrize("fault", FAILURES)
 async def test_every_failure_is_an_exit_code_and_a_sentence_without_traceback_or_key(fault, tmp_path):
     code, words = FAILURES[fault]
-    command = ("sessions", "--json") if fault == "repeat-cursor" else ("export", tmp_path / "out", "-vv")
+    command = ("sessions",) if fault == "repeat-cursor" else ("export", tmp_path / "out", "-vv")
     async with Sandbox(sessions=3, faults=Faults.parse(f"{fault}=1")) as box:
         done = await navtalk(*command, "--timeout", 1, box=box)
     assert done.code == code

@@ -23,6 +23,8 @@ async def test_sessions_are_listed_by_filters_as_json_and_as_a_table():
             if "2025-11-05 00:00:00" <= each["startTime"] <= "2025-11-20 12:00:00" and each["status"] == 1
         ]
         assert len(wanted) > 100
+        none = await navtalk("sessions", "--status", "99", box=box)
+        assert (none.code, none.err) == (0, "navtalk: No sessions.\n")
         assert as_json == (0, as_json.out, "")
         assert as_json.rows == wanted
         header, *rows = [line.split("\t") for line in as_table.out.splitlines()]

@@ -18,7 +18,7 @@ from navtalk_async.cli._output import (
     transcript_text,
     visible,
 )
-from navtalk_async.cli.app import Exit, exit_code, run
+from navtalk_async.cli.app import Exit, exit_code, run, run_app
 from navtalk_async.errors import counted
 
 KEY = "CANARY-7f3a5c91"
@@ -102,6 +102,43 @@ def test_an_error_says_what_happened_and_the_next_step_with_its_option(capsys):
     assert capsys.readouterr().err == (
         "navtalk: Gave up after 1.5 of 1.5 s. Allow more time with --timeout, or try again later.\n"
     )
+
+
+USAGE = {
+    "sessions --bogus --json": "No such option",
+    "--json": "No such option",
+    "status nowhere --json": "nothing at nowhere",
+    "sessions --progress=json --start never": "is not a time",
+    "export out --sandbox --json --user ann": "by --user: only by --start and --end and --status",
+    "plan --sandbox --json --rate -1": "--rate -1.0 lets no request through",
+    "messages x --sandbox --json --project-id p": "has no option --project-id",
+}
+
+
+@pytest.mark.parametrize("words", USAGE)
+def test_wrong_usage_is_an_object_where_json_is_asked_for_and_names_options(
+    words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        run_app(words.split())
+    said = capsys.readouterr()
+    reported = json.loads(said.err)
+    assert (end.value.code, said.out, reported["exit_code"], reported["kind"]) == (2, "", 2, "UsageError")
+    assert USAGE[words] in reported["message"]
+    assert reported["next_step"].startswith("See `navtalk")
+
+
+@pytest.mark.parametrize("error", sorted(vars(errors)["__all__"]))
+def test_a_failure_is_an_object_where_json_is_asked_for_with_words_of_the_command(error, capsys):
+    async def work():
+        raise getattr(errors, error)("What happened.")
+
+    assert run(work(), Reporter(errors_as_json=True)) == CODES[error]
+    reported = json.loads(capsys.readouterr().err)
+    assert (reported["kind"], reported["message"]) == (error, "What happened.")
+    assert "limit`" not in reported["next_step"]
+    assert as_options(reported["next_step"]) == reported["next_step"]
 
 
 def test_text_of_a_server_does_nothing_to_the_terminal(capsys):

@@ -156,7 +156,7 @@ def test_a_cell_of_a_table_is_text_and_no_markup():
 
 
 def test_a_traceback_does_nothing_to_a_terminal(capsys):
-    Reporter().fail("A bug.", 1, trace=f"Traceback:\n  RuntimeError: {EVIL}\n")
+    Reporter().fail("Bug", "A bug.", "", 1, trace=f"Traceback:\n  RuntimeError: {EVIL}\n")
     shown = capsys.readouterr().err
     assert harm(shown) == []
     assert shown.startswith("Traceback:\n  RuntimeError: a\\x7f")
