@@ -6,12 +6,13 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
+from contextvars import ContextVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-__all__ = ["OUTSIDE", "WINDOW", "FanOut", "Limiter", "Order", "ParkingLot", "shielded"]
+__all__ = ["HELD", "OUTSIDE", "WINDOW", "FanOut", "Holder", "Limiter", "Order", "ParkingLot", "shielded"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -30,13 +31,46 @@ long as an item before a worker idles."""
 OUTSIDE = "Results are read inside an `async with`: write `async with … as results:` around the `async for`."
 
 
+class Held(Protocol):
+    """Memory that is counted until it is released."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether too much is held, with all others."""
+
+    def finish(self) -> None:
+        """Let others go on, since the result is there."""
+
+    def release(self) -> None:
+        """Count it no longer."""
+
+
+class Holder:
+    """Where the work on an item adds what its result holds, which is released when that is handed over.
+
+    Arguments:
+        is_ahead: returns whether results that hold something are at hand for the reader.
+    """
+
+    __slots__ = ("held", "is_ahead")
+
+    def __init__(self, is_ahead: Callable[[], bool]) -> None:
+        self.held: list[Held] = []
+        self.is_ahead = is_ahead
+
+
+HELD: ContextVar[Holder | None] = ContextVar("navtalk_async.held", default=None)
+"""None outside of a fan-out."""
+
+
 class FanOut(Generic[T, R]):
     """An `async with` in which *work* runs over the items of *batches*, at most *at_once* at a time: a
     number, or a function that returns the current one. Work that has begun goes on when the number falls.
 
     Iterate it for the results: as they are done, or in the order of the items. *batches* is read ahead by one
     batch. A slow reader slows the work, so memory holds a number of items that depends on *at_once* and the
-    size of a batch alone. Leaving the `async with` stops the rest.
+    size of a batch alone; fewer, where results that wait for the reader hold too much (`HELD`). Leaving the
+    `async with` stops the rest.
 
     An error of *work* is raised in the place of its result; an error of *batches*, after all results of the
     items before it. Neither is wrapped in a group, and neither cancels what the reader awaits.
@@ -61,6 +95,7 @@ class FanOut(Generic[T, R]):
         self._listed = order == "listed"
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
+        self._held: dict[int, list[Held]] = {}
         self._begun = self._finished = self._delivered = 0
         self._end: Exception | None = None
         """What the reader gets behind all results, once all batches were read."""
@@ -85,6 +120,9 @@ class FanOut(Generic[T, R]):
         for task in self._tasks:
             task.cancel()
         await shielded(_settled(self._tasks))
+        for held in self._held.values():
+            _release(held)
+        self._held.clear()
 
     @property
     def is_hungry(self) -> bool:
@@ -102,6 +140,8 @@ class FanOut(Generic[T, R]):
                 raise self._end
             await self._readers.park()
         result = self._results.pop(self._delivered)
+        if self._held:
+            _release(self._held.pop(self._delivered, []))
         self._delivered += 1
         if self._todo and self._begun - self._finished < self._at_once():
             self._hire()
@@ -132,7 +172,7 @@ class FanOut(Generic[T, R]):
         """The next item and its number, if work on it may begin."""
         at_once, number = self._at_once(), self._begun
         is_full = number - self._finished >= at_once or number - self._delivered >= at_once * self._window
-        if is_full or not self._todo:
+        if is_full or not self._todo or (self._held and next(iter(self._held.values()))[0].is_over):
             return None
         self._begun += 1
         item = self._todo.popleft()
@@ -145,7 +185,23 @@ class FanOut(Generic[T, R]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _is_ahead(self) -> bool:
+        place = self._delivered
+        while place in self._results:
+            if place in self._held:
+                return True
+            place += 1
+        return False
+
     async def _labour(self, following: tuple[int, T] | None) -> None:
+        holder = Holder(self._is_ahead)
+        HELD.set(holder)
+        try:
+            await self._work_off(following, holder)
+        finally:
+            _release(holder.held)
+
+    async def _work_off(self, following: tuple[int, T] | None, holder: Holder) -> None:
         while following is not None:
             number, item = following
             result: R | _Error
@@ -153,10 +209,20 @@ class FanOut(Generic[T, R]):
                 result = await self._work(item)
             except Exception as error:  # noqa: BLE001 - the reader gets it, whatever it is
                 result = _Error(error)
-            self._results[number if self._listed else self._finished] = result
+            place = number if self._listed else self._finished
+            self._results[place] = result
+            if holder.held:
+                self._held[place], holder.held = holder.held, []
+                for held in self._held[place]:
+                    held.finish()
             self._finished += 1
             self._readers.unpark()
             following = self._next()
+
+
+def _release(held: Iterable[Held]) -> None:
+    for each in held:
+        each.release()
 
 
 async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -21,20 +21,22 @@ __all__ = ["DECODE_ERRORS", "decode_json", "strict_json", "valid_utf8"]
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that is broken, too deep, or of another shape."""
 
-# Possessive, so that a long text costs no memory and no second look.
+AT_ONCE = 1000
+# Possessive, so that a long text costs no memory and no second look; and by so many pieces at once: in a
+# thread, a long search would keep the others waiting.
 BETWEEN = re.compile(
     r"""(?:[\s{}\[\],:]++
          | (?:true|false|null|-?(?:0|[1-9][0-9]{0,300}+)(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]{1,2}+)?+)
            (?=[\s{}\[\],:]|\Z)
-        )*+""",
+        ){0,1000}+""",
     re.VERBOSE,
 )
 WITHIN = re.compile(
-    r"""(?:[^"\\\x00-\x1f]++
+    r"""(?:[^"\\\x00-\x1f]{1,65536}+
          | \\(?:["\\/bfnrt]
               | u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3} | [dD][0-7][0-9a-fA-F]{2}
                   | [dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))
-        )*+""",
+        ){0,1000}+""",
     re.VERBOSE,
 )
 BARE = re.compile(r"[-+.\w]+")
@@ -89,6 +91,8 @@ def strict_json(body: bytes) -> bytes:
     while end < len(text):
         start, end = end, _end_of(BETWEEN, text, end)
         pieces += text[start:end].encode()
+        if end - start >= AT_ONCE:
+            continue
         if text[end : end + 1] == '"':
             end = _add_string(text, end, pieces)
         elif bare := BARE.match(text, end):
@@ -111,6 +115,9 @@ def _add_string(text: str, start: int, pieces: bytearray) -> int:
     while True:
         end = _end_of(WITHIN, text, end)
         pieces += text[start:end].encode()
+        if end - start >= AT_ONCE:
+            start = end
+            continue
         if text[end : end + 1] in {'"', ""}:
             pieces += text[end : end + 1].encode()
             return end + 1

@@ -59,6 +59,10 @@ class Options(ViewOptions, total=False):
     what is too fast, a lower rate is learned from that."""
     body_limit: int
     """The most bytes of an answer, inflated, that are held in memory; default 128 MiB."""
+    bytes_in_flight: int
+    """How many bytes of answers above 64 KiB are held in memory at once, in one event loop: bodies, and what
+    was decoded from them until it is returned, or a pool's reader takes it, or a sync has saved it. Over it,
+    only the answer that began first is read on, however long it is. Default 128 MiB."""
     trust_env: bool
     """Whether the environment's proxy settings hold; for this machine, they never do. Default False."""
     on_event: Observer | None
@@ -220,7 +224,9 @@ class Client(Generic[S_co, M_co]):
         return self._wire.now()
 
     def ask(self, request: Request, read: Callable[[Request, Response], T]) -> Awaitable[T]:
-        """What *read* returns for the answer to *request*; for calls that have no method yet."""
+        """What *read* returns for the answer to *request*; for calls that have no method yet. For an answer
+        of more than 1 MiB, *read* is called in a thread.
+        """
         return self._wire.ask(request, read, self._call_options)
 
     def stream(

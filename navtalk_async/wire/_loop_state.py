@@ -3,11 +3,15 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
+import msgspec
 from multidict import istr
 
+from navtalk_async.concurrency import HELD
 from navtalk_async.errors import (
     ApiError,
     AttemptTimeout,
@@ -22,7 +26,7 @@ from navtalk_async.errors import (
 from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
 from navtalk_async.models import Request, Response
 from navtalk_async.rate_headers import SPELLINGS, Hint, hint
-from navtalk_async.wire._transport import AiohttpTransport
+from navtalk_async.wire._transport import AiohttpTransport, LongAnswer
 from navtalk_async.wire.gate import Gate
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
@@ -46,6 +50,9 @@ Read = Callable[[Request, Response], T]
 DATE = istr("Date")
 LIMIT_HEADERS = tuple(tuple(map(istr, names)) for names in SPELLINGS)
 
+
+THREAD_BYTES = 1 << 20
+"""A longer body is decoded in a thread, that the event loop does not stand still for it."""
 
 NO_ACCIDENT = 3
 """An answer that is wrong in the same way so many times in a row is not asked for again."""
@@ -87,6 +94,8 @@ class LoopState:
         self._plain_names: int | None = None
         self.received_at = 0.0
         self.attempts = 0
+        # One thread: more would take their turns all the same, and the event loop's turn with them.
+        self._decoding = ThreadPoolExecutor(1, "navtalk-decoding")
         # Other headers are not kept: they may quote the key.
         self.date: str | None = None  # the latest date of an answer, which came at `dated_at`
         self.dated_at = 0.0
@@ -96,6 +105,7 @@ class LoopState:
         if not self.closed:
             self.closed = True
             self.gate.close()
+            self._decoding.shutdown(wait=False)
             await self.transport.close()
 
     def announce(self, event: Event) -> None:
@@ -125,12 +135,12 @@ class LoopState:
         self,
         request: Request,
         read: Read[T],
-        response: Response | TransportError | asyncio.CancelledError,
+        response: Response | LongAnswer | TransportError | asyncio.CancelledError,
         key: PlacedKey,
         attempt: int,
         sent_at: float,
         rank: int,
-    ) -> T | NavTalkError | asyncio.CancelledError:
+    ) -> T | LongAnswer | NavTalkError | asyncio.CancelledError:
         """What *read* makes of *response*, then counted as a good answer; or its error as a value."""
         self.received_at = now = self._clock()
         if not isinstance(response, Response):
@@ -161,6 +171,65 @@ class LoopState:
         if is_watched(self._observer):
             self.announce(Answered(request.path, attempt, self._clock() - sent_at))
         return found
+
+    async def read_on(  # noqa: PLR0917 - by name, they cost more
+        self,
+        request: Request,
+        read: Read[T],
+        begun: LongAnswer,
+        key: PlacedKey,
+        attempt: int,
+        sent_at: float,
+        rank: int,
+        seconds: float,
+        deadline: float | None,
+    ) -> T | LongAnswer | NavTalkError | asyncio.CancelledError:
+        """What `understood` makes of an answer that has *begun*. Its bytes are counted until the caller has
+        the result; or, where that is a job that holds results, until it hands them over.
+        """
+        job = HELD.get()
+        reading = self.gate.bytes.begin(job)
+        try:
+            response = await self.transport.read_on(begun, request.path, seconds, deadline, reading)
+            read_at = self._clock()
+            if isinstance(response, Response):
+                reading.add(len(response.body))
+                if len(response.body) > THREAD_BYTES:
+                    found = await self._in_thread(request, read, response, key)
+                    if isinstance(found, asyncio.CancelledError):
+                        return found
+                    response, read = msgspec.structs.replace(response, body=b""), _returns(found)
+            # Neither its turns nor its decoding are the server's.
+            sent_at += reading.waited + self._clock() - read_at
+            outcome = self.understood(request, read, response, key, attempt, sent_at, rank)
+            if job is not None and not isinstance(outcome, BaseException):
+                reading.rest()
+                job.held.append(reading)
+            return outcome
+        finally:
+            if job is None or reading not in job.held:
+                reading.release()
+
+    async def _in_thread(
+        self, request: Request, read: Read[T], response: Response, key: PlacedKey
+    ) -> T | NavTalkError | asyncio.CancelledError:
+        """What *read* makes of *response*, or its error, or a cancellation, as values."""
+
+        def work() -> T | NavTalkError:
+            masked = msgspec.structs.replace(response, body=key.echo.masked(response.body))
+            try:
+                return read(request, masked)
+            except NavTalkError as refusal:
+                return redact(_marked(request, refusal), key.secret)
+
+        began = perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoding, copy_context().run, work)
+        except asyncio.CancelledError as leaving:
+            leaving.__context__ = leaving.__cause__ = None
+            return leaving.with_traceback(None)
+        finally:
+            self.stats.decode_seconds += perf_counter() - began
 
     def _hint(self, headers: Mapping[str, str], names: int) -> Hint | None:
         """What *headers* say of limits; *names* is the hash of their names."""
@@ -255,6 +324,15 @@ class LoopState:
         )
         error.__cause__ = last
         return _instead(last, error)
+
+
+def _returns(found: T | NavTalkError) -> Read[T]:
+    def read(_: Request, __: Response) -> T:
+        if isinstance(found, NavTalkError):
+            raise found
+        return found
+
+    return read
 
 
 def _instead(error: NavTalkError, other: E) -> E:

@@ -29,11 +29,14 @@ from navtalk_async.errors import (
     TransportError,
 )
 from navtalk_async.models import Request, Response
-from navtalk_async.wire.secret import EchoInChunks, PlacedKey, query_of
+from navtalk_async.wire._bytes_in_flight import Reading
+from navtalk_async.wire.secret import EchoInChunks, Opaque, PlacedKey, query_of
 
 Failed = TransportError | asyncio.CancelledError
 Task = asyncio.Task[object]
 
+SHORT_BYTES = 1 << 16
+"""Bodies of up to so many bytes are not counted."""
 HEADER_BYTES = 1 << 16
 HEADER_LINES = 1024
 CONNECT_SECONDS = 10.0
@@ -60,6 +63,14 @@ class StreamedResponse(Response, frozen=True, kw_only=True):
     end: Callable[[], None]
 
 
+class LongAnswer(Opaque, Exception):
+    """An answer of which more is to come than is read without counting. It is returned, and never raised."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, parts: list[bytes]) -> None:
+        self.answer = answer
+        self.parts = parts
+
+
 class AiohttpTransport:
     """Connections to one API in one event loop. The gate bounds their number."""
 
@@ -67,6 +78,7 @@ class AiohttpTransport:
         self._root = root
         self._host = f"{root.scheme}://{root.netloc}"
         self._body_limit = body_limit
+        self._short = min(SHORT_BYTES, body_limit)
         self._pooled = _new_session(aiohttp.TCPConnector(limit=0), trust_env=trust_env)
         self._fresh = _new_session(aiohttp.TCPConnector(limit=0, force_close=True), trust_env=trust_env)
         # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
@@ -81,9 +93,9 @@ class AiohttpTransport:
         seconds: float,
         fresh_connection: bool,  # noqa: FBT001 - by name, they cost more
         streamed: bool,  # noqa: FBT001
-    ) -> Response | Failed:
+    ) -> Response | Failed | LongAnswer:
         """Send *request* with the *key*, and read the whole answer within *seconds*; a 2xx that is *streamed*
-        only has to begin within them, and its reader closes it.
+        only has to begin within them, and its reader closes it. The rest of a long one is for `read_on`.
 
         A kept connection may just have been ended by the server, and then it is unknown whether what was sent
         over it arrived. Over a *fresh_connection*, a failure before anything was sent is a
@@ -115,12 +127,14 @@ class AiohttpTransport:
             )
             if streamed and 200 <= answer.status < 300:
                 return self._streamed(answer, key)
-            body: bytes | None
             self._reading.add(answer)
             try:
                 length = answer.content_length
-                if length is None or length > self._body_limit or hdrs.CONTENT_ENCODING in answer.headers:
-                    body = await _bounded_body(answer, self._body_limit)
+                if length is None or length > self._short or hdrs.CONTENT_ENCODING in answer.headers:
+                    parts: list[bytes] = []
+                    if await _is_longer(answer, self._short, parts):
+                        return LongAnswer(answer, parts)
+                    body = b"".join(parts)
                 else:
                     body = await answer.read()
             finally:
@@ -136,13 +150,71 @@ class AiohttpTransport:
                 task.uncancel()
             failed = our_error(failure, request.path, self._host, seconds)
         else:
-            if body is None:
-                return BodyTooLarge(f"The answer of {request.path} has more than {self._body_limit:,} bytes.")
             return Response(status=answer.status, headers=answer.headers, body=body)
         finally:
             attempt.end()
             self._watchdog.forget(task)
         return failed if not fresh_connection or attempt.has_left else self._never_left(failed, seconds)
+
+    async def read_on(
+        self, begun: LongAnswer, path: str, seconds: float, deadline: float | None, reading: Reading
+    ) -> Response | Failed:
+        """The whole of an answer that has *begun*, read within *seconds* and its turns for *reading*, which
+        end at the *deadline*.
+        """
+        loop = asyncio.get_running_loop()
+        task: Task | None = asyncio.current_task(loop)
+        assert task is not None  # noqa: S101 - every coroutine of ours runs in one
+        cancelled_before = task.cancelling()
+        answer, parts, size = begun.answer, begun.parts, sum(map(len, begun.parts))
+        # What is inflated, or comes without a length, is counted as it comes.
+        length = None if hdrs.CONTENT_ENCODING in answer.headers else answer.content_length
+        due = loop.time() + seconds
+        self._reading.add(answer)
+        self._watchdog.watch(task, due, loop)
+        try:
+            taken, promised = 0, length or 0
+            while max(size, promised) <= self._body_limit:
+                if (more := max(size, promised) - taken) > 0:
+                    if not reading.has_room(more):
+                        due = await self._turn(reading, more, task, due, deadline)
+                    reading.add(more)
+                    taken += more
+                part = await answer.content.readany()
+                if not part:
+                    return Response(status=answer.status, headers=answer.headers, body=b"".join(parts))
+                parts.append(part)
+                size += len(part)
+        except asyncio.CancelledError as leaving:
+            if self._watchdog.forget(task) and task.uncancel() <= cancelled_before:
+                return our_error(TimeoutError(), path, self._host, seconds)
+            return _cancelled(leaving, self._pooled, task, path)
+        except Exception as failure:  # noqa: BLE001 - whatever aiohttp raises may quote the answer
+            if self._watchdog.forget(task):
+                task.uncancel()
+            return our_error(failure, path, self._host, seconds)
+        finally:
+            self._watchdog.forget(task)
+            self._reading.discard(answer)
+            # After a body read to its end this is nothing; after any other, it ends the connection.
+            answer.close()
+        return BodyTooLarge(f"The answer of {path} has more than {self._body_limit:,} bytes.")
+
+    async def _turn(
+        self, reading: Reading, count: int, task: Task, due: float, deadline: float | None
+    ) -> float:
+        """Wait for the room that *reading* needs, which does not count for the time of the attempt; when that
+        is over then.
+        """
+        loop = asyncio.get_running_loop()
+        left = due - loop.time()
+        self._watchdog.forget(task)
+        if deadline is not None:
+            self._watchdog.watch(task, deadline, loop)
+        await reading.room(count)
+        due = loop.time() + left
+        self._watchdog.watch(task, due if deadline is None else min(due, deadline), loop)
+        return due
 
     async def close(self) -> None:
         """End every connection, also those in use."""
@@ -203,22 +275,21 @@ def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp
     )
 
 
-async def _bounded_body(answer: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body, inflated; None if it has more than *limit* bytes. A bomb is noticed as it goes off."""
-    length = answer.content_length
-    parts, size = [], 0
+async def _is_longer(answer: aiohttp.ClientResponse, most: int, parts: list[bytes]) -> bool:
+    """Read *parts* of a body; whether it has more than *most* bytes. A bomb is noticed as it goes off."""
+    size, length = 0, answer.content_length
+    if length is not None and length > most:
+        return True
     try:
-        if length is not None and length > limit and hdrs.CONTENT_ENCODING not in answer.headers:
-            return None
-        async for part in answer.content.iter_any():
+        while part := await answer.content.readany():
             parts.append(part)
             size += len(part)
-            if size > limit:
-                return None
-        return b"".join(parts)
-    finally:
-        # After a body read to its end this is nothing; after any other, it ends the connection.
+            if size > most:
+                return True
+    except BaseException:
         answer.close()
+        raise
+    return False
 
 
 class _Watchdog:

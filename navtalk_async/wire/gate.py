@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded
 from navtalk_async.rate_headers import Hint
+from navtalk_async.wire._bytes_in_flight import BytesInFlight
 from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
 from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
-__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_concurrency"]
+__all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_bytes", "checked_concurrency"]
 
 Concurrency = int | Literal["auto"]
 
@@ -53,10 +54,21 @@ def checked_concurrency(concurrency: Concurrency) -> Concurrency:
     raise ValueError(f"concurrency={concurrency!r} is neither 'auto' nor a whole number of at least 1.")
 
 
+def checked_bytes(count: int) -> int:
+    """*count*, if it is a number of bytes; else a ValueError."""
+    if type(count) is not int or count < 1:
+        raise ValueError(f"bytes_in_flight={count!r} is not a whole number of bytes of at least 1.")
+    return count
+
+
 class Gate:
     """The gate of one client in one event loop."""
 
-    def __init__(self, concurrency: Concurrency = "auto", rate: float | None = None) -> None:
+    def __init__(
+        self, concurrency: Concurrency = "auto", rate: float | None = None, bytes_in_flight: float = math.inf
+    ) -> None:
+        self.bytes: BytesInFlight = BytesInFlight(bytes_in_flight, self._weighed, self._yielded)
+        self._is_heavy = False
         self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else Limit(concurrency)
         self.in_flight: int = 0
         self._highest_rate = rate
@@ -103,7 +115,7 @@ class Gate:
         if now < self._opens_at or self.in_flight >= self.limit.now:
             return False
         if (
-            self._remaining is not None or self._refusals or now < self._in_use_until[lane]
+            self._remaining is not None or self._refusals or now < self._in_use_until[lane] or self._is_heavy
         ) and self.in_flight >= self._room(now, lane):
             return False
         if self.waiting and any(self._lanes[: lane + 1]):
@@ -206,6 +218,7 @@ class Gate:
     def close(self) -> None:
         """Refuse every request, also those that wait."""
         self._closed = True
+        self.bytes.close()
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
@@ -221,10 +234,23 @@ class Gate:
         """The number in flight below which another request of *lane* is let in."""
         if self._refusals >= ALONE:
             return 1
+        if self._is_heavy and lane:
+            # One beside those that wait for room: it may be of the oldest, for which they wait.
+            return len(self.bytes.waiting) + 1
         room = self.limit.now
         if self._remaining is not None and self._remaining < room and now < self._remaining_until:
             room = self._remaining
         return max(1, room - (room // RESERVED_SHARE or 1)) if now < self._in_use_until[lane] else room
+
+    def _weighed(self, is_over: bool) -> None:  # noqa: FBT001 - it is called with nothing else
+        self._is_heavy = is_over
+        if self.waiting:
+            self._admit()
+
+    def _yielded(self, count: int) -> None:
+        self.in_flight -= count
+        if self.waiting and count > 0:
+            self._admit()
 
     def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1

@@ -18,8 +18,8 @@ from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read, in_short
 from navtalk_async.wire._streamed import Stream
-from navtalk_async.wire._transport import AiohttpTransport, StreamedResponse
-from navtalk_async.wire.gate import Concurrency, Gate, checked_concurrency
+from navtalk_async.wire._transport import AiohttpTransport, LongAnswer, StreamedResponse
+from navtalk_async.wire.gate import Concurrency, Gate, checked_bytes, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import LANES, CallOptions
 from navtalk_async.wire.secret import (
@@ -42,6 +42,7 @@ LEAST_SECONDS = 0.001  # the least time of an attempt: the clock goes on after t
 CLOSING_SECONDS = 2.0  # how long another thread's loop may take to close its connections
 # Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb.
 BODY_LIMIT = 128 * 1024 * 1024
+BYTES_IN_FLIGHT = 128 * 1024 * 1024
 
 
 class Sender:
@@ -57,6 +58,7 @@ class Sender:
         concurrency: Concurrency = "auto",
         rate: float | None = None,
         body_limit: int = BODY_LIMIT,
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
         trust_env: bool = False,
         observer: Observer | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Sender:
         self._concurrency = checked_concurrency(concurrency)
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
+        self._bytes_in_flight = checked_bytes(bytes_in_flight)
         # A plain http request to this machine would also go to a proxy as plain http, with the key.
         self._trust_env = trust_env and not is_loopback(self._base.hostname or "")
         self._observer = observer
@@ -107,7 +110,7 @@ class Sender:
 
         return Stream(request, begin, options.attempt_timeout)
 
-    async def ask(
+    async def ask(  # noqa: PLR0912 - a call of our own for each attempt would cost more
         self, request: Request, read: Read[T], options: CallOptions, *, streamed: bool = False
     ) -> T:
         """Return what *read* makes of the answer to *request*. A request that changes something is sent again
@@ -120,7 +123,7 @@ class Sender:
         deadline = None if options.timeout is None else sent_at + options.timeout
         attempts = counted = alike = 0
         last: NavTalkError | None = None
-        outcome: T | NavTalkError | asyncio.CancelledError
+        outcome: T | LongAnswer | NavTalkError | asyncio.CancelledError
         while True:
             if attempts or not gate.try_acquire(sent_at, lane):
                 rank = await state.turn(deadline, lane, last)
@@ -154,6 +157,12 @@ class Sender:
                     )
                 if not isinstance(outcome, BaseException):
                     return outcome
+                if isinstance(outcome, LongAnswer) and isinstance(key, PlacedKey):
+                    outcome = await state.read_on(
+                        request, read, outcome, key, attempts, sent_at, rank, seconds, deadline
+                    )
+                    if not isinstance(outcome, BaseException):
+                        return outcome
                 if not isinstance(outcome, NavTalkError):
                     raise outcome
                 counted += not isinstance(outcome, RateLimited)
@@ -226,7 +235,10 @@ class Sender:
             raise ClientClosed("The client is closed.")
         transport = AiohttpTransport(self._base, body_limit=self._body_limit, trust_env=self._trust_env)
         state = LoopState(
-            transport, Gate(self._concurrency, self._rate), stats=self._stats, observer=self._observer
+            transport,
+            Gate(self._concurrency, self._rate, self._bytes_in_flight),
+            stats=self._stats,
+            observer=self._observer,
         )
         state.gate.limit.expect(self._expected)
         self._states[loop] = state

@@ -433,7 +433,12 @@ COMPACT = {"separators": (",", ":")}
 @given(
     st.lists(
         st.fixed_dictionaries(
-            {}, optional={"content": st.text(), "new": st.text() | st.none(), "role": st.floats()}
+            {},
+            optional={
+                "content": st.text(),
+                "new": st.text() | st.none(),
+                "role": st.floats(allow_nan=False, allow_infinity=False),
+            },
         )
     ),
     st.sampled_from([{}, COMPACT]),
