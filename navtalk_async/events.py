@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from navtalk_async.errors import counted
+
 __all__ = [
     "Answered",
     "CursorRefused",
@@ -13,6 +15,7 @@ __all__ = [
     "ListMoved",
     "ListedSerially",
     "Observer",
+    "RowsSkipped",
     "Stats",
     "Waiting",
     "announce",
@@ -62,6 +65,16 @@ class ListMoved(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RowsSkipped(msgspec.Struct, frozen=True, gc=False):
+    """A page held rows that cannot be read: they are null, or have no id. The others were read."""
+
+    path: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"Skipped {counted(self.rows, 'row')} of {self.path} that cannot be read (null, or no id)."
+
+
 class CursorRefused(msgspec.Struct, frozen=True, gc=False):
     """The server did not accept the cursor of a next page of sessions, which may have expired."""
 
@@ -76,7 +89,7 @@ class CursorRefused(msgspec.Struct, frozen=True, gc=False):
         return f"The page cursor expired; listing again {where}."
 
 
-Event = Answered | Failed | Waiting | ListedSerially | ListMoved | CursorRefused
+Event = Answered | Failed | Waiting | ListedSerially | ListMoved | CursorRefused | RowsSkipped
 
 
 Observer = Callable[[Event], None]

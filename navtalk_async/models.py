@@ -127,7 +127,7 @@ class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True)
     attributes: ClassVar[tuple[str, ...]] = ("id",)
     """The attributes that the records of every API have; None where an API has no such field."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -449,6 +449,9 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """How many rows a full page has, where the API pages by offset."""
     has_more: bool | None = None
     """Whether the API says that there are more rows; None where it does not say."""
+    skipped: tuple[int, ...] = ()
+    """Where in the answer rows stood that are not among the items: they are null, have no id, or cannot be
+    read."""
 
 
 class ResumePoint(msgspec.Struct, frozen=True, omit_defaults=True):

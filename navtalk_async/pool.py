@@ -94,6 +94,11 @@ class SessionPool(Generic[C]):
     def __repr__(self) -> str:
         return f"<SessionPool of {self._limiter.fixed or 'auto'} on {self._client!r}>"
 
+    @property
+    def skipped_rows(self) -> int:
+        """How many rows of sessions and messages could not be read so far (null, or without an id)."""
+        return inside(self._client).skipped()
+
     @overload
     def transcripts(
         self: "SessionPool[NavTalkClient]",

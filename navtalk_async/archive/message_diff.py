@@ -53,6 +53,10 @@ def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]
     # What was kept of behind a page that is taken for the last one was not asked for.
     behind = [row for row in kept[reached:] if row.id not in ids] if fetched.unfollowed is not None else []
     held = [*stays, *came, *behind]
+    if fetched.has_gaps:
+        there = {row.id for row in held}
+        for row in (row for row in kept if row.id not in there):
+            held.insert(row.position, row)
     if len(stays) == len(kept):
         return MessageDiff(came, [], [], held, reached, MessageCounts(inserted=len(came)))
     return _changes(kept, held, {row.id for row in came}, reached)

@@ -61,10 +61,13 @@ class FetchResult(NamedTuple):
     at: str = ""
     """When they were requested, in ISO 8601."""
 
+    has_gaps: bool = False
+    """Whether rows among them could not be read: what is kept and did not come may be one of them."""
+
     @property
     def is_part(self) -> bool:
-        """Whether some of what is kept stays, without having been asked for."""
-        return self.wanted.since is not None or self.first > 0 or self.unfollowed is not None
+        """Whether some of what is kept stays, without having come again."""
+        return self.has_gaps or self.wanted.since is not None or self.first > 0 or self.unfollowed is not None
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +260,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     """Whether there was a message behind a short page; then all cursors were followed after all."""
     fallback: str | None = None
     """Why sessions were listed page by page, where the server made that necessary."""
+    skipped_rows: int = 0
+    """Rows of sessions and messages that could not be read (null, or without an id), and are not kept."""
     moved: str | None = None
     """The first list that moved while it was read, or whose total was wrong, and how."""
     requests: int = 0

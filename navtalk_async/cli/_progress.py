@@ -22,6 +22,7 @@ from navtalk_async.events import (
     ListedSerially,
     ListMoved,
     Observer,
+    RowsSkipped,
     Stats,
     Waiting,
 )
@@ -229,6 +230,8 @@ def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
         if isinstance(event, ListMoved) and not moved:
             moved.append(event)
             reporter.note(f"About the list {event.path}: {event.reason}.")
+        if isinstance(event, RowsSkipped):
+            reporter.note(str(event))
         if isinstance(event, Waiting) and event.seconds >= NOTICEABLE_SECONDS and mode != "none":
             reporter.note(f"waiting {event.seconds:.0f} s: {event.reason}")
 
@@ -248,7 +251,7 @@ def log_event(event: Event) -> None:
             logger.info("listing page by page, because %s", event.reason)
         case ListMoved():
             logger.info("%s: %s", event.path, event.reason)
-        case CursorRefused():
+        case CursorRefused() | RowsSkipped():
             logger.info("%s", event)
 
 

@@ -137,7 +137,8 @@ class ArchiveRun:
                 before = f"Saved {counted(done, 'more session')}, then failed: " if done else ""
                 after = " The same command continues from there." if done else ""
                 return report_error(error, settings.reporter, before=before, after=after)
-        code = Exit.PARTIAL if kept["failed"] else Exit.OK
+        has_skipped = monitor.progress.report.skipped_rows > 0
+        code = Exit.PARTIAL if kept["failed"] or has_skipped else Exit.OK
         await self._report(code, kept=kept, files=() if written is None else written.files)
         return code
 
@@ -199,7 +200,7 @@ class ArchiveRun:
         summary = {
             "command": "sync" if self.folder is None else "export",
             "exit_code": int(code),
-            "complete": kept is not None and not kept["pending"] and not kept["failed"],
+            "complete": kept is not None and not (kept["pending"] or kept["failed"] or report.skipped_rows),
             "project": settings.project,
             "store": redacted(self.place),
             "run": report,
@@ -232,6 +233,9 @@ def run_sentences(summary: Mapping[str, Any]) -> list[str]:
         *(["Wrote manifest.json (checksums of every file)."] if written else []),
         f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s.",
     ]
+    if report.skipped_rows:
+        rows = counted(report.skipped_rows, "row")
+        lines.append(f"Skipped {rows} that cannot be read (null, or no id): ask the API's vendor.")
     if report.fallback:
         lines.append(f"Sessions were listed page by page, because {report.fallback}.")
     if report.moved:

@@ -80,6 +80,8 @@ def round_line(result: RoundResult) -> str:
         retrying = f"Trying again in {result.pause:.0f} s."
         return f"Round {result.number:,} failed{often}: {error_text(result.error)} {retrying}"
     failed = f", {counted(report.failed, 'session')} failed" if report.failed else ""
+    if report.skipped_rows:
+        failed += f", {counted(report.skipped_rows, 'row')} skipped that cannot be read"
     return (
         f"Round {result.number:,}: {news_text(report)}, {counted(report.messages_inserted, 'new message')}"
         f"{failed}, in {result.seconds:.1f} s; the next in {result.pause:.0f} s."

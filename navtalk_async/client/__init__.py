@@ -12,9 +12,10 @@ import msgspec
 
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import BodyTooLarge
-from navtalk_async.events import Event, ListMoved, Observer, Stats
+from navtalk_async.events import Event, ListMoved, Observer, RowsSkipped, Stats
 from navtalk_async.models import M_co, Message, Page, Record, Request, Response, S_co, Session, Transcript
 from navtalk_async.paging import Listing, OnMove, StartBehind, fetch_all
+from navtalk_async.paging.compact_set import CompactSet
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
@@ -82,6 +83,8 @@ class Inside(NamedTuple):
     """Returns how many requests may be in flight now, in this event loop."""
     announce: Callable[[Event], None]
     """Passes an event to `on_event`, or else to the log."""
+    skipped: Callable[[], int]
+    """Returns how many rows that this view asked for could not be read."""
     moved: OnMove
     """Announces that a list moved while it was walked, or that its total was wrong."""
 
@@ -142,25 +145,30 @@ class Client(Generic[S_co, M_co]):
     def _take_up(self) -> None:
         """Make what belongs to a client, or to a view of it."""
         wire = self._wire
+        self._skipped = CompactSet()
         self._inside = Inside(
             self._paging(self.dialect.read_sessions),
             self._paging(self.dialect.read_messages),
             wire.expect,
             wire.at_once,
             wire.announce,
+            lambda: len(self._skipped),
             lambda path, reason: wire.announce(ListMoved(path, reason)),
         )
         self._name_resources()
 
     def _paging(self, read: Read[Page[R]]) -> Callable[[Request], Awaitable[Page[R]]]:
-        wire, options, dialect = self._wire, self._call_options, self.dialect
+        wire, options, dialect, skip = self._wire, self._call_options, self.dialect, self._skipped.add
 
         # Every page of every list comes this way, so that method calls are looked up once.
         async def page(request: Request) -> Page[R]:
             if request.method != "GET":
                 raise ValueError(f"A page is asked for by GET, not by {request.method}.")
             try:
-                return await wire.ask(request, read, options)
+                found = await wire.ask(request, read, options)
+                if found.skipped and (new := [each for each in skipped_rows(request, found) if skip(each)]):
+                    wire.announce(RowsSkipped(request.path, len(new)))
+                return found
             except BodyTooLarge:
                 if (halved := dialect.halved(request)) is None:
                     raise
@@ -324,6 +332,21 @@ class Resource(Generic[C]):
 
     def _id(self, session_id: str | UUID) -> str:
         return self._client.dialect.checked_id(session_id)
+
+
+def skipped_rows(request: Request, page: Page[Any]) -> list[tuple[object, ...]]:
+    """What tells the skipped rows of *page* from others, though it be read twice: the place of each, or where
+    places may move, the row before it.
+    """
+    if page.offset_param is not None:
+        begin = int(request.params[page.offset_param])
+        return [(request.path, begin + at) for at in page.skipped]
+    rows: list[tuple[object, ...]] = []
+    for number, at in enumerate(page.skipped):
+        before = at - number
+        where = (page.items[before - 1].id,) if before else tuple(request.params.values())
+        rows.append((request.path, *where, number if before else at))
+    return rows
 
 
 def _changed(options: CallOptions, others: Any) -> CallOptions:

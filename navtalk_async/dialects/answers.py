@@ -13,6 +13,7 @@ from navtalk_async.errors import (
     ApiError,
     BadRequest,
     Conflict,
+    DecodeFailed,
     NotFound,
     NotJson,
     RateLimited,
@@ -81,10 +82,12 @@ def parse_record(kind: type[R], row: bytes | msgspec.Raw) -> R:
     return record
 
 
-def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterable[R]:
-    """Each of *rows* as by `parse_record`, which is slow where every row has a field more."""
+def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterable[R | None]:
+    """Each of *rows* as by `parse_record`, which is slow where every row has a field more; None for a row
+    that is no object or has no id.
+    """
     if not kind.__struct_config__.forbid_unknown_fields:
-        yield from (parse_record(kind, row) for row in rows)
+        yield from (_parse(parse_record, kind, row) for row in rows)
         return
     decoder, is_compact = _with_new_fields(kind), None
     for each in rows:
@@ -92,7 +95,7 @@ def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterabl
         try:
             record = decoder.decode(row)
         except DECODE_ERRORS:
-            yield decode_lenient(kind, row)
+            yield _parse(decode_lenient, kind, row)
             continue
         msgspec.structs.force_setattr(record, "__class__", kind)
         known = msgspec.json.encode(record)
@@ -101,11 +104,20 @@ def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterabl
         # One server writes all rows alike, but for what it escapes without need.
         if not is_compact or (BACKSLASH in row and SPARE_ESCAPE.search(row)):
             row = _normal(row)
-        if len(row) == len(known) or not record.id:
+        if len(row) == len(known):
             record = parse_record(kind, row)
         else:
             msgspec.structs.force_setattr(record, "kept", row)
         yield record
+
+
+def _parse(
+    parse: Callable[[type[R], bytes | msgspec.Raw], R], kind: type[R], row: bytes | msgspec.Raw
+) -> R | None:
+    try:
+        return parse(kind, row)
+    except DecodeFailed:
+        return None
 
 
 @lru_cache

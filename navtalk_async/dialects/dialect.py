@@ -65,7 +65,9 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
         return {} if position is None else {self.position: a_text(self.position, position)}
 
     def page(self, request: Request, rows: list[Any], answer: Any) -> Page[Any]:
-        """The page of *rows* that answers *request*; *answer* has the `fields`."""
+        """The page of *rows* that answers *request*, None for one that cannot be read; *answer* has the
+        `fields`.
+        """
         return Page(rows)
 
 
@@ -172,9 +174,21 @@ class Endpoint:
             return answer.rows
         if answer.rows:
             raise differs(f"`{self.rows}` is no list")
-        if any(isinstance(each, list) or (name in REASONS and each) for name, each in fields().items()):
+        others = fields()
+        is_there = self.rows in others
+        if any(
+            (name in REASONS and each) or is_list_of_rows(each, may_be_empty=not is_there)
+            for name, each in others.items()
+        ):
             raise differs(f"`{self.rows}` is missing")
         return []
+
+
+def is_list_of_rows(value: object, *, may_be_empty: bool) -> bool:
+    """Whether *value* may be a list of rows; texts are ids."""
+    if not isinstance(value, list):
+        return False
+    return not all(isinstance(each, str) for each in value) if value else may_be_empty
 
 
 REASONS = ("error", "errors", "detail", "message")
@@ -293,7 +307,15 @@ class Dialect:
         self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
     ) -> Page[Any]:
         rows, answer = self.rows_in(response, endpoint)
-        return endpoint.paging.page(request, [*parse_records(kind, rows)], answer)
+        records = [*parse_records(kind, rows)]
+        page = endpoint.paging.page(request, records, answer)
+        if all(records):
+            return page
+        items = [record for record in records if record]
+        if not items and request.params.get(endpoint.paging.position, "0") == "0":
+            raise differs("the first page has no row with an id")
+        skipped = tuple(at for at, record in enumerate(records) if not record)
+        return msgspec.structs.replace(page, items=items, skipped=skipped)
 
     def rows_in(self, response: Response, endpoint: Endpoint) -> tuple[list[msgspec.Raw], Any]:
         """The rows of an answer, not decoded yet, and the answer itself."""

@@ -9,6 +9,7 @@ import msgspec
 
 from navtalk_async.archive.records import Clock, FetchTask, Round, SessionDiff
 from navtalk_async.archive.rows import format_time
+from navtalk_async.client import inside
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.ingest._job import Job, listed_share
 from navtalk_async.ingest._reread_rules import (
@@ -187,6 +188,7 @@ class Discovery:
     ) -> None:
         report, progress = self._job.report, self._progress
         report.listed += len(sessions)
+        report.skipped_rows = inside(self._job.client).skipped()
         report.inserted += len(found.inserted)
         report.changed += len(found.changed)
         report.same += len(found.same)

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, Round, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
+from navtalk_async.client import inside
 from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.errors import BadRequest, DecodeFailed, NavTalkError, NotFound
@@ -139,7 +140,11 @@ class Fetcher:
         finally:
             if self._latest.get(task.id) is reading:
                 del self._latest[task.id]
-        await self._commits.add(FetchResult(task, rows.items, first, unfollowed=rows.unfollowed, at=at))
+        found = FetchResult(
+            task, rows.items, first, unfollowed=rows.unfollowed, at=at, has_gaps=rows.skipped > 0
+        )
+        await self._commits.add(found)
+        self._report.skipped_rows = inside(self._job.client).skipped()
         self._fetched = task.id
         self._report.messages += len(rows.items)
 

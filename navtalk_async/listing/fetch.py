@@ -59,6 +59,8 @@ class RowsRead(NamedTuple, Generic[T]):
 
     items: list[T]
     unfollowed: Request | None = None
+    skipped: int = 0
+    """How many rows could not be read."""
 
 
 async def fetch_messages(
@@ -77,7 +79,8 @@ async def fetch_messages(
     """
     ask, on_move = ask or inside(client).page_of_messages, on_move or inside(client).moved
     if audit is None:
-        return RowsRead(await fetch_all(ask, request, on_move))
+        skipped: list[int] = []
+        return RowsRead(await fetch_all(ask, request, on_move, skipped.append), skipped=sum(skipped))
     return await audit.fetch_all(ask, request, page_limit=client.dialect.page_limit, on_move=on_move)
 
 
@@ -135,10 +138,11 @@ class ShortPageAudit:
                 continue
             self.disproved = self.disproved or (after_short and bool(rows))
             # A page that was too large came as a smaller one: the next request has the limit that was used.
-            is_short = following is None or len(page.items) < page_limit(following)
+            came = len(page.items) + len(page.skipped)
+            is_short = following is None or came < page_limit(following)
             # An empty page with a cursor says that the server left rows out: it is followed.
             if following is not None and is_short and page.items and not self.follows(len(page.items)):
-                return RowsRead(items, following)
+                return RowsRead(items, following, guard.skipped)
             after_short = is_short
         guard.report(on_move)
-        return RowsRead(items)
+        return RowsRead(items, skipped=guard.skipped)

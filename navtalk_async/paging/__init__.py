@@ -84,6 +84,8 @@ class CycleGuard:
         self._pages = 0
         self._new = 0
         self._came_to: tuple[float, int] = (-math.inf, 0)
+        self.skipped: int = 0
+        """How many rows could not be read."""
         self._steps = 0
         self._reach = 1
         self._empty = self._alike = 0
@@ -132,6 +134,7 @@ class CycleGuard:
 
     def take(self, page: Page[T]) -> tuple[list[T], Request | None]:
         """The rows of *page* that are new, and the next request, as `new_rows` and `after` return them."""
+        self.skipped += len(page.skipped)
         return self.new_rows(page).items, self.after(page)
 
     def new_rows(self, page: Page[T]) -> Page[T]:
@@ -166,7 +169,7 @@ class CycleGuard:
         items = page.items
         self._pages += 1
         self._rows = items or self._rows
-        self._empty = 0 if items else self._empty + 1
+        self._empty = 0 if items or page.skipped else self._empty + 1
         if page.next in (self._here, self._landmark):
             raise RepeatedPage(f"{page.next.path} leads back to a page it has already given.")
         if self._empty >= EMPTY_PAGES_IN_A_ROW:
@@ -224,10 +227,19 @@ async def walk(
     guard.report(on_move)
 
 
-async def fetch_all(ask: Ask[T], request: Request, on_move: OnMove | None = None) -> list[T]:
-    """All rows from the page that *request* asks for to the end of its list, each once; raises as `walk`."""
+async def fetch_all(
+    ask: Ask[T],
+    request: Request,
+    on_move: OnMove | None = None,
+    on_skip: Callable[[int], None] = lambda _: None,
+) -> list[T]:
+    """All rows from the page that *request* asks for to the end of its list, each once; raises as `walk`.
+    *on_skip* is called with how many rows could not be read, if any.
+    """
     page = await ask(request)
     if page.next is None and page.offset_param is None:
+        if page.skipped:
+            on_skip(len(page.skipped))
         return page.items
     guard = CycleGuard(request, Recent(None))
     rows, following = guard.take(page)
@@ -236,6 +248,8 @@ async def fetch_all(ask: Ask[T], request: Request, on_move: OnMove | None = None
         rows, following = guard.take(await guard.ask(ask, following))
         every += rows
     guard.report(on_move)
+    if guard.skipped:
+        on_skip(guard.skipped)
     return every
 
 

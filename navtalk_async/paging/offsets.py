@@ -99,7 +99,11 @@ class OffsetWalk(Generic[T]):
         if page.next is not None:
             # It asks for fewer rows where a page was too large.
             self._request = page.next
-        keys = [_key(row) for row in page.items]
+        items: list[T | None] = [*page.items]
+        for place in page.skipped:
+            items.insert(place, None)
+        # A row that could not be read is known by its place.
+        keys = [hash(self._at + place) if row is None else _key(row) for place, row in enumerate(items)]
         self._largest = max(self._largest, len(keys))
         if self._overlaps and self._at > self._start:
             if not keys or keys[0] not in self._seen:
@@ -108,9 +112,9 @@ class OffsetWalk(Generic[T]):
                 self._expected = self._last
         if self._expected in keys:
             self._expected = None
-        rows = self._unseen(page.items, keys)
+        rows = self._unseen(items, keys)
         if self._expected is not None and rows:
-            self._seen.difference_update(map(_key, rows))
+            self._seen.difference_update(_key(row) for row in rows if row is not None)
             return self._restart()
         self._yielded += len(rows)
         self._alike = self._alike + 1 if keys and keys[0] == self._first else 0
@@ -122,7 +126,7 @@ class OffsetWalk(Generic[T]):
             self._restart()
         else:
             self.following, self.anomaly = None, self._anomaly_of(page)
-        return rows
+        return [row for row in rows if row is not None]
 
     @property
     def reached(self) -> Request | None:
@@ -133,8 +137,8 @@ class OffsetWalk(Generic[T]):
     def _arrived(self) -> int:
         return self._start + self._yielded
 
-    def _unseen(self, rows: Sequence[T], keys: Sequence[int]) -> list[T]:
-        may_share_ids = bool(rows) and not rows[0].ids_are_unique
+    def _unseen(self, rows: Sequence[T | None], keys: Sequence[int]) -> list[T | None]:
+        may_share_ids = any(row is not None and not row.ids_are_unique for row in rows)
         as_expected = keys[:1] == [self._last] if self._overlaps else not self._seen
         self._is_unmoved = self._is_unmoved and as_expected
         if may_share_ids and self._overlaps and self._is_unmoved:
@@ -150,7 +154,7 @@ class OffsetWalk(Generic[T]):
         self._seen.update(keys)
         return new
 
-    def _after(self, page: Page[T], keys: Sequence[int], new: Sequence[T]) -> int | None:
+    def _after(self, page: Page[T], keys: Sequence[int], new: Sequence[T | None]) -> int | None:
         has_more, reached = page.has_more, self._at + len(keys)
         # Offsets that count rows which are not given run ahead of those that came.
         came = min(reached, self._arrived)

@@ -77,7 +77,7 @@ class ApiCheck:
             session = await client.ask(dialect.get_session(session_id), dialect.read_session)
             first = dialect.list_messages(session_id, **self._scope.of_messages)
             ask = self._limiter.bound(inside(client).page_of_messages)
-            messages = (await fetch_messages(client, first, ask=ask)).items
+            fetched = await fetch_messages(client, first, ask=ask)
         except NotFound:
             self._count(kept, [GONE])
         except NavTalkError as error:
@@ -85,7 +85,8 @@ class ApiCheck:
                 raise
             self._count_failed(kept, error)
         else:
-            self._count(kept, differences(kept, session, messages))
+            has_gaps = fetched.skipped > 0
+            self._count(kept, differences(kept, session, fetched.items, has_gaps=has_gaps))
 
     def _count(self, kept: StoredTranscript, what: list[str]) -> None:
         """Count a session that differs from the API's by *what*."""
@@ -148,6 +149,9 @@ class ApiCheck:
                     is_wanted = scope.begins_in_time(session) and (has_status is None or has_status(session))
                     if is_wanted and session.id in lacking:
                         (new if is_listed_next(session, since) else lost)[session.id] = None
+        if skipped := inside(self._client).skipped() + pool.skipped_rows:
+            report.checked.unasked += skipped
+            self._add_note(f"{counted(skipped, 'row')} of the API's lists cannot be read (null, or no id).")
         what = "the API lists it, but the archive does not have it"
         report.findings += [Finding.of_session(project, each, what, Remedy.SYNC) for each in lost]
         report.expected |= {(project, each) for each in new}
@@ -213,9 +217,11 @@ async def _chosen(
             number += len(there)
 
 
-def differences(kept: StoredTranscript, session: Session, messages: Sequence[Message]) -> list[str]:
-    """How what the API returned differs from what is *kept*."""
-    fetched = FetchResult(FetchTask(kept.session.id, None), list(messages))
+def differences(
+    kept: StoredTranscript, session: Session, messages: Sequence[Message], *, has_gaps: bool = False
+) -> list[str]:
+    """How what the API returned differs from what is *kept*; *has_gaps* as in a `FetchResult`."""
+    fetched = FetchResult(FetchTask(kept.session.id, None), list(messages), has_gaps=has_gaps)
     diff = diff_messages(kept.session.project, fetched, kept.messages)
     counts = {
         "missing here": diff.counts.inserted,

@@ -315,9 +315,11 @@ def test_a_missing_field_is_none(field):
 
 
 @pytest.mark.parametrize("row", [{}, {"id": None}, {"id": ""}, {"id": True}, {"id": 7.0}, [], "row"])
-def test_a_row_that_cannot_be_told_from_others_is_of_the_wrong_shape(row):
+def test_a_row_that_cannot_be_told_from_others_is_skipped_and_alone_of_the_wrong_shape(row):
+    page = sessions(page_of(SESSION, row))
+    assert (len(page.items), page.skipped) == (1, (1,))
     with pytest.raises(WrongShape):
-        sessions(page_of(SESSION, row))
+        sessions(page_of(row))
 
 
 @given(st.integers(-(2**70), 2**70))

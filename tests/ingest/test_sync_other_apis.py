@@ -29,7 +29,8 @@ class Chats:
         self.listed = ["a", "b"]
 
     async def list(self, _):
-        rows = [{"id": name, "agentId": "x", "userId": "ann", "createdAt": TIME} for name in self.listed]
+        row = {"agentId": "x", "userId": "ann", "createdAt": TIME}
+        rows = [name and {"id": name, **row} for name in self.listed]
         return web.json_response({"chats": rows})
 
     async def chat(self, request):
@@ -42,7 +43,8 @@ class Chats:
         self.asked.set()
         await self.may_answer.wait()
         said = self.said[request.match_info["name"]]
-        rows = [{"id": each, "content": each, "role": "user", "createdAt": TIME} for each in said]
+        row = {"role": "user", "createdAt": TIME}
+        rows = [each and {"id": each, "content": each, **row} for each in said]
         return web.json_response({"messages": rows})
 
     @asynccontextmanager
@@ -98,6 +100,26 @@ async def test_a_chat_that_the_list_leaves_out_keeps_the_fields_that_only_the_li
         assert after == before | {"b": (before["b"][0], ["m1", "m2", "m3"])}
         report = await verify(store.path, client=client, remote=1)
         assert report.findings == []
+
+
+async def test_a_row_that_cannot_be_read_is_counted_and_what_is_kept_of_it_is_not_gone(tmp_path):
+    chats = Chats()
+    chats.said["b"] = ["m1", "m2", "m3"]
+    async with (
+        chats.served() as url,
+        KodeyClient("any", base_url=url) as client,
+        Archive.open(tmp_path / "a.db") as store,
+    ):
+        await sync(client, store)
+        before = await held(store)
+        chats.listed, chats.said["b"] = ["a", None], ["m1", None, "m3"]
+        report = await sync(client, store)
+        assert (report.skipped_rows, report.vanished, report.messages_vanished) == (2, 0, 0)
+        assert await held(store) == before
+        checked = await verify(store.path, client=client, remote=1)
+        assert (checked.checked.unasked, len(checked.notes)) == (2, 1)
+        chats.said["b"] = ["m1", "m3"]
+        assert (await sync(client, store)).messages_vanished == 1
 
 
 async def test_a_chat_that_was_stopped_on_its_way_is_asked_for_once_more_and_not_left_pending(tmp_path):
