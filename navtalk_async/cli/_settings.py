@@ -8,8 +8,6 @@ sent to another.
 
 import logging
 import os
-import shlex
-import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from navtalk_async.cli._key import LONGEST_SECONDS, given_key
 from navtalk_async.cli._options import SCOPE, as_options
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
@@ -31,12 +30,9 @@ from navtalk_async.events import Observer
 from navtalk_async.ingest import SyncOptions
 from navtalk_async.ingest.scope import Filters, Scope
 from navtalk_async.wire.gate import Concurrency
-from navtalk_async.wire.secret import Secret, checked_key, hide_frames, is_loopback
+from navtalk_async.wire.secret import Secret, checked_key, is_loopback
 
 SANDBOX_SESSIONS = 600
-
-COMMAND_SECONDS = 120.0
-"""How long a key command may take; somebody may have to type a password."""
 
 
 @contextmanager
@@ -103,7 +99,13 @@ class Settings:
                 "--session says exactly which; leave out --start, --end, --status, --user and --agent-type."
             )
         reporter = Reporter(as_json=self.progress == "json", errors_as_json=self.as_json)
-        read = partial(given_key, self.key_variable, self.api_key_file, self.api_key_command)
+        read = partial(
+            given_key,
+            self.key_variable,
+            self.api_key_file,
+            self.api_key_command,
+            seconds=min(self.timeout, LONGEST_SECONDS),
+        )
         key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide)
         object.__setattr__(self, "reporter", reporter)
         object.__setattr__(self, "key", key)
@@ -212,56 +214,3 @@ def key_variable(dialect: Dialect, address: Address, env: Mapping[str, str]) -> 
     is_meant = address.by in ("--base-url", NavTalk.base_url_variable) or address.is_local
     is_shared = is_meant and dialect.key_variable not in env and NavTalk.key_variable in env
     return NavTalk.key_variable if is_shared else dialect.key_variable
-
-
-@hide_frames
-def given_key(variable: str, file: Path | None, command: str | None) -> str:
-    """The key from *file*, or from the output of *command*, or else from the environment's *variable*.
-
-    A `click.UsageError` says what to do where there is none, and shows nothing that was read.
-    """
-    if file is not None and command is not None:
-        raise click.UsageError("Give --api-key-file or --api-key-command, not both.")
-    if file is not None:
-        try:
-            return _key_of_bytes(file.read_bytes(), f"The key file {file} holds")
-        except OSError as failure:
-            raise click.UsageError(f"The key file {file} cannot be read: {failure.strerror}.") from None
-    if command is not None:
-        return _key_of_command(command)
-    if variable in os.environ:
-        return os.environ[variable]
-    raise click.UsageError(
-        f"No API key. Set {variable} in the environment, or give --api-key-file or --api-key-command; "
-        "--sandbox needs none."
-    )
-
-
-def _key_of_command(command: str) -> str:
-    try:
-        program, *arguments = shlex.split(command)
-    except ValueError:
-        raise click.UsageError("The text of --api-key-command is not a command.") from None
-    what = f"The key command {program}"
-    try:
-        # Its questions and complaints go to the terminal as they are; only its output is the key.
-        done = subprocess.run(  # noqa: S603 - the user's own
-            [program, *arguments], stdout=subprocess.PIPE, check=False, timeout=COMMAND_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise click.UsageError(f"{what} took over {COMMAND_SECONDS:.0f} s.") from None
-    except OSError as failure:
-        raise click.UsageError(f"{what} cannot be run: {failure.strerror}.") from None
-    if done.returncode:
-        raise click.UsageError(f"{what} failed with exit code {done.returncode}.")
-    return _key_of_bytes(done.stdout, f"{what} printed")
-
-
-def _key_of_bytes(data: bytes, found: str) -> str:
-    try:
-        key = data.decode().strip()
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{found} something that is not text.") from None
-    if not key:
-        raise click.UsageError(f"{found} no key.")
-    return key

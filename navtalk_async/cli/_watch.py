@@ -16,9 +16,11 @@ from msgspec.structs import asdict
 
 from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli._inspect import news_text
+from navtalk_async.cli._key import end_commands
 from navtalk_async.cli._options import Place
 from navtalk_async.cli._progress import RunMonitor, repeated
 from navtalk_async.cli._settings import Settings
+from navtalk_async.cli.app import Exit, exit_code
 from navtalk_async.errors import NavTalkError, counted
 from navtalk_async.events import Stats
 from navtalk_async.ingest import Progress, RoundResult, watch
@@ -66,11 +68,13 @@ async def _report(settings: Settings, result: RoundResult) -> None:
         settings.reporter.event("round", **round_facts(result))
     elif result.error is not None or settings.progress != "none":
         settings.reporter.note(round_line(result))
-    if result.error is not None:
+    if result.error is not None and exit_code(result.error) is Exit.KEY_REFUSED:
         try:
-            await to_thread.run_sync(settings.key.renew)
+            await to_thread.run_sync(settings.key.renew, abandon_on_cancel=True)
         except click.UsageError as refusal:
             settings.reporter.note(f"Still using the earlier key: {refusal.message}")
+        finally:
+            end_commands()
 
 
 def round_line(result: RoundResult) -> str:
