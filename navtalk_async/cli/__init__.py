@@ -21,15 +21,15 @@ def fill_closed_descriptors() -> None:
 
 def main() -> None:
     """The command `navtalk`."""
-    fill_closed_descriptors()
-    missing = [name for name in ("click", "rich") if find_spec(name) is None]
-    if missing:
-        sys.stderr.write(
-            f"navtalk: The command needs {' and '.join(missing)}, which the library alone does not: "
-            'pip install "navtalk-async[cli]"\n'
-        )
-        sys.exit(2)
     try:
+        fill_closed_descriptors()
+        missing = [name for name in ("click", "rich") if find_spec(name) is None]
+        if missing:
+            sys.stderr.write(
+                f"navtalk: The command needs {' and '.join(missing)}, which the library alone does not: "
+                'pip install "navtalk-async[cli]"\n'
+            )
+            sys.exit(2)
         # A bare install ends above, so nothing that needs click may be imported before.
         from navtalk_async.cli.app import run_app  # noqa: PLC0415
 

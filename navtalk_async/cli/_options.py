@@ -173,9 +173,13 @@ def as_place(text: str) -> Place:
 
 def exists(path: Path) -> bool:
     try:
-        return path.exists()
+        # Not `Path.exists`, for which there is nothing at a loop of symbolic links.
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as failure:
         raise click.BadParameter(f"{path} cannot be read: {failure.strerror}.") from None
+    return True
 
 
 OPTIONS: dict[str, click.Parameter] = {

@@ -1,6 +1,7 @@
 """The command `navtalk`: its commands, how work runs in a process, and what the exit code says."""
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from navtalk_async import errors
-from navtalk_async.cli._output import Reporter
+from navtalk_async.cli._output import OutputFailed, Reporter
 
 __all__ = ["COMMANDS", "Exit", "exit_code", "navtalk", "report_error", "run", "run_app"]
 
@@ -100,6 +101,18 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _show_version(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001
+    """Print the version; a bundle of a program, say, may have left out what says which it is."""
+    if is_wanted and not context.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - not needed for --help
+
+        try:
+            click.echo(f"navtalk {version('navtalk-async')}")
+        except PackageNotFoundError:
+            click.echo("navtalk (unknown version: the package's metadata is not installed)")
+        context.exit()
+
+
 @click.group(
     cls=Commands,
     invoke_without_command=True,
@@ -116,7 +129,7 @@ Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,
   4 key refused, 5 try later, 6 verify found something, 11 archive in use,
   129, 130 or 143 stopped.""",
 )
-@click.version_option(package_name="navtalk-async", prog_name="navtalk", message="%(prog)s %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 @click.pass_context
 def navtalk(context: click.Context) -> None:
     """Get every chat session and message out of the API, and keep them."""
@@ -138,9 +151,19 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
         code = Exit.USAGE
     except click.Abort:
         code = Exit.INTERRUPTED
+    except SystemExit:
+        # Click's own way to end where the reader of its help has gone.
+        code = Exit.OK
+    except OSError as failure:
+        # Of the system's failures, only those of writing help have no name of a file and get here.
+        unwritable = OutputFailed(f"The output cannot be written: {failure.strerror}.")
+        code = report_error(unwritable if failure.errno in NO_OUTPUT else failure, reporter)
     except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
         code = report_error(error, reporter)
     _exit_with(code or Exit.OK)
+
+
+NO_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

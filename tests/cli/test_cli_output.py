@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -127,6 +128,32 @@ def test_wrong_usage_is_an_object_where_json_is_asked_for_and_names_options(
     assert (end.value.code, said.out, reported["exit_code"], reported["kind"]) == (2, "", 2, "UsageError")
     assert USAGE[words] in reported["message"]
     assert reported["next_step"].startswith("See `navtalk")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "status --help"])
+def test_help_on_a_full_disk_is_a_sentence(words, capsys, monkeypatch):
+    with Path("/dev/full").open("w") as full, pytest.raises(SystemExit) as end:
+        monkeypatch.setattr("sys.stdout", full)
+        run_app(words.split())
+    monkeypatch.undo()
+    assert end.value.code == 5
+    assert capsys.readouterr().err.startswith("navtalk: The output cannot be written: No space left")
+
+
+def test_the_version_is_printed_where_no_package_says_it(capsys, monkeypatch):
+    # As in a bundle: the metadata of nothing is on the path.
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(SystemExit) as end:
+        run_app(["--version"])
+    assert (end.value.code, capsys.readouterr().out[:24]) == (0, "navtalk (unknown version")
+
+
+def test_a_loop_of_symbolic_links_is_a_sentence(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for command in ("status", "verify", "sync"):
+        with pytest.raises(SystemExit) as end:
+            run_app([command, str(tmp_path / "loop")])
+        assert end.value.code == 2
 
 
 @pytest.mark.parametrize("error", sorted(vars(errors)["__all__"]))
