@@ -42,6 +42,9 @@ __all__ = [
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
+LONG = 1 << 16
+"""The most bytes of a field of a long refusal."""
+
 BACKSLASH = ord("\\")
 SPARE_ESCAPE = re.compile(rb"\\[u/]")
 
@@ -233,12 +236,30 @@ def refuse(_: Request, response: Response) -> NoReturn:
 
 
 def object_of(response: Response) -> dict[str, Any]:
-    """The object that an answer is; empty where it is none."""
+    """The object that an answer is; empty where it is none. Of a long one, texts are cut, and other long
+    fields are left out: they would take fifty times the body.
+    """
     try:
-        fields = decode_json(response.body)
+        if len(response.body) <= LONG:
+            fields = decode_json(response.body)
+        else:
+            raws = decode_json(response.body, dict[str, msgspec.Raw])
+            fields = {name: _cut(raw) for name, raw in raws.items() if _is_short(raw) or _is_text(raw)}
     except DECODE_ERRORS:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _is_short(raw: msgspec.Raw) -> bool:
+    return memoryview(raw).nbytes <= LONG
+
+
+def _is_text(raw: msgspec.Raw) -> bool:
+    return memoryview(raw)[:1] == b'"'
+
+
+def _cut(raw: msgspec.Raw) -> Any:
+    return decode_json(raw) if _is_short(raw) else decode_json(raw, str)[:LONG]
 
 
 def _detail_text(detail: object) -> str | None:

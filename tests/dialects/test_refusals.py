@@ -1,5 +1,6 @@
 """A refusal of any API is one of our errors, whatever it looks like, and says how long to wait."""
 
+import json
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from navtalk_answers import READERS, SESSIONS_ANSWER, answer, sessions
 from profiles import examples
 
 from navtalk_async.dialects import dialects
-from navtalk_async.dialects.answers import read_done, reader, refuse
+from navtalk_async.dialects.answers import read_done, reader, refuse, refused
 from navtalk_async.errors import (
     AccessDenied,
     ApiError,
@@ -21,6 +22,7 @@ from navtalk_async.errors import (
     Redirected,
     ServerError,
 )
+from navtalk_async.models import Response
 
 # Refusals -------------------------------------------------------------------------------------------------
 
@@ -216,3 +218,10 @@ def test_a_429_waits_for_the_longer_of_body_and_header(wait, header, seconds):
     with pytest.raises(RateLimited) as caught:
         sessions({"error": "Too Many Requests", "retryAfter": wait}, 429, **headers)
     assert caught.value.retry_after == seconds
+
+
+def test_of_a_long_refusal_texts_are_cut_and_other_long_fields_left_out():
+    fields = {"detail": "x" * 200_000, "list": [{}] * 100_000, "retryAfter": 7, "code": 503}
+    error = refused(Response(status=503, headers={}, body=json.dumps(fields).encode()))
+    assert error.details.keys() == {"detail", "retryAfter", "code"}
+    assert (error.retry_after, len(error.details["detail"])) == (7, 65536)
