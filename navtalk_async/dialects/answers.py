@@ -255,7 +255,7 @@ def _is_short(raw: msgspec.Raw) -> bool:
 
 
 def _is_text(raw: msgspec.Raw) -> bool:
-    return memoryview(raw)[:1] == b'"'
+    return memoryview(raw)[0] == ord('"')
 
 
 def _cut(raw: msgspec.Raw) -> Any:
