@@ -92,26 +92,36 @@ def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterabl
     if not kind.__struct_config__.forbid_unknown_fields:
         yield from (_parse(parse_record, kind, row) for row in rows)
         return
-    decoder, is_compact = _with_new_fields(kind), None
+    decode, set_field = _with_new_fields(kind).decode, msgspec.structs.force_setattr
+    is_compact, clue = None, b""
     for each in rows:
         row = bytes(each)
         try:
-            record = decoder.decode(row)
+            record = decode(row)
         except DECODE_ERRORS:
             yield _parse(decode_lenient, kind, row)
             continue
-        msgspec.structs.force_setattr(record, "__class__", kind)
-        known = msgspec.json.encode(record)
+        set_field(record, "__class__", kind)
         if is_compact is None:
-            is_compact = _normal(row) == row
+            is_compact, clue = _normal(row) == row, _new_name(kind, row)
         # One server writes all rows alike, but for what it escapes without need.
         if not is_compact or (BACKSLASH in row and SPARE_ESCAPE.search(row)):
             row = _normal(row)
-        if len(row) == len(known):
-            record = parse_record(kind, row)
+        # Within a text, the quotes of a name would be escaped.
+        is_new = clue and row.find(clue) >= 0
+        if not is_new and len(row) == len(msgspec.json.encode(record)):
+            yield _parse(parse_record, kind, row)
         else:
-            msgspec.structs.force_setattr(record, "kept", row)
-        yield record
+            set_field(record, "kept", row)
+            yield record if record.id else None
+
+
+def _new_name(kind: type[R], row: bytes) -> bytes:
+    """How a field of *row* that *kind* does not know begins; empty where it has none."""
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    names = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    # All fields of these kinds are plain values, which hold no other names.
+    return next((msgspec.json.encode(name) + b":" for name in names if name not in known), b"")
 
 
 def _parse(
