@@ -161,6 +161,15 @@ class NavTalk(Dialect):
         start = max(seconds_text(moment), request.params.get("startTime", ""))
         return request.having(startTime=start, cursor=None)
 
+    def rows_in(self, response: Response, endpoint: Endpoint) -> tuple[list[msgspec.Raw], Any]:
+        try:
+            answer = RAW[endpoint].decode(valid_utf8(response.body))
+        except DECODE_ERRORS:
+            answer = None
+        if answer is None or response.status != 200 or answer.code != 200:
+            return super().rows_in(response, endpoint)
+        return answer.data.rows, answer.data
+
     def decoded(self, response: Response, kind: Any) -> Any:
         # Whether the HTTP status or the envelope's `code` tells of a failure is not documented; both count.
         body = valid_utf8(response.body)
@@ -222,4 +231,9 @@ class Envelope(msgspec.Struct, Generic[T]):
 STRICT: dict[type[Record], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(Envelope[endpoint.answer_of(kind)])  # type: ignore[misc]
     for kind, endpoint in zip(NavTalk.record_kinds, (NavTalk.sessions, NavTalk.messages), strict=True)
+}
+
+RAW: dict[Endpoint, msgspec.json.Decoder[Any]] = {
+    endpoint: msgspec.json.Decoder(Envelope[endpoint.answer_of(msgspec.Raw)])  # type: ignore[misc]
+    for endpoint in (NavTalk.sessions, NavTalk.messages)
 }
