@@ -134,9 +134,14 @@ class Operations(RunOperations):
         for each in found.unwanted:
             yield Write(sql.UNWANTED, (project, write_id(each)))
 
-    async def missing(self, project: str, *, since: str | None) -> list[str]:
-        """Sessions that are kept, began later than *since*, and were not seen in this round."""
-        return await self._ids(sql.MISSING, project, since, since)
+    async def missing(
+        self, project: str, *, since: str | None, after: str = "", limit: int = -1
+    ) -> list[str]:
+        """Sessions that are kept, began later than *since*, and were not seen in this round, by id; those
+        *after* an id, at most *limit* of them.
+        """
+        bound = (1 << 62) if limit < 0 else limit
+        return await self._ids(sql.MISSING, project, self._codec.write_id(after), since, since, bound)
 
     async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
         """Sessions that are watched, and were read before *fresh*, and those that wait to match the filter on

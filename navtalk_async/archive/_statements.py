@@ -88,10 +88,10 @@ SOME = [
 """The newest session, the oldest, and the first by id: seldom all of one sort, such as trials."""
 
 MISSING = """
-SELECT id FROM sessions AS s WHERE project = ? AND deleted_at IS NULL
+SELECT id FROM sessions AS s WHERE project = ? AND id > ? AND deleted_at IS NULL
 AND (CAST(? AS TEXT) IS NULL OR start_time > ?) AND NOT EXISTS (
     SELECT 1 FROM sync_seen WHERE project = s.project AND session_id = s.id)
-ORDER BY start_time, id
+ORDER BY id LIMIT ?
 """
 
 WATCHED = """

@@ -22,12 +22,16 @@ from navtalk_async.ingest._reread_rules import (
 )
 from navtalk_async.listing import SPECULATION_BUDGET, ParallelListing, moment_at
 from navtalk_async.models import Request, ResumePoint, Session
+from navtalk_async.paging.compact_set import CompactSet
 from navtalk_async.pool import AUTO_WALKERS
 from navtalk_async.times import parse_time
 
 LATER_BUDGET = -1
 """The first listing of a project may spend requests on finding out where most of it is. A later one brings
 little, so it must prove to be long before it may."""
+
+IDS_AT_ONCE = 1_000
+"""How many ids of the archive are in memory at a time."""
 
 END_OF_TIME = "9999-12-31T23:59:59Z"
 
@@ -49,8 +53,11 @@ class Discovery:
         )
         """Whether the API can list what began since a moment, so that a listing can be resumed."""
         self._matches = job.scope.status_filter(self._dialect)
-        self._seen: set[str] = set()
-        """The sessions that were listed and not written down as seen; in a quiet round, all of them."""
+        self._seen = CompactSet()
+        """The sessions that this run has listed."""
+        self._unwritten: list[str] = []
+        """Those of them that are not written down as seen. A list that begins again in the next run, since it
+        has no order of time, needs none written down."""
         is_whole, watermark = options.reconcile, job.state.watermark
         since = earlier(watermark, options.overlap) if self._by_time and not is_whole else None
         left_open = job.state.round
@@ -141,8 +148,15 @@ class Discovery:
         """Sessions that the listing should have given, and did not."""
         if not self._is_later_round:
             return []
-        missing = await self._job.archive.missing(self._job.project, since=self.round.since)
-        return [each for each in missing if each not in self._seen]
+        archive, found, after = self._job.archive, list[str](), ""
+        while some := await archive.missing(
+            self._job.project, since=self.round.since, after=after, limit=IDS_AT_ONCE
+        ):
+            found += [each for each in some if each not in self._seen]
+            if some[-1] == after:
+                break  # Damaged ids have no order.
+            after = some[-1]
+        return found
 
     def _was_just_listed(self) -> bool:
         listed, now = parse_time(self.round.listed), self._job.client.now()
@@ -160,8 +174,12 @@ class Discovery:
                 listed=None if places else format_time(now),
             )
             if self._is_later_round:
-                self._seen.update(session.id for session in sessions)
-        seen = tuple(self._seen)
+                new = [session.id for session in sessions if self._seen.add(session.id)]
+                self._unwritten += new if self._by_time else ()
+        # Not copied for every page; pages of the listing come one by one, and others bring none.
+        seen: list[str] = []
+        if places is not None:
+            seen, self._unwritten = self._unwritten, []
         found = await self._job.archive.record_listing(
             self._job.project,
             sessions,
@@ -178,8 +196,8 @@ class Discovery:
             quiet=places is None or self._expects_little,
             may_wait=self._matches is not None,
         )
-        if found.was_written:
-            self._seen.difference_update(seen)
+        if places is not None and not found.was_written:
+            self._unwritten = seen
         self._count(sessions, places, found)
         return found
 

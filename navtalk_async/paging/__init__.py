@@ -9,6 +9,7 @@ import msgspec
 
 from navtalk_async.errors import ApiError, BadRequest, RateLimited, Redirected, RepeatedPage, ServerError
 from navtalk_async.models import Page, Record, Request
+from navtalk_async.paging.compact_set import CompactSet
 from navtalk_async.paging.offsets import OffsetWalk
 from navtalk_async.paging.tokens import PageTokens
 
@@ -39,15 +40,18 @@ REMEMBERED = 4_000
 
 
 class Recent:
-    """The ids of at least the latest *most* rows, in hashes; of all rows where that is None."""
+    """The ids of at least the latest *most* rows, in hashes; of all rows, compactly, where that is None."""
 
     def __init__(self, most: int | None = REMEMBERED) -> None:
         self._most = most
+        self._every = CompactSet()
         self._ids: set[int] = set()
         self._older: set[int] = set()
 
     def new(self, rows: list[T]) -> list[T]:
         """The rows of *rows* with new ids."""
+        if self._most is None:
+            return [row for row in rows if self._every.add(row.id)]
         new = []
         for row in rows:
             number = hash(row.id)
