@@ -143,16 +143,22 @@ class Operations(RunOperations):
         bound = (1 << 62) if limit < 0 else limit
         return await self._ids(sql.MISSING, project, self._codec.write_id(after), since, since, bound)
 
-    async def watched(self, project: str, *, fresh: str, since: str | None = None) -> list[str]:
+    async def watched(
+        self, project: str, *, fresh: str, since: str | None = None, after: str = "", limit: int = -1
+    ) -> list[str]:
         """Sessions that are watched, and were read before *fresh*, and those that wait to match the filter on
-        their status. Those that began before *since* are watched no longer.
+        their status, by id; those *after* an id, at most *limit* of them. Those that began before *since* are
+        watched no longer.
         """
         if since is not None:
-            await self._unwatch(project, since)
-        return await self._ids(sql.WATCHED, project, fresh, fresh, project, since, since)
+            await self.unwatch(project, since)
+        bound, begin = (1 << 62) if limit < 0 else limit, self._codec.write_id(after)
+        values = (project, begin, fresh, fresh, project, begin, since, since, bound)
+        return await self._ids(sql.WATCHED, *values)
 
     @transaction
-    def _unwatch(self, project: str, since: str) -> Steps[None]:
+    def unwatch(self, project: str, since: str) -> Steps[None]:
+        """Watch the sessions that began before *since* no longer."""
         yield Write(sql.UNWATCH, (project, project, since))
 
     @transaction

@@ -96,10 +96,11 @@ ORDER BY id LIMIT ?
 
 WATCHED = """
 SELECT session_id FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
-WHERE y.project = ? AND watched AND (
+WHERE y.project = ? AND y.session_id > ? AND watched AND (
     (state = 'kept' AND COALESCE(read_at, '') < ?) OR (state = 'pending' AND last_changed_at < ?))
 UNION SELECT session_id FROM sync_waiting
-WHERE project = ? AND (CAST(? AS TEXT) IS NULL OR COALESCE(start_time >= ?, TRUE))
+WHERE project = ? AND session_id > ? AND (CAST(? AS TEXT) IS NULL OR COALESCE(start_time >= ?, TRUE))
+ORDER BY session_id LIMIT ?
 """
 
 STORED = f"""

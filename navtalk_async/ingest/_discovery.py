@@ -1,6 +1,6 @@
 """The sessions to fetch, as they become known: left over, asked for by id, listed, missing or watched."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -87,17 +87,21 @@ class Discovery:
             self._progress.all_listed = True
             yield self._unlisted(self._scope.sessions)
             return
-        watched = dict.fromkeys((*await self._watched(), *later))
+        oldest = self._oldest_watched()
+        if oldest is not None:
+            await self._job.archive.unwatch(self._job.project, oldest)
         if self._was_just_listed():
             self._progress.all_listed = True
         else:
             async with aclosing(self._listed()) as pages:
                 async for sessions, places in pages:
-                    for session in sessions:
-                        watched.pop(session.id, None)
                     found = await self._record_listing(sessions, places)
                     self._progress.report.open += len(found.to_fetch)
                     yield found.to_fetch
+        watched = await self._unseen(
+            partial(self._job.archive.watched, fresh=self._watched_before, since=oldest)
+        )
+        watched += [each for each in later if each not in self._seen]
         yield self._unlisted(dict.fromkeys((*watched, *await self._missing())))
 
     async def look_at(self, session_id: str) -> Sequence[FetchTask]:
@@ -136,27 +140,25 @@ class Discovery:
         self._progress.report.open += len(tasks)
         return tasks
 
-    async def _watched(self) -> list[str]:
-        oldest = self._job.options.watch_max_age
-        return await self._job.archive.watched(
-            self._job.project,
-            fresh=self._watched_before,
-            since=None if oldest is None else earlier(format_time(self._job.client.now()), oldest),
-        )
+    def _oldest_watched(self) -> str | None:
+        age = self._job.options.watch_max_age
+        return None if age is None else earlier(format_time(self._job.client.now()), age)
+
+    async def _unseen(self, ask: Callable[..., Awaitable[list[str]]]) -> list[str]:
+        """The ids that *ask* reads out of the archive, some at a time, and that this run has not listed."""
+        found, after = list[str](), ""
+        while some := await ask(self._job.project, after=after, limit=IDS_AT_ONCE):
+            found += [each for each in some if each not in self._seen]
+            if some[-1] == after or len(some) < IDS_AT_ONCE:
+                break  # Damaged ids have no order.
+            after = some[-1]
+        return found
 
     async def _missing(self) -> list[str]:
         """Sessions that the listing should have given, and did not."""
         if not self._is_later_round:
             return []
-        archive, found, after = self._job.archive, list[str](), ""
-        while some := await archive.missing(
-            self._job.project, since=self.round.since, after=after, limit=IDS_AT_ONCE
-        ):
-            found += [each for each in some if each not in self._seen]
-            if some[-1] == after:
-                break  # Damaged ids have no order.
-            after = some[-1]
-        return found
+        return await self._unseen(partial(self._job.archive.missing, since=self.round.since))
 
     def _was_just_listed(self) -> bool:
         listed, now = parse_time(self.round.listed), self._job.client.now()
@@ -173,9 +175,8 @@ class Discovery:
                 reached=latest(self.round.reached, sessions, now),
                 listed=None if places else format_time(now),
             )
-            if self._is_later_round:
-                new = [session.id for session in sessions if self._seen.add(session.id)]
-                self._unwritten += new if self._by_time else ()
+            new = [session.id for session in sessions if self._seen.add(session.id)]
+            self._unwritten += new if self._by_time and self._is_later_round else ()
         # Not copied for every page; pages of the listing come one by one, and others bring none.
         seen: list[str] = []
         if places is not None:
