@@ -65,7 +65,9 @@ class Fetcher:
         self._commits = GroupCommit(self._save)
         self._fan: FanOut[Any, None] | None = None
         self._failures: dict[FetchTask, NavTalkError] = {}
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._refused_in_a_row = 0
+        self._followed: set[FetchTask] = set()
+        """Those whose unfollowed cursors failed."""
         self._is_second_chance = False
         self._gone: set[str] = set()
         self._latest: dict[str, object] = {}
@@ -109,7 +111,7 @@ class Fetcher:
         except NavTalkError as error:
             await self._failed(current, error)
             return
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._refused_in_a_row = 0
         self._report.done += len(found)
         self._report.open -= 1
 
@@ -124,6 +126,7 @@ class Fetcher:
         except NavTalkError as error:
             # The cursor may have expired: the second chance fetches the whole session.
             self._report.open += 1
+            self._followed.add(task)
             await self._failed(task, error)
 
     async def _read(
@@ -184,7 +187,10 @@ class Fetcher:
         if self._is_second_chance:
             return
         if isinstance(error, BadRequest):
-            await self._prove_the_server_well()
+            # A wrong key is refused like this, too, for every session.
+            self._refused_in_a_row += 1
+            if _is_power_of_two(self._refused_in_a_row) and self._refused_in_a_row > 1:
+                await self._prove_the_server_well()
         if scope == "session":
             return
         self._failures_in_a_row += 1
@@ -200,7 +206,7 @@ class Fetcher:
         """
         if not self._failures:
             return
-        first = {task: error for task, error in self._failures.items() if not isinstance(error, DecodeFailed)}
+        first = {task: error for task, error in self._failures.items() if not self._is_final(task, error)}
         self._failures = {task: error for task, error in self._failures.items() if task not in first}
         self._is_second_chance = True
         await self._each(self._fetch, _once(list(first)))
@@ -217,6 +223,11 @@ class Fetcher:
         ]
         await self._archive.record_failures(self._project, rows)
         self._report.open -= len(rows)
+
+    def _is_final(self, task: FetchTask, error: NavTalkError) -> bool:
+        """Whether the answer would be the same. What was refused may have been a cursor that had expired."""
+        is_refusal = isinstance(error, BadRequest) and task not in self._followed
+        return is_refusal or isinstance(error, DecodeFailed)
 
     async def _prove_the_server_well(self) -> None:
         """Raise what a request raises that was answered before; with a key that is refused, any does."""
@@ -247,6 +258,10 @@ class Fetcher:
             if fault_scope(error) == "run":
                 raise
         return False
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
 
 
 async def _once(items: Sequence[T]) -> AsyncGenerator[Sequence[T], None]:

@@ -481,6 +481,17 @@ async def test_a_session_that_is_seen_the_second_time_and_whose_messages_fail_is
         assert report.failed == 1
 
 
+async def test_a_session_that_is_refused_is_asked_for_once_and_costs_no_other_request(path):
+    async with Sandbox(World(40, messages=1)) as box:
+        bad = {box.world.sessions[number]["id"] for number in (3, 14, 25, 36)}
+        for each in bad:
+            box.fail_next("400", times=20, path=f"messages?sessionId={each}")
+        report = await synced(box, path, concurrency=1)
+        assert (report.failed, report.done) == (4, 36)
+        # Each list ends with an empty page; one request tells whether it is the key that is refused.
+        assert report.requests == 2 * 36 + 4 + 2 + 1
+
+
 @pytest.mark.parametrize("option", ["retry_failed", "reconcile"])
 async def test_another_projects_key_changes_nothing_whatever_is_asked_for(path, option):
     async with Sandbox(keys={"ours": World(40, 1, messages=1), "theirs": World(40, 2)}) as box:
