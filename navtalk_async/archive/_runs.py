@@ -157,7 +157,7 @@ class RunOperations(Transactions):
 
     @transaction
     def record_run(self, project: str, report: RunReport) -> Steps[None]:
-        """Record that a run was ended by an error."""
+        """Record that a run began, or was ended by an error."""
         yield update("sync_projects", project, last_run=as_json(report))
 
     @transaction

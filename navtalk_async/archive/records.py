@@ -230,6 +230,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     began_at: str | None = None
     """By this machine's clock, in ISO 8601, as `ended_at`."""
     ended_at: str | None = None
+    process: str | None = None
+    """The process that runs or ran, and its machine."""
     error: str | None = None
     """What ended the run; None where it came to its end."""
     resumed: bool = False

@@ -20,11 +20,12 @@ from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnre
 if sys.platform == "win32":
     import msvcrt
 
-    LOCK, UNLOCK = msvcrt.LK_NBLCK, msvcrt.LK_UNLCK
+    LOCK, SHARED, UNLOCK = msvcrt.LK_NBLCK, msvcrt.LK_NBLCK, msvcrt.LK_UNLCK
 else:
     import fcntl
 
-    LOCK, UNLOCK = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN
+    LOCK, SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH | fcntl.LOCK_NB
+    UNLOCK = fcntl.LOCK_UN
 
 __all__ = [
     "HeldFile",
@@ -32,6 +33,7 @@ __all__ = [
     "connect_to_read",
     "fingerprint",
     "in_sqlite",
+    "last_write",
     "make_folder",
     "open_file",
     "prepare",
@@ -85,6 +87,22 @@ class HeldFile:
         """Refuse to go on where *path* is another file by now."""
         if _identity(path) != self._identity:
             raise StoreUnreachable(f"{path} was removed or replaced while it was being written to.")
+
+
+def last_write(path: Path) -> tuple[bool, float]:
+    """Whether a run is writing to the archive at *path*, and when it was last written to; to be asked while
+    this process has no connection to it.
+    """
+    with open_file(path) as file:
+        try:
+            _set_lock(file, SHARED)
+        except OSError:
+            is_held = True
+        else:
+            _set_lock(file, UNLOCK)
+            is_held = False
+    found = [each for each in (path, _log_of(path.resolve())) if each.exists()]
+    return is_held, max(each.stat().st_mtime for each in found)
 
 
 def make_folder(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """`navtalk status` and `navtalk verify`: what an archive holds, whether it is whole, and what repairs it."""
 
 import shlex
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive._runs import filters_in_words
 from navtalk_async.archive.records import ProjectInfo, RunReport
+from navtalk_async.archive.rows import format_time
+from navtalk_async.archive.sqlite_file import last_write
 from navtalk_async.cli._options import CONNECTION, Place, as_options, command, exists
 from navtalk_async.cli._output import (
     Reporter,
@@ -65,10 +68,13 @@ def status_command(*, place: Place, only_project: str | None, as_json: bool) -> 
     shown = redacted(place)
 
     async def work() -> int:
+        activity = await to_thread.run_sync(activity_at, place)
         async with readable(place) as reader:
+            infos = await reader.projects()
+            states = run_states(infos, activity)
             projects = [
-                await status_of(reader, info)
-                for info in await reader.projects()
+                await status_of(reader, info) | {"running": states[info.project]}
+                for info in infos
                 if only_project in (None, info.project)
             ]
         if only_project is not None and not projects:
@@ -81,6 +87,45 @@ def status_command(*, place: Place, only_project: str | None, as_json: bool) -> 
         return Exit.OK
 
     return run(work(), Reporter(errors_as_json=as_json))
+
+
+Activity = tuple[bool, float]
+"""Whether a run holds the archive, and when it was last written to (a Unix time)."""
+
+
+def activity_at(place: Place) -> Activity | None:
+    """None where it cannot be known: a database on a server, or a file that cannot be read."""
+    if not isinstance(place, Path):
+        return None
+    try:
+        return last_write(place / ARCHIVE if place.is_dir() else place)
+    except OSError:
+        return None
+
+
+def run_states(projects: Sequence[ProjectInfo], activity: Activity | None) -> dict[str, dict[str, Any]]:
+    """Of each project, the `state` of its last run: `running`, `waiting` (a worker between two rounds),
+    `killed`, `ended`, `none`, or `unknown`; and when it began, in which process, and last wrote.
+    """
+    began = {each.project: each.last_run.began_at or "" for each in projects if each.last_run is not None}
+    latest = max(began, key=began.__getitem__, default=None)
+    return {
+        each.project: _run_state(each.last_run, activity, is_latest=each.project == latest)
+        for each in projects
+    }
+
+
+def _run_state(last: RunReport | None, activity: Activity | None, *, is_latest: bool) -> dict[str, Any]:
+    if last is None:
+        return {"state": "none"}
+    is_held = activity is not None and activity[0] and is_latest
+    state = "waiting" if is_held else "ended"
+    if last.ended_at is None:
+        state = "unknown" if activity is None else "running" if is_held else "killed"
+    facts = {"state": state, "since": last.began_at, "process": last.process}
+    if state == "killed" and activity is not None:
+        facts["last_wrote"] = format_time(datetime.fromtimestamp(activity[1], UTC))
+    return facts
 
 
 async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
@@ -105,7 +150,8 @@ def project_sentences(seen: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Pending: {counts.pending:,}. Failed: {counts.failed:,}.{open_count}{unfollowed}",
         _listing_sentence(seen),
-        _last_run(seen["last_run"]),
+        *_state_sentences(seen["running"]),
+        *([_last_run(seen["last_run"])] if seen["running"]["state"] in ("none", "ended", "waiting") else []),
         *first_of(reasons, FAILURES_SHOWN, "more failed"),
     ]
     held = f"{amount(counts.sessions, counts.messages)}{gone}"
@@ -118,13 +164,30 @@ def _listing_sentence(seen: Mapping[str, Any]) -> str:
     if seen["round"] is None:
         return done
     part = "its listing is complete" if seen["round"].listed else "its listing is not complete"
-    return f"{done} A round that began {seen['round'].began} is running, or was stopped; {part}."
+    return f"{done} A round that began {seen['round'].began} is not finished; {part}."
+
+
+def _state_sentences(running: Mapping[str, Any]) -> list[str]:
+    process = f"process {running['process']}" if running.get("process") else "another process"
+    match running["state"]:
+        case "running":
+            return [f"A run is going on since {running['since']}: {process}."]
+        case "waiting":
+            return ["The archive is in use: by a worker between two rounds, or files are being written."]
+        case "killed":
+            killed = f"was killed after {running['last_wrote']}, when the archive was last written to"
+            return [f"The last run began {running['since']} ({process}) and {killed}."]
+        case "unknown":
+            return [f"The last run began {running['since']} ({process}), and is running or was killed."]
+    return []
 
 
 def _last_run(last: RunReport | None) -> str:
     if last is None:
         return "No run has ended yet."
     ending = "finished" if last.error is None else f"failed ({last.error})"
+    if last.error == "stopped":
+        ending = "was stopped"
     return f"The last run began {last.began_at} and {ending} {last.ended_at}: {news_text(last)}."
 
 

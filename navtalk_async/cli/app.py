@@ -217,6 +217,8 @@ def run(
         code = report_error(error, reporter)
         if not stopped_by:
             return code
+    if stopped_by[0] == getattr(signal, "SIGHUP", None):
+        when_stopped = f"The terminal hung up (SIGHUP). {when_stopped or 'Stopped.'}"
     if when_stopped:
         reporter.note(when_stopped)
     return Exit.OK if stopped_is_done else 128 + stopped_by[0]

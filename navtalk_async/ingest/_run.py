@@ -8,6 +8,8 @@ next one continues, and asks again for no more than the sessions and pages that 
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -84,6 +86,9 @@ async def run_once(
     try:
         with _measured(client, report):
             job = await _begin(client, archive, options, progress)
+            # A run that is killed leaves this: it began, and did not end.
+            report.ended_at = None
+            await archive.record_run(options.project, report)
             last_round = await Fetcher(job).fetch_all()
     except StoreMismatch:
         # A run with another project's key is not one of this project.
@@ -130,6 +135,7 @@ def _measured(client: Client, report: RunReport) -> Generator[None, None, None]:
     """Write into *report* how long the block takes, and how many requests it sends."""
     began, before = monotonic(), client.stats()
     report.began_at, report.ended_at, report.error = report.began_at or _now(), None, None
+    report.process = f"{os.getpid()} on {socket.gethostname()}"
     try:
         yield
     finally:

@@ -3,10 +3,12 @@
 import json
 import signal
 
+import pytest
 from shell import KEY, NO_KEY, navtalk, requests_arrived, result_of, start_command
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.records import FailedSession
+from navtalk_async.archive.records import FailedSession, ProjectInfo, RunReport
+from navtalk_async.cli._inspect import run_states
 from navtalk_async.sandbox import Sandbox, World
 
 
@@ -50,11 +52,45 @@ async def test_status_of_an_archive_in_use_shows_how_far_the_run_is(tmp_path):
             [project] = done.rows[0]["projects"]
             assert project["round"]["began"]
             assert project["counts"]["pending"] > 0
-            process.send_signal(signal.SIGTERM)
-            await result_of(process)
+            assert project["running"]["state"] == "running"
+            assert project["running"]["process"].startswith(f"{process.pid} on ")
+            process.send_signal(signal.SIGHUP)
+            stopped = await result_of(process)
+            assert (stopped.code, "hung up (SIGHUP). Stopped." in stopped.err) == (129, True)
         people = await navtalk("status", tmp_path / "archive.db", env=NO_KEY)
         assert "was stopped" in people.out
-        assert "stopped" in people.out
+        assert "going on" not in people.out
+
+
+def project_whose_run(*, ended, project="default", began="2026-01-02T00:00:00Z"):
+    run = RunReport(began_at=began, ended_at="2026-01-02T00:01:00Z" if ended else None, process="7 on host")
+    return ProjectInfo(
+        project=project,
+        api="navtalk",
+        server=None,
+        scope="{}",
+        watermark=None,
+        rounds=0,
+        changes=0,
+        round=None,
+        last_run=run,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ended", "is_held", "state"),
+    [(False, True, "running"), (True, True, "waiting"), (False, False, "killed"), (True, False, "ended")],
+)
+def test_the_lock_says_whether_a_run_that_did_not_end_is_going_on(ended, is_held, state):
+    [found] = run_states([project_whose_run(ended=ended)], (is_held, 1.0)).values()
+    assert (found["state"], found["process"]) == (state, "7 on host")
+    assert found.get("last_wrote") == ("1970-01-01T00:00:01Z" if state == "killed" else None)
+
+
+def test_of_two_projects_in_an_archive_in_use_the_one_that_began_last_is_running():
+    killed = project_whose_run(ended=False, project="a", began="2026-01-01T00:00:00Z")
+    found = run_states([killed, project_whose_run(ended=False, project="b")], (True, 1.0))
+    assert (found["a"]["state"], found["b"]["state"]) == ("killed", "running")
 
 
 async def test_status_of_another_file_is_a_sentence(tmp_path):
