@@ -11,6 +11,8 @@
     │   └── Redirected            3xx: the base URL points somewhere else
     ├── TransportError          the request or its answer was lost on the network
     │   ├── ConnectFailed         no connection; nothing was sent
+    │   │   ├── UnknownHost         the base URL's host has no address
+    │   │   └── UntrustedCertificate  the server's certificate is not trusted
     │   ├── Disconnected          the connection ended before the answer began
     │   ├── BrokenBody            the answer began, and was cut off or garbled
     │   ├── StreamBroken          a stream ended too early; `events` holds the events until then
@@ -63,6 +65,8 @@ __all__ = [
     "StoreUnreachable",
     "StreamBroken",
     "TransportError",
+    "UnknownHost",
+    "UntrustedCertificate",
     "WrongShape",
 ]
 
@@ -176,6 +180,17 @@ class TransportError(NavTalkError, next_step="This is the network's fault, or th
 
 class ConnectFailed(TransportError, next_step="Check the base URL and the network; nothing was sent."):
     """No connection was made, so nothing was sent."""
+
+
+class UnknownHost(ConnectFailed):
+    """The host of the base URL, or of the proxy, has no address."""
+
+
+class UntrustedCertificate(
+    ConnectFailed,
+    next_step="Check the host name; cacert= trusts the certificates of your own authority. Nothing was sent.",
+):
+    """The server's certificate is not trusted, or is another host's; it is not tried again."""
 
 
 class Disconnected(TransportError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import click
 from anyio import to_thread
@@ -36,7 +37,8 @@ from navtalk_async.models import Page, Request, Response, Session
 from navtalk_async.rate_headers import hint
 from navtalk_async.times import http_date
 from navtalk_async.wire.retry import Retry
-from navtalk_async.wire.secret import checked_root
+from navtalk_async.wire.route import trusting
+from navtalk_async.wire.secret import checked_root, is_loopback
 
 PACKAGES = ("navtalk-async", "aiohttp", "msgspec", "anyio", "click", "rich")
 
@@ -55,9 +57,7 @@ REMOTE = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.
 """How the names of file systems begin that several machines share, where SQLite's locks are not reliable."""
 
 CHECK_NETWORK = "Check the name, the network, and whether a firewall or proxy blocks it."
-CHECK_CERTIFICATE = (
-    "Check the host name; SSL_CERT_FILE names a file with the certificate of your own authority."
-)
+CHECK_CERTIFICATE = "Check the host name; --cacert FILE trusts the certificates of your own authority."
 
 
 class Verdict(StrEnum):
@@ -148,11 +148,20 @@ async def _checks_before_asking(settings: Settings) -> AsyncGenerator[Check, Non
     if settings.sandbox:
         yield good("server", "the sandbox, in this process.")
         return
-    root, check = root_check(settings.address, os.environ, dialect_of(settings.api))
+    root, check = root_check(settings.address, dialect_of(settings.api))
     yield check
-    if root is not None:
-        async for each in network_checks(root):
-            yield each
+    if root is None:
+        return
+    if proxied_by := proxy_to(root, settings.proxy):
+        yield good("connection", f"not checked by itself: it goes through the proxy of {proxied_by}.")
+        return
+    try:
+        trusted = ssl.create_default_context() if settings.cacert is None else trusting(settings.cacert)
+    except ValueError as refusal:
+        yield problem("certificates", refusal)
+        return
+    async for each in network_checks(root, trusted):
+        yield each
 
 
 def packages_check() -> Check:
@@ -181,7 +190,7 @@ def key_check(settings: Settings) -> Check:
     return good("key", f"found, in {where}.")
 
 
-def root_check(address: Address, env: Mapping[str, str], dialect: Dialect) -> tuple[str | None, Check]:
+def root_check(address: Address, dialect: Dialect) -> tuple[str | None, Check]:
     url = address.url or dialect.default_base_url
     if url is None:
         todo = f"Give --base-url, or set {dialect.base_url_variable}."
@@ -191,19 +200,25 @@ def root_check(address: Address, env: Mapping[str, str], dialect: Dialect) -> tu
         root = checked_root(dialect.root(url))
     except ValueError as refusal:
         return None, problem("server", refusal)
-    proxies = [name for name in ("HTTPS_PROXY", "https_proxy") if env.get(name)]
-    if not proxies or not root.startswith("https:"):
-        return root, good("server", f"{root} ({address.by}).")
-    todo = "If the server is reachable by that proxy alone, the library's trust_env=True uses it."
-    said = f"{root} ({address.by}); {proxies[0]} is set, and the command does not use it."
-    return root, warning("server", said, todo)
+    return root, good("server", f"{root} ({address.by}).")
 
 
-async def network_checks(root: str) -> AsyncGenerator[Check, None]:
+def proxy_to(root: str, proxy: str | None) -> str | None:
+    """The option or the variable of the proxy through which *root* is asked; None without one."""
+    parts = urlsplit(root)
+    host = parts.hostname or ""
+    if proxy is not None:
+        return "--proxy"
+    if parts.scheme != "https" or is_loopback(host) or not getproxies().get("https") or proxy_bypass(host):
+        return None
+    return "HTTPS_PROXY"
+
+
+async def network_checks(root: str, trusted: ssl.SSLContext) -> AsyncGenerator[Check, None]:
     parts = urlsplit(root)
     host = str(parts.hostname)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    context = ssl.create_default_context() if parts.scheme == "https" else None
+    context = trusted if parts.scheme == "https" else None
     name, began = "name", perf_counter()
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -214,12 +229,17 @@ async def network_checks(root: str) -> AsyncGenerator[Check, None]:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError) as failure:
-        said, todo = f"nothing answers at {host}:{port}: {_why(failure)}.", CHECK_NETWORK
+        said, todo, code = (
+            f"nothing answers at {host}:{port}: {_why(failure)}.",
+            CHECK_NETWORK,
+            Exit.TRY_LATER,
+        )
         if name == "name":
             said = f"{host} is not known: {_why(failure)}."
         elif isinstance(failure, ssl.SSLError):
-            said, todo = f"The certificate of {host} is not trusted ({_why(failure)}).", CHECK_CERTIFICATE
-        yield Check(name, Verdict.PROBLEM, said, todo, Exit.TRY_LATER)
+            code, todo = Exit.USAGE, CHECK_CERTIFICATE
+            said = f"The certificate of {host} is not trusted ({_why(failure)})."
+        yield Check(name, Verdict.PROBLEM, said, todo, code)
         return
     writer.close()
     with suppress(OSError):

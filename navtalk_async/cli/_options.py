@@ -214,6 +214,8 @@ _option("--api", "Which API to ask.", list(dialects()), default="navtalk")
 _option("--project-id ID", "Which of LlamaCloud's projects [the key's own].")
 _option("--organization-id ID", "Which of LlamaCloud's organizations [the key's own].")
 _option("--base-url URL", "Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]")
+_option("--proxy URL", "Ask through this http proxy. [env: HTTPS_PROXY]")
+_option("--cacert FILE", "Trust these authorities' certificates (PEM) too. [env: SSL_CERT_FILE]", Path)
 _flag("--sandbox", "Ask a made-up server in this process: no key, no network.")
 _option("--api-key-file PATH", "Read the key from a file. [env: NAVTALK_API_KEY, KODEY_…]", Path)
 _option("--api-key-command CMD", "Run a command (no shell) that prints the key.")
@@ -304,7 +306,8 @@ _option(
 )
 
 CONNECTION = (
-    *("api", "project_id", "organization_id", "base_url", "sandbox", "api_key_file", "api_key_command"),
+    *("api", "project_id", "organization_id", "base_url", "proxy", "cacert", "sandbox", "api_key_file"),
+    "api_key_command",
     *("concurrency", "rate", "timeout", "progress", "as_json", "verbose"),
 )
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")

@@ -75,6 +75,8 @@ class Settings:
     project_id: str | None = None
     organization_id: str | None = None
     base_url: str | None = None
+    proxy: str | None = None
+    cacert: Path | None = None
     sandbox: bool = False
     api_key_file: Path | None = None
     api_key_command: str | None = None
@@ -91,7 +93,9 @@ class Settings:
     reporter: Reporter = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.sandbox and (self.base_url or self.api_key_file or self.api_key_command):
+        if self.sandbox and any(
+            (self.base_url, self.proxy, self.cacert, self.api_key_file, self.api_key_command)
+        ):
             raise click.UsageError("--sandbox has an address and a key of its own; leave out the others.")
         narrowed = {name for name in SCOPE if self.options.get(name) not in (None, ())}
         if "sessions" in narrowed and narrowed - {"sessions", "role"}:
@@ -164,6 +168,9 @@ class Settings:
                     dialect_of(self.api, project_id=self.project_id, organization_id=self.organization_id),
                     self.key if key_renewed else self.key.read(),
                     base_url=base_url,
+                    trust_env=True,
+                    proxy=self.proxy,
+                    cacert=self.cacert,
                     concurrency=self.concurrency,
                     rate=self.rate,
                     on_event=on_event,

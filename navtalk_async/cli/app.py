@@ -50,6 +50,7 @@ CODES: dict[type[BaseException], Exit] = {
     errors.StoreMismatch: Exit.USAGE,
     errors.StoreUnreachable: Exit.USAGE,
     errors.StoreLocked: Exit.LOCKED,
+    errors.UntrustedCertificate: Exit.USAGE,
     errors.NavTalkError: Exit.TRY_LATER,
     # The reader of our output has closed it, as in `navtalk sessions | head`.
     BrokenPipeError: Exit.OK,
@@ -186,6 +187,9 @@ NEXT_STEPS: dict[type[BaseException], str] = {
     errors.AttemptTimeout: "The server is slow or down; try again later.",
     errors.BodyTooLarge: "Ask for less with --start and --end, where the API has them.",
     errors.DeadlineExceeded: "Allow more time with --timeout, or try again later.",
+    errors.UntrustedCertificate: (
+        "Check the host name; --cacert FILE trusts the certificates of your own authority. Nothing was sent."
+    ),
     errors.RateLimited: "Wait, or give a lower --concurrency or --rate.",
 }
 """What to do in the command, where the library's own next step names its arguments."""

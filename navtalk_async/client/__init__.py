@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from os import PathLike
 from types import TracebackType
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
@@ -66,6 +67,12 @@ class Options(ViewOptions, total=False):
     only the answer that began first is read on, however long it is. Default 128 MiB."""
     trust_env: bool
     """Whether the environment's proxy settings hold; for this machine, they never do. Default False."""
+    proxy: str | None
+    """The URL of an http proxy, as `http://host:port`, for a base URL with https; None, the default, for
+    none but the environment's."""
+    cacert: str | PathLike[str] | None
+    """A PEM file with certificates of authorities to trust beside those of the system; default None. (The
+    variable `SSL_CERT_FILE` replaces the system's.)"""
     on_event: Observer | None
     """Called with an `events.Event` whenever something happens on the wire."""
 

@@ -27,9 +27,12 @@ from navtalk_async.errors import (
     ConnectFailed,
     Disconnected,
     TransportError,
+    UnknownHost,
+    UntrustedCertificate,
 )
 from navtalk_async.models import Request, Response
 from navtalk_async.wire._bytes_in_flight import Reading
+from navtalk_async.wire.route import Route
 from navtalk_async.wire.secret import EchoInChunks, Opaque, PlacedKey, query_of
 
 Failed = TransportError | asyncio.CancelledError
@@ -74,13 +77,13 @@ class LongAnswer(Opaque, Exception):
 class AiohttpTransport:
     """Connections to one API in one event loop. The gate bounds their number."""
 
-    def __init__(self, root: SplitResult, *, body_limit: int, trust_env: bool) -> None:
+    def __init__(self, root: SplitResult, *, body_limit: int, route: Route) -> None:
         self._root = root
         self._host = f"{root.scheme}://{root.netloc}"
         self._body_limit = body_limit
         self._short = min(SHORT_BYTES, body_limit)
-        self._pooled = _new_session(aiohttp.TCPConnector(limit=0), trust_env=trust_env)
-        self._fresh = _new_session(aiohttp.TCPConnector(limit=0, force_close=True), trust_env=trust_env)
+        self._pooled = _new_session(route)
+        self._fresh = _new_session(route, force_close=True)
         # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
         self._fresh._retry_connection = False  # noqa: SLF001 - there is no public switch
         self._watchdog = _Watchdog()
@@ -259,12 +262,15 @@ def _cancelled(
     return leaving.with_traceback(None)
 
 
-def _new_session(connector: aiohttp.TCPConnector, *, trust_env: bool) -> aiohttp.ClientSession:
+def _new_session(route: Route, *, force_close: bool = False) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=aiohttp.TCPConnector(
+            limit=0, force_close=force_close, ssl=True if route.trusted is None else route.trusted
+        ),
+        proxy=route.proxy,
         # A load balancer's cookie would pin all our traffic to one machine behind it.
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=trust_env,
+        trust_env=route.trust_env,
         request_class=_KeyedRequest,
         response_class=_UnquotedResponse,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -454,9 +460,9 @@ ERRORS: tuple[tuple[type[Exception], type[TransportError], str], ...] = (
         f"No connection to {{host}} within {CONNECT_SECONDS:g} s.",
     ),
     (TimeoutError, AttemptTimeout, LATE),
-    (aiohttp.ClientConnectorCertificateError, ConnectFailed, UNTRUSTED),
+    (aiohttp.ClientConnectorCertificateError, UntrustedCertificate, UNTRUSTED),
     (aiohttp.ClientConnectorSSLError, ConnectFailed, NOT_HTTPS),
-    (aiohttp.ClientConnectorDNSError, ConnectFailed, NO_NAME),
+    (aiohttp.ClientConnectorDNSError, UnknownHost, NO_NAME),
     (aiohttp.ClientConnectorError, ConnectFailed, "No connection to {host}: {reason}."),
     (aiohttp.ClientPayloadError, BrokenBody, "The answer of {path} was cut off."),
     (aiohttp.ClientConnectionError, Disconnected, ENDED),

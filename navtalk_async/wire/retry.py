@@ -14,6 +14,7 @@ from navtalk_async.errors import (
     NavTalkError,
     RateLimited,
     ServerError,
+    UntrustedCertificate,
 )
 from navtalk_async.models import Request
 
@@ -86,6 +87,8 @@ def should_retry(
 ) -> bool:
     """Whether to retry after *attempt* attempts that count, the last of which ended in *error*."""
     if not isinstance(error, (*PASSING, RateLimited) if request.repeatable else NEVER_ARRIVED):
+        return False
+    if isinstance(error, UntrustedCertificate):
         return False
     if isinstance(error, RateLimited):
         return True

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from os import PathLike
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from navtalk_async.wire._transport import AiohttpTransport, LongAnswer, Streamed
 from navtalk_async.wire.gate import Concurrency, Gate, checked_bytes, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import LANES, CallOptions
+from navtalk_async.wire.route import route_to
 from navtalk_async.wire.secret import (
     PlacedKey,
     Secret,
@@ -29,7 +31,6 @@ from navtalk_async.wire.secret import (
     checked_key,
     checked_root,
     hide_frames,
-    is_loopback,
 )
 
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
@@ -60,6 +61,8 @@ class Sender:
         body_limit: int = BODY_LIMIT,
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         trust_env: bool = False,
+        proxy: str | None = None,
+        cacert: str | PathLike[str] | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._stats = Stats()
@@ -72,8 +75,7 @@ class Sender:
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
         self._bytes_in_flight = checked_bytes(bytes_in_flight)
-        # A plain http request to this machine would also go to a proxy as plain http, with the key.
-        self._trust_env = trust_env and not is_loopback(self._base.hostname or "")
+        self._route = route_to(self._base, trust_env=trust_env, proxy=proxy, cacert=cacert)
         self._observer = observer
         self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -233,7 +235,7 @@ class Sender:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> LoopState:
         if self._closed:
             raise ClientClosed("The client is closed.")
-        transport = AiohttpTransport(self._base, body_limit=self._body_limit, trust_env=self._trust_env)
+        transport = AiohttpTransport(self._base, body_limit=self._body_limit, route=self._route)
         state = LoopState(
             transport,
             Gate(self._concurrency, self._rate, self._bytes_in_flight),

@@ -1,7 +1,6 @@
 """`navtalk doctor`: what is wrong with a set-up, and never the key."""
 
 import asyncio
-import json
 import ssl
 from pathlib import Path
 
@@ -16,11 +15,9 @@ from navtalk_async.cli._doctor import (
     file_system,
     limits_check,
     network_checks,
-    root_check,
+    proxy_to,
 )
-from navtalk_async.cli._settings import Address
 from navtalk_async.cli.app import Exit
-from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.sandbox import Faults, Sandbox, World
 
 
@@ -118,9 +115,11 @@ async def test_a_certificate_that_is_not_trusted_is_a_problem():
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        checks = [check async for check in network_checks(f"https://127.0.0.1:{port}")]
+        trusted = ssl.create_default_context()
+        checks = [check async for check in network_checks(f"https://127.0.0.1:{port}", trusted)]
     assert checks[-1].verdict is Verdict.PROBLEM
-    assert checks[-1].code is Exit.TRY_LATER
+    assert checks[-1].code is Exit.USAGE
+    assert "--cacert" in checks[-1].todo
 
 
 @pytest.mark.parametrize(
@@ -148,12 +147,13 @@ def test_announced_limits_are_reported():
     assert "7 requests left for the next 30 s" in said
 
 
-def test_a_proxy_that_is_not_used_is_reported():
-    _, check = root_check(
-        Address("https://example.com", "--base-url"), {"HTTPS_PROXY": "http://user:secret@proxy"}, NavTalk()
-    )
-    assert check.verdict is Verdict.WARNING
-    assert "secret" not in json.dumps(check)
+def test_a_proxy_is_named_by_what_said_so_and_not_quoted(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy")
+    monkeypatch.setenv("NO_PROXY", "inside.example.com")
+    assert proxy_to("https://example.com", None) == "HTTPS_PROXY"
+    assert proxy_to("https://example.com", "http://user:secret@other") == "--proxy"
+    assert proxy_to("https://inside.example.com", None) is None
+    assert proxy_to("https://localhost", None) is None
 
 
 MOUNTS = "/dev/sda1 / ext4 rw 0 0\nhost:/export /mnt/far nfs4 rw 0 0\ntmpfs /mnt/far\\040off tmpfs rw 0 0\n"
