@@ -44,6 +44,7 @@ PASSING = [
     "BrokenBody",
     "AttemptTimeout",
     "ConnectFailed",
+    "UnknownHost",
     "NotJson",
     "WrongShape",
 ]
@@ -80,7 +81,7 @@ def test_there_are_never_more_attempts_than_allowed_but_for_429(retry, kind, req
 @given(retries, kinds, st.integers(1, 100), st.booleans())
 def test_a_post_is_sent_again_only_if_it_never_arrived(retry, kind, attempt, known_server):
     if should_retry(retry, POST, kind("m"), attempt=attempt, known_server=known_server):
-        assert kind is ConnectFailed
+        assert issubclass(kind, ConnectFailed)
 
 
 @given(retries, st.integers(1, 10**6), st.booleans())
@@ -95,7 +96,7 @@ REFUSALS = {"ApiError", "BadRequest", "AccessDenied", "NotFound", "Conflict", "R
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_all_but_a_refusal_and_a_failed_connection_leave_open_whether_a_change_was_made(kind, method):
     open_question = may_have_changed(Request(path="/x", method=method), kind("m"))
-    assert open_question == (kind.__name__ not in {*REFUSALS, "ConnectFailed"})
+    assert open_question == (kind.__name__ not in REFUSALS and not issubclass(kind, ConnectFailed))
 
 
 @pytest.mark.parametrize("kind", EVERY)
