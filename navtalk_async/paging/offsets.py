@@ -70,7 +70,7 @@ class OffsetWalk(Generic[T]):
         self._param = param
         self._start = self._at = int(request.params.get(param) or 0)
         self._seen: set[int] = set()
-        self._yielded = 0
+        self._yielded = self._unreadable = 0
         self._first: int | None = None
         self._last: int | None = None
         self._expected: int | None = None
@@ -117,6 +117,7 @@ class OffsetWalk(Generic[T]):
             self._seen.difference_update(_key(row) for row in rows if row is not None)
             return self._restart()
         self._yielded += len(rows)
+        self._unreadable += rows.count(None)
         self._alike = self._alike + 1 if keys and keys[0] == self._first else 0
         self._back = 0
         at = self._after(page, keys, rows)
@@ -233,7 +234,7 @@ class OffsetWalk(Generic[T]):
         came, total = self._arrived, page.total
         if self._moved:
             return "its rows moved while it was listed, so parts of it were listed again"
-        if total is not None and (total > came or (self._yielded and total < came)):
+        if total is not None and (total > came or (self._yielded and total < came - self._unreadable)):
             return f"it has a total of {total:,} and gave {came:,}"
         return "it promised more rows than it gave" if page.has_more is True else None
 
