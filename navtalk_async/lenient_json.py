@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DECODE_ERRORS", "decode_json", "strict_json", "valid_utf8"]
+__all__ = ["DECODE_ERRORS", "decode_json", "null_broken_rows", "strict_json", "valid_utf8"]
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that is broken, too deep, or of another shape."""
@@ -45,6 +45,8 @@ PAIR = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 HALF_BYTES = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 NO_UTF8 = re.compile(rb"(?:[\x80-\xc1\xf5-\xff]|[\xc2-\xf4](?![\x80-\xbf]))++")
 HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+TOKEN = re.compile(rb""""(?:[^"\\]|\\.)*+"|[{}\[\]]""", re.DOTALL)
+OBJECT = ord("{")
 HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
@@ -102,6 +104,38 @@ def strict_json(body: bytes) -> bytes:
             pieces += text[end : end + 1].encode()
             end += 1
     return bytes(pieces)
+
+
+def null_broken_rows(body: bytes) -> bytes:
+    """*body* with null for each object directly within a list that is no JSON, where the brackets around it
+    still match; the same bytes where there is none.
+    """
+    strict = strict_json(body)
+    opened, pieces = bytearray(), list[bytes]()
+    begin = depth = done = 0
+    for found in TOKEN.finditer(strict):
+        kind = strict[found.start()]
+        if kind in b"{[":
+            if not begin and kind == OBJECT and opened[-1:] == b"[":
+                begin, depth = found.start(), len(opened)
+            opened.append(kind)
+        elif kind in b"}]":
+            if not opened or opened.pop() != kind - 2:
+                return body
+            if begin and len(opened) == depth:
+                if not _is_json(strict[begin : found.end()]):
+                    pieces += strict[done:begin], b"null"
+                    done = found.end()
+                begin = 0
+    return body if opened or not pieces else b"".join((*pieces, strict[done:]))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def _end_of(pattern: re.Pattern[str], text: str, start: int) -> int:

@@ -11,7 +11,7 @@ from profiles import examples
 
 from navtalk_async.client import Client, inside
 from navtalk_async.dialects import dialect_of
-from navtalk_async.errors import WrongShape
+from navtalk_async.errors import NotJson, WrongShape
 from navtalk_async.events import RowsSkipped
 from navtalk_async.models import Response
 from navtalk_async.paging import Listing, fetch_all
@@ -103,6 +103,27 @@ async def test_a_client_announces_each_row_that_cannot_be_read_once(api):
                 assert [each.id async for each in listed] == ["s0", "s1"]
             assert inside(client).skipped() == 4
     assert sum(each.rows for each in events if isinstance(each, RowsSkipped)) == 4
+
+
+BROKEN = [b'{"id":"x" "a":1}', b'{"id":"x","a":}', b'{"a":[1,,2],"id":"x"}', b'{"id" "x"}']
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("api", ID)
+def test_a_row_that_is_no_json_costs_itself_alone(api, broken):
+    server = Server(api, [row(0), {"odd": "{}"}, row(1)])
+    body = server.answer({}).replace(b'{"odd": "{}"}', broken)
+    page = server.dialect.read_sessions(server.request, Response(status=200, headers={}, body=body))
+    assert ([each.id for each in page.items], page.skipped) == (["s0", "s1"], (1,))
+
+
+@pytest.mark.parametrize("api", ID)
+def test_a_page_that_is_cut_is_no_json_wherever_it_ends(api):
+    server = Server(api, [row(0), row(1)])
+    body = server.answer({})
+    for end in range(1, len(body)):
+        with pytest.raises(NotJson):
+            server.dialect.read_sessions(server.request, Response(status=200, headers={}, body=body[:end]))
 
 
 @given(st.lists(st.integers(0, 400)))

@@ -17,6 +17,7 @@ from navtalk_async.events import Event, ListMoved, Observer, RowsSkipped, Stats
 from navtalk_async.models import M_co, Message, Page, Record, Request, Response, S_co, Session, Transcript
 from navtalk_async.paging import Listing, OnMove, StartBehind, fetch_all
 from navtalk_async.paging.compact_set import CompactSet
+from navtalk_async.paging.skipped import skipped_rows
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
@@ -339,21 +340,6 @@ class Resource(Generic[C]):
 
     def _id(self, session_id: str | UUID) -> str:
         return self._client.dialect.checked_id(session_id)
-
-
-def skipped_rows(request: Request, page: Page[Any]) -> list[tuple[object, ...]]:
-    """What tells the skipped rows of *page* from others, though it be read twice: the place of each, or where
-    places may move, the row before it.
-    """
-    if page.offset_param is not None:
-        begin = int(request.params[page.offset_param])
-        return [(request.path, begin + at) for at in page.skipped]
-    rows: list[tuple[object, ...]] = []
-    for number, at in enumerate(page.skipped):
-        before = at - number
-        where = (page.items[before - 1].id,) if before else tuple(request.params.values())
-        rows.append((request.path, *where, number if before else at))
-    return rows
 
 
 def _changed(options: CallOptions, others: Any) -> CallOptions:

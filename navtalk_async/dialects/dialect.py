@@ -16,6 +16,8 @@ import msgspec
 
 from navtalk_async.dialects.answers import accepted, differs, parse_record, parse_records
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
+from navtalk_async.errors import NotJson
+from navtalk_async.lenient_json import null_broken_rows
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.offsets import goes_on
 from navtalk_async.paging.tokens import PageTokens
@@ -23,6 +25,9 @@ from navtalk_async.paging.tokens import PageTokens
 __all__ = ["ByCursor", "ByOffset", "Call", "Dialect", "Endpoint", "Paging", "smallest_page"]
 
 WHOLE_NUMBER = re.compile("[0-9]{1,18}").fullmatch
+
+MOST_MENDED = 1 << 20
+"""The longest page, in bytes, in which rows that are no JSON are told from those that are."""
 
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -306,7 +311,13 @@ class Dialect:
     def _page(
         self, endpoint: Endpoint, kind: type[Record], request: Request, response: Response
     ) -> Page[Any]:
-        rows, answer = self.rows_in(response, endpoint)
+        try:
+            rows, answer = self.rows_in(response, endpoint)
+        except NotJson:
+            mended = null_broken_rows(response.body) if len(response.body) <= MOST_MENDED else response.body
+            if mended == response.body:
+                raise
+            rows, answer = self.rows_in(msgspec.structs.replace(response, body=mended), endpoint)
         records = [*parse_records(kind, rows)]
         page = endpoint.paging.page(request, records, answer)
         if all(records):

@@ -9,7 +9,7 @@ import msgspec
 
 from navtalk_async.errors import ApiError, BadRequest, RateLimited, Redirected, RepeatedPage, ServerError
 from navtalk_async.models import Page, Record, Request
-from navtalk_async.paging.compact_set import CompactSet
+from navtalk_async.paging.compact_set import REMEMBERED, Recent
 from navtalk_async.paging.offsets import OffsetWalk
 from navtalk_async.paging.tokens import PageTokens
 
@@ -34,33 +34,6 @@ SAME_PAGES_IN_A_ROW = 10
 server that ignores where a page should begin, all do, for ever."""
 
 USUAL_TOKENS = PageTokens()
-
-REMEMBERED = 4_000
-"""Among how many of the latest rows a walk by cursor looks for repeated ones."""
-
-
-class Recent:
-    """The ids of at least the latest *most* rows, in hashes; of all rows, compactly, where that is None."""
-
-    def __init__(self, most: int | None = REMEMBERED) -> None:
-        self._most = most
-        self._every = CompactSet()
-        self._ids: set[int] = set()
-        self._older: set[int] = set()
-
-    def new(self, rows: list[T]) -> list[T]:
-        """The rows of *rows* with new ids."""
-        if self._most is None:
-            return [row for row in rows if self._every.add(row.id)]
-        new = []
-        for row in rows:
-            number = hash(row.id)
-            if number not in self._ids and number not in self._older:
-                new.append(row)
-                self._ids.add(number)
-                if len(self._ids) == self._most:
-                    self._ids, self._older = set(), self._ids
-        return rows if len(new) == len(rows) else new
 
 
 class CycleGuard:

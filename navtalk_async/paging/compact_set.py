@@ -1,8 +1,13 @@
-"""A set of any number of ids in about ten bytes each."""
+"""Which ids came before: any number of them in about ten bytes each, or the latest ones."""
 
 from array import array
+from typing import TypeVar
 
-__all__ = ["CompactSet"]
+from navtalk_async.models import Record
+
+__all__ = ["REMEMBERED", "CompactSet", "Recent"]
+
+T = TypeVar("T", bound=Record)
 
 MOST_IN_A_BUCKET = 48
 """On average; a bucket is searched from its begin."""
@@ -50,3 +55,31 @@ class CompactSet:
         self._buckets.append(array("q"))
         for number in numbers:
             self._buckets[self._place(number)].append(number)
+
+
+REMEMBERED = 4_000
+"""Among how many of the latest rows a walk by cursor looks for repeated ones."""
+
+
+class Recent:
+    """The ids of at least the latest *most* rows, in hashes; of all rows, compactly, where that is None."""
+
+    def __init__(self, most: int | None = REMEMBERED) -> None:
+        self._most = most
+        self._every = CompactSet()
+        self._ids: set[int] = set()
+        self._older: set[int] = set()
+
+    def new(self, rows: list[T]) -> list[T]:
+        """The rows of *rows* with new ids."""
+        if self._most is None:
+            return [row for row in rows if self._every.add(row.id)]
+        new = []
+        for row in rows:
+            number = hash(row.id)
+            if number not in self._ids and number not in self._older:
+                new.append(row)
+                self._ids.add(number)
+                if len(self._ids) == self._most:
+                    self._ids, self._older = set(), self._ids
+        return rows if len(new) == len(rows) else new
