@@ -32,6 +32,7 @@ from navtalk_async.errors import (
 )
 from navtalk_async.models import Request, Response
 from navtalk_async.wire._bytes_in_flight import Reading
+from navtalk_async.wire._inflating import Source, content_of
 from navtalk_async.wire.route import Route
 from navtalk_async.wire.secret import EchoInChunks, Opaque, PlacedKey, query_of
 
@@ -69,8 +70,9 @@ class StreamedResponse(Response, frozen=True, kw_only=True):
 class LongAnswer(Opaque, Exception):
     """An answer of which more is to come than is read without counting. It is returned, and never raised."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, parts: list[bytes]) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, content: Source, parts: list[bytes]) -> None:
         self.answer = answer
+        self.content = content
         self.parts = parts
 
 
@@ -82,7 +84,8 @@ class AiohttpTransport:
         self._host = f"{root.scheme}://{root.netloc}"
         self._body_limit = body_limit
         self._short = min(SHORT_BYTES, body_limit)
-        self._pooled = _new_session(route)
+        # Streams come over fresh connections; aiohttp inflates them.
+        self._pooled = _new_session(route, auto_decompress=False)
         self._fresh = _new_session(route, force_close=True)
         # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
         self._fresh._retry_connection = False  # noqa: SLF001 - there is no public switch
@@ -134,9 +137,9 @@ class AiohttpTransport:
             try:
                 length = answer.content_length
                 if length is None or length > self._short or hdrs.CONTENT_ENCODING in answer.headers:
-                    parts: list[bytes] = []
-                    if await _is_longer(answer, self._short, parts):
-                        return LongAnswer(answer, parts)
+                    content, parts = content_of(answer), list[bytes]()
+                    if await _is_longer(answer, content, self._short, parts):
+                        return LongAnswer(answer, content, parts)
                     body = b"".join(parts)
                 else:
                     body = await answer.read()
@@ -183,7 +186,7 @@ class AiohttpTransport:
                         due = await self._turn(reading, more, task, due, deadline)
                     reading.add(more)
                     taken += more
-                part = await answer.content.readany()
+                part = await begun.content.readany()
                 if not part:
                     return Response(status=answer.status, headers=answer.headers, body=b"".join(parts))
                 parts.append(part)
@@ -262,11 +265,14 @@ def _cancelled(
     return leaving.with_traceback(None)
 
 
-def _new_session(route: Route, *, force_close: bool = False) -> aiohttp.ClientSession:
+def _new_session(
+    route: Route, *, force_close: bool = False, auto_decompress: bool = True
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0, force_close=force_close, ssl=True if route.trusted is None else route.trusted
         ),
+        auto_decompress=auto_decompress,
         proxy=route.proxy,
         # A load balancer's cookie would pin all our traffic to one machine behind it.
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -281,13 +287,13 @@ def _new_session(route: Route, *, force_close: bool = False) -> aiohttp.ClientSe
     )
 
 
-async def _is_longer(answer: aiohttp.ClientResponse, most: int, parts: list[bytes]) -> bool:
+async def _is_longer(answer: aiohttp.ClientResponse, content: Source, most: int, parts: list[bytes]) -> bool:
     """Read *parts* of a body; whether it has more than *most* bytes. A bomb is noticed as it goes off."""
     size, length = 0, answer.content_length
     if length is not None and length > most:
         return True
     try:
-        while part := await answer.content.readany():
+        while part := await content.readany():
             parts.append(part)
             size += len(part)
             if size > most:
@@ -413,6 +419,7 @@ class _KeyedRequest(aiohttp.ClientRequest):
         hdrs.USER_AGENT: "navtalk-async (https://pypi.org/project/navtalk-async/)",
         **aiohttp.ClientRequest.DEFAULT_HEADERS,
         hdrs.ACCEPT: "application/json",
+        hdrs.ACCEPT_ENCODING: "gzip, deflate",
     }
 
     def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:

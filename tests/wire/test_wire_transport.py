@@ -26,6 +26,7 @@ from navtalk_async.errors import (
     Redirected,
     RepeatedPage,
     ServerError,
+    UnknownHost,
     WrongShape,
 )
 from navtalk_async.models import Request
@@ -110,7 +111,7 @@ async def test_what_is_not_http_is_a_broken_body(scripted):
         (aiohttp.ConnectionTimeoutError(), ConnectFailed),
         (aiohttp.ServerTimeoutError(), AttemptTimeout),
         (TimeoutError(), AttemptTimeout),
-        (aiohttp.ClientConnectorDNSError(None, OSError("x")), ConnectFailed),
+        (aiohttp.ClientConnectorDNSError(None, OSError("x")), UnknownHost),
         (aiohttp.ClientConnectorError(None, OSError(113, "No route to host")), ConnectFailed),
         (aiohttp.ClientProxyConnectionError(None, OSError("x")), ConnectFailed),
         (aiohttp.ServerDisconnectedError(), Disconnected),
