@@ -3,22 +3,20 @@
 import random
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, aclosing
 from functools import partial, wraps
 from time import perf_counter
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
-from navtalk_async.archive.rows import format_api_time, message_row, session_row
+from navtalk_async.archive import Archive
+from navtalk_async.archive.rows import message_row, session_row
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
 from navtalk_async.cli._output import (
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
-    amount,
     details_text,
     put,
     put_json,
@@ -27,16 +25,25 @@ from navtalk_async.cli._output import (
     table,
     transcript_text,
 )
+from navtalk_async.cli._plan import (
+    LARGER_SAMPLE,
+    LONG_SECONDS,
+    SAMPLE,
+    Listed,
+    Sample,
+    estimate,
+    plan_sentences,
+)
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli._settings import Settings, usage_errors
 from navtalk_async.cli.app import run
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
-from navtalk_async.errors import NavTalkError, NotFound, counted
+from navtalk_async.errors import NavTalkError, NotFound
 from navtalk_async.formats import message_fields, session_fields
 from navtalk_async.ingest.scope import Scope
 from navtalk_async.listing.fetch import fault_scope, fetch_messages
-from navtalk_async.models import Message, Page, Request, Session, SessionStatus
+from navtalk_async.models import Message, Page, Request, Session
 from navtalk_async.pool import SessionPool, limiter_of
 
 T = TypeVar("T")
@@ -166,74 +173,6 @@ def _message_fields(client: Client, session_id: str, number: int, message: Messa
     return message_fields(row, client.dialect.record_kinds[1])
 
 
-SAMPLE = 50
-
-
-class Listed(msgspec.Struct, kw_only=True):
-    sessions: int = 0
-    active: int = 0
-    first: str | None = None
-    """The earliest begin, ISO 8601."""
-    last: str | None = None
-    requests: int = 0
-    seconds: float = 0.0
-
-    def add(self, session: Session) -> None:
-        self.sessions += 1
-        self.active += session.status is SessionStatus.ACTIVE
-        begin = format_api_time(session.start_time_text)
-        if begin is not None:
-            self.first = begin if self.first is None else min(self.first, begin)
-            self.last = begin if self.last is None else max(self.last, begin)
-
-
-@dataclass(kw_only=True)
-class Sample:
-    """Some of all sessions, and what their messages took."""
-
-    size: int = SAMPLE
-    ids: list[str] = field(default_factory=list)
-    offered: int = 0
-    fetched: int = 0
-    failed: int = 0
-    messages: int = 0
-    requests: int = 0
-    empty_pages: int = 0
-    """Pages without a message, which the cursor of a short page led to."""
-    seconds: float = 0.0
-
-    def offer(self, session_id: str) -> None:
-        """Sample a session as likely as any other, however many there are (reservoir sampling)."""
-        self.offered += 1
-        if len(self.ids) < self.size:
-            self.ids.append(session_id)
-        elif (place := random.randrange(self.offered)) < self.size:  # noqa: S311 - no secret
-            self.ids[place] = session_id
-
-
-def estimate(listed: Listed, sample: Sample, rate: float | None = None) -> dict[str, Any]:
-    """What all of *listed* takes, if it is like *sample*; *rate* is a bound of requests a second."""
-    each = sample.requests / max(1, sample.fetched)
-    messages_requests = round(each * listed.sessions)
-    requests = listed.requests + messages_requests
-    speed = max(sample.requests, 1) / max(sample.seconds, 1e-3)
-    if rate is not None:
-        speed = min(speed, rate)
-    return {
-        "sampled": sample.fetched,
-        "unasked": sample.failed,
-        "messages": round(sample.messages / max(1, sample.fetched) * listed.sessions),
-        "requests": requests,
-        "listing_requests": listed.requests,
-        "messages_requests": messages_requests,
-        "requests_per_session": round(each, 2),
-        # Where the server puts a cursor on last pages, most sessions cost a request more.
-        "cursors_on_last_pages": sample.empty_pages > 0,
-        "requests_per_second": round(speed, 1),
-        "minutes": round(requests / speed / 60, 2),
-    }
-
-
 @asking("listing", "known_store", "project", SCOPE)
 async def plan_command(client: Client, settings: Settings, known_store: Place | None) -> None:
     """Estimate an export: sessions, messages, requests, minutes.
@@ -245,48 +184,72 @@ async def plan_command(client: Client, settings: Settings, known_store: Place | 
       navtalk plan --start 2025-11-01 --rate 10
       navtalk plan --sandbox --json
     """
-    scope, listed, sample = settings.scope(client), Listed(), Sample()
+    scope, listed, sample = settings.scope(client), Listed(), Sample(size=LARGER_SAMPLE)
 
     def count() -> dict[str, int]:
         return {"sessions listed": listed.sessions, "requests": client.stats().requests}
 
     doing = "Listing sessions, and fetching the messages of some; nothing is saved"
     async with counting(settings.reporter, settings.progress_mode, doing=doing, look=count):
-        await _list(client, settings, scope, listed, sample)
-        await _fetch(client, settings, scope, sample)
-    found, kept = estimate(listed, sample, settings.rate), None
-    if known_store is not None:
-        async with readable(known_store) as archive:
-            counts = await archive.counts(settings.project)
-        kept = {"sessions": counts.sessions, "messages": counts.messages}
+        kept = None
+        async with AsyncExitStack() as stack:
+            archive = None
+            if known_store is not None:
+                archive = await stack.enter_async_context(readable(known_store))
+                counts = await archive.counts(settings.project)
+                kept = {"sessions": counts.sessions, "messages": counts.messages}
+            await _list(client, settings, scope, listed, sample, archive)
+            if archive is not None:
+                listed.to_fetch += counts.pending + counts.watched
+        await _fetch_enough(client, settings, scope, listed, sample)
+    found = estimate(listed, sample, settings.rate)
     if settings.as_json:
         await put_json({"command": "plan", "exit_code": 0, "listed": listed, "estimate": found, "kept": kept})
     else:
         await put_lines(plan_sentences(listed, found, kept))
 
 
-async def _list(client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample) -> None:
+async def _list(  # noqa: PLR0917 - what is written to, and from what
+    client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample, archive: Archive | None
+) -> None:
+    """List all sessions; those that *archive* holds are not to be fetched."""
     began, asked = perf_counter(), client.stats().requests
 
-    def add(session: Session) -> None:
-        listed.add(session)
-        sample.offer(session.id)
+    async def add(sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            listed.add(session)
+            sample.offer(session.id)
+        if archive is not None:
+            ids = [session.id for session in sessions]
+            listed.to_fetch -= len(ids) - len(await archive.lacks(settings.project, ids))
 
     for session_id in scope.sessions:
-        add(await client.get_session(session_id))
+        await add([await client.get_session(session_id)])
     if not scope.sessions:
         pool = SessionPool(client, concurrency=settings.concurrency, listing=settings.options["listing"])
         async with aclosing(pool.session_pages(order="done", **scope.of_sessions)) as pages:
             async for page in pages:
-                for session in page:
-                    add(session)
+                await add(page)
     listed.requests = client.stats().requests - asked
     listed.seconds = round(perf_counter() - began, 3)
 
 
-async def _fetch(client: Client, settings: Settings, scope: Scope, sample: Sample) -> None:
-    """Fetch the messages of a sample; where all of them fail, the first error is raised."""
-    failed, began = list[NavTalkError](), perf_counter()
+async def _fetch_enough(
+    client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample
+) -> None:
+    """Fetch the messages of some sessions, and where an export takes long, of a fifth of them or more."""
+    random.shuffle(sample.ids)
+    first, more = sample.ids[:SAMPLE], sample.ids[SAMPLE : max(SAMPLE, listed.sessions // 5)]
+    await _fetch(client, settings, scope, sample, first)
+    if more and estimate(listed, sample, settings.rate)["minutes"] * 60 > LONG_SECONDS:
+        await _fetch(client, settings, scope, sample, more)
+
+
+async def _fetch(
+    client: Client, settings: Settings, scope: Scope, sample: Sample, ids: Sequence[str]
+) -> None:
+    """Fetch the messages of *ids*; where all of them fail, the first error is raised."""
+    failed, began = list[NavTalkError](), perf_counter() - sample.seconds
 
     async def fetch(session_id: str) -> None:
         pages: list[Page[Message]] = []
@@ -305,42 +268,15 @@ async def _fetch(client: Client, settings: Settings, scope: Scope, sample: Sampl
                 raise
             failed.append(error)
             return
-        sample.fetched += 1
-        sample.messages += len(found.items)
-        sample.requests += len(pages)
+        sample.add(len(found.items), len(pages), perf_counter() - began)
         sample.empty_pages += sum(not page.items and page.offset_param is None for page in pages[1:])
 
     async def batch() -> AsyncGenerator[Sequence[str], None]:
-        yield sample.ids
+        yield ids
 
     async with FanOut(fetch, batch(), at_once=limiter_of(client, settings.concurrency)) as answers:
         async for _ in answers:
             pass
     if failed and not sample.fetched:
         raise failed[0]
-    sample.failed, sample.seconds = len(failed), perf_counter() - began
-
-
-def plan_sentences(listed: Listed, found: dict[str, Any], kept: dict[str, int] | None) -> list[str]:
-    span = f", begun between {listed.first} and {listed.last}" if listed.first else ""
-    each = f"{found['requests_per_session']:.2f} a session for its messages"
-    duration = f"{found['minutes']:,.1f} minutes"
-    if found["minutes"] < 2:
-        duration = counted(max(1, round(found["minutes"] * 60)), "second")
-    sampled = counted(found["sampled"], "session")
-    lines = [
-        f"{counted(listed.sessions, 'session')}{span}; {listed.active:,} active.",
-        f"About {counted(found['messages'], 'message')}, by {sampled} at random.",
-        f"About {counted(found['requests'], 'request')}: {found['listing_requests']:,} to list, {each}.",
-        f"About {duration}, at {counted(round(found['requests_per_second']), 'request')} a second.",
-    ]
-    if found["unasked"]:
-        lines.append(f"Left out, because their messages failed: {counted(found['unasked'], 'session')}.")
-    if found["cursors_on_last_pages"]:
-        lines.append(
-            "The server puts a cursor on last pages, which cost a request more each; --short-pages audit "
-            "saves most of these."
-        )
-    if kept is not None:
-        lines.append(f"Of that, {amount(kept['sessions'], kept['messages'])} are saved already.")
-    return lines
+    sample.failed, sample.seconds = sample.failed + len(failed), perf_counter() - began

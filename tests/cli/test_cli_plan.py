@@ -1,11 +1,13 @@
 """`navtalk plan`: what an export would take."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shell import navtalk
 
-from navtalk_async.cli._look import Listed, Sample, estimate
+from navtalk_async.cli._plan import Listed, Sample, estimate
 from navtalk_async.sandbox import Answers, Sandbox, World
 
 
@@ -55,6 +57,9 @@ async def test_a_plan_says_how_much_is_saved_already(tmp_path):
         done = await navtalk("plan", "--store", tmp_path / "archive.db", box=box)
         assert "41 sessions" in done.out
         assert "40 sessions with 80 messages are saved already" in done.out
+        counts = (await navtalk("plan", "--store", tmp_path / "archive.db", "--json", box=box)).rows[0]
+        going_on = counts["listed"]["active"]
+        assert 1 <= counts["estimate"]["sessions"] <= 1 + going_on
 
 
 async def test_a_failed_session_is_left_out_of_the_estimate():
@@ -103,7 +108,7 @@ def test_a_sample_is_a_part_of_the_list_and_as_large_as_possible(ids, size):
     st.none() | st.floats(0.1, 1000),
 )
 def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample, sessions, rate):
-    reported = estimate(Listed(sessions=sessions, requests=7), sample, rate)
+    reported = estimate(Listed(sessions=sessions, to_fetch=sessions, requests=7), sample, rate)
     assert reported["requests"] == 7 + reported["messages_requests"]
     assert reported["minutes"] >= 0
     if rate is not None:
@@ -111,3 +116,34 @@ def test_an_estimate_scales_with_the_sessions_and_never_outruns_the_rate(sample,
     if sample.fetched:
         mean = sample.requests / sample.fetched
         assert reported["messages_requests"] == pytest.approx(mean * sessions, abs=0.51)
+
+
+def test_the_speed_is_the_one_that_is_kept_up_and_not_that_of_the_first_burst():
+    sample = Sample()
+    for number in range(400):
+        at_once, later = min(number, 100), max(0, number - 100)
+        sample.add(4, 2, at_once * 2 / 1000 + later * 2 / 150)
+    sample.seconds = sample.ends[-1][0]
+    reported = estimate(Listed(sessions=25_000, to_fetch=25_000), sample)
+    assert reported["requests_per_second"] == pytest.approx(150, rel=0.01)
+    assert reported["minutes"] == pytest.approx(25_000 * 2 / 150 / 60, rel=0.02)
+
+
+def test_the_margin_holds_the_messages_that_there_are_in_nearly_all_samples():
+    hits = 0
+    for seed in range(40):
+        of = random.Random(seed)
+        counts = [of.choice((0, 2, 5, 40)) for _ in range(1000)]
+        sample = Sample()
+        for each in of.sample(counts, 50):
+            sample.add(each, 1, 0.0)
+        found = estimate(Listed(sessions=1000, to_fetch=1000), sample)
+        hits += abs(found["messages"] - sum(counts)) <= found["messages_margin"]
+    assert hits >= 35
+
+
+def test_a_plan_of_what_is_all_kept_has_nothing_to_fetch():
+    sample = Sample()
+    sample.add(4, 2, 0.1)
+    found = estimate(Listed(sessions=9, to_fetch=0, requests=3), sample)
+    assert (found["messages"], found["requests"], found["minutes"]) == (0, 0, 0)

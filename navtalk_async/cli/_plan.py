@@ -1,0 +1,159 @@
+"""What an export would take: counted, sampled and estimated, as plain values."""
+
+import random
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Any
+
+import msgspec
+
+from navtalk_async.archive.rows import format_api_time
+from navtalk_async.cli._output import amount
+from navtalk_async.errors import counted
+from navtalk_async.models import Session, SessionStatus
+
+SAMPLE = 50
+LARGER_SAMPLE = 600
+"""For a long export: only a speed that is kept up tells how a server limits, and how far it can be asked."""
+
+LONG_SECONDS = 5.0
+TIME_MARGIN = 0.25
+
+
+class Listed(msgspec.Struct, kw_only=True):
+    sessions: int = 0
+    to_fetch: int = 0
+    """Those of which the messages are to be fetched: all, or what an archive does not hold."""
+    active: int = 0
+    first: str | None = None
+    """The earliest begin, ISO 8601."""
+    last: str | None = None
+    requests: int = 0
+    seconds: float = 0.0
+
+    def add(self, session: Session) -> None:
+        self.sessions += 1
+        self.to_fetch += 1
+        self.active += session.status is SessionStatus.ACTIVE
+        begin = format_api_time(session.start_time_text)
+        if begin is not None:
+            self.first = begin if self.first is None else min(self.first, begin)
+            self.last = begin if self.last is None else max(self.last, begin)
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """Some of all sessions, and what their messages took."""
+
+    size: int = SAMPLE
+    ids: list[str] = field(default_factory=list)
+    offered: int = 0
+    fetched: int = 0
+    failed: int = 0
+    messages: int = 0
+    requests: int = 0
+    empty_pages: int = 0
+    """Pages without a message, which the cursor of a short page led to."""
+    seconds: float = 0.0
+    squares: int = 0
+    """The squares of how many messages each session has, added up."""
+    ends: list[tuple[float, int]] = field(default_factory=list)
+    """When sessions were fetched, in seconds since the beginning, and how many requests that made."""
+
+    @property
+    def speed(self) -> float:
+        """Requests a second, of the later half: the first ones leave all at once, or carefully."""
+        speed = max(self.requests, 1) / max(self.seconds, 1e-3)
+        if len(self.ends) <= SAMPLE:
+            return speed
+        (began, before), (ended, after) = self.ends[len(self.ends) // 2], self.ends[-1]
+        return (after - before) / max(ended - began, 1e-3)
+
+    def add(self, messages: int, requests: int, seconds: float) -> None:
+        self.fetched += 1
+        self.messages += messages
+        self.squares += messages * messages
+        self.requests += requests
+        self.ends.append((seconds, self.requests))
+
+    def messages_margin(self, sessions: int) -> int:
+        """How far the messages of so many *sessions* may be from the estimate (in 19 of 20 samples)."""
+        if self.fetched < 2 or sessions <= 0:
+            return 0
+        mean = self.messages / self.fetched
+        variance = max(0.0, self.squares - self.fetched * mean * mean) / (self.fetched - 1)
+        unseen = max(0.0, 1 - self.fetched / sessions)
+        return round(1.96 * sessions * sqrt(variance / self.fetched * unseen))
+
+    def offer(self, session_id: str) -> None:
+        """Sample a session as likely as any other, however many there are (reservoir sampling)."""
+        self.offered += 1
+        if len(self.ids) < self.size:
+            self.ids.append(session_id)
+        elif (place := random.randrange(self.offered)) < self.size:  # noqa: S311 - no secret
+            self.ids[place] = session_id
+
+
+def estimate(listed: Listed, sample: Sample, rate: float | None = None) -> dict[str, Any]:
+    """What all of *listed* takes, if it is like *sample*; *rate* is a bound of requests a second."""
+    each, to_fetch = sample.requests / max(1, sample.fetched), listed.to_fetch
+    messages_requests = round(each * to_fetch)
+    # A later run lists only what began since.
+    listing_requests = (
+        -(-listed.requests * to_fetch // listed.sessions) if listed.sessions else listed.requests
+    )
+    requests = listing_requests + messages_requests
+    speed = sample.speed if rate is None else min(sample.speed, rate)
+    messages, margin = (
+        round(sample.messages / max(1, sample.fetched) * to_fetch),
+        sample.messages_margin(to_fetch),
+    )
+    minutes = requests / speed / 60
+    return {
+        "sampled": sample.fetched,
+        "unasked": sample.failed,
+        "sessions": to_fetch,
+        "messages": messages,
+        "messages_margin": margin,
+        "requests": requests,
+        "listing_requests": listing_requests,
+        "messages_requests": messages_requests,
+        "requests_per_session": round(each, 2),
+        # Where the server puts a cursor on last pages, most sessions cost a request more.
+        "cursors_on_last_pages": sample.empty_pages > 0,
+        "requests_per_second": round(speed, 1),
+        "minutes": round(minutes, 2),
+        "minutes_margin": round(minutes * TIME_MARGIN, 2),
+    }
+
+
+def plan_sentences(listed: Listed, found: dict[str, Any], kept: dict[str, int] | None) -> list[str]:
+    span = f", begun between {listed.first} and {listed.last}" if listed.first else ""
+    each = f"{found['requests_per_session']:.2f} a session for its messages"
+    duration = _duration(found["minutes"], found["minutes_margin"])
+    margin = f" (± {found['messages_margin']:,})" if found["messages_margin"] else ""
+    sampled = counted(found["sampled"], "session")
+    lines = [
+        f"{counted(listed.sessions, 'session')}{span}; {listed.active:,} active.",
+        f"About {counted(found['messages'], 'message')}{margin}, by {sampled} at random.",
+        f"About {counted(found['requests'], 'request')}: {found['listing_requests']:,} to list, {each}.",
+        f"About {duration}, at {counted(round(found['requests_per_second']), 'request')} a second.",
+    ]
+    if found["unasked"]:
+        lines.append(f"Left out, because their messages failed: {counted(found['unasked'], 'session')}.")
+    if found["cursors_on_last_pages"]:
+        lines.append(
+            "The server puts a cursor on last pages, which cost a request more each; --short-pages audit "
+            "saves most of these."
+        )
+    if kept is not None:
+        saved = amount(kept["sessions"], kept["messages"])
+        left = counted(found["sessions"], "session")
+        lines.append(f"{saved} are saved already; the figures are of what is left: {left}.")
+    return lines
+
+
+def _duration(minutes: float, margin: float) -> str:
+    if minutes >= 2:
+        return f"{minutes:,.1f} minutes (± {margin:,.1f})"
+    return f"{counted(max(1, round(minutes * 60)), 'second')} (± {max(1, round(margin * 60))})"
