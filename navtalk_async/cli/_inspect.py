@@ -104,8 +104,9 @@ def activity_at(place: Place) -> Activity | None:
 
 
 def run_states(projects: Sequence[ProjectInfo], activity: Activity | None) -> dict[str, dict[str, Any]]:
-    """Of each project, the `state` of its last run: `running`, `waiting` (a worker between two rounds),
-    `killed`, `ended`, `none`, or `unknown`; and when it began, in which process, and last wrote.
+    """Of each project, the `state` of its last run: `running`, `waiting` (a run holds the archive, and has
+    written nothing yet), `killed`, `ended`, `none`, or `unknown`; and when it began, in which process, and
+    last wrote.
     """
     began = {each.project: each.last_run.began_at or "" for each in projects if each.last_run is not None}
     latest = max(began, key=began.__getitem__, default=None)
@@ -119,7 +120,9 @@ def _run_state(last: RunReport | None, activity: Activity | None, *, is_latest: 
     if last is None:
         return {"state": "none"}
     is_held = activity is not None and activity[0] and is_latest
-    state = "waiting" if is_held else "ended"
+    if last.ended_at is not None and is_held:
+        return {"state": "waiting"}
+    state = "ended"
     if last.ended_at is None:
         state = "unknown" if activity is None else "running" if is_held else "killed"
     facts = {"state": state, "since": last.began_at, "process": last.process}
@@ -173,7 +176,8 @@ def _state_sentences(running: Mapping[str, Any]) -> list[str]:
         case "running":
             return [f"A run is going on since {running['since']}: {process}."]
         case "waiting":
-            return ["The archive is in use: by a worker between two rounds, or files are being written."]
+            why = "a worker between two rounds, or a run that has found nothing new yet"
+            return [f"The archive is in use, and is not being written to: {why}."]
         case "killed":
             killed = f"was killed after {running['last_wrote']}, when the archive was last written to"
             return [f"The last run began {running['since']} ({process}) and {killed}."]

@@ -200,6 +200,8 @@ class Discovery:
         if places is not None and not found.was_written:
             self._unwritten = seen
         self._count(sessions, places, found)
+        if found.was_written:
+            await self._job.record_begin()
         return found
 
     def _count(

@@ -56,6 +56,7 @@ class Job:
         self.dialect = client.dialect
         self.archive, self.options, self.progress, self.state = archive, options, progress, state
         self.project, self.scope, self.report = options.project, options.scope, progress.report
+        self._is_begun = False
         self.audit: ShortPageAudit | None = None
         if options.short_pages == "audit":
             self.audit = ShortPageAudit(disproved=state.short_pages_disproved)
@@ -63,6 +64,12 @@ class Job:
         self.list_sessions = self.limiter.bound(inside(client).page_of_sessions)
         self.list_messages = self.limiter.bound(inside(client).page_of_messages)
         self._ask_for_session = self.limiter.bound(self._session_of)
+
+    async def record_begin(self) -> None:
+        """Record, once, that the run began and has not ended; one that writes nothing leaves no trace."""
+        if not self._is_begun:
+            self._is_begun = True
+            await self.archive.record_run(self.project, self.report)
 
     def get_session(self, session_id: str) -> Awaitable[Session]:
         """*session_id* as the API or the archive gave it, which need not be one that a user may pass."""

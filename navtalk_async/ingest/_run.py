@@ -86,9 +86,8 @@ async def run_once(
     try:
         with _measured(client, report):
             job = await _begin(client, archive, options, progress)
-            # A run that is killed leaves this: it began, and did not end.
-            report.ended_at = None
-            await archive.record_run(options.project, report)
+            if job.state.pending:
+                await job.record_begin()
             last_round = await Fetcher(job).fetch_all()
     except StoreMismatch:
         # A run with another project's key is not one of this project.

@@ -83,7 +83,8 @@ def project_whose_run(*, ended, project="default", began="2026-01-02T00:00:00Z")
 )
 def test_the_lock_says_whether_a_run_that_did_not_end_is_going_on(ended, is_held, state):
     [found] = run_states([project_whose_run(ended=ended)], (is_held, 1.0)).values()
-    assert (found["state"], found["process"]) == (state, "7 on host")
+    # What holds the archive and has written nothing need not be the process of the last run.
+    assert (found["state"], found.get("process")) == (state, None if state == "waiting" else "7 on host")
     assert found.get("last_wrote") == ("1970-01-01T00:00:01Z" if state == "killed" else None)
 
 
