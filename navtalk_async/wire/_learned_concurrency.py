@@ -11,12 +11,16 @@ Three signs, each of another kind of server:
 - *Goodput.* Where latency rises under load, nothing is refused. The limit grows while good answers a second
   grow with it. Later, now and then, a somewhat higher or lower limit is tried, and kept if it is better.
 
+And a sign of our own side: *the event loop runs late*. It has more to do than it can, so more at once only
+delay all else that runs in it. Then the limit does not grow, and goes down to 32 at the lowest.
+
 A client with too few calls to reach its limit learns nothing from that, in either direction.
 
 This file is longer than most: one state machine, whose states share all of their numbers.
 """
 
 import math
+from collections.abc import Callable
 from enum import Enum, auto
 
 START = 16  # how many at once for a server that is not known yet
@@ -29,6 +33,9 @@ GROWTH = 0.5  # what every good answer adds while the limit grows: half as many 
 LEAST_GAIN = 1.1  # the goodput of a round, times that of the one before, with which growing by half goes on
 # A latency that rises by no more than this does not matter; our own work may cost as much.
 SLACK_SECONDS = 0.010
+# An event loop that takes longer for all that is ready has too much to do.
+LATE_SECONDS = 0.010
+ENOUGH_FOR_A_LATE_LOOP = 32  # no more are given up for it: they keep nearly any server busy
 # The limits that are tried, times the present one. After one that was too high, the next higher one is only a
 # little higher.
 HIGHER, A_LITTLE_HIGHER, LOWER = 1.25, 1.1, 0.75
@@ -85,6 +92,9 @@ class Limit:
         """Count a refusal for overload; whether it contradicts a cap at any higher rank."""
         return rank <= self.proven
 
+    def lagged(self, seconds: float) -> None:
+        """Take note of how late the event loop is."""
+
     def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - for who learns
         """All calls pause for *seconds*; *named* is whether the server said how long."""
         if named:
@@ -104,8 +114,11 @@ class State(Enum):
 class LearningLimit(Limit):
     """As many as the server can use, up to *most*."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, on_round: Callable[[], None] = lambda: None) -> None:
+        """*on_round* is called as each round ends, and measures how late the loop is; see `lagged`."""
         super().__init__(most)
+        self._on_round = on_round
+        self._lag = 0.0  # how late the loop is at its worst, slowly forgotten
         self.now = min(most, START)
         self._state = State.GROW
         self._size = float(self.now)
@@ -147,7 +160,7 @@ class LearningLimit(Limit):
             self._timed += 1
         if full:
             self._full += 1
-            if self._state is State.GROW and not self._goal:
+            if self._state is State.GROW and not self._goal and self._lag < LATE_SECONDS:
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
@@ -190,6 +203,10 @@ class LearningLimit(Limit):
         self._goal = limit if limit > AFTER_A_PAUSE else 0
         self._set(min(limit, AFTER_A_PAUSE))
         self._begin(now + seconds, skip=True)
+
+    def lagged(self, seconds: float) -> None:
+        """Note that the event loop took so many *seconds* for all that was ready."""
+        self._lag = max(seconds, 0.7 * self._lag)
 
     def _set(self, limit: int) -> None:
         self.now = max(1, min(self.most, limit))
@@ -274,15 +291,23 @@ class LearningLimit(Limit):
         seconds, answers, full, skipped = now - self._began, self._answers, self._full, not self._fewest
         if self._timed:
             self.latency = self._seconds / self._timed
+        self._on_round()
         self._begin(now)
         if self._state is State.HOLD and self._above_good > max(HITS, 3 * self._above_refused):
             self._probe(self._ceiling)
             return
         if skipped or self._goal or seconds <= 0 or (self._chance.known and self._weigh_refusals(now)):
             return
-        if full >= 0.7 * answers:
+        if self._late and self.now > ENOUGH_FOR_A_LATE_LOOP:
+            # What it does at once is what there is at once: with less, the same is done in shorter turns.
+            self._hold(now, max(ENOUGH_FOR_A_LATE_LOOP, int(self.now * LOWER)), wait=2)
+        elif full >= 0.7 * answers:
             self._base = min(self.latency, 1.01 * self._base) if self._base else self.latency
             self._judge(now, answers / seconds)
+
+    @property
+    def _late(self) -> bool:
+        return self._lag >= LATE_SECONDS and self.now >= ENOUGH_FOR_A_LATE_LOOP
 
     @property
     def _slow(self) -> bool:
@@ -321,6 +346,8 @@ class LearningLimit(Limit):
         self._downwards = not self._downwards
         if lower:
             self._try(now, min(self.now - 1, int(self.now * LOWER)))
+        elif self._late:
+            return
         elif self._ceiling and self._ceiling <= self.most:
             self._probe(self._ceiling)
         elif not self._ceiling and self.now < self.most:

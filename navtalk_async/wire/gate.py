@@ -69,7 +69,9 @@ class Gate:
     ) -> None:
         self.bytes: BytesInFlight = BytesInFlight(bytes_in_flight, self._weighed, self._yielded)
         self._is_heavy = False
-        self.limit: Limit = LearningLimit(AUTO_AT_MOST) if concurrency == "auto" else Limit(concurrency)
+        self.limit: Limit = (
+            LearningLimit(AUTO_AT_MOST, self._time_loop) if concurrency == "auto" else Limit(concurrency)
+        )
         self.in_flight: int = 0
         self._highest_rate = rate
         self.learned_rate: RateEstimator = RateEstimator()
@@ -168,6 +170,12 @@ class Gate:
         self.limit.answered(now, sent_at, rank, full=full, is_typical=is_typical)
         if hint is not None or self._remaining is not None:
             self._heed(hint, now)
+
+    def _time_loop(self) -> None:
+        """Have the limit know how long the event loop takes for all that is ready now."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        loop.call_soon(lambda: self.limit.lagged(loop.time() - began))
 
     def coped(self) -> None:
         """Note that the server answered, with a refusal that is not for overload."""

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navtalk_async.wire._learned_concurrency import AFTER_A_PAUSE, ASKED_START, START, LearningLimit, Limit
+from navtalk_async.wire._learned_concurrency import (
+    AFTER_A_PAUSE,
+    ASKED_START,
+    ENOUGH_FOR_A_LATE_LOOP,
+    LATE_SECONDS,
+    START,
+    LearningLimit,
+    Limit,
+)
 
 MOST = 256
 
@@ -282,3 +290,33 @@ def test_answers_that_are_not_typical_count_but_their_time_does_not(limit):
         limit.answered(number, number - took, 1, full=False, is_typical=not untypical)
     assert limit.latency == pytest.approx(0.1, rel=0.01)
     assert limit.proven == 1
+
+
+def beside(seconds_each):
+    """A limit in an event loop that takes so many seconds for each request that is ready at once."""
+    limit = LearningLimit(MOST, lambda: limit.lagged(limit.now * seconds_each))
+    return limit
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_the_event_loop_runs_late_the_limit_goes_down_to_32(seed):
+    limit = beside(0.001)
+    limit.expect(ASKED_START)
+    play(limit, Queueing(10_000, seed=seed), 10_000)
+    assert limit.now == ENOUGH_FOR_A_LATE_LOOP
+
+
+def test_the_limit_is_what_the_loop_can_bear_and_grows_again_when_it_can_bear_more():
+    limit, server = beside(LATE_SECONDS / 80), Queueing(10_000)
+    play(limit, server, 40_000)
+    assert 32 <= limit.now <= 160
+    limit._on_round = lambda: limit.lagged(0.0)
+    play(limit, server, 40_000)
+    assert limit.now == MOST
+
+
+def test_a_limit_of_few_is_not_lowered_for_a_late_loop():
+    limit, steady = beside(1.0), LearningLimit(MOST)
+    for each in (limit, steady):
+        play(each, Capped(4), 5_000)
+    assert limit.now == steady.now
