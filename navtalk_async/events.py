@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from navtalk_async.errors import counted
+from navtalk_async.errors import NavTalkError, counted
 
 __all__ = [
     "Answered",
@@ -15,6 +15,7 @@ __all__ = [
     "ListMoved",
     "ListedSerially",
     "Observer",
+    "Outage",
     "RowsSkipped",
     "Stats",
     "Waiting",
@@ -48,6 +49,19 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     seconds: float
     reason: str
+
+
+class Outage(msgspec.Struct, frozen=True, gc=False):
+    """The server is away; calls wait for it to come back. Announced once each time."""
+
+    seconds: float
+    """The most that they wait."""
+    reason: str
+    """The class and message of the latest attempt's error."""
+
+    def __str__(self) -> str:
+        span = f"{self.seconds:g}s" if self.seconds % 60 else f"{self.seconds / 60:g}m"
+        return f"The API does not answer ({self.reason.rstrip('.')}); trying again for up to {span}."
 
 
 class ListedSerially(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +103,7 @@ class CursorRefused(msgspec.Struct, frozen=True, gc=False):
         return f"The page cursor expired; listing again {where}."
 
 
-Event = Answered | Failed | Waiting | ListedSerially | ListMoved | CursorRefused | RowsSkipped
+Event = Answered | Failed | Waiting | Outage | ListedSerially | ListMoved | CursorRefused | RowsSkipped
 
 
 Observer = Callable[[Event], None]
@@ -150,6 +164,11 @@ REASONS = {
     "network_seconds": "on the network and the server",
     "decode_seconds": "decoding answers on this machine",
 }
+
+
+def in_short(error: NavTalkError) -> str:
+    """The class and the message of *error*."""
+    return f"{type(error).__name__}: {error.args[0]}"
 
 
 def announce(observer: Observer | None, event: Event) -> None:

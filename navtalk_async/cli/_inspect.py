@@ -252,7 +252,8 @@ def verify_command(
             )
             client = None
             if asks_api:
-                client = await stack.enter_async_context(settings.client(waits_reported(reporter, mode)))
+                connection = settings.client(waits_reported(reporter, mode), rides_out=True)
+                client = await stack.enter_async_context(connection)
             await verify(
                 place,
                 client=client,

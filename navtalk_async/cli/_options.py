@@ -221,7 +221,12 @@ _option("--api-key-file PATH", "Read the key from a file. [env: NAVTALK_API_KEY,
 _option("--api-key-command CMD", "Run a command (no shell) that prints the key.")
 _option("--concurrency auto|N", "The most requests at once.", as_concurrency, default="auto")
 _option("--rate N", "The most requests a second.", float)
-_option("--timeout SECONDS", "For a call with all its retries [300].", float, default=300.0)
+_option("--timeout SECONDS", "For a call with all its retries [300, and --retry-for].", float)
+_option(
+    "--retry-for SPAN",
+    "How long to wait for an API that is away [5m for export, sync and verify; else 0].",
+    as_span,
+)
 _option("--progress", "How to show progress on stderr.", ["auto", "bar", "plain", "json", "none"])
 _flag("--json", "Print JSON on stdout.", name="as_json")
 _option("-v --verbose", "Log failures and waits; -vv every request.", count=True)
@@ -308,7 +313,7 @@ _option(
 CONNECTION = (
     *("api", "project_id", "organization_id", "base_url", "proxy", "cacert", "sandbox", "api_key_file"),
     "api_key_command",
-    *("concurrency", "rate", "timeout", "progress", "as_json", "verbose"),
+    *("concurrency", "rate", "timeout", "retry_for", "progress", "as_json", "verbose"),
 )
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 RUN = (

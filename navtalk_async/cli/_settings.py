@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -26,13 +27,16 @@ from navtalk_async.client import Client
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
-from navtalk_async.events import Observer
+from navtalk_async.events import Event, Observer, Outage
 from navtalk_async.ingest import SyncOptions
 from navtalk_async.ingest.scope import Filters, Scope
 from navtalk_async.wire.gate import Concurrency
+from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.secret import Secret, checked_key, is_loopback
 
 SANDBOX_SESSIONS = 600
+CALL_SECONDS = 300.0
+OUTAGE_SECONDS = 300.0
 
 
 @contextmanager
@@ -82,7 +86,8 @@ class Settings:
     api_key_command: str | None = None
     concurrency: Concurrency = "auto"
     rate: float | None = None
-    timeout: float = 300.0
+    timeout: float | None = None
+    retry_for: timedelta | None = None
     progress: ProgressMode = "auto"
     as_json: bool = False
     verbose: int = 0
@@ -108,7 +113,7 @@ class Settings:
             self.key_variable,
             self.api_key_file,
             self.api_key_command,
-            seconds=min(self.timeout, LONGEST_SECONDS),
+            seconds=min(self.timeout or CALL_SECONDS, LONGEST_SECONDS),
         )
         key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide)
         object.__setattr__(self, "reporter", reporter)
@@ -151,13 +156,17 @@ class Settings:
 
     @asynccontextmanager
     async def client(
-        self, on_event: Observer | None, *, key_renewed: bool = False
+        self, on_event: Observer, *, key_renewed: bool = False, rides_out: bool = False
     ) -> AsyncGenerator[Client, None]:
         """The client; and the server too, where it is the sandbox. With *key_renewed*, each request asks for
-        the key again, which costs a little. A `click.UsageError` is raised before anything is sent.
+        the key again, which costs a little. With *rides_out*, an outage is waited out, unless `--retry-for`
+        says otherwise. A `click.UsageError` is raised before anything is sent.
         """
         async with AsyncExitStack() as stack:
             base_url = self.address.url
+            outage = OUTAGE_SECONDS if rides_out else 0.0
+            if self.retry_for is not None:
+                outage = self.retry_for.total_seconds()
             if self.sandbox:
                 from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - a web server, which few need
 
@@ -173,10 +182,16 @@ class Settings:
                     cacert=self.cacert,
                     concurrency=self.concurrency,
                     rate=self.rate,
-                    on_event=on_event,
-                    timeout=self.timeout,
+                    on_event=partial(self._observe, on_event),
+                    timeout=CALL_SECONDS + outage if self.timeout is None else self.timeout,
+                    retry=Retry(outage=outage),
                 )
             yield await stack.enter_async_context(client)
+
+    def _observe(self, on_event: Observer, event: Event) -> None:
+        if isinstance(event, Outage) and self.progress != "none":
+            self.reporter.note(str(event))
+        on_event(event)
 
     def scope(self, client: Client) -> Scope:
         """What the filters mean for *client*; refused before anything is sent or any file is made."""

@@ -114,7 +114,7 @@ class ArchiveRun:
     async def _work(self) -> int:
         settings, monitor, folder = self.settings, self.monitor, self.folder
         written: ProjectFiles | None = None
-        async with settings.client(monitor) as client:
+        async with settings.client(monitor, rides_out=True) as client:
             monitor.stats = client.stats
             settings.scope(client)
             try:

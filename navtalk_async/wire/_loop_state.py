@@ -23,15 +23,27 @@ from navtalk_async.errors import (
     ServerError,
     TransportError,
 )
-from navtalk_async.events import Answered, Event, Failed, Observer, Stats, Waiting, announce, is_watched
+from navtalk_async.events import (
+    Answered,
+    Event,
+    Failed,
+    Observer,
+    Stats,
+    Waiting,
+    announce,
+    in_short,
+    is_watched,
+)
 from navtalk_async.models import Request, Response
 from navtalk_async.rate_headers import SPELLINGS, Hint, hint
+from navtalk_async.wire._outage import Absence
 from navtalk_async.wire._transport import AiohttpTransport, LongAnswer
 from navtalk_async.wire.gate import Gate
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
     Budget,
     CallOptions,
+    Retry,
     asked_pause,
     asks_for_a_pause,
     backoff,
@@ -69,11 +81,6 @@ class Attempt(NamedTuple):
     alike: int = 1  # how many in a row failed in the same way
 
 
-def in_short(error: NavTalkError) -> str:
-    """The class and the message of *error*."""
-    return f"{type(error).__name__}: {error.args[0]}"
-
-
 class LoopState:
     """The connections, the gate and the retry budget of one event loop.
 
@@ -86,6 +93,8 @@ class LoopState:
         self.transport = transport
         self.gate = gate
         self.budget = Budget()
+        self._absence = Absence(gate, self.announce)
+        self.is_outage = False  # whether the latest failed call waits for the server to come back
         self.stats = stats
         self._observer = observer
         self.closed = False
@@ -257,15 +266,24 @@ class LoopState:
             self._refused(failed)
         elif isinstance(error, ApiError) and not isinstance(error, ServerError):
             self.gate.coped()
-        known = self.stats.answers > 0
-        if not should_retry(options.retry, request, error, attempt=failed.counted, known_server=known):
+        absence, retry = self._absence, options.retry
+        absence.count(request, failed.sent_at, self.stats.answers)
+        waits = absence.waits(request, error, now, retry.outage)
+        if waits is None and not self._may_retry(request, failed, retry):
+            waits = absence.waits(request, error, now, retry.outage, used_up=failed.counted) or False
+        if waits is False:
             raise error
-        if isinstance(error, DecodeFailed) and failed.alike >= NO_ACCIDENT:
-            raise error
-        # A 429 is waited out: that makes nothing worse.
-        if not isinstance(error, RateLimited) and not self.budget.spend():
-            raise error
+        self.is_outage = waits is True
         return error
+
+    def _may_retry(self, request: Request, failed: Attempt, retry: Retry) -> bool:
+        error, known = failed.error, self.stats.answers > 0
+        if not should_retry(retry, request, error, attempt=failed.counted, known_server=known):
+            return False
+        if isinstance(error, DecodeFailed) and failed.alike >= NO_ACCIDENT:
+            return False
+        # A 429 is waited out: that makes nothing worse.
+        return isinstance(error, RateLimited) or self.budget.spend()
 
     def _refused(self, failed: Attempt) -> None:
         """Send fewer requests; and none at all for a while, if the server wants that."""
@@ -291,7 +309,7 @@ class LoopState:
     ) -> None:
         """Wait before the next attempt: at the gate, if all calls pause; else here."""
         now = self._clock()
-        shared = asks_for_a_pause(error)
+        shared = self.is_outage or asks_for_a_pause(error)
         chance = random.random()  # noqa: S311 - jitter is no secret
         seconds = self.gate.paused_for(now) if shared else backoff(options.retry, counted, chance)
         if deadline is not None and seconds > (left := max(0.0, deadline - now)):

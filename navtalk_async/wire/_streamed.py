@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from navtalk_async.errors import AttemptTimeout, BrokenBody, ClientClosed, NavTalkError, TransportError
-from navtalk_async.events import Failed
+from navtalk_async.events import Failed, in_short
 from navtalk_async.models import Request
-from navtalk_async.wire._loop_state import LoopState, in_short
+from navtalk_async.wire._loop_state import LoopState
 from navtalk_async.wire._transport import StreamedResponse
 from navtalk_async.wire.retry import may_have_changed
 

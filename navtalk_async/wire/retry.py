@@ -14,6 +14,7 @@ from navtalk_async.errors import (
     NavTalkError,
     RateLimited,
     ServerError,
+    UnknownHost,
     UntrustedCertificate,
 )
 from navtalk_async.models import Request
@@ -29,6 +30,9 @@ PASSING = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed,
 # The proof that the request never arrived, so that even a POST may be sent again. A 429 did arrive.
 NEVER_ARRIVED = ConnectFailed
 WRONG_ADDRESS = (ConnectFailed, DecodeFailed)  # the errors of a wrong base URL
+# The errors of a server that is away, or of the proxy before it; and those that no waiting cures.
+AWAY = (ServerError, Disconnected, BrokenBody, AttemptTimeout, ConnectFailed)
+WRONG_NAME = (UnknownHost, UntrustedCertificate)
 LONGEST_PAUSE = 3600.0  # the most seconds that a server can ask for; after them, one request finds out
 # Seconds of the first pauses where the server names none; in between, as long as it takes to answer.
 SHORTEST_PAUSE, LONGEST_FIRST_PAUSE = 0.01, 0.5
@@ -49,12 +53,19 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     URL: a typing error should be reported soon."""
     base_seconds: float = 0.25
     cap_seconds: float = 8.0
+    outage: float = 0.0
+    """Seconds for which a call that changes nothing waits for a server that is away, after its attempts:
+    since the first failure after the latest good answer of any call. Meanwhile one request at a time finds
+    out whether it is back, with pauses of up to 5 s. The call's `timeout` ends it all the same. An unknown
+    host name or an untrusted certificate is no outage."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.attempts_at_first < 1:
             raise ValueError("A call needs at least one attempt.")
         if not 0 <= self.base_seconds <= self.cap_seconds:
             raise ValueError("base_seconds is not from 0 to cap_seconds.")
+        if not self.outage >= 0:
+            raise ValueError(f"outage={self.outage} is no number of seconds from 0.")
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +107,11 @@ def should_retry(
     if not known_server and isinstance(error, WRONG_ADDRESS):
         at_most = min(at_most, retry.attempts_at_first)
     return attempt < at_most
+
+
+def is_absence(error: NavTalkError) -> bool:
+    """Whether *error* may mean that the server is away."""
+    return isinstance(error, AWAY) and not isinstance(error, WRONG_NAME)
 
 
 def may_have_changed(request: Request, error: NavTalkError) -> bool:

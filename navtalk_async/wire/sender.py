@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from navtalk_async.errors import ApiError, AttemptTimeout, ClientClosed, NavTalkError, RateLimited
-from navtalk_async.events import Event, Observer, Stats, announce
+from navtalk_async.events import Event, Observer, Stats, announce, in_short
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import START
-from navtalk_async.wire._loop_state import Attempt, LoopState, Read, in_short
+from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Stream
 from navtalk_async.wire._transport import AiohttpTransport, LongAnswer, StreamedResponse
 from navtalk_async.wire.gate import Concurrency, Gate, checked_bytes, checked_concurrency
@@ -171,6 +171,8 @@ class Sender:
                 alike = alike + 1 if last is not None and in_short(last) == in_short(outcome) else 1
                 failed = Attempt(outcome, attempts, counted, sent_at, rank, alike)
                 last = state.failed(request, failed, options, deadline)
+                # After an outage, the call has all its attempts again.
+                counted *= not state.is_outage
             finally:
                 gate.release()
             await state.pause(last, counted, options, deadline)
