@@ -22,6 +22,7 @@ from navtalk_async.models import Request
 from navtalk_async.wire.retry import is_absence
 
 SHORT = Retry(attempts=3, attempts_at_first=3, base_seconds=0.001, cap_seconds=0.002, outage=1.0)
+LONG = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.002, outage=3600)
 
 
 def answer(status, body):
@@ -151,7 +152,7 @@ async def test_an_outage_that_lasts_ends_every_call_with_its_own_error():
 async def test_the_timeout_of_a_call_ends_it_in_an_outage():
     server = Server()
     server.says = lambda _: AWAY["503"]
-    async with server.listening(), server.client(retry=SHORT, timeout=0.2) as client:
+    async with server.listening(), server.client(retry=LONG, timeout=1.0) as client:
         with pytest.raises(DeadlineExceeded) as late:
             await things(client, 1)[0]
     assert isinstance(late.value.last_error, ServerError)
@@ -198,9 +199,8 @@ async def test_closing_the_client_ends_the_wait():
     server.says = lambda _: AWAY["reset"]
     async with server.listening():
         url = f"http://127.0.0.1:{server.port}"
-        long = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.002, outage=3600)
         client = NavTalkClient(
-            "k" * 32, base_url=url, retry=long, on_event=lambda e: isinstance(e, Outage) and told.set()
+            "k" * 32, base_url=url, retry=LONG, on_event=lambda e: isinstance(e, Outage) and told.set()
         )
         call = asyncio.ensure_future(client.ask(Request(path="/x"), read))
         await told.wait()
