@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,6 +51,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The part that is done, 0 to 1, as far as it can be known."""
     share_of: str = "time range"
     """What it is a share of: the `time range` while sessions are listed, then the `sessions`."""
+    seconds_left: float | None = None
+    """About how long the rest takes, at the speed so far."""
     done: int = 0
     open: int = 0
     failed: int = 0
@@ -63,6 +65,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the next request may be sent."""
     reason: str | None = None
     """Why nothing is sent, or why the latest attempt failed, until one succeeds again."""
+    why_slow: str | None = None
+    """What most of the time was spent on."""
 
     def __str__(self) -> str:
         why = self.why_text
@@ -70,7 +74,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share_text(self) -> str:
-        return "listing" if self.share is None else f"{int(self.share * 100)} % of the {self.share_of}"
+        if self.share is None:
+            return "listing"
+        left = "" if self.seconds_left is None else f", about {span(self.seconds_left)} left"
+        # All is done where nothing is left, and not before.
+        percent = 100 if self.share >= 1 else min(99, round(self.share * 100))
+        return f"{percent} % of the {self.share_of}{left}"
 
     @property
     def counts_text(self) -> str:
@@ -86,7 +95,27 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         """Why it goes no faster; empty when nothing is wrong."""
         if self.waiting_seconds >= 0.5:
             return f"waiting {self.waiting_seconds:.0f} s: {self.reason}"
-        return f"the latest request failed: {self.reason}" if self.reason else ""
+        return f"the latest request failed: {self.reason}" if self.reason else self.why_slow or ""
+
+
+def span(seconds: float) -> str:
+    """*seconds* in words, as exact as an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+LEAST_SHARE, LEAST_SECONDS = 0.02, 3.0
+"""After less, how long the rest takes is not estimated."""
+
+
+def seconds_left(began: tuple[float, float], now: tuple[float, float]) -> float | None:
+    """About how long the rest takes; *began* and *now* are seconds, and the share that was done by then."""
+    seconds, share = now[0] - began[0], now[1] - began[1]
+    if seconds < LEAST_SECONDS or share < LEAST_SHARE:
+        return None
+    return round((1 - now[1]) * seconds / share, 1)
 
 
 class RequestRate:
@@ -117,6 +146,9 @@ class RunMonitor:
         self._rate = RequestRate(self._began)
         self._pause_ends_at = 0.0
         self._reason: str | None = None
+        self._first: tuple[float, float] | None = None
+        """When a share was known first, and which."""
+        self._end: datetime | None = None
 
     def __call__(self, event: Event) -> None:
         log_event(event)
@@ -134,13 +166,26 @@ class RunMonitor:
     def snapshot(self) -> Snapshot:
         now, stats, report = self._clock(), self.stats(), self.progress.report
         share, share_of = self.progress.listed_share, "time range"
-        if self.progress.all_listed and report.done + report.open:
-            # Now the number of sessions is known, and says more than the time range.
-            share, share_of = report.done / (report.done + report.open), "sessions"
+        if share is None and self.progress.total:
+            share, share_of = min(1.0, report.listed / self.progress.total), "sessions"
+        if report.done + report.open:
+            listed, found = share, report.done / (report.done + report.open)
+            # What is listed and not fetched yet is not done.
+            share = None if listed is None else listed * found
+            if self.progress.all_listed:
+                # Now the number of sessions is known, and says more than the time range.
+                share, share_of = found, "sessions"
+        left = None
+        if share is not None:
+            if self._first is None or self.progress.expected_end != self._end:
+                # A share of another range is no progress.
+                self._first, self._end = (now, share), self.progress.expected_end
+            left = seconds_left(self._first, (now, share))
         return Snapshot(
             seconds=round(now - self._began, 1),
             share=None if share is None else round(share, 4),
             share_of=share_of,
+            seconds_left=left,
             done=report.done,
             open=report.open,
             failed=report.failed,
@@ -151,6 +196,7 @@ class RunMonitor:
             in_flight=stats.in_flight,
             waiting_seconds=round(max(0.0, self._pause_ends_at - now), 1),
             reason=self._reason,
+            why_slow=stats.why_slow if stats.answers else None,
         )
 
 
@@ -200,6 +246,22 @@ async def counting(
     is_json = mode == "json"
     async with repeated(OBJECT_SECONDS if is_json else LINE_SECONDS, report, at_end=is_json or at_end):
         yield
+
+
+@asynccontextmanager
+async def later(seconds: float, call: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    """An `async with` in which *call* is made after so many *seconds*, unless it is left before."""
+
+    async def wait_and_call() -> None:
+        await asyncio.sleep(seconds)
+        await call()
+
+    task = asyncio.create_task(wait_and_call())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,7 +18,7 @@ from navtalk_async.archive.records import FailedSession
 from navtalk_async.cli._inspect import FAILURES_SHOWN, news_text
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
 from navtalk_async.cli._output import amount, first_of, put_json, size
-from navtalk_async.cli._progress import RunMonitor, reporting
+from navtalk_async.cli._progress import RunMonitor, later, reporting
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code, report_error, run
 from navtalk_async.client import Client
@@ -33,7 +34,12 @@ from navtalk_async.formats import (
     withdraw,
 )
 from navtalk_async.ingest import Progress, SyncOptions, sync
+from navtalk_async.ingest._last_start import last_start, total_of
+from navtalk_async.times import parse_time
 from navtalk_async.verification import REPAIR_ROUNDS
+
+END_IS_SOUGHT_AFTER = 3.0
+"""Seconds; a shorter run needs no share that is right."""
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
@@ -124,7 +130,9 @@ class ArchiveRun:
                 async with Archive.open(self.place) as archive:
                     doing = f"Bringing {redacted(self.place)} up to date"
                     async with reporting(monitor, settings.reporter, settings.progress_mode, doing=doing):
-                        await self._sync(client, archive)
+                        pause = END_IS_SOUGHT_AFTER if settings.progress_mode != "none" else inf
+                        async with later(pause, partial(self._find_end, client)):
+                            await self._sync(client, archive)
                         if folder is not None:
                             written = await self._write(client, archive, folder)
                     kept = await self._kept(archive, written)
@@ -141,6 +149,20 @@ class ArchiveRun:
         code = Exit.PARTIAL if kept["failed"] or has_skipped else Exit.OK
         await self._report(code, kept=kept, files=() if written is None else written.files)
         return code
+
+    async def _find_end(self, client: Client) -> None:
+        """Find out how far the list goes, which else only its end says."""
+        progress = self.monitor.progress
+        scope = self.settings.scope(client)
+        if progress.all_listed or scope.sessions or progress.listed_from is None:
+            return
+        now, dialect = client.now(), client.dialect
+        with suppress(NavTalkError):
+            if dialect.starting_at(scope.first_page(dialect), now) is None:
+                progress.total = await total_of(client, scope)
+                return
+            end = parse_time(scope.end_time) or now
+            progress.expected_end = await last_start(client, scope, progress.listed_from, end)
 
     async def _sync(self, client: Client, archive: Archive, **changed: Unpack[SyncOptions]) -> None:
         options: SyncOptions = {**self.settings.sync_options, **changed}

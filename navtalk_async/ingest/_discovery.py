@@ -218,7 +218,9 @@ class Discovery:
                 times = (session.start_time for session in sessions)
                 self._listed_from = next((time for time in times if time is not None), None)
             progress.all_listed = not places
-            progress.listed_share = listed_share(places, self._listed_from, self._listed_to)
+            reached = parse_time(self.round.reached)
+            progress.listed_from, end = self._listed_from, progress.expected_end or self._listed_to
+            progress.listed_share = listed_share(places, self._listed_from, end, reached)
 
     async def _listed(self) -> AsyncGenerator[tuple[list[Session], list[ResumePoint]], None]:
         self._listed_to = parse_time(self._scope.end_time) or self._job.client.now()

@@ -23,15 +23,31 @@ class Progress:
     """What the run has done so far."""
     listed_share: float | None = None
     """The part of the time range that is listed, 0 to 1; None where it is not known."""
+    listed_from: datetime | None = None
+    """Where the listing begins, where that is known."""
+    expected_end: datetime | None = None
+    """When the last session is expected to begin, where somebody found out; else, by now."""
+    total: int | None = None
+    """How many sessions the API says that its list has, where somebody asked and it says so."""
     all_listed: bool = False
     """Whether everything is listed; the report's `done` and `open` together are then all there is."""
 
 
-def listed_share(places: Sequence[ResumePoint], start: datetime | None, end: datetime | None) -> float | None:
-    """The part of the time from *start* to *end* that is listed when the listing goes on at *places*."""
+def listed_share(
+    places: Sequence[ResumePoint],
+    start: datetime | None,
+    end: datetime | None,
+    latest: datetime | None = None,
+) -> float | None:
+    """The part of the time from *start* to *end* that is listed when the listing goes on at *places*; to the
+    *latest* session found, where no place goes on behind all others.
+    """
     if start is None or end is None or end <= start:
         return None
     first, last = seconds_of(start), seconds_of(end)
+    ends = [place.end for place in places if place.end is not None]
+    if latest is not None and len(ends) == len(places):
+        last = min(last, max(seconds_of(latest), *ends, first + 1))
     unlisted = 0
     for place in places:
         known = [each for each in (place.reached, place.begin) if each is not None]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from navtalk_async.cli._progress import RequestRate, RunMonitor, Snapshot, drawn
+from navtalk_async.cli._progress import RequestRate, RunMonitor, Snapshot, drawn, seconds_left
 from navtalk_async.events import Answered, Failed, Stats, Waiting
 from navtalk_async.ingest import Progress, RunReport
 
@@ -52,6 +52,36 @@ def test_before_the_first_session_there_is_no_share():
 def test_once_all_is_listed_the_share_is_that_of_the_sessions():
     reported = Run(halfway(done=30, open=10, all_listed=True)).seen_at(101.0)
     assert (reported.share, reported.share_of) == (0.75, "sessions")
+
+
+@given(st.floats(0, 0.9), st.floats(0.05, 0.1), st.floats(10, 10_000))
+def test_what_is_left_goes_by_the_speed_since_the_run_began_wherever_it_continued(before, more, seconds):
+    left = seconds_left((100.0, before), (100.0 + seconds, before + more))
+    assert left == pytest.approx((1 - before - more) / more * seconds, rel=0.01, abs=0.1)
+
+
+def test_before_anything_is_known_nothing_is_estimated():
+    assert seconds_left((0.0, 0.5), (1.0, 0.9)) is None
+    assert seconds_left((0.0, 0.5), (100.0, 0.5)) is None
+
+
+def test_what_is_left_and_why_it_is_slow_are_shown():
+    progress = halfway(done=10, open=0)
+    run = Run(progress, stats=Stats(requests=9, answers=9, network_seconds=90.0, decode_seconds=10.0))
+    run.seen_at(100.0)
+    progress.listed_share = 0.705
+    shown = str(run.seen_at(160.0))
+    assert shown.startswith("70 % of the time range, about 60 s left: ")
+    assert shown.endswith("; 90% of the time was spent on the network and the server.")
+
+
+def test_what_is_listed_and_not_fetched_is_not_done():
+    assert Run(halfway(done=10, open=30)).seen_at(101.0).share == pytest.approx(0.41 / 4, abs=1e-4)
+
+
+def test_of_a_list_with_a_total_the_share_is_known_without_a_time_range():
+    progress = Progress(report=RunReport(listed=200, done=100, open=100), total=400)
+    assert (Run(progress).seen_at(101.0).share, Run(progress).seen_at(101.0).share_of) == (0.25, "sessions")
 
 
 def test_a_listing_without_news_keeps_the_share_of_time():
