@@ -61,19 +61,21 @@ REMEMBERED = 4_000
 """Among how many of the latest rows a walk by cursor looks for repeated ones."""
 
 
+AT_ONCE = 500
+"""So many ids are in a plain set, which is faster, before they become compact."""
+
+
 class Recent:
     """The ids of at least the latest *most* rows, in hashes; of all rows, compactly, where that is None."""
 
     def __init__(self, most: int | None = REMEMBERED) -> None:
-        self._most = most
-        self._every = CompactSet()
+        self._keeps_all = most is None
+        self._most = most or AT_ONCE
         self._ids: set[int] = set()
-        self._older: set[int] = set()
+        self._older: set[int] | CompactSet = set()
 
     def new(self, rows: list[T]) -> list[T]:
         """The rows of *rows* with new ids."""
-        if self._most is None:
-            return [row for row in rows if self._every.add(row.id)]
         new = []
         for row in rows:
             number = hash(row.id)
@@ -81,5 +83,14 @@ class Recent:
                 new.append(row)
                 self._ids.add(number)
                 if len(self._ids) == self._most:
-                    self._ids, self._older = set(), self._ids
+                    self._age()
         return rows if len(new) == len(rows) else new
+
+    def _age(self) -> None:
+        if self._keeps_all:
+            older = self._older if isinstance(self._older, CompactSet) else CompactSet()
+            for number in self._ids:
+                older.add(number)
+            self._older, self._ids = older, set()
+        else:
+            self._ids, self._older = set(), self._ids
