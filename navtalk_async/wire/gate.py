@@ -35,6 +35,7 @@ NORMAL = LANES["normal"]
 AUTO_AT_MOST = 256
 RESERVED_SHARE = 16  # one place in so many is left free for a higher lane that is in use, and at least one
 IN_USE_SECONDS = 5.0  # for how long after its last request a lane is in use
+WAITED_FOR = 4.0  # how much more a late loop matters while the interactive lane is in use
 OWN_TURN = 16  # of so many that are let in, one is of the lowest lane that waits
 # How far requests may run ahead of the rate. Timers fire late; without this, every late one would be
 # throughput lost for good.
@@ -175,7 +176,9 @@ class Gate:
         """Have the limit know how long the event loop takes for all that is ready now."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        loop.call_soon(lambda: self.limit.lagged(loop.time() - began))
+        # Somebody waits for what this loop does, who would see it.
+        weight = WAITED_FOR if began < self._in_use_until[NORMAL] else 1.0
+        loop.call_soon(lambda: self.limit.lagged(weight * (loop.time() - began)))
 
     def coped(self) -> None:
         """Note that the server answered, with a refusal that is not for overload."""
