@@ -156,7 +156,7 @@ class Client(Generic[S_co, M_co]):
         self._skipped = CompactSet()
         self._inside = Inside(
             self._paging(self.dialect.read_sessions),
-            self._paging(self.dialect.read_messages),
+            self._paging(self.dialect.read_messages, shows_outage=self._call_options.lane != "bulk"),
             wire.expect,
             wire.at_once,
             wire.announce,
@@ -165,8 +165,11 @@ class Client(Generic[S_co, M_co]):
         )
         self._name_resources()
 
-    def _paging(self, read: Read[Page[R]]) -> Callable[[Request], Awaitable[Page[R]]]:
-        wire, options, dialect, skip = self._wire, self._call_options, self.dialect, self._skipped.add
+    def _paging(
+        self, read: Read[Page[R]], *, shows_outage: bool = True
+    ) -> Callable[[Request], Awaitable[Page[R]]]:
+        wire, dialect, skip = self._wire, self.dialect, self._skipped.add
+        options = msgspec.structs.replace(self._call_options, shows_outage=shows_outage)
 
         # Every page of every list comes this way, so that method calls are looked up once.
         async def page(request: Request) -> Page[R]:

@@ -268,9 +268,9 @@ class LoopState:
             self.gate.coped()
         absence, retry = self._absence, options.retry
         absence.count(request, failed.sent_at, self.stats.answers)
-        waits = absence.waits(request, error, now, retry.outage)
+        waits = absence.waits(request, error, now, options)
         if waits is None and not self._may_retry(request, failed, retry):
-            waits = absence.waits(request, error, now, retry.outage, used_up=failed.counted) or False
+            waits = absence.waits(request, error, now, options, used_up=failed.counted) or False
         if waits is False:
             raise error
         self.is_outage = waits is True

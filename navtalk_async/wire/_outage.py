@@ -4,11 +4,11 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from navtalk_async.errors import NavTalkError, ServerError
+from navtalk_async.errors import ConnectFailed, NavTalkError, ServerError
 from navtalk_async.events import Event, Outage, in_short
 from navtalk_async.models import Request
 from navtalk_async.wire.gate import Gate
-from navtalk_async.wire.retry import is_absence
+from navtalk_async.wire.retry import CallOptions, is_absence
 
 __all__ = ["Absence"]
 
@@ -16,7 +16,7 @@ __all__ = ["Absence"]
 LONGEST_BETWEEN, SHARE_BETWEEN = 5.0, 0.05
 # A call that failed so often since the last good answer of any call does not fail by a fault of its own.
 STEADY = 3
-# A 500 may come of one request, but hardly of so many.
+# What may be the fault of one request is hardly that of so many.
 MANY = 4
 
 
@@ -39,17 +39,18 @@ class Absence:
         self._failures[request.path, repr(request.params)] += 1
 
     def waits(
-        self, request: Request, error: NavTalkError, now: float, longest: float, *, used_up: int = 0
+        self, request: Request, error: NavTalkError, now: float, options: CallOptions, *, used_up: int = 0
     ) -> bool | None:
-        """Whether *request*, which ended in *error*, is to wait for the server, at most *longest* seconds
+        """Whether *request*, which ended in *error*, is to wait for the server, for at most `Retry.outage`
         after it went away; None where nothing says that it did. *used_up*: its attempts, if it has no more.
 
         Where it waits, all calls pause, and then one request at a time finds out.
         """
+        longest = options.retry.outage
         if not longest or not request.repeatable or not is_absence(error):
             return None
         if not self._is_on:
-            if not self._is_shown(request, error, used_up):
+            if not self._is_shown(request, error, options, used_up):
                 return None
             self._is_on = True
             self._announce(Outage(longest, in_short(error)))
@@ -61,8 +62,9 @@ class Absence:
         self._gate.pause(between * (0.5 + 0.5 * chance), at_least=0.0, named=False)
         return True
 
-    def _is_shown(self, request: Request, error: NavTalkError, used_up: int) -> bool:
+    def _is_shown(self, request: Request, error: NavTalkError, options: CallOptions, used_up: int) -> bool:
         if not used_up or self._failures[request.path, repr(request.params)] < min(STEADY, used_up):
             return False
-        may_be_its_own = isinstance(error, ServerError) and 500 in (error.status, error.code)
+        is_500 = isinstance(error, ServerError) and 500 in (error.status, error.code)
+        may_be_its_own = is_500 or not (options.shows_outage or isinstance(error, ConnectFailed))
         return not may_be_its_own or len(self._failures) >= MANY

@@ -78,6 +78,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry = Retry()
     lane: Lane = "normal"
     """Which calls go first where they have to wait for each other."""
+    shows_outage: bool = True
+    """Whether a 5xx or a broken connection of this call alone may be an outage; not for one of many things to
+    fetch, which can be left out."""
 
     def __post_init__(self) -> None:
         for name, seconds in (("timeout", self.timeout), ("attempt_timeout", self.attempt_timeout)):

@@ -184,6 +184,20 @@ async def test_a_500_of_one_request_is_no_outage():
 
 
 @pytest.mark.parametrize("how", ["reset", "503"])
+async def test_the_messages_of_one_session_that_a_job_cannot_fetch_are_no_outage(how):
+    server, seen = Server(), []
+    server.says = lambda _: AWAY[how]
+    async with server.listening(), server.client(seen, retry=SHORT) as client:
+        job = client.using(lane="bulk")
+        with pytest.raises((ServerError, Disconnected)):
+            await job._inside.page_of_messages(Request(path="/one"))
+        assert not outages(seen)
+        many = [job._inside.page_of_messages(Request(path=f"/{number}")) for number in range(6)]
+        await asyncio.gather(*many, return_exceptions=True)
+    assert len(outages(seen)) == 1
+
+
+@pytest.mark.parametrize("how", ["reset", "503"])
 async def test_a_change_is_sent_once_in_an_outage(how):
     server, seen = Server(), []
     server.says = lambda _: AWAY[how]
