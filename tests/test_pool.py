@@ -54,6 +54,16 @@ async def test_in_listed_order_transcripts_come_as_the_api_lists_them():
     assert got == truth(box.world)
 
 
+@pytest.mark.parametrize("concurrency", ["auto", 1, 8])
+async def test_tasks_may_begin_at_once(concurrency):
+    async with Sandbox(sessions=150) as box, client_of(box) as nt:
+        # Python 3.11 has no eager tasks: there, this is the usual way.
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+        async with SessionPool(nt, concurrency=concurrency).transcripts() as transcripts:
+            got = [seen(transcript) async for transcript in transcripts]
+    assert sorted(got) == sorted(truth(box.world))
+
+
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
 async def test_the_server_never_sees_more_requests_at_once_than_the_pool_may_make(concurrency):
     async with Sandbox(sessions=120, latency=0.002) as box, client_of(box) as nt:

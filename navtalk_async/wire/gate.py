@@ -18,7 +18,7 @@ from collections import deque
 from itertools import chain
 from typing import Any, Literal
 
-from navtalk_async.errors import ClientClosed, DeadlineExceeded
+from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError
 from navtalk_async.rate_headers import Hint
 from navtalk_async.wire._bytes_in_flight import BytesInFlight
 from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
@@ -87,8 +87,7 @@ class Gate:
         # What the server said it will still take; None where it says nothing.
         self._remaining: int | None = None
         self._remaining_until = 0.0
-        # How many wait for their turn; one that was cancelled meanwhile counts until its turn comes.
-        self.waiting: int = 0
+        self.waiting: int = 0  # how many wait for their turn
         self._lanes: tuple[deque[_Turn], ...] = tuple(deque() for _ in LANES)
         # Until when each lane leaves places free for the lanes above it.
         self._in_use_until = [0.0 for _ in LANES]
@@ -304,10 +303,12 @@ class Gate:
         self._admit()
         try:
             return await turn
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, NavTalkError):
             # Let in and cancelled in the same moment: the place goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()
+            elif not self._closed:
+                self.waiting -= 1
             raise
         finally:
             if timer is not None:
@@ -328,7 +329,6 @@ class Gate:
         for queue in self._lanes:
             while queue and queue[0].done():
                 queue.popleft()
-                self.waiting -= 1
         waiting = [number for number, queue in enumerate(self._lanes) if queue]
         if not waiting:
             return None

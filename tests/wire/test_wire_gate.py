@@ -207,6 +207,28 @@ def test_closing_a_paused_gate_wakes_those_behind_the_pause():
     run(main())
 
 
+def test_who_has_left_or_run_out_of_time_waits_no_more():
+    async def main():
+        gate = Gate(1)
+        await gate.acquire()
+        crowd = [asyncio.create_task(gate.acquire(deadline)) for deadline in (None, None, now() + 1, None)]
+        await quiet()
+        assert gate.waiting == 4
+        crowd[1].cancel()
+        await asyncio.wait(crowd[1:3])
+        assert gate.waiting == 2
+        gate.release()
+        await crowd[0]
+        assert (gate.in_flight, gate.waiting) == (1, 1)
+        crowd[3].cancel()
+        await asyncio.wait(crowd[3:])
+        gate.release()
+        assert gate.try_acquire(now())
+        assert (gate.in_flight, gate.waiting) == (1, 0)
+
+    run(main())
+
+
 def test_who_is_let_in_and_cancelled_in_the_same_moment_gives_the_place_away():
     async def main():
         gate = Gate(1)
