@@ -52,6 +52,8 @@ CODES = {
     "StoreUnreachable": 2,
     "StreamBroken": 5,
     "TransportError": 5,
+    "UnknownHost": 5,
+    "UntrustedCertificate": 2,
     "WrongShape": 5,
 }
 
