@@ -36,7 +36,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """An attempt failed; another may follow."""
+    """An attempt failed, and another may follow; or the time for the call passed before its turn came."""
 
     path: str
     attempt: int

@@ -121,7 +121,9 @@ class LoopState:
         """Pass *event* to the observer and the log."""
         announce(self._observer, event)
 
-    async def turn(self, deadline: float | None, lane: int, last: NavTalkError | None) -> int:
+    async def turn(
+        self, request: Request, attempt: int, deadline: float | None, lane: int, last: NavTalkError | None
+    ) -> int:
         """Wait at the gate, return the rank, and count the time; *last* is the error of the last attempt."""
         loop, gate, stats = asyncio.get_running_loop(), self.gate, self.stats
         began = loop.time()
@@ -129,6 +131,7 @@ class LoopState:
         try:
             return await gate.acquire(deadline, lane, first=last is not None)
         except DeadlineExceeded as late:
+            self.announce(Failed(request.path, attempt, in_short(late)))
             raise self._gave_up(late.args[0], last) from last
         except NavTalkError as closed:
             if last is not None:

@@ -128,7 +128,7 @@ class Sender:
         outcome: T | LongAnswer | NavTalkError | asyncio.CancelledError
         while True:
             if attempts or not gate.try_acquire(sent_at, lane):
-                rank = await state.turn(deadline, lane, last)
+                rank = await state.turn(request, attempts + 1, deadline, lane, last)
                 sent_at = loop.time()
             else:
                 rank = gate.in_flight

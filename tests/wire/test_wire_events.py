@@ -29,6 +29,20 @@ async def test_events_and_stats_tell_the_story(navtalk_sandbox):
     assert stats.paused_seconds == pytest.approx(waiting.seconds, abs=0.1)
 
 
+async def test_a_call_whose_time_passes_before_its_turn_is_an_event(navtalk_sandbox):
+    navtalk_sandbox.faults = Faults(retry_after=60)
+    navtalk_sandbox.fail_next("429")
+    events = []
+    async with client(navtalk_sandbox, on_event=events.append, timeout=5) as nt:
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded):
+                await nt.sessions.list()
+        assert (nt.stats().requests, nt.stats().waiting) == (1, 0)
+    refused, late = (event for event in events if type(event) is Failed)
+    assert refused.error.startswith("RateLimited")
+    assert (late.path, late.attempt, late.error[:16]) == ("/api/chat/sessions", 1, "DeadlineExceeded")
+
+
 async def test_stats_tell_where_the_time_went(navtalk_sandbox):
     navtalk_sandbox.latency = 0.02
     navtalk_sandbox.faults = Faults(retry_after=0.3)
