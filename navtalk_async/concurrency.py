@@ -56,7 +56,7 @@ class Holder:
 
     def __init__(self, is_ahead: Callable[[], bool]) -> None:
         self.held: list[Held] = []
-        self.is_ahead = is_ahead
+        self.is_ahead: Callable[[], bool] = is_ahead
 
 
 HELD: ContextVar[Holder | None] = ContextVar("navtalk_async.held", default=None)

@@ -28,7 +28,7 @@ class BytesInFlight:
     def __init__(
         self, limit: float, on_change: Callable[[bool], None], on_yield: Callable[[int], None]
     ) -> None:
-        self.limit = limit
+        self.limit: float = limit
         self.held: int = 0
         self.waiting: dict[Reading, asyncio.Future[None]] = {}
         """What wakes each reading that waits for room."""
@@ -135,7 +135,7 @@ class Reading:
         self._held = 0
         self._is_active = self._is_open = True
         self.owner: Holder | Reading = job or self
-        self.is_freed = False
+        self.is_freed: bool = False
         self.waited: float = 0.0
         """The seconds for which it waited for room."""
 
