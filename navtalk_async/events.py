@@ -143,6 +143,10 @@ class Stats(msgspec.Struct):
     """From sending an attempt to the end of its answer."""
     decode_seconds: float = 0.0
     """Decoding answers."""
+    loop_lag: float = 0.0
+    """How many seconds late the event loop was lately; 0 where the concurrency is a fixed number."""
+    expired: int = 0
+    """Calls whose time passed before it was their turn."""
 
     @property
     def why_slow(self) -> str:
@@ -154,8 +158,14 @@ class Stats(msgspec.Struct):
         most = max(spent, key=spent.__getitem__)
         rate = "" if self.rate is None else f", and {self.rate:.3g} a second"
         reason = REASONS[most].format(limit=self.limit, rate=rate)
-        return f"{spent[most] / total:.0%} of the time was spent {reason}."
+        late = ""
+        if self.loop_lag >= LATE_SECONDS:
+            late = f" The event loop is {1000 * self.loop_lag:.0f} ms late: this program has much to do."
+        return f"{spent[most] / total:.0%} of the time was spent {reason}.{late}"
 
+
+LATE_SECONDS = 0.010
+"""An event loop that takes longer for all that is ready has too much to do."""
 
 REASONS = {
     "turn_seconds": "waiting for a turn: {limit} requests at once are allowed{rate}",

@@ -54,6 +54,7 @@ def test_stats_begin_at_zero():
         ({"paused_seconds": 9.0}, "90% of the time was spent in pauses that the server asked for."),
         ({"backoff_seconds": 1.5}, "60% of the time was spent waiting to retry failed attempts."),
         ({"decode_seconds": 4.0}, "80% of the time was spent decoding answers on this machine."),
+        ({"loop_lag": 0.05}, "The event loop is 50 ms late: this program has much to do."),
         ({}, "100% of the time was spent on the network and the server."),
     ],
 )

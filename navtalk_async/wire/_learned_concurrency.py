@@ -23,6 +23,8 @@ import math
 from collections.abc import Callable
 from enum import Enum, auto
 
+from navtalk_async.events import LATE_SECONDS
+
 START = 16  # how many at once for a server that is not known yet
 # How many are sent before the first answer where that many are expected: of a volley of hundreds, a server
 # that is limited refuses nearly all. The others wait for a round trip or two.
@@ -33,8 +35,6 @@ GROWTH = 0.5  # what every good answer adds while the limit grows: half as many 
 LEAST_GAIN = 1.1  # the goodput of a round, times that of the one before, with which growing by half goes on
 # A latency that rises by no more than this does not matter; our own work may cost as much.
 SLACK_SECONDS = 0.010
-# An event loop that takes longer for all that is ready has too much to do.
-LATE_SECONDS = 0.010
 ENOUGH_FOR_A_LATE_LOOP = 32  # no more are given up for it: they keep nearly any server busy
 # The limits that are tried, times the present one. After one that was too high, the next higher one is only a
 # little higher.
@@ -71,6 +71,8 @@ class Limit:
         self.proven: int = 0  # the highest rank that a good answer has come from, as far as that still holds
         # Seconds from sending to the end of the answer, lately; 0 where nothing is known.
         self.latency: float = 0.0
+        # How late the event loop is at its worst, slowly forgotten; only who learns knows.
+        self.lag: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Limit {self.now} of {self.most}>"
@@ -118,7 +120,6 @@ class LearningLimit(Limit):
         """*on_round* is called as each round ends, and measures how late the loop is; see `lagged`."""
         super().__init__(most)
         self._on_round = on_round
-        self._lag = 0.0  # how late the loop is at its worst, slowly forgotten
         self.now = min(most, START)
         self._state = State.GROW
         self._size = float(self.now)
@@ -160,7 +161,7 @@ class LearningLimit(Limit):
             self._timed += 1
         if full:
             self._full += 1
-            if self._state is State.GROW and not self._goal and self._lag < LATE_SECONDS:
+            if self._state is State.GROW and not self._goal and self.lag < LATE_SECONDS:
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
@@ -206,7 +207,7 @@ class LearningLimit(Limit):
 
     def lagged(self, seconds: float) -> None:
         """Note that the event loop took so many *seconds* for all that was ready."""
-        self._lag = max(seconds, 0.7 * self._lag)
+        self.lag = max(seconds, 0.7 * self.lag)
 
     def _set(self, limit: int) -> None:
         self.now = max(1, min(self.most, limit))
@@ -307,7 +308,7 @@ class LearningLimit(Limit):
 
     @property
     def _late(self) -> bool:
-        return self._lag >= LATE_SECONDS and self.now >= ENOUGH_FOR_A_LATE_LOOP
+        return self.lag >= LATE_SECONDS and self.now >= ENOUGH_FOR_A_LATE_LOOP
 
     @property
     def _slow(self) -> bool:

@@ -131,6 +131,7 @@ class LoopState:
         try:
             return await gate.acquire(deadline, lane, first=last is not None)
         except DeadlineExceeded as late:
+            stats.expired += 1
             self.announce(Failed(request.path, attempt, in_short(late)))
             raise self._gave_up(late.args[0], last) from last
         except NavTalkError as closed:

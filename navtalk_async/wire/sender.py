@@ -216,6 +216,7 @@ class Sender:
             waiting=sum(gate.waiting for gate in gates),
             limit=max((gate.limit.now for gate in gates), default=0),
             rate=min(rates, default=self._rate),
+            loop_lag=max((gate.limit.lag for gate in gates), default=0.0),
         )
 
     async def aclose(self) -> None:

@@ -37,7 +37,7 @@ async def test_a_call_whose_time_passes_before_its_turn_is_an_event(navtalk_sand
         for _ in range(2):
             with pytest.raises(DeadlineExceeded):
                 await nt.sessions.list()
-        assert (nt.stats().requests, nt.stats().waiting) == (1, 0)
+        assert (nt.stats().requests, nt.stats().waiting, nt.stats().expired) == (1, 0, 1)
     refused, late = (event for event in events if type(event) is Failed)
     assert refused.error.startswith("RateLimited")
     assert (late.path, late.attempt, late.error[:16]) == ("/api/chat/sessions", 1, "DeadlineExceeded")
