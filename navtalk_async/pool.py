@@ -229,7 +229,6 @@ class SessionPool(Generic[C]):
             expected_end=filters.get("end_time"),
             walkers=1 if self._is_serial else self._limiter.fixed or AUTO_WALKERS,
             in_order=one_of("done", "listed")("order", order) == "listed",
-            split=not self._is_serial,
             is_awaited=is_awaited,
             announce=inside(self._client).announce,
         )

@@ -152,6 +152,12 @@ async def test_a_list_in_order_of_time_goes_on_where_every_cursor_is_refused():
     assert await server.listing().all() == server.rows
 
 
+async def test_a_list_that_is_walked_by_one_goes_on_where_every_cursor_is_refused():
+    server = Server("navtalk", range(10), life=-1)
+    async with aclosing(server.split(in_order=True, walkers=1).pages()) as pages:
+        assert [row async for page in pages for row in page] == server.rows
+
+
 async def test_a_list_goes_on_no_earlier_than_it_was_asked_to_begin():
     server = Server("navtalk", [0, *[1] * 4], life=1)
     rows = [row async for row in server.listing(start_time=text_at(1)) if server.work() is None]

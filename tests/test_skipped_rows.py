@@ -65,6 +65,14 @@ async def test_a_row_without_an_id_costs_itself_alone_in_every_api(api, odd):
     assert page.skipped == (1,)
 
 
+def test_an_event_that_is_null_is_skipped_and_the_others_keep_their_ids():
+    llama = dialect_of("llamacloud")
+    body = json.dumps({"session_id": "s", "events": [{"type": "stop"}, None, {"type": "stop"}]}).encode()
+    page = llama.read_messages(llama.list_messages("s"), Response(status=200, headers={}, body=body))
+    assert [each.id for each in page.items] == ["s:0", "s:2"]
+    assert page.skipped == (1,)
+
+
 @settings(max_examples=examples(300))
 @given(st.sampled_from(sorted(ID)), ROWS, st.integers(2, 5))
 async def test_whatever_rows_cannot_be_read_all_others_come_once_and_in_order(api, rows, size):

@@ -143,7 +143,8 @@ class ArchiveRun:
                 await self._report(exit_code(error), error=why)
                 done = monitor.progress.report.done
                 before = f"Saved {counted(done, 'more session')}, then failed: " if done else ""
-                after = " The same command continues from there." if done else ""
+                can_go_on = done and exit_code(error) is not Exit.USAGE
+                after = " The same command continues from there." if can_go_on else ""
                 return report_error(error, settings.reporter, before=before, after=after)
         has_skipped = monitor.progress.report.skipped_rows > 0
         code = Exit.PARTIAL if kept["failed"] or has_skipped else Exit.OK

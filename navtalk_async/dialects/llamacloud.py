@@ -377,7 +377,12 @@ class LlamaCloud(Dialect):
     def read_messages(self, request: Request, response: Response) -> Page[Message]:
         rows, _ = self.rows_in(response, self.messages)
         session_id = unquote(request.path.rpartition("/")[2])
-        return Page([self.message_of(raw, session_id, at) for at, raw in enumerate(rows)])
+        # The others keep their positions, which their ids are made of.
+        nulls = tuple(at for at, raw in enumerate(rows) if bytes(raw) == b"null")
+        items: list[Message] = [
+            self.message_of(raw, session_id, at) for at, raw in enumerate(rows) if at not in nulls
+        ]
+        return Page(items, skipped=nulls)
 
     def read_full_session(self, request: Request, response: Response) -> LlamaCloudFullSession:
         """A session and its events, out of the answer to the request of `list_messages`."""

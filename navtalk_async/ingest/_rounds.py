@@ -24,6 +24,7 @@ from navtalk_async.errors import (
     StoreError,
     StoreMismatch,
     StoreUnreachable,
+    UnknownHost,
     UntrustedCertificate,
 )
 from navtalk_async.ingest._job import Progress
@@ -41,7 +42,15 @@ RECONCILE_SECONDS = 86_400.0
 
 NEVER_PASSES = (StoreBroken, StoreMismatch, ClientClosed)
 
-PASSES_ONCE_WELL = (AccessDenied, BadRequest, NotFound, Redirected, StoreUnreachable, UntrustedCertificate)
+PASSES_ONCE_WELL = (
+    AccessDenied,
+    BadRequest,
+    NotFound,
+    Redirected,
+    StoreUnreachable,
+    UnknownHost,
+    UntrustedCertificate,
+)
 """Before the first good round, these are mistakes to be put right; after it, they are likely to pass: a key
 is being rotated, a database restarted."""
 

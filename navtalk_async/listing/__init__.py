@@ -28,7 +28,6 @@ class ParallelListing:
         expected_end: when the last session is expected to start; by default, now.
         walkers: the most requests at once.
         in_order: whether rows come in the order of the list, or each page as soon as it is there.
-        split: whether the list may be split, where the API can list from a given start time on.
         is_awaited: whether the reader has nothing else to do; called when it wants rows, and when they come.
             Default: whether more time went into waiting for rows than into using them.
         speculation_budget: how many requests may be wasted before anything is known of the list.
@@ -47,7 +46,6 @@ class ParallelListing:
         expected_end: datetime | date | str | None,
         walkers: int,
         in_order: bool,
-        split: bool = True,
         is_awaited: Callable[[], bool] | None = None,
         speculation_budget: int = SPECULATION_BUDGET,
         places: Sequence[ResumePoint] = (),
@@ -56,7 +54,7 @@ class ParallelListing:
         self._ask = ask
         self._scheduler = SplitScheduler(
             request,
-            sort_key=SortKey.of(dialect, request, expected_end) if split else None,
+            sort_key=SortKey.of(dialect, request, expected_end),
             walkers=walkers,
             in_order=in_order,
             page_size=dialect.page_limit(request),

@@ -12,6 +12,7 @@ PIECE = 1 << 18
 PLAIN = ("", "identity")
 GZIP, ZLIB = b"\x1f", b"\x78"
 """The first bytes of what is compressed; none of them begins JSON."""
+ZLIB_OF_SMALL_WINDOWS = b"\x08\x18\x28\x38\x48\x58\x68"
 OF_JSON = b'{["tfn-0123456789 \t\r\n\xef'
 
 
@@ -89,8 +90,10 @@ class Inflating:
         first = self._data[:1]
         if not first or self._is_plain or self._is_over:
             return
-        if first in (GZIP, ZLIB):
-            self._inflater = zlib.decompressobj(31 if first == GZIP else 15)
+        if first == GZIP:
+            self._inflater = zlib.decompressobj(31)
+        elif first == ZLIB or (self._is_deflate and first in ZLIB_OF_SMALL_WINDOWS):
+            self._inflater = zlib.decompressobj(15)
         elif self._has_begun:
             self._is_over = True
         elif self._is_deflate and first not in OF_JSON:

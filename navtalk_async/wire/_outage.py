@@ -53,7 +53,7 @@ class Absence:
             if not self._is_shown(request, error, options, used_up):
                 return None
             self._is_on = True
-            self._announce(Outage(longest, in_short(error)))
+            self._announce(Outage(min(longest, options.timeout or longest), in_short(error)))
         if now - self._since >= longest:
             return False
         self._gate.count_refusal(now, now)

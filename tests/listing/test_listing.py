@@ -455,7 +455,7 @@ async def test_a_refused_cursor_of_an_earlier_run_is_no_error_of_the_listing():
         assert set(ids(box.world.sessions[251:])) <= set(rest)
         fresh = NavTalk().list_sessions(cursor="expired")
         with pytest.raises(BadRequest):
-            serial = listing_of(inside(nt).page_of_sessions, fresh, split=False, walkers=1)
+            serial = listing_of(inside(nt).page_of_sessions, fresh, walkers=1)
             [page async for page in _pages(serial)]
 
 

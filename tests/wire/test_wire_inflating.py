@@ -56,7 +56,12 @@ async def test_members_behind_each_other_and_zeros_behind_them_are_one_body(memb
     assert await whole(Inflating(Parts(split(packed, sizes)), is_deflate=False)) == b"".join(members)
 
 
-@given(texts, st.sampled_from([zlib.compress, raw_deflate, gzip.compress, bytes]), sizes)
+def of_a_small_window(data):
+    packer = zlib.compressobj(wbits=10)
+    return packer.compress(data) + packer.flush()
+
+
+@given(texts, st.sampled_from([zlib.compress, of_a_small_window, raw_deflate, gzip.compress, bytes]), sizes)
 async def test_the_bytes_say_how_they_are_compressed(text, pack, sizes):
     packed = split(pack(text), sizes)
     # The second byte of a header, and not only the first, may come later.
