@@ -47,6 +47,8 @@ LONG = 1 << 16
 
 BACKSLASH = ord("\\")
 SPARE_ESCAPE = re.compile(rb"\\[u/]")
+# A number that may be too large to be one: with an exponent, or of many digits.
+MAY_BE_NO_NUMBER = re.compile(rb"[0-9][eE]|[0-9]{19}")
 
 
 def loads(body: bytes | msgspec.Raw, kind: Any) -> Any:
@@ -102,11 +104,18 @@ def parse_records(kind: type[R], rows: Iterable[bytes | msgspec.Raw]) -> Iterabl
             yield _parse(decode_lenient, kind, row)
             continue
         set_field(record, "__class__", kind)
-        if is_compact is None:
-            is_compact, clue = _normal(row) == row, _new_name(kind, row)
-        # One server writes all rows alike, but for what it escapes without need.
-        if not is_compact or (BACKSLASH in row and SPARE_ESCAPE.search(row)):
-            row = _normal(row)
+        try:
+            if is_compact is None:
+                is_compact, clue = _normal(row) == row, _new_name(kind, row)
+            elif MAY_BE_NO_NUMBER.search(row):
+                msgspec.json.decode(row)
+            # One server writes all rows alike, but for what it escapes without need.
+            if not is_compact or (BACKSLASH in row and SPARE_ESCAPE.search(row)):
+                row = _normal(row)
+        except DECODE_ERRORS:
+            # A field that was passed over, such as 1e999, is not what every reader takes.
+            yield _parse(decode_lenient, kind, row)
+            continue
         # Within a text, the quotes of a name would be escaped.
         is_new = clue and row.find(clue) >= 0
         if not is_new and len(row) == len(msgspec.json.encode(record)):
