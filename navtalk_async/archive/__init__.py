@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Self
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Query, Steps
+from navtalk_async.archive._database import Access, Query, Steps
+from navtalk_async.archive._feed import EarlierMessage, read_as_of, read_end, read_history, read_latest
 from navtalk_async.archive._operations import Operations
 from navtalk_async.archive._runs import project_info, read_row
+from navtalk_async.archive._tokens import Token, parse_token
+from navtalk_async.archive.changes import (
+    Batches,
+    Consumer,
+    ConsumerInfo,
+    checked_consumer,
+    drop_consumer,
+    read_consumers,
+)
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
@@ -28,6 +38,8 @@ from navtalk_async.concurrency import shielded
 __all__ = ["Archive", "is_url", "redacted"]
 
 SCHEMES = ("postgresql", "postgres")
+
+CHANGES_A_BATCH = 100
 
 
 class Archive(Operations):
@@ -60,13 +72,14 @@ class Archive(Operations):
         """
         if not isinstance(place, str | PathLike):
             raise TypeError(f"{place!r} is no path of an archive, and no postgresql:// address.")
+        access: Access = "read" if read_only else "write"
         if is_url(place):
             from navtalk_async.archive._postgres import PostgresDriver  # noqa: PLC0415 - needs asyncpg
 
-            return cls(PostgresDriver(str(place), read_only=read_only), read_only=read_only)
+            return cls(PostgresDriver(str(place), access), read_only=read_only)
         from navtalk_async.archive._sqlite import SqliteDriver  # noqa: PLC0415 - one of the two is needed
 
-        driver = SqliteDriver(Path(place), read_only=read_only, immutable=immutable)
+        driver = SqliteDriver(Path(place), access, immutable=immutable)
         return cls(driver, read_only=read_only)
 
     def __repr__(self) -> str:
@@ -118,14 +131,114 @@ class Archive(Operations):
             async for sessions, messages in batches:
                 yield self._codec.transcripts(sessions, messages)
 
-    async def transcript(self, session_id: str, project: str = "default") -> StoredTranscript | None:
-        """One session with its messages; None if the archive does not hold it."""
-        return await self._driver.read(self._transcript(project, self._codec.write_id(session_id)))
+    async def transcript(
+        self, session_id: str, project: str = "default", *, as_of: str | None = None
+    ) -> StoredTranscript | None:
+        """One session with its messages; None if the archive does not hold it.
 
-    def _transcript(self, project: str, held_id: str) -> Steps[StoredTranscript | None]:
-        sessions = yield Query(sql.ONE_SESSION, (project, held_id))
+        Arguments:
+            as_of: a token of the change feed, for the messages as they were then, and None if there was no
+                such session yet; the session's own row is today's.
+
+        Raises:
+            ValueError: *as_of* is no token.
+            StoreMismatch: it is of another archive.
+        """
+        held_id, token = self._codec.write_id(session_id), None
+        if as_of is not None:
+            token = parse_token("as_of", as_of)
+        return await self._driver.snapshot(self._transcript(project, held_id, token))
+
+    def _transcript(self, project: str, held_id: str, token: Token | None) -> Steps[StoredTranscript | None]:
+        if token is not None:
+            yield from read_latest(self, token)
+            return (yield from read_as_of(self._codec, project, held_id, token.commit))
+        sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))
         messages = yield Query(sql.MESSAGES, (project, [held_id]))
         return next(iter(self._codec.transcripts(sessions, messages)), None)
+
+    async def history(self, session_id: str, project: str = "default") -> list[EarlierMessage]:
+        """Every earlier version of messages that were edited, or deleted, by when it was replaced."""
+        steps = read_history(self._codec, project, self._codec.write_id(session_id))
+        return await self._driver.read(steps)
+
+    # What changed.
+
+    def changes(
+        self,
+        after: str | None = None,
+        *,
+        project: str | None = None,
+        limit: int = CHANGES_A_BATCH,
+        follow: bool = False,
+    ) -> Batches:
+        """What changed since a token, in batches; also while another process writes to the archive.
+
+            async with archive.changes(after=token) as batches:
+                async for batch in batches:
+                    for change in batch.changes:
+                        print(change.what, change.session.id, len(change.new))
+                    token = batch.token
+
+        A session comes once its messages are kept, or failed for good; however often it changed since, it
+        comes once. Changes may come twice, so store them by their keys: (project, session id) and (project,
+        session id, message id).
+
+        Arguments:
+            after: the token of a batch or change, to go on behind it; None begins with everything that is
+                kept.
+            project: one project; None, the default, takes all of them.
+            limit: the most sessions in a batch, 100.
+            follow: wait for more at the end, for ever, instead of ending.
+
+        Raises:
+            ValueError: *after* is no token, or *limit* no number above 0; before anything is read.
+            StoreMismatch: the token is of another archive, or ahead of this one; from the `async with`.
+        """
+        driver = self._driver.beside("read")
+        return Batches(driver, after=after, project=project, limit=limit, follow=follow)
+
+    def consume(
+        self,
+        name: str,
+        *,
+        project: str | None = None,
+        limit: int = CHANGES_A_BATCH,
+        follow: bool = False,
+    ) -> Consumer:
+        """The same for a consumer of this *name*, of which the archive remembers how far it has come.
+
+            async with archive.consume("warehouse") as batches:
+                async for batch in batches:
+                    await store(batch.changes)
+                    await batch.ack()
+
+        A new name begins with everything that is kept. What is not acknowledged comes again. Acknowledging
+        works beside a sync in another process, and with an archive that is open to be read only.
+
+        Raises:
+            ValueError: *name* or *limit* cannot be right.
+            StoreMismatch: the consumer reads another *project*.
+        """
+        driver = self._driver.beside("consume")
+        return Consumer(driver, name, project=project, limit=limit, follow=follow)
+
+    async def consumers(self) -> list[ConsumerInfo]:
+        """Every consumer, by name, and how far it is behind."""
+        return await self._driver.snapshot(read_consumers())
+
+    async def drop_consumer(self, name: str) -> None:
+        """Forget a consumer; the same name begins anew. A StoreMismatch if there is none of this name."""
+        driver = self._driver.beside("consume")
+        try:
+            await driver.open()
+            await driver.write("drop consumer", None, drop_consumer(checked_consumer(name)))
+        finally:
+            await shielded(driver.close())
+
+    async def latest_token(self) -> str:
+        """The token of now: for `changes` from now on, and `transcript` as of now."""
+        return (await self._driver.snapshot(read_end())).text()
 
     async def failures(self, project: str = "default") -> list[FailedSession]:
         """Every failed session."""

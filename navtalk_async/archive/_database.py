@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from functools import wraps
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -34,6 +34,10 @@ A = TypeVar("A", bound="Transactions")
 
 
 TYPES = {"BIGINT": "bigint", "BOOLEAN": "boolean"}
+
+Access: TypeAlias = Literal["write", "read", "consume"]
+"""What a connection is for: `write` holds the archive, as one at a time may; `read` changes nothing;
+`consume` reads, and notes how far a consumer of the change feed has come."""
 
 
 class Query(NamedTuple):
@@ -147,13 +151,17 @@ class Driver(ABC, Generic[C]):
         """What *steps* return, which only read."""
         return await self.run(_run_steps, steps, self._fetch)
 
-    async def write(self, name: str, project: str, steps: Steps[T]) -> T:
+    async def snapshot(self, steps: Steps[T]) -> T:
+        """What *steps* return, which only read, as of one moment."""
+        return await self.run(self._read_at_once, steps)
+
+    async def write(self, name: str, project: str | None, steps: Steps[T]) -> T:
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""
         return await self.run(self._transact, name, project, steps)
 
     async def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
         """The rows of some sessions and those of their messages, until all are read; as of one moment."""
-        reader = self._reader()
+        reader = self.beside("read")
         try:
             await reader.open()
             await reader.run(reader.begin_walk, project)
@@ -188,8 +196,12 @@ class Driver(ABC, Generic[C]):
         """Do one piece of *work* after the other, each to its end, and translate its errors."""
 
     @abstractmethod
-    def _reader(self) -> Self:
-        """Another connection to the same archive, which changes nothing; not open yet."""
+    def beside(self, access: Access) -> Self:
+        """Another connection to the same archive, which is not open yet."""
+
+    @abstractmethod
+    async def wait_for_commit(self) -> None:
+        """Return when another connection may have committed since the last call, or since before it."""
 
     @abstractmethod
     async def _open(self) -> None: ...
@@ -211,6 +223,14 @@ class Driver(ABC, Generic[C]):
     async def _roll_back(self) -> None: ...
 
     @abstractmethod
+    async def _begin_to_read(self) -> None:
+        """Begin a transaction in which all is read as of one moment."""
+
+    async def _commit(self, *, is_news: bool) -> None:  # noqa: ARG002
+        """Commit; where *is_news*, what the change feed hands on may have changed."""
+        await self._execute("COMMIT")
+
+    @abstractmethod
     async def begin_walk(self, project: str) -> None: ...
 
     @abstractmethod
@@ -222,10 +242,20 @@ class Driver(ABC, Generic[C]):
             raise StoreError(f"{self} is not open; use it in an `async with`.")
         return self._db
 
-    async def _transact(self, name: str, project: str, steps: Steps[T]) -> T:
+    async def _read_at_once(self, steps: Steps[T]) -> T:
+        await self._begin_to_read()
+        try:
+            result = await _run_steps(steps, self._fetch)
+            await self._execute("COMMIT")
+        except BaseException:
+            await self._roll_back()
+            raise
+        return result
+
+    async def _transact(self, name: str, project: str | None, steps: Steps[T]) -> T:
         """Run *steps* in one transaction, which begins with the first write.
 
-        Where a row was touched, the project's `changes` are counted; where none was, nothing is written.
+        Where a row was touched, the commit takes the next number; where none was, nothing is written.
         """
         has_begun, touched = False, 0
 
@@ -244,10 +274,10 @@ class Driver(ABC, Generic[C]):
         try:
             result = await _run_steps(steps, do)
             if has_begun:
-                if touched:
+                if touched and project is not None:
                     await self._change(Write(COUNT_CHANGE, (project,)))
                 reach(f"{name}: before commit")
-                await self._execute("COMMIT")
+                await self._commit(is_news=touched > 0 and project is not None)
         except BaseException:
             if has_begun:
                 await self._roll_back()

@@ -107,7 +107,7 @@ class Operations(RunOperations):
     def _put_sessions(self, project: str, found: SessionDiff, now: str) -> Steps[None]:
         news = (*found.inserted, *found.changed)
         rows = [session_row(project, self._apis[project], each.session, now) for each in news]
-        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
+        [(change,)] = yield Query(sql.NEXT_CHANGE)
         held = self._codec.write_rows(rows)
         written = [(*row, change) for row in held]
         yield insert("sessions", sql.ALL_OF_SESSION, written, sql.NEW_SESSION)
@@ -174,7 +174,7 @@ class Operations(RunOperations):
         rows = yield Query(sql.TO_DELETE, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
         is_stray = yield from self._forget_stray(project, session_id, rows)
-        yield Write(sql.MARK_DELETED, (now, project, project, session_id))
+        yield Write(sql.MARK_DELETED, (now, project, session_id))
         for *row, noted in rows:
             [before] = self._codec.read_rows([SessionRow(*row)])
             # A digest that does not match stays: it shows the damage.
@@ -182,6 +182,8 @@ class Operations(RunOperations):
             of = row_digest(before._replace(deleted_at=now)) if is_whole else noted
             state = {"state": "kept", "reason": None, "watched": False, "next": None, "row_digest": of}
             yield update("sync_sessions", project, session_id, **state)
+            if before.deleted_at is None:
+                yield Write(sql.HAND_ON_DELETED, (project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
         return "kept" if rows or is_stray else "waiting" if waited else None
@@ -199,7 +201,8 @@ class Operations(RunOperations):
         if held and not is_new:
             return False
         gone = [row for rows in held.values() for row in rows]
-        yield from self._put_messages(project, [MessageDiff([], gone, [], [], 0, MessageCounts())])
+        [(change,)] = yield Query(sql.NEXT_CHANGE)
+        yield from self._put_messages([MessageDiff(gone=gone)], change)
         yield delete("sync_sessions", project, session_id)
         yield delete("sessions", project, session_id)
         return True
@@ -233,19 +236,19 @@ class Operations(RunOperations):
         columns = "project, session_id, reason, attempts, state"
         yield insert("sync_sessions", columns, rows, sql.FAILED_AGAIN)
 
-    @transaction
-    def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> Steps[MessageCounts]:
+    async def save_messages(self, project: str, fetched: Sequence[FetchResult]) -> MessageCounts:
         """Save the messages of some sessions, which are pending no more unless they have changed since.
 
         Rows are touched where their content changed; earlier texts go to `message_history`.
         """
-        total = MessageCounts()
-        for readings in split_repeats(fetched):
-            total = MessageCounts.all([total, (yield from self._put_readings(project, readings))])
-        return total
+        # A version that only lived within a transaction would not be an earlier one.
+        return MessageCounts.all(
+            [await self._save_messages(project, each) for each in split_repeats(fetched)]
+        )
 
-    def _put_readings(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
-        """Write *readings*, of different sessions."""
+    @transaction
+    def _save_messages(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
+        """Save *readings*, of different sessions."""
         ids = self._codec.write_ids(each.wanted.id for each in readings)
         held = self._codec.by_session((yield Query(sql.MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)
@@ -254,13 +257,15 @@ class Operations(RunOperations):
             for each in readings
             if each.wanted.id not in refused
         ]
-        yield from self._put_messages(project, [diff for _, diff in found])
+        [(change,)] = yield Query(sql.NEXT_CHANGE)
+        yield from self._put_messages([diff for _, diff in found], change)
         rows = [
             (
                 *(project, self._codec.write_id(each.wanted.id), "kept", each.wanted.content_hash),
                 *(each.at, None if each.wanted.since is not None or each.first else each.at),
                 *(len(diff.held), digest(diff.held)),
                 *((as_json(each.unfollowed), diff.reached) if each.unfollowed is not None else (None, None)),
+                *(change, change),
             )
             for each, diff in found
         ]
@@ -282,21 +287,21 @@ class Operations(RunOperations):
             yield update("sync_sessions", project, self._codec.write_id(each), state="pending", messages=None)
         return refused
 
-    def _put_messages(self, project: str, diffs: Sequence[MessageDiff]) -> Steps[None]:
-        if not any(each.put or each.gone for each in diffs):
-            return
-        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
-        gone = self._codec.write_rows([row for each in diffs for row in each.gone])
-        edited = self._codec.write_rows([row for each in diffs for row in each.edited])
-        now = format_time(datetime.now(UTC))
-        history = [
-            (*row, change, now, reason)
-            for reason, rows in (("edited", edited), ("deleted", gone))
-            for row in rows
-        ]
-        yield insert("message_history", f"{sql.MESSAGE_COLUMNS}, change, replaced_at, reason", history)
-        keys = [(row.project, row.session_id, row.id) for row in gone]
-        yield Put(sql.DROP_MESSAGES, keys, ("text",) * 3)
-        put = self._codec.write_rows([row for each in diffs for row in each.put])
+    def _put_messages(self, diffs: Sequence[MessageDiff], change: int) -> Steps[None]:
+        """Write what *diffs* say, in the commit of the number *change*."""
+        write_rows, now = self._codec.write_rows, format_time(datetime.now(UTC))
+        gone = write_rows([row for each in diffs for row in each.gone])
+        edited = write_rows([row for each in diffs for row in each.edited])
+        moved = write_rows([row for each in diffs for row in each.moved])
+        put = write_rows([row for each in diffs for row in each.put])
+
+        def earlier(rows: Sequence[MessageRow], reason: str) -> list[tuple[object, ...]]:
+            return [(row.project, row.session_id, row.id, change, now, reason) for row in rows]
+
+        types = ("text", "text", "text", "bigint", "text", "text")
+        texts = [*earlier(edited, "edited"), *earlier(gone, "deleted")]
+        yield Put(sql.KEEP_EARLIER_TEXTS, texts, types)
+        yield Put(sql.KEEP_EARLIER_POSITIONS, earlier(moved, "moved"), types)
+        yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], types[:3])
         written = [(*row, change) for row in put]
         yield insert("messages", f"{sql.MESSAGE_COLUMNS}, change", written, sql.NEW_MESSAGE)

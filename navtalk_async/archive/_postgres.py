@@ -8,13 +8,14 @@ that shares connections among transactions, two runs would not exclude each othe
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from navtalk_async.archive._database import Codec, Driver, Put, Query, R, Write, as_json
+from navtalk_async.archive._database import Access, Codec, Driver, Put, Query, R, Write, as_json
 from navtalk_async.archive._postgres_server import Server, Timeouts
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
 from navtalk_async.lenient_json import decode_json
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from navtalk_async.archive._postgres_server import Connection
 
 T = TypeVar("T")
+
+CHANNEL = "navtalk_changes"
+"""Where each commit is announced; a reader that misses the notice looks again soon."""
+
+POLL_SECONDS = 1.0
 
 ROWS_A_STATEMENT = 500
 """A statement has a bound of 1 GiB, and rows may be large."""
@@ -77,9 +83,10 @@ class PostgresDriver(Driver["Connection"]):
 
     codec = PostgresCodec()
 
-    def __init__(self, url: str, *, read_only: bool = False, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, url: str, access: Access = "write", *, timeouts: Timeouts | None = None) -> None:
         self._server = Server(url, timeouts or Timeouts())
-        self._read_only = read_only
+        self._access = access
+        self._rung: asyncio.Event | None = None
         self._queue = _WorkQueue(self._server, self._hang_up)
         self._cursor: Any = None
         self._is_silent = False
@@ -95,12 +102,24 @@ class PostgresDriver(Driver["Connection"]):
     async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         return await self._queue.do(work, *arguments)
 
-    def _reader(self) -> Self:
-        return type(self)(self._server.url, read_only=True, timeouts=self._server.timeouts)
+    def beside(self, access: Access) -> Self:
+        return type(self)(self._server.url, access, timeouts=self._server.timeouts)
+
+    async def wait_for_commit(self) -> None:
+        if self._rung is None:
+            self._rung = asyncio.Event()
+            await self.run(self._listen, self._rung.set)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._rung.wait(), POLL_SECONDS)
+        self._rung.clear()
+
+    async def _listen(self, ring: Callable[[], None]) -> None:
+        await self._connection.add_listener(CHANNEL, lambda *_: ring())
 
     async def _open(self) -> None:
         self._is_silent = False
-        self._db = await self._server.open(read_only=self._read_only)
+        self._db = await self._server.open(self._access)
 
     async def _close(self) -> None:
         db, self._db = self._db, None
@@ -119,6 +138,8 @@ class PostgresDriver(Driver["Connection"]):
         return super()._connection
 
     async def _fetch(self, query: Query, *, is_writing: bool = False) -> list[Any]:
+        if query.values and query.values[-1] == []:
+            return []  # It needs no trip.
         timeouts = self._server.timeouts
         rows: list[Any] = await self._connection.fetch(
             _numbered(query.statement),
@@ -151,8 +172,15 @@ class PostgresDriver(Driver["Connection"]):
         except Exception:  # noqa: BLE001 - with the connection, the server ends the transaction
             db.terminate()
 
-    async def begin_walk(self, project: str) -> None:
+    async def _commit(self, *, is_news: bool) -> None:
+        # In one text, they are one trip; the notice is given as the transaction is.
+        await self._execute(f"NOTIFY {CHANNEL}; COMMIT" if is_news else "COMMIT")
+
+    async def _begin_to_read(self) -> None:
         await self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    async def begin_walk(self, project: str) -> None:
+        await self._begin_to_read()
         self._cursor = await self._connection.cursor(_numbered(SESSIONS), project)
 
     async def next_sessions(self) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from navtalk_async.archive._database import Access
 from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
@@ -26,7 +27,12 @@ LOCK = 0x6E617674
 LOCK_SECONDS = 2
 """How long a run waits for the lock of one that was killed: its server's process has to notice that first."""
 
-WORDS = {"text": 'TEXT COLLATE "C"', "word": "TEXT", "nulls_first": " NULLS FIRST"}
+WORDS = {
+    "text": 'TEXT COLLATE "C"',
+    "word": "TEXT",
+    "nulls_first": " NULLS FIRST",
+    "random": "left(md5(random()::text || clock_timestamp()::text), 16)",
+}
 """The words of the schema. Text is compared by its bytes, as in SQLite, whatever the database's own order."""
 
 SETTINGS = {
@@ -118,18 +124,18 @@ class Server:
             raise
         return db
 
-    async def open(self, *, read_only: bool) -> "Connection":
-        """A connection to the archive, which is made if there is none; or one that changes nothing."""
+    async def open(self, access: Access) -> "Connection":
+        """A connection to the archive; to write, it is made if there is none."""
         db = await self.connect()
         try:
-            if read_only:
+            if access == "read":
                 await db.execute("SET default_transaction_read_only = TRUE")
-            else:
+            elif access == "write":
                 await self._hold(db)
             version = await self._version_in(db)
             if version is not None:
-                refuse_version(version, self, read_only=read_only)
-            elif read_only:
+                refuse_version(version, self, read_only=access != "write")
+            elif access != "write":
                 raise StoreUnreachable(f"There is no archive at {self}.")  # noqa: TRY301
             if version != SCHEMA_VERSION:
                 await self._prepare(db, version)

@@ -125,7 +125,7 @@ class RunOperations(Transactions):
         found = yield Query(sql.OF_EARLIER_VERSIONS, (project,))
         if not found:
             return False
-        [(change,)] = yield Query(sql.NEXT_CHANGE, (project,))
+        [(change,)] = yield Query(sql.NEXT_CHANGE)
         for *columns, noted, row_noted in found:
             held_id = columns[sql.ID_OF_SESSION]
             messages = yield Query(sql.MESSAGES, (project, [held_id]))

@@ -1,7 +1,7 @@
 """The tables of an archive, once for both databases, and the one step that upgrades an earlier version.
 
 These words differ from database to database: `{text}`, which is compared by its bytes; `{word}`, a word or a
-number; `{nulls_first}`, in an index.
+number; `{nulls_first}`, in an index; `{random}`, sixteen random digits.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from navtalk_async.errors import StoreMismatch
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 MESSAGE = (
     "position BIGINT NOT NULL, role {word}, type {word}, content TEXT, created_at {text}, raw TEXT NOT NULL"
@@ -28,7 +28,7 @@ COLUMNS = {
     ),
     "message_history": (
         f"project {{text}} NOT NULL, session_id {{text}} NOT NULL, id {{text}} NOT NULL, {CHANGE}, {MESSAGE},"
-        "replaced_at {text} NOT NULL, reason TEXT NOT NULL"
+        "replaced_at {text} NOT NULL, reason TEXT NOT NULL, since BIGINT NOT NULL DEFAULT 0"
     ),
     "sync_projects": (
         "project {text} NOT NULL, api TEXT NOT NULL, server TEXT, scope TEXT NOT NULL, watermark {text},"
@@ -39,23 +39,36 @@ COLUMNS = {
         "project {text} NOT NULL, session_id {text} NOT NULL, state TEXT NOT NULL, content_hash TEXT,"
         "reason TEXT, attempts BIGINT NOT NULL DEFAULT 0, watched BOOLEAN NOT NULL DEFAULT FALSE,"
         "settles_at {text}, read_at {text}, messages BIGINT, digest TEXT, row_digest TEXT, next TEXT,"
-        "first BIGINT"
+        f"first BIGINT, {CHANGE}, before BIGINT NOT NULL DEFAULT 0, entered BIGINT NOT NULL DEFAULT 0"
     ),
     "sync_seen": "project {text} NOT NULL, session_id {text} NOT NULL",
     "sync_waiting": (
         "project {text} NOT NULL, session_id {text} NOT NULL, start_time {text}, gone_at {text}"
     ),
+    "sync_moves": (
+        f"project {{text}} NOT NULL, session_id {{text}} NOT NULL, id {{text}} NOT NULL, {CHANGE},"
+        "since BIGINT NOT NULL, position BIGINT NOT NULL"
+    ),
+    "sync_archive": "id {text} NOT NULL, acks BIGINT NOT NULL DEFAULT 0",
+    "sync_consumers": "name {text} NOT NULL, project {text}, token TEXT NOT NULL, acked_at {text}",
 }
-"""`change` is the number of the commit that wrote the row, see `sync_projects.changes`; 0 where an earlier
-version wrote it. `message_history` holds every earlier text of an edited message, and every deleted one, with
-the commit that replaced it; its *reason* is `edited` or `deleted`.
+"""`change` is the number of the commit that wrote the row, of all commits to the archive; 0 where an earlier
+version wrote it. The `changes` of a project are the number of the latest commit that changed anything of it.
+`message_history` holds every earlier text of an edited message, and every deleted one, with the commit that
+replaced it, and in *since* the one that had written it; its *reason* is `edited` or `deleted`. `sync_moves`
+holds the earlier positions of messages that were only moved.
 
 A row of `sync_sessions` goes with each of `sessions`. Its *state* is `kept`, `pending` while its messages
 are wanted in the state of the session that *content_hash* tells, or `failed` for a *reason*; *messages* and
 *digest* tell what was kept of it when it was *read_at*, and *row_digest* covers its row in `sessions` (NULL
 where an older version wrote both); *next* is a cursor that was not followed, and *first* the position that
 the first message behind it would have. `sync_waiting` holds open sessions that a filter on their status
-leaves out so far."""
+leaves out so far.
+
+The change feed reads `sync_sessions` by *change*: the latest commit with which something of the session was
+ready to be handed on, 0 before its first; *before* is that of the change before. *entered* is its first one,
+or the one with which a session that was gone came back; negative while it is gone. `sync_consumers` holds how
+far each consumer of the feed has come."""
 
 KEYS = {
     "sessions": "project, id",
@@ -66,17 +79,21 @@ KEYS = {
     "sync_sessions": "project, session_id",
     "sync_seen": "project, session_id",
     "sync_waiting": "project, session_id",
+    "sync_moves": "project, session_id, id, change",
+    "sync_archive": "id",
+    "sync_consumers": "name",
 }
 
 INDEXES = {
     "sessions_in_order": "sessions (project, start_time{nulls_first}, id)",
-    "sessions_by_change": "sessions (project, change)",
+    "messages_by_change": "messages (change)",
+    "sync_by_change": "sync_sessions (change, project, session_id) WHERE change > 0",
     "sync_unfinished": "sync_sessions (project, state) WHERE state <> 'kept'",
     "sync_watched": "sync_sessions (project, read_at) WHERE watched",
     "sync_unread": "sync_sessions (project) WHERE next IS NOT NULL",
 }
 
-EARLIER_INDEXES = ("messages_in_order", "sync_undigested")
+EARLIER_INDEXES = ("messages_in_order", "sync_undigested", "sessions_by_change")
 EARLIER_TABLES = ("sync_gone", "sync_pending", "sync_unread")
 
 
@@ -97,6 +114,7 @@ def schema() -> Iterator[str]:
     """The statements that make an archive."""
     yield from map(table_of, COLUMNS)
     yield from (f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items())
+    yield "INSERT INTO sync_archive (id) VALUES ({random});"
 
 
 def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
@@ -119,6 +137,7 @@ def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]
         yield PENDING_TO_SESSIONS
     if version < 5:
         yield f"{COUNT_AGAIN} {LIST_AGAIN}"
+    yield INTO_THE_FEED
     yield from (f"DROP TABLE old_{name};" for name in old)
 
 
@@ -173,3 +192,13 @@ WHERE scope LIKE '%"status":%' OR scope LIKE '%"end":%' OR EXISTS (
 """
 """Versions before the fifth could miss a session that came to match such a filter late, or appeared late
 while another was dated in the future: such a project is listed from its beginning once more."""
+
+INTO_THE_FEED = """
+UPDATE sync_projects SET changes = 1 WHERE changes = 0;
+UPDATE sync_sessions SET change = 1, entered = (
+    SELECT CASE WHEN s.deleted_at IS NULL THEN 1 ELSE -1 END FROM sessions AS s
+    WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
+WHERE state <> 'pending' AND EXISTS (
+    SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id);
+"""
+"""Versions before the seventh had no feed: its first commit is what they had kept."""

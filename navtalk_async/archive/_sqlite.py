@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, sleep, to_thread
 
-from navtalk_async.archive._database import Driver, Put, Query, Write, rows_of
+from navtalk_async.archive._database import Access, Driver, Put, Query, Write, rows_of
 from navtalk_async.archive._schema import INDEXES, table_of
 from navtalk_async.archive._statements import CHANGES, PROGRESS, SESSIONS, SESSIONS_A_READ
 from navtalk_async.archive.failpoints import reach
@@ -24,6 +24,7 @@ from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.archive.sqlite_file import (
     HeldFile,
     connect,
+    connect_to_consume,
     connect_to_read,
     fingerprint,
     in_sqlite,
@@ -38,6 +39,9 @@ VALUES_AT_ONCE = 900
 
 IDS_A_QUERY = 500
 
+POLL_SECONDS = 0.05
+"""How often a reader looks whether there was a commit; one look costs some 0.1 ms."""
+
 READ_WITH_MARKS = partial(str, encoding="utf-8", errors="replace")
 """How to read text that is no UTF-8, as a flipped byte makes it; it takes several times as long."""
 
@@ -45,10 +49,11 @@ READ_WITH_MARKS = partial(str, encoding="utf-8", errors="replace")
 class SqliteDriver(Driver[sqlite3.Connection]):
     """The archive in the file *path*. All its work is done in other threads, one piece after the other."""
 
-    def __init__(self, path: Path, *, read_only: bool, immutable: bool = False) -> None:
+    def __init__(self, path: Path, access: Access = "write", *, immutable: bool = False) -> None:
         self.path: Path = path
-        self._read_only = read_only
+        self._access = access
         self._immutable = immutable
+        self._version: object = None
         self._limiter = CapacityLimiter(1)
         # Needed beside the limiter: a task that is cancelled from outside leaves its thread at work, and two
         # threads in one connection crash the interpreter.
@@ -93,16 +98,27 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         with self._lock, translate_errors(self.path):
             return _finish(work())
 
-    def _reader(self) -> Self:
-        return type(self)(self.path, read_only=True, immutable=self._immutable)
+    def beside(self, access: Access) -> Self:
+        return type(self)(self.path, access, immutable=self._immutable)
+
+    async def wait_for_commit(self) -> None:
+        # Another process cannot set an event.
+        while (version := await self.read(rows_of("PRAGMA data_version"))) == self._version:  # noqa: ASYNC110
+            await sleep(POLL_SECONDS)
+        self._version = version
 
     # What follows runs in the thread, and waits for nothing.
 
     async def _open(self) -> None:
         if self._is_closed:
             return
-        if self._read_only:
-            self._db = connect_to_read(self.path, immutable=self._immutable)
+        if self._access != "write":
+            is_read = self._access == "read"
+            self._db = (
+                connect_to_read(self.path, immutable=self._immutable)
+                if is_read
+                else connect_to_consume(self.path)
+            )
             return
         self._file = HeldFile(self.path)
         self._db = connect(self.path)
@@ -136,8 +152,11 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def _roll_back(self) -> None:
         self._connection.rollback()
 
-    async def begin_walk(self, project: str) -> None:
+    async def _begin_to_read(self) -> None:
         self._connection.execute("BEGIN")
+
+    async def begin_walk(self, project: str) -> None:
+        await self._begin_to_read()
         self._walk = _sessions(self._connection, project)
 
     async def next_sessions(self) -> list[Any]:

@@ -1,5 +1,7 @@
 """The statements of an archive, in the words of `database`."""
 
+from collections.abc import Sequence
+
 from navtalk_async.archive.records import FULL_PAGE
 from navtalk_async.archive.rows import MessageRow, SessionRow
 
@@ -8,7 +10,8 @@ ID_OF_SESSION = SessionRow._fields.index("id")
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 ALL_OF_SESSION = ", ".join([*SessionRow._fields, "change"])
 COLUMNS_OF_KEPT = (
-    "project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first"
+    "project, session_id, state, content_hash, read_at, settles_at, messages, digest, next, first, change, "
+    "entered"
 )
 
 # Read.
@@ -63,12 +66,76 @@ FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.s
 WHERE s.project = ? ORDER BY s.start_time NULLS FIRST, s.id
 """
 
-ONE_SESSION = f"{SESSIONS.partition('ORDER')[0]}AND s.id = ?"
+SOME_SESSIONS = f"{SESSIONS.partition('ORDER')[0]}AND s.id {{any}}"
 
 MESSAGES = f"""
 SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 """
+
+# The change feed.
+
+LATEST = "SELECT (SELECT id FROM sync_archive), (SELECT COALESCE(MAX(changes), 0) FROM sync_projects)"
+
+ENTRIES = f"""
+SELECT {SESSION_COLUMNS}, y.change, y.before, y.entered
+FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
+"""
+
+CHANGED = f"""{ENTRIES}
+WHERE y.change > 0 AND (y.change, y.project, y.session_id) > (?, ?, ?) {{project}}
+ORDER BY y.change, y.project, y.session_id LIMIT ?
+"""
+
+ENTRY = f"{ENTRIES} WHERE y.project = ? AND y.session_id = ?"
+
+BEHIND = """
+SELECT COUNT(*) FROM sync_sessions AS y
+WHERE y.change > 0 AND (y.change, y.project, y.session_id) > (?, ?, ?) {project}
+"""
+
+
+def of_project(
+    query: str, place: tuple[int, str, str], project: str | None, *more: object
+) -> tuple[str, Sequence[object]]:
+    """*query* of the feed behind *place*, of one *project* or all, with its values."""
+    if project is None:
+        return query.format(project=""), (*place, *more)
+    return query.format(project="AND y.project = ?"), (*place, project, *more)
+
+
+MESSAGES_SINCE = f"""
+SELECT {MESSAGE_COLUMNS} FROM messages
+WHERE project = ? AND change > ? AND session_id {{any}} ORDER BY session_id, position
+"""
+
+MESSAGES_OF_COMMITS = f"""
+SELECT {MESSAGE_COLUMNS}, change FROM messages WHERE change {{any}} ORDER BY project, session_id, position
+"""
+
+MESSAGES_WITH_CHANGE = (
+    f"SELECT {MESSAGE_COLUMNS}, change FROM messages WHERE project = ? AND session_id {{any}}"
+)
+
+VERSIONS = f"""
+SELECT {MESSAGE_COLUMNS}, since, change FROM message_history
+WHERE project = ? AND change > ? AND session_id {{any}} ORDER BY change, position
+"""
+
+MOVES = """
+SELECT session_id, id, position, since, change FROM sync_moves
+WHERE project = ? AND change > ? AND session_id {any}
+"""
+
+HISTORY = f"""
+SELECT {MESSAGE_COLUMNS}, reason, replaced_at FROM message_history
+WHERE project = ? AND session_id = ? ORDER BY change, position
+"""
+
+CONSUMERS = "SELECT name, project, token, acked_at FROM sync_consumers ORDER BY name"
+CONSUMER = "SELECT project, token FROM sync_consumers WHERE name = ?"
+ACKNOWLEDGE = "UPDATE sync_consumers SET token = ?, acked_at = ? WHERE name = ? AND token IN (?, ?)"
+COUNT_ACK = "UPDATE sync_archive SET acks = acks + 1"
 
 CONTAINS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
 UNDER_WAY = "SELECT session_id FROM sync_sessions WHERE project = ? AND state <> 'kept' AND session_id {any}"
@@ -122,7 +189,7 @@ FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.sessio
 WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 """
 
-NEXT_CHANGE = "SELECT changes + 1 FROM sync_projects WHERE project = ?"
+NEXT_CHANGE = "SELECT MAX(changes) + 1 FROM sync_projects"
 """The number of this commit, if it changes anything."""
 
 TO_DELETE = f"""
@@ -137,20 +204,21 @@ AND state = 'pending' AND attempts = 0 AND content_hash IS NULL
 """
 """Whether a session that was distrusted was never known to be kept."""
 
-CHANGES = "SELECT changes FROM sync_projects"
+CHANGES = "SELECT changes FROM sync_projects UNION ALL SELECT acks FROM sync_archive"
 
 PROGRESS = (
     """SELECT project, api, server, scope, watermark, places, round, last_run, rounds, refuted
     FROM sync_projects ORDER BY project""",
     "SELECT * FROM sync_sessions ORDER BY project, session_id",
     "SELECT * FROM sync_waiting ORDER BY project, session_id",
+    "SELECT * FROM sync_consumers ORDER BY name",
     "SELECT project, COUNT(*), COUNT(deleted_at) FROM sessions GROUP BY project ORDER BY project",
 )
 """Whatever a transaction writes, it changes something of this."""
 
 # Written for one project or session.
 
-COUNT_CHANGE = "UPDATE sync_projects SET changes = changes + 1 WHERE project = ?"
+COUNT_CHANGE = f"UPDATE sync_projects SET changes = ({NEXT_CHANGE}) WHERE project = ?"
 
 UNBIND = """
 UPDATE sync_projects SET api = ?, server = ?, scope = ?, refuted = FALSE
@@ -179,6 +247,11 @@ UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
 WHERE project = ? AND id = ? AND deleted_at IS NULL
 """
 
+HAND_ON_DELETED = f"""
+UPDATE sync_sessions SET before = change, change = ({NEXT_CHANGE}),
+entered = -CASE WHEN entered > 0 THEN entered ELSE ({NEXT_CHANGE}) END
+WHERE project = ? AND session_id = ?
+"""
 
 UNWANTED = """
 DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
@@ -199,6 +272,17 @@ NEW_SESSION = f"{_from_excluded(*SessionRow._fields[2:12], 'last_changed_at', 'c
 
 NEW_MESSAGE = _from_excluded(*MessageRow._fields[3:], "change")
 
+EARLIER = "WITH r (project, session_id, id, change, replaced_at, reason) AS ({rows})"
+OF_EARLIER = "FROM r JOIN messages AS m USING (project, session_id, id) WHERE TRUE ON CONFLICT DO NOTHING"
+
+KEEP_EARLIER_TEXTS = f"""{EARLIER}
+INSERT INTO message_history ({MESSAGE_COLUMNS}, change, replaced_at, reason, since)
+SELECT {MESSAGE_COLUMNS}, r.change, r.replaced_at, r.reason, m.change {OF_EARLIER}"""
+
+KEEP_EARLIER_POSITIONS = f"""{EARLIER}
+INSERT INTO sync_moves (project, session_id, id, change, since, position)
+SELECT project, session_id, id, r.change, m.change, m.position {OF_EARLIER}"""
+
 DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN ({rows})"
 
 PENDING_AGAIN = """
@@ -206,19 +290,35 @@ state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts
 watched = excluded.watched, settles_at = excluded.settles_at, row_digest = excluded.row_digest
 """
 
-KEPT = """
-state = CASE WHEN y.state = 'pending' AND y.content_hash {is_not} excluded.content_hash
+
+def _handed_on(news: str, number: str) -> str:
+    """The place of a session in the change feed: where there is *news*, the *number* of this commit."""
+    return f"""
+    change = CASE WHEN {news} THEN {number} ELSE y.change END,
+    before = CASE WHEN {news} THEN y.change ELSE y.before END,
+    entered = CASE WHEN y.entered <= 0 AND {news} THEN {number} ELSE y.entered END"""
+
+
+NEW_ROW = """EXISTS (SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id
+                    AND (y.change = 0 OR y.change < s.change))"""
+
+NEW_DIGEST_OR_ROW = f"(y.digest {{is_not}} excluded.digest OR {NEW_ROW})"
+
+KEPT = f"""
+state = CASE WHEN y.state = 'pending' AND y.content_hash {{is_not}} excluded.content_hash
         THEN 'pending' ELSE 'kept' END,
 watched = y.watched AND NOT COALESCE(y.settles_at <= excluded.settles_at, FALSE),
 reason = NULL, attempts = 0, read_at = excluded.read_at, messages = excluded.messages,
-digest = excluded.digest, next = excluded.next, first = excluded.first
-WHERE y.state <> 'kept' OR y.messages {is_not} excluded.messages OR y.digest {is_not} excluded.digest
-    OR y.next {is_not} excluded.next OR (y.watched AND y.settles_at <= excluded.settles_at)
+digest = excluded.digest, next = excluded.next, first = excluded.first,
+{_handed_on(NEW_DIGEST_OR_ROW, "excluded.change")}
+WHERE y.state <> 'kept' OR y.messages {{is_not}} excluded.messages OR y.digest {{is_not}} excluded.digest
+    OR y.next {{is_not}} excluded.next OR (y.watched AND y.settles_at <= excluded.settles_at)
 """
 """One of which nothing is new is not touched. Put as `settles_at` is when it was read as a whole, if it was:
 only such a reading ends the watch of a session that has settled by then."""
 
-FAILED_AGAIN = "state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts"
+FAILED_AGAIN = f"""state = 'failed', reason = excluded.reason, attempts = y.attempts + excluded.attempts,
+{_handed_on(NEW_ROW, f"({NEXT_CHANGE})")}"""
 
 WANTED_WHOLE = "state = 'pending', content_hash = NULL, messages = NULL, reason = NULL, attempts = 0"
 """The digests stay: until the session is saved again, they tell that it is damaged."""

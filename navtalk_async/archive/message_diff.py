@@ -16,17 +16,19 @@ __all__ = ["MessageDiff", "deduplicate", "diff_messages", "split_repeats"]
 class MessageDiff(NamedTuple):
     """What is to be written of a session's messages."""
 
-    put: list[MessageRow]
+    put: Sequence[MessageRow] = ()
     """New or changed messages."""
-    gone: list[MessageRow]
+    gone: Sequence[MessageRow] = ()
     """Messages that the API no longer has."""
-    edited: list[MessageRow]
+    edited: Sequence[MessageRow] = ()
     """The earlier rows of changed messages, but for messages that only moved."""
-    held: list[MessageRow]
+    moved: Sequence[MessageRow] = ()
+    """The earlier rows of those."""
+    held: Sequence[MessageRow] = ()
     """Every message that the session has then, in order."""
-    reached: int
+    reached: int = 0
     """The position behind the last message that was fetched."""
-    counts: MessageCounts
+    counts: MessageCounts = MessageCounts()
 
 
 def split_repeats(finished: Iterable[FetchResult]) -> list[list[FetchResult]]:
@@ -58,7 +60,7 @@ def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]
         for row in (row for row in kept if row.id not in there):
             held.insert(row.position, row)
     if len(stays) == len(kept):
-        return MessageDiff(came, [], [], held, reached, MessageCounts(inserted=len(came)))
+        return MessageDiff(came, held=held, reached=reached, counts=MessageCounts(inserted=len(came)))
     return _changes(kept, held, {row.id for row in came}, reached)
 
 
@@ -93,13 +95,13 @@ def _changes(
     changed = sum(row.id in came for row in put) - new
     left = {row.id for row in held}
     gone = [row for row in kept if row.id not in left]
-    edited = [
-        before
-        for row in put
-        if (before := old.get(row.id)) is not None and before._replace(position=row.position) != row
-    ]
+    edited, moved = list[MessageRow](), list[MessageRow]()
+    for row in put:
+        before = old.get(row.id)
+        if before is not None:
+            (moved if before._replace(position=row.position) == row else edited).append(before)
     counts = MessageCounts(new, changed, len(came) - new - changed, len(gone))
-    return MessageDiff(put, gone, edited, placed, reached, counts)
+    return MessageDiff(put, gone, edited, moved, placed, reached, counts)
 
 
 def _unasked(fetched: FetchResult, kept: Sequence[MessageRow]) -> Iterable[MessageRow]:

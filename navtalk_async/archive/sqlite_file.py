@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import file_digest
 from io import BufferedReader
@@ -30,6 +30,7 @@ else:
 __all__ = [
     "HeldFile",
     "connect",
+    "connect_to_consume",
     "connect_to_read",
     "fingerprint",
     "in_sqlite",
@@ -252,8 +253,6 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
 
     With *immutable*, no file is made beside it where nobody has it open.
     """
-    if not path.is_file():
-        raise StoreUnreachable(f"There is no archive at {path}.")
     # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
     ways = ["mode=ro", "mode=ro&immutable=1"]
     if _has_log(path.resolve()):
@@ -261,9 +260,24 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
         ways.pop()
     elif immutable and not _log_of(path.resolve()).exists():
         ways.reverse()
+    return _connected(path, ways)
+
+
+def connect_to_consume(path: Path) -> sqlite3.Connection:
+    """A connection to the archive at *path* that reads beside the writer, and notes what was acknowledged."""
+    db = _connected(path, ["mode=rw"])
+    # What a loss of power takes back is handed on once more.
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def _connected(path: Path, ways: Sequence[str]) -> sqlite3.Connection:
+    """A connection to the archive at *path*, the first of *ways* that can be had."""
+    if not path.is_file():
+        raise StoreUnreachable(f"There is no archive at {path}.")
     for how in ways:
         address = f"{path.resolve().as_uri()}?{how}"
-        db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0)
+        db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0, isolation_level=None)
         try:
             application, version = _written_by(db)
             if application != APPLICATION_ID:
@@ -310,7 +324,7 @@ def _columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 def in_sqlite(statements: str) -> str:
     """*statements* of the schema in SQLite's words."""
-    return statements.format(text="TEXT", word="", nulls_first="")
+    return statements.format(text="TEXT", word="", nulls_first="", random="lower(hex(randomblob(8)))")
 
 
 @contextmanager

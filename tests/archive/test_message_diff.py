@@ -75,7 +75,7 @@ def test_the_rest_of_a_session_is_put_behind_what_was_kept_of_it(kept, answer, f
     new = [each for each in answer if each.id not in {row.id for row in kept}]
     made = diff_messages("p", FetchResult(FetchTask("s", None), new, first), kept)
     assert after(kept, made) == [*kept, *rows(new, len(kept))]
-    assert (made.gone, made.counts.inserted) == ([], len(new))
+    assert ([*made.gone], made.counts.inserted) == ([], len(new))
 
 
 @given(
@@ -99,7 +99,7 @@ def test_the_same_answer_again_changes_nothing(kept, answer, since):
     kept, reading = rows(kept), FetchResult(FetchTask("s", None, format_api_time(since)), answer)
     held = after(kept, diff_messages("p", reading, kept))
     again = diff_messages("p", reading, held)
-    assert (again.put, again.gone) == ([], [])
+    assert ([*again.put], [*again.gone]) == ([], [])
     assert (again.counts.inserted, again.counts.changed, again.counts.vanished) == (0, 0, 0)
 
 

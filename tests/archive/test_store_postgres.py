@@ -179,7 +179,7 @@ async def test_two_workers_that_begin_at_once_make_one_archive(place):
             await begun(store)
 
     await asyncio.gather(begin(), begin(), begin())
-    assert await asked(place, "SELECT version FROM sync_schema") == [(6,)]
+    assert await asked(place, "SELECT version FROM sync_schema") == [(7,)]
 
 
 async def test_each_schema_has_its_own_writer(postgres):
@@ -353,7 +353,7 @@ async def test_a_server_that_falls_silent_is_a_sentence_and_then_it_is_said_at_o
 async def test_reading_everything_ends_where_the_server_falls_silent(wire):
     async with Archive.open(wire.place) as store:
         await journal(await begun(store), *(session(n) for n in range(60)))
-    async with Archive(PostgresDriver(wire.place, timeouts=BRIEF, read_only=True)) as reader:
+    async with Archive(PostgresDriver(wire.place, "read", timeouts=BRIEF)) as reader:
         some = reader.transcript_batches("default")
         assert await anext(some)
         wire.is_mute = True

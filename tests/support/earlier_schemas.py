@@ -77,7 +77,7 @@ async def downgrade(place, version):
         columns["sync_projects"] += ", server"
         columns["sync_sessions"] += ", row_digest"
         columns["sync_waiting"] = "project, session_id, start_time, gone_at"
-    steps = [f"DROP INDEX {name}" for name in (*INDEXES, "sessions_by_change")]
+    steps = [f"DROP INDEX {name}" for name in (*INDEXES, "messages_by_change", "sync_by_change")]
     steps += [f"ALTER TABLE {name} RENAME TO new_{name}" for name in (*COPIED, "sync_waiting")]
     steps += [f"CREATE TABLE {name} ({of})" for name, of in tables(version).items()]
     steps += [f"CREATE INDEX {name} ON {of}" for name, of in INDEXES.items()]
@@ -87,7 +87,9 @@ async def downgrade(place, version):
         SELECT {COPIED["messages"]}, replaced_at FROM message_history WHERE reason = 'deleted'"""
     ]
     steps += [f"DROP TABLE new_{name}" for name in (*COPIED, "sync_waiting")]
-    steps += ["DROP TABLE message_history"]
+    steps += [
+        f"DROP TABLE {name}" for name in ("message_history", "sync_moves", "sync_archive", "sync_consumers")
+    ]
     if version < 4:
         steps += ["CREATE INDEX messages_in_order ON messages (project, session_id, position)"]
     if version == 5:

@@ -1,0 +1,233 @@
+"""What changed in an archive since a place in its change feed, and what its messages were at an earlier one.
+
+Every commit has a number, and a session is in the feed once, under that of its latest change: so the feed is
+never longer than the archive. A version of a message is known by the commit that wrote it and the one that
+replaced it; whoever has come as far as a commit knows the versions that were there after it.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
+
+from navtalk_async.archive import _statements as sql
+from navtalk_async.archive._database import Codec, Query, Steps
+from navtalk_async.archive._tokens import Token, refuse_others
+from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+
+SESSION_WIDTH, MESSAGE_WIDTH = len(SessionRow._fields), len(MessageRow._fields)
+ID_OF_ITS_SESSION = MessageRow._fields.index("session_id")
+
+What = Literal["new", "changed", "deleted"]
+
+
+class Change(NamedTuple):
+    """What happened to a session since a reader of the feed was told of it last, if ever."""
+
+    what: What
+    """`deleted` where the API no longer has it; what was kept of it stays in the archive."""
+    session: SessionRow
+    new: list[MessageRow]
+    """Messages that the reader does not have, in order; of a `new` session, all of them."""
+    changed: list[MessageRow]
+    """Messages that were edited, or have another position."""
+    gone: list[MessageRow]
+    """Messages that the API no longer has, as they were kept last."""
+    token: str
+    """To go on behind this change: see `Archive.changes`."""
+
+
+class EarlierMessage(NamedTuple):
+    """An earlier version of a message."""
+
+    message: MessageRow
+    reason: Literal["edited", "deleted"]
+    replaced_at: str
+    """When the archive learned of it, in ISO 8601."""
+
+
+class Version(NamedTuple):
+    """A version of a message that was replaced in the commit *change*; without a row, it was only moved."""
+
+    session_id: str
+    id: str
+    position: int
+    since: int
+    change: int
+    row: MessageRow | None = None
+
+    def was_there(self, commit: int) -> bool:
+        """Whether it was there after *commit*."""
+        return self.since <= commit < self.change
+
+
+class Entry(NamedTuple):
+    """A session in the feed."""
+
+    session: SessionRow
+    held_id: str
+    change: int
+    before: int
+    entered: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.session.project, self.session.id
+
+    def is_known(self, base: int) -> bool:
+        """Whether a reader who has come to *base* was told of it."""
+        return abs(self.entered) <= base
+
+
+def read_latest(where: object, token: Token | None) -> Steps[Token]:
+    """*token*, or where it is None, the beginning of the feed; refused where it is of another archive."""
+    [(archive, latest)] = yield Query(sql.LATEST)
+    if token is None:
+        return Token.after(archive or "", 0)
+    refuse_others(token, archive or "", latest, where)
+    return token
+
+
+def read_end() -> Steps[Token]:
+    """The end of the feed."""
+    [(archive, latest)] = yield Query(sql.LATEST)
+    return Token.after(archive or "", latest)
+
+
+def read_changes(
+    codec: Codec, token: Token, project: str | None, limit: int
+) -> Steps[tuple[list[Change], Token]]:
+    """At most *limit* changes behind *token*, and where they end."""
+    end = yield from read_end()
+    rows = yield Query(*sql.of_project(sql.CHANGED, token.place, project, limit + 1))
+    entries = _entries(codec, rows[:limit])
+    parts = yield from _read_parts(codec, entries, token.base)
+    tokens = [
+        token._replace(change=each.change, project=each.session.project, session_id=each.held_id)
+        for each in entries
+    ]
+    if len(rows) <= limit:
+        tokens = [*tokens[:-1], end]
+    changes = [
+        change_of(each, token.base, *parts[each.key], token=reached.text())
+        for each, reached in zip(entries, tokens, strict=False)
+    ]
+    return changes, tokens[-1]
+
+
+def change_of(
+    entry: Entry, base: int, messages: Sequence[MessageRow], versions: Sequence[Version], *, token: str = ""
+) -> Change:
+    """What happened to the session of *entry* since the commit *base*, if *messages* were written since, and
+    *versions* were replaced.
+    """
+    session, is_known = entry.session, entry.is_known(base)
+    what: What = "deleted" if session.deleted_at is not None else "changed" if is_known else "new"
+    known = {each.id for each in versions if each.was_there(base)}
+    there = {row.id for row in messages}
+    last = {each.id: each.row for each in versions if each.row is not None}
+    return Change(
+        what,
+        session,
+        new=[row for row in messages if not is_known or row.id not in known],
+        changed=[row for row in messages if is_known and row.id in known],
+        gone=[row for name, row in last.items() if name in known - there],
+        token=token,
+    )
+
+
+def messages_as_of(
+    commit: int, messages: Iterable[tuple[MessageRow, int]], versions: Iterable[Version]
+) -> list[MessageRow]:
+    """The messages of a session after *commit*, in order: of *messages*, each with the commit that wrote it,
+    and of all *versions* that were replaced.
+    """
+    found = {row.id: row for row, change in messages if change <= commit}
+    texts = {row.id: row for row, _ in messages}
+    # Those that were replaced last come first: what was only moved has the text of the version behind it.
+    for each in sorted(versions, key=lambda each: each.change, reverse=True):
+        if each.change <= commit:
+            continue
+        text = texts[each.id] if each.row is None else each.row
+        texts[each.id] = text
+        found.pop(each.id, None)
+        if each.was_there(commit):
+            found[each.id] = text._replace(position=each.position)
+    return sorted(found.values(), key=lambda row: row.position)
+
+
+def read_as_of(codec: Codec, project: str, held_id: str, commit: int) -> Steps[StoredTranscript | None]:
+    """A session, with its messages as they were after *commit*; None where it was not kept by then."""
+    rows = yield Query(sql.ENTRY, (project, held_id))
+    if not rows:
+        return None
+    [entry] = _entries(codec, rows)
+    rows = yield Query(sql.MESSAGES_WITH_CHANGE, (project, [held_id]))
+    messages = [(row, each[-1]) for row, each in zip(_messages(codec, rows), rows, strict=True)]
+    versions = yield from _read_versions(codec, project, [held_id], commit)
+    there = messages_as_of(commit, messages, versions)
+    return StoredTranscript(entry.session, there) if there or entry.is_known(commit) else None
+
+
+def read_history(codec: Codec, project: str, held_id: str) -> Steps[list[EarlierMessage]]:
+    """Every earlier version of a session's messages, by when it was replaced, and by position."""
+    rows = yield Query(sql.HISTORY, (project, held_id))
+    return [
+        EarlierMessage(row, *columns[MESSAGE_WIDTH:])
+        for row, columns in zip(_messages(codec, rows), rows, strict=True)
+    ]
+
+
+Parts = dict[tuple[str, str], tuple[list[MessageRow], list[Version]]]
+
+
+def _read_parts(codec: Codec, entries: Sequence[Entry], base: int) -> Steps[Parts]:
+    """Of each session: the messages that were written since *base*, in order, and the versions replaced."""
+    parts: Parts = {each.key: ([], []) for each in entries}
+    for project, group in groupby(sorted(entries, key=_project_of), key=_project_of):
+        some = list(group)
+        rows = yield Query(
+            sql.MESSAGES, (project, [each.held_id for each in some if not each.is_known(base)])
+        )
+        known = [each for each in some if each.is_known(base)]
+        often = [each.held_id for each in known if each.before > base]
+        rows += yield Query(sql.MESSAGES_SINCE, (project, base, often))
+        # What changed once changed in its latest commit: that is found without reading the whole session.
+        once = {each.held_id: each.change for each in known if each.before <= base}
+        found = yield Query(sql.MESSAGES_OF_COMMITS, ([*set(once.values())],))
+        rows += [
+            row for *row, change in found if row[0] == project and once.get(row[ID_OF_ITS_SESSION]) == change
+        ]
+        for message in _messages(codec, rows):
+            parts[project, message.session_id][0].append(message)
+        # Nobody knows a version who begins.
+        held_ids = [each.held_id for each in some] if base else []
+        for version in (yield from _read_versions(codec, project, held_ids, base)):
+            parts[project, version.session_id][1].append(version)
+    return parts
+
+
+def _read_versions(codec: Codec, project: str, held_ids: Sequence[str], base: int) -> Steps[list[Version]]:
+    """The versions of messages that were replaced after *base*."""
+    rows = yield Query(sql.VERSIONS, (project, base, [*held_ids]))
+    moves = yield Query(sql.MOVES, (project, base, [*held_ids]))
+    read_id = codec.read_id
+    return [
+        Version(row.session_id, row.id, row.position, since, change, row)
+        for row, (*_, since, change) in zip(_messages(codec, rows), rows, strict=True)
+    ] + [Version(read_id(session_id), read_id(name), *more) for session_id, name, *more in moves]
+
+
+def _project_of(entry: Entry) -> str:
+    return entry.session.project
+
+
+def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
+    sessions = codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows])
+    return [
+        Entry(session, row[sql.ID_OF_SESSION], *row[SESSION_WIDTH:])
+        for session, row in zip(sessions, rows, strict=True)
+    ]
+
+
+def _messages(codec: Codec, rows: Iterable[Sequence[Any]]) -> list[MessageRow]:
+    return codec.read_rows([MessageRow(*row[:MESSAGE_WIDTH]) for row in rows])

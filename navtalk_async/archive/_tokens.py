@@ -1,0 +1,70 @@
+"""How far a reader of the change feed has come, as an opaque text."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from navtalk_async.errors import StoreMismatch
+
+CHECK_BYTES = 4
+"""So many bytes of a hash show that a token was cut or mistyped."""
+
+
+class Token(NamedTuple):
+    """A place in the change feed, which is in the order of (change, project, session_id)."""
+
+    archive: str
+    base: int
+    """Everything up to this commit was handed on. A session that changes while the feed is read moves behind
+    what is being read, so this grows only when the end of the feed is reached."""
+    change: int
+    project: str = ""
+    session_id: str = ""
+    """The last session that was handed on; empty where everything before *change* was."""
+
+    @classmethod
+    def after(cls, archive: str, commit: int) -> "Token":
+        """The place behind everything up to *commit*."""
+        return cls(archive, commit, commit + 1)
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        return self.change, self.project, self.session_id
+
+    @property
+    def commit(self) -> int:
+        """The latest commit of which anything was handed on."""
+        return self.change if self.project else self.change - 1
+
+    def text(self) -> str:
+        data = msgspec.json.encode(self)
+        return urlsafe_b64encode(_check(data) + data).rstrip(b"=").decode()
+
+
+def parse_token(name: str, text: object) -> Token:
+    """The token that *text* is; a ValueError, which calls the argument *name*, if it is none."""
+    with suppress(ValueError):
+        whole = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}") if isinstance(text, str) else b""
+        if whole[:CHECK_BYTES] == _check(whole[CHECK_BYTES:]):
+            return msgspec.json.decode(whole[CHECK_BYTES:], type=Token)
+    raise ValueError(f"{name}={text!r} is no token of a change feed: pass one that a batch or change had.")
+
+
+def refuse_others(token: Token, archive: str, latest: int, where: object) -> None:
+    """Refuse a *token* that is not of the *archive* of that id, of which *latest* is the last commit."""
+    if token.archive != archive:
+        raise StoreMismatch(
+            f"The token is of another archive than {where}. To read it from its beginning, pass no token."
+        )
+    if max(token.base, token.commit) > latest:
+        raise StoreMismatch(
+            f"The token is of commit {token.commit:,}, and {where} has come to {latest:,} only, as after an "
+            "older copy was restored. Read it from its beginning: pass no token."
+        )
+
+
+def _check(data: bytes) -> bytes:
+    return blake2b(data, digest_size=CHECK_BYTES).digest()

@@ -1,0 +1,229 @@
+"""The change feed as it is read: batches of changes, and consumers that acknowledge them."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+from navtalk_async.archive import _statements as sql
+from navtalk_async.archive._database import Driver, Query, Steps, Write, delete, insert
+from navtalk_async.archive._feed import Change, EarlierMessage, read_changes, read_latest
+from navtalk_async.archive._tokens import Token, parse_token
+from navtalk_async.archive.rows import StoredTranscript, format_time
+from navtalk_async.concurrency import OUTSIDE, shielded
+from navtalk_async.errors import StoreMismatch
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "Change",
+    "ConsumedBatch",
+    "Consumer",
+    "ConsumerInfo",
+    "EarlierMessage",
+    "checked_consumer",
+    "drop_consumer",
+    "read_consumers",
+]
+
+
+class Batch:
+    """Some changes, in the order in which they were committed, each session once.
+
+    Attributes:
+        changes: at least one `Change`.
+        token: where they end; to be stored, and passed as *after* to go on from there.
+    """
+
+    def __init__(self, changes: list[Change], driver: Driver[Any]) -> None:
+        self.changes = changes
+        self.token: str = changes[-1].token
+        self._driver = driver
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.changes)} changes>"
+
+    async def transcripts(self) -> AsyncGenerator[StoredTranscript, None]:
+        """The whole sessions that changed, with all their messages, as they are by now."""
+        for project, changes in groupby(self.changes, key=lambda each: each.session.project):
+            ids = self._driver.codec.write_ids(each.session.id for each in changes)
+            for begin in range(0, len(ids), sql.SESSIONS_A_READ):
+                some = ids[begin : begin + sql.SESSIONS_A_READ]
+                for each in await self._driver.snapshot(self._whole(project, some)):
+                    yield each
+
+    def _whole(self, project: str, held_ids: list[str]) -> Steps[list[StoredTranscript]]:
+        sessions = yield Query(sql.SOME_SESSIONS, (project, held_ids))
+        messages = yield Query(sql.MESSAGES, (project, held_ids))
+        by_id = {each.session.id: each for each in self._driver.codec.transcripts(sessions, messages)}
+        names = map(self._driver.codec.read_id, held_ids)
+        return [by_id[name] for name in names if name in by_id]
+
+
+class ConsumedBatch(Batch):
+    """A batch for a consumer with a name."""
+
+    def __init__(self, changes: list[Change], consumer: "Consumer") -> None:
+        super().__init__(changes, consumer.driver)
+        self._consumer = consumer
+
+    async def ack(self) -> None:
+        """Note in the archive that this batch was dealt with, and all before it: they do not come again.
+
+        Raises:
+            StoreMismatch: the consumer was dropped, or another process reads as the same one.
+        """
+        await self._consumer.acknowledge(self.token)
+
+
+B = TypeVar("B", bound=Batch)
+
+
+class _Feed(Generic[B]):
+    """An `async with` around an `async for` over batches. It has a connection of its own."""
+
+    def __init__(self, driver: Driver[Any], *, project: str | None, limit: int, follow: bool) -> None:
+        if not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"limit={limit!r} is not a number of sessions of at least 1.")
+        self.driver = driver
+        self._project, self._limit, self._follow = project, limit, follow
+        self._place: Token | None = None
+
+    async def _begin(self) -> Token:
+        raise NotImplementedError
+
+    def _batch(self, changes: list[Change]) -> B:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.driver.open()
+            self._place = await self._begin()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._place = None
+        await shielded(self.driver.close())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> B:
+        while True:
+            if self._place is None:
+                raise RuntimeError(OUTSIDE)
+            steps = read_changes(self.driver.codec, self._place, self._project, self._limit)
+            changes, self._place = await self.driver.snapshot(steps)
+            if changes:
+                return self._batch(changes)
+            if not self._follow:
+                raise StopAsyncIteration
+            await self.driver.wait_for_commit()
+
+
+class Batches(_Feed[Batch]):
+    """Batches of what changed behind a token, see `Archive.changes`."""
+
+    def __init__(self, driver: Driver[Any], *, after: str | None, **options: Any) -> None:
+        super().__init__(driver, **options)
+        self._after = None if after is None else parse_token("after", after)
+
+    async def _begin(self) -> Token:
+        return await self.driver.snapshot(read_latest(self.driver, self._after))
+
+    def _batch(self, changes: list[Change]) -> Batch:
+        return Batch(changes, self.driver)
+
+
+class Consumer(_Feed[ConsumedBatch]):
+    """Batches that a consumer has not acknowledged yet, see `Archive.consume`."""
+
+    def __init__(self, driver: Driver[Any], name: str, **options: Any) -> None:
+        super().__init__(driver, **options)
+        self._name = checked_consumer(name)
+        self._acknowledged = ""
+
+    async def _begin(self) -> Token:
+        self._acknowledged = await self.driver.write("register consumer", None, self._register())
+        token = parse_token("after", self._acknowledged)
+        return await self.driver.snapshot(read_latest(self.driver, token))
+
+    def _batch(self, changes: list[Change]) -> ConsumedBatch:
+        return ConsumedBatch(changes, self)
+
+    def _register(self) -> Steps[str]:
+        rows = yield Query(sql.CONSUMER, (self._name,))
+        if not rows:
+            start = (yield from read_latest(self.driver, None)).text()
+            yield insert("sync_consumers", "name, project, token", [(self._name, self._project, start)])
+            yield Write(sql.COUNT_ACK, ())
+            return start
+        [(project, token)] = rows
+        if project != self._project:
+            raise StoreMismatch(
+                f"The consumer {self._name!r} reads {_scope(project)}, and you asked for "
+                f"{_scope(self._project)}. Use another name, or drop it first."
+            )
+        return str(token)
+
+    async def acknowledge(self, token: str) -> None:
+        """Note that everything up to *token* was dealt with."""
+        await self.driver.write("acknowledge", None, self._acknowledge(token))
+        self._acknowledged = token
+
+    def _acknowledge(self, token: str) -> Steps[None]:
+        now = format_time(datetime.now(UTC))
+        # An acknowledgement whose caller was cancelled may be there already.
+        yield Write(sql.ACKNOWLEDGE, (token, now, self._name, self._acknowledged, token))
+        yield Write(sql.COUNT_ACK, ())
+        if [held for _, held in (yield Query(sql.CONSUMER, (self._name,)))] != [token]:
+            raise StoreMismatch(
+                f"The consumer {self._name!r} was dropped, or another process reads as the same one. Nothing "
+                "was acknowledged."
+            )
+
+
+class ConsumerInfo(NamedTuple):
+    """A consumer of the change feed, and how far it is behind."""
+
+    name: str
+    project: str | None
+    """The project that it reads; None for all of them."""
+    behind: int
+    """Sessions with changes that it has not acknowledged."""
+    acknowledged_at: str | None
+    """When it acknowledged a batch last, in ISO 8601; None if it never did."""
+
+
+def read_consumers() -> Steps[list[ConsumerInfo]]:
+    """Every consumer, by name."""
+    found = []
+    for name, project, text, acknowledged_at in (yield Query(sql.CONSUMERS)):
+        token = parse_token("token", text)
+        [(behind,)] = yield Query(*sql.of_project(sql.BEHIND, token.place, project))
+        found.append(ConsumerInfo(name, project, behind, acknowledged_at))
+    return found
+
+
+def drop_consumer(name: str) -> Steps[None]:
+    """Forget a consumer; a StoreMismatch if there is none of this name."""
+    there = [each for each, *_ in (yield Query(sql.CONSUMERS))]
+    if name not in there:
+        names = ", ".join(map(repr, there)) or "none"
+        raise StoreMismatch(f"The archive has no consumer {name!r}; it has {names}.")
+    yield delete("sync_consumers", name)
+    yield Write(sql.COUNT_ACK, ())
+
+
+def checked_consumer(name: object) -> str:
+    """*name*, if it can be one; else a ValueError."""
+    if not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise ValueError(f"name={name!r} is not a name of a consumer: pass a text that can be printed.")
+    return name
+
+
+def _scope(project: str | None) -> str:
+    return "all projects" if project is None else f"the project {project!r}"
