@@ -96,7 +96,7 @@ class FanOut(Generic[T, R]):
         self._todo: deque[T] = deque()
         self._results: dict[int, R | _Error] = {}
         self._held: dict[int, list[Held]] = {}
-        self._begun = self._finished = self._delivered = 0
+        self._begun = self._finished = self._delivered = self._lent = 0
         self._end: Exception | None = None
         """What the reader gets behind all results, once all batches were read."""
         self._feeder, self._readers = ParkingLot(), ParkingLot()
@@ -133,21 +133,53 @@ class FanOut(Generic[T, R]):
         return self
 
     async def __anext__(self) -> R:
+        await self._arrival()
+        result = self._results.pop(self._delivered)
+        self._deliver()
+        if isinstance(result, _Error):
+            raise result.error
+        return result
+
+    async def ready(self) -> list[R]:
+        """All results that are done, at least one; empty at the end. They are delivered, and let others be
+        worked on in their place, when the next are asked for.
+        """
+        while self._lent:
+            self._lent -= 1
+            self._deliver()
+        try:
+            await self._arrival()
+        except StopAsyncIteration:
+            return []
+        found: list[R] = []
+        while (place := self._delivered + len(found)) in self._results:
+            result = self._results[place]
+            if isinstance(result, _Error):
+                break
+            found.append(result)
+            del self._results[place]
+        self._lent = len(found)
+        return found or [await anext(self)]
+
+    def left(self) -> list[R]:
+        """The results that nobody has read, once the fan-out is left."""
+        return [each for each in self._results.values() if not isinstance(each, _Error)]
+
+    async def _arrival(self) -> None:
+        """Wait until the next result is there; raise what comes behind all of them."""
         if not self._is_open:
             raise RuntimeError(OUTSIDE)
         while self._delivered not in self._results:
             if self._end is not None and not self._todo and self._finished == self._begun:
                 raise self._end
             await self._readers.park()
-        result = self._results.pop(self._delivered)
+
+    def _deliver(self) -> None:
         if self._held:
             _release(self._held.pop(self._delivered, []))
         self._delivered += 1
         if self._todo and self._begun - self._finished < self._at_once():
             self._hire()
-        if isinstance(result, _Error):
-            raise result.error
-        return result
 
     async def _feed(self) -> None:
         end: Exception = StopAsyncIteration()

@@ -78,6 +78,40 @@ async def test_a_reader_that_takes_nothing_stops_the_work_after_a_few_items(at_o
         assert spy.begun == at_once * WINDOW[order]
 
 
+@quick
+@given(BATCHES, st.sets(st.integers(0, 20), max_size=3), st.integers(1, 5))
+async def test_all_that_is_ready_comes_at_once_up_to_an_error_and_counts_until_the_next_are_asked_for(
+    batches, failing, at_once
+):
+    batches, spy = numbered(batches), Spy(failing)
+    delivered, got, errors = 0, [], 0
+    async with FanOut(spy.work, stream(batches), at_once=at_once) as results:
+        while True:
+            try:
+                if not (found := await results.ready()):
+                    break
+            except LookupError:
+                errors += 1
+                delivered = len(got) + errors
+                continue
+            delivered = len(got) + errors
+            got += found
+            # The reader is slow: what it has in hand counts as what waits for it does.
+            await wait_all_tasks_blocked()
+            assert spy.begun <= delivered + WINDOW["done"] * at_once
+    items = [item for batch in batches for item in batch]
+    assert sorted(got) == [item for item in items if item[0] not in failing]
+    assert errors == sum(item[0] in failing for item in items)
+    assert results.left() == []
+
+
+async def test_what_is_done_and_was_not_read_is_left_when_a_fan_out_is_left():
+    async with FanOut(Spy({2}).work, stream(numbered([[0] * 9])), at_once=3) as results:
+        first = await results.ready()
+        await wait_all_tasks_blocked()
+    assert sorted(first + results.left()) == [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0)]
+
+
 async def test_in_listed_order_a_slow_first_item_does_not_stop_the_work_on_the_others():
     first = asyncio.Event()
 

@@ -1,16 +1,16 @@
 """Fetch sessions, many at once, and save them; and what it means when one cannot be fetched."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, Round, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import inside
 from navtalk_async.concurrency import FanOut, shielded
 from navtalk_async.dialects.dialect import smallest_page
-from navtalk_async.errors import BadRequest, DecodeFailed, NavTalkError, NotFound
+from navtalk_async.errors import BadRequest, DecodeFailed, NavTalkError, NotFound, StoreError
 from navtalk_async.ingest._discovery import Discovery
 from navtalk_async.ingest._job import Job
 from navtalk_async.listing.fetch import RowsRead, ShortPageAudit, fault_scope, fetch_messages
@@ -26,32 +26,6 @@ UNPROVEN = 4
 """So many times as many must fail before a server that has given no messages at all is given up."""
 
 
-class GroupCommit(Generic[T]):
-    """Many small writes, few commits: what is added while one commit runs goes into the next.
-
-    *commit* never runs twice at once. It costs a trip to the disk, whether it gets one item or fifty.
-    """
-
-    def __init__(self, commit: Callable[[Sequence[T]], Awaitable[None]]) -> None:
-        self._commit = commit
-        self._turn = asyncio.Lock()
-        self._items: list[T] = []
-        self._committed: asyncio.Task[None]
-
-    async def add(self, item: T) -> None:
-        """Return when *item* is safe; raise what its commit raises."""
-        self._items.append(item)
-        if len(self._items) == 1:
-            self._committed = asyncio.create_task(self._commit_next())
-        # Also where the run is cancelled: what was added is fetched, and the archive stays open until then.
-        await shielded(self._committed)
-
-    async def _commit_next(self) -> None:
-        async with self._turn:
-            items, self._items = self._items, []
-            await self._commit(items)
-
-
 class Fetcher:
     """Fetches the sessions of one project, many at once, and saves them.
 
@@ -62,8 +36,7 @@ class Fetcher:
     def __init__(self, job: Job) -> None:
         self._job, self._archive, self._project, self._report = job, job.archive, job.project, job.report
         self._discovery = Discovery(job, is_awaited=lambda: self._fan is None or self._fan.is_hungry)
-        self._commits = GroupCommit(self._save)
-        self._fan: FanOut[Any, None] | None = None
+        self._fan: FanOut[Any, FetchResult | None] | None = None
         self._failures: dict[FetchTask, NavTalkError] = {}
         self._failures_in_a_row = self._refused_in_a_row = 0
         self._followed: set[FetchTask] = set()
@@ -90,66 +63,81 @@ class Fetcher:
             await self._second_chance()
         return self._discovery.round
 
-    async def _save(self, finished: Sequence[FetchResult]) -> None:
-        self._report.count_messages(await self._archive.save_messages(self._project, finished))
-
     async def _each(
-        self, work: Callable[[T], Awaitable[None]], items: AsyncGenerator[Sequence[T], None]
+        self, work: Callable[[T], Awaitable[FetchResult | None]], items: AsyncGenerator[Sequence[T], None]
     ) -> None:
+        """Do *work* on all *items*, and save what it fetches. What comes during one commit goes into the
+        next: it costs a trip to the disk, whether it has one session or fifty.
+        """
         self._fan = fan = FanOut(work, items, at_once=self._job.limiter)
-        async with fan as done:
-            async for _ in done:
-                pass
+        try:
+            async with fan:
+                while fetched := await fan.ready():
+                    await shielded(self._save(fetched))
+        except BaseException:
+            # Also where the run is cancelled, or has an error: what was fetched is not fetched again.
+            with suppress(StoreError):
+                await shielded(self._save(fan.left()))
+            raise
 
-    async def _fetch(self, task: FetchTask) -> None:
+    async def _save(self, fetched: Sequence[FetchResult | None]) -> None:
+        found, report = [each for each in fetched if each is not None], self._report
+        if found:
+            report.count_messages(await self._archive.save_messages(self._project, found))
+            report.skipped_rows = inside(self._job.client).skipped()
+            report.messages += sum(len(each.messages) for each in found)
+            report.done += len(found)
+            report.open -= len(found)
+
+    async def _fetch(self, task: FetchTask) -> FetchResult | None:
         # Once it was asked for, a session is pending: its messages are then tried again, and not itself.
-        current = task
+        current, result = task, None
         try:
             found = await self._discovery.look_at(task.id) if task.is_unlisted else [task]
             for current in found:
-                await self._read(current, self._first_page(current), audit=self._job.audit)
+                result = await self._read(current, self._first_page(current), audit=self._job.audit)
         except NavTalkError as error:
             await self._failed(current, error)
-            return
+            return None
         self._failures_in_a_row = self._refused_in_a_row = 0
-        self._report.done += len(found)
-        self._report.open -= 1
+        if result is None:
+            self._report.done += len(found)
+            self._report.open -= 1
+        return result
 
-    async def _follow(self, cursor: UnfollowedCursor) -> None:
+    async def _follow(self, cursor: UnfollowedCursor) -> FetchResult | None:
         """Read what follows a short page after all."""
         task, whole = cursor.wanted, self._first_page(cursor.wanted)
+        self._report.done -= 1
+        self._report.open += 1
         try:
             if cursor.next.continues(whole):
-                await self._read(task, cursor.next, first=cursor.first)
-            else:
-                await self._read(task, whole)
+                return await self._read(task, cursor.next, first=cursor.first)
+            return await self._read(task, whole)
         except NavTalkError as error:
             # The cursor may have expired: the second chance fetches the whole session.
-            self._report.open += 1
             self._followed.add(task)
             await self._failed(task, error)
+            return None
 
     async def _read(
         self, task: FetchTask, request: Request, *, first: int = 0, audit: ShortPageAudit | None = None
-    ) -> None:
-        """Fetch the messages of *task* from *request* on, and save them."""
+    ) -> FetchResult | None:
+        """Fetch the messages of *task* from *request* on; None where a later reading is newer."""
         at, reading = format_time(self._job.client.now()), object()
         self._latest[task.id] = reading
         try:
             rows = await self._rows(request, None if task.since is not None else audit)
             if self._latest.get(task.id) is not reading:
                 # It changed meanwhile, and is being read again: what that brings is newer.
-                return
+                return None
         finally:
             if self._latest.get(task.id) is reading:
                 del self._latest[task.id]
-        found = FetchResult(
+        self._fetched = task.id
+        return FetchResult(
             task, rows.items, first, unfollowed=rows.unfollowed, at=at, has_gaps=rows.skipped > 0
         )
-        await self._commits.add(found)
-        self._report.skipped_rows = inside(self._job.client).skipped()
-        self._fetched = task.id
-        self._report.messages += len(rows.items)
 
     def _first_page(self, task: FetchTask) -> Request:
         filters = self._job.scope.of_messages

@@ -230,7 +230,8 @@ async def assert_recovers(stage, scene, end, pages):
     await assert_finished(stage.archive.address, stage.box.world, failed=0 if scene.is_done else 1)
     stage.archive.assert_tidy()
     twice = before.keys() & after.keys() - scene.reread - {scene.failing}
-    assert len(twice) <= CONCURRENCY, (end, twice)
+    # Those under way, and as many that were fetched and waited for their commit.
+    assert len(twice) <= 2 * CONCURRENCY, (end, twice)
     # One page for each walker, and the overlap's, if the run had come to the end of its round.
     assert pages_before + pages_after <= 2 * pages + CONCURRENCY, (end, pages_before, pages_after, pages)
     return True

@@ -67,7 +67,7 @@ async def test_an_export_killed_at_any_request_is_finished_by_the_same_command(t
     ):
         assert await killed_after(box, commands, tmp_path, requests)
         assert_everything_once(await finished(box, commands, tmp_path), box.world)
-        assert len(asked_again(box)) <= CONCURRENCY
+        assert len(asked_again(box)) <= 2 * CONCURRENCY
 
 
 async def test_an_export_killed_again_and_again_loses_nothing_and_never_starts_over(tmp_path):
@@ -81,7 +81,7 @@ async def test_an_export_killed_again_and_again_loses_nothing_and_never_starts_o
             kills += 1
         assert_everything_once(await finished(box, commands, tmp_path), box.world)
         assert kills >= 4
-        assert len(asked_again(box)) <= kills * CONCURRENCY
+        assert len(asked_again(box)) <= kills * 2 * CONCURRENCY
 
 
 async def test_a_finished_export_run_again_asks_only_for_the_overlap(tmp_path):
@@ -134,7 +134,8 @@ class Job:
         )
 
     def assert_little_was_asked_again(self):
-        """Of what each kill interrupted, and was asked for again, there is no more than ran at once.
+        """Of what each kill interrupted, and was asked for again, there is no more than ran at once, and as
+        much that waited for its commit.
 
         Sessions that go on are read in every round, and the kill may have come when one had just ended.
         """
@@ -145,7 +146,7 @@ class Job:
             self._asked_in[each] = self.kills
         self.pages += self.box.counts.by_kind["sessions"]
         self.box.counts.reset()
-        assert max(self._again.values(), default=0) <= AT_ONCE
+        assert max(self._again.values(), default=0) <= 2 * AT_ONCE
 
     async def kill(self, dice):
         """Run it until it is killed; False if it came to its end."""
