@@ -39,7 +39,7 @@ __all__ = ["Archive", "is_url", "redacted"]
 
 SCHEMES = ("postgresql", "postgres")
 
-CHANGES_A_BATCH = 100
+CHANGES_A_BATCH = 500
 
 
 class Archive(Operations):
@@ -188,7 +188,7 @@ class Archive(Operations):
             after: the token of a batch or change, to go on behind it; None begins with everything that is
                 kept.
             project: one project; None, the default, takes all of them.
-            limit: the most sessions in a batch, 100.
+            limit: the most sessions in a batch, 500; fewer where they are large.
             follow: wait for more at the end, for ever, instead of ending.
 
         Raises:

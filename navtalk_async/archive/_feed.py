@@ -6,16 +6,23 @@ replaced it; whoever has come as far as a commit knows the versions that were th
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby, islice
 from typing import Any, Literal, NamedTuple
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Codec, Query, Steps
+from navtalk_async.archive._runs import read_columns
 from navtalk_async.archive._tokens import Token, refuse_others
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 
 SESSION_WIDTH, MESSAGE_WIDTH = len(SessionRow._fields), len(MessageRow._fields)
 ID_OF_ITS_SESSION = MessageRow._fields.index("session_id")
+
+MESSAGES_A_BATCH = 20_000
+"""A batch ends when its new sessions have so many messages, or with the first session."""
+
+A_FEW = 64
+"""So many messages a session are read sooner from the commits that wrote them than from the session."""
 
 What = Literal["new", "changed", "deleted"]
 
@@ -68,6 +75,8 @@ class Entry(NamedTuple):
     change: int
     before: int
     entered: int
+    messages: int
+    """How many it has."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -99,19 +108,25 @@ def read_changes(
     """At most *limit* changes behind *token*, and where they end."""
     end = yield from read_end()
     rows = yield Query(*sql.of_project(sql.CHANGED, token.place, project, limit + 1))
-    entries = _entries(codec, rows[:limit])
+    entries = _fitting(_entries(codec, rows[:limit]), token.base)
     parts = yield from _read_parts(codec, entries, token.base)
     tokens = [
         token._replace(change=each.change, project=each.session.project, session_id=each.held_id)
         for each in entries
     ]
-    if len(rows) <= limit:
+    if len(rows) == len(entries):
         tokens = [*tokens[:-1], end]
     changes = [
         change_of(each, token.base, *parts[each.key], token=reached.text())
         for each, reached in zip(entries, tokens, strict=False)
     ]
     return changes, tokens[-1]
+
+
+def _fitting(entries: Sequence[Entry], base: int) -> Sequence[Entry]:
+    """The first of *entries*, as many as fit into memory: whole sessions may be large."""
+    whole = accumulate(0 if each.is_known(base) else each.messages for each in entries)
+    return entries[: 1 + sum(count <= MESSAGES_A_BATCH for count in islice(whole, 1, None))]
 
 
 def change_of(
@@ -185,18 +200,9 @@ def _read_parts(codec: Codec, entries: Sequence[Entry], base: int) -> Steps[Part
     parts: Parts = {each.key: ([], []) for each in entries}
     for project, group in groupby(sorted(entries, key=_project_of), key=_project_of):
         some = list(group)
-        rows = yield Query(
-            sql.MESSAGES, (project, [each.held_id for each in some if not each.is_known(base)])
-        )
-        known = [each for each in some if each.is_known(base)]
-        often = [each.held_id for each in known if each.before > base]
-        rows += yield Query(sql.MESSAGES_SINCE, (project, base, often))
-        # What changed once changed in its latest commit: that is found without reading the whole session.
-        once = {each.held_id: each.change for each in known if each.before <= base}
-        found = yield Query(sql.MESSAGES_OF_COMMITS, ([*set(once.values())],))
-        rows += [
-            row for *row, change in found if row[0] == project and once.get(row[ID_OF_ITS_SESSION]) == change
-        ]
+        new = [each.held_id for each in some if not each.is_known(base)]
+        rows = yield Query(sql.MESSAGES, (project, new))
+        rows += yield from _messages_since(project, [each for each in some if each.is_known(base)], base)
         for message in _messages(codec, rows):
             parts[project, message.session_id][0].append(message)
         # Nobody knows a version who begins.
@@ -204,6 +210,25 @@ def _read_parts(codec: Codec, entries: Sequence[Entry], base: int) -> Steps[Part
         for version in (yield from _read_versions(codec, project, held_ids, base)):
             parts[project, version.session_id][1].append(version)
     return parts
+
+
+def _messages_since(project: str, entries: Sequence[Entry], base: int) -> Steps[list[Any]]:
+    """The rows of messages in known sessions that were written since *base*; where possible, without reading
+    the sessions as a whole.
+    """
+    ids = {each.held_id for each in entries}
+    often = [each.held_id for each in entries if each.before > base]
+    if often:
+        span = (base, max(each.change for each in entries))
+        [(count,)] = yield Query(sql.COUNT_OF_COMMITS, (*span, A_FEW * len(ids)))
+        if count < A_FEW * len(ids):
+            found = yield Query(sql.MESSAGES_OF_SPAN, (*span, [*ids]))
+            return [row for row in found if row[0] == project]
+    rows = yield Query(sql.MESSAGES_SINCE, (project, base, often))
+    # What changed once changed in its latest commit.
+    once = {each.held_id: each.change for each in entries if each.before <= base}
+    found = yield Query(sql.MESSAGES_OF_COMMITS, ([*set(once.values())],))
+    return rows + [row for row in found if row[0] == project and once.get(row[ID_OF_ITS_SESSION]) == row[-1]]
 
 
 def _read_versions(codec: Codec, project: str, held_ids: Sequence[str], base: int) -> Steps[list[Version]]:
@@ -224,7 +249,7 @@ def _project_of(entry: Entry) -> str:
 def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
     sessions = codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows])
     return [
-        Entry(session, row[sql.ID_OF_SESSION], *row[SESSION_WIDTH:])
+        Entry(session, row[sql.ID_OF_SESSION], *read_columns(row[SESSION_WIDTH:], tuple[int, int, int, int]))
         for session, row in zip(sessions, rows, strict=True)
     ]
 

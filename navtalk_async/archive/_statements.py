@@ -78,7 +78,7 @@ WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 LATEST = "SELECT (SELECT id FROM sync_archive), (SELECT COALESCE(MAX(changes), 0) FROM sync_projects)"
 
 ENTRIES = f"""
-SELECT {SESSION_COLUMNS}, y.change, y.before, y.entered
+SELECT {SESSION_COLUMNS}, y.change, y.before, y.entered, COALESCE(y.messages, 0)
 FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
 """
 
@@ -110,7 +110,16 @@ WHERE project = ? AND change > ? AND session_id {{any}} ORDER BY session_id, pos
 """
 
 MESSAGES_OF_COMMITS = f"""
-SELECT {MESSAGE_COLUMNS}, change FROM messages WHERE change {{any}} ORDER BY project, session_id, position
+SELECT {MESSAGE_COLUMNS}, change FROM messages WHERE change {{any}} ORDER BY session_id, position
+"""
+
+MESSAGES_OF_SPAN = f"""
+SELECT {MESSAGE_COLUMNS} FROM messages
+WHERE change > ? AND change <= ? AND session_id {{any}} ORDER BY session_id, position
+"""
+
+COUNT_OF_COMMITS = """
+SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE change > ? AND change <= ? LIMIT ?) AS some
 """
 
 MESSAGES_WITH_CHANGE = (

@@ -11,7 +11,7 @@ from navtalk_async.archive._feed import Change, EarlierMessage, read_changes, re
 from navtalk_async.archive._tokens import Token, parse_token
 from navtalk_async.archive.rows import StoredTranscript, format_time
 from navtalk_async.concurrency import OUTSIDE, shielded
-from navtalk_async.errors import StoreMismatch
+from navtalk_async.errors import StoreBroken, StoreMismatch
 
 __all__ = [
     "Batch",
@@ -148,7 +148,7 @@ class Consumer(_Feed[ConsumedBatch]):
 
     async def _begin(self) -> Token:
         self._acknowledged = await self.driver.write("register consumer", None, self._register())
-        token = parse_token("after", self._acknowledged)
+        token = _stored_token(self._name, self._acknowledged)
         return await self.driver.snapshot(read_latest(self.driver, token))
 
     def _batch(self, changes: list[Change]) -> ConsumedBatch:
@@ -202,7 +202,7 @@ def read_consumers() -> Steps[list[ConsumerInfo]]:
     """Every consumer, by name."""
     found = []
     for name, project, text, acknowledged_at in (yield Query(sql.CONSUMERS)):
-        token = parse_token("token", text)
+        token = _stored_token(name, text)
         [(behind,)] = yield Query(*sql.of_project(sql.BEHIND, token.place, project))
         found.append(ConsumerInfo(name, project, behind, acknowledged_at))
     return found
@@ -223,6 +223,15 @@ def checked_consumer(name: object) -> str:
     if not (isinstance(name, str) and name.strip() and name.isprintable()):
         raise ValueError(f"name={name!r} is not a name of a consumer: pass a text that can be printed.")
     return name
+
+
+def _stored_token(name: str, text: str) -> Token:
+    try:
+        return parse_token("token", text)
+    except ValueError:
+        raise StoreBroken(
+            f"The archive is damaged: how far the consumer {name!r} has come cannot be read. Drop it."
+        ) from None
 
 
 def _scope(project: str | None) -> str:

@@ -41,8 +41,8 @@ FAILURES_SHOWN = 5
 
 
 @asynccontextmanager
-async def readable(place: Place) -> AsyncGenerator[Archive, None]:
-    """The archive at *place*, to read; a folder means the archive in it."""
+async def readable(place: Place, *, immutable: bool = True) -> AsyncGenerator[Archive, None]:
+    """The archive at *place*, to read; a folder means the archive in it. See `Archive.open`."""
 
     def found(path: Path) -> Path:
         path = path / ARCHIVE if path.is_dir() else path
@@ -51,7 +51,7 @@ async def readable(place: Place) -> AsyncGenerator[Archive, None]:
         return path
 
     where = await to_thread.run_sync(found, place) if isinstance(place, Path) else place
-    async with Archive.open(where, read_only=True, immutable=True) as reader:
+    async with Archive.open(where, read_only=True, immutable=immutable) as reader:
         yield reader
 
 
@@ -77,13 +77,20 @@ def status_command(*, place: Place, only_project: str | None, as_json: bool) -> 
                 for info in infos
                 if only_project in (None, info.project)
             ]
+            consumers = [
+                each._asdict()
+                for each in await reader.consumers()
+                if only_project is None or each.project in (None, only_project)
+            ]
         if only_project is not None and not projects:
             raise click.UsageError(f"There is no project {only_project!r} in {shown}.")
         if as_json:
-            await put_json({"command": "status", "exit_code": 0, "store": shown, "projects": projects})
+            held = {"projects": projects, "consumers": consumers}
+            await put_json({"command": "status", "exit_code": 0, "store": shown, **held})
         else:
             lines = [sentence for each in projects for sentence in project_sentences(each)]
-            await put_lines(lines or [f"{shown} holds no project yet."])
+            lines = lines or [f"{shown} holds no project yet."]
+            await put_lines([*lines, *map(_consumer_sentence, consumers)])
         return Exit.OK
 
     return run(work(), Reporter(errors_as_json=as_json))
@@ -159,6 +166,13 @@ def project_sentences(seen: Mapping[str, Any]) -> list[str]:
     ]
     held = f"{amount(counts.sessions, counts.messages)}{gone}"
     return [f"{seen['project']} ({seen['api']}, {scope}): {held}.", *(f"  {each}" for each in lines)]
+
+
+def _consumer_sentence(consumer: Mapping[str, Any]) -> str:
+    name, when = consumer["name"], consumer["acknowledged_at"]
+    acknowledged = f"acknowledged last {when}" if when else "has acknowledged nothing yet"
+    behind = f"{counted(consumer['behind'], 'session')} behind" if consumer["behind"] else "up to date"
+    return f"Consumer {name}: {behind}, {acknowledged}."
 
 
 def _listing_sentence(seen: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from navtalk_async.archive import is_url, redacted
+from navtalk_async.archive._tokens import parse_token
 from navtalk_async.dialects import dialects
 from navtalk_async.times import parse_utc
 
@@ -89,6 +90,16 @@ def as_span(text: str) -> timedelta:
     if span > LONGEST:
         raise click.BadParameter(f"{text!r} is longer than a century.")
     return span
+
+
+def as_token(text: str) -> str:
+    try:
+        parse_token("after", text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no token: give that of a line that `navtalk changes` has printed."
+        ) from None
+    return text
 
 
 def as_formats(text: str) -> list[str]:
@@ -286,6 +297,11 @@ _option(
     "--metrics-host HOST",
     "The address of that port [127.0.0.1: only this machine]; 0.0.0.0 is every IPv4 interface.",
 )
+_option("--after TOKEN", "Go on behind this token of an earlier line [the beginning].", as_token)
+_option("--consumer NAME", "Go on behind what this consumer was given; the archive remembers it.", as_name)
+_flag("--drop", "Forget the consumer.")
+_flag("--follow", "Wait for more changes, until stopped.")
+_flag("--transcripts", "Print whole sessions with all their messages, instead of what changed in them.")
 _flag("--quick", "Only sizes, hashes and counts: nothing is parsed.")
 _option(
     "--remote PERCENT",

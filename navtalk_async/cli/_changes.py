@@ -1,0 +1,145 @@
+"""`navtalk changes` and `navtalk history`: what changed in an archive, and what messages were before."""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import click
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive.changes import Batch, Batches, Change, ConsumedBatch, Consumer
+from navtalk_async.archive.rows import SessionRow
+from navtalk_async.cli._inspect import readable
+from navtalk_async.cli._options import Place, command
+from navtalk_async.cli._output import Reporter, put, put_json, tab_separated, table
+from navtalk_async.cli.app import Exit, run
+from navtalk_async.dialects import dialects
+from navtalk_async.errors import StoreMismatch
+from navtalk_async.formats import message_fields, session_fields, transcript_fields
+from navtalk_async.models import Message, Session
+
+Fields = dict[str, Any]
+
+HISTORY_CELLS = ("replaced_at", "reason", "position", "id", "created_at", "role", "type", "content")
+HISTORY_COLUMNS = {"replaced_at": 19, "reason": 7, "position": 4, "role": 9, "content": 0}
+
+
+@command("place", "after", "consumer", "drop", "follow", "transcripts", "only_project")
+def changes_command(
+    *,
+    place: Place,
+    after: str | None,
+    consumer: str | None,
+    drop: bool,
+    follow: bool,
+    transcripts: bool,
+    only_project: str | None,
+) -> int:
+    """Print what changed in an archive, as JSON, a session a line.
+
+    It may run beside a sync. Each line has a token; --after goes on behind it. With --consumer, the archive
+    itself remembers how far a consumer of that name has come: lines are acknowledged once they are written,
+    and what was not comes again.
+
+    Examples:
+      navtalk changes archive.db | jq -r .session.id
+      navtalk changes archive.db --consumer warehouse --follow | ./load
+    """
+    if consumer is not None and after is not None:
+        raise click.UsageError("Give either --after or --consumer: a consumer's place is in the archive.")
+    if drop and (consumer is None or follow or transcripts):
+        raise click.UsageError("--drop goes with --consumer alone.")
+
+    async def work() -> int:
+        async with readable(place, immutable=False) as archive:
+            if drop:
+                await archive.drop_consumer(str(consumer))
+                return Exit.OK
+            feed: Batches | Consumer
+            if consumer is None:
+                feed = archive.changes(after, project=only_project, follow=follow)
+            else:
+                feed = archive.consume(consumer, project=only_project, follow=follow)
+            async with feed as batches:
+                async for batch in batches:
+                    await put_json(*(await _lines(batch, with_transcripts=transcripts)))
+                    if isinstance(batch, ConsumedBatch):
+                        await batch.ack()
+        return Exit.OK
+
+    return run(work(), Reporter())
+
+
+async def _lines(batch: Batch, *, with_transcripts: bool) -> list[Fields]:
+    if not with_transcripts:
+        return [_line(each) for each in batch.changes]
+    whole = {
+        (each.session.project, each.session.id): transcript_fields(each, kinds_of(each.session))
+        async for each in batch.transcripts()
+    }
+    keys = [(each.session.project, each.session.id) for each in batch.changes]
+    return [
+        {"what": each.what, "session": whole[key], "token": each.token}
+        for key, each in zip(keys, batch.changes, strict=True)
+        if key in whole
+    ]
+
+
+def _line(change: Change) -> Fields:
+    kinds = kinds_of(change.session)
+    lists = {"new": change.new, "changed": change.changed, "gone": change.gone}
+    return {
+        "what": change.what,
+        "session": session_fields(change.session, kinds[0]),
+        **{name: [message_fields(row, kinds[1]) for row in rows] for name, rows in lists.items()},
+        "token": change.token,
+    }
+
+
+def kinds_of(session: SessionRow) -> tuple[type[Session], type[Message]]:
+    """The structs of the rows of a session's API."""
+    return _kinds_of(session.api)
+
+
+@cache
+def _kinds_of(api: str) -> tuple[type[Session], type[Message]]:
+    if api not in dialects():
+        raise StoreMismatch(f"The archive has sessions of the API {api!r}, which is not installed.")
+    return dialects()[api]().record_kinds
+
+
+@command("place", "session_id", "project", "as_json")
+def history_command(*, place: Place, session_id: str, project: str, as_json: bool) -> int:
+    """Show what the messages of a session were before they were edited or deleted.
+
+    Examples:
+      navtalk history archive.db 35c18b55-dede-11f0-92bc-000e1eed4a72
+    """
+    reporter = Reporter(errors_as_json=as_json)
+
+    async def work() -> int:
+        async with readable(place) as archive:
+            rows = await _earlier(archive, session_id, project)
+        if as_json:
+            await put_json(*rows)
+        elif not rows:
+            reporter.note("No message of this session was edited or deleted.")
+        elif sys.stdout is not None and sys.stdout.isatty():
+            await put(table(HISTORY_COLUMNS, rows, header=True))
+        else:
+            await put(tab_separated(HISTORY_CELLS, rows, header=True))
+        return Exit.OK
+
+    return run(work(), reporter)
+
+
+async def _earlier(archive: Archive, session_id: str, project: str) -> Sequence[Fields]:
+    kept = await archive.transcript(session_id, project)
+    if kept is None:
+        raise StoreMismatch(f"The archive holds no session {session_id} in the project {project!r}.")
+    return [
+        {"replaced_at": each.replaced_at, "reason": each.reason}
+        | message_fields(each.message, kinds_of(kept.session)[1])
+        for each in await archive.history(session_id, project)
+    ]
