@@ -1,0 +1,11 @@
+"""The blocks of the README."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+PYTHON = [block for language, block in BLOCKS if language == "python"]
+WORKERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (into_\w+)\.py", block))}
+"""Programs that go on until they are stopped, by their names."""
+PROGRAMS = [block for block in PYTHON if "asyncio.run" in block and block not in WORKERS.values()]
