@@ -112,9 +112,16 @@ def table_of(name: str) -> str:
 
 def schema() -> Iterator[str]:
     """The statements that make an archive."""
+    yield from _tables()
+    yield NAME_THE_ARCHIVE
+
+
+def _tables() -> Iterator[str]:
     yield from map(table_of, COLUMNS)
     yield from (f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items())
-    yield "INSERT INTO sync_archive (id) VALUES ({random});"
+
+
+NAME_THE_ARCHIVE = "INSERT INTO sync_archive (id) VALUES ({random});"
 
 
 def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
@@ -124,7 +131,7 @@ def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]
     yield from (f"DROP INDEX IF EXISTS {name};" for name in (*INDEXES, *EARLIER_INDEXES))
     old = [name for name in (*COLUMNS, *EARLIER_TABLES) if name in found]
     yield from (f"ALTER TABLE {name} RENAME TO old_{name};" for name in old)
-    yield from schema()
+    yield from _tables()
     for name in COLUMNS.keys() & found.keys():
         both = ", ".join(each for each in columns_of(name) if each in found[name])
         # A damaged index may have let a row in twice.
@@ -137,7 +144,8 @@ def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]
         yield PENDING_TO_SESSIONS
     if version < 5:
         yield f"{COUNT_AGAIN} {LIST_AGAIN}"
-    yield INTO_THE_FEED
+    if version < 7:
+        yield f"{INTO_THE_FEED} {NAME_THE_ARCHIVE}"
     yield from (f"DROP TABLE old_{name};" for name in old)
 
 
