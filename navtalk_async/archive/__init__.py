@@ -12,7 +12,7 @@ from typing import Self
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Access, Query, Steps
-from navtalk_async.archive._feed import EarlierMessage, read_as_of, read_end, read_history, read_latest
+from navtalk_async.archive._feed import EarlierMessage, read_as_of, read_end, read_history, read_start
 from navtalk_async.archive._operations import Operations
 from navtalk_async.archive._runs import project_info, read_row
 from navtalk_async.archive._tokens import Token, parse_token
@@ -151,7 +151,7 @@ class Archive(Operations):
 
     def _transcript(self, project: str, held_id: str, token: Token | None) -> Steps[StoredTranscript | None]:
         if token is not None:
-            yield from read_latest(self, token)
+            yield from read_start(self, token)
             return (yield from read_as_of(self._codec, project, held_id, token.commit))
         sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))
         messages = yield Query(sql.MESSAGES, (project, [held_id]))

@@ -87,7 +87,7 @@ class Entry(NamedTuple):
         return abs(self.entered) <= base
 
 
-def read_latest(where: object, token: Token | None) -> Steps[Token]:
+def read_start(where: object, token: Token | None) -> Steps[Token]:
     """*token*, or where it is None, the beginning of the feed; refused where it is of another archive."""
     [(archive, latest)] = yield Query(sql.LATEST)
     if token is None:

@@ -27,10 +27,12 @@ from navtalk_async.archive.sqlite_file import (
     connect_to_consume,
     connect_to_read,
     fingerprint,
+    identity,
     in_sqlite,
     prepare,
     translate_errors,
 )
+from navtalk_async.errors import StoreUnreachable
 
 T = TypeVar("T")
 
@@ -54,6 +56,7 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         self._access = access
         self._immutable = immutable
         self._version: object = None
+        self._identity: tuple[int, ...] = ()
         self._limiter = CapacityLimiter(1)
         # Needed beside the limiter: a task that is cancelled from outside leaves its thread at work, and two
         # threads in one connection crash the interpreter.
@@ -103,15 +106,21 @@ class SqliteDriver(Driver[sqlite3.Connection]):
 
     async def wait_for_commit(self) -> None:
         # Another process cannot set an event.
-        while (version := await self.read(rows_of("PRAGMA data_version"))) == self._version:  # noqa: ASYNC110
+        while (version := await self.run(self._data_version)) == self._version:  # noqa: ASYNC110
             await sleep(POLL_SECONDS)
         self._version = version
+
+    async def _data_version(self) -> object:
+        if identity(self.path) != self._identity:
+            raise StoreUnreachable(f"{self.path} was removed or replaced while it was being read.")
+        return _all_rows(self._connection, "PRAGMA data_version")
 
     # What follows runs in the thread, and waits for nothing.
 
     async def _open(self) -> None:
         if self._is_closed:
             return
+        self._identity = identity(self.path)
         if self._access != "write":
             is_read = self._access == "read"
             self._db = (

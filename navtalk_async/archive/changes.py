@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Driver, Query, Steps, Write, delete, insert
-from navtalk_async.archive._feed import Change, EarlierMessage, read_changes, read_latest
+from navtalk_async.archive._feed import Change, EarlierMessage, read_changes, read_start
 from navtalk_async.archive._tokens import Token, parse_token
 from navtalk_async.archive.rows import StoredTranscript, format_time
 from navtalk_async.concurrency import OUTSIDE, shielded
@@ -132,7 +132,7 @@ class Batches(_Feed[Batch]):
         self._after = None if after is None else parse_token("after", after)
 
     async def _begin(self) -> Token:
-        return await self.driver.snapshot(read_latest(self.driver, self._after))
+        return await self.driver.snapshot(read_start(self.driver, self._after))
 
     def _batch(self, changes: list[Change]) -> Batch:
         return Batch(changes, self.driver)
@@ -149,7 +149,7 @@ class Consumer(_Feed[ConsumedBatch]):
     async def _begin(self) -> Token:
         self._acknowledged = await self.driver.write("register consumer", None, self._register())
         token = _stored_token(self._name, self._acknowledged)
-        return await self.driver.snapshot(read_latest(self.driver, token))
+        return await self.driver.snapshot(read_start(self.driver, token))
 
     def _batch(self, changes: list[Change]) -> ConsumedBatch:
         return ConsumedBatch(changes, self)
@@ -157,7 +157,7 @@ class Consumer(_Feed[ConsumedBatch]):
     def _register(self) -> Steps[str]:
         rows = yield Query(sql.CONSUMER, (self._name,))
         if not rows:
-            start = (yield from read_latest(self.driver, None)).text()
+            start = (yield from read_start(self.driver, None)).text()
             yield insert("sync_consumers", "name, project, token", [(self._name, self._project, start)])
             yield Write(sql.COUNT_ACK, ())
             return start

@@ -33,6 +33,7 @@ __all__ = [
     "connect_to_consume",
     "connect_to_read",
     "fingerprint",
+    "identity",
     "in_sqlite",
     "last_write",
     "make_folder",
@@ -62,10 +63,10 @@ class HeldFile:
         make_folder(path.parent)
         if path.exists() and not path.is_file():
             raise StoreUnreachable(f"{path} is no regular file, and would keep nothing. Use another path.")
-        if _identity(path) in self._held:
+        if identity(path) in self._held:
             raise _locked(path)
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
-        self._identity = _identity(self._file.fileno())
+        self._identity = identity(self._file.fileno())
         try:
             _lock(self._file, path)
             _refuse_foreign(self._file.read(100), path)
@@ -86,7 +87,7 @@ class HeldFile:
 
     def refuse_another(self, path: Path) -> None:
         """Refuse to go on where *path* is another file by now."""
-        if _identity(path) != self._identity:
+        if identity(path) != self._identity:
             raise StoreUnreachable(f"{path} was removed or replaced while it was being written to.")
 
 
@@ -141,7 +142,7 @@ def _made_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o600)
 
 
-def _identity(file: Path | int) -> tuple[int, ...]:
+def identity(file: Path | int) -> tuple[int, ...]:
     """Tells a file from one that takes its place, in this process; empty where there is none."""
     try:
         found = file.stat() if isinstance(file, Path) else os.fstat(file)
@@ -181,7 +182,7 @@ def _refuse_log_of_other_name(path: Path) -> None:
     names = path.stat().st_nlink
     if names < 2 or _has_log(path):
         return
-    same = [each for each in path.parent.iterdir() if _identity(each) == _identity(path)]
+    same = [each for each in path.parent.iterdir() if identity(each) == identity(path)]
     for other in same:
         if _has_log(other):
             raise StoreUnreachable(
