@@ -21,7 +21,7 @@ import msgspec
 from navtalk_async.archive._schema import COLUMNS, KEYS
 from navtalk_async.archive._statements import COUNT_CHANGE, ID_OF_SESSION, MESSAGES
 from navtalk_async.archive.failpoints import reach
-from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
+from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
@@ -316,7 +316,8 @@ class Transactions:
         self._driver = driver
         self._codec = driver.codec
         self._read_only = read_only
-        self._apis: dict[str, str] = {}
+        self._begun: dict[str, ProjectInfo] = {}
+        """Each project as its latest `begin` found it."""
 
     def __str__(self) -> str:
         return str(self._driver)

@@ -86,7 +86,6 @@ class RunOperations(Transactions):
         Raises:
             StoreMismatch: the project was begun with another API, server or other filters.
         """
-        self._apis[project] = api
         self._driver.refuse_another_file()
         begun = (api, server, scope)
         yield Write(sql.UNBIND, (*begun, project, *begun, project))
@@ -94,6 +93,7 @@ class RunOperations(Transactions):
         [(*columns, places_text, disproved)] = yield Query(sql.STATE, (project,))
         found = project_info(columns)
         _refuse_others(found, self, api=api, scope=scope, server=server, server_moved=server_moved)
+        self._begun[project] = found
         while dialect is not None and (yield from self._adopt(project, dialect)):
             pass
         if retry_failed:
@@ -148,12 +148,18 @@ class RunOperations(Transactions):
 
     @transaction
     def finish(self, project: str, round: Round, report: RunReport) -> Steps[None]:  # noqa: A002
-        """Record that *round* is complete."""
+        """Record that *round* is complete; where nothing is new since `begin`, nothing is written."""
         self._driver.refuse_another_file()
+        [(*columns, _, _)] = yield Query(sql.STATE, (project,))
+        found = project_info(columns)
         # A session dated in the future does not take the next round beyond this one.
         reached = None if round.reached is None else min(round.reached, round.began)
+        watermark = max(filter(None, (found.watermark, reached)), default=None)
+        if _is_well(found) and found == self._begun.get(project) and watermark == found.watermark:
+            return
         yield delete("sync_seen", project)
-        yield Write(sql.FINISH, (as_json(report), reached, reached, project))
+        ended = {"round": None, "places": None, "rounds": found.rounds + 1, "watermark": watermark}
+        yield update("sync_projects", project, **ended, last_run=as_json(report))
 
     @transaction
     def record_run(self, project: str, report: RunReport) -> Steps[None]:
@@ -175,6 +181,13 @@ class RunOperations(Transactions):
         rows = await self._rows(sql.UNFOLLOWED, project)
         read_id = self._codec.read_id
         return [unfollowed_cursor((read_id(session_id), *more)) for session_id, *more in rows]
+
+
+def _is_well(project: ProjectInfo) -> bool:
+    """Whether the last recorded run completed a round, and none began since."""
+    last = project.last_run
+    is_over = last is not None and last.ended_at is not None and last.error is None
+    return is_over and project.rounds > 0 and project.round is None
 
 
 def stored_session(row: Sequence[Any]) -> StoredSession:

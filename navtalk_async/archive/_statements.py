@@ -244,13 +244,6 @@ UPDATE sync_sessions SET watched = FALSE WHERE project = ? AND watched
 AND session_id IN (SELECT id FROM sessions WHERE project = ? AND start_time < ?)
 """
 
-
-FINISH = """
-UPDATE sync_projects SET round = NULL, places = NULL, rounds = rounds + 1, last_run = ?,
-watermark = CASE WHEN COALESCE(watermark < ?, TRUE) THEN COALESCE(?, watermark) ELSE watermark END
-WHERE project = ?
-"""
-
 MARK_DELETED = f"""
 UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
 WHERE project = ? AND id = ? AND deleted_at IS NULL
@@ -267,7 +260,9 @@ DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
     SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
 """
 
-GONE_WAITING = "UPDATE sync_waiting SET gone_at = COALESCE(gone_at, ?) WHERE project = ? AND session_id = ?"
+GONE_WAITING = """
+UPDATE sync_waiting SET gone_at = ? WHERE project = ? AND session_id = ? AND gone_at IS NULL
+"""
 FORGET_WAITING = "DELETE FROM sync_waiting WHERE project = ? AND gone_at < ?"
 
 # How rows are updated that are there already, for many at once.

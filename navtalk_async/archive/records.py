@@ -222,7 +222,7 @@ class ProjectCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunReport(msgspec.Struct, kw_only=True):
-    """What a run did: `sync` returns it, the archive remembers the last one, `--json` prints it.
+    """What a run did: `sync` returns it, the archive remembers the last one with news, `--json` prints it.
 
     Sessions and messages are counted by what was new of them.
     """
@@ -311,12 +311,13 @@ class ProjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     watermark: str | None
     """The latest start of any session in complete rounds, in ISO 8601."""
     rounds: int
-    """How many rounds are complete."""
+    """How many complete rounds are recorded; one that found nothing new is not."""
     changes: int
     """How many transactions changed anything of the project; it only grows."""
     round: Round | None
     """The round that is not complete yet."""
     last_run: RunReport | None
+    """The last run but for those that found nothing new, which are not recorded."""
 
 
 class SyncState(ProjectInfo, frozen=True, kw_only=True):

@@ -142,6 +142,7 @@ async def status_of(reader: Archive, info: ProjectInfo) -> dict[str, Any]:
     facts = msgspec.structs.asdict(info)
     return facts | {
         "filters": filters_in_words(facts.pop("scope")),
+        "idle_runs_recorded": False,
         "counts": await reader.counts(info.project),
         "failed": await reader.failures(info.project),
     }
@@ -177,7 +178,9 @@ def _consumer_sentence(consumer: Mapping[str, Any]) -> str:
 
 def _listing_sentence(seen: Mapping[str, Any]) -> str:
     up_to = f", up to sessions that began {seen['watermark']}" if seen["watermark"] else ""
-    done = f"Finished {counted(seen['rounds'], 'round')}{up_to}."
+    done = (
+        f"Finished {counted(seen['rounds'], 'round')}{up_to}; rounds that find nothing new are not recorded."
+    )
     if seen["round"] is None:
         return done
     part = "its listing is complete" if seen["round"].listed else "its listing is not complete"
@@ -206,7 +209,7 @@ def _last_run(last: RunReport | None) -> str:
     ending = "finished" if last.error is None else f"failed ({last.error})"
     if last.error == "stopped":
         ending = "was stopped"
-    return f"The last run began {last.began_at} and {ending} {last.ended_at}: {news_text(last)}."
+    return f"The last recorded run began {last.began_at} and {ending} {last.ended_at}: {news_text(last)}."
 
 
 def news_text(report: RunReport) -> str:

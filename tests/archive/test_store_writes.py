@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from store_rows import (
+    LATER,
     NOW,
     ROUND,
     RUN,
@@ -24,6 +25,7 @@ from store_rows import (
 from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import arm
 from navtalk_async.archive.records import (
+    FailedSession,
     FetchResult,
     MessageCounts,
 )
@@ -88,7 +90,7 @@ async def test_a_run_that_was_ended_by_an_error_is_noted(store):
     assert (about.last_run, about.rounds, about.round) == (run, 0, ROUND)
 
 
-async def test_where_nothing_is_new_nothing_is_written_but_that_the_round_has_ended(store, place):
+async def test_where_nothing_is_new_nothing_is_written(store, place):
     sessions = [session(n) for n in range(30)]
     await journal(store, *sessions)
     await store.save_messages("default", [fetched(each, 2 * n, 2 * n + 1) for n, each in enumerate(sessions)])
@@ -99,12 +101,60 @@ async def test_where_nothing_is_new_nothing_is_written_but_that_the_round_has_en
     assert (len(found.same), found.was_written, found.to_fetch) == (30, False, [])
     read = [fetched(each, 2 * n, 2 * n + 1, minutes=10) for n, each in enumerate(sessions)]
     assert await store.save_messages("default", read) == MessageCounts(same=60)
-    assert (await every_row(place), await changes(store)) == (rows, counted)
     await store.finish("default", ROUND, RUN)
-    assert {name for name, table in (await every_row(place)).items() if table != rows[name]} == {
-        "sync_projects"
-    }
-    assert await changes(store) == counted + 1
+    assert (await every_row(place), await changes(store)) == (rows, counted)
+
+
+async def nothing(_store):
+    pass
+
+
+async def stopped(store):
+    await store.record_run("default", msgspec.structs.replace(RUN, error="stopped"))
+
+
+async def killed(store):
+    await store.record_run("default", msgspec.structs.replace(RUN, ended_at=None))
+
+
+async def listed(store):
+    await journal(store, session(1), places=[LATER])
+
+
+async def failed(store):
+    await store.record_failures("default", [FailedSession(session(1).id, "ServerError: 500", 8)])
+
+
+WORTH_RECORDING = {
+    "the first round": (nothing, nothing, ROUND, True),
+    "an error before": (stopped, nothing, ROUND, False),
+    "a kill before": (killed, nothing, ROUND, False),
+    "a round that was open": (listed, nothing, ROUND, False),
+    "a page with news": (nothing, listed, ROUND, False),
+    "a session that failed": (nothing, failed, ROUND, False),
+    "a failed session that is tried again": (failed, nothing, ROUND, False),
+    "a later watermark": (nothing, nothing, msgspec.structs.replace(ROUND, reached=ROUND.began), False),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "round_", "is_first"), WORTH_RECORDING.values(), ids=WORTH_RECORDING
+)
+async def test_a_round_with_something_to_say_is_recorded_once(store, before, meanwhile, round_, is_first):
+    await begin(store)
+    if not is_first:
+        await store.finish("default", ROUND, RUN)
+    await before(store)
+    run, recorded = msgspec.structs.replace(RUN, inserted=7), []
+    for is_again in (False, True):
+        await begin(store, retry_failed=not is_again)
+        await (nothing if is_again else meanwhile)(store)
+        counted = await changes(store)
+        await store.finish("default", round_, run)
+        recorded.append(await changes(store) - counted)
+    [about] = await store.projects()
+    assert (recorded, about.last_run, about.rounds) == ([1, 0], run, 2 - is_first)
+    assert about.watermark == round_.reached
 
 
 TABLES = ("sessions", "messages", "message_history", "sync_projects", "sync_sessions", "sync_seen")

@@ -19,6 +19,8 @@ async def test_status_shows_an_archive_and_changes_nothing(out):
         assert done.code == 0
         assert "default (navtalk, everything): 40 sessions with 120 messages." in done.out
         assert "Finished 1 round, up to" in done.out
+        assert "; rounds that find nothing new are not recorded." in done.out
+        assert "The last recorded run began" in done.out
         assert ": 40 new." in done.out
     assert {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in out.iterdir()} == before
 
@@ -35,7 +37,7 @@ async def test_status_prints_everything_as_json(out):
     assert (project["counts"]["sessions"], project["counts"]["failed"]) == (40, 7)
     assert project["failed"][0] == {"id": "id-0", "reason": "ServerError: 500", "attempts": 8}
     assert project["filters"] == {}
-    assert project["last_run"]["inserted"] == 40
+    assert (project["last_run"]["inserted"], project["idle_runs_recorded"]) == (40, False)
     people = (await navtalk("status", out, env=NO_KEY)).out
     assert people.count("8 attempts: ServerError: 500") == 5
     assert "2 more failed" in people
