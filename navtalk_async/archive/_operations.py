@@ -162,8 +162,9 @@ class Operations(RunOperations):
         yield Write(sql.UNWATCH, (project, project, since))
 
     @transaction
-    def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "waiting"] | None]:
-        """Record that the API no longer has a session, and return what it was; None if it is unknown.
+    def mark_deleted(self, project: str, session_id: str) -> Steps[Literal["kept", "known"] | None]:
+        """Record that the API no longer has a session, and return what it was: `"kept"`, or `"known"` if it
+        was deleted already, or waits to match a filter; None if it is unknown.
 
         What was kept of it stays. One that waits to match a filter does so for a day more: an API may deny
         for a moment what it has.
@@ -173,20 +174,20 @@ class Operations(RunOperations):
         now = format_time(moment)
         rows = yield Query(sql.TO_DELETE, (project, session_id))
         waited = yield Query(f"{sql.WAITING} AND session_id = ?", (project, session_id))
-        is_stray = yield from self._forget_stray(project, session_id, rows)
+        is_news = yield from self._forget_stray(project, session_id, rows)
         yield Write(sql.MARK_DELETED, (now, project, session_id))
         for *row, noted in rows:
             [before] = self._codec.read_rows([SessionRow(*row)])
             # A digest that does not match stays: it shows the damage.
-            is_whole = before.deleted_at is None and noted == row_digest(before)
+            is_news = before.deleted_at is None
+            is_whole = is_news and noted == row_digest(before)
             of = row_digest(before._replace(deleted_at=now)) if is_whole else noted
-            state = {"state": "kept", "reason": None, "watched": False, "next": None, "row_digest": of}
-            yield update("sync_sessions", project, session_id, **state)
-            if before.deleted_at is None:
+            yield Write(sql.DONE_WITH, (of, project, session_id, is_news))
+            if is_news:
                 yield Write(sql.HAND_ON_DELETED, (project, session_id))
         yield Write(sql.GONE_WAITING, (now, project, session_id))
         yield Write(sql.FORGET_WAITING, (project, format_time(moment - WAIT_FOR_MATCH)))
-        return "kept" if rows or is_stray else "waiting" if waited else None
+        return "kept" if is_news else "known" if rows or waited else None
 
     def _forget_stray(self, project: str, session_id: str, rows: Sequence[Sequence[Any]]) -> Steps[bool]:
         """Whether what is kept of a session that the API never heard of was there by damage alone, under a

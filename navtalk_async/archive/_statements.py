@@ -255,6 +255,11 @@ entered = -CASE WHEN entered > 0 THEN entered ELSE ({NEXT_CHANGE}) END
 WHERE project = ? AND session_id = ?
 """
 
+DONE_WITH = """
+UPDATE sync_sessions SET state = 'kept', reason = NULL, watched = FALSE, next = NULL, row_digest = ?
+WHERE project = ? AND session_id = ? AND (? OR state <> 'kept' OR watched OR next IS NOT NULL)
+"""
+
 UNWANTED = """
 DELETE FROM sync_sessions WHERE project = ? AND session_id = ? AND NOT EXISTS (
     SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)

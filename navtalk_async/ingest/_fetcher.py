@@ -42,7 +42,6 @@ class Fetcher:
         self._followed: set[FetchTask] = set()
         """Those whose unfollowed cursors failed."""
         self._is_second_chance = False
-        self._gone: set[str] = set()
         self._latest: dict[str, object] = {}
         """The latest reading under way of each session."""
         self._fetched: str | None = None
@@ -237,9 +236,7 @@ class Fetcher:
             was = await self._archive.mark_deleted(self._project, task.id)
             if was is None:
                 return False
-            # A session that is pending and watched is met twice.
-            self._report.vanished += was == "kept" and task.id not in self._gone
-            self._gone.add(task.id)
+            self._report.vanished += was == "kept"
             self._report.open -= 1
             return True
         except NavTalkError as error:

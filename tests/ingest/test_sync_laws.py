@@ -11,6 +11,7 @@ from changes import NOON, Clock, apply_change, arrived_or_over, changes, fault_m
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from profiles import examples
+from snapshots import stored_at
 from store_rows import journal
 
 from navtalk_async import NavTalkClient, Retry
@@ -320,3 +321,42 @@ async def test_any_faults_stops_and_changes_end_in_the_servers_truth(new_place, 
         await assert_finished(address, world)
         gone = {each.session["id"] for each in await contents_at(address) if each.is_gone}
         assert not gone & {each["id"] for each in world.sessions}
+
+
+# A round that finds nothing new.
+
+IDLE_OPTIONS = {
+    "as usual": {},
+    "one status": {"status": 1},
+    "one role": {"role": 0},
+    "what never ends given up": {"watch_max_age": timedelta(days=2)},
+    "what failed tried again": {"retry_failed": True},
+    "short pages audited": {"short_pages": "audit"},
+    "page by page": {"listing": "serial"},
+    "sessions by their ids": {"sessions": ()},
+}
+
+
+@pytest.mark.parametrize("options", IDLE_OPTIONS.values(), ids=IDLE_OPTIONS)
+async def test_a_round_without_news_touches_nothing_whatever_there_is(address, clock, options):
+    world = World(0)
+    for hours in (1, 2, 30, 100):
+        for status in (0, 1):
+            begun = world.add_session(start_time=clock.before(hours=hours), status=status)
+            for minutes in range(hours % 7):
+                world.add_message(begun["id"], "hello", created_at=clock.before(minutes=60 - minutes))
+    ids = [each["id"] for each in world.sessions]
+    options = options | ({"sessions": ids} if "sessions" in options else {})
+    async with Sandbox(world, clock=clock) as box:
+        await synced(box, address, **options)
+        for gone in (*ids[:2], *ids[-2:]):
+            world.remove_session(gone)
+        for _ in range(2):
+            clock.on(minutes=5)
+            await synced(box, address, **options)
+        before = await stored_at(address)
+        for _ in range(3):
+            clock.on(minutes=5)
+            report = await synced(box, address, **options)
+            assert (report.inserted, report.changed, report.vanished) == (0, 0, 0)
+        assert await stored_at(address) == before
