@@ -11,7 +11,7 @@ share every rule and every statement, and a driver fills in these words alone:
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
@@ -76,11 +76,16 @@ def delete(table: str, *key: str) -> Write:
 
 def insert(table: str, columns: str, rows: Sequence[Sequence[object]], else_update: str = "") -> Put:
     """Insert *rows*; one that is there, by its key, is updated as `y`, or left alone."""
+    statement, types = _insertion(table, columns, else_update)
+    return Put(statement, rows, types)
+
+
+@cache
+def _insertion(table: str, columns: str, else_update: str) -> tuple[str, tuple[str, ...]]:
     kinds = dict(each.split()[:2] for each in COLUMNS[table].split(","))
     types = tuple(TYPES.get(kinds[name], "text") for name in columns.split(", "))
     otherwise = f"UPDATE SET {else_update}" if else_update else "NOTHING"
-    statement = f"INSERT INTO {table} AS y ({columns}) {{rows}} ON CONFLICT ({KEYS[table]}) DO {otherwise}"
-    return Put(statement, rows, types)
+    return f"INSERT INTO {table} AS y ({columns}) {{rows}} ON CONFLICT ({KEYS[table]}) DO {otherwise}", types
 
 
 def _has_key(table: str, key: Sequence[str]) -> str:

@@ -106,7 +106,8 @@ class Operations(RunOperations):
 
     def _put_sessions(self, project: str, found: SessionDiff, now: str) -> Steps[None]:
         news = (*found.inserted, *found.changed)
-        rows = [session_row(project, self._begun[project].api, each.session, now) for each in news]
+        api = self._begun[project].api
+        rows = [session_row(project, api, each.session, now, each.content_hash) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE)
         held = self._codec.write_rows(rows)
         written = [(*row, change) for row in held]

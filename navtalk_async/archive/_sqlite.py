@@ -287,7 +287,7 @@ def cut(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]
     once take half as long as one after the other.
     """
     begin = 0
-    for size in (VALUES_AT_ONCE // len(rows[0]), 10, 1) if rows else ():
+    for size in (VALUES_AT_ONCE // len(rows[0]), 32, 16, 8, 4, 2, 1) if rows else ():
         while begin + size <= len(rows):
             yield rows[begin : begin + size]
             begin += size

@@ -118,6 +118,7 @@ class SessionChange(NamedTuple):
     """A new or changed session, and whether to watch it."""
 
     session: Session
+    content_hash: str
     is_watched: bool
     settles_at: str | None
 

@@ -1,5 +1,6 @@
 """The rows of sessions and messages: made of the API's objects, digested, and compared with both."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
@@ -37,6 +38,12 @@ __all__ = [
 
 PLAIN = ("-- ::", "--T::")
 """What stands between the digits of a time to the second, without a zone."""
+
+PLAIN_TIME = (
+    "[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])[ T](?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}"
+)
+PLAIN_TIMES = re.compile(rf"{PLAIN_TIME}(?:\n{PLAIN_TIME})*")
+"""Such times, one a line, of the days that every month has."""
 
 
 class SessionRow(NamedTuple):
@@ -169,13 +176,23 @@ def format_api_time(text: str | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
+def format_api_times(texts: Sequence[str | None]) -> Sequence[str | None]:
+    """`format_api_time` of each of *texts*; where all are plain, in a fraction of the time."""
+    lines = "" if None in texts else "\n".join(texts)  # type: ignore[arg-type]
+    if PLAIN_TIMES.fullmatch(lines) and lines.count("\n") == len(texts) - 1:
+        return (lines.replace(" ", "T").replace("\n", "Z\n") + "Z").split("\n")
+    return [format_api_time(text) for text in texts]
+
+
 def format_time(moment: datetime) -> str:
     """*moment*, aware and UTC, as an archive writes it: ISO 8601, to the second, with a `Z`."""
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def session_row(project: str, api: str, session: Session, now: str) -> SessionRow:
-    """The row of *session*."""
+def session_row(
+    project: str, api: str, session: Session, now: str, known_hash: str | None = None
+) -> SessionRow:
+    """The row of *session*, of which the `content_hash` may be known."""
     return SessionRow(
         project,
         session.id,
@@ -188,7 +205,7 @@ def session_row(project: str, api: str, session: Session, now: str) -> SessionRo
         session.user_id,
         session.video_url,
         session.raw.decode(),
-        content_hash(session),
+        known_hash or content_hash(session),
         now,
         now,
     )
@@ -210,7 +227,7 @@ def message_rows(project: str, session_id: str, first: int, messages: Sequence[M
         [word(message.role) for message in messages],
         [number(message.type) for message in messages],
         [message.content for message in messages],
-        [format_api_time(message.created_at_text) for message in messages],
+        format_api_times([message.created_at_text for message in messages]),
         # As `Record.raw` has it.
         [
             line if message.kept is UNSET else message.kept.decode()

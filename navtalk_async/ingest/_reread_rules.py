@@ -68,7 +68,7 @@ def compare_sessions(
             if due_for_reread(before, clock):
                 diff.to_fetch.append(read_from(session, before.content_hash, before, clock))
             continue
-        change = SessionChange(session, *_watch(session, is_new=is_new, clock=clock))
+        change = SessionChange(session, new, *_watch(session, is_new=is_new, clock=clock))
         (diff.inserted if is_new else diff.changed).append(change)
         # A session that has just ended is read as a whole at once: the next round may be far away.
         is_whole = session.is_final or before.is_deleted

@@ -9,7 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from navtalk_async.archive._sqlite import VALUES_AT_ONCE, cut, with_rows
-from navtalk_async.archive.rows import MessageRow, format_api_time, message_row, message_rows, session_row
+from navtalk_async.archive.rows import (
+    MessageRow,
+    format_api_time,
+    format_api_times,
+    message_row,
+    message_rows,
+    session_row,
+)
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.lexicon import Lexicon
 from navtalk_async.dialects.navtalk import NavTalk, NavTalkMessage
@@ -58,6 +65,17 @@ def written_anew(text):
 @example("0000-01-01 00:00:00")
 def test_a_time_is_written_as_if_it_were_always_written_anew(text):
     assert format_api_time(text) == written_anew(text)
+
+
+@given(
+    st.lists(st.datetimes().map(lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}") | st.none() | TIMES, max_size=4)
+)
+@example(["2025-01-01 00:00:00", "2025-01-01 00:00:00\n2025-01-02 00:00:00"])
+@example(["2024-02-29 10:00:00", "2025-02-29 10:00:00", "2025-01-31T24:00:00", "0000-01-01 00:00:00"])
+@example(["2025-01-01 00:00:00", "2025-01-01 00:00:00\n"])
+@example(["2025-01-28T23:59:59"])
+def test_times_are_written_at_once_as_they_are_one_by_one(texts):
+    assert format_api_times(texts) == [format_api_time(text) for text in texts]
 
 
 def message(number, kept):
@@ -130,7 +148,9 @@ def test_rows_are_cut_into_pieces_of_few_lengths_and_none_is_lost(rows, columns)
     all_rows = [tuple(range(columns))] * rows
     pieces = list(cut(all_rows))
     assert list(chain.from_iterable(pieces)) == all_rows
-    assert {len(piece) for piece in pieces} <= {VALUES_AT_ONCE // columns, 10, 1}
+    most = VALUES_AT_ONCE // columns
+    assert {len(piece) for piece in pieces} <= {most, 32, 16, 8, 4, 2, 1}
+    assert len(pieces) <= rows // most + 5 + most // 32
     assert all(with_rows("{rows}", len(p), columns).count("?") <= VALUES_AT_ONCE for p in pieces)
 
 
