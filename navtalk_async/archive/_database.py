@@ -14,12 +14,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from functools import cache, wraps
 from itertools import groupby
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 import msgspec
 
 from navtalk_async.archive._schema import COLUMNS, KEYS
-from navtalk_async.archive._statements import COUNT_CHANGE, ID_OF_SESSION, MESSAGES
+from navtalk_async.archive._statements import (
+    BEGIN_EPOCH,
+    COUNT_CHANGE,
+    FORGET_EPOCHS,
+    ID_OF_SESSION,
+    MESSAGES,
+)
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
@@ -145,6 +152,7 @@ class Driver(ABC, Generic[C]):
     codec: Codec = Codec()
     path: Path | None = None
     _db: C | None = None
+    _has_epoch = False
 
     async def open(self) -> None:
         await self.run(self._open)
@@ -279,10 +287,12 @@ class Driver(ABC, Generic[C]):
         try:
             result = await _run_steps(steps, do)
             if has_begun:
-                if touched and project is not None:
-                    await self._change(Write(COUNT_CHANGE, (project,)))
+                is_news = touched > 0 and project is not None
+                if is_news:
+                    await self._number(project)
                 reach(f"{name}: before commit")
-                await self._commit(is_news=touched > 0 and project is not None)
+                await self._commit(is_news=is_news)
+                self._has_epoch = self._has_epoch or is_news
         except BaseException:
             if has_begun:
                 await self._roll_back()
@@ -290,6 +300,13 @@ class Driver(ABC, Generic[C]):
         if has_begun:
             reach(f"{name}: after commit")
         return result
+
+    async def _number(self, project: str | None) -> None:
+        """Give this commit, which changed *project*, the next number; the first one begins an epoch."""
+        if not self._has_epoch:
+            await self._change(Write(BEGIN_EPOCH, (token_hex(4),)))
+            await self._change(Write(FORGET_EPOCHS, ()))
+        await self._change(Write(COUNT_CHANGE, (project,)))
 
 
 async def _run_steps(steps: Steps[T], do: Callable[[Any], Awaitable[list[Any]]]) -> T:

@@ -38,9 +38,13 @@ class Change(NamedTuple):
     changed: list[MessageRow]
     """Messages that were edited, or have another position."""
     gone: list[MessageRow]
-    """Messages that the API no longer has, as they were kept last."""
-    token: str
-    """To go on behind this change: see `Archive.changes`."""
+    """Messages that the API no longer has, as they were kept last; also those that came and went since."""
+    place: Token
+
+    @property
+    def token(self) -> str:
+        """To go on behind this change: see `Archive.changes`."""
+        return self.place.text()
 
 
 class EarlierMessage(NamedTuple):
@@ -91,15 +95,22 @@ def read_start(where: object, token: Token | None) -> Steps[Token]:
     """*token*, or where it is None, the beginning of the feed; refused where it is of another archive."""
     [(archive, latest)] = yield Query(sql.LATEST)
     if token is None:
-        return Token.after(archive or "", 0)
-    refuse_others(token, archive or "", latest, where)
+        return Token.after(archive or "", "", 0)
+    epochs = yield Query(sql.EPOCHS, (token.commit, token.commit))
+    refuse_others(token, archive or "", _epoch_of(token.commit, epochs), latest, where)
     return token
 
 
 def read_end() -> Steps[Token]:
     """The end of the feed."""
     [(archive, latest)] = yield Query(sql.LATEST)
-    return Token.after(archive or "", latest)
+    epochs = yield Query(sql.EPOCHS, (latest, latest))
+    return Token.after(archive or "", _epoch_of(latest, epochs), latest)
+
+
+def _epoch_of(commit: int, epochs: Sequence[Sequence[Any]]) -> str:
+    """The last of *epochs* that began by *commit*."""
+    return next((name for change, name in reversed(epochs) if change <= commit), "")
 
 
 def read_changes(
@@ -109,16 +120,22 @@ def read_changes(
     end = yield from read_end()
     rows = yield Query(*sql.of_project(sql.CHANGED, token.place, project, limit + 1))
     entries = _fitting(_entries(codec, rows[:limit]), token.base)
+    if not entries:
+        return [], end
     parts = yield from _read_parts(codec, entries, token.base)
+    epochs = yield Query(sql.EPOCHS, (entries[-1].change, entries[0].change))
     tokens = [
-        token._replace(change=each.change, project=each.session.project, session_id=each.held_id)
+        Token(
+            *(token.archive, _epoch_of(each.change, epochs), token.base),
+            *(each.change, each.session.project, each.held_id),
+        )
         for each in entries
     ]
     if len(rows) == len(entries):
         tokens = [*tokens[:-1], end]
     changes = [
-        change_of(each, token.base, *parts[each.key], token=reached.text())
-        for each, reached in zip(entries, tokens, strict=False)
+        change_of(each, token.base, *parts[each.key], place=place)
+        for each, place in zip(entries, tokens, strict=True)
     ]
     return changes, tokens[-1]
 
@@ -130,7 +147,7 @@ def _fitting(entries: Sequence[Entry], base: int) -> Sequence[Entry]:
 
 
 def change_of(
-    entry: Entry, base: int, messages: Sequence[MessageRow], versions: Sequence[Version], *, token: str = ""
+    entry: Entry, base: int, messages: Sequence[MessageRow], versions: Sequence[Version], *, place: Token
 ) -> Change:
     """What happened to the session of *entry* since the commit *base*, if *messages* were written since, and
     *versions* were replaced.
@@ -145,8 +162,9 @@ def change_of(
         session,
         new=[row for row in messages if not is_known or row.id not in known],
         changed=[row for row in messages if is_known and row.id in known],
-        gone=[row for name, row in last.items() if name in known - there],
-        token=token,
+        # A reader that stopped before it kept its token may have stored what came and went since.
+        gone=[row for name, row in last.items() if name not in there],
+        place=place,
     )
 
 
@@ -205,8 +223,8 @@ def _read_parts(codec: Codec, entries: Sequence[Entry], base: int) -> Steps[Part
         rows += yield from _messages_since(project, [each for each in some if each.is_known(base)], base)
         for message in _messages(codec, rows):
             parts[project, message.session_id][0].append(message)
-        # Nobody knows a version who begins.
-        held_ids = [each.held_id for each in some] if base else []
+        # What changed once has no earlier versions.
+        held_ids = [each.held_id for each in some if each.before]
         for version in (yield from _read_versions(codec, project, held_ids, base)):
             parts[project, version.session_id][1].append(version)
     return parts

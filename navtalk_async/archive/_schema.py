@@ -50,6 +50,7 @@ COLUMNS = {
         "since BIGINT NOT NULL, position BIGINT NOT NULL"
     ),
     "sync_archive": "id {text} NOT NULL, acks BIGINT NOT NULL DEFAULT 0",
+    "sync_epochs": "change BIGINT NOT NULL, id {text} NOT NULL",
     "sync_consumers": "name {text} NOT NULL, project {text}, token TEXT NOT NULL, acked_at {text}",
 }
 """`change` is the number of the commit that wrote the row, of all commits to the archive; 0 where an earlier
@@ -68,7 +69,8 @@ leaves out so far.
 The change feed reads `sync_sessions` by *change*: the latest commit with which something of the session was
 ready to be handed on, 0 before its first; *before* is that of the change before. *entered* is its first one,
 or the one with which a session that was gone came back; negative while it is gone. `sync_consumers` holds how
-far each consumer of the feed has come."""
+far each consumer of the feed has come. `sync_epochs` holds the first commit of each run: where an older copy
+of the archive was restored, other runs give the same numbers again."""
 
 KEYS = {
     "sessions": "project, id",
@@ -81,6 +83,7 @@ KEYS = {
     "sync_waiting": "project, session_id",
     "sync_moves": "project, session_id, id, change",
     "sync_archive": "id",
+    "sync_epochs": "change",
     "sync_consumers": "name",
 }
 

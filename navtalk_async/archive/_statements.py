@@ -75,6 +75,23 @@ WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 
 # The change feed.
 
+NEXT_CHANGE = "SELECT MAX(changes) + 1 FROM sync_projects"
+"""The number of this commit, if it changes anything."""
+
+MOST_EPOCHS = 10_000
+
+BEGIN_EPOCH = f"INSERT INTO sync_epochs (change, id) VALUES (({NEXT_CHANGE}), ?)"
+FORGET_EPOCHS = f"""
+DELETE FROM sync_epochs WHERE change <= (
+    SELECT change FROM sync_epochs ORDER BY change DESC LIMIT 1 OFFSET {MOST_EPOCHS})
+"""
+
+EPOCHS = """
+SELECT change, id FROM sync_epochs WHERE change <= ? AND change >= COALESCE((
+    SELECT MAX(change) FROM sync_epochs WHERE change <= ?), 0) ORDER BY change
+"""
+"""Those of all commits from one to another, which are given the other way round."""
+
 LATEST = "SELECT (SELECT id FROM sync_archive), (SELECT COALESCE(MAX(changes), 0) FROM sync_projects)"
 
 ENTRIES = f"""
@@ -119,7 +136,7 @@ WHERE change > ? AND change <= ? AND session_id {{any}} ORDER BY session_id, pos
 """
 
 COUNT_OF_COMMITS = """
-SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE change > ? AND change <= ? LIMIT ?) AS some
+SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE change > ? AND change <= ? LIMIT ?) AS found
 """
 
 MESSAGES_WITH_CHANGE = (
@@ -197,9 +214,6 @@ SELECT {SESSION_COLUMNS}, y.digest, y.row_digest
 FROM sessions AS s JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? AND s.change = 0 AND y.state = 'kept' LIMIT 500
 """
-
-NEXT_CHANGE = "SELECT MAX(changes) + 1 FROM sync_projects"
-"""The number of this commit, if it changes anything."""
 
 TO_DELETE = f"""
 SELECT {SESSION_COLUMNS}, y.row_digest

@@ -88,7 +88,8 @@ async def downgrade(place, version):
     ]
     steps += [f"DROP TABLE new_{name}" for name in (*COPIED, "sync_waiting")]
     steps += [
-        f"DROP TABLE {name}" for name in ("message_history", "sync_moves", "sync_archive", "sync_consumers")
+        f"DROP TABLE {name}"
+        for name in ("message_history", "sync_moves", "sync_archive", "sync_consumers", "sync_epochs")
     ]
     if version < 4:
         steps += ["CREATE INDEX messages_in_order ON messages (project, session_id, position)"]

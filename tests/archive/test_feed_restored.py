@@ -1,0 +1,58 @@
+"""Tokens and an older copy of the archive that was restored."""
+
+import shutil
+
+import pytest
+from store_rows import begin, fetched, journal, session
+
+from navtalk_async.archive import Archive
+from navtalk_async.errors import StoreMismatch
+
+
+async def kept(store, *numbers):
+    await begin(store)
+    await journal(store, *map(session, numbers))
+    await store.save_messages("default", [fetched(session(number), number) for number in numbers])
+
+
+async def behind(store, token):
+    async with store.changes(token) as batches:
+        return {change.session.id async for batch in batches for change in batch.changes}
+
+
+@pytest.mark.parametrize("further", [[], [7], [7, 8, 9, 10]])
+async def test_a_token_of_commits_that_a_restored_copy_lost_is_refused_whatever_came_since(tmp_path, further):
+    place, copy = tmp_path / "archive.db", tmp_path / "copy.db"
+    async with Archive.open(place) as store:
+        await kept(store, 1, 2)
+        before = await store.latest_token()
+    shutil.copy(place, copy)
+    async with Archive.open(place) as store:
+        for number in (3, 4, 5):
+            await kept(store, number)
+        lost = await store.latest_token()
+        assert await behind(store, before) == {session(number).id for number in (3, 4, 5)}
+    shutil.copy(copy, place)
+    async with Archive.open(place) as store:
+        for number in further:
+            await kept(store, number)
+        with pytest.raises(StoreMismatch, match="as after an older copy was restored"):
+            await behind(store, lost)
+        with pytest.raises(StoreMismatch, match="as after an older copy was restored"):
+            await store.transcript(session(1).id, as_of=lost)
+        assert await behind(store, before) == {session(number).id for number in further}
+
+
+async def test_what_came_and_went_while_a_reader_was_away_is_gone_for_it(place):
+    async with Archive.open(place) as store:
+        await kept(store, 1, 2)
+        token = await store.latest_token()
+        await store.save_messages("default", [fetched(session(1), 1, 5)])
+        async with store.changes(token) as batches:
+            [first] = [change async for batch in batches for change in batch.changes]
+        await store.save_messages("default", [fetched(session(1), 1)])
+        async with store.changes(token) as batches:
+            [second] = [change async for batch in batches for change in batch.changes]
+    # It may have stored the first, and have stopped before it stored its token.
+    assert first.new == second.gone
+    assert (second.what, second.new, second.changed) == ("changed", [], [])
