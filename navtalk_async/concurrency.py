@@ -12,7 +12,18 @@ from weakref import WeakKeyDictionary
 
 from anyio import CancelScope
 
-__all__ = ["HELD", "OUTSIDE", "WINDOW", "FanOut", "Holder", "Limiter", "Order", "ParkingLot", "shielded"]
+__all__ = [
+    "HELD",
+    "OUTSIDE",
+    "WINDOW",
+    "FanOut",
+    "Holder",
+    "KeyedLock",
+    "Limiter",
+    "Order",
+    "ParkingLot",
+    "shielded",
+]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -335,6 +346,24 @@ class ParkingLot:
                 parked.set_result(None)
                 woken += 1
         return woken > 0
+
+
+class KeyedLock:
+    """A lock for each key, which takes memory only while it is held."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, ParkingLot] = {}
+
+    async def acquire(self, key: str) -> None:
+        """Wait until nobody has the lock of *key*, and take it."""
+        while (busy := self._waiting.get(key)) is not None:
+            await busy.park()
+        self._waiting[key] = ParkingLot()
+
+    def release(self, key: str) -> None:
+        """Give the lock of *key* to the next; nothing where nobody has it."""
+        if (waiting := self._waiting.pop(key, None)) is not None:
+            waiting.unpark()
 
 
 class _Turns(ParkingLot):

@@ -61,7 +61,7 @@ class Operations(RunOperations):
         *,
         compare: Compare,
         now: str,
-        round: Round,  # noqa: A002 - a round is what it is
+        round: Round | None,  # noqa: A002 - a round is what it is
         places: Sequence[ResumePoint] | None = None,
         seen: Sequence[str] = (),
         quiet: bool = False,
@@ -72,6 +72,7 @@ class Operations(RunOperations):
         Arguments:
             compare: decides what is new, changed and to be fetched, by what is stored of each session.
             now: the time, in ISO 8601.
+            round: how far the round has come; None outside of rounds.
             places: where the listing goes on, empty at its end; None where the sessions are not out of the
                 listing.
             seen: the ids of sessions that the round has listed and that are to be recorded as such.
@@ -87,7 +88,8 @@ class Operations(RunOperations):
             yield from self._put_waiting(project, found)
             rows = [(project, each) for each in self._codec.write_ids(seen)]
             yield insert("sync_seen", "project, session_id", rows)
-            yield update("sync_projects", project, round=as_json(round))
+            if round is not None:
+                yield update("sync_projects", project, round=as_json(round))
             if places is not None:
                 yield update("sync_projects", project, places=as_json(places) if places else None)
         return found

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, Round, UnfollowedCursor
@@ -35,6 +36,7 @@ class Fetcher:
 
     def __init__(self, job: Job) -> None:
         self._job, self._archive, self._project, self._report = job, job.archive, job.project, job.report
+        self._lock = job.lock
         self._discovery = Discovery(job, is_awaited=lambda: self._fan is None or self._fan.is_hungry)
         self._fan: FanOut[Any, FetchResult | None] | None = None
         self._failures: dict[FetchTask, NavTalkError] = {}
@@ -42,8 +44,6 @@ class Fetcher:
         self._followed: set[FetchTask] = set()
         """Those whose unfollowed cursors failed."""
         self._is_second_chance = False
-        self._latest: dict[str, object] = {}
-        """The latest reading under way of each session."""
         self._fetched: str | None = None
         """A session whose messages were fetched in this run: a server that is well gives them again."""
 
@@ -82,13 +82,37 @@ class Fetcher:
     async def _save(self, fetched: Sequence[FetchResult | None]) -> None:
         found, report = [each for each in fetched if each is not None], self._report
         if found:
-            report.count_messages(await self._archive.save_messages(self._project, found))
+            try:
+                counts = await self._archive.save_messages(self._project, found)
+            finally:
+                for each in found:
+                    self._lock.release(each.wanted.id)
+            report.count_messages(counts)
             report.skipped_rows = inside(self._job.client).skipped()
             report.messages += sum(len(each.messages) for each in found)
             report.done += len(found)
             report.open -= len(found)
 
-    async def _fetch(self, task: FetchTask) -> FetchResult | None:
+    async def _alone(
+        self, session_id: str, fetch: Callable[[], Awaitable[FetchResult | None]]
+    ) -> FetchResult | None:
+        """What *fetch* returns, while nobody else reads the session; nor until it is saved, by `_save`."""
+        result = None
+        await self._lock.acquire(session_id)
+        try:
+            result = await fetch()
+        finally:
+            if result is None or result.wanted.id != session_id:
+                self._lock.release(session_id)
+        return result
+
+    def _fetch(self, task: FetchTask) -> Awaitable[FetchResult | None]:
+        return self._alone(task.id, partial(self._fetch_alone, task))
+
+    def _follow(self, cursor: UnfollowedCursor) -> Awaitable[FetchResult | None]:
+        return self._alone(cursor.wanted.id, partial(self._follow_alone, cursor))
+
+    async def _fetch_alone(self, task: FetchTask) -> FetchResult | None:
         # Once it was asked for, a session is pending: its messages are then tried again, and not itself.
         current, result = task, None
         try:
@@ -104,7 +128,7 @@ class Fetcher:
             self._report.open -= 1
         return result
 
-    async def _follow(self, cursor: UnfollowedCursor) -> FetchResult | None:
+    async def _follow_alone(self, cursor: UnfollowedCursor) -> FetchResult | None:
         """Read what follows a short page after all."""
         task, whole = cursor.wanted, self._first_page(cursor.wanted)
         self._report.done -= 1
@@ -121,18 +145,10 @@ class Fetcher:
 
     async def _read(
         self, task: FetchTask, request: Request, *, first: int = 0, audit: ShortPageAudit | None = None
-    ) -> FetchResult | None:
-        """Fetch the messages of *task* from *request* on; None where a later reading is newer."""
-        at, reading = format_time(self._job.client.now()), object()
-        self._latest[task.id] = reading
-        try:
-            rows = await self._rows(request, None if task.since is not None else audit)
-            if self._latest.get(task.id) is not reading:
-                # It changed meanwhile, and is being read again: what that brings is newer.
-                return None
-        finally:
-            if self._latest.get(task.id) is reading:
-                del self._latest[task.id]
+    ) -> FetchResult:
+        """Fetch the messages of *task* from *request* on."""
+        at = format_time(self._job.client.now())
+        rows = await self._rows(request, None if task.since is not None else audit)
         self._fetched = task.id
         return FetchResult(
             task, rows.items, first, unfollowed=rows.unfollowed, at=at, has_gaps=rows.skipped > 0

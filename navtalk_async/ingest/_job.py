@@ -3,16 +3,19 @@
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.client import Client, inside
+from navtalk_async.concurrency import KeyedLock, Limiter
 from navtalk_async.events import Event, ListedSerially, ListMoved
 from navtalk_async.ingest.scope import CheckedOptions
 from navtalk_async.listing import seconds_of
 from navtalk_async.listing.fetch import ShortPageAudit
 from navtalk_async.models import Request, ResumePoint, Session
 from navtalk_async.pool import limiter_of
+from navtalk_async.wire.retry import Lane
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,20 @@ def listed_share(
     return min(1.0, max(0.0, 1 - unlisted / max(1, last - first)))
 
 
+class Together(NamedTuple):
+    """What jobs share that run beside each other on one archive."""
+
+    limiter: Limiter
+    sessions: KeyedLock
+    """A session is read by one of them at a time, from its first request until it is saved: what is read
+    later is never overwritten by what was read earlier.
+    """
+
+    @classmethod
+    def of(cls, client: Client, options: CheckedOptions) -> "Together":
+        return cls(limiter_of(client, options.concurrency), KeyedLock())
+
+
 class Job:
     """One run's job. All requests stay within its limit, in the lane of jobs."""
 
@@ -67,8 +84,11 @@ class Job:
         options: CheckedOptions,
         progress: Progress,
         state: SyncState,
+        *,
+        together: Together,
+        lane: Lane = "bulk",
     ) -> None:
-        self.client = client = client.using(lane="bulk")
+        self.client = client = client.using(lane=lane)
         self.dialect = client.dialect
         self.archive, self.options, self.progress, self.state = archive, options, progress, state
         self.project, self.scope, self.report = options.project, options.scope, progress.report
@@ -76,7 +96,7 @@ class Job:
         self.audit: ShortPageAudit | None = None
         if options.short_pages == "audit":
             self.audit = ShortPageAudit(disproved=state.short_pages_disproved)
-        self.limiter = limiter_of(client, options.concurrency)
+        self.limiter, self.lock = together.limiter, together.sessions
         self.list_sessions = self.limiter.bound(inside(client).page_of_sessions)
         self.list_messages = self.limiter.bound(inside(client).page_of_messages)
         self._ask_for_session = self.limiter.bound(self._session_of)

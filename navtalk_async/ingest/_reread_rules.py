@@ -41,12 +41,14 @@ def compare_sessions(
     clock: Clock,
     is_listed: bool,
     matches: Callable[[Session], bool] | None = None,
+    is_poked: bool = False,
 ) -> SessionDiff:
     """Compare *sessions* with what is *stored* of each, by id.
 
     New, changed and watched sessions are fetched. A session that is being fetched already is not, unless it
     changed meanwhile; one that failed is not, until it changes. A session that was never kept is taken when
-    it *matches*. Sessions that were not listed (*is_listed*) were asked for one by one.
+    it *matches*. Sessions that were not listed (*is_listed*) were asked for one by one; those that somebody
+    says have changed (*is_poked*) are fetched whole, whatever is stored of them.
     """
     diff = SessionDiff()
     for session in {session.id: session for session in sessions}.values():
@@ -65,15 +67,39 @@ def compare_sessions(
         new = content_hash(session)
         if is_same_state(before.content_hash, new, is_listed=is_listed):
             diff.same.append(session)
-            if due_for_reread(before, clock):
+            if is_poked:
+                diff.to_fetch.append(FetchTask(session.id, before.content_hash))
+            elif due_for_reread(before, clock):
                 diff.to_fetch.append(read_from(session, before.content_hash, before, clock))
             continue
         change = SessionChange(session, new, *_watch(session, is_new=is_new, clock=clock))
         (diff.inserted if is_new else diff.changed).append(change)
         # A session that has just ended is read as a whole at once: the next round may be far away.
-        is_whole = session.is_final or before.is_deleted
+        is_whole = session.is_final or before.is_deleted or is_poked
         wanted = FetchTask(session.id, new) if is_whole else read_from(session, new, before, clock)
         diff.to_fetch.append(wanted._replace(came_back=before.is_deleted and is_listed))
+    return diff
+
+
+def compare_poked(
+    sessions: Sequence[Session],
+    stored: Mapping[str, StoredSession],
+    *,
+    clock: Clock,
+    matches: Callable[[Session], bool] | None,
+    lists: Callable[[Session], bool],
+) -> SessionDiff:
+    """As `compare_sessions`, for sessions that somebody says have changed. One of which nothing is kept is
+    taken where the list is sure to have it (*lists*).
+    """
+
+    def keeps_row(session: Session) -> bool:
+        # It came from the list, and is more than the session says itself.
+        return not session.detail_is_complete and bool(stored.get(session.id, UNKNOWN).content_hash)
+
+    some = [each for each in sessions if not keeps_row(each) and (each.id in stored or lists(each))]
+    diff = compare_sessions(some, stored, clock=clock, is_listed=False, matches=matches, is_poked=True)
+    diff.to_fetch.extend(FetchTask(each.id, None) for each in sessions if keeps_row(each))
     return diff
 
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self, Unpack
+from uuid import UUID
 
 import msgspec
 
@@ -27,8 +28,9 @@ from navtalk_async.errors import (
     UnknownHost,
     UntrustedCertificate,
 )
-from navtalk_async.ingest._job import Progress
-from navtalk_async.ingest._run import run_once
+from navtalk_async.ingest._job import Job, Progress, Together
+from navtalk_async.ingest._pokes import Poke, PokedSessions, PokeQueue
+from navtalk_async.ingest._run import begin_job, run_once
 from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
 
 LONGEST_PAUSE_SECONDS = 300.0
@@ -92,18 +94,28 @@ class Rounds:
         self._rest = rest
         self._clock = clock
         self._opened = AsyncExitStack()
+        self._opening = asyncio.Lock()
         self._is_entered = False
         self._number, self._failures, self._due_at = 0, 0, clock()
         self._was_well = False
         self._retried_at = None if self._options.retry_failed else self._due_at
         self._reconciled_at: float | None = None
+        self._together = Together.of(client, self._options)
+        poked = PokedSessions(self._poke_job)
+        self._pokes = PokeQueue(poked.ask, poked.keep, self._together.limiter)
+        self._job: Job | None = None
+        self._beginning = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._is_entered = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._close()
+        self._is_entered = False
+        try:
+            await self._pokes.close()
+        finally:
+            await self._close()
 
     def __aiter__(self) -> AsyncIterator[RoundResult]:
         return self
@@ -133,23 +145,63 @@ class Rounds:
         self._due_at = now + pause
         return RoundResult(self._number, report, failure, self._failures, now - began, pause)
 
+    def poke(self, session_id: str | UUID, *others: str | UUID) -> Poke:
+        """Say that a session may have changed: it is asked for at once, beside the rounds, and kept like any
+        other. Call it from the event loop of the watch.
+
+        Awaited, it returns after the commit; not awaited, the session is asked for all the same. However
+        often a session is poked, it is asked for at most once a second, and always once more after the last
+        poke. A session that the API no longer has is marked as deleted; one that the project's filters leave
+        out is not kept. What cannot be asked for now is asked for once more after the next good round.
+
+        Raises:
+            ValueError: no id of a session; nothing is asked for.
+            RuntimeError: outside of the `async with`.
+            NotFound: when awaited: the API has no such session, and the archive neither.
+            NavTalkError: when awaited: it could not be asked for or kept.
+        """
+        ids = [self._client.dialect.checked_id(each) for each in (session_id, *others)]
+        if not self._is_entered:
+            raise RuntimeError("Poke inside the block: `async with watch(…) as results:`.")
+        return Poke([self._pokes.add(each) for each in ids])
+
     async def _round(self, began: float) -> RunReport:
-        if self.archive is None:
-            self.archive = await self._opened.enter_async_context(Archive.open(self._place))
+        archive = await self._open()
         self.progress = Progress()
         retries = _is_due(self._retried_at, RETRY_FAILED_SECONDS, began)
         reconciles = self._options.reconcile and _is_due(self._reconciled_at, RECONCILE_SECONDS, began)
         options = msgspec.structs.replace(self._options, retry_failed=retries, reconcile=reconciles)
-        report = await run_once(self._client, self.archive, options, self.progress)
+        report = await run_once(self._client, archive, options, self.progress, self._together)
+        await self._pokes.ask_left()
         if retries:
             self._retried_at = began
         if reconciles:
             self._reconciled_at = began
         return report
 
+    async def _open(self) -> Archive:
+        async with self._opening:
+            if self.archive is None:
+                self.archive = await self._opened.enter_async_context(Archive.open(self._place))
+            return self.archive
+
     async def _close(self) -> None:
-        self.archive = None
+        self.archive = self._job = None
         await self._opened.aclose()
+
+    async def _poke_job(self) -> Job:
+        """The job of pokes; the first opens the archive where no round has."""
+        archive = await self._open()
+        async with self._beginning:
+            if self._job is None or self._job.archive is not archive:
+                options = msgspec.structs.replace(self._options, retry_failed=False, reconcile=False)
+                self._job = await begin_job(
+                    *(self._client, archive, options, Progress()),
+                    together=self._together,
+                    lane="normal",
+                    is_checked=self._was_well,
+                )
+            return self._job
 
 
 def watch(

@@ -31,11 +31,12 @@ from navtalk_async.errors import (
     StoreMismatch,
 )
 from navtalk_async.ingest._fetcher import Fetcher
-from navtalk_async.ingest._job import Job, Progress
+from navtalk_async.ingest._job import Job, Progress, Together
 from navtalk_async.ingest._reread_rules import OVERLAP
 from navtalk_async.ingest.scope import CheckedOptions, Scope, SyncOptions
 from navtalk_async.listing.fetch import fault_scope
 from navtalk_async.times import parse_time
+from navtalk_async.wire.retry import Lane
 
 
 async def sync(
@@ -75,17 +76,18 @@ async def sync(
     checked = CheckedOptions.parse(client, options)
     if not isinstance(archive, Archive):
         raise TypeError(f"archive={archive!r} is not an Archive: open one with Archive.open(place).")
-    return await run_once(client, archive, checked, progress or Progress())
+    together = Together.of(client, checked)
+    return await run_once(client, archive, checked, progress or Progress(), together)
 
 
 async def run_once(
-    client: Client, archive: Archive, options: CheckedOptions, progress: Progress
+    client: Client, archive: Archive, options: CheckedOptions, progress: Progress, together: Together
 ) -> RunReport:
     """`sync`, once its arguments are known to be right."""
     report = progress.report
     try:
         with _measured(client, report):
-            job = await _begin(client, archive, options, progress)
+            job = await begin_job(client, archive, options, progress, together=together)
             if job.state.pending:
                 await job.record_begin()
             last_round = await Fetcher(job).fetch_all()
@@ -103,8 +105,19 @@ async def run_once(
     return report
 
 
-async def _begin(client: Client, archive: Archive, options: CheckedOptions, progress: Progress) -> Job:
-    """Make sure that client and archive belong together, and learn how far the project has come."""
+async def begin_job(
+    client: Client,
+    archive: Archive,
+    options: CheckedOptions,
+    progress: Progress,
+    *,
+    together: Together,
+    lane: Lane = "bulk",
+    is_checked: bool = False,
+) -> Job:
+    """Make sure that client and archive belong together, unless that *is_checked*, and learn how far the
+    project has come.
+    """
     project, scope, report = options.project, options.scope, progress.report
     server = client.base_url if options.server is None else options.server
     begin = partial(
@@ -119,14 +132,15 @@ async def _begin(client: Client, archive: Archive, options: CheckedOptions, prog
     state = await begin()
     report.failed = state.failed
     report.resumed = state.round is not None or bool(state.pending)
-    await check_key(client, archive, project, scope, watermark=state.watermark)
+    if not is_checked:
+        await check_key(client, archive, project, scope, watermark=state.watermark)
     if state.server != server:
         # Not before the server is known to have what the project holds.
         await archive.remember_server(project, server)
     if options.retry_failed or options.reconcile:
         # Not before the key is known to be this project's: another's leaves everything as it was.
         state = await begin(retry_failed=options.retry_failed, reconcile=options.reconcile)
-    return Job(client, archive, options, progress, state)
+    return Job(client, archive, options, progress, state, together=together, lane=lane)
 
 
 @contextmanager

@@ -126,6 +126,21 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         begin, end = session.start_time, parse_time(self.end_time)
         return begin is None or end is None or begin <= end
 
+    def surely_lists(self, session: Session, dialect: Dialect) -> bool:
+        """Whether the list of these filters has *session*, but for a filter that it may come to match; False
+        where only the list itself can tell.
+        """
+        if self.sessions:
+            return session.id in self.sessions
+        if self.agent_type is not None or self.others:
+            return False
+        if self.user_id not in (None, session.user_id):
+            return False
+        is_status = "status" in dialect.changing_filters or _number(session.status) in (self.status, None)
+        begin, start = session.start_time, parse_time(self.start_time)
+        is_late_enough = start is None or (begin is not None and begin >= start)
+        return is_late_enough and self.begins_in_time(session) and (self.status is None or is_status)
+
     def status_filter(self, dialect: Dialect) -> Callable[[Session], bool] | None:
         """Whether a session that is listed by `listed` has the status; None where every session has.
 
