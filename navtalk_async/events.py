@@ -145,6 +145,8 @@ class Stats(msgspec.Struct):
     """Decoding answers."""
     loop_lag: float = 0.0
     """How many seconds late the event loop was lately; 0 where the concurrency is a fixed number."""
+    paused_for: float = 0.0
+    """Seconds until the pause that the server asked for ends, in any event loop."""
     expired: int = 0
     """Calls whose time passed before it was their turn."""
 

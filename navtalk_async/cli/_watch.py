@@ -4,13 +4,15 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from time import time
 from typing import Any, NoReturn
 
 import click
+import msgspec
 from anyio import to_thread
 from msgspec.structs import asdict
 
@@ -21,9 +23,11 @@ from navtalk_async.cli._options import Place
 from navtalk_async.cli._progress import RunMonitor, repeated
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code
-from navtalk_async.errors import NavTalkError, counted
+from navtalk_async.errors import NavTalkError, StoreError, StoreLocked, counted
 from navtalk_async.events import Stats
-from navtalk_async.ingest import Progress, RoundResult, watch
+from navtalk_async.ingest import Health, Progress, RoundResult, watch
+
+NO_METRICS = "metrics need prometheus-client: pip install 'navtalk-async[metrics]'"
 
 LONG_ROUND_SECONDS = 30.0
 """Progress of a longer round is reported while it runs."""
@@ -42,11 +46,13 @@ async def keep_watch(
         rounds = await stack.enter_async_context(watch(client, place, every=every, **options))
         metrics: Metrics | None = None
         if metrics_port is not None:
-            metrics = Metrics(client.stats)
-            serving = served(metrics.text, metrics.content_type, metrics_host, metrics_port)
+            metrics = Metrics(client.stats) if find_spec("prometheus_client") else None
+            read, kind = (None, "") if metrics is None else (metrics.text, metrics.content_type)
+            serving = served(read, kind, metrics_host, metrics_port, health=rounds.health)
             url = await stack.enter_async_context(serving)
             if mode != "none":
-                reporter.note(f"Metrics: {url}")
+                missing = f" ({NO_METRICS})" if metrics is None else ""
+                reporter.note(f"Metrics: {url}{missing}")
 
         def report_long() -> None:
             if mode not in ("none", "json"):
@@ -57,7 +63,9 @@ async def keep_watch(
         async for result in rounds:
             if metrics is not None:
                 if rounds.archive is not None and result.error is None:
-                    metrics.set_kept(await rounds.archive.counts(settings.project))
+                    # The next round meets an archive that does not work, too.
+                    with suppress(StoreError):
+                        metrics.set_kept(await rounds.archive.counts(settings.project))
                 metrics.count(result)
             await _report(settings, result)
     raise AssertionError("A watch has no last round.")
@@ -79,6 +87,8 @@ async def _report(settings: Settings, result: RoundResult) -> None:
 
 def round_line(result: RoundResult) -> str:
     report = result.report
+    if isinstance(result.error, StoreLocked):
+        return f"{result.error.args[0]} Standing by, to take over when it ends."
     if report is None:
         often = f" ({result.failures_in_a_row} in a row)" if result.failures_in_a_row > 1 else ""
         retrying = f"Trying again in {result.pause:.0f} s."
@@ -102,6 +112,8 @@ NEWS = ("inserted", "changed", "same", "vanished")
 
 def round_facts(result: RoundResult) -> dict[str, object]:
     facts: dict[str, object] = {"round": result.number, "next_in_seconds": round(result.pause, 1)}
+    if isinstance(result.error, StoreLocked):
+        return {"round": result.number, "outcome": "standing_by", "error": error_text(result.error)}
     if result.report is None:
         failed = {"error": error_text(result.error), "in_a_row": result.failures_in_a_row}
         return facts | {"outcome": "failed", **failed}
@@ -121,13 +133,9 @@ class Metrics:
     """The figures of one worker; *stats* are read for each scrape."""
 
     def __init__(self, stats: Callable[[], Stats]) -> None:
-        try:
-            # Imported here, since it may not be installed.
-            import prometheus_client as prometheus  # noqa: PLC0415
-        except ImportError:
-            raise click.UsageError(
-                "--metrics-port needs prometheus-client: pip install 'navtalk-async[metrics]'"
-            ) from None
+        # Imported here, since it may not be installed.
+        import prometheus_client as prometheus  # noqa: PLC0415
+
         self._stats = stats
         registry: Any = prometheus.CollectorRegistry()
         registry.register(self)
@@ -146,11 +154,15 @@ class Metrics:
             "navtalk_last_success_timestamp_seconds", "When the latest good round ended."
         )
         self._in_a_row = gauge("navtalk_failures_in_a_row", "Rounds that failed since the latest good one.")
+        self._standing_by = gauge("navtalk_standing_by", "1 while another run holds the archive.")
         for outcome in ("done", "failed"):
             self._rounds.labels(outcome)
 
     def count(self, result: RoundResult) -> None:
         report = result.report
+        self._standing_by.set(isinstance(result.error, StoreLocked))
+        if isinstance(result.error, StoreLocked):
+            return
         self._rounds.labels("failed" if report is None else "done").inc()
         self._in_a_row.set(result.failures_in_a_row)
         if report is None:
@@ -185,21 +197,26 @@ LONGEST_HEAD = 16_384
 
 @asynccontextmanager
 async def served(
-    read: Callable[[], bytes],
+    read: Callable[[], bytes] | None,
     content_type: str,
     host: str,
     port: int,
     *,
+    health: Callable[[], Health] | None = None,
     connections: int = MOST_CONNECTIONS,
     seconds: float = CONNECTION_SECONDS,
 ) -> AsyncGenerator[str, None]:
-    """An `async with` in which `/metrics` answers with what *read* returns, as its URL.
+    """An `async with` in which `/metrics` answers with what *read* returns, as its URL; and `/healthz` with
+    *health* as JSON, with the status 503 where it is not healthy.
 
     It is bounded, so that no client can hold up the worker or fill its memory: there are at most so many
     *connections* at once, and one more ends the oldest; each gets one answer and ends after *seconds* at the
     latest. An address that cannot be used is a `click.UsageError`.
     """
     open_now: dict[asyncio.StreamWriter, None] = {}
+    pages: dict[bytes, Page] = {b"/metrics": partial(_metrics_page, read, content_type)}
+    if health is not None:
+        pages[b"/healthz"] = partial(_health_page, health)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(open_now) >= connections:
@@ -211,7 +228,7 @@ async def served(
         try:
             with suppress(OSError, EOFError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(seconds):
-                    writer.write(_answer(await reader.readuntil(b"\r\n\r\n"), read, content_type))
+                    writer.write(_answer(await reader.readuntil(b"\r\n\r\n"), pages))
                     writer.close()
                     await writer.wait_closed()
         finally:
@@ -233,17 +250,32 @@ async def served(
             writer.transport.abort()
 
 
-def _answer(head: bytes, read: Callable[[], bytes], content_type: str) -> bytes:
+Page = Callable[[], tuple[str, str, bytes]]
+"""Returns a status, the type of the content, and the content."""
+
+
+def _metrics_page(read: Callable[[], bytes] | None, content_type: str) -> tuple[str, str, bytes]:
+    if read is None:
+        return "501 Not Implemented", "text/plain", f"{NO_METRICS}\n".encode()
+    return "200 OK", content_type, read()
+
+
+def _health_page(health: Callable[[], Health]) -> tuple[str, str, bytes]:
+    found = health()
+    status = "200 OK" if found.healthy else "503 Service Unavailable"
+    return status, "application/json", msgspec.json.encode(found) + b"\n"
+
+
+def _answer(head: bytes, pages: Mapping[bytes, Page]) -> bytes:
     method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0]
-    status, headers, body = "200 OK", f"Content-Type: {content_type}", b""
-    if path != b"/metrics":
-        status, body = "404 Not Found", b"The metrics are at /metrics.\n"
-    elif method != b"GET":
-        status, headers = "405 Method Not Allowed", "Allow: GET"
-    else:
+    status, headers, body = "404 Not Found", "Content-Type: text/plain", b"The metrics are at /metrics.\n"
+    if path in pages and method != b"GET":
+        status, headers, body = "405 Method Not Allowed", "Allow: GET", b""
+    elif path in pages:
         try:
-            body = read()
+            status, kind, body = pages[path]()
+            headers = f"Content-Type: {kind}"
         except Exception as error:  # noqa: BLE001 - the worker continues, whatever its figures do
             logger.info("The metrics could not be read: %s: %s", type(error).__name__, error)
             status, body = "500 Internal Server Error", b"The metrics could not be read.\n"

@@ -1,6 +1,7 @@
 """Ask only for what is new, and keep it. A first run is a sync that never ran."""
 
 from navtalk_async.archive.records import RunReport
+from navtalk_async.ingest._health import Health
 from navtalk_async.ingest._job import Progress
 from navtalk_async.ingest._reread_rules import OVERLAP, SETTLE, earlier
 from navtalk_async.ingest._rounds import RoundResult, Rounds, watch
@@ -10,6 +11,7 @@ from navtalk_async.ingest.scope import SyncOptions
 __all__ = [
     "OVERLAP",
     "SETTLE",
+    "Health",
     "Progress",
     "RoundResult",
     "Rounds",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, Self, Unpack
@@ -23,11 +24,13 @@ from navtalk_async.errors import (
     Redirected,
     StoreBroken,
     StoreError,
+    StoreLocked,
     StoreMismatch,
     StoreUnreachable,
     UnknownHost,
     UntrustedCertificate,
 )
+from navtalk_async.ingest._health import Health, is_healthy
 from navtalk_async.ingest._job import Job, Progress, Together
 from navtalk_async.ingest._pokes import Poke, PokedSessions, PokeQueue
 from navtalk_async.ingest._run import begin_job, run_once
@@ -35,6 +38,9 @@ from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
 
 LONGEST_PAUSE_SECONDS = 300.0
 """The longest pause after failures, where rounds are not further apart anyway."""
+
+STAND_BY_SECONDS = 1.0
+"""How often a watch looks whether the run that holds the archive has ended."""
 
 RETRY_FAILED_SECONDS = 3600.0
 """How often sessions that failed for good are fetched again, since no user is there to ask for it."""
@@ -87,6 +93,8 @@ class Rounds:
         """The archive, while it is open."""
         self.progress: Progress = Progress()
         """How far the round under way has come, or the last one came."""
+        self.standing_by: StoreLocked | None = None
+        """Why the watch stands by, while another run holds the archive."""
         self._client = client
         self._place = place
         self._options = CheckedOptions.parse(client, options)
@@ -98,6 +106,11 @@ class Rounds:
         self._is_entered = False
         self._number, self._failures, self._due_at = 0, 0, clock()
         self._was_well = False
+        self._began_well = self._moved_at = self._due_at
+        self._last_success: datetime | None = None
+        self._last_seen: object = None
+        self._error: NavTalkError | None = None
+        self._has_ended = False
         self._retried_at = None if self._options.retry_failed else self._due_at
         self._reconciled_at: float | None = None
         self._together = Together.of(client, self._options)
@@ -124,7 +137,9 @@ class Rounds:
         """The result of the next round, which begins when it is due."""
         if not self._is_entered:
             raise RuntimeError(OUTSIDE)
-        if self._number:
+        if self.standing_by is not None:
+            await self._take_over()
+        elif self._number:
             await self._rest(max(0.0, self._due_at - self._clock()))
         self._number += 1
         began = self._clock()
@@ -132,16 +147,21 @@ class Rounds:
         try:
             report = await self._round(began)
             self._failures, self._was_well = 0, True
+            self._began_well, self._last_success = began, datetime.now(UTC)
             pause = max(0.0, self._every - (self._clock() - began))
         except NavTalkError as error:
             if isinstance(error, StoreError):
                 await self._close()
             if not may_pass(error, was_well=self._was_well):
+                self._error, self._has_ended = error, True
                 raise
             failure = error
-            self._failures += 1
-            pause = pause_after(self._failures, self._every)
-        now = self._clock()
+            if isinstance(error, StoreLocked):
+                self.standing_by, pause = error, STAND_BY_SECONDS
+            else:
+                self._failures += 1
+                pause = pause_after(self._failures, self._every)
+        now, self._error = self._clock(), failure
         self._due_at = now + pause
         return RoundResult(self._number, report, failure, self._failures, now - began, pause)
 
@@ -165,6 +185,32 @@ class Rounds:
             raise RuntimeError("Poke inside the block: `async with watch(…) as results:`.")
         return Poke([self._pokes.add(each) for each in ids])
 
+    def health(self) -> Health:
+        """How the watch is now, for a probe."""
+        now, report, error = self._clock(), self.progress.report, self._error
+        seen = (self._number, report.listed, report.done)
+        if seen != self._last_seen and any(seen[1:]):
+            # It got further since the last probe.
+            self._last_seen, self._moved_at = seen, now
+        alive, standing_by = self._is_entered and not self._has_ended, self.standing_by is not None
+        behind_by = now - self._began_well
+        paused_for = max(self._client.stats().paused_for, self._due_at - now if self._failures else 0.0)
+        return Health(
+            healthy=is_healthy(
+                alive=alive,
+                standing_by=standing_by,
+                stalled_for=min(behind_by, now - self._moved_at),
+                every=self._every,
+                longest_pause=LONGEST_PAUSE_SECONDS,
+            ),
+            alive=alive,
+            last_success=self._last_success,
+            behind_by=round(behind_by, 3),
+            paused_until=datetime.now(UTC) + timedelta(seconds=paused_for) if paused_for > 0 else None,
+            standing_by=standing_by,
+            error=None if error is None else f"{type(error).__name__}: {error.args[0]}",
+        )
+
     async def _round(self, began: float) -> RunReport:
         archive = await self._open()
         self.progress = Progress()
@@ -179,6 +225,18 @@ class Rounds:
             self._reconciled_at = began
         return report
 
+    async def _take_over(self) -> None:
+        """Stand by until the run that holds the archive has ended."""
+        while self.standing_by is not None:
+            await self._rest(STAND_BY_SECONDS)
+            try:
+                await self._open()
+            except StoreLocked:
+                continue
+            except StoreError:
+                pass  # The round meets it, too.
+            self.standing_by = None
+
     async def _open(self) -> Archive:
         async with self._opening:
             if self.archive is None:
@@ -191,6 +249,8 @@ class Rounds:
 
     async def _poke_job(self) -> Job:
         """The job of pokes; the first opens the archive where no round has."""
+        if self.standing_by is not None:
+            raise self.standing_by
         archive = await self._open()
         async with self._beginning:
             if self._job is None or self._job.archive is not archive:
@@ -214,8 +274,9 @@ def watch(
                 print(result.report or result.error)
 
     A round begins when its result is asked for, at the earliest *every* seconds after the begin of the one
-    before. Errors that may pass are results: an API that is away is asked again after ever longer pauses, and
-    an archive that another run holds is waited for. Leaving the block stops the round, keeps the sessions
+    before. Errors that may pass are results: an API that is away is asked again after ever longer pauses.
+    Where another run holds the archive, the watch says so in one result, a StoreLocked, stands by, and takes
+    over within seconds of the end of that run. Leaving the block stops the round, keeps the sessions
     that it has fetched, and closes the archive. With `reconcile`, everything is compared once a day; sessions
     that failed for good are tried again every hour.
 

@@ -210,8 +210,10 @@ class Sender:
         """The counters so far, as a copy."""
         gates = [state.gate for state in list(self._states.values())]
         rates = [rate for loop, state in list(self._states.items()) if (rate := state.gate.rate(loop.time()))]
+        pauses = [state.gate.paused_for(loop.time()) for loop, state in list(self._states.items())]
         return msgspec.structs.replace(
             self._stats,
+            paused_for=max(pauses, default=0.0),
             in_flight=sum(gate.in_flight for gate in gates),
             waiting=sum(gate.waiting for gate in gates),
             limit=max((gate.limit.now for gate in gates), default=0),

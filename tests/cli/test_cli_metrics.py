@@ -1,6 +1,7 @@
 """What a worker tells Prometheus, and what strangers at the same port cannot do to it."""
 
 import asyncio
+import json
 import re
 import socket
 import threading
@@ -12,6 +13,7 @@ from shell import KEY, navtalk, result_of, start_command, stderr_line
 
 from navtalk_async.cli._watch import Metrics, served
 from navtalk_async.events import Stats
+from navtalk_async.ingest import Health
 from navtalk_async.sandbox import Sandbox, World
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "
@@ -152,6 +154,27 @@ async def test_a_collector_that_fails_once_keeps_its_place():
     assert figures(second[2])["navtalk_requests_total"] == 7
 
 
+HEALTH = {
+    "alive": True,
+    "last_success": None,
+    "behind_by": 1.0,
+    "paused_until": None,
+    "standing_by": False,
+    "error": None,
+}
+
+
+@pytest.mark.parametrize(("healthy", "code"), [(True, 200), (False, 503)])
+async def test_health_is_served_beside_the_metrics_and_without_them(healthy, code):
+    health = Health(healthy=healthy, **HEALTH)
+    async with endpoint(None, health=lambda: health) as address:
+        got = await answer(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        metrics = await answer(address, WHOLE)
+    assert (got[0], json.loads(got[2])) == (code, {"healthy": healthy, **HEALTH})
+    assert "Content-Type: application/json" in got[1]
+    assert (metrics[0], "pip install 'navtalk-async[metrics]'" in metrics[2]) == (501, True)
+
+
 async def test_metrics_can_be_served_by_ipv6():
     async with endpoint(host="::1") as address:
         assert address[0] == "::1"
@@ -183,9 +206,11 @@ async def test_a_worker_serves_its_metrics(tmp_path):
             address = await address_of(worker)
             await stderr_line(worker, r"Round 2:")
             code, head, text = await answer(address, WHOLE)
+            health = await answer(address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             worker.terminate()
             assert (await result_of(worker)).code == 143
     reported = figures(text)
+    assert (health[0], json.loads(health[2])["healthy"]) == (200, True)
     assert (code, "Content-Type: text/plain; version=" in head) == (200, True)
     assert reported["navtalk_sessions_total{news=inserted}"] == 30
     assert reported["navtalk_kept{what=messages}"] == 60

@@ -8,7 +8,7 @@ from shell import KEY, navtalk, result_of, start_command, stderr_line
 
 from navtalk_async.archive import Archive
 from navtalk_async.cli._watch import round_line
-from navtalk_async.errors import ServerError
+from navtalk_async.errors import ServerError, StoreLocked
 from navtalk_async.ingest import RoundResult, RunReport
 from navtalk_async.sandbox import Sandbox, World
 
@@ -76,6 +76,21 @@ async def test_a_worker_reports_an_object_a_round_with_progress_json(tmp_path):
     assert (first["outcome"], first["inserted"], first["messages_inserted"]) == ("done", 5, 10)
 
 
+async def test_a_worker_stands_by_and_takes_over_from_one_that_is_killed(address):
+    options = ("sync", address, "--watch", "10ms", "--progress", "plain")
+    async with Sandbox(World(5, messages=1)) as box, start_command(*options, box=box) as first:
+        await stderr_line(first, r"Round 1: 5 new")
+        async with start_command(*options, box=box) as second:
+            await stderr_line(second, r"Another run is writing to .* Standing by")
+            first.kill()
+            await result_of(first)
+            new = box.world.add_session()
+            await stderr_line(second, r"Round 2: 1 new")
+            second.terminate()
+            assert (await result_of(second)).code == 143
+    assert new["id"] in await sessions(address)
+
+
 @pytest.mark.parametrize(
     "options",
     [("--watch", "soon"), ("--metrics-port", "9108"), ("--watch", "1s", "--json"), ("--overlap", "-1h")],
@@ -101,6 +116,8 @@ def test_a_round_is_reported_in_a_sentence():
     assert round_line(done) == (
         "Round 1,200: 1 new, 1 new message, 2 sessions failed, in 0.4 s; the next in 60 s."
     )
+    locked = RoundResult(1, None, StoreLocked("Another run is writing to a.db."), 0, 0.1, 1.0)
+    assert round_line(locked) == "Another run is writing to a.db. Standing by, to take over when it ends."
     failed = RoundResult(7, None, ServerError("The server answered 503."), 3, 1.0, 240.0)
     assert round_line(failed) == (
         "Round 7 failed (3 in a row): ServerError: The server answered 503. Trying again in 240 s."

@@ -25,7 +25,8 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.ingest import Rounds, watch
-from navtalk_async.ingest._rounds import LONGEST_PAUSE_SECONDS, may_pass, pause_after
+from navtalk_async.ingest._health import is_healthy
+from navtalk_async.ingest._rounds import LONGEST_PAUSE_SECONDS, STAND_BY_SECONDS, may_pass, pause_after
 from navtalk_async.sandbox import Faults, Sandbox, World
 
 QUICK = Retry(attempts=2, base_seconds=0.001, cap_seconds=0.01)
@@ -157,12 +158,65 @@ async def test_sessions_that_failed_for_good_are_tried_again_every_hour(path):
         assert failed == [1] * 60 + [0] * 11
 
 
-async def test_an_archive_that_another_run_holds_is_waited_for(path):
+async def test_a_watch_stands_by_where_another_run_holds_the_archive_and_says_so_once(address):
     async with Sandbox(World(3)) as box, AsyncExitStack() as another:
-        await another.enter_async_context(Archive.open(path))
-        log, _ = await worked(box, path, [None, another.aclose, None])
-    assert [type(result.error) for result in log.failed[:2]] == [StoreLocked] * 2
-    assert [result.report.inserted for result in log.done][:1] == [3]
+        await another.enter_async_context(Archive.open(address))
+        log, days = await worked(box, address, [None, another.aclose, None])
+    assert [type(result.error) for result in log.failed] == [StoreLocked]
+    assert [result.report.inserted for result in log.done] == [3, 0]
+    assert days.rests == [STAND_BY_SECONDS] * 2 + [60.0] * 2
+
+
+async def test_health_says_how_far_a_watch_is_behind_and_why(path):
+    async with Sandbox(World(3)) as box:
+        seen = []
+
+        def away():
+            box.faults = Faults(http_503=1.0)
+            seen.append(results.health())
+
+        def look():
+            seen.append(results.health())
+
+        days = Days([away, *[look] * 4])
+        async with NavTalkClient("k", base_url=box.navtalk_url, retry=QUICK) as nt:
+            results = Rounds(nt, path, {}, every=60.0, rest=days.rest, clock=days.clock)
+            assert not results.health().alive
+            async with results:
+                with suppress(asyncio.CancelledError):
+                    async for _ in results:
+                        pass
+            assert not results.health().alive
+    well, *failing = seen
+    assert (well.healthy, well.behind_by, well.error, well.paused_until) == (True, 60.0, None, None)
+    assert [each.behind_by for each in failing] == [120.0, 240.0, 480.0, 780.0]
+    assert [each.healthy for each in failing] == [True, True, True, False]
+    assert all(each.error.startswith("ServerError") and each.alive for each in failing)
+    assert {each.last_success for each in seen} == {well.last_success}
+
+
+async def test_a_watch_that_stands_by_is_healthy_and_one_that_an_error_ended_is_not(path):
+    async with Sandbox(keys={"k": World(3, 1)}) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        async with watch(nt, path, every=0.001) as results:
+            async with Archive.open(path):
+                await anext(results)
+                found = results.health()
+                assert (found.healthy, found.standing_by, found.alive) == (True, True, True)
+            await anext(results)
+            assert not results.health().standing_by
+            box.keys = {"k": World(3, 2)}
+            with pytest.raises(StoreMismatch):
+                await anext(results)
+            found = results.health()
+            assert (found.healthy, found.alive, found.error[:13]) == (False, False, "StoreMismatch")
+
+
+@given(st.floats(0, 1e4), st.floats(0.1, 1e3), st.booleans(), st.booleans())
+def test_a_watch_is_healthy_that_stands_by_or_gets_on(stalled_for, every, alive, standing_by):
+    healthy = is_healthy(
+        alive=alive, standing_by=standing_by, stalled_for=stalled_for, every=every, longest_pause=300.0
+    )
+    assert healthy == (alive and (standing_by or stalled_for <= 3 * every + 300))
 
 
 async def test_the_archive_stays_held_while_the_api_is_away(path):
