@@ -86,6 +86,8 @@ class Rounds:
         options: SyncOptions,
         *,
         every: float,
+        retry_failed_every: float | None = RETRY_FAILED_SECONDS,
+        reconcile_every: float | None = None,
         rest: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -98,7 +100,10 @@ class Rounds:
         self._client = client
         self._place = place
         self._options = CheckedOptions.parse(client, options)
-        self._every = every
+        self._every, self._retry_failed_every = every, retry_failed_every
+        self._reconcile_every = reconcile_every
+        if self._options.reconcile and reconcile_every is None:
+            self._reconcile_every = RECONCILE_SECONDS
         self._rest = rest
         self._clock = clock
         self._opened = AsyncExitStack()
@@ -112,7 +117,7 @@ class Rounds:
         self._error: NavTalkError | None = None
         self._has_ended = False
         self._retried_at = None if self._options.retry_failed else self._due_at
-        self._reconciled_at: float | None = None
+        self._reconciled_at = None if self._options.reconcile else self._due_at
         self._together = Together.of(client, self._options)
         poked = PokedSessions(self._poke_job)
         self._pokes = PokeQueue(poked.ask, poked.keep, self._together.limiter)
@@ -214,8 +219,8 @@ class Rounds:
     async def _round(self, began: float) -> RunReport:
         archive = await self._open()
         self.progress = Progress()
-        retries = _is_due(self._retried_at, RETRY_FAILED_SECONDS, began)
-        reconciles = self._options.reconcile and _is_due(self._reconciled_at, RECONCILE_SECONDS, began)
+        retries = _is_due(self._retried_at, self._retry_failed_every, began)
+        reconciles = _is_due(self._reconciled_at, self._reconcile_every, began)
         options = msgspec.structs.replace(self._options, retry_failed=retries, reconcile=reconciles)
         report = await run_once(self._client, archive, options, self.progress, self._together)
         await self._pokes.ask_left()
@@ -265,7 +270,13 @@ class Rounds:
 
 
 def watch(
-    client: Client, place: str | Path, *, every: float = 60.0, **options: Unpack[SyncOptions]
+    client: Client,
+    place: str | Path,
+    *,
+    every: float = 60.0,
+    retry_failed_every: float | None = RETRY_FAILED_SECONDS,
+    reconcile_every: float | None = None,
+    **options: Unpack[SyncOptions],
 ) -> Rounds:
     """Keep the archive at *place* up to date, round after round, until the block is left.
 
@@ -277,22 +288,32 @@ def watch(
     before. Errors that may pass are results: an API that is away is asked again after ever longer pauses.
     Where another run holds the archive, the watch says so in one result, a StoreLocked, stands by, and takes
     over within seconds of the end of that run. Leaving the block stops the round, keeps the sessions
-    that it has fetched, and closes the archive. With `reconcile`, everything is compared once a day; sessions
-    that failed for good are tried again every hour.
+    that it has fetched, and closes the archive.
 
     Arguments:
         place: a path, or `postgresql://user@host/database`.
         every: seconds from the begin of a round to that of the next.
+        retry_failed_every: how many seconds apart sessions that failed for good are tried again; None, never
+            but in the first round, with `retry_failed`.
+        reconcile_every: how many seconds apart everything is listed and compared; None, the default, never,
+            or once a day with `reconcile`, which does it in the first round, too.
         options: as for `sync`.
 
     Raises:
         TypeError, ValueError: an argument that cannot be right; before anything is asked or opened.
         NavTalkError: an error that will not pass by itself, raised by the `async for`.
     """
-    if not isinstance(every, (int, float)) or not every > 0:
-        raise ValueError(f"every={every!r} is not a number of seconds above 0.")
+    spans = {"every": every, "retry_failed_every": retry_failed_every, "reconcile_every": reconcile_every}
+    for name, span in spans.items():
+        if (span is not None or name == "every") and not (isinstance(span, (int, float)) and span > 0):
+            raise ValueError(f"{name}={span!r} is not a number of seconds above 0.")
     is_url(place)
-    return Rounds(client, place, options, every=every)
+    return Rounds(
+        *(client, place, options),
+        every=every,
+        retry_failed_every=retry_failed_every,
+        reconcile_every=reconcile_every,
+    )
 
 
 def may_pass(error: NavTalkError, *, was_well: bool) -> bool:
@@ -306,5 +327,5 @@ def pause_after(failures: int, every: float) -> float:
     return min(max(every, 1.0) * 2.0 ** min(failures - 1, 30), max(every, LONGEST_PAUSE_SECONDS))
 
 
-def _is_due(last: float | None, every: float, now: float) -> bool:
-    return last is None or now - last >= every
+def _is_due(last: float | None, every: float | None, now: float) -> bool:
+    return last is None or (every is not None and now - last >= every)

@@ -67,12 +67,16 @@ class Log(list):
         return [result for result in self if result.error]
 
 
-async def worked(box, path, happenings, *, every=60.0, key="k", **options):
+async def worked(box, path, happenings, *, every=60.0, key="k", spans=None, **options):
     days, log = Days(happenings), Log()
     async with (
         NavTalkClient(key, base_url=box.navtalk_url, retry=QUICK) as nt,
         Rounds(
-            nt, path, {"concurrency": 8, **options}, every=every, rest=days.rest, clock=days.clock
+            *(nt, path, {"concurrency": 8, **options}),
+            every=every,
+            rest=days.rest,
+            clock=days.clock,
+            **(spans or {}),
         ) as results,
     ):
         with suppress(asyncio.CancelledError):
@@ -290,6 +294,34 @@ async def test_everything_is_compared_once_a_day_where_that_is_asked_for(path):
         assert [result.report.vanished for result in log] == [0] * 24 + [1, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("spans", "reconcile", "found_in"),
+    [
+        ({"reconcile_every": 300.0}, False, 5),
+        ({"reconcile_every": 300.0}, True, 5),
+        ({"reconcile_every": 120.0}, True, 2),
+        ({}, False, None),
+    ],
+)
+async def test_everything_is_compared_as_often_as_is_asked_for(spans, reconcile, found_in, path):
+    async with Sandbox(World(5, messages=1)) as box:
+
+        def remove():
+            box.world.remove_session(box.world.sessions[0]["id"])
+
+        log, _ = await worked(box, path, [remove, *[None] * 6], spans=spans, reconcile=reconcile)
+        found = [number for number, result in enumerate(log.done) if result.report.vanished]
+        assert found == ([] if found_in is None else [found_in])
+
+
+@pytest.mark.parametrize(("span", "failed"), [(120.0, [1, 1, 0, 0, 0]), (None, [1] * 5)])
+async def test_sessions_that_failed_are_tried_again_as_often_as_is_asked_for(span, failed, path):
+    async with Sandbox(World(20, messages=1)) as box:
+        box.fail_next("500", times=4, path=f"messages?sessionId={box.world.sessions[3]['id']}")
+        log, _ = await worked(box, path, [None] * 4, spans={"retry_failed_every": span})
+        assert [result.report.failed for result in log.done] == failed
+
+
 async def test_leaving_a_watch_frees_the_archive_and_its_results_can_be_asked_for_again(path):
     async with Sandbox(World(3)) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
         for expected in (3, 0):
@@ -316,6 +348,10 @@ async def test_results_read_without_a_block_are_refused_and_nothing_is_opened(pa
         {"start_time": datetime(2026, 1, 1)},
         {"statuss": 1},
         {"every": "60s"},
+        {"every": None},
+        {"retry_failed_every": 0},
+        {"retry_failed_every": "1h"},
+        {"reconcile_every": -1},
         {"overlap": "24h"},
         {"cursor": "MjAy"},
         {"project": ""},
@@ -324,6 +360,6 @@ async def test_results_read_without_a_block_are_refused_and_nothing_is_opened(pa
 async def test_arguments_that_cannot_be_right_are_refused_before_anything_is_opened(path, options):
     refused = TypeError if options.keys() & {"user_id", "statuss"} else ValueError
     async with NavTalkClient("k") as nt:
-        with pytest.raises(refused, match=r"every|status|time|cursor|project"):
+        with pytest.raises(refused, match=r"every=|status|time|cursor|project"):
             watch(nt, path, **options)
     assert not path.exists()
