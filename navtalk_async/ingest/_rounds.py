@@ -170,6 +170,16 @@ class Rounds:
         self._due_at = now + pause
         return RoundResult(self._number, report, failure, self._failures, now - began, pause)
 
+    async def run(self, report: Callable[[RoundResult], object] = lambda _: None) -> None:
+        """Round after round until it is cancelled, for a task beside others; *report* is called with each
+        result.
+
+        Raises:
+            NavTalkError: an error that will not pass by itself.
+        """
+        async for result in self:
+            report(result)
+
     def poke(self, session_id: str | UUID, *others: str | UUID) -> Poke:
         """Say that a session may have changed: it is asked for at once, beside the rounds, and kept like any
         other. Call it from the event loop of the watch.

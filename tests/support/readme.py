@@ -8,4 +8,6 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 WORKERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (into_\w+)\.py", block))}
 """Programs that go on until they are stopped, by their names."""
+RECEIVERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (on_\w+)\.py", block))}
+"""Web apps, by the names of their modules."""
 PROGRAMS = [block for block in PYTHON if "asyncio.run" in block and block not in WORKERS.values()]
