@@ -1,0 +1,207 @@
+"""The change feed: whatever happens to an archive and to its readers, a copy by key equals the archive."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+from feed_copies import Copy, assert_each_once, assert_exact, assert_same, copy_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from profiles import examples
+from store_rows import asked, begin, clock, everything, journal, message, session, wanted
+
+from navtalk_async.archive import Archive
+from navtalk_async.archive._schema import COLUMNS
+from navtalk_async.archive.records import FailedSession, FetchResult
+
+PROJECTS = ("default", "a {any} {0} '%s")
+
+
+@dataclass
+class Life:
+    """An archive, and what an API has of its sessions; every act is one commit, or none."""
+
+    store: Archive
+    titles: dict = field(default_factory=dict)
+    said: dict = field(default_factory=dict)
+    minutes: count = field(default_factory=lambda: count(1))
+
+    async def begin(self):
+        for project in PROJECTS:
+            await begin(self.store, project)
+
+    def row(self, key):
+        return session(key[1], title=f"title {self.titles.setdefault(key, 0)}")
+
+    async def list(self, key, _):
+        """It is listed as it is: nothing new, or it is new, or has come back."""
+        await journal(self.store, self.row(key), project=key[0], minutes=next(self.minutes), quiet=True)
+
+    async def retitle(self, key, dice):
+        self.titles[key] = dice
+        await self.list(key, dice)
+
+    async def save(self, key, _):
+        if await self.store.contains(key[0], [self.row(key).id]):
+            rows = [message(number, text) for number, text in self.said.get(key, {}).items()]
+            at = clock(next(self.minutes)).now
+            await self.store.save_messages(key[0], [FetchResult(wanted(self.row(key)), rows, at=at)])
+
+    async def say(self, key, dice):
+        self.said.setdefault(key, {})[dice] = f"said {dice}"
+        await self.save(key, dice)
+
+    async def edit(self, key, dice):
+        said = self.said.setdefault(key, {})
+        for number in list(said)[: 1 + dice % 2]:
+            said[number] = f"edited {next(self.minutes)}"
+        await self.save(key, dice)
+
+    async def unsay(self, key, dice):
+        said = self.said.setdefault(key, {})
+        for number in list(said)[dice:]:
+            del said[number]
+        await self.save(key, dice)
+
+    async def move(self, key, dice):
+        said = self.said.setdefault(key, {})
+        self.said[key] = dict(reversed(said.items()))
+        await self.save(key, dice)
+
+    async def new(self, key, dice):
+        await self.list(key, dice)
+        await self.say(key, dice)
+
+    async def fail(self, key, _):
+        await self.store.record_failures(key[0], [FailedSession(self.row(key).id, "ServerError: 500", 1)])
+
+    async def delete(self, key, _):
+        await self.store.mark_deleted(key[0], self.row(key).id)
+
+    async def retry(self, key, _):
+        await begin(self.store, key[0], retry_failed=True)
+
+    async def refetch(self, key, _):
+        if await self.store.contains(key[0], [self.row(key).id]):
+            await self.store.refetch(key[0], [self.row(key).id])
+
+    async def act(self, name, project, number, dice):
+        await getattr(self, name)((PROJECTS[project], number), dice)
+
+    async def finish(self):
+        """Everything that is pending is fetched."""
+        for project in PROJECTS:
+            for key in [(project, number) for number in range(2)]:
+                if self.row(key).id in await self.store.pending(project):
+                    await self.list(key, 0)
+                    await self.save(key, 0)
+
+    async def copy(self):
+        return copy_of([each for project in PROJECTS for each in await everything(self.store, project)])
+
+    async def pending(self):
+        return [(project, each) for project in PROJECTS for each in await self.store.pending(project)]
+
+
+ACTS = (
+    "list",
+    "retitle",
+    "save",
+    "say",
+    "edit",
+    "unsay",
+    "move",
+    "new",
+    "fail",
+    "delete",
+    "retry",
+    "refetch",
+)
+often = ("new", "say", "edit", "unsay", "move")
+few = st.sampled_from([0, 0, 0, 1])
+acts = st.tuples(st.sampled_from((*often, *often, *ACTS)), few, few, st.integers(0, 3))
+
+
+@dataclass
+class Reader:
+    """A reader of changes that stores them, and every token it was given."""
+
+    store: Archive
+    copy: Copy = field(default_factory=Copy)
+    tokens: list = field(default_factory=lambda: [None])
+
+    async def read(self, limit, most=None, back=0):
+        """Read at most so many batches behind the latest token, or the one so many before it."""
+        given = []
+        token = self.tokens[max(0, len(self.tokens) - 1 - back)]
+        async with self.store.changes(token, limit=limit) as batches:
+            async for batch in batches:
+                assert 1 <= len(batch.changes) <= limit
+                for each in batch.changes:
+                    self.copy.put(each)
+                    self.tokens.append(each.token)
+                assert batch.token == self.tokens[-1]
+                given += batch.changes
+                if most is not None and (most := most - 1) <= 0:
+                    break
+        assert_each_once(given)
+        return given
+
+
+reads = st.tuples(st.integers(1, 3), st.integers(0, 2), st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
+"""The limit, the most batches or 0 for all of them, and so many tokens back."""
+
+
+@pytest.fixture
+async def empty(place):
+    """`await empty()`: an archive without a row, each time it is called."""
+    async with Archive.open(place) as store:
+
+        async def emptied():
+            for table in COLUMNS.keys() - {"sync_archive"}:
+                await asked(place, f"DELETE FROM {table}")
+            return store
+
+        yield emptied
+
+
+CRASHED = [
+    (("new", 0, 0, 1), (2, 0, 0)),
+    (("say", 0, 0, 2), (2, 0, 0)),
+    (("unsay", 0, 0, 1), (2, 0, 1)),
+]
+"""A reader who goes on from an earlier token was given a message that came and went behind it."""
+
+
+@settings(max_examples=examples(30))
+@example(steps=CRASHED)
+@given(steps=st.lists(st.tuples(acts, st.none() | reads), min_size=3, max_size=20))
+async def test_whatever_happens_a_copy_equals_the_archive(empty, steps):
+    life, reader = Life(store := await empty()), Reader(store)
+    await life.begin()
+    for act, how in steps:
+        await life.act(*act)
+        if how is not None:
+            limit, most, back = how
+            await reader.read(limit, most or None, back)
+    await reader.read(2)
+    assert_same(reader.copy, await life.copy(), without=await life.pending())
+    await life.finish()
+    await reader.read(3)
+    assert_same(reader.copy, await life.copy())
+    assert await reader.read(1) == []
+
+
+@settings(max_examples=examples(30))
+@given(steps=st.lists(acts, max_size=12))
+async def test_a_reader_who_has_all_is_given_the_difference_and_nothing_else(empty, steps):
+    life, reader = Life(store := await empty()), Reader(store)
+    await life.begin()
+    for act in steps:
+        before = copy_of([])
+        before.sessions, before.messages = dict(reader.copy.sessions), dict(reader.copy.messages)
+        await life.act(*act)
+        given, after = await reader.read(9), await life.copy()
+        for change in given:
+            assert_exact(change, before, after)
+        assert_same(reader.copy, after, without=await life.pending())
