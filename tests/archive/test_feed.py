@@ -179,7 +179,7 @@ CRASHED = [
 """A reader who goes on from an earlier token was given a message that came and went behind it."""
 
 
-@settings(max_examples=examples(20), phases=WITHOUT_SHRINKING)
+@settings(max_examples=examples(12), phases=WITHOUT_SHRINKING)
 @example(steps=CRASHED)
 @given(steps=st.lists(st.tuples(acts, st.none() | reads), min_size=3, max_size=20))
 async def test_whatever_happens_a_copy_equals_the_archive(empty, steps):
@@ -198,7 +198,7 @@ async def test_whatever_happens_a_copy_equals_the_archive(empty, steps):
     assert await reader.read(1) == []
 
 
-@settings(max_examples=examples(20), phases=WITHOUT_SHRINKING)
+@settings(max_examples=examples(12), phases=WITHOUT_SHRINKING)
 @given(steps=st.lists(acts, max_size=12))
 async def test_a_reader_who_has_all_is_given_the_difference_and_nothing_else(empty, steps):
     life, reader = Life(store := await empty()), Reader(store)
