@@ -146,7 +146,7 @@ class FanOut(Generic[T, R]):
     async def __anext__(self) -> R:
         await self._arrival()
         result = self._results.pop(self._delivered)
-        self._deliver()
+        self._deliver(1)
         if isinstance(result, _Error):
             raise result.error
         return result
@@ -155,9 +155,8 @@ class FanOut(Generic[T, R]):
         """All results that are done, at least one; empty at the end. They are delivered, and let others be
         worked on in their place, when the next are asked for.
         """
-        while self._lent:
-            self._lent -= 1
-            self._deliver()
+        self._deliver(self._lent)
+        self._lent = 0
         try:
             await self._arrival()
         except StopAsyncIteration:
@@ -185,10 +184,10 @@ class FanOut(Generic[T, R]):
                 raise self._end
             await self._readers.park()
 
-    def _deliver(self) -> None:
-        if self._held:
-            _release(self._held.pop(self._delivered, []))
-        self._delivered += 1
+    def _deliver(self, count: int) -> None:
+        for place in range(self._delivered, self._delivered + count) if self._held else ():
+            _release(self._held.pop(place, []))
+        self._delivered += count
         if self._todo and self._begun - self._finished < self._at_once():
             self._hire()
 

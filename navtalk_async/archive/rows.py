@@ -186,7 +186,7 @@ def format_api_times(texts: Sequence[str | None]) -> Sequence[str | None]:
 
 def format_time(moment: datetime) -> str:
     """*moment*, aware and UTC, as an archive writes it: ISO 8601, to the second, with a `Z`."""
-    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    return moment.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def session_row(

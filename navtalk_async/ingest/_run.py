@@ -4,7 +4,8 @@ A run fetches what an earlier one left pending, then lists on: from where an int
 or else from a day before the latest session known; an API that cannot be asked by time is listed from the
 first session on. Each page of the listing is journalled, sessions and places together, before its sessions
 are fetched; a session is pending from then until its messages are kept. So whatever a run is killed by, the
-next one continues, and asks again for no more than the sessions and pages that were under way.
+next one continues, and asks again for no more than the pages and sessions that were under way, and as many
+sessions that were fetched and waited for their commit.
 """
 
 import asyncio
