@@ -68,6 +68,8 @@ class Put(NamedTuple):
     rows: Sequence[Sequence[object]]
     types: tuple[str, ...]
     """Of each column: `text`, `bigint` or `boolean`."""
+    also: tuple[object, ...] = ()
+    """The last values of every row; to add them to each costs as much as the rows."""
 
 
 def update(table: str, *key: str, **columns: object) -> Write:
@@ -81,10 +83,14 @@ def delete(table: str, *key: str) -> Write:
     return Write(f"DELETE FROM {table} WHERE {_has_key(table, key)}", key)
 
 
-def insert(table: str, columns: str, rows: Sequence[Sequence[object]], else_update: str = "") -> Put:
-    """Insert *rows*; one that is there, by its key, is updated as `y`, or left alone."""
+def insert(
+    table: str, columns: str, rows: Sequence[Sequence[object]], else_update: str = "", *also: object
+) -> Put:
+    """Insert *rows*, each with the values *also*; one that is there, by its key, is updated as `y`, or left
+    alone.
+    """
     statement, types = _insertion(table, columns, else_update)
-    return Put(statement, rows, types)
+    return Put(statement, rows, types, also)
 
 
 @cache

@@ -112,8 +112,7 @@ class Operations(RunOperations):
         rows = [session_row(project, api, each.session, now, each.content_hash) for each in news]
         [(change,)] = yield Query(sql.NEXT_CHANGE)
         held = self._codec.write_rows(rows)
-        written = [(*row, change) for row in held]
-        yield insert("sessions", sql.ALL_OF_SESSION, written, sql.NEW_SESSION)
+        yield insert("sessions", sql.ALL_OF_SESSION, held, sql.NEW_SESSION, change)
         pending = [
             (
                 *(project, row.id, "pending", row.content_hash),
@@ -307,5 +306,4 @@ class Operations(RunOperations):
         yield Put(sql.KEEP_EARLIER_TEXTS, texts, types)
         yield Put(sql.KEEP_EARLIER_POSITIONS, earlier(moved, "moved"), types)
         yield Put(sql.DROP_MESSAGES, [(row.project, row.session_id, row.id) for row in gone], types[:3])
-        written = [(*row, change) for row in put]
-        yield insert("messages", f"{sql.MESSAGE_COLUMNS}, change", written, sql.NEW_MESSAGE)
+        yield insert("messages", f"{sql.MESSAGE_COLUMNS}, change", put, sql.NEW_MESSAGE, change)

@@ -153,7 +153,8 @@ class PostgresDriver(Driver["Connection"]):
             return await self._touched(_numbered(step.statement), step.values)
         touched, statement = 0, _with_lists(step.statement, step.types)
         for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
-            columns = zip(*step.rows[begin : begin + ROWS_A_STATEMENT], strict=True)
+            rows = step.rows[begin : begin + ROWS_A_STATEMENT]
+            columns = [*zip(*rows, strict=True), *([value] * len(rows) for value in step.also)]
             touched += await self._touched(statement, columns)
         return touched
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from hashlib import blake2b
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self, TypeVar
@@ -150,9 +149,13 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         if isinstance(step, Write):
             db.execute(step.statement, step.values)
         else:
-            for some in cut(step.rows):
-                filled = with_rows(step.statement, len(some), len(some[0]))
-                db.execute(filled, list(chain.from_iterable(some)))
+            columns = len(step.types)
+            for some in cut(step.rows, columns):
+                values: list[object] = []
+                for row in some:
+                    values += row
+                    values += step.also
+                db.execute(with_rows(step.statement, len(some), columns), values)
         return db.total_changes - before
 
     async def _execute(self, statement: str) -> None:
@@ -282,12 +285,12 @@ def _with_ids(statement: str, count: int) -> str:
     return statement.format(any=f"IN ({', '.join('?' * count)})", is_not="IS NOT")
 
 
-def cut(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
+def cut(rows: Sequence[Sequence[object]], columns: int) -> Iterator[Sequence[Sequence[object]]]:
     """*rows* in pieces of few different lengths, since each length is a statement to be understood: many at
     once take half as long as one after the other.
     """
     begin = 0
-    for size in (VALUES_AT_ONCE // len(rows[0]), 32, 16, 8, 4, 2, 1) if rows else ():
+    for size in (VALUES_AT_ONCE // columns, 32, 16, 8, 4, 2, 1):
         while begin + size <= len(rows):
             yield rows[begin : begin + size]
             begin += size

@@ -146,7 +146,7 @@ def test_a_time_stands_in_its_column_or_under_extra_as_it_came(dialect, began, e
 @given(st.integers(0, 350), st.integers(1, 13))
 def test_rows_are_cut_into_pieces_of_few_lengths_and_none_is_lost(rows, columns):
     all_rows = [tuple(range(columns))] * rows
-    pieces = list(cut(all_rows))
+    pieces = list(cut(all_rows, columns))
     assert list(chain.from_iterable(pieces)) == all_rows
     most = VALUES_AT_ONCE // columns
     assert {len(piece) for piece in pieces} <= {most, 32, 16, 8, 4, 2, 1}
