@@ -353,6 +353,9 @@ class KeyedLock:
     def __init__(self) -> None:
         self._waiting: dict[str, ParkingLot] = {}
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._waiting
+
     async def acquire(self, key: str) -> None:
         """Wait until nobody has the lock of *key*, and take it."""
         while (busy := self._waiting.get(key)) is not None:

@@ -94,15 +94,21 @@ class Discovery:
             self._progress.all_listed = True
         else:
             async with aclosing(self._listed()) as pages:
-                async for sessions, places in pages:
+                async for page, places in pages:
+                    poked = [each.id for each in page if self._was_poked(each) and self._seen.add(each.id)]
+                    sessions = [each for each in page if not self._was_poked(each)]
                     found = await self._record_listing(sessions, places)
                     self._progress.report.open += len(found.to_fetch)
-                    yield found.to_fetch
+                    yield [*found.to_fetch, *self._unlisted(poked)]
         watched = await self._unseen(
             partial(self._job.archive.watched, fresh=self._watched_before, since=oldest)
         )
         watched += [each for each in later if each not in self._seen]
         yield self._unlisted(dict.fromkeys((*watched, *await self._missing())))
+
+    def _was_poked(self, session: Session) -> bool:
+        """Whether a poke may have brought a later state of *session*, which is then asked for by its id."""
+        return session.id in self._job.poked and session.detail_is_complete
 
     async def look_at(self, session_id: str) -> Sequence[FetchTask]:
         """Fetch one session, and journal it; the messages to fetch of it."""

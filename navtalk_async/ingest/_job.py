@@ -68,10 +68,12 @@ class Together(NamedTuple):
     """A session is read by one of them at a time, from its first request until it is saved: what is read
     later is never overwritten by what was read earlier.
     """
+    poked: set[str]
+    """Sessions that pokes asked for since the round began: a page may show them as they were before."""
 
     @classmethod
     def of(cls, client: Client, options: CheckedOptions) -> "Together":
-        return cls(limiter_of(client, options.concurrency), KeyedLock())
+        return cls(limiter_of(client, options.concurrency), KeyedLock(), set())
 
 
 class Job:
@@ -96,7 +98,7 @@ class Job:
         self.audit: ShortPageAudit | None = None
         if options.short_pages == "audit":
             self.audit = ShortPageAudit(disproved=state.short_pages_disproved)
-        self.limiter, self.lock = together.limiter, together.sessions
+        self.limiter, self.lock, self.poked = together
         self.list_sessions = self.limiter.bound(inside(client).page_of_sessions)
         self.list_messages = self.limiter.bound(inside(client).page_of_messages)
         self._ask_for_session = self.limiter.bound(self._session_of)

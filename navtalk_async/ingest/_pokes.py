@@ -245,6 +245,7 @@ class PokedSessions:
         """
         job, reading = await self._begin(), None
         await job.lock.acquire(session_id)
+        job.poked.add(session_id)
         try:
             reading = await self._ask_alone(job, session_id)
         finally:

@@ -86,6 +86,7 @@ async def run_once(
 ) -> RunReport:
     """`sync`, once its arguments are known to be right."""
     report = progress.report
+    together.poked.intersection_update([each for each in together.poked if each in together.sessions])
     try:
         with _measured(client, report):
             job = await begin_job(client, archive, options, progress, together=together)
