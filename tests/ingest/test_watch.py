@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
 from pathlib import Path
 
@@ -213,6 +213,23 @@ async def test_a_watch_that_stands_by_is_healthy_and_one_that_an_error_ended_is_
                 await anext(results)
             found = results.health()
             assert (found.healthy, found.alive, found.error[:13]) == (False, False, "StoreMismatch")
+
+
+async def test_health_says_until_when_the_server_asked_for_a_pause(path):
+    async with (
+        Sandbox(World(3), faults=Faults(retry_after=60)) as box,
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        watch(nt, path) as results,
+    ):
+        box.fail_next("429")
+        running = asyncio.create_task(anext(results))
+        while not nt.stats().refused:  # noqa: ASYNC110 - the client tells nobody
+            await asyncio.sleep(0)
+        found, now = results.health(), datetime.now(UTC)
+        assert now < found.paused_until <= now + timedelta(seconds=90)
+        assert found.healthy
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 @given(st.floats(0, 1e4), st.floats(0.1, 1e3), st.booleans(), st.booleans())
