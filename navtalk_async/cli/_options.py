@@ -291,7 +291,9 @@ _flag("--overwrite", "Replace files of the same names that no export wrote.")
 _option("--watch SPAN", "Run for ever, a round every SPAN.", as_span, name="every")
 _PORT = click.IntRange(0, 65535)
 _option(
-    "--metrics-port PORT", "Serve metrics for Prometheus at /metrics on this port [0: any free one].", _PORT
+    "--metrics-port PORT",
+    "Serve /metrics (Prometheus) and /healthz on this port [0: any free one].",
+    _PORT,
 )
 _option(
     "--metrics-host HOST",
