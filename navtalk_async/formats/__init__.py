@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 from anyio import to_thread
+from msgspec.structs import replace
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, FailedSession, ProjectInfo
 from navtalk_async.archive.rows import format_api_time
-from navtalk_async.archive.sqlite_file import make_folder
+from navtalk_async.archive.sqlite_file import fingerprint, make_folder
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._folder import (
     ARCHIVE,
-    MANIFEST,
     FolderContent,
     Manifest,
     ProjectFiles,
@@ -28,8 +27,11 @@ from navtalk_async.formats._folder import (
     read_folder,
     read_manifest,
     refuse_foreign_files,
+    signed,
+    this_tool,
 )
 from navtalk_async.formats._format import (
+    MANIFEST,
     Format,
     IntactTranscripts,
     WholeFile,
@@ -38,6 +40,7 @@ from navtalk_async.formats._format import (
     mode_of,
     session_fields,
     transcript_fields,
+    withdraw,
 )
 from navtalk_async.formats._jsonl import JSONL
 from navtalk_async.models import Role, SessionStatus, format_word
@@ -77,7 +80,8 @@ async def export(
 ) -> Manifest:
     """Write *project* of *archive* into *folder* in each of *formats*, and `manifest.json` last.
 
-    Each file appears whole or not at all. The first project of a folder is in `transcripts.jsonl`, each other
+    Each file appears whole or not at all, and one that would stay the same is not touched; with nothing new,
+    neither is `manifest.json`. The first project of a folder is in `transcripts.jsonl`, each other
     one in `transcripts.PROJECT.jsonl`; `manifest.json` lists all of them. Sessions that are damaged in the
     archive are left out, and named in the manifest, which is then not `complete`.
 
@@ -104,11 +108,14 @@ async def export(
     with _translated(folder):
         found = await to_thread.run_sync(partial(check_folder, folder, project, overwrite=overwrite))
         await to_thread.run_sync(make_folder, folder)
-        # An earlier manifest must not list files that it has not seen.
-        mode = await to_thread.run_sync(withdraw, folder)
-        task = _Export(archive, folder, found)
+        task, mode = _Export(archive, folder, found), mode_of(folder / MANIFEST)
+        earlier = None if mode is None else found.manifest
+        if earlier is not None and await task.is_idle(about, names, earlier):
+            return earlier
         own = await task.written(about, names)
         manifest = Manifest.of([*await task.others(project), own], await task.digest())
+        if earlier is not None and signed(replace(earlier, written_at=manifest.written_at)) == manifest:
+            manifest = earlier
         async with WholeFile(folder / MANIFEST, mode=mode) as file:
             await file.write(lambda: canonical(manifest))
     return manifest
@@ -133,15 +140,6 @@ def check_folder(folder: Path, project: str, *, overwrite: bool) -> FolderConten
     return found
 
 
-def withdraw(folder: Path) -> int | None:
-    """Remove the manifest of *folder*, and return its mode."""
-    mode = mode_of(folder / MANIFEST)
-    reach("manifest: before unlink")
-    (folder / MANIFEST).unlink(missing_ok=True)
-    reach("manifest: after unlink")
-    return mode
-
-
 @contextmanager
 def _translated(folder: Path) -> Iterator[None]:
     try:
@@ -158,6 +156,34 @@ class _Export(NamedTuple):
     folder: Path
     found: FolderContent
 
+    async def is_idle(self, about: ProjectInfo, formats: Sequence[str], earlier: Manifest) -> bool:
+        """Whether the archive and the files are, byte for byte, as the *earlier* manifest says: then they are
+        as sound as they were, and need not be read row by row.
+
+        With several projects, the archive may have been damaged before the export of another one.
+        """
+        path = self._path(about.project)
+        names = [path.with_suffix(FORMATS[each].suffix).name for each in formats]
+        own = [(each.project, each.changes, [file.name for file in each.files]) for each in earlier.projects]
+        return (
+            (earlier.tool, own) == (this_tool(), [(about.project, about.changes, names)])
+            and set(self.found.owners.values()) == {about.project}
+            and about.api in dialects()
+            and earlier.archive is not None
+            and await to_thread.run_sync(self._are_intact, earlier.files)
+            and await self.digest() == earlier.archive
+        )
+
+    def _are_intact(self, files: Sequence[WrittenFile]) -> bool:
+        return all(
+            mode_of(path := self.folder / each.name) is not None
+            and fingerprint(path) == (each.bytes, each.sha256)
+            for each in files
+        )
+
+    def _path(self, project: str) -> Path:
+        return self.folder / name_of(project, self.found.owners)
+
     async def written(self, about: ProjectInfo, formats: Sequence[str] = ("jsonl",)) -> ProjectFiles:
         archive, project = self.archive, about.project
         dialect = dialects().get(about.api)
@@ -171,7 +197,7 @@ class _Export(NamedTuple):
                 raise StoreBroken(each.what)
             damaged[each.session_id] = "its rows do not belong together"
         intact = IntactTranscripts(archive, project, dialect(), damaged)
-        path = self.folder / name_of(project, self.found.owners)
+        path = self._path(project)
         chosen = [FORMATS[each] for each in formats]
         files = [await each.write(intact, path.with_suffix(each.suffix)) for each in chosen]
         failed = _failures(await archive.failures(project), intact.damaged)

@@ -19,12 +19,10 @@ import msgspec
 
 from navtalk_async.archive.records import ArchiveDigest, FailedSession
 from navtalk_async.errors import StoreUnreachable
-from navtalk_async.formats._format import WrittenFile
+from navtalk_async.formats._format import MANIFEST, WrittenFile
 
 ARCHIVE = "archive.db"
 """The archive in the folder of `navtalk export`."""
-
-MANIFEST = "manifest.json"
 
 FIRST = "transcripts.jsonl"
 """The file of the first project."""
@@ -73,7 +71,7 @@ class Manifest(Exported, frozen=True, kw_only=True):
         """The manifest of *projects*; the project of `transcripts.jsonl` goes first."""
         projects = sorted(projects, key=lambda each: all(file.name != FIRST for file in each.files))
         first = projects[0]
-        return cls(
+        bare = cls(
             complete=all(each.complete for each in projects),
             api=first.api,
             project=first.project,
@@ -85,11 +83,12 @@ class Manifest(Exported, frozen=True, kw_only=True):
             projects=projects,
             archive=archive,
             written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            tool=_this_tool(),
+            tool=this_tool(),
         )
+        return signed(bare)
 
 
-def _this_tool() -> str:
+def this_tool() -> str:
     try:
         return f"navtalk-async {version('navtalk-async')}"
     except PackageNotFoundError:  # as in a program that was made of one file
@@ -98,8 +97,13 @@ def _this_tool() -> str:
 
 def canonical(manifest: Manifest) -> bytes:
     """The bytes of *manifest*, with its digest."""
+    return _indented(signed(manifest))
+
+
+def signed(manifest: Manifest) -> Manifest:
+    """*manifest* with its digest."""
     bare = msgspec.structs.replace(manifest, digest="")
-    return _indented(msgspec.structs.replace(bare, digest=sha256(_indented(bare)).hexdigest()))
+    return msgspec.structs.replace(bare, digest=sha256(_indented(bare)).hexdigest())
 
 
 def _indented(manifest: Manifest) -> bytes:

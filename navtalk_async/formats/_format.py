@@ -1,11 +1,13 @@
 """What a format is made of: intact transcripts, their fields, and a file that appears whole or not at all."""
 
+import errno
 import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import cache
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -15,12 +17,14 @@ from anyio import to_thread
 from navtalk_async.archive import Archive
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
-from navtalk_async.archive.sqlite_file import fingerprint
+from navtalk_async.archive.sqlite_file import open_file
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
 from navtalk_async.lenient_json import decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
+
+MANIFEST = "manifest.json"
 
 A_FEW = 3
 """How many flaws of a session are named."""
@@ -156,22 +160,26 @@ def _has_columns_only(kind: type[Record]) -> bool:
 
 
 class WholeFile:
-    """An `async with` that writes the file *path* beside its place, and renames it when it is complete.
+    """An `async with` that writes the file *path* beside its place, and renames it when it is complete. One
+    that holds the same already is only read: a backup or a watcher of the folder sees no change.
 
-    The disk is waited for in other threads. A file that it replaces hands on its mode; otherwise the mode is
-    *mode*, by default 600.
+    The disk is waited for in other threads. A file that is replaced hands on its mode; otherwise the mode is
+    *mode*, by default 600. The manifest, which may list that file, is removed first.
     """
 
     def __init__(self, path: Path, *, mode: int | None = None) -> None:
         self.path = path
         self._mode = mode
         self._beside = path.with_name(path.name + ".partial")
-        self._file: BinaryIO
+        self._earlier: BinaryIO = BytesIO()
+        """What stands in the place, read as far as it is the same."""
+        self._file: BinaryIO | None = None
+        """Where it is written; None as long as it is the same."""
         self._hash = sha256()
         self._bytes = self._rows = 0
 
     async def __aenter__(self) -> Self:
-        self._file = await to_thread.run_sync(self._create)
+        await to_thread.run_sync(self._open)
         return self
 
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -187,23 +195,42 @@ class WholeFile:
             name=self.path.name, bytes=self._bytes, rows=self._rows, sha256=self._hash.hexdigest()
         )
 
-    def _create(self) -> BinaryIO:
+    def _open(self) -> None:
         # What another run left is removed, not written into: it may be a link to another file.
         self._beside.unlink(missing_ok=True)
-        return open(self._beside, "xb", opener=_private)
+        if mode_of(self.path) is None:
+            self._create()
+        else:
+            self._earlier = open_file(self.path)
+
+    def _create(self) -> None:
+        """Make the file beside, with what was the same so far."""
+        self._file = file = open(self._beside, "xb", opener=_private)  # noqa: SIM115 - closed as it is put in place
+        self._earlier.seek(0)
+        copied, left = sha256(), self._bytes
+        while data := self._earlier.read(min(left, 1 << 20)):
+            file.write(data)
+            copied.update(data)
+            left -= len(data)
+        if copied.digest() != self._hash.digest():
+            raise OSError(errno.EBUSY, f"{self.path.name} changed while it was being read")
 
     def _append(self, make: Callable[[], bytes]) -> None:
         data = make()
-        reach("file: before write")
-        self._file.write(data)
-        reach("file: after write")
+        if self._file is None and self._earlier.read(len(data)) != data:
+            self._create()
+        if self._file is not None:
+            reach("file: before write")
+            self._file.write(data)
+            reach("file: after write")
         self._hash.update(data)
         self._bytes += len(data)
 
     def _put_in_place(self) -> None:
-        if self._stands_already():
-            # A backup or a watcher of the folder then sees no change.
-            self._discard()
+        if self._file is None and self._earlier.read(1):
+            self._create()
+        self._earlier.close()
+        if self._file is None:
             return
         with self._file:
             self._file.flush()
@@ -213,19 +240,26 @@ class WholeFile:
             reach("file: before fsync")
             os.fsync(self._file.fileno())
             reach("file: after fsync")
+        if self.path.name != MANIFEST:
+            withdraw(self.path.parent)
         reach("file: before rename")
         self._beside.replace(self.path)
         reach("file: after rename")
         _sync_folder(self.path.parent)
         reach("file: after fsync of the folder")
 
-    def _stands_already(self) -> bool:
-        is_as_large = mode_of(self.path) is not None and self.path.stat().st_size == self._bytes
-        return is_as_large and fingerprint(self.path) == (self._bytes, self._hash.hexdigest())
-
     def _discard(self) -> None:
-        self._file.close()
+        self._earlier.close()
+        if self._file is not None:
+            self._file.close()
         self._beside.unlink(missing_ok=True)
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the manifest of *folder*: it must not list files that it has not seen."""
+    reach("manifest: before unlink")
+    (folder / MANIFEST).unlink(missing_ok=True)
+    reach("manifest: after unlink")
 
 
 def mode_of(path: Path) -> int | None:

@@ -4,21 +4,25 @@ import asyncio
 import hashlib
 import json
 import os
+import sqlite3
 import stat
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
+from snapshots import files_in
 
 from navtalk_async import LexiconClient, NavTalkClient
-from navtalk_async.archive import Archive
-from navtalk_async.archive.records import FailedSession
+from navtalk_async.archive import Archive, failpoints
+from navtalk_async.archive.records import FailedSession, RunReport
 from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export, read_manifest
-from navtalk_async.formats._folder import candidates, name_of
+from navtalk_async.formats._folder import candidates, canonical, name_of, signed
 from navtalk_async.formats._format import WholeFile
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
@@ -306,6 +310,160 @@ def test_no_two_projects_share_a_file_and_none_leaves_the_folder(projects):
     assert {project: name_of(project, owners) for project in projects} == {
         owner: name for name, owner in owners.items()
     }
+
+
+# An export with nothing new.
+
+
+@pytest.fixture
+async def kept(address):
+    """A store of two projects, with sessions that go on and one that failed."""
+    async with Archive.open(address) as store:
+        for project in ("alpha", "beta"):
+            await synced_to(store, World(9), project)
+            await store.record_failures(project, [FailedSession("some-id", "ServerError: 500", 8)])
+        yield store
+
+
+def exported_in(folder):
+    """All files of an export; those beside an archive that is open come and go."""
+    return {name: each for name, each in files_in(folder).items() if not name.endswith(("-wal", "-shm"))}
+
+
+async def synced_to(store, world, project):
+    async with Sandbox(world) as box, NavTalkClient("k", base_url=box.navtalk_url) as nt:
+        await sync(nt, store, project=project, server="sandbox")
+
+
+@pytest.mark.parametrize("projects", [["alpha"], ["alpha", "beta"]], ids=len)
+@pytest.mark.parametrize("is_beside", [True, False], ids=["beside the archive", "elsewhere"])
+async def test_an_export_with_nothing_new_touches_no_file(kept, tmp_path, projects, is_beside):
+    folder = tmp_path if is_beside else tmp_path / "out"
+    for project in projects:
+        first = await export(kept, folder, project=project)
+    if len(projects) > 1:
+        # The second project's file has taken over the digest of the archive.
+        first = await export(kept, folder, project="alpha")
+    before, changed_at = exported_in(folder), (tmp_path / "out").exists() and folder.stat().st_mtime_ns
+    for project in (*projects, *projects):
+        assert await export(kept, folder, project=project, overwrite=project == "beta") == first
+        assert exported_in(folder) == before
+    # Nothing is made and removed again, either.
+    assert is_beside or folder.stat().st_mtime_ns == changed_at
+
+
+HARM = {
+    "an edit": lambda data: data.replace(b'"user"', b'"USER"', 1),
+    "a byte more": lambda data: data + b"x",
+    "its end lost": lambda data: data[:-100],
+    "all lost": lambda data: data[:0],
+    "its first byte lost": lambda data: data[1:],
+}
+
+
+@pytest.mark.parametrize("is_beside", [True, False], ids=["beside the archive", "elsewhere"])
+@pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
+async def test_a_file_that_was_edited_is_written_again_and_one_that_was_touched_is_not(
+    kept, tmp_path, harm, is_beside
+):
+    folder = tmp_path if is_beside else tmp_path / "out"
+    first = await export(kept, folder, project="alpha")
+    path = folder / "transcripts.jsonl"
+    good = path.read_bytes()
+    os.utime(path, ns=(7, 7))
+    assert await export(kept, folder, project="alpha") == first
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (good, 7)
+    path.write_bytes(harm(good))
+    os.utime(path, ns=(7, 7))
+    assert await export(kept, folder, project="alpha") == first
+    assert path.read_bytes() == good
+    path.unlink()
+    assert await export(kept, folder, project="alpha") == first
+    assert path.read_bytes() == good
+    assert read_manifest((folder / "manifest.json").read_bytes()) == first
+
+
+async def test_a_file_is_written_again_only_when_something_in_it_changed(kept, tmp_path):
+    for project in ("alpha", "beta"):
+        await export(kept, tmp_path, project=project)
+    before = exported_in(tmp_path)
+    world = World(9)
+    world.add_session()
+    await synced_to(kept, world, "beta")
+    for project in ("alpha", "beta"):
+        await export(kept, tmp_path, project=project)
+    # What is recorded of a run is in no file.
+    await kept.record_run("alpha", RunReport(error="stopped"))
+    manifest = await export(kept, tmp_path, project="alpha")
+    after = exported_in(tmp_path)
+    changed = {name for name in before if before[name] != after[name]} - {"archive0.db"}
+    assert changed == {"manifest.json", "transcripts.beta.jsonl"}
+    about = {each.project: each.changes for each in await kept.projects()}
+    assert {each.project: each.changes for each in manifest.projects} == about
+
+
+async def test_a_manifest_of_another_version_or_a_damaged_one_is_replaced_alone(kept, tmp_path):
+    first = await export(kept, tmp_path, project="alpha")
+    path, before = tmp_path / "manifest.json", exported_in(tmp_path)
+    for content in (
+        canonical(msgspec.structs.replace(first, tool="navtalk-async 0")),
+        b"",
+        path.read_bytes()[9:],
+    ):
+        path.write_bytes(content)
+        await export(kept, tmp_path, project="alpha", overwrite=True)
+        assert (
+            msgspec.structs.replace(
+                read_manifest(path.read_bytes()), written_at=first.written_at, digest=first.digest
+            )
+            == first
+        )
+    after = exported_in(tmp_path)
+    assert {name for name in before if before[name] != after[name]} <= {"manifest.json"}
+
+
+class Stopped(Exception):
+    pass
+
+
+async def test_an_export_that_ends_anywhere_leaves_no_manifest_of_files_that_are_not_there(kept, tmp_path):
+    await export(kept, tmp_path, project="alpha")
+    world, number, is_done = World(9), 0, False
+    while not is_done:
+        number += 1
+        world.add_session()
+        await synced_to(kept, world, "alpha")
+        arrived = count(1)
+
+        def stop(_name, arrived=arrived, number=number):
+            if next(arrived) == number:
+                raise Stopped
+
+        failpoints.arm(stop)
+        try:
+            await export(kept, tmp_path, project="alpha")
+            is_done = True
+        except Stopped:
+            pass
+        finally:
+            failpoints.arm(None)
+        if (tmp_path / "manifest.json").exists():
+            for each in read_manifest((tmp_path / "manifest.json").read_bytes()).files:
+                content = (tmp_path / each.name).read_bytes()
+                assert hashlib.sha256(content).hexdigest() == each.sha256
+    assert number > 10
+    assert not list(tmp_path.glob("*.partial"))
+
+
+async def test_damage_in_the_archive_is_found_though_nothing_is_new(tmp_path):
+    async with Archive.open(tmp_path / "archive.db") as store:
+        for project in ("alpha", "beta"):
+            await export_of(store, tmp_path, project, 5)
+    with closing(sqlite3.connect(tmp_path / "archive.db")) as db, db:
+        db.execute("UPDATE messages SET content = 'wrong' WHERE project = 'beta'")
+    async with Archive.open(tmp_path / "archive.db") as store:
+        for project, is_complete in (("alpha", True), ("beta", False), ("alpha", False), ("beta", False)):
+            assert (await export(store, tmp_path, project=project)).complete == is_complete
 
 
 # Files that are not ours.
