@@ -26,6 +26,7 @@ from navtalk_async.errors import NavTalkError, StoreBroken, counted
 from navtalk_async.formats import (
     ARCHIVE,
     MANIFEST,
+    Manifest,
     ProjectFiles,
     WrittenFile,
     check_folder,
@@ -120,13 +121,14 @@ class ArchiveRun:
     async def _work(self) -> int:
         settings, monitor, folder = self.settings, self.monitor, self.folder
         written: ProjectFiles | None = None
+        is_new = False
         async with settings.client(monitor, rides_out=True) as client:
             monitor.stats = client.stats
             settings.scope(client)
             try:
                 if folder is not None:
                     check = partial(check_folder, folder, settings.project, overwrite=self.overwrite)
-                    await to_thread.run_sync(check)
+                    earlier = (await to_thread.run_sync(check)).manifest
                 async with Archive.open(self.place) as archive:
                     doing = f"Bringing {redacted(self.place)} up to date"
                     async with reporting(monitor, settings.reporter, settings.progress_mode, doing=doing):
@@ -134,7 +136,8 @@ class ArchiveRun:
                         async with later(pause, partial(self._find_end, client)):
                             await self._sync(client, archive)
                         if folder is not None:
-                            written = await self._write(client, archive, folder)
+                            manifest, written = await self._write(client, archive, folder)
+                            is_new = manifest != earlier
                     kept = await self._kept(archive, written)
             except NavTalkError as error:
                 if folder is not None and isinstance(error, StoreBroken):
@@ -148,7 +151,7 @@ class ArchiveRun:
                 return report_error(error, settings.reporter, before=before, after=after)
         has_skipped = monitor.progress.report.skipped_rows > 0
         code = Exit.PARTIAL if kept["failed"] or has_skipped else Exit.OK
-        await self._report(code, kept=kept, files=() if written is None else written.files)
+        await self._report(code, kept=kept, files=() if written is None else written.files, is_new=is_new)
         return code
 
     async def _find_end(self, client: Client) -> None:
@@ -169,15 +172,15 @@ class ArchiveRun:
         options: SyncOptions = {**self.settings.sync_options, **changed}
         await sync(client, archive, progress=self.monitor.progress, **options)
 
-    async def _write(self, client: Client, archive: Archive, folder: Path) -> ProjectFiles:
+    async def _write(self, client: Client, archive: Archive, folder: Path) -> tuple[Manifest, ProjectFiles]:
         """Write the files; what is damaged in the archive is fetched again."""
         project = self.settings.project
         known: list[str] = []
         try:
-            written = await self._write_once(archive, folder)
+            manifest, written = await self._write_once(archive, folder)
         except StoreBroken:
             await archive.refetch(project, ())
-            written = await self._write_once(archive, folder)
+            manifest, written = await self._write_once(archive, folder)
         for _ in range(REPAIR_ROUNDS):
             damaged = [each.id for each in written.failed if each.damaged]
             if damaged in ([], known):
@@ -188,15 +191,15 @@ class ArchiveRun:
             )
             await archive.refetch(project, damaged)
             await self._sync(client, archive, retry_failed=False, reconcile=False)
-            written = await self._write_once(archive, folder)
-        return written
+            manifest, written = await self._write_once(archive, folder)
+        return manifest, written
 
-    async def _write_once(self, archive: Archive, folder: Path) -> ProjectFiles:
+    async def _write_once(self, archive: Archive, folder: Path) -> tuple[Manifest, ProjectFiles]:
         project = self.settings.project
         manifest = await export(
             archive, folder, project=project, formats=self.formats, overwrite=self.overwrite
         )
-        return next(each for each in manifest.projects if each.project == project)
+        return manifest, next(each for each in manifest.projects if each.project == project)
 
     def _withdraw(self, folder: Path) -> None:
         with suppress(OSError):
@@ -217,6 +220,7 @@ class ArchiveRun:
         *,
         kept: dict[str, Any] | None = None,
         files: Sequence[WrittenFile] = (),
+        is_new: bool = False,
         error: str | None = None,
     ) -> None:
         settings, report = self.settings, self.monitor.progress.report
@@ -237,23 +241,24 @@ class ArchiveRun:
         if settings.progress_mode == "json":
             settings.reporter.event("summary", **summary)
         elif kept is not None:
-            for line in [*run_sentences(summary), *kept_sentences(kept)]:
+            for line in [*run_sentences(summary, is_new=is_new), *kept_sentences(kept)]:
                 settings.reporter.note(line)
 
 
-def run_sentences(summary: Mapping[str, Any]) -> list[str]:
+def run_sentences(summary: Mapping[str, Any], *, is_new: bool) -> list[str]:
     report, kept, files = summary["run"], summary["kept"], summary["files"]
     # A run that continues another tells its own figures from those of both.
     this_run, in_all = (" in this run", " in all") if report.resumed else ("", "")
     checked = report.inserted + report.changed + report.same + report.vanished
     written = [f"{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
     fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run}"
+    manifest = "Wrote manifest.json" if is_new else "manifest.json is unchanged"
     retries = f" and {counted(report.retries, 'retry', 'retries')}" if report.retries else ""
     lines = [
         f"Checked {counted(checked, 'session')}{this_run}: {news_text(report)}.",
         f"{summary['store']} holds {amount(kept['sessions'], kept['messages'])}{in_all}.",
         *(f"{summary['folder']}/{each}" for each in written),
-        *(["Wrote manifest.json (checksums of every file)."] if written else []),
+        *([f"{manifest} (checksums of every file)."] if written else []),
         f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s.",
     ]
     if report.skipped_rows:

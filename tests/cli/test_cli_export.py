@@ -5,6 +5,7 @@ from hashlib import sha256
 
 from exported import truth, written
 from shell import navtalk
+from snapshots import files_in
 
 from navtalk_async.archive import Archive
 from navtalk_async.sandbox import Answers, Faults, Sandbox, World
@@ -51,6 +52,24 @@ async def test_a_second_export_fetches_only_new_sessions(tmp_path):
         assert (second.rows[0]["run"]["inserted"], second.rows[0]["run"]["changed"]) == (1, 0)
         assert box.counts.total < 30
         assert written(tmp_path) == truth(box.world)
+
+
+async def test_an_export_with_nothing_new_touches_nothing_and_says_so(tmp_path):
+    world = World(20, messages=3)
+    for status in (0, 0, 1):
+        begun = world.add_session(status=status)
+        world.add_message(begun["id"], "hello")
+    async with Sandbox(world) as box:
+        for project in ("one", "two"):
+            assert (await navtalk("export", tmp_path, "--project", project, box=box)).code == 0
+        # The second project's export is news for the manifest of the first.
+        for project in ("one", "two"):
+            before = files_in(tmp_path)
+            said = (await navtalk("export", tmp_path, "--project", project, box=box)).err
+    assert files_in(tmp_path) == before
+    assert before.keys() == {"archive.db", "manifest.json", "transcripts.jsonl", "transcripts.two.jsonl"}
+    assert f"{tmp_path}/transcripts.two.jsonl: 23 rows" in said
+    assert "manifest.json is unchanged (checksums of every file)." in said
 
 
 async def test_the_embedded_sandbox_needs_no_key_and_is_the_same_every_time(tmp_path):

@@ -22,7 +22,7 @@ from navtalk_async.archive import Archive, failpoints
 from navtalk_async.archive.records import FailedSession, RunReport
 from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export, read_manifest
-from navtalk_async.formats._folder import candidates, canonical, name_of, signed
+from navtalk_async.formats._folder import candidates, canonical, name_of
 from navtalk_async.formats._format import WholeFile
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
@@ -320,7 +320,7 @@ async def kept(address):
     """A store of two projects, with sessions that go on and one that failed."""
     async with Archive.open(address) as store:
         for project in ("alpha", "beta"):
-            await synced_to(store, World(9), project)
+            await synced_to(store, World(4), project)
             await store.record_failures(project, [FailedSession("some-id", "ServerError: 500", 8)])
         yield store
 
@@ -362,9 +362,8 @@ HARM = {
 
 
 @pytest.mark.parametrize("is_beside", [True, False], ids=["beside the archive", "elsewhere"])
-@pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
 async def test_a_file_that_was_edited_is_written_again_and_one_that_was_touched_is_not(
-    kept, tmp_path, harm, is_beside
+    kept, tmp_path, is_beside
 ):
     folder = tmp_path if is_beside else tmp_path / "out"
     first = await export(kept, folder, project="alpha")
@@ -373,10 +372,12 @@ async def test_a_file_that_was_edited_is_written_again_and_one_that_was_touched_
     os.utime(path, ns=(7, 7))
     assert await export(kept, folder, project="alpha") == first
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (good, 7)
-    path.write_bytes(harm(good))
-    os.utime(path, ns=(7, 7))
-    assert await export(kept, folder, project="alpha") == first
-    assert path.read_bytes() == good
+    for harm in HARM.values():
+        path.write_bytes(harm(good))
+        # Neither its size nor its time says what is in it.
+        os.utime(path, ns=(7, 7))
+        assert await export(kept, folder, project="alpha") == first
+        assert path.read_bytes() == good
     path.unlink()
     assert await export(kept, folder, project="alpha") == first
     assert path.read_bytes() == good
@@ -387,7 +388,7 @@ async def test_a_file_is_written_again_only_when_something_in_it_changed(kept, t
     for project in ("alpha", "beta"):
         await export(kept, tmp_path, project=project)
     before = exported_in(tmp_path)
-    world = World(9)
+    world = World(4)
     world.add_session()
     await synced_to(kept, world, "beta")
     for project in ("alpha", "beta"):
@@ -428,7 +429,7 @@ class Stopped(Exception):
 
 async def test_an_export_that_ends_anywhere_leaves_no_manifest_of_files_that_are_not_there(kept, tmp_path):
     await export(kept, tmp_path, project="alpha")
-    world, number, is_done = World(9), 0, False
+    world, number, is_done = World(4), 0, False
     while not is_done:
         number += 1
         world.add_session()
