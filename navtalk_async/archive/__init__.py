@@ -218,7 +218,8 @@ class Archive(Operations):
 
         Raises:
             ValueError: *name* or *limit* cannot be right.
-            StoreMismatch: the consumer reads another *project*.
+            StoreMismatch: the consumer reads another *project*, or commits that this archive does not have;
+                from `ack`: it was dropped, or another process reads under the same name.
         """
         driver = self._driver.beside("consume")
         return Consumer(driver, name, project=project, limit=limit, follow=follow)

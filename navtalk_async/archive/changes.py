@@ -85,6 +85,8 @@ class _Feed(Generic[B]):
     def __init__(self, driver: Driver[Any], *, project: str | None, limit: int, follow: bool) -> None:
         if not isinstance(limit, int) or limit < 1:
             raise ValueError(f"limit={limit!r} is not a number of sessions of at least 1.")
+        if not isinstance(project, str | None):
+            raise ValueError(f"project={project!r} is not the name of a project.")
         self.driver = driver
         self._project, self._limit, self._follow = project, limit, follow
         self._place: Token | None = None
@@ -149,7 +151,13 @@ class Consumer(_Feed[ConsumedBatch]):
     async def _begin(self) -> Token:
         self._acknowledged = await self.driver.write("register consumer", None, self._register())
         token = _stored_token(self._name, self._acknowledged)
-        return await self.driver.snapshot(read_start(self.driver, token))
+        try:
+            return await self.driver.snapshot(read_start(self.driver, token))
+        except StoreMismatch:
+            raise StoreMismatch(
+                f"The consumer {self._name!r} was given commits that {self.driver} lacks, as after an "
+                "older copy was restored. Drop it, and it begins anew."
+            ) from None
 
     def _batch(self, changes: list[Change]) -> ConsumedBatch:
         return ConsumedBatch(changes, self)
@@ -202,10 +210,18 @@ def read_consumers() -> Steps[list[ConsumerInfo]]:
     """Every consumer, by name."""
     found = []
     for name, project, text, acknowledged_at in (yield Query(sql.CONSUMERS)):
-        token = _stored_token(name, text)
+        token = yield from _valid(_stored_token(name, text))
         [(behind,)] = yield Query(*sql.of_project(sql.BEHIND, token.place, project))
         found.append(ConsumerInfo(name, project, behind, acknowledged_at))
     return found
+
+
+def _valid(token: Token) -> Steps[Token]:
+    """*token*, or the beginning, where an older copy of the archive was restored."""
+    try:
+        return (yield from read_start("", token))
+    except StoreMismatch:
+        return (yield from read_start("", None))
 
 
 def drop_consumer(name: str) -> Steps[None]:

@@ -16,7 +16,7 @@ from navtalk_async.cli._output import Reporter, put, put_json, tab_separated, ta
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats import message_fields, session_fields, transcript_fields
+from navtalk_async.formats import chosen_projects, message_fields, session_fields, transcript_fields
 from navtalk_async.models import Message, Session
 
 Fields = dict[str, Any]
@@ -53,6 +53,7 @@ def changes_command(
 
     async def work() -> int:
         async with readable(place, immutable=False) as archive:
+            await chosen_projects(archive, only_project)
             if drop:
                 await archive.drop_consumer(str(consumer))
                 return Exit.OK

@@ -173,7 +173,8 @@ def _consumer_sentence(consumer: Mapping[str, Any]) -> str:
     name, when = consumer["name"], consumer["acknowledged_at"]
     acknowledged = f"acknowledged last {when}" if when else "has acknowledged nothing yet"
     behind = f"{counted(consumer['behind'], 'session')} behind" if consumer["behind"] else "up to date"
-    return f"Consumer {name}: {behind}, {acknowledged}."
+    project = f" of {consumer['project']}" if consumer["project"] else ""
+    return f"Consumer {name}{project}: {behind}, {acknowledged}."
 
 
 def _listing_sentence(seen: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """Tokens and an older copy of the archive that was restored."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from store_rows import begin, fetched, journal, session
@@ -56,3 +58,38 @@ async def test_what_came_and_went_while_a_reader_was_away_is_gone_for_it(place):
     # It may have stored the first, and have stopped before it stored its token.
     assert first.new == second.gone
     assert (second.what, second.new, second.changed) == ("changed", [], [])
+
+
+async def given(store, name):
+    async with store.consume(name) as batches:
+        return {
+            change.session.id async for batch in batches for change in batch.changes if await acked(batch)
+        }
+
+
+async def acked(batch):
+    await batch.ack()
+    return True
+
+
+async def test_a_consumer_that_is_ahead_of_a_restored_copy_begins_anew_once_it_is_dropped(tmp_path):
+    place, copy = tmp_path / "archive.db", tmp_path / "copy.db"
+    async with Archive.open(place) as store:
+        await kept(store, 1, 2)
+        await given(store, "copy")
+    shutil.copy(place, copy)
+    async with Archive.open(place) as store:
+        await kept(store, 3)
+        await given(store, "copy")
+        [before] = await store._rows("SELECT token FROM sync_consumers")
+    shutil.copy(copy, place)
+    async with Archive.open(place) as store:
+        assert await given(store, "copy") == set()
+        with closing(sqlite3.connect(place)) as db, db:
+            db.execute("UPDATE sync_consumers SET token = ?", before)
+        with pytest.raises(StoreMismatch, match="Drop it, and it begins anew"):
+            await given(store, "copy")
+        [consumer] = await store.consumers()
+        assert consumer.behind == 2
+        await store.drop_consumer("copy")
+        assert await given(store, "copy") == {session(1).id, session(2).id}
