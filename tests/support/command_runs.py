@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PARENT = """
-import json, os, signal, sys
+import json, os, signal, sys, traceback
 from collections import Counter
 
 import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, importlib.metadata, pkgutil, rich, uvloop
@@ -23,8 +23,8 @@ for module in pkgutil.walk_packages(navtalk_async.__path__, "navtalk_async."):
 importlib.metadata.version("aiohttp")
 
 from navtalk_async.archive import failpoints
-from navtalk_async.cli.app import run_app
 
+main = pkgutil.resolve_name(sys.argv[1])
 
 def armed(arrivals, end):
     log = os.open(arrivals, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -51,9 +51,12 @@ def become(job):
         failpoints.arm(armed(job["arrivals"], job["end"]))
     code = 1
     try:
-        run_app(job["arguments"])
+        main(job["arguments"])
+        code = 0
     except SystemExit as end:
         code = int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -151,13 +154,14 @@ async def settled(box):
 
 
 @asynccontextmanager
-async def command_runner():
-    """`async with command_runner() as commands:` a process that forks the runs."""
+async def command_runner(main="navtalk_async.cli.app:run_app"):
+    """`async with command_runner() as commands:` a process that forks the runs of *main*."""
     parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT),
+        *(sys.executable, "-c", PARENT, main),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ},
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
     )
     with TemporaryDirectory() as folder:
         yield CommandRunner(parent, folder)
