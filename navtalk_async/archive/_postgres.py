@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from navtalk_async.archive._database import Access, Codec, Driver, Put, Query, R, Write, as_json
-from navtalk_async.archive._postgres_server import Server, Timeouts
+from navtalk_async.archive._postgres_server import Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
 from navtalk_async.lenient_json import decode_json
 
@@ -115,7 +115,9 @@ class PostgresDriver(Driver["Connection"]):
         self._rung.clear()
 
     async def _listen(self, ring: Callable[[], None]) -> None:
-        await self._connection.add_listener(CHANNEL, lambda *_: ring())
+        # A server that repeats another one has no notices, and a pooler may lose them: then we look again.
+        with suppress(driver().PostgresError):
+            await self._connection.add_listener(CHANNEL, lambda *_: ring())
 
     async def _open(self) -> None:
         self._is_silent = False

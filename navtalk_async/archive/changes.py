@@ -68,7 +68,8 @@ class ConsumedBatch(Batch):
         self._consumer = consumer
 
     async def ack(self) -> None:
-        """Note in the archive that this batch was dealt with, and all before it: they do not come again.
+        """Note in the archive that this batch was dealt with, and all before it: they do not come again. Of one
+        that is acknowledged after a later one, there is nothing to note.
 
         Raises:
             StoreMismatch: the consumer was dropped, or another process reads as the same one.
@@ -179,6 +180,8 @@ class Consumer(_Feed[ConsumedBatch]):
 
     async def acknowledge(self, token: str) -> None:
         """Note that everything up to *token* was dealt with."""
+        if parse_token("token", token).place < parse_token("token", self._acknowledged).place:
+            return
         await self.driver.write("acknowledge", None, self._acknowledge(token))
         self._acknowledged = token
 

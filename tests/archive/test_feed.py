@@ -1,7 +1,10 @@
 """The change feed: whatever happens to an archive and to its readers, a copy by key equals the archive."""
 
+import asyncio
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+from random import Random
 
 import pytest
 from feed_copies import Copy, assert_each_once, assert_exact, assert_same, copy_of
@@ -13,6 +16,7 @@ from store_rows import asked, begin, clock, everything, journal, message, sessio
 from navtalk_async.archive import Archive
 from navtalk_async.archive._schema import COLUMNS
 from navtalk_async.archive.records import FailedSession, FetchResult
+from navtalk_async.errors import StoreMismatch
 
 PROJECTS = ("default", "a {any} {0} '%s")
 
@@ -211,3 +215,134 @@ async def test_a_reader_who_has_all_is_given_the_difference_and_nothing_else(emp
         for change in given:
             assert_exact(change, before, after)
         assert_same(reader.copy, after, without=await life.pending())
+
+
+async def test_any_of_300_rounds_is_rebuilt_by_its_token(store, place):
+    # A trip to a server takes its time.
+    rounds = 300 if isinstance(place, Path) else 50
+    life, dice = Life(store), Random(300)
+    await life.begin()
+    key, taken = (PROJECTS[0], 0), []
+    await life.new(key, 1)
+    for _ in range(rounds):
+        await getattr(life, dice.choice(often))(key, dice.randrange(6))
+        [there] = await everything(store)
+        taken.append((await store.latest_token(), there.messages))
+    for token, messages in taken:
+        found = await store.transcript(there.session.id, as_of=token)
+        assert (found.session, found.messages) == (there.session, messages)
+
+
+async def two_sessions(store):
+    life = Life(store)
+    await life.begin()
+    for number in range(2):
+        await life.new((PROJECTS[0], number), 1)
+    return life
+
+
+async def read_all(consumer):
+    return [each.session.id async for batch in consumer for each in batch.changes]
+
+
+async def test_a_batch_acknowledged_after_a_later_one_changes_nothing(store):
+    await two_sessions(store)
+    async with store.consume("it", limit=1) as batches:
+        first, second = [batch async for batch in batches]
+        await second.ack()
+        await second.ack()
+        await first.ack()
+    async with store.consume("it") as batches:
+        assert await read_all(batches) == []
+
+
+@pytest.mark.parametrize("name", ["it's", '"', "{any}", "{0} {rows}", "%s ?", "$1", "; DROP TABLE sessions"])
+async def test_a_consumer_of_any_name_goes_its_own_way_until_it_is_dropped(store, name):
+    await two_sessions(store)
+    async with store.consume("other", project=PROJECTS[0]) as batches:
+        assert len(await read_all(batches)) == 2
+    async with store.consume(name, limit=1) as batches:
+        async for batch in batches:
+            await batch.ack()
+            break
+    assert {each.name: each.behind for each in await store.consumers()} == {name: 1, "other": 2}
+    await store.drop_consumer(name)
+    with pytest.raises(StoreMismatch, match="has no consumer"):
+        await store.drop_consumer(name)
+    async with store.consume(name) as batches:
+        assert len(await read_all(batches)) == 2
+
+
+async def test_of_two_processes_that_read_as_one_the_slower_is_refused_and_nothing_is_lost(store, place):
+    await two_sessions(store)
+    async with (
+        Archive.open(place, read_only=True) as other,
+        store.consume("it", limit=1) as slow,
+        other.consume("it") as fast,
+    ):
+        mine = await anext(slow)
+        await (await anext(fast)).ack()
+        with pytest.raises(StoreMismatch, match="another process reads as the same one"):
+            await mine.ack()
+        assert [each.behind for each in await store.consumers()] == [0]
+        await store.drop_consumer("it")
+        with pytest.raises(StoreMismatch, match="was dropped"):
+            await mine.ack()
+        assert await store.consumers() == []
+
+
+async def test_a_token_that_is_damaged_is_refused_before_anything_is_read(store):
+    await two_sessions(store)
+    token = await store.latest_token()
+    flipped = [
+        token[:place] + other + token[place + 1 :]
+        for place in range(len(token))
+        for other in ("A", "_", " ", "\u00e9")
+        if token[place] != other
+    ]
+    cut = [token[:length] for length in range(len(token))]
+    for bad in [*flipped, *cut, f"{token}=", f"{token}\n", 7, b"", token.encode(), True]:
+        with pytest.raises(ValueError, match="is no token"):
+            store.changes(bad)
+        with pytest.raises(ValueError, match="is no token"):
+            await store.transcript("x", as_of=bad)
+
+
+async def test_a_token_of_another_archive_is_refused(store, new_place):
+    await two_sessions(store)
+    async with Archive.open(await new_place()) as other:
+        await two_sessions(other)
+        with pytest.raises(StoreMismatch, match="of another archive"):
+            await read_all_after(other, await store.latest_token())
+
+
+async def read_all_after(store, token):
+    async with store.changes(token) as batches:
+        return await read_all(batches)
+
+
+async def test_a_batch_gives_its_sessions_whole_as_they_are_by_now(store):
+    life = await two_sessions(store)
+    async with store.changes() as batches:
+        batch = await anext(batches)
+        await life.say((PROJECTS[0], 1), 5)
+        assert [each async for each in batch.transcripts()] == await everything(store)
+
+
+async def test_to_follow_is_cancelled_while_it_waits_and_leaves_nothing_behind(store, quiet_loop):
+    await two_sessions(store)
+    async with quiet_loop():
+        seen = asyncio.Event()
+
+        async def follow():
+            async with store.consume("it", follow=True) as batches:
+                async for batch in batches:
+                    await batch.ack()
+                    seen.set()
+
+        task = asyncio.create_task(follow())
+        await seen.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [each.behind for each in await store.consumers()] == [0]
