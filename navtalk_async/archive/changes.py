@@ -68,8 +68,9 @@ class ConsumedBatch(Batch):
         self._consumer = consumer
 
     async def ack(self) -> None:
-        """Note in the archive that this batch was dealt with, and all before it: they do not come again. Of one
-        that is acknowledged after a later one, there is nothing to note.
+        """Note in the archive that this batch was dealt with, and all before it: they do not come again.
+
+        Once a later batch is acknowledged, there is nothing to note of this one.
 
         Raises:
             StoreMismatch: the consumer was dropped, or another process reads as the same one.
