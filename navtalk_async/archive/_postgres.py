@@ -110,8 +110,10 @@ class PostgresDriver(Driver["Connection"]):
             self._rung = asyncio.Event()
             await self.run(self._listen, self._rung.set)
             return
+        # Not `wait_for`, which before Python 3.12 forgets a cancellation that comes with the notice.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._rung.wait()
         self._rung.clear()
 
     async def _listen(self, ring: Callable[[], None]) -> None:
