@@ -443,3 +443,14 @@ async def test_an_id_that_no_index_holds_is_a_sentence_and_nothing_of_it_is_left
         with pytest.raises(StoreError, match="cannot be used"):
             await journal(store, session(1), msgspec.structs.replace(session(2), id=long))
         assert (await store.counts("default")).sessions == 0
+
+
+async def test_a_follower_that_is_cancelled_as_a_notice_comes_ends(place, until):
+    async with Archive.open(place) as store, store.changes(follow=True) as batches:
+        waiting = asyncio.create_task(anext(batches))
+        await until(lambda: batches.driver._rung is not None and batches.driver._rung._waiters)
+        batches.driver._rung.set()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(5):
+                await waiting

@@ -57,6 +57,15 @@ async def test_a_consumer_is_given_each_change_once_and_status_shows_how_far_it_
     assert len(await changes(out, "--consumer", "it")) == 40
 
 
+async def test_an_acknowledgement_is_no_damage_to_an_export(out, box):
+    for arguments in (["--consumer", "it"], ["--consumer", "other"], ["--consumer", "it", "--drop"]):
+        assert (await navtalk("changes", out, *arguments, env=NO_KEY)).code == 0
+        done = await navtalk("verify", out, env=NO_KEY)
+        assert done.code == 0, done.err
+    assert (await navtalk("export", out, box=box)).code == 0
+    assert (await navtalk("verify", out, env=NO_KEY)).code == 0
+
+
 async def test_a_closed_pipe_acknowledges_nothing(out):
     reading, writing = os.pipe()
     os.close(reading)
