@@ -129,3 +129,17 @@ async def test_a_run_that_is_cancelled_is_cancelled_though_its_last_commit_fails
                 going.set()
                 with pytest.raises(asyncio.CancelledError):
                     await run
+
+
+@pytest.mark.parametrize("answers", [BARE, Answers(max_page=12, cursor_on_last_page=False)])
+@pytest.mark.parametrize("at_once", [1, AT_ONCE, "auto"])
+async def test_a_session_is_done_once_also_where_the_rest_of_it_is_followed(path, answers, at_once):
+    async with (
+        Sandbox(World(30, messages=lambda number: number), answers=answers) as box,
+        NavTalkClient("k", base_url=box.navtalk_url) as nt,
+        Archive.open(path) as store,
+    ):
+        report = await sync(nt, store, concurrency=at_once, short_pages="audit")
+        assert report.short_pages_disproved is (answers is not BARE)
+        assert (report.done, report.open, report.messages) == (30, 0, sum(range(30)))
+        assert (await store.counts()).messages == sum(range(30))
