@@ -69,7 +69,7 @@ QUESTION = Question(
         Bar(
             says="Requests a second into SQLite, times those of a walk without it, sessions of 10 each",
             value=lambda of: of("requests", OURS, SPARSE) / of("requests", NOT_KEPT, SPARSE),
-            at_least=0.6,
+            at_least=0.65,
         ),
     ),
     world=world,
