@@ -144,6 +144,8 @@ class RunOperations(Transactions):
             filled = {"updated_at": held.updated_at, "user_id": held.user_id, "change": change}
             yield update("sessions", project, held_id, **filled)
             yield update("sync_sessions", project, held_id, digest=of, row_digest=row_digest(row))
+            if row != kept.session:
+                yield Write(sql.HAND_ON, (change, project, held_id))
         return True
 
     @transaction

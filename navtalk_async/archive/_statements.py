@@ -263,6 +263,8 @@ UPDATE sessions SET deleted_at = ?, change = ({NEXT_CHANGE})
 WHERE project = ? AND id = ? AND deleted_at IS NULL
 """
 
+HAND_ON = "UPDATE sync_sessions SET before = change, change = ? WHERE project = ? AND session_id = ?"
+
 HAND_ON_DELETED = f"""
 UPDATE sync_sessions SET before = change, change = ({NEXT_CHANGE}),
 entered = -CASE WHEN entered > 0 THEN entered ELSE ({NEXT_CHANGE}) END

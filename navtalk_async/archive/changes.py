@@ -90,7 +90,7 @@ class _Feed(Generic[B]):
         if not isinstance(project, str | None):
             raise ValueError(f"project={project!r} is not the name of a project.")
         self.driver = driver
-        self._project, self._limit, self._follow = project, limit, follow
+        self._project, self._limit, self._follow = project, min(limit, 1 << 31), follow
         self._place: Token | None = None
 
     async def _begin(self) -> Token:

@@ -346,3 +346,23 @@ async def test_to_follow_is_cancelled_while_it_waits_and_leaves_nothing_behind(s
         with pytest.raises(asyncio.CancelledError):
             await task
     assert [each.behind for each in await store.consumers()] == [0]
+
+
+async def test_a_follower_sees_each_commit_and_keeps_no_log_from_being_written_back(store, place):
+    life = await two_sessions(store)
+    async with (
+        Archive.open(place, read_only=True) as other,
+        other.consume("it", follow=True) as batches,
+        store.changes(follow=True) as mine,
+    ):
+        for number in range(5):
+            for reader in (batches, mine):
+                batch = await anext(reader)
+                assert batch.changes[-1].session.id == session(1).id
+            # The writer waits for none of them.
+            await life.say((PROJECTS[0], 1), 10 + number)
+            await (await anext(batches)).ack()
+            await life.say((PROJECTS[0], 1), 20 + number)
+        if isinstance(place, Path):
+            [(is_busy, pages, copied)] = await asked(place, "PRAGMA wal_checkpoint(TRUNCATE)")
+            assert (is_busy, pages, copied) == (0, 0, 0)

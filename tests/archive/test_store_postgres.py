@@ -454,3 +454,12 @@ async def test_a_follower_that_is_cancelled_as_a_notice_comes_ends(place, until)
         with pytest.raises(asyncio.CancelledError):
             async with asyncio.timeout(5):
                 await waiting
+
+
+async def test_a_follower_whose_connection_is_ended_says_so(place, until):
+    async with Archive.open(place) as store, store.changes(follow=True) as batches:
+        waiting = asyncio.create_task(anext(batches))
+        await until(lambda: batches.driver._rung is not None and batches.driver._rung._waiters)
+        await run_sql(place, f"SELECT pg_terminate_backend({batches.driver._db.get_server_pid()})")
+        with pytest.raises(StoreError, match=r"is of no use|cannot be used|cannot be reached"):
+            await waiting

@@ -2,6 +2,7 @@
 
 import pytest
 from earlier_schemas import downgrade
+from feed_copies import Copy, assert_same, copy_of
 from store_rows import asked, begin, everything, fetched, ids, journal, lived, message, session, wanted
 
 from navtalk_async.archive import Archive
@@ -10,6 +11,17 @@ from navtalk_async.archive.rows import damage, row_digest
 from navtalk_async.dialects.kodey import Kodey
 from navtalk_async.dialects.navtalk import NavTalk
 from navtalk_async.errors import StoreMismatch
+
+
+async def copied(store, copy, token):
+    """*copy* with what changed since *token*, and the token to go on from; None if nothing did."""
+    after = None
+    async with store.changes(token, limit=10**30) as batches:
+        async for batch in batches:
+            for each in batch.changes:
+                copy.put(each)
+            after = batch.token
+    return copy, after
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])
@@ -25,6 +37,10 @@ async def test_an_archive_of_an_earlier_version_opens_and_is_synced_on(new_place
             pass
     async with Archive.open(place) as store:
         after = await everything(store)
+        copy, token = await copied(store, Copy(), None)
+        # The third was never fetched.
+        assert_same(copy, copy_of(after), without=[("default", each) for each in await store.pending()])
+        assert await copied(store, copy, token) == (copy, None)
         assert [each.session for each in after] == [each.session for each in before]
         assert [each.messages for each in after] == [each.messages for each in before]
         assert await store.projects() == about
@@ -60,8 +76,12 @@ async def test_columns_that_an_earlier_version_did_not_have_are_filled_unless_a_
         )
     await asked(place, "UPDATE sessions SET end_time = '2030-01-01T00:00:00Z' WHERE id = 'b'")
     async with Archive.open(place) as store:
+        copy, token = await copied(store, Copy(), None)
+        assert_same(copy, copy_of(await everything(store)))
         await begin(store, api="kodey", dialect=kodey)
         whole, damaged = await everything(store)
+        copy, _ = await copied(store, copy, token)
+        assert copy.sessions["default", "a"] == whole.session
     assert whole == before[0]
     assert before[0].session.user_id == "ann"
     assert damage(damaged, kodey)
