@@ -182,6 +182,8 @@ CRASHED = [
 ]
 """A reader who goes on from an earlier token was given a message that came and went behind it."""
 
+REFETCHED = [("new", 0, 0, 3), ("refetch", 0, 0, 3), ("fail", 0, 0, 1), ("say", 0, 0, 1)]
+
 
 @settings(max_examples=examples(12), phases=WITHOUT_SHRINKING)
 @example(steps=CRASHED)
@@ -203,6 +205,7 @@ async def test_whatever_happens_a_copy_equals_the_archive(empty, steps):
 
 
 @settings(max_examples=examples(12), phases=WITHOUT_SHRINKING)
+@example(steps=REFETCHED)
 @given(steps=st.lists(acts, max_size=12))
 async def test_a_reader_who_has_all_is_given_the_difference_and_nothing_else(empty, steps):
     life, reader = Life(store := await empty()), Reader(store)

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from contextlib import closing
 
-from feed_copies import Copy
+from feed_copies import Copy, told
 
 from navtalk_async import NavTalkClient
 from navtalk_async.archive import Archive
@@ -93,7 +93,7 @@ def stored(path):
     copy = Copy()
     with closing(sqlite3.connect(path)) as db:
         for *key, row in db.execute("SELECT * FROM sessions"):
-            copy.sessions[tuple(key)] = SessionRow(*json.loads(row))
+            copy.sessions[tuple(key)] = told(SessionRow(*json.loads(row)))
         for *key, row in db.execute("SELECT * FROM messages"):
             copy.messages[tuple(key)] = MessageRow(*json.loads(row))
         [(batches, different)] = db.execute("SELECT COUNT(*), COUNT(DISTINCT token) FROM batches")
