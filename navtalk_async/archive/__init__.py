@@ -151,7 +151,7 @@ class Archive(Operations):
 
     def _transcript(self, project: str, held_id: str, token: Token | None) -> Steps[StoredTranscript | None]:
         if token is not None:
-            yield from read_start(self, token)
+            yield from read_start(self, token, token.scope)
             return (yield from read_as_of(self._codec, project, held_id, token.commit))
         sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))
         messages = yield Query(sql.MESSAGES, (project, [held_id]))

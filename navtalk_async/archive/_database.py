@@ -10,15 +10,15 @@ share every rule and every statement, and a driver fills in these words alone:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import cache, wraps
-from itertools import groupby
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from navtalk_async.archive._codec import Codec
 from navtalk_async.archive._schema import COLUMNS, KEYS
 from navtalk_async.archive._statements import (
     BEGIN_EPOCH,
@@ -29,12 +29,10 @@ from navtalk_async.archive._statements import (
 )
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
-from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
 
 C = TypeVar("C")
-R = TypeVar("R", SessionRow, MessageRow)
 T = TypeVar("T")
 P = ParamSpec("P")
 A = TypeVar("A", bound="Transactions")
@@ -109,47 +107,6 @@ Step: TypeAlias = Query | Write | Put
 Steps: TypeAlias = Generator[Step, list[Any], T]
 Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
 Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
-
-
-class Codec:
-    """How rows are written to a database, and read from it; in one that holds every text, as they are."""
-
-    def write_id(self, text: str) -> str:
-        return text
-
-    def read_id(self, held: str) -> str:
-        return held
-
-    def write_text(self, text: str) -> str:
-        """A text for people."""
-        return text
-
-    def write_rows(self, rows: list[R]) -> list[R]:
-        return rows
-
-    def read_rows(self, held: list[R]) -> list[R]:
-        return held
-
-    def write_ids(self, ids: Iterable[str]) -> list[str]:
-        return [self.write_id(each) for each in ids]
-
-    def transcripts(
-        self, sessions: Sequence[Sequence[Any]], messages: Iterable[Any]
-    ) -> list[StoredTranscript]:
-        """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
-        said = self.by_session(messages)
-        rows = self.read_rows([SessionRow(*row) for *row, _, _, _ in sessions])
-        return [
-            StoredTranscript(row, said.get(row.id, []), digest, row_digest, bool(due_for_reread))
-            for row, (*_, digest, row_digest, due_for_reread) in zip(rows, sessions, strict=True)
-        ]
-
-    def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
-        """The messages of each session; *rows* are ordered by session, and by position."""
-        messages = self.read_rows([MessageRow(*row) for row in rows])
-        return {
-            session_id: list(group) for session_id, group in groupby(messages, key=lambda row: row.session_id)
-        }
 
 
 class Driver(ABC, Generic[C]):

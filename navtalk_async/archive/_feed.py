@@ -10,10 +10,12 @@ from itertools import accumulate, groupby, islice
 from typing import Any, Literal, NamedTuple
 
 from navtalk_async.archive import _statements as sql
-from navtalk_async.archive._database import Codec, Query, Steps
+from navtalk_async.archive._codec import Codec
+from navtalk_async.archive._database import Query, Steps
 from navtalk_async.archive._runs import read_columns
 from navtalk_async.archive._tokens import Token, refuse_others
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.errors import StoreMismatch
 
 SESSION_WIDTH, MESSAGE_WIDTH = len(SessionRow._fields), len(MessageRow._fields)
 ID_OF_ITS_SESSION = MessageRow._fields.index("session_id")
@@ -91,21 +93,25 @@ class Entry(NamedTuple):
         return abs(self.entered) <= base
 
 
-def read_start(where: object, token: Token | None) -> Steps[Token]:
-    """*token*, or where it is None, the beginning of the feed; refused where it is of another archive."""
+def read_start(where: object, token: Token | None, project: str | None = None) -> Steps[Token]:
+    """*token*, or where it is None, the beginning of the feed of one *project* or all; refused where it is of
+    another archive.
+    """
     [(archive, latest)] = yield Query(sql.LATEST)
     if token is None:
-        return Token.after(archive or "", "", 0)
+        return Token.after(archive or "", "", project, 0)
+    if token.scope not in (None, project):
+        raise StoreMismatch(f"The token is of one project alone: pass project={token.scope!r} with it.")
     epochs = yield Query(sql.EPOCHS, (token.commit, token.commit))
     refuse_others(token, archive or "", _epoch_of(token.commit, epochs), latest, where)
     return token
 
 
-def read_end() -> Steps[Token]:
-    """The end of the feed."""
+def read_end(project: str | None = None) -> Steps[Token]:
+    """The end of the feed of one *project*, or of all."""
     [(archive, latest)] = yield Query(sql.LATEST)
     epochs = yield Query(sql.EPOCHS, (latest, latest))
-    return Token.after(archive or "", _epoch_of(latest, epochs), latest)
+    return Token.after(archive or "", _epoch_of(latest, epochs), project, latest)
 
 
 def _epoch_of(commit: int, epochs: Sequence[Sequence[Any]]) -> str:
@@ -117,7 +123,7 @@ def read_changes(
     codec: Codec, token: Token, project: str | None, limit: int
 ) -> Steps[tuple[list[Change], Token]]:
     """At most *limit* changes behind *token*, and where they end."""
-    end = yield from read_end()
+    end = yield from read_end(project)
     rows = yield Query(*sql.of_project(sql.CHANGED, token.place, project, limit + 1))
     entries = _fitting(_entries(codec, rows[:limit]), token.base)
     if not entries:
@@ -126,7 +132,7 @@ def read_changes(
     epochs = yield Query(sql.EPOCHS, (entries[-1].change, entries[0].change))
     tokens = [
         Token(
-            *(token.archive, _epoch_of(each.change, epochs), token.base),
+            *(token.archive, _epoch_of(each.change, epochs), project, token.base),
             *(each.change, each.session.project, each.held_id),
         )
         for each in entries

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from navtalk_async.archive._database import Access, Codec, Driver, Put, Query, R, Write, as_json
+from navtalk_async.archive._codec import Codec, R
+from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json
 from navtalk_async.archive._postgres_server import Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
 from navtalk_async.lenient_json import decode_json

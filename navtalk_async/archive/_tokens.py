@@ -19,6 +19,8 @@ class Token(NamedTuple):
     archive: str
     epoch: str
     """That of *commit*; empty where the archive has none so early."""
+    scope: str | None
+    """The project that was read alone; None for all of them."""
     base: int
     """Everything up to this commit was handed on. A session that changes while the feed is read moves behind
     what is being read, so this grows only when the end of the feed is reached."""
@@ -28,9 +30,9 @@ class Token(NamedTuple):
     """The last session that was handed on; empty where everything before *change* was."""
 
     @classmethod
-    def after(cls, archive: str, epoch: str, commit: int) -> "Token":
+    def after(cls, archive: str, epoch: str, scope: str | None, commit: int) -> "Token":
         """The place behind everything up to *commit*."""
-        return cls(archive, epoch, commit, commit + 1)
+        return cls(archive, epoch, scope, commit, commit + 1)
 
     @property
     def place(self) -> tuple[int, str, str]:

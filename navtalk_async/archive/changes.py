@@ -136,7 +136,7 @@ class Batches(_Feed[Batch]):
         self._after = None if after is None else parse_token("after", after)
 
     async def _begin(self) -> Token:
-        return await self.driver.snapshot(read_start(self.driver, self._after))
+        return await self.driver.snapshot(read_start(self.driver, self._after, self._project))
 
     def _batch(self, changes: list[Change]) -> Batch:
         return Batch(changes, self.driver)
@@ -154,7 +154,7 @@ class Consumer(_Feed[ConsumedBatch]):
         self._acknowledged = await self.driver.write("register consumer", None, self._register())
         token = _stored_token(self._name, self._acknowledged)
         try:
-            return await self.driver.snapshot(read_start(self.driver, token))
+            return await self.driver.snapshot(read_start(self.driver, token, self._project))
         except StoreMismatch:
             raise StoreMismatch(
                 f"The consumer {self._name!r} was given commits that {self.driver} lacks, as after an "
@@ -167,7 +167,7 @@ class Consumer(_Feed[ConsumedBatch]):
     def _register(self) -> Steps[str]:
         rows = yield Query(sql.CONSUMER, (self._name,))
         if not rows:
-            start = (yield from read_start(self.driver, None)).text()
+            start = (yield from read_start(self.driver, None, self._project)).text()
             yield insert("sync_consumers", "name, project, token", [(self._name, self._project, start)])
             yield Write(sql.COUNT_ACK, ())
             return start
@@ -223,7 +223,7 @@ def read_consumers() -> Steps[list[ConsumerInfo]]:
 def _valid(token: Token) -> Steps[Token]:
     """*token*, or the beginning, where an older copy of the archive was restored."""
     try:
-        return (yield from read_start("", token))
+        return (yield from read_start("", token, token.scope))
     except StoreMismatch:
         return (yield from read_start("", None))
 

@@ -1,4 +1,4 @@
-"""Tokens and an older copy of the archive that was restored."""
+"""Tokens where they do not belong: an older copy of the archive, or more projects than were read."""
 
 import shutil
 import sqlite3
@@ -93,3 +93,17 @@ async def test_a_consumer_that_is_ahead_of_a_restored_copy_begins_anew_once_it_i
         assert consumer.behind == 2
         await store.drop_consumer("copy")
         assert await given(store, "copy") == {session(1).id, session(2).id}
+
+
+async def test_a_token_of_one_project_does_not_skip_the_others(place):
+    async with Archive.open(place) as store:
+        await kept(store, 1)
+        async with store.changes(project="default") as batches:
+            [token] = [batch.token async for batch in batches]
+        with pytest.raises(StoreMismatch, match="pass project='default' with it"):
+            await behind(store, token)
+        async with store.changes(token, project="default") as batches:
+            assert [batch async for batch in batches] == []
+        async with store.changes(await store.latest_token(), project="default") as batches:
+            assert [batch async for batch in batches] == []
+        assert (await store.transcript(session(1).id, as_of=token)).messages

@@ -1,0 +1,50 @@
+"""How rows are written to a database, and read from it."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+
+R = TypeVar("R", SessionRow, MessageRow)
+
+
+class Codec:
+    """That of a database which holds every text as it is."""
+
+    def write_id(self, text: str) -> str:
+        return text
+
+    def read_id(self, held: str) -> str:
+        return held
+
+    def write_text(self, text: str) -> str:
+        """A text for people."""
+        return text
+
+    def write_rows(self, rows: list[R]) -> list[R]:
+        return rows
+
+    def read_rows(self, held: list[R]) -> list[R]:
+        return held
+
+    def write_ids(self, ids: Iterable[str]) -> list[str]:
+        return [self.write_id(each) for each in ids]
+
+    def transcripts(
+        self, sessions: Sequence[Sequence[Any]], messages: Iterable[Any]
+    ) -> list[StoredTranscript]:
+        """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
+        said = self.by_session(messages)
+        rows = self.read_rows([SessionRow(*row) for *row, _, _, _ in sessions])
+        return [
+            StoredTranscript(row, said.get(row.id, []), digest, row_digest, bool(due_for_reread))
+            for row, (*_, digest, row_digest, due_for_reread) in zip(rows, sessions, strict=True)
+        ]
+
+    def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
+        """The messages of each session; *rows* are ordered by session, and by position."""
+        messages = self.read_rows([MessageRow(*row) for row in rows])
+        return {
+            session_id: list(group) for session_id, group in groupby(messages, key=lambda row: row.session_id)
+        }
