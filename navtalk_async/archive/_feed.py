@@ -26,6 +26,9 @@ MESSAGES_A_BATCH = 20_000
 A_FEW = 64
 """So many messages a session are read sooner from the commits that wrote them than from the session."""
 
+PROGRESS: type[tuple[int, int, int, int, int, bool]] = tuple[int, int, int, int, int, bool]
+"""The columns of an `Entry` behind those of its session."""
+
 What = Literal["new", "changed", "deleted"]
 
 
@@ -41,6 +44,8 @@ class Change(NamedTuple):
     """Messages that were edited, or have another position."""
     gone: list[MessageRow]
     """Messages that the API no longer has, as they were kept last; also those that came and went since."""
+    has_failed: bool
+    """Whether its messages could not be fetched: these are those that were kept before, if any."""
     place: Token
 
     @property
@@ -81,16 +86,18 @@ class Entry(NamedTuple):
     change: int
     before: int
     entered: int
+    returned: int
     messages: int
     """How many it has."""
+    has_failed: bool
 
     @property
     def key(self) -> tuple[str, str]:
         return self.session.project, self.session.id
 
     def is_known(self, base: int) -> bool:
-        """Whether a reader who has come to *base* was told of it."""
-        return abs(self.entered) <= base
+        """Whether a reader who has come to *base* was told of it, and not that it was gone since."""
+        return self.entered <= base and self.returned <= base
 
 
 def read_start(where: object, token: Token | None, project: str | None = None) -> Steps[Token]:
@@ -170,6 +177,7 @@ def change_of(
         changed=[row for row in messages if is_known and row.id in known],
         # A reader that stopped before it kept its token may have stored what came and went since.
         gone=[row for name, row in last.items() if name not in there],
+        has_failed=entry.has_failed,
         place=place,
     )
 
@@ -204,7 +212,7 @@ def read_as_of(codec: Codec, project: str, held_id: str, commit: int) -> Steps[S
     messages = [(row, each[-1]) for row, each in zip(_messages(codec, rows), rows, strict=True)]
     versions = yield from _read_versions(codec, project, [held_id], commit)
     there = messages_as_of(commit, messages, versions)
-    return StoredTranscript(entry.session, there) if there or entry.is_known(commit) else None
+    return StoredTranscript(entry.session, there) if there or entry.entered <= commit else None
 
 
 def read_history(codec: Codec, project: str, held_id: str) -> Steps[list[EarlierMessage]]:
@@ -273,7 +281,11 @@ def _project_of(entry: Entry) -> str:
 def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
     sessions = codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows])
     return [
-        Entry(session, row[sql.ID_OF_SESSION], *read_columns(row[SESSION_WIDTH:], tuple[int, int, int, int]))
+        Entry(
+            session,
+            row[sql.ID_OF_SESSION],
+            *read_columns(row[SESSION_WIDTH:], PROGRESS),
+        )
         for session, row in zip(sessions, rows, strict=True)
     ]
 

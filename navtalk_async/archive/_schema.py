@@ -39,7 +39,8 @@ COLUMNS = {
         "project {text} NOT NULL, session_id {text} NOT NULL, state TEXT NOT NULL, content_hash TEXT,"
         "reason TEXT, attempts BIGINT NOT NULL DEFAULT 0, watched BOOLEAN NOT NULL DEFAULT FALSE,"
         "settles_at {text}, read_at {text}, messages BIGINT, digest TEXT, row_digest TEXT, next TEXT,"
-        f"first BIGINT, {CHANGE}, before BIGINT NOT NULL DEFAULT 0, entered BIGINT NOT NULL DEFAULT 0"
+        f"first BIGINT, {CHANGE}, before BIGINT NOT NULL DEFAULT 0, entered BIGINT NOT NULL DEFAULT 0,"
+        "returned BIGINT NOT NULL DEFAULT 0"
     ),
     "sync_seen": "project {text} NOT NULL, session_id {text} NOT NULL",
     "sync_waiting": (
@@ -67,10 +68,10 @@ the first message behind it would have. `sync_waiting` holds open sessions that 
 leaves out so far.
 
 The change feed reads `sync_sessions` by *change*: the latest commit with which something of the session was
-ready to be handed on, 0 before its first; *before* is that of the change before. *entered* is its first one,
-or the one with which a session that was gone came back; negative while it is gone. `sync_consumers` holds how
-far each consumer of the feed has come. `sync_epochs` holds the first commit of each run: where an older copy
-of the archive was restored, other runs give the same numbers again."""
+ready to be handed on, 0 before its first; *before* is that of the change before, *entered* its first one, and
+*returned* the one with which a session that was gone came back, -1 while it is gone. `sync_consumers` holds
+how far each consumer of the feed has come. `sync_epochs` holds the first commit of each run: where an older
+copy of the archive was restored, other runs give the same numbers again."""
 
 KEYS = {
     "sessions": "project, id",
@@ -206,8 +207,8 @@ while another was dated in the future: such a project is listed from its beginni
 
 INTO_THE_FEED = """
 UPDATE sync_projects SET changes = 1 WHERE changes = 0;
-UPDATE sync_sessions SET change = 1, entered = (
-    SELECT CASE WHEN s.deleted_at IS NULL THEN 1 ELSE -1 END FROM sessions AS s
+UPDATE sync_sessions SET change = 1, entered = 1, returned = (
+    SELECT CASE WHEN s.deleted_at IS NULL THEN 0 ELSE -1 END FROM sessions AS s
     WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id)
 WHERE state <> 'pending' AND EXISTS (
     SELECT 1 FROM sessions AS s WHERE s.project = sync_sessions.project AND s.id = sync_sessions.session_id);

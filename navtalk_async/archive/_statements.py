@@ -95,7 +95,8 @@ SELECT change, id FROM sync_epochs WHERE change <= ? AND change >= COALESCE((
 LATEST = "SELECT (SELECT id FROM sync_archive), (SELECT COALESCE(MAX(changes), 0) FROM sync_projects)"
 
 ENTRIES = f"""
-SELECT {SESSION_COLUMNS}, y.change, y.before, y.entered, COALESCE(y.messages, 0)
+SELECT {SESSION_COLUMNS},
+       y.change, y.before, y.entered, y.returned, COALESCE(y.messages, 0), y.state = 'failed'
 FROM sync_sessions AS y JOIN sessions AS s ON s.project = y.project AND s.id = y.session_id
 """
 
@@ -266,8 +267,8 @@ WHERE project = ? AND id = ? AND deleted_at IS NULL
 HAND_ON = "UPDATE sync_sessions SET before = change, change = ? WHERE project = ? AND session_id = ?"
 
 HAND_ON_DELETED = f"""
-UPDATE sync_sessions SET before = change, change = ({NEXT_CHANGE}),
-entered = -CASE WHEN entered > 0 THEN entered ELSE ({NEXT_CHANGE}) END
+UPDATE sync_sessions SET before = change, change = ({NEXT_CHANGE}), returned = -1,
+entered = CASE WHEN entered = 0 THEN ({NEXT_CHANGE}) ELSE entered END
 WHERE project = ? AND session_id = ?
 """
 
@@ -321,7 +322,8 @@ def _handed_on(news: str, number: str) -> str:
     return f"""
     change = CASE WHEN {news} THEN {number} ELSE y.change END,
     before = CASE WHEN {news} THEN y.change ELSE y.before END,
-    entered = CASE WHEN y.entered <= 0 AND {news} THEN {number} ELSE y.entered END"""
+    entered = CASE WHEN y.entered = 0 AND {news} THEN {number} ELSE y.entered END,
+    returned = CASE WHEN y.returned < 0 AND {news} THEN {number} ELSE y.returned END"""
 
 
 NEW_ROW = """EXISTS (SELECT 1 FROM sessions AS s WHERE s.project = y.project AND s.id = y.session_id

@@ -81,7 +81,7 @@ async def _lines(batch: Batch, *, with_transcripts: bool) -> list[Fields]:
     }
     keys = [(each.session.project, each.session.id) for each in batch.changes]
     return [
-        {"what": each.what, "session": whole[key], "token": each.token}
+        {"what": each.what, "session": whole[key], "failed": each.has_failed, "token": each.token}
         for key, each in zip(keys, batch.changes, strict=True)
         if key in whole
     ]
@@ -94,6 +94,7 @@ def _line(change: Change) -> Fields:
         "what": change.what,
         "session": session_fields(change.session, kinds[0]),
         **{name: [message_fields(row, kinds[1]) for row in rows] for name, rows in lists.items()},
+        "failed": change.has_failed,
         "token": change.token,
     }
 

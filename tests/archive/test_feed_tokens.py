@@ -1,4 +1,4 @@
-"""Tokens where they do not belong: an older copy of the archive, or more projects than were read."""
+"""Tokens where they do not belong, and what they still say of sessions that went and came back."""
 
 import shutil
 import sqlite3
@@ -8,6 +8,7 @@ import pytest
 from store_rows import begin, fetched, journal, session
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.errors import StoreMismatch
 
 
@@ -107,3 +108,34 @@ async def test_a_token_of_one_project_does_not_skip_the_others(place):
         async with store.changes(await store.latest_token(), project="default") as batches:
             assert [batch async for batch in batches] == []
         assert (await store.transcript(session(1).id, as_of=token)).messages
+
+
+async def test_an_empty_session_that_came_back_is_there_as_of_before_it_was_gone(place):
+    async with Archive.open(place) as store:
+        nothing = await store.latest_token()
+        await kept(store, 2)
+        await journal(store, session(1))
+        await store.save_messages("default", [fetched(session(1))])
+        before = await store.latest_token()
+        await store.mark_deleted("default", session(1).id)
+        await journal(store, session(1), minutes=9)
+        await store.save_messages("default", [fetched(session(1), minutes=9)])
+        assert (await store.transcript(session(1).id, as_of=before)).messages == []
+        assert await store.transcript(session(1).id, as_of=nothing) is None
+        async with store.changes(before) as batches:
+            assert [each.what async for batch in batches for each in batch.changes] == ["new"]
+
+
+async def test_a_session_that_could_not_be_fetched_says_so_until_it_is(place):
+    async with Archive.open(place) as store:
+        await begin(store)
+        await journal(store, session(1))
+        token = await store.latest_token()
+        for step in (
+            store.record_failures("default", [FailedSession(session(1).id, "ServerError", 8)]),
+            store.save_messages("default", [fetched(session(1), 1)]),
+        ):
+            await step
+            async with store.changes(token) as batches:
+                [change] = [each async for batch in batches for each in batch.changes]
+            assert (change.what, change.has_failed) == ("new", not change.new)
