@@ -63,6 +63,8 @@ FAULT_KINDS = [
     "html",
 ]
 
+MALFORMED = ("garbage", "truncated", "html")
+
 
 def apply_change(world, clock, change, *, open_only=()):
     """Make *change* in a session that its dice choose: in an open one if its kind is in *open_only*."""
