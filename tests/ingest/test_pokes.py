@@ -342,7 +342,8 @@ def test_every_poke_is_followed_by_an_ask_and_asks_are_a_second_apart(pokes, dic
     run_in_virtual_time(work())
     for session in {name for name, _, _ in asks.asked}:
         spans = sorted((began, ended) for name, began, ended in asks.asked if name == session)
-        assert all(later[0] >= earlier[1] + 1 for earlier, later in pairwise(spans))
+        # A loop lets timers be early by the resolution of its clock.
+        assert all(later[0] > earlier[1] + 0.999999 for earlier, later in pairwise(spans))
     assert asks.most <= 4
 
 
