@@ -1,8 +1,8 @@
 """What changed in an archive since a place in its change feed, and what its messages were at an earlier one.
 
 Every commit has a number, and a session is in the feed once, under that of its latest change: so the feed is
-never longer than the archive. A version of a message is known by the commit that wrote it and the one that
-replaced it; whoever has come as far as a commit knows the versions that were there after it.
+never longer than the archive. Each version of a message has the commit that wrote it and the commit that
+replaced it. A reader that has read up to a commit knows the versions that existed after that commit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ What = Literal["new", "changed", "deleted"]
 
 
 class Change(NamedTuple):
-    """What happened to a session since a reader of the feed was told of it last, if ever."""
+    """What happened to a session since the reader's token."""
 
     what: What
     """`deleted` where the API no longer has it; what was kept of it stays in the archive."""
@@ -74,7 +74,7 @@ class Version(NamedTuple):
     row: MessageRow | None = None
 
     def was_there(self, commit: int) -> bool:
-        """Whether it was there after *commit*."""
+        """Whether it existed after *commit*."""
         return self.since <= commit < self.change
 
 
@@ -96,7 +96,7 @@ class Entry(NamedTuple):
         return self.session.project, self.session.id
 
     def is_known(self, base: int) -> bool:
-        """Whether a reader who has come to *base* was told of it, and not that it was gone since."""
+        """Whether a reader up to the commit *base* has the session. It may have dropped one that was gone."""
         return self.entered <= base and self.returned <= base
 
 

@@ -1,5 +1,6 @@
 """The change feed as it is read: batches of changes, and consumers that acknowledge them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from itertools import groupby
@@ -81,7 +82,7 @@ class ConsumedBatch(Batch):
 B = TypeVar("B", bound=Batch)
 
 
-class _Feed(Generic[B]):
+class _Feed(ABC, Generic[B]):
     """An `async with` around an `async for` over batches. It has a connection of its own."""
 
     def __init__(self, driver: Driver[Any], *, project: str | None, limit: int, follow: bool) -> None:
@@ -93,11 +94,12 @@ class _Feed(Generic[B]):
         self._project, self._limit, self._follow = project, min(limit, 1 << 31), follow
         self._place: Token | None = None
 
+    @abstractmethod
     async def _begin(self) -> Token:
-        raise NotImplementedError
+        """The place to read from."""
 
-    def _batch(self, changes: list[Change]) -> B:
-        raise NotImplementedError
+    @abstractmethod
+    def _batch(self, changes: list[Change]) -> B: ...
 
     async def __aenter__(self) -> Self:
         try:

@@ -273,7 +273,7 @@ def connect_to_consume(path: Path) -> sqlite3.Connection:
 
 
 def _connected(path: Path, ways: Sequence[str]) -> sqlite3.Connection:
-    """A connection to the archive at *path*, the first of *ways* that can be had."""
+    """A connection to the archive at *path*, in the first of *ways* (query parameters) that works."""
     if not path.is_file():
         raise StoreUnreachable(f"There is no archive at {path}.")
     for how in ways:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from navtalk_async.archive import Archive
 from navtalk_async.archive.records import RunReport, SyncState
 from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import KeyedLock, Limiter
+from navtalk_async.concurrency import Limiter
 from navtalk_async.events import Event, ListedSerially, ListMoved
+from navtalk_async.ingest._keyed_lock import KeyedLock
 from navtalk_async.ingest.scope import CheckedOptions
 from navtalk_async.listing import seconds_of
 from navtalk_async.listing.fetch import ShortPageAudit

@@ -72,8 +72,8 @@ class Reading(NamedTuple):
     messages: FetchResult
 
 
-class Asked(NamedTuple):
-    """A session that was asked for, and is to be kept."""
+class UnsavedReading(NamedTuple):
+    """What came of a session, and the poke that ends when it is saved."""
 
     id: str
     poke: asyncio.Future[None]
@@ -168,7 +168,7 @@ class PokeQueue:
         finally:
             await shielded(self._keep_all(fan.left()))
 
-    async def _ask_for(self, session_id: str) -> Asked | None:
+    async def _ask_for(self, session_id: str) -> UnsavedReading | None:
         poke, reading = self._waiting.pop(session_id), None
         self._free_at[session_id] = inf
         try:
@@ -185,9 +185,9 @@ class PokeQueue:
         if reading is None:
             poke.set_result(None)
             return None
-        return Asked(session_id, poke, reading)
+        return UnsavedReading(session_id, poke, reading)
 
-    async def _keep_all(self, asked: Sequence[Asked | None]) -> None:
+    async def _keep_all(self, asked: Sequence[UnsavedReading | None]) -> None:
         some = [each for each in asked if each is not None]
         if not some:
             return
