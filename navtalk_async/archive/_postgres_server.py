@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from navtalk_async.archive._database import Access
 from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
+from navtalk_async.archive._views import VIEWS, comments
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ WORDS = {
     "word": "TEXT",
     "nulls_first": " NULLS FIRST",
     "random": "left(md5(random()::text || clock_timestamp()::text), 16)",
+    "seconds": "EXTRACT(EPOCH FROM CAST(",
+    "of": " AS TIMESTAMPTZ))",
 }
 """The words of the schema. Text is compared by its bytes, as in SQLite, whatever the database's own order."""
 
@@ -147,14 +150,16 @@ class Server:
     async def _prepare(self, db: "Connection", version: int | None) -> None:
         """Make an archive of this version: a new one, or of an earlier *version*."""
         if version is None:
-            steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);"]
+            steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", *comments()]
             steps += [f"INSERT INTO sync_schema VALUES ({SCHEMA_VERSION});"]
         else:
-            found = await db.fetch(
+            rows = await db.fetch(
                 "SELECT table_name::text, array_agg(column_name::text) FROM information_schema.columns "
                 "WHERE table_schema = current_schema() GROUP BY table_name"
             )
-            steps = [*upgrade(version, dict(found)), f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
+            found: dict[str, list[str]] = dict(rows)
+            steps = [*upgrade(version, found), *comments(VIEWS.keys() & found.keys())]
+            steps += [f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
         # In one text they are one transaction, which needs no trip of its own to be undone.
         await db.execute("".join(steps).format(**WORDS))
 
@@ -190,7 +195,7 @@ class Server:
         found = await db.fetch(
             "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
             "WHERE nspname = current_schema() AND relname::text = ANY($1)",
-            ["sync_schema", *COLUMNS, *INDEXES],
+            ["sync_schema", *COLUMNS, *INDEXES, *VIEWS],
         )
         names = sorted(name for (name,) in found)
         if not names:

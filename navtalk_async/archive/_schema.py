@@ -1,15 +1,16 @@
 """The tables of an archive, once for both databases, and the one step that upgrades an earlier version.
 
 These words differ from database to database: `{text}`, which is compared by its bytes; `{word}`, a word or a
-number; `{nulls_first}`, in an index; `{random}`, sixteen random digits.
+number; `{nulls_first}`, in an index; `{random}`, sixteen random digits; `{seconds}…{of}`, a time in seconds.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 
+from navtalk_async.archive._views import views
 from navtalk_async.errors import StoreMismatch
 
 APPLICATION_ID = 0x6E617674  # "navt": how `file` and we tell an archive from any other SQLite file
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 MESSAGE = (
     "position BIGINT NOT NULL, role {word}, type {word}, content TEXT, created_at {text}, raw TEXT NOT NULL"
@@ -53,6 +54,10 @@ COLUMNS = {
     "sync_archive": "id {text} NOT NULL, acks BIGINT NOT NULL DEFAULT 0",
     "sync_epochs": "change BIGINT NOT NULL, id {text} NOT NULL",
     "sync_consumers": "name {text} NOT NULL, project {text}, token TEXT NOT NULL, acked_at {text}",
+    "sync_forgotten": (
+        f"project {{text}} NOT NULL, digest {{text}} NOT NULL, forgotten_at {{text}} NOT NULL, {CHANGE},"
+        "erased BOOLEAN NOT NULL DEFAULT FALSE"
+    ),
 }
 """`change` is the number of the commit that wrote the row, of all commits to the archive; 0 where an earlier
 version wrote it. The `changes` of a project are the number of the latest commit that changed anything of it.
@@ -71,7 +76,10 @@ The change feed reads `sync_sessions` by *change*: the latest commit with which 
 ready to be handed on, 0 before its first; *before* is that of the change before, *entered* its first one, and
 *returned* the one with which a session that was gone came back, -1 while it is gone. `sync_consumers` holds
 how far each consumer of the feed has come. `sync_epochs` holds the first commit of each run: where an older
-copy of the archive was restored, other runs give the same numbers again."""
+copy of the archive was restored, other runs give the same numbers again.
+
+`sync_forgotten` holds the `digest_of` each session that was forgotten, with the commit that deleted what was
+kept of it, 0 where nothing was; it is *erased* once nothing of it is left in free pages either."""
 
 KEYS = {
     "sessions": "project, id",
@@ -86,10 +94,12 @@ KEYS = {
     "sync_archive": "id",
     "sync_epochs": "change",
     "sync_consumers": "name",
+    "sync_forgotten": "project, digest",
 }
 
 INDEXES = {
     "sessions_in_order": "sessions (project, start_time{nulls_first}, id)",
+    "sessions_by_id": "sessions (id)",
     "messages_by_change": "messages (change)",
     "sync_by_change": "sync_sessions (change, project, session_id) WHERE change > 0",
     "sync_unfinished": "sync_sessions (project, state) WHERE state <> 'kept'",
@@ -118,6 +128,7 @@ def schema() -> Iterator[str]:
     """The statements that make an archive."""
     yield from _tables()
     yield NAME_THE_ARCHIVE
+    yield from views()
 
 
 def _tables() -> Iterator[str]:
@@ -131,7 +142,18 @@ NAME_THE_ARCHIVE = "INSERT INTO sync_archive (id) VALUES ({random});"
 def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
     """The statements that make an archive of an earlier *version* into one of this: new tables, the columns
     that both have copied, the others filled, the old tables dropped. *found* are the columns of its tables.
+
+    A view of ours is left out where a name is taken by one of the user's.
     """
+    if version == 7:
+        yield table_of("sync_forgotten")
+        yield f"CREATE INDEX sessions_by_id ON {INDEXES['sessions_by_id']};"
+    else:
+        yield from _rebuilt(version, found)
+    yield from views(found)
+
+
+def _rebuilt(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]:
     yield from (f"DROP INDEX IF EXISTS {name};" for name in (*INDEXES, *EARLIER_INDEXES))
     old = [name for name in (*COLUMNS, *EARLIER_TABLES) if name in found]
     yield from (f"ALTER TABLE {name} RENAME TO old_{name};" for name in old)

@@ -308,8 +308,8 @@ def _remade(table: str, found: str) -> str:
     indexes = "".join(
         f"CREATE INDEX {name} ON {of};" for name, of in INDEXES.items() if of.startswith(f"{table} ")
     )
-    # The row that was written last is the right one.
-    return f"""BEGIN; ALTER TABLE {table} RENAME TO damaged;
+    # The row that was written last is the right one. Without the pragma, views would follow the old table.
+    return f"""PRAGMA legacy_alter_table = ON; BEGIN; ALTER TABLE {table} RENAME TO damaged;
     {in_sqlite(table_of(table))}
     INSERT OR REPLACE INTO {table} SELECT * FROM damaged NOT INDEXED WHERE {found} ORDER BY rowid;
-    DROP TABLE damaged; {in_sqlite(indexes)} COMMIT;"""
+    DROP TABLE damaged; {in_sqlite(indexes)} COMMIT; PRAGMA legacy_alter_table = OFF;"""

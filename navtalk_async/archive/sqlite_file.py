@@ -44,6 +44,16 @@ __all__ = [
 
 ELSEWHERE = "Use another path, or change its permissions."
 
+WORDS = {
+    "text": "TEXT",
+    "word": "",
+    "nulls_first": "",
+    "random": "lower(hex(randomblob(8)))",
+    "seconds": "(86400.0 * julianday(",
+    "of": "))",
+}
+"""The words of the schema."""
+
 LOCKED_BYTE = 0x7FFFFFFF
 """Behind every byte that SQLite locks: where locks keep others from reading (Windows), no reader comes."""
 
@@ -317,7 +327,7 @@ def prepare(db: sqlite3.Connection) -> None:
 
 
 def _columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
-    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
     return {
         table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for (table,) in tables
     }
@@ -325,7 +335,7 @@ def _columns_in(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 def in_sqlite(statements: str) -> str:
     """*statements* of the schema in SQLite's words."""
-    return statements.format(text="TEXT", word="", nulls_first="", random="lower(hex(randomblob(8)))")
+    return statements.format(**WORDS)
 
 
 @contextmanager

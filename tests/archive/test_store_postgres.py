@@ -179,7 +179,7 @@ async def test_two_workers_that_begin_at_once_make_one_archive(place):
             await begun(store)
 
     await asyncio.gather(begin(), begin(), begin())
-    assert await asked(place, "SELECT version FROM sync_schema") == [(7,)]
+    assert await asked(place, "SELECT version FROM sync_schema") == [(8,)]
 
 
 async def test_each_schema_has_its_own_writer(postgres):

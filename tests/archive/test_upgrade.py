@@ -24,7 +24,7 @@ async def copied(store, copy, token):
     return copy, after
 
 
-@pytest.mark.parametrize("version", [3, 4, 5])
+@pytest.mark.parametrize("version", [3, 4, 5, 7])
 async def test_an_archive_of_an_earlier_version_opens_and_is_synced_on(new_place, version):
     place = await new_place()
     async with Archive.open(place) as store:

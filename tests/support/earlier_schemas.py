@@ -58,8 +58,20 @@ def tables(version):
     return found
 
 
+VIEWS = ("conversation", "session_stats")
+
+
+async def forgetless(place, in_file):
+    """Make the archive at *place* one of the seventh version."""
+    steps = [f"DROP VIEW {name}" for name in VIEWS]
+    steps += ["DROP TABLE sync_forgotten", "DROP INDEX sessions_by_id"]
+    steps += ["PRAGMA user_version = 7" if in_file else "UPDATE sync_schema SET version = 7"]
+    for each in steps:
+        await asked(place, each)
+
+
 async def downgrade(place, version):
-    """Make the archive at *place* one of the third to the fifth version."""
+    """Make the archive at *place* one of the third to the fifth version, or of the seventh."""
     in_file = isinstance(place, Path)
     words = (
         {"text": "TEXT", "word": "", "int": "INTEGER", "flag": "INTEGER NOT NULL DEFAULT 0", "first": ""}
@@ -72,12 +84,18 @@ async def downgrade(place, version):
             "flag": "BOOLEAN NOT NULL DEFAULT FALSE",
         }
     )
+    if version == 7:
+        await forgetless(place, in_file)
+        return
     columns = {**COPIED}
     if version == 5:
         columns["sync_projects"] += ", server"
         columns["sync_sessions"] += ", row_digest"
         columns["sync_waiting"] = "project, session_id, start_time, gone_at"
-    steps = [f"DROP INDEX {name}" for name in (*INDEXES, "messages_by_change", "sync_by_change")]
+    steps = [f"DROP VIEW {name}" for name in VIEWS]
+    steps += [
+        f"DROP INDEX {name}" for name in (*INDEXES, "messages_by_change", "sync_by_change", "sessions_by_id")
+    ]
     steps += [f"ALTER TABLE {name} RENAME TO new_{name}" for name in (*COPIED, "sync_waiting")]
     steps += [f"CREATE TABLE {name} ({of})" for name, of in tables(version).items()]
     steps += [f"CREATE INDEX {name} ON {of}" for name, of in INDEXES.items()]
@@ -89,7 +107,14 @@ async def downgrade(place, version):
     steps += [f"DROP TABLE new_{name}" for name in (*COPIED, "sync_waiting")]
     steps += [
         f"DROP TABLE {name}"
-        for name in ("message_history", "sync_moves", "sync_archive", "sync_consumers", "sync_epochs")
+        for name in (
+            "message_history",
+            "sync_moves",
+            "sync_archive",
+            "sync_consumers",
+            "sync_epochs",
+            "sync_forgotten",
+        )
     ]
     if version < 4:
         steps += ["CREATE INDEX messages_in_order ON messages (project, session_id, position)"]
