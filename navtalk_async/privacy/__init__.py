@@ -1,0 +1,188 @@
+"""What is personal in texts, removed or replaced by pseudonyms, before rows are handed on."""
+
+import hmac
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from navtalk_async.privacy._addresses import emails, ips, urls
+from navtalk_async.privacy._folding import Finding, folded
+from navtalk_async.privacy._numbers import cards, ibans
+from navtalk_async.privacy._phones import phones
+
+__all__ = ["KINDS", "Privacy", "Recognizer"]
+
+FINDERS: dict[str, Callable[[str], Iterator[Finding]]] = {
+    "emails": emails,
+    "phones": phones,
+    "cards": cards,
+    "ibans": ibans,
+    "ips": ips,
+    "urls": urls,
+}
+
+KINDS = tuple(FINDERS)
+"""What `Privacy` can find."""
+
+RANKS = {word: rank for rank, word in enumerate(("url", "email", "iban", "card", "ip", "phone"))}
+"""Which kind a text is of that several find, the first of these."""
+
+Recognizer = Callable[[str], Iterable[tuple[int, int, str]]]
+"""Finds more in a text: where it starts, where it ends, and the word for what it is."""
+
+SESSION_KEYS = frozenset(
+    ("project", "id", "api", "status", "start_time", "end_time", "updated_at", "deleted_at", "messages")
+)
+MESSAGE_KEYS = frozenset(("id", "position", "role", "type", "created_at"))
+"""Columns that no person has written."""
+
+WHO = re.compile(
+    r"(?:user|agent|customer|client|visitor|author|owner|sender|recipient|caller|speaker|account|tenant|team)"
+    r"(?:id|name)|(?:user|first|last|full|display|nick|given|family|sur)name"
+)
+PERSON = re.compile("user|agent|customer|client|visitor|author|owner|sender|recipient|caller|speaker|person")
+OF_PERSON = frozenset(("id", "name"))
+
+SMALLEST_KEY = 16
+TAG_LETTERS = str.maketrans("0123456789", "ghijklmnop")
+"""A pseudonym has letters alone: nothing finds a number in it."""
+
+
+class Privacy:
+    """What is removed from the rows that are handed on; it can be pickled.
+
+    What is found becomes the word of its kind, `[email]`; with a key, a pseudonym, `[email:kbdmafcl…]`, the
+    same for the same value, however it is spelled, in every run with the same key.
+
+    Arguments:
+        redact: the `KINDS` to find in texts, or one of them.
+        pseudonymize: the key, of at least 16 bytes. With it, the ids and names of users and agents become
+            pseudonyms too; ids of sessions and messages stay.
+        recognizer: finds more in each text.
+
+    Attributes:
+        counts: how often each kind was replaced so far.
+
+    Raises:
+        ValueError: an unknown kind, or a key that is too short.
+    """
+
+    def __init__(
+        self,
+        *,
+        redact: str | Sequence[str] = (),
+        pseudonymize: bytes | None = None,
+        recognizer: Recognizer | None = None,
+    ) -> None:
+        names = [redact] if isinstance(redact, str) else list(redact)
+        for name in names:
+            if name not in FINDERS:
+                raise ValueError(f"{name!r} is not a kind of personal data; choose from {', '.join(KINDS)}.")
+        if pseudonymize is not None and len(pseudonymize) < SMALLEST_KEY:
+            raise ValueError(f"The key of the pseudonyms has less than {SMALLEST_KEY} bytes.")
+        self.kinds = tuple(name for name in KINDS if name in names)
+        self.counts: Counter[str] = Counter()
+        self._key = pseudonymize
+        self._recognizer = recognizer
+
+    def description(self) -> dict[str, Any]:
+        """What it does, in JSON; the key shows as a fingerprint, which tells keys apart."""
+        return {
+            "redact": list(self.kinds),
+            "pseudonymize": None if self._key is None else self._tag("key", ""),
+            "recognizer": self._recognizer is not None,
+        }
+
+    def transcript(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """`session`, and its `messages`."""
+        return {**self.session(fields), "messages": [self.message(each) for each in fields["messages"]]}
+
+    def session(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The columns of a session, with the same names."""
+        return self._columns(fields, SESSION_KEYS)
+
+    def message(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The columns of a message, with the same names."""
+        return self._columns(fields, MESSAGE_KEYS)
+
+    def text(self, text: str) -> str:
+        """*text*, with what was found in it replaced."""
+        plain = folded(text)
+        findings = [find for kind in self.kinds for find in FINDERS[kind](plain)] if plain else []
+        if self._recognizer is not None:
+            findings += [_checked(text, *find) for find in self._recognizer(text)]
+        if not findings:
+            return text
+        parts, end = [], 0
+        for find in _merged(findings):
+            parts += [text[end : find.start], self._replacement(find.word, find.value)]
+            end = find.end
+        return "".join([*parts, text[end:]])
+
+    def _columns(self, fields: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
+        return {
+            name: value if value is None or name in keys else self._value(value, name)
+            for name, value in fields.items()
+        }
+
+    def _value(self, value: Any, name: str = "", parent: str = "") -> Any:
+        """*value*, which JSON can hold, of the field *name* of the object that the field *parent* holds."""
+        if isinstance(value, dict):
+            return self._object(value, name)
+        if isinstance(value, list | tuple):
+            return [self._value(each, name, parent) for each in value]
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            return value
+        if self._key is not None and _names_someone(name, parent):
+            return self._replacement("user", str(value))
+        if isinstance(value, str):
+            return self.text(value)
+        text = str(value)
+        found = self.text(text)
+        return value if found == text else found
+
+    def _object(self, value: dict[str, Any], parent: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, each in value.items():
+            key = unique = self.text(name)
+            number = 1
+            while unique in result or (unique != name and unique in value):
+                number += 1
+                unique = f"{key} {number}"
+            result[unique] = self._value(each, name, parent)
+        return result
+
+    def _replacement(self, word: str, value: str) -> str:
+        self.counts[word] += 1
+        return f"[{word}]" if self._key is None else f"[{word}:{self._tag(word, value)}]"
+
+    def _tag(self, word: str, value: str) -> str:
+        data = f"{word}\0{value}".encode("utf-8", "surrogatepass")
+        return hmac.digest(self._key or b"", data, "sha256")[:8].hex().translate(TAG_LETTERS)
+
+
+def _names_someone(name: str, parent: str) -> bool:
+    plain = re.sub("[^a-z]", "", name.lower())
+    return WHO.fullmatch(plain) is not None or (
+        plain in OF_PERSON and PERSON.fullmatch(parent.lower()) is not None
+    )
+
+
+def _checked(text: str, start: int, end: int, word: str) -> Finding:
+    if not (0 <= start < end <= len(text)) or not re.fullmatch(r"[\w-]+", word):
+        raise ValueError(f"The recognizer found {word!r} from {start} to {end} of {len(text)} characters.")
+    return Finding(start, end, word, text[start:end])
+
+
+def _merged(findings: list[Finding]) -> list[Finding]:
+    """Those that overlap as one, of the first kind among them: nothing that was found is left."""
+    merged: list[Finding] = []
+    for find in sorted(findings):
+        if not merged or find.start >= merged[-1].end:
+            merged.append(find)
+            continue
+        last = merged[-1]
+        first = min(last, find, key=lambda each: RANKS.get(each.word, -1))
+        merged[-1] = Finding(last.start, max(last.end, find.end), first.word, first.value)
+    return merged

@@ -1,0 +1,147 @@
+"""Email addresses, addresses of the internet protocol, and URLs."""
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from unicodedata import normalize
+
+from navtalk_async.privacy._folding import Finding
+
+# Of email addresses (RFC 5321, 6531). Scripts without spaces between words are a local part only where
+# they stand before the @ themselves: "请联系bob@example.com" is an address of bob.
+PUNCTUATION = (
+    r"\u0080-\u00bf\u060c\u061b\u061f\u0964\u2000-\u206f\u2e00-\u2e7f\u3000-\u3020\ufe30-\ufe6f\uff00-\uffef"
+)
+WIDE = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2070-\u2dff\u2e80-\u2fff\u3021-\ud7ff\ue000-\ufaff"
+    r"\U0001f000-\U0003ffff"
+)
+LOCAL = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~.-"
+NARROW = rf"(?:[{LOCAL}]|[^\x00-\x7f{PUNCTUATION}{WIDE}])"
+LOCAL_REVERSED = re.compile(rf"{NARROW}{{1,256}}|(?:{NARROW}|[{WIDE}]){{1,256}}")
+QUOTED = re.compile(r'"(?:[^"\\]|\\.){0,128}"\Z', re.DOTALL)
+LONGEST_LOCAL = 260
+
+OTHER = rf"[^\x00-\x7f{PUNCTUATION}]"
+LABEL = rf"(?:[A-Za-z0-9_-]|{OTHER}){{1,63}}+"
+TOP = rf"(?:[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?(?![A-Za-z0-9])|{OTHER}{{1,63}})"
+DOMAIN = re.compile(
+    rf"(?:{LABEL}\.){{1,126}}{TOP}|localhost(?![\w.-])|\[(?:IPv6:[0-9a-f:.]{{2,45}}|[0-9.]{{7,15}})\]",
+    re.IGNORECASE,
+)
+AT = re.compile("@|%40|&#64;|&#x40;|&commat;", re.IGNORECASE)
+# What stands before a local part in URLs, in assignments and in Markdown.
+LEAD = re.compile(
+    r"""\A[./]*(?:\S*//\S*/)?(?:\S*[?&])?(?:[\w-]*(?:mail|user|login|from|to|cc)\w*=)?['`{|*]*"""
+)
+
+
+def emails(text: str) -> Iterator[Finding]:
+    end = 0
+    for at in AT.finditer(text):
+        domain = DOMAIN.match(text, at.end())
+        if domain is None or at.start() < end:
+            continue
+        before = text[max(end, at.start() - LONGEST_LOCAL) : at.start()]
+        if before.endswith('"'):
+            local = QUOTED.search(before)
+            name = local[0] if local else ""
+        else:
+            reverse = LOCAL_REVERSED.match(before[::-1])
+            name = reverse[0][::-1] if reverse else ""
+            name = LEAD.sub("", name, count=1) or name
+        if name:
+            end = domain.end()
+            value = f"{normalize('NFKC', name).casefold()}@{_ascii(domain[0].casefold())}"
+            yield Finding(at.start() - len(name), end, "email", value)
+
+
+def _ascii(domain: str) -> str:
+    try:
+        return domain.encode("idna").decode()
+    except UnicodeError:
+        return domain
+
+
+# Of URLs (RFC 3986, 3987), also with the slashes of JSON in a text, `https:\/\/`.
+URL = re.compile(
+    r"""(?:(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,31}+:\\?/\\?/|(?<![A-Za-z0-9@.-])www\.(?=[^\W_]))"""
+    r"""(?:[^\s<>"`\\\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b\uff1f]|\\/)++""",
+    re.IGNORECASE,
+)
+TRAILING = re.compile(r"""(?:[.,;:!?'*_~|\]}]|\))+\Z""")
+
+
+def urls(text: str) -> Iterator[Finding]:
+    if "://" not in text and "www." not in text.lower() and ":\\/" not in text:
+        return
+    for found in URL.finditer(text):
+        url = _trimmed(found[0])
+        head, slash, tail = url.replace("\\/", "/").partition("//")
+        host, path, rest = tail.partition("/")
+        if tail or not slash:
+            value = f"{head.lower()}{slash}{host.lower()}{path}{rest}"
+            yield Finding(found.start(), found.start() + len(url), "url", value)
+
+
+def _trimmed(url: str) -> str:
+    """*url* without the punctuation of its sentence; brackets that it opens are its own."""
+    end = len(url)
+    opened = {close: url.count(open_) - url.count(close) for open_, close in ("()", "[]", "{}")}
+    while end and (url[end - 1] in ".,;:!?'*_~|" or opened.get(url[end - 1], 0) < 0):
+        end -= 1
+        if url[end] in opened:
+            opened[url[end]] += 1
+    return url[:end]
+
+
+# Of the internet protocol (RFC 4291, 5952).
+IPV4 = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![A-Za-z0-9])(?!\.[0-9])"
+)
+VERSION = re.compile(r"(?:\bv|\bver|version|release|build)[-.:= ]{0,2}\Z", re.IGNORECASE)
+IPV6 = re.compile(
+    r"[0-9A-Fa-f:]{2,}+(?:[0-9]*(?:\.[0-9]{1,3}){3})?(?:%(?:25)?[A-Za-z0-9_.-]{0,31}[A-Za-z0-9])?"
+)
+
+ALPHANUMERIC = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1].
+
+
+def ips(text: str) -> Iterator[Finding]:
+    if text.count(".") > 2:
+        for found in IPV4.finditer(text):
+            if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0])):
+                yield Finding(*found.span(), "ip", ip)
+    if text.count(":") > 1:
+        for found in IPV6.finditer(text):
+            yield from _ipv6(text, *found.span())
+
+
+def _ipv6(text: str, start: int, end: int) -> Iterator[Finding]:
+    """The address between, perhaps behind a word and a colon, or before a colon."""
+    if text.count(":", start, end) < 2:
+        return
+    if text[end - 1] == ":" and text[end - 2] != ":":
+        end -= 1
+    is_glued = start > 0 and text[start - 1].isascii() and text[start - 1].isalnum()
+    for _ in range(3):
+        if not is_glued and text[end : end + 1] not in ALPHANUMERIC and (ip := _ip(text[start:end])):
+            if not SLICE.search(text, max(0, start - 2), end + 1):
+                yield Finding(start, end, "ip", ip)
+            return
+        start, is_glued = text.find(":", start, end) + 1, False
+        if not start:
+            return
+
+
+def _ip(text: str) -> str | None:
+    address, percent, zone = text.partition("%")
+    if len(address) > 45:
+        return None
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    return f"{mapped or found}{percent}{zone.removeprefix('25')}"

@@ -1,0 +1,96 @@
+"""Numbers of payment cards (ISO/IEC 7812) and of bank accounts (ISO 13616), by their checksums."""
+
+import re
+from collections.abc import Iterator
+
+from navtalk_async.privacy._folding import Finding
+
+# A number starts where no longer one, no word and no decimal fraction goes on.
+START = r"(?:(?<![A-Za-z0-9+])(?<![0-9]\.)|(?<=\\[nrt]))"
+
+CARD = re.compile(
+    rf"{START}(?=([0-9]{{4,19}}+(?:(?:[ \t-]{{1,3}}|\.(?=[0-9]{{3,7}}(?![0-9])))[0-9]{{1,19}}+){{0,8}}))"
+)
+DIGITS = re.compile("[0-9]+")
+ISSUERS = re.compile(
+    r"""(?:4(?:\d{12}|\d{15}|\d{18})                                  # Visa
+    |5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}   # Mastercard
+    |3[47]\d{13}|35\d{14,17}|(?:2131|1800)\d{11}                     # American Express, JCB
+    |3(?:0[0-59]|6\d|[89]\d)\d{11,16}                                # Diners
+    |(?:50|5[6-9]|6\d)\d{10,17}|0604\d{8}                            # Maestro, Discover, UnionPay, RuPay
+    |8[12]\d{14,17}|220[0-5]\d{12,15}|(?:9792|9860|8600|1946)\d{12}  # RuPay, Mir, Troy, Humo, Uzcard, BNI
+    )\Z""",
+    re.VERBOSE,
+)
+SIZES = range(12, 20)
+DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def cards(text: str) -> Iterator[Finding]:
+    end = 0
+    for found in CARD.finditer(text):
+        start, last = found.span(1)
+        if start < end or last - start < SIZES[0]:
+            continue
+        groups = [group.end() for group in DIGITS.finditer(text, start, last)]
+        for stop in reversed(groups):
+            digits = "".join(DIGITS.findall(text, start, stop))
+            if (
+                len(digits) in SIZES
+                and _is_whole(text, start, stop)
+                and ISSUERS.match(digits)
+                and luhn(digits)
+            ):
+                yield Finding(start, end := stop, "card", digits)
+                break
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no word or number goes on there; with a dash, where the number has dashes too."""
+    around = text[max(0, start - 1) : start], text[end : end + 1]
+    if "-" in around and "-" in text[start:end]:
+        return False
+    after = text[end : end + 2]
+    return not (after[:1].isascii() and after[:1].isalnum()) and not (
+        after[:1] == "." and after[1:].isdigit()
+    )
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last of *digits* is the check digit of the others."""
+    numbers = [int(digit) for digit in digits]
+    return (sum(numbers[-1::-2]) + sum(DOUBLED[number] for number in numbers[-2::-2])) % 10 == 0
+
+
+LENGTHS = """
+AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29
+ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20
+LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29
+PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20
+YE30
+"""
+IBAN_LENGTHS = {each[:2]: int(each[2:]) for each in LENGTHS.split()}
+"""The characters of an IBAN, by its country (registry of ISO 13616)."""
+IBAN_START = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}", re.IGNORECASE)
+
+
+def ibans(text: str) -> Iterator[Finding]:
+    end = 0
+    for start in IBAN_START.finditer(text):
+        size = IBAN_LENGTHS.get(start[0][:2].upper())
+        if size is None or start.start() < end:
+            continue
+        found = IBANS[size].match(text, start.end())
+        if found is None:
+            continue
+        iban = re.sub("[^A-Z0-9]", "", (start[0] + found[0]).upper())
+        if int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1:
+            end = found.end()
+            yield Finding(start.start(), end, "iban", iban)
+
+
+IBANS = {
+    size: re.compile(rf"(?:[ \t.-]{{0,2}}[A-Za-z0-9]){{{size - 4}}}(?![A-Za-z0-9])")
+    for size in set(IBAN_LENGTHS.values())
+}
+"""What follows the country and the check digits of an IBAN, by its size."""

@@ -1,0 +1,126 @@
+"""Numbers of telephones: of E.164, in links (RFC 3966), and as E.123 and North America write their own."""
+
+import re
+from collections.abc import Iterator
+
+from navtalk_async.privacy._folding import Finding
+
+LENGTHS = """
+290:4-5 683,690:4-7 98:4-10 352:4-11 43,598:4-13 49:4-15 500,682:5 247:5-6 676,677,678,688:5-7
+47,386,686:5-8 27,64,685:5-10 31,852:5-11 61,358,971:5-12 82:5-14 298,299,672,687:6 597:6-7
+40,252,355,376,421,508,681,689:6-9 48,53,95,880:6-10 375,595:6-11 39,46,359,381:6-12 63:6-13
+238,239,246,248,269,291,297,592,673,674,680,691,692:7 241,599,670,675,853,961,965,975:7-8
+220,231,245,265,354,385,423,967,968:7-9 1:10 7:10 44,84,230,243,254,263,267,353,372,960:7-10
+501,503,507,679,886,974:7-11 86,882,972:7-12 90:7-13 62:7-15
+45,216,222,223,226,227,228,232,235,236,253,257,266,350,356,357,370,371,373,374,389,505,509,800,808,973,993:8
+32,36,51,213,224,233,237,250,258,264,268,377,382,387,591,962,963:8-9
+20,60,378,506,850,855,856,964,970,976:8-10 55,57,65,502,504,593,977:8-11 92,383,883:8-12 66,91:8-13 81:8-13
+33,34,93,94,211,212,218,221,240,242,244,249,251,255,256,260,261,262,351,590,594,596,979,992,994,995,998:9
+380,881,966,996:9-10 56:9-11 41,420,870:9-12 52,58,225,229:10 54:10-11 30:10-12 234:10-14 888:11 878:12
+"""
+"""How many digits follow each country code (as the metadata of libphonenumber says)."""
+
+
+def _sizes() -> dict[str, range]:
+    sizes = {}
+    for codes, _, size in (each.partition(":") for each in LENGTHS.split()):
+        least, _, most = size.partition("-")
+        sizes.update(dict.fromkeys(codes.split(","), range(int(least), int(most or least) + 1)))
+    return sizes
+
+
+SIZES = _sizes()
+MAY_BEGIN_WITH_0 = frozenset(("39", "225", "229", "241", "242", "378"))
+FEWEST, MOST = 7, 15
+
+START = r"(?:(?<![A-Za-z0-9+])(?<![0-9][ .,/-])|(?<=\\[nrt]))"
+GAP = r"(?:\.(?=[0-9])|[ \t()/-]|%20){0,4}"
+DIGITS = rf"[0-9](?:{GAP}[0-9])*+"
+WITH_PLUS = rf"(?:{START}\+|%2B)[ (]{{0,2}}(?=[1-9])(?P<number>{DIGITS})"
+DIALLED = rf"{START}(?P<prefix>00|011)[ (]{{0,2}}(?=[1-9])(?P<dialled>{DIGITS})"
+INTERNATIONAL = re.compile(f"{WITH_PLUS}|{DIALLED}", re.IGNORECASE)
+NATIONAL = re.compile(
+    rf"{START}(?:(?:1[-. ])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]|[2-9]\d\d[.-][2-9]\d\d[.-])\d{{4}}(?![.-]?\d)"
+    r"|\(0\d{1,5}\) ?\d(?:[ /-]?\d){3,9})(?![0-9A-Za-z])",
+    re.ASCII,
+)
+LINK = re.compile(
+    r"(?<![A-Za-z0-9])(?:tel|sms|callto|fax):(?://)?(?P<number>\+?(?:[-.()*#0-9]|%20){2,40}[0-9])"
+    r"(?:;[a-z-]+=[^\s;<>\"']{1,80}){0,8}",
+    re.IGNORECASE,
+)
+NAMED = re.compile(
+    r"(?<![a-z])(?:tele(?:ph|f)on\w{0,2}|phone|fon|tel|fax|mobile?|cell|handy|whatsapp"
+    r"|телефон|тел|电话|電話|手机|هاتف)"
+    rf"[^\w+]{{1,4}}(?P<number>{DIGITS})(?![0-9A-Za-z])",
+    re.IGNORECASE,
+)
+EXTENSION = re.compile(
+    r"[ ,;]{0,2}(?:ext(?:ension|n)?\.?|x|;ext=)[ .:=]{0,2}[0-9]{1,7}(?![0-9])", re.IGNORECASE
+)
+GROUP = re.compile("[0-9]+")
+THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
+
+
+def phones(text: str) -> Iterator[Finding]:
+    """Behind the word of a telephone, any 6 to 15 digits are a number."""
+    for found in INTERNATIONAL.finditer(text):
+        group = "number" if found["number"] else "dialled"
+        number = _international(text, *found.span(group), is_strict=group == "dialled")
+        if number is not None:
+            start = found.start()
+            is_in_bracket = text[start - 1 : start] == "(" and ")" in text[start : number[0]]
+            yield _extended(text, start - is_in_bracket, *number)
+    for found in NATIONAL.finditer(text):
+        yield _extended(text, *found.span(), _digits(found[0]))
+    for pattern in (LINK, NAMED):
+        for found in pattern.finditer(text):
+            number_text = found["number"]
+            digits = _digits(number_text)
+            if pattern is LINK or 6 <= len(digits) <= MOST:
+                plus = "+" if number_text[0] == "+" else ""
+                yield _extended(text, found.start("number"), found.end(), plus + digits)
+
+
+def _international(text: str, start: int, end: int, *, is_strict: bool) -> tuple[int, str] | None:
+    """Where the number ends, and its digits. It takes as many groups as its country allows."""
+    possible: tuple[int, str] | None = None
+    plausible: tuple[int, str] | None = None
+    digits, size, before = "", 0, start
+    for group in GROUP.finditer(text, start, min(end, start + 80)):
+        gap, size, last = text[before : group.start()], len(group[0]), size
+        if len(digits) >= FEWEST and (len(gap) > 1 or gap == "(" or ((gap, size) == (" ", 1) and last > 1)):
+            break
+        before = group.end()
+        if group[0] == "0" and gap.endswith("(") and text[before : before + 1] == ")":
+            continue  # The digit that is dialled within the country, as in +44 (0) 20.
+        digits += group[0]
+        if len(digits) > MOST:
+            break
+        if _is_possible(digits):
+            possible = before, digits
+        if len(digits) >= FEWEST:
+            plausible = before, digits
+    best = possible
+    if best is None and plausible and not is_strict and not THOUSANDS.fullmatch(text, start, plausible[0]):
+        best = plausible
+    return best and (best[0], f"+{best[1]}")
+
+
+def _is_possible(digits: str) -> bool:
+    if len(digits) < FEWEST:
+        return False
+    for size in (1, 2, 3):
+        code, number = digits[:size], digits[size:]
+        if code in SIZES:
+            return len(number) in SIZES[code] and (number[0] != "0" or code in MAY_BEGIN_WITH_0)
+    return False
+
+
+def _digits(text: str) -> str:
+    return "".join(GROUP.findall(text.replace("%20", "")))
+
+
+def _extended(text: str, start: int, end: int, number: str) -> Finding:
+    extension = EXTENSION.match(text, end)
+    return Finding(start, extension.end() if extension else end, "phone", number)
