@@ -36,6 +36,7 @@ __all__ = [
     "identity",
     "in_sqlite",
     "last_write",
+    "lock",
     "make_folder",
     "open_file",
     "prepare",
@@ -78,7 +79,7 @@ class HeldFile:
         self._file = open(path, "r+b", opener=_made_for_its_owner)  # noqa: SIM115 - closed in `close`
         self._identity = identity(self._file.fileno())
         try:
-            _lock(self._file, path)
+            lock(self._file, path)
             _refuse_foreign(self._file.read(100), path)
             _refuse_log_of_other_name(path)
             _refuse_older_writer(path)
@@ -165,7 +166,8 @@ def _locked(path: Path) -> StoreLocked:
     return StoreLocked(f"Another run is writing to {path}.")
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def lock(file: BinaryIO, path: Path) -> None:
+    """Take the lock of *file*, which is open, until it is closed; a StoreLocked if another run has it."""
     try:
         _set_lock(file, LOCK)
     except OSError as failure:
