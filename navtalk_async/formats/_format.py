@@ -3,11 +3,14 @@
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
+from itertools import islice
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -21,7 +24,7 @@ from navtalk_async.archive.sqlite_file import open_file
 from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
-from navtalk_async.lenient_json import decode_json
+from navtalk_async.lenient_json import DECODE_ERRORS, decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
 
 MANIFEST = "manifest.json"
@@ -34,6 +37,7 @@ SESSION_FIELDS = tuple(
     for name in SessionRow._fields
     if name not in ("raw", "content_hash", "first_seen_at", "last_changed_at")
 )
+SESSION_VALUES = attrgetter(*SESSION_FIELDS)
 MESSAGE_FIELDS = tuple(name for name in MessageRow._fields if name not in ("project", "session_id", "raw"))
 
 
@@ -112,23 +116,66 @@ class Format(NamedTuple):
 
 def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:
     """A session's columns and its `messages`; *kinds* are the structs of its API's rows."""
+    return fields_of([kept], kinds)[0]
+
+
+def fields_of(
+    batch: Sequence[StoredTranscript], kinds: tuple[type[Session], type[Message]]
+) -> list[dict[str, Any]]:
+    """The `transcript_fields` of each of *batch*; of many at once, in half the time."""
     session_kind, message_kind = kinds
-    return {
-        **session_fields(kept.session, session_kind),
-        "messages": [message_fields(message, message_kind) for message in kept.messages],
-    }
+    messages = iter(all_message_fields([row for kept in batch for row in kept.messages], message_kind))
+    sessions = all_session_fields([kept.session for kept in batch], session_kind)
+    for fields, kept in zip(sessions, batch, strict=True):
+        fields["messages"] = list(islice(messages, len(kept.messages)))
+    return sessions
 
 
 def session_fields(row: SessionRow, kind: type[Session]) -> dict[str, Any]:
     """A session's columns; under `extra`, what else the API's object holds."""
-    columns = {name: getattr(row, name) for name in SESSION_FIELDS}
-    return columns | extra(row.raw, kind, row.start_time, row.end_time)
+    return all_session_fields([row], kind)[0]
 
 
 def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
     """A message's columns; under `extra`, what else the API's object holds."""
-    columns = {name: getattr(row, name) for name in MESSAGE_FIELDS}
-    return columns | extra(row.raw, kind, row.created_at)
+    return all_message_fields([row], kind)[0]
+
+
+def all_session_fields(rows: Sequence[SessionRow], kind: type[Session]) -> list[dict[str, Any]]:
+    """The `session_fields` of each of *rows*."""
+    columns = [dict(zip(SESSION_FIELDS, values, strict=True)) for values in map(SESSION_VALUES, rows)]
+    return _with_extra(columns, [row.raw for row in rows], kind, "start_time", "end_time")
+
+
+def all_message_fields(rows: Sequence[MessageRow], kind: type[Message]) -> list[dict[str, Any]]:
+    """The `message_fields` of each of *rows*."""
+    # Written out, they take a third of the time that a loop over the names takes.
+    columns: list[dict[str, Any]] = [
+        {"id": own_id, "position": at, "role": role, "type": sort, "content": content, "created_at": time}
+        for _, own_id, _, at, role, sort, content, time, _ in rows
+    ]
+    return _with_extra(columns, [row.raw for row in rows], kind, "created_at")
+
+
+def _with_extra(
+    columns: list[dict[str, Any]], raws: Sequence[str], kind: type[Record], *times: str
+) -> list[dict[str, Any]]:
+    """The *columns* of some rows, each with the `extra` of its object; *times* are those of times."""
+    # Nearly every row is as the API documents it, and this is the fastest check.
+    is_plain = _has_columns_only(kind) and _are_all(kind, raws)
+    if not is_plain or any(None in map(itemgetter(name), columns) for name in times):
+        for fields, raw in zip(columns, raws, strict=True):
+            fields.update(extra(raw, kind, *(fields[name] for name in times)))
+    return columns
+
+
+def _are_all(kind: type[Record], raws: Sequence[str]) -> bool:
+    """Whether each of *raws* is a *kind*, as it is documented."""
+    try:
+        deque(map(msgspec.json.Decoder(kind).decode, raws), maxlen=0)
+    except DECODE_ERRORS:
+        return False
+    return True
 
 
 def extra(raw: str, kind: type[Record], *times: str | None) -> dict[str, Any]:
