@@ -31,6 +31,8 @@ LONGEST = timedelta(days=36_525)
 
 SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
 # What the texts mean.
 
 
@@ -90,6 +92,14 @@ def as_span(text: str) -> timedelta:
     if span > LONGEST:
         raise click.BadParameter(f"{text!r} is longer than a century.")
     return span
+
+
+def as_size(text: str) -> int:
+    """Bytes, as `size` in `_output` writes them."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(k|M|G|T|)B?", text.strip())
+    if found is None or not (count := int(float(found[1]) * SIZES[found[2]])):
+        raise click.BadParameter(f"{text!r} is not a size: write 500kB, 200MB or 1.5GB.")
+    return count
 
 
 def as_token(text: str) -> str:
@@ -304,6 +314,12 @@ _option("--consumer NAME", "Go on behind what this consumer was given; the archi
 _flag("--drop", "Forget the consumer.")
 _flag("--follow", "Wait for more changes, until stopped.")
 _flag("--transcripts", "Print whole sessions with all their messages, instead of what changed in them.")
+_option(
+    "--dest FOLDER", "Where to make the folder of media [beside the archive].", as_folder, name="media_folder"
+)
+_flag("--allow-private-media", "Also download from this machine and its networks.")
+_option("--max-media-size SIZE", "The most bytes of a file: 200MB [1GB].", as_size, default="1GB")
+_option("--max-media-files N", "The most files of a run [100000].", click.IntRange(1), default=100_000)
 _flag("--quick", "Only sizes, hashes and counts: nothing is parsed.")
 _option(
     "--remote PERCENT",

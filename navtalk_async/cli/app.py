@@ -70,6 +70,7 @@ COMMANDS = {
     "doctor": ("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
     "export": ("_sync", "Fetch everything, and write it to files in the folder DEST."),
     "history": ("_changes", "Show what the messages of a session were before they were edited or deleted."),
+    "media": ("_media", "Download the recordings and pictures that an archive links to."),
     "messages": ("_look", "List the messages of one session."),
     "plan": ("_look", "Estimate an export: sessions, messages, requests, minutes."),
     "sandbox": ("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),

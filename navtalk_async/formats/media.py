@@ -58,6 +58,7 @@ async def fetch_media(
     retry_failed: bool = False,
     concurrency: int = 4,
     cacert: str | PathLike[str] | None = None,
+    report: MediaReport | None = None,
 ) -> MediaReport:
     """Download what the `video_url` of sessions and the `media_url` of messages of *project* name, into the
     folder `media` in *folder*.
@@ -78,6 +79,7 @@ async def fetch_media(
         max_files: the most links of a run, 100,000.
         concurrency: downloads at once.
         cacert: as for `Client`.
+        report: what is returned, counted as it goes.
 
     Raises:
         ValueError: a bound that allows nothing, or *cacert* holds no certificate; before anything is sent.
@@ -90,7 +92,9 @@ async def fetch_media(
     api = {each.project: each.api for each in await archive.projects()}.get(project)
     if api not in dialects():
         raise StoreMismatch(f"The archive has no project {project!r} of an API that is installed.")
-    media, report = Path(folder) / MEDIA, MediaReport()
+    if client is not None and client.dialect.api != api:
+        raise StoreMismatch(f"The project {project!r} is of another API than the client: use api={api!r}.")
+    media, report = Path(folder) / MEDIA, report or MediaReport()
 
     def spend(count: int) -> None:
         if report.bytes + count > max_total_bytes:

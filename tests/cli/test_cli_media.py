@@ -1,0 +1,72 @@
+"""`navtalk media`: what it says, and its exit codes."""
+
+import json
+
+import pytest
+from shell import KEY, NO_KEY, navtalk
+
+from navtalk_async.sandbox import Sandbox, World
+
+pytestmark = pytest.mark.subprocess
+
+
+@pytest.fixture
+async def box():
+    async with Sandbox(World(0)) as box:
+        for number in range(3):
+            session = box.world.add_session(video_url=box.media.plan(f"v{number}.mp4"))
+            box.world.add_message(session["id"])
+        yield box
+
+
+async def test_recordings_are_downloaded_beside_the_archive(box, out):
+    box.media.plan("v1.mp4", "404")
+    ended = await navtalk("media", out, "--allow-private-media", box=box)
+    assert ended.code == 3
+    assert f"{out}/media: downloaded 2 files, 200.0 kB." in ended.err
+    assert "No file of session" in ended.err
+    assert "its server answered 404, and the API has no other link." in ended.err
+    ended = await navtalk("media", out, "--allow-private-media", "--retry-failed", "--json", box=box)
+    assert ended.code == 0
+    [report] = ended.rows
+    assert (report["fetched"], report["kept"], report["failed"], report["left"]) == (1, 2, [], 0)
+    assert len(list(out.glob("media/*/*.mp4"))) == 3
+
+
+async def test_without_a_key_and_into_another_folder(box, out, tmp_path):
+    where = ("--dest", tmp_path / "there")
+    ended = await navtalk("media", out / "archive.db", *where, "--allow-private-media", box=box, env=NO_KEY)
+    assert ended.code == 0
+    assert len(list(tmp_path.glob("there/media/*/*.mp4"))) == 3
+
+
+async def test_private_addresses_are_refused_unless_allowed(box, out):
+    ended = await navtalk("media", out, box=box)
+    assert ended.code == 3
+    assert ended.err.count("127.0.0.1 is a private address") == 3
+    assert not box.media.requests
+
+
+async def test_bounds_leave_links_for_the_next_run(box, out):
+    arguments = ("media", out, "--allow-private-media", "--max-media-files", 2)
+    ended = await navtalk(*arguments, box=box)
+    assert (ended.code, "Left for the next run: 1 link." in ended.err) == (3, True)
+    assert (await navtalk(*arguments, box=box)).code == 0
+    ended = await navtalk("media", out, "--max-media-size", "0", box=box)
+    assert (ended.code, "is not a size" in ended.err) == (2, True)
+
+
+async def test_wrong_arguments_are_refused_before_any_request(box, out):
+    box.counts.reset()
+    for arguments, why in (
+        ((out, "--api", "lexicon"), "--api navtalk"),
+        ((out, "--project", "other"), "no project 'other'"),
+        ((out / "nothing",), "nothing at"),
+        (("postgresql://user@localhost/chats",), "--dest"),
+    ):
+        env = {"LEXICON_API_KEY": KEY, "LEXICON_BASE_URL": box.lexicon_url}
+        ended = await navtalk("media", *arguments, "--json", box=box, env=env)
+        assert ended.code == 2, ended.err
+        assert why in ended.err
+        assert json.loads(ended.err.splitlines()[-1])["exit_code"] == 2
+    assert (box.counts.total, box.media.requests.total()) == (0, 0)
