@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
-from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
+from navtalk_async.archive.rows import (
+    MessageRow,
+    SessionRow,
+    StoredTranscript,
+    new_message_row,
+    new_session_row,
+)
 
 R = TypeVar("R", SessionRow, MessageRow)
+
+WIDTH = len(SessionRow._fields)
 
 
 class Codec:
@@ -36,15 +45,15 @@ class Codec:
     ) -> list[StoredTranscript]:
         """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
         said = self.by_session(messages)
-        rows = self.read_rows([SessionRow(*row) for *row, _, _, _ in sessions])
+        rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
         return [
             StoredTranscript(row, said.get(row.id, []), digest, row_digest, bool(due_for_reread))
-            for row, (*_, digest, row_digest, due_for_reread) in zip(rows, sessions, strict=True)
+            for row, (digest, row_digest, due_for_reread, *_) in zip(
+                rows, [each[WIDTH:] for each in sessions], strict=True
+            )
         ]
 
     def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""
-        messages = self.read_rows([MessageRow(*row) for row in rows])
-        return {
-            session_id: list(group) for session_id, group in groupby(messages, key=lambda row: row.session_id)
-        }
+        messages = self.read_rows(list(map(new_message_row, rows)))
+        return {each: list(group) for each, group in groupby(messages, key=attrgetter("session_id"))}

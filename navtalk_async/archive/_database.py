@@ -12,6 +12,7 @@ share every rule and every statement, and a driver fills in these words alone:
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import cache, wraps
+from itertools import accumulate
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Self, TypeAlias, TypeVar
@@ -22,10 +23,13 @@ from navtalk_async.archive._codec import Codec
 from navtalk_async.archive._schema import COLUMNS, KEYS
 from navtalk_async.archive._statements import (
     BEGIN_EPOCH,
+    BYTES_A_READ,
     COUNT_CHANGE,
     FORGET_EPOCHS,
     ID_OF_SESSION,
     MESSAGES,
+    MESSAGES_A_READ,
+    RAW_OF_MESSAGE,
 )
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
@@ -141,9 +145,15 @@ class Driver(ABC, Generic[C]):
         try:
             await reader.open()
             await reader.run(reader.begin_walk, project)
+            most = 1
             while rows := await reader.run(reader.next_sessions):
-                ids = [row[ID_OF_SESSION] for row in rows]
-                yield rows, await reader.read(rows_of(MESSAGES, (project, ids)))
+                while rows:
+                    count = _fitting(rows, most)
+                    some, rows = rows[:count], rows[count:]
+                    ids = [row[ID_OF_SESSION] for row in some]
+                    messages = await reader.read(rows_of(MESSAGES, (project, ids)))
+                    most = _fit_at_once(messages) or most
+                    yield some, messages
         finally:
             await shielded(reader.close())
 
@@ -270,6 +280,21 @@ class Driver(ABC, Generic[C]):
             await self._change(Write(BEGIN_EPOCH, (token_hex(4),)))
             await self._change(Write(FORGET_EPOCHS, ()))
         await self._change(Write(COUNT_CHANGE, (project,)))
+
+
+def _fitting(sessions: Sequence[Sequence[Any]], most: int) -> int:
+    """How many of the first *sessions*, rows of `SESSIONS`, have at the *most* so many messages together; at
+    least one.
+    """
+    # Damage may have made anything of the number of messages.
+    counts = (row[-1] if isinstance(row[-1], int) else 1 for row in sessions)
+    return next((n for n, total in enumerate(accumulate(counts)) if n and total > most), len(sessions))
+
+
+def _fit_at_once(messages: Sequence[Sequence[Any]]) -> int:
+    """How many messages like these may be read at a time; 0 where there are none."""
+    size = sum(len(raw) for row in messages if isinstance(raw := row[RAW_OF_MESSAGE], str))
+    return min(MESSAGES_A_READ, 1 + BYTES_A_READ * len(messages) // (size + 1)) if messages else 0
 
 
 async def _run_steps(steps: Steps[T], do: Callable[[Any], Awaitable[list[Any]]]) -> T:

@@ -7,6 +7,7 @@ from navtalk_async.archive.rows import MessageRow, SessionRow
 
 SESSION_COLUMNS = ", ".join(f"s.{name}" for name in SessionRow._fields)
 ID_OF_SESSION = SessionRow._fields.index("id")
+RAW_OF_MESSAGE = MessageRow._fields.index("raw")
 MESSAGE_COLUMNS = ", ".join(MessageRow._fields)
 ALL_OF_SESSION = ", ".join([*SessionRow._fields, "change"])
 COLUMNS_OF_KEPT = (
@@ -57,11 +58,14 @@ FLAWS = {
 }
 """What is wrong of each session that one of these finds; of the whole, where it finds no session's id."""
 
-SESSIONS_A_READ = 25
-"""How many sessions are read with their messages at a time: so much is in memory."""
+SESSIONS_A_READ = 100
+MESSAGES_A_READ = 2_000
+BYTES_A_READ = 1 << 22
+"""The most that is read at a time, and so in memory: each read costs as much as some 100 messages. Of bytes,
+an estimate by those of the read before; one session is read as a whole, however long it is."""
 
 SESSIONS = f"""
-SELECT {SESSION_COLUMNS}, y.digest, y.row_digest, y.state <> 'kept' OR y.watched
+SELECT {SESSION_COLUMNS}, y.digest, y.row_digest, y.state <> 'kept' OR y.watched, y.messages
 FROM sessions AS s LEFT JOIN sync_sessions AS y ON y.project = s.project AND y.session_id = s.id
 WHERE s.project = ? ORDER BY s.start_time NULLS FIRST, s.id
 """

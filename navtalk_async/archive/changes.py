@@ -27,6 +27,9 @@ __all__ = [
     "read_consumers",
 ]
 
+SESSIONS_AT_ONCE = 25
+"""How many whole sessions are read at a time: so much is in memory."""
+
 
 class Batch:
     """Some changes, in the order in which they were committed, each session once.
@@ -48,8 +51,8 @@ class Batch:
         """The whole sessions that changed, with all their messages, as they are by now."""
         for project, changes in groupby(self.changes, key=lambda each: each.session.project):
             ids = self._driver.codec.write_ids(each.session.id for each in changes)
-            for begin in range(0, len(ids), sql.SESSIONS_A_READ):
-                some = ids[begin : begin + sql.SESSIONS_A_READ]
+            for begin in range(0, len(ids), SESSIONS_AT_ONCE):
+                some = ids[begin : begin + SESSIONS_AT_ONCE]
                 for each in await self._driver.snapshot(self._whole(project, some)):
                     yield each
 

@@ -1,7 +1,7 @@
 """The rows of sessions and messages: made of the API's objects, digested, and compared with both."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -80,6 +80,7 @@ class MessageRow(NamedTuple):
     raw: str
 
 
+new_session_row: Callable[[Iterable[object]], SessionRow] = partial(tuple.__new__, SessionRow)
 new_message_row: Callable[[Iterable[object]], MessageRow] = partial(tuple.__new__, MessageRow)
 
 encode_lines: Callable[[Iterable[object]], bytes] = msgspec.json.Encoder().encode_lines
@@ -146,10 +147,10 @@ def old_digest(messages: Sequence[MessageRow]) -> str:
 
 def row_digest(row: SessionRow) -> str:
     """A hash of all columns of *row* that are exported."""
+    project, own_id, api, status, start, end, updated_at, title, user_id, video_url, raw, *_, deleted_at = row
     # As versions before the sixth did it, which had no columns for these two.
-    more = () if row.updated_at is row.user_id is None else (row.updated_at, row.user_id)
-    first = (row.project, row.id, row.api, row.status, row.start_time, row.end_time, row.title)
-    return digest((*first, row.video_url, row.raw, row.deleted_at, *more))
+    more = () if updated_at is user_id is None else (updated_at, user_id)
+    return digest((project, own_id, api, status, start, end, title, video_url, raw, deleted_at, *more))
 
 
 def names_itself(row: SessionRow) -> bool:
@@ -268,6 +269,9 @@ class Records(Protocol):
     def message_of(self, raw: bytes, session_id: str, position: int) -> Message:
         """Read a message."""
 
+    def messages_of(self, raws: Sequence[bytes], session_id: str) -> Sequence[Message]:
+        """Read all messages of a session."""
+
 
 R = TypeVar("R", SessionRow, MessageRow)
 
@@ -281,19 +285,35 @@ def damage(kept: StoredTranscript, dialect: Records) -> list[str]:
     Its digests show that. Only where an older version noted none, or they do not match, every raw object is
     parsed, which takes several times as long.
     """
-    is_noted = None not in (kept.digest, kept.row_digest)
-    return [] if is_noted and not _row_flaws(kept) and not _order_flaws(kept) else flaws_of(kept, dialect)
+    if kept.digest == digest(kept.messages) and kept.row_digest == row_digest(kept.session):
+        return []
+    return flaws_of(kept, dialect)
 
 
 def flaws_of(kept: StoredTranscript, dialect: Records) -> list[str]:
     """What is wrong with *kept*, in sentences without a subject; empty where it is whole."""
-    flaws: list[str] = []
-    for position, row in enumerate(kept.messages):
-        flaws += _message_flaws(row, dialect)
-        if row.position != position:
-            flaws.append(f"message {row.id} is at position {row.position}, where {position} should be")
-            break
+    flaws = [] if _are_as_made(kept, dialect) else [*_messages_flaws(kept.messages, dialect)]
     return (_session_flaws(kept.session, dialect) or _row_flaws(kept)) + (flaws or _order_flaws(kept))
+
+
+def _are_as_made(kept: StoredTranscript, dialect: Records) -> bool:
+    """Whether all messages are the rows that are made of their raw objects: for nearly all sessions, which
+    saves to look at each.
+    """
+    project, session_id = kept.session[:2]
+    try:
+        messages = dialect.messages_of([row.raw.encode() for row in kept.messages], session_id)
+        return message_rows(project, session_id, 0, messages) == kept.messages
+    except (DecodeFailed, ValueError, OverflowError, AttributeError):
+        return False
+
+
+def _messages_flaws(rows: Sequence[MessageRow], dialect: Records) -> Iterator[str]:
+    for position, row in enumerate(rows):
+        yield from _message_flaws(row, dialect)
+        if row.position != position:
+            yield f"message {row.id} is at position {row.position}, where {position} should be"
+            return
 
 
 def _session_flaws(row: SessionRow, dialect: Records) -> list[str]:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.dialects.answers import accepted, differs, parse_record, parse_records
+from navtalk_async.dialects.answers import accepted, differs, parse_each, parse_record, parse_records
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
 from navtalk_async.errors import NotJson
 from navtalk_async.lenient_json import null_broken_rows
@@ -386,6 +386,12 @@ class Dialect:
         it is none.
         """
         return parse_record(self.record_kinds[1], raw)
+
+    def messages_of(self, raws: Sequence[bytes], session_id: str) -> Sequence[Message]:
+        """All messages of a session, each as by `message_of`; a DecodeFailed if one of *raws* is none."""
+        if type(self).message_of is Dialect.message_of:
+            return parse_each(self.record_kinds[1], raws)
+        return [self.message_of(raw, session_id, position) for position, raw in enumerate(raws)]
 
     def check_filters(self, params: Mapping[str, str]) -> None:
         """Raise a ValueError for filters, in the *params* of a list, that contradict each other."""
