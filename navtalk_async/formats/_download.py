@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from math import inf
+from mimetypes import MimeTypes
 from pathlib import Path
 from random import random
 from time import monotonic
@@ -42,11 +44,8 @@ PATIENCE = 60.0
 EXPIRED = (401, 403, 404, 410)
 PASSING = (408, 425, 429)
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(?:(\d+)|\*)")
-EXTENSIONS = {"quicktime": "mov", "mpeg": "mp3", "jpeg": "jpg", "svg+xml": "svg", "plain": "txt"}
-KINDS = re.compile(
-    r"(?:video/(mp4|webm|quicktime)|audio/(mpeg|mp4|ogg|wav|webm|aac)"
-    r"|image/(png|jpeg|gif|webp|svg\+xml)|application/(pdf)|text/(plain))"
-)
+TYPES = MimeTypes(filenames=())
+"""Python's own table, whatever this machine knows."""
 
 
 async def _on_disk(do: Callable[..., T], *arguments: object) -> T:
@@ -71,14 +70,6 @@ class Begun(NamedTuple):
     """The bytes of the whole file, if the server says."""
     validator: str
     """What shows that the rest is of the same file; empty where nothing does."""
-
-
-class Bounds(NamedTuple):
-    """What a download may take."""
-
-    file_bytes: int
-    spend: Callable[[int], None]
-    """Takes how many bytes have come; raises `OverBudget`."""
 
 
 def begun(status: int, headers: Mapping[str, str], there: int, validator: str) -> Begun | None:
@@ -114,7 +105,7 @@ def _refuse(status: int, headers: Mapping[str, str]) -> None:
     if status in EXPIRED:
         raise LinkExpired(f"its server answered {status}")
     if status in PASSING or status >= 500:
-        raise DownloadLost(f"its server answered {status}")
+        raise DownloadLost(f"its server answered {status}", wait_of(headers, is_full=True) or 0.0)
     if status not in (200, 206, 416):
         raise DownloadRefused(f"its server answered {status}")
     if headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -141,21 +132,24 @@ def _refuse_slow(came: int, seconds: float) -> None:
 
 def extension(headers: Mapping[str, str], url: str) -> str:
     """The end of a file's name: by what the server says it is, or else as in *url*."""
-    kind = KINDS.match(headers.get("Content-Type", "").lower())
-    if kind is not None:
-        word: str = next(filter(None, kind.groups()))
-        return EXTENSIONS.get(word, word)
-    suffix = Path(urlsplit(url).path).suffix[1:]
-    return suffix.lower() if re.fullmatch("[A-Za-z0-9]{1,5}", suffix) else "bin"
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    named = TYPES.guess_extension(kind) if kind != "application/octet-stream" else None
+    suffix = (named or Path(urlsplit(url).path).suffix)[1:].lower()
+    return suffix if re.fullmatch("[a-z0-9]{1,12}", suffix) else "bin"
 
 
 class Download:
-    """The download of the file of a *link*, from wherever an earlier one was left."""
+    """The download of the file of a *link*, from wherever an earlier one was left.
 
-    def __init__(self, link: Link, index: MediaIndex, media: Path, bounds: Bounds) -> None:
-        self._link, self._index, self._media, self._bounds = link, index, media, bounds
+    Arguments:
+        file_bytes: the most bytes of the file.
+        spend: takes how many bytes have come; raises `OverBudget`.
+    """
+
+    def __init__(self, link: Link, index: MediaIndex, file_bytes: int, spend: Callable[[int], None]) -> None:
+        self._link, self._index, self._file_bytes, self._spend = link, index, file_bytes, spend
         self._entry = index.entries.get(link.id) or MediaEntry.of(link)
-        self._path = media / link.folder / f"{link.id}.partial"
+        self._path = index.media / link.folder / f"{link.id}.partial"
         self._file: BinaryIO
         self._hash = sha256()
         self._size = 0
@@ -189,7 +183,7 @@ class Download:
             except DownloadLost as lost:
                 failure, wait = lost, lost.wait
             idle = 0 if self._size > size else idle + 1
-            if idle == ATTEMPTS:
+            if idle == ATTEMPTS or wait == inf:
                 raise failure
             await asyncio.sleep(max(min(wait, LONGEST_WAIT), backoff(Retry(), idle + 1, random())))  # noqa: S311
 
@@ -198,11 +192,7 @@ class Download:
         there, validator = self._size, self._entry.validator
         headers = {"Range": f"bytes={there}-", "If-Range": validator} if there else {}
         async with downloads.get(url, headers) as answer:
-            try:
-                begins = begun(answer.status, answer.headers, there, validator)
-            except DownloadLost as lost:
-                lost.wait = wait_of(answer.headers, is_full=True) or 0.0
-                raise
+            begins = begun(answer.status, answer.headers, there, validator)
             if begins is None or begins.start == 0:
                 await _on_disk(self._restart, "" if begins is None else begins.validator)
             if begins is None:
@@ -224,7 +214,7 @@ class Download:
             while part := await answer.read():
                 came += len(part)
                 block += part
-                self._bounds.spend(len(part))
+                self._spend(len(part))
                 self._refuse_large(self._size + len(block))
                 _refuse_slow(came, monotonic() - began)
                 if len(block) >= BLOCK:
@@ -236,8 +226,8 @@ class Download:
         await _on_disk(self._append, block)
 
     def _refuse_large(self, size: int) -> None:
-        if size > self._bounds.file_bytes:
-            raise DownloadRefused(f"it has more than {self._bounds.file_bytes:,} bytes")
+        if size > self._file_bytes:
+            raise DownloadRefused(f"it has more than {self._file_bytes:,} bytes")
 
     # What waits for the disk.
 
@@ -275,10 +265,11 @@ class Download:
         entry = MediaEntry.of(self._link)
         entry = replace(entry, name=name, bytes=self._size, sha256=digest, validator=self._entry.validator)
         os.fsync(self._file.fileno())
+        self._file.close()
         # Noted first: a file that no entry names would be nobody's.
         self._index.add(entry)
         reach("media: before rename")
-        self._path.replace(self._media / name)
+        self._path.replace(self._index.media / name)
         reach("media: after rename")
         with suppress(PermissionError):
             folder = os.open(self._path.parent, os.O_RDONLY)

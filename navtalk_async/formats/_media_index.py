@@ -29,7 +29,7 @@ OF_A_SIGNATURE = re.compile(
 """Parameters of a URL by which storage services sign it: they change, and the file stays the same."""
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{7,63}")
-NAME = re.compile(r"[A-Za-z0-9_~-]+/[0-9a-f]{16}\.[a-z0-9]{1,5}")
+NAME = re.compile(r"[A-Za-z0-9_~-]+/[0-9a-f]{16}\.[a-z0-9]{1,12}")
 
 
 class Link(NamedTuple):
@@ -95,7 +95,7 @@ class MediaIndex:
 
     def __init__(self, media: Path) -> None:
         self.entries: dict[str, MediaEntry] = {}
-        self._media = media
+        self.media = media
         self._path = media / f"{INDEX}.journal"
         self._journal: BinaryIO
 
@@ -106,10 +106,12 @@ class MediaIndex:
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is None:
-                async with WholeFile(self._media / INDEX) as file:
+                async with WholeFile(self.media / INDEX) as file:
                     await file.write(lambda: encoded(self.entries))
                 reach("media: after index")
-                self._path.unlink()
+                # Windows removes no file that is open; what is in it is noted once more then.
+                with suppress(PermissionError):
+                    self._path.unlink()
         finally:
             self._journal.close()
 
@@ -119,7 +121,7 @@ class MediaIndex:
         if entry is None or not entry.name:
             return False
         with suppress(OSError):
-            return (self._media / entry.name).lstat().st_size == entry.bytes
+            return (self.media / entry.name).lstat().st_size == entry.bytes
         return False
 
     def add(self, entry: MediaEntry) -> None:
@@ -131,11 +133,11 @@ class MediaIndex:
         reach("media: after journal")
 
     def _open(self) -> None:
-        make_folder(self._media)
+        make_folder(self.media)
         self._journal = open(self._path, "ab+", opener=private_file)  # noqa: SIM115 - closed on exit
         try:
             self._lock()
-            self.entries = read_index(self._media)
+            self.entries = read_index(self.media)
             self._journal.seek(0)
             # A run that was killed may have cut its last line.
             lines = self._journal.read().split(b"\n")

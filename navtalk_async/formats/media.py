@@ -1,6 +1,7 @@
 """The files that an archive's links lead to: recordings of sessions, and what messages show."""
 
-from collections.abc import AsyncGenerator, Sequence
+import errno
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from os import PathLike
 from pathlib import Path
@@ -16,8 +17,15 @@ from navtalk_async.client import Client
 from navtalk_async.concurrency import FanOut
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import DecodeFailed, NavTalkError, NotFound, StoreError, StoreMismatch
-from navtalk_async.formats._download import Bounds, Download, LinkExpired, OverBudget
+from navtalk_async.errors import (
+    DecodeFailed,
+    NavTalkError,
+    NotFound,
+    StoreError,
+    StoreMismatch,
+    StoreUnreachable,
+)
+from navtalk_async.formats._download import Download, LinkExpired, OverBudget
 from navtalk_async.formats._media_index import MEDIA, Link, MediaEntry, MediaIndex, read_index
 from navtalk_async.models import Message
 from navtalk_async.wire.download import DownloadLost, DownloadRefused, Downloads
@@ -85,7 +93,8 @@ async def fetch_media(
         ValueError: a bound that allows nothing, or *cacert* holds no certificate; before anything is sent.
         StoreMismatch: the archive has no such project, or its API is not installed.
         StoreLocked: another run downloads to this folder.
-        StoreError: the disk is full, or nothing can be written to the folder.
+        StoreUnreachable: nothing can be written to the folder, or its list of media is not ours.
+        StoreError: the disk is full.
     """
     _check_bounds(file_bytes=max_file_bytes, total_bytes=max_total_bytes, files=max_files)
     trusted = None if cacert is None else trusting(cacert)
@@ -106,20 +115,23 @@ async def fetch_media(
             MediaIndex(media) as index,
             Downloads(allow_private=allow_private, trusted=trusted) as downloads,
         ):
-            wanted: list[Link] = []
-            async for link in _links(archive, project, dialects()[api]()):
-                if not _is_wanted(link, index, report, retry_failed=retry_failed):
-                    continue
-                if len(wanted) < max_files:
-                    wanted.append(link)
-                else:
-                    report.left += 1
-            task = _Fetching(index, media, downloads, Bounds(max_file_bytes, spend), client)
-            async with FanOut(task.fetch, _batches(wanted), at_once=concurrency) as entries:
+            dialect, wanted = dialects()[api](), list[Link]()
+            async with aclosing(archive.transcript_batches(project)) as batches:
+                async for batch in batches:
+                    links = await to_thread.run_sync(_links, batch, dialect)
+                    wanted += [
+                        each for each in links if _is_wanted(each, index, report, is_patient=retry_failed)
+                    ]
+            report.left = len(wanted[max_files:])
+            task = _Fetching(index, downloads, max_file_bytes, spend, client)
+            async with FanOut(task.fetch, _batches(wanted[:max_files]), at_once=concurrency) as entries:
                 async for entry in entries:
                     _count(entry, report)
     except OSError as failure:
-        raise StoreError(f"{failure.strerror or failure}: {failure.filename or media}.") from failure
+        what = f"{failure.strerror or failure}: {failure.filename or media}."
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(what) from failure
+        raise StoreUnreachable(f"{what} Use another folder or change its permissions.") from failure
     return report
 
 
@@ -137,12 +149,12 @@ def _check_bounds(**bounds: int) -> None:
             raise ValueError(f"max_{name}={bound} allows nothing; the least is 1.")
 
 
-def _is_wanted(link: Link, index: MediaIndex, report: MediaReport, *, retry_failed: bool) -> bool:
+def _is_wanted(link: Link, index: MediaIndex, report: MediaReport, *, is_patient: bool) -> bool:
     """Whether *link* is to be asked for; otherwise the *report* counts it."""
     entry = index.entries.get(link.id)
     if index.has_file(link.id):
         report.kept += 1
-    elif entry is not None and entry.is_dead and not retry_failed:
+    elif entry is not None and entry.is_dead and not is_patient:
         report.failed.append(entry)
     else:
         return True
@@ -162,39 +174,25 @@ async def _batches(links: Sequence[Link]) -> AsyncGenerator[Sequence[Link], None
     yield links
 
 
-async def _links(archive: Archive, project: str, dialect: Dialect) -> AsyncGenerator[Link, None]:
-    """Every link of *project*, each once."""
-    seen = set()
-    async with aclosing(archive.transcript_batches(project)) as batches:
-        async for batch in batches:
-            for link in await to_thread.run_sync(_links_in, batch, dialect):
-                if link.id not in seen:
-                    seen.add(link.id)
-                    yield link
-
-
-def _links_in(batch: Sequence[StoredTranscript], dialect: Dialect) -> list[Link]:
+def _links(batch: Sequence[StoredTranscript], dialect: Dialect) -> list[Link]:
     links = []
     may_show = dialect.record_kinds[1].media_url is not Message.media_url
     for session, messages, *_ in batch:
-        if session.video_url:
-            links.append(Link(session.project, session.id, None, session.video_url.strip()))
+        links.append(Link(session.project, session.id, None, session.video_url or ""))
         for row in messages if may_show else ():
             # Few rows hold a link, and to parse one takes longer.
-            if "://" not in row.raw:
-                continue
-            with suppress(DecodeFailed):
-                shown = dialect.message_of(row.raw.encode(), session.id, row.position).media_url
-                if shown:
-                    links.append(Link(session.project, session.id, row.id, shown.strip()))
-    return links
+            if "ttp" in row.raw or "TTP" in row.raw:
+                with suppress(DecodeFailed):
+                    shown = dialect.message_of(row.raw.encode(), session.id, row.position)
+                    links.append(Link(session.project, session.id, row.id, shown.media_url or ""))
+    return [each for each in links if each.url.strip()]
 
 
 class _Fetching(msgspec.Struct, frozen=True):
     index: MediaIndex
-    media: Path
     downloads: Downloads
-    bounds: Bounds
+    file_bytes: int
+    spend: Callable[[int], None]
     client: Client[Any, Any] | None
 
     async def fetch(self, link: Link) -> MediaEntry | None:
@@ -215,12 +213,14 @@ class _Fetching(msgspec.Struct, frozen=True):
         except NavTalkError as error:
             reason = f"its link has expired, and asking for another one failed: {error}"
         before = self.index.entries.get(link.id) or MediaEntry.of(link)
-        entry = replace(before, failed=reason, is_dead=is_dead, name="")
+        entry = replace(before, failed=reason, is_dead=is_dead, name="", bytes=0, sha256="")
         await to_thread.run_sync(self.index.add, entry)
         return entry
 
     async def _download(self, link: Link, url: str) -> MediaEntry:
-        return await Download(link, self.index, self.media, self.bounds).fetch(self.downloads, url)
+        return await Download(link, self.index, self.file_bytes, self.spend).fetch(
+            self.downloads, url.strip()
+        )
 
     async def _new_url(self, link: Link, why: str) -> str:
         """The link that the API has now; a `LinkExpired` if that is the same one, or there is none."""
@@ -237,6 +237,7 @@ class _Fetching(msgspec.Struct, frozen=True):
                             if each.id == link.message:
                                 new = each.media_url
                                 break
-        if new is None or new.strip() == link.url:
-            raise LinkExpired(f"{why}, and the API has no other link" if self.client is not None else why)
-        return new.strip()
+            why = f"{why}, and the API has no other link"
+        if new is None or new == link.url:
+            raise LinkExpired(why)
+        return new

@@ -27,7 +27,6 @@ from ._faults import Faults, field_of, refuse_by_gateway, response_to
 from ._kodey import KodeyApi
 from ._lexicon import LexiconApi
 from ._llamacloud import LlamaCloudApi
-from ._media import PREFIX, SandboxMedia
 from ._navtalk import NavTalkApi
 from ._world import World
 
@@ -123,8 +122,7 @@ class Sandbox(ApiContext):
     World of its own. The key ``expired`` opens nothing. *gzip* compresses for clients that accept it. *clock*
     returns the moment of the ``Date`` header, or None for an empty one; by default it is the machine's. The
     same *seed* makes the same data and the same faults. Closing ends every connection at once, and waits for
-    no request; a Sandbox that is opened again has the same address. `media` serves files for links to lead
-    to.
+    no request; a Sandbox that is opened again has the same address.
     """
 
     def __init__(
@@ -153,7 +151,6 @@ class Sandbox(ApiContext):
         self.host = host
         self.port: int = port
         self.counts: Counts = Counts()
-        self.media: SandboxMedia = SandboxMedia()
         self._rng = Random(seed)  # noqa: S311 - dice for faults
         self._planned: list[tuple[str, str]] = []  # kinds and paths
         self._arrival = asyncio.Event()
@@ -204,7 +201,6 @@ class Sandbox(ApiContext):
         self._arrival = asyncio.Event()
         self._listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
         self.port = self._listening.getsockname()[1]
-        self.media.url = self.url
         server = _CountingServer(self._serve, self.counts)
         self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSING_SECONDS)
         await self._runner.setup()
@@ -263,8 +259,6 @@ class Sandbox(ApiContext):
             return web.Response(
                 body=msgspec.json.encode(self.counts.as_dict()), content_type="application/json"
             )
-        if http.path.startswith(PREFIX):
-            return await self.media.serve(http)
         api, number = api_of(http.path), self.counts.total
         request = SandboxRequest(
             http.method, http.path, http.query, self, http.raw_path, self.url, number, http.headers

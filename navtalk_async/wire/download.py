@@ -4,6 +4,7 @@ A name is looked up once, every address it has is checked, and the connection go
 means another address a moment later changes nothing.
 """
 
+import math
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -21,7 +22,7 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 LONGEST_URL = 8192
 NAT64 = IPv6Network("64:ff9b::/96")
-PRIVATE = "{} is a private address; allow_private=True asks it all the same"
+PRIVATE = "{} is a private address"
 
 
 class DownloadRefused(Exception):
@@ -32,10 +33,12 @@ class DownloadLost(Exception):
     """The file did not come, or not all of it: another attempt may go better.
 
     Attributes:
-        wait: seconds that the server asks to wait before it.
+        wait: seconds to wait before it; infinite where it would not help at once.
     """
 
-    wait = 0.0
+    def __init__(self, why: str, wait: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait = wait
 
 
 class Answer(NamedTuple):
@@ -104,7 +107,9 @@ class Downloads:
 
 
 def is_public(address: str) -> bool:
-    """Whether the IP *address* is one of the Internet, also where it stands for one of IPv4."""
+    """Whether the IP *address* is one of the Internet, also where it stands for one of IPv4; a ValueError if
+    it is none in the usual form.
+    """
     ip: IPv4Address | IPv6Address = ip_address(address)
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (IPv4Address(int(ip) % 2**32) if ip in NAT64 else None)
@@ -139,18 +144,14 @@ def _checked(text: str, *, allow_private: bool) -> URL:
     if len(text) > LONGEST_URL or not text.isprintable():
         raise DownloadRefused("its address is no URL")
     url = URL(text, encoded=text.isascii() and " " not in text)
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.raw_host:
         raise DownloadRefused("its address is no URL of http or https")
     if url.user is not None or url.password is not None:
         raise DownloadRefused("its address holds a user's name or password")
+    host = url.raw_host
     # aiohttp does not look up what it takes for an IP address: also `127.1`, which the system reads as one.
-    if ":" in url.host or url.host.replace(".", "").isdigit():
-        try:
-            is_refused = not allow_private and not is_public(url.host)
-        except ValueError:
-            raise DownloadRefused("its host is no address") from None
-        if is_refused:
-            raise DownloadRefused(PRIVATE.format(url.host))
+    if not allow_private and (":" in host or host.replace(".", "").isdigit()) and not is_public(host):
+        raise DownloadRefused(PRIVATE.format(host))
     return url
 
 
@@ -162,7 +163,7 @@ def _translated() -> Iterator[None]:
     except aiohttp.ClientSSLError:
         raise DownloadRefused("the certificate of its server is not trusted") from None
     except aiohttp.ClientConnectorDNSError:
-        raise DownloadLost("its host has no address") from None
+        raise DownloadLost("its host has no address", wait=math.inf) from None
     except aiohttp.ClientPayloadError:
         raise DownloadLost("the answer was cut off") from None
     except TimeoutError:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from media_server import MediaServer
 from shell import KEY, NO_KEY, navtalk
 
 from navtalk_async.sandbox import Sandbox, World
@@ -11,16 +12,22 @@ pytestmark = pytest.mark.subprocess
 
 
 @pytest.fixture
-async def box():
+async def media():
+    async with MediaServer() as media:
+        yield media
+
+
+@pytest.fixture
+async def box(media):
     async with Sandbox(World(0)) as box:
         for number in range(3):
-            session = box.world.add_session(video_url=box.media.plan(f"v{number}.mp4"))
+            session = box.world.add_session(video_url=media.plan(f"v{number}.mp4"))
             box.world.add_message(session["id"])
         yield box
 
 
-async def test_recordings_are_downloaded_beside_the_archive(box, out):
-    box.media.plan("v1.mp4", "404")
+async def test_recordings_are_downloaded_beside_the_archive(box, media, out):
+    media.plan("v1.mp4", "404")
     ended = await navtalk("media", out, "--allow-private-media", box=box)
     assert ended.code == 3
     assert f"{out}/media: downloaded 2 files, 200.0 kB." in ended.err
@@ -40,11 +47,11 @@ async def test_without_a_key_and_into_another_folder(box, out, tmp_path):
     assert len(list(tmp_path.glob("there/media/*/*.mp4"))) == 3
 
 
-async def test_private_addresses_are_refused_unless_allowed(box, out):
+async def test_private_addresses_are_refused_unless_allowed(box, media, out):
     ended = await navtalk("media", out, box=box)
     assert ended.code == 3
     assert ended.err.count("127.0.0.1 is a private address") == 3
-    assert not box.media.requests
+    assert not media.requests
 
 
 async def test_bounds_leave_links_for_the_next_run(box, out):
@@ -56,7 +63,7 @@ async def test_bounds_leave_links_for_the_next_run(box, out):
     assert (ended.code, "is not a size" in ended.err) == (2, True)
 
 
-async def test_wrong_arguments_are_refused_before_any_request(box, out):
+async def test_wrong_arguments_are_refused_before_any_request(box, media, out):
     box.counts.reset()
     for arguments, why in (
         ((out, "--api", "lexicon"), "--api navtalk"),
@@ -69,4 +76,4 @@ async def test_wrong_arguments_are_refused_before_any_request(box, out):
         assert ended.code == 2, ended.err
         assert why in ended.err
         assert json.loads(ended.err.splitlines()[-1])["exit_code"] == 2
-    assert (box.counts.total, box.media.requests.total()) == (0, 0)
+    assert (box.counts.total, media.requests.total()) == (0, 0)

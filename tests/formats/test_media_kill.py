@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 from command_runs import command_runner, settled
+from media_server import MediaServer
 from profiles import examples
 
 from navtalk_async import NavTalkClient
@@ -24,19 +25,19 @@ AT_THE_END = ("file: after fsync", "file: before rename", "file: after rename", 
 FAULTS = ("cut", "cut", "reset", "416", "changed", "no-range", "500", "wrong-range", "chunked-cut")
 
 
-async def scene(box, folder, count, dice):
+async def scene(box, media, folder, count, dice):
     """An archive of sessions with recordings that meet faults; some expire, redirect, or are gone."""
     dead = 0
     for number in range(count):
         name = f"v{number}.mp4"
-        box.media.sizes[name] = dice.choice((1, 1000, 100_000, 300_000))
+        media.sizes[name] = dice.choice((1, 1000, 100_000, 300_000))
         faults = [dice.choice(FAULTS) for _ in range(dice.randrange(4))]
         if number % 25 == 7:
             dead, faults = dead + 1, ["redirect"] * 100
         elif number % 25 == 8:
             dead, faults = dead + 1, ["404"] * 100
         box.world.add_session(
-            id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72", video_url=box.media.plan(name, *faults)
+            id=f"{number:08x}-dede-11f0-92bc-000e1eed4a72", video_url=media.plan(name, *faults)
         )
     async with (
         NavTalkClient(KEY, base_url=box.navtalk_url) as client,
@@ -45,9 +46,9 @@ async def scene(box, folder, count, dice):
         await sync(client, archive)
     for number in range(9, count, 25):
         # The archive's link is no longer good, and the API has a new one.
-        box.media.expired.add(f"v{number}.mp4")
+        media.expired.add(f"v{number}.mp4")
         row = box.world.sessions[number]["id"]
-        box.world.change_session(row, videoUrl=box.media.signed(f"v{number}.mp4"))
+        box.world.change_session(row, videoUrl=media.signed(f"v{number}.mp4"))
     return dead
 
 
@@ -61,8 +62,8 @@ def files_under_their_names(folder):
 
 async def downloaded_with_kills(folder, count, kills, furthest):
     dice = Random(count)
-    async with Sandbox(World(0)) as box, command_runner() as commands:
-        dead = await scene(box, folder, count, dice)
+    async with Sandbox(World(0)) as box, MediaServer() as media, command_runner() as commands:
+        dead = await scene(box, media, folder, count, dice)
         env = {"NAVTALK_API_KEY": KEY, "NAVTALK_BASE_URL": box.navtalk_url}
         command = ("media", folder / "archive.db", "--allow-private-media", "--json", "--progress", "none")
         for number in range(kills):
@@ -81,10 +82,10 @@ async def downloaded_with_kills(folder, count, kills, furthest):
         assert len(found) == count - dead == report["kept"] + report["fetched"]
         for number, row in enumerate(box.world.sessions):
             if row["id"] in found:
-                assert found[row["id"]] == box.media.content(f"v{number}.mp4")
+                assert found[row["id"]] == media.content(f"v{number}.mp4")
         assert not list((folder / "media").glob("*/*.partial"))
         assert not list((folder / "media").glob("*.journal"))
-        for path, headers in box.media.asked:
+        for path, headers in media.asked:
             assert KEY not in path + str(list(headers.items()))
 
 

@@ -1,56 +1,65 @@
-"""Where the sandbox's recordings are: files of made-up bytes, and what can go wrong on their way."""
+"""A server of recordings: files of made-up bytes, and what can go wrong on their way."""
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from hashlib import sha256, shake_128
-from typing import Final
 
 from aiohttp import web
 
-PREFIX: Final = "/_sandbox/media/"
-MADE_AT: Final = datetime(2025, 11, 1, tzinfo=UTC)
-PIECE: Final = 1 << 16
-FAULTS: Final = (
-    *("cut", "reset", "slow", "hang", "416", "403", "404", "410", "429", "500", "redirect"),
-    *(
-        "changed",
-        "no-range",
-        "no-validator",
-        "weak",
-        "wrong-range",
-        "gzip",
-        "chunked",
-        "chunked-cut",
-        "empty",
-    ),
-)
-"""Half of it, or a reset; piece after piece; nothing; a status; another file from now
-on; a 200 to a request for a part; no ETag, or a weak one; a part that begins elsewhere; compressed; without a
-length, whole or cut; no bytes."""
+PREFIX = "/media/"
+MADE_AT = datetime(2025, 11, 1, tzinfo=UTC)
+PIECE = 1 << 16
+FAULTS = {
+    "cut": "half of it",
+    "reset": "half of it, and a reset",
+    "slow": "piece after piece",
+    "redirect": "to the same place",
+    "changed": "another file, from now on",
+    "no-range": "all of it, when a part is asked for",
+    "wrong-range": "a part that begins elsewhere",
+    "no-validator": "no ETag and no date",
+    "weak": "a weak ETag",
+    "gzip": "said to be compressed",
+    "chunked": "without a length",
+    "chunked-cut": "half of it, without a length",
+    "empty": "no bytes",
+    **dict.fromkeys(("403", "404", "410", "416", "429", "500"), "a status"),
+}
 
 
-class SandboxMedia:
-    """Files at ``{sandbox.url}/_sandbox/media/NAME``, each of *sizes* [NAME] bytes, by default 100,000.
+class MediaServer:
+    """``async with MediaServer() as media:`` files at ``{media.url}/media/NAME``, each of as many bytes as
+    *sizes* says, by default 100,000.
 
     `plan` says what goes wrong with the next requests for a file. A file that has *expired* is a 403 unless
-    the URL has the parameter ``sig`` of `signed`. `requests` counts by name; `asked` has the latest, each
-    with its path, query and headers.
+    the URL has the parameter ``sig`` of `signed`. `requests` counts by name; `asked` has each with its path
+    and headers.
     """
 
-    def __init__(self) -> None:
-        self.url: str = ""
-        self.sizes: dict[str, int] = {}
-        self.states: Counter[str] = Counter()
-        self.expired: set[str] = set()
-        self.requests: Counter[str] = Counter()
-        self.asked: deque[tuple[str, Mapping[str, str]]] = deque(maxlen=100_000)
-        self._planned: defaultdict[str, deque[str]] = defaultdict(deque)
+    def __init__(self):
+        self.sizes = {}
+        self.states = Counter()
+        self.expired = set()
+        self.requests = Counter()
+        self.asked = []
+        self._planned = defaultdict(deque)
 
-    def plan(self, name: str, *faults: str) -> str:
+    async def __aenter__(self):
+        self._runner = web.ServerRunner(web.Server(self.serve, access_log=None), shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_):
+        await self._runner.cleanup()
+
+    def plan(self, name, *faults):
         """The URL of the file *name*, whose next requests meet these *faults*, one each; `ValueError` for an
         unknown one.
         """
@@ -59,16 +68,16 @@ class SandboxMedia:
         self._planned[name] += faults
         return self.url + PREFIX + name
 
-    def signed(self, name: str) -> str:
+    def signed(self, name):
         """A URL of the file *name* that has not expired."""
         return f"{self.plan(name)}?sig={sha256(name.encode()).hexdigest()[:8]}"
 
-    def content(self, name: str) -> bytes:
+    def content(self, name):
         """The bytes of the file *name* as it is now."""
         seed = f"{name} {self.states[name]}".encode()
         return shake_128(seed).digest(self.sizes.get(name, 100_000))
 
-    async def serve(self, http: web.BaseRequest) -> web.StreamResponse:
+    async def serve(self, http):
         """The answer to a request for a file."""
         name = http.path.removeprefix(PREFIX)
         self.requests[name] += 1
@@ -77,8 +86,6 @@ class SandboxMedia:
         fault = planned.popleft() if planned else ""
         if fault == "changed":
             self.states[name] += 1
-        if fault == "hang":
-            await asyncio.get_running_loop().create_future()
         if fault == "redirect":
             return web.Response(status=302, headers={"Location": self.url + PREFIX + name})
         if name in self.expired and http.query.get("sig") != self.signed(name).partition("=")[2]:
@@ -88,9 +95,7 @@ class SandboxMedia:
         changed_at = format_datetime(MADE_AT + timedelta(days=self.states[name]), usegmt=True)
         return await self._send(http, b"" if fault == "empty" else self.content(name), fault, changed_at)
 
-    async def _send(
-        self, http: web.BaseRequest, body: bytes, fault: str, changed_at: str
-    ) -> web.StreamResponse:
+    async def _send(self, http, body, fault, changed_at):
         etag = f'"{sha256(body).hexdigest()[:16]}"'
         headers = {"ETag": f"W/{etag}" if fault == "weak" else etag, "Last-Modified": changed_at}
         begin, status = None if fault == "no-range" else _begin(http.headers, (etag, changed_at)), 200
@@ -114,9 +119,7 @@ class SandboxMedia:
             await self._write(http, response, body, fault)
         return response
 
-    async def _write(
-        self, http: web.BaseRequest, response: web.StreamResponse, body: bytes, fault: str
-    ) -> None:
+    async def _write(self, http, response, body, fault):
         is_broken = fault in ("cut", "reset", "chunked-cut")
         sent = body[: len(body) // 2] if is_broken else body
         for at in range(0, len(sent), PIECE):
@@ -129,7 +132,7 @@ class SandboxMedia:
             http.transport.abort() if fault == "reset" else http.transport.close()
 
 
-def _begin(headers: Mapping[str, str], validators: tuple[str, str]) -> int | None:
+def _begin(headers, validators):
     """Where the part begins that is asked for; None for the whole."""
     asked, condition = headers.get("Range", ""), headers.get("If-Range", "")
     is_part = asked.startswith("bytes=") and asked.endswith("-") and condition in ("", *validators)
