@@ -172,6 +172,10 @@ class Driver(ABC, Generic[C]):
     async def change_marker(self) -> ChangeMarker | None:
         return None
 
+    @abstractmethod
+    async def erase(self) -> list[str]:
+        """Leave nothing of deleted rows in free space; sentences about what is left all the same."""
+
     async def digest(self) -> ArchiveDigest | None:
         return None
 
@@ -326,6 +330,8 @@ class Transactions:
         self._driver = driver
         self._codec = driver.codec
         self._read_only = read_only
+        self._salts: dict[str, str | None] = {}
+        """Of each project, the salt of the hashes of forgotten sessions; None where there are none."""
         self._begun: dict[str, ProjectInfo] = {}
         """Each project as its latest `begin` found it."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._codec import Codec
 from navtalk_async.archive._database import Query, Steps
+from navtalk_async.archive._forget import digest_of
 from navtalk_async.archive._runs import read_columns
 from navtalk_async.archive._tokens import Token, refuse_others
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
@@ -29,15 +30,18 @@ A_FEW = 64
 PROGRESS: type[tuple[int, int, int, int, int, bool]] = tuple[int, int, int, int, int, bool]
 """The columns of an `Entry` behind those of its session."""
 
-What = Literal["new", "changed", "deleted"]
+What = Literal["new", "changed", "deleted", "forgotten"]
 
 
 class Change(NamedTuple):
     """What happened to a session since the reader's token."""
 
     what: What
-    """`deleted` where the API no longer has it; what was kept of it stays in the archive."""
+    """`deleted` where the API no longer has it; what was kept of it stays in the archive. `forgotten` where
+    nothing of it stays, and nothing of it may stay with a reader either; other readers ignore it."""
     session: SessionRow
+    """Of a forgotten one, only *project* and, when it was forgotten, *deleted_at* are told; *id* is the
+    SHA-256 of `ARCHIVE:PROJECT:ID`, with the id of the archive (`salt`): see `is_of`."""
     new: list[MessageRow]
     """Messages that the reader does not have, in order; of a `new` session, all of them."""
     changed: list[MessageRow]
@@ -52,6 +56,17 @@ class Change(NamedTuple):
     def token(self) -> str:
         """To go on behind this change: see `Archive.changes`."""
         return self.place.text()
+
+    @property
+    def salt(self) -> str:
+        """The id of the archive, with which ids of forgotten sessions are hashed."""
+        return self.place.archive
+
+    def is_of(self, session_id: str) -> bool:
+        """Whether it is of this session of its project, also where that was forgotten."""
+        if self.what != "forgotten":
+            return session_id == self.session.id
+        return self.session.id == digest_of(self.salt, self.session.project, session_id)
 
 
 class EarlierMessage(NamedTuple):
@@ -90,6 +105,11 @@ class Entry(NamedTuple):
     messages: int
     """How many it has."""
     has_failed: bool
+    is_forgotten: bool = False
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        return self.change, self.session.project, self.held_id
 
     @property
     def key(self) -> tuple[str, str]:
@@ -132,7 +152,10 @@ def read_changes(
     """At most *limit* changes behind *token*, and where they end."""
     end = yield from read_end(project)
     rows = yield Query(*sql.of_project(sql.CHANGED, token.place, project, limit + 1))
-    entries = _fitting(_entries(codec, rows[:limit]), token.base)
+    gone = yield Query(*sql.of_project(sql.FORGOTTEN, token.place, project, limit + 1))
+    found = [*_entries(codec, rows), *map(_forgotten_entry, gone)]
+    found.sort(key=lambda each: each.place)
+    entries = _fitting(found[:limit], token.base)
     if not entries:
         return [], end
     parts = yield from _read_parts(codec, entries, token.base)
@@ -144,7 +167,7 @@ def read_changes(
         )
         for each in entries
     ]
-    if len(rows) == len(entries):
+    if len(found) == len(entries):
         tokens = [*tokens[:-1], end]
     changes = [
         change_of(each, token.base, *parts[each.key], place=place)
@@ -167,6 +190,8 @@ def change_of(
     """
     session, is_known = entry.session, entry.is_known(base)
     what: What = "deleted" if session.deleted_at is not None else "changed" if is_known else "new"
+    if entry.is_forgotten:
+        what = "forgotten"
     known = {each.id for each in versions if each.was_there(base)}
     there = {row.id for row in messages}
     last = {each.id: each.row for each in versions if each.row is not None}
@@ -230,7 +255,8 @@ Parts = dict[tuple[str, str], tuple[list[MessageRow], list[Version]]]
 def _read_parts(codec: Codec, entries: Sequence[Entry], base: int) -> Steps[Parts]:
     """Of each session: the messages that were written since *base*, in order, and the versions replaced."""
     parts: Parts = {each.key: ([], []) for each in entries}
-    for project, group in groupby(sorted(entries, key=_project_of), key=_project_of):
+    kept = (each for each in entries if not each.is_forgotten)
+    for project, group in groupby(sorted(kept, key=_project_of), key=_project_of):
         some = list(group)
         new = [each.held_id for each in some if not each.is_known(base)]
         rows = yield Query(sql.MESSAGES, (project, new))
@@ -288,6 +314,12 @@ def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
         )
         for session, row in zip(sessions, rows, strict=True)
     ]
+
+
+def _forgotten_entry(row: Sequence[Any]) -> Entry:
+    project, digest, forgotten_at, change = row
+    session = SessionRow._make((project, digest, "", *[None] * 7, *[""] * 4, forgotten_at))
+    return Entry(session, digest, change, 0, 0, 0, 0, has_failed=False, is_forgotten=True)
 
 
 def _messages(codec: Codec, rows: Iterable[Sequence[Any]]) -> list[MessageRow]:

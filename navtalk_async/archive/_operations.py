@@ -18,6 +18,7 @@ from navtalk_async.archive._database import (
     transaction,
     update,
 )
+from navtalk_async.archive._forget import ForgetOperations
 from navtalk_async.archive._runs import RunOperations, stored_session
 from navtalk_async.archive.message_diff import MessageDiff, diff_messages, split_repeats
 from navtalk_async.archive.records import (
@@ -48,7 +49,7 @@ WAIT_FOR_MATCH = timedelta(days=1)
 """How long a session that waits to match a filter is looked for after the API denied it first."""
 
 
-class Operations(RunOperations):
+class Operations(RunOperations, ForgetOperations):
     """The methods of an archive with which a sync writes."""
 
     # Sessions.
@@ -80,8 +81,14 @@ class Operations(RunOperations):
             may_wait: whether *compare* leaves out sessions that do not match a filter; those that wait to
                 match it are then marked.
         """
+        gone = yield from self._forgotten_among(project, [*(session.id for session in sessions), *seen])
+        forgotten = [session for session in sessions if session.id in gone]
+        if gone:
+            sessions = [session for session in sessions if session.id not in gone]
+            seen = [each for each in seen if each not in gone]
         ids = self._codec.write_ids(session.id for session in sessions)
         found = compare(sessions, (yield from self._stored(project, ids, may_wait=may_wait)))
+        found.forgotten = len(forgotten)
         found.was_written = found.is_news or not quiet
         if found.was_written:
             yield from self._put_sessions(project, found, now)
@@ -220,6 +227,8 @@ class Operations(RunOperations):
 
     @transaction
     def _refetch(self, project: str, sessions: Sequence[str]) -> Steps[None]:
+        gone = yield from self._forgotten_among(project, map(self._codec.read_id, sessions))
+        sessions = [each for each in sessions if self._codec.read_id(each) not in gone]
         rows = [(project, each, "pending") for each in sessions]
         yield insert("sync_sessions", "project, session_id, state", rows, sql.WANTED_WHOLE)
         for each in sessions:
@@ -232,9 +241,11 @@ class Operations(RunOperations):
     def record_failures(self, project: str, failures: Sequence[FailedSession]) -> Steps[None]:
         """Record sessions that cannot be fetched; attempts add up."""
         write_id, write_text = self._codec.write_id, self._codec.write_text
+        gone = yield from self._forgotten_among(project, (each.id for each in failures))
         rows = [
             (project, write_id(each.id), write_text(each.reason), each.attempts, "failed")
             for each in failures
+            if each.id not in gone
         ]
         columns = "project, session_id, reason, attempts, state"
         yield insert("sync_sessions", columns, rows, sql.FAILED_AGAIN)
@@ -252,6 +263,8 @@ class Operations(RunOperations):
     @transaction
     def _save_messages(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Save *readings*, of different sessions."""
+        gone = yield from self._forgotten_among(project, (each.wanted.id for each in readings))
+        readings = [each for each in readings if each.wanted.id not in gone]
         ids = self._codec.write_ids(each.wanted.id for each in readings)
         held = self._codec.by_session((yield Query(sql.MESSAGES, (project, ids))))
         refused = yield from self._damaged(project, readings, held)

@@ -103,6 +103,12 @@ class PostgresDriver(Driver["Connection"]):
     async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         return await self._queue.do(work, *arguments)
 
+    async def erase(self) -> list[str]:
+        return await self.run(self._erase)
+
+    async def _erase(self) -> list[str]:
+        return await self._server.erase(self._connection)
+
     def beside(self, access: Access) -> Self:
         return type(self)(self._server.url, access, timeouts=self._server.timeouts)
 

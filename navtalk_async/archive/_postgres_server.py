@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from navtalk_async.archive._database import Access
 from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
 from navtalk_async.archive._views import VIEWS, comments
+from navtalk_async.archive.failpoints import reach
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -61,6 +62,25 @@ KEEPALIVE = {
     "TCP_USER_TIMEOUT": 60_000,
 }
 """What we set of our end of the wire, where the platform has it: a dead one is known within a minute."""
+
+
+VACUUM_SECONDS = 86_400.0
+"""How long one table may take to be rewritten."""
+
+OLDER_READERS = """
+SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()
+AND age(backend_xmin) >= (SELECT min(age(xmin)) FROM sync_forgotten WHERE NOT erased)
+"""
+"""Transactions that began before the latest session was forgotten: a vacuum keeps rows for them."""
+
+TABLES = """
+SELECT array_agg(relname::text) FILTER (WHERE NOT pg_has_role(relowner, 'USAGE')),
+       array_agg(oid::regclass::text) || CASE WHEN (
+           SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database())
+       THEN '{pg_statistic}'::text[] ELSE '{}' END
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname::text = ANY($1)
+"""
+"""Those of others; and ours, with the statistics of columns, where the server lets us rewrite them."""
 
 
 class Timeouts(NamedTuple):
@@ -162,6 +182,28 @@ class Server:
             steps += [f"UPDATE sync_schema SET version = {SCHEMA_VERSION};"]
         # In one text they are one transaction, which needs no trip of its own to be undone.
         await db.execute("".join(steps).format(**WORDS))
+
+    async def erase(self, db: "Connection") -> list[str]:
+        """Rewrite all tables without their deleted rows; sentences about what may be left of those."""
+        others = await db.fetchval(OLDER_READERS)
+        if others:
+            return [
+                f"Another session reads {self} as it was before: forget the same again when it has ended."
+            ]
+        foreign, tables = await db.fetchrow(TABLES, [*COLUMNS])
+        if foreign:
+            return [f"The owner of the tables must run VACUUM (FULL, ANALYZE) {', '.join(foreign)}."]
+        await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            for table in tables:
+                reach("erase: before vacuum")
+                await db.execute(f"VACUUM (FULL, ANALYZE) {table}", timeout=VACUUM_SECONDS)
+            reach("erase: after vacuum")
+        except driver().LockNotAvailableError:
+            return [f"Another session is reading {self}: forget the same again when it has ended."]
+        finally:
+            await db.execute("RESET lock_timeout")
+        return []
 
     async def disconnect(self, db: "Connection") -> None:
         """Let go of *db*, which may be dead."""

@@ -100,6 +100,7 @@ KEYS = {
 INDEXES = {
     "sessions_in_order": "sessions (project, start_time{nulls_first}, id)",
     "sessions_by_id": "sessions (id)",
+    "forgotten_by_change": "sync_forgotten (change, project, digest)",
     "messages_by_change": "messages (change)",
     "sync_by_change": "sync_sessions (change, project, session_id) WHERE change > 0",
     "sync_unfinished": "sync_sessions (project, state) WHERE state <> 'kept'",
@@ -107,6 +108,7 @@ INDEXES = {
     "sync_unread": "sync_sessions (project) WHERE next IS NOT NULL",
 }
 
+SINCE_8 = ("sessions_by_id", "forgotten_by_change")
 EARLIER_INDEXES = ("messages_in_order", "sync_undigested", "sessions_by_change")
 EARLIER_TABLES = ("sync_gone", "sync_pending", "sync_unread")
 
@@ -147,7 +149,7 @@ def upgrade(version: int, found: Mapping[str, Collection[str]]) -> Iterator[str]
     """
     if version == 7:
         yield table_of("sync_forgotten")
-        yield f"CREATE INDEX sessions_by_id ON {INDEXES['sessions_by_id']};"
+        yield from (f"CREATE INDEX {name} ON {INDEXES[name]};" for name in SINCE_8)
     else:
         yield from _rebuilt(version, found)
     yield from views(found)

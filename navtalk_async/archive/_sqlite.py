@@ -21,6 +21,7 @@ from navtalk_async.archive._statements import CHANGES, PROGRESS, SESSIONS, SESSI
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.archive.sqlite_file import (
+    BUSY_MS,
     HeldFile,
     connect,
     connect_to_consume,
@@ -39,6 +40,9 @@ VALUES_AT_ONCE = 900
 """Any SQLite takes 999 in a statement."""
 
 IDS_A_QUERY = 500
+
+READER_MS = 2_000
+"""How long to wait for a reader that keeps what was deleted."""
 
 POLL_SECONDS = 0.05
 """How often a reader looks whether there was a commit; one look costs some 0.1 ms."""
@@ -86,6 +90,9 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def find_damage(self) -> list[str]:
         rows = await self.read(rows_of("PRAGMA integrity_check"))
         return [f"The database says: {text}." for (text,) in rows if text != "ok"]
+
+    async def erase(self) -> list[str]:
+        return await self.run(self._erase)
 
     async def change_marker(self) -> ChangeMarker:
         return await self.run(self._marker)
@@ -147,7 +154,8 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         db = self._connection
         before = db.total_changes
         if isinstance(step, Write):
-            db.execute(step.statement, step.values)
+            for piece in _pieces(*step):
+                db.execute(*piece)
         else:
             columns = len(step.types)
             for some in cut(step.rows, columns):
@@ -199,6 +207,20 @@ class SqliteDriver(Driver[sqlite3.Connection]):
             return None
         return ArchiveDigest(name=self.path.name, bytes=size, sha256=sha256, **marker._asdict())
 
+    async def _erase(self) -> list[str]:
+        # Zeroing what is deleted is not enough: pages that were split before have copies of it.
+        reach("erase: before vacuum")
+        self._connection.execute("VACUUM")
+        reach("erase: after vacuum")
+        self._connection.execute(f"PRAGMA busy_timeout = {READER_MS}")
+        try:
+            [(is_busy, _, _)] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        reach("erase: after checkpoint")
+        still = f"{self.path.name}-wal still holds what was deleted: forget the same again when it has ended"
+        return [f"Another process is reading {self.path}; {still}."] if is_busy else []
+
     async def _rebuild(self) -> None:
         """Rebuild all indexes; and a table of which rows are doubled, since its index hid them, or cannot be
         found any more, since their keys are no text: those are removed. Then pages that are not in order.
@@ -249,16 +271,19 @@ def _sessions(db: sqlite3.Connection, project: str) -> Iterator[list[Any]]:
 
 
 def _rows(db: sqlite3.Connection, query: Query) -> list[Any]:
-    *values, last = query.values or (None,)
+    return [row for piece in _pieces(*query) for row in _all_rows(db, *piece)]
+
+
+def _pieces(statement: str, values: Sequence[object]) -> Iterator[tuple[str, Sequence[object]]]:
+    """*statement* with its *values*; where the last one is a list, for some of that at a time."""
+    *others, last = values or (None,)
     if not isinstance(last, list):
-        return _all_rows(db, query.statement, query.values)
+        yield statement, values
+        return
     # Not by json_each, which ends a text at its first NUL.
-    pieces = [last[begin : begin + IDS_A_QUERY] for begin in range(0, len(last), IDS_A_QUERY)]
-    return [
-        row
-        for some in pieces
-        for row in _all_rows(db, _with_ids(query.statement, len(some)), [*values, *some])
-    ]
+    for begin in range(0, len(last), IDS_A_QUERY):
+        some = last[begin : begin + IDS_A_QUERY]
+        yield _with_ids(statement, len(some)), [*others, *some]
 
 
 def _all_rows(db: sqlite3.Connection, statement: str, values: Any = ()) -> list[Any]:

@@ -165,7 +165,7 @@ WHERE project = ? AND session_id = ? ORDER BY change, position
 
 CONSUMERS = "SELECT name, project, token, acked_at FROM sync_consumers ORDER BY name"
 CONSUMER = "SELECT project, token FROM sync_consumers WHERE name = ?"
-ACKNOWLEDGE = "UPDATE sync_consumers SET token = ?, acked_at = ? WHERE name = ? AND token IN (?, ?)"
+ACKNOWLEDGE = "UPDATE sync_consumers SET token = ?, acked_at = ? WHERE name = ? AND token IN (?, ?, ?)"
 COUNT_ACK = "UPDATE sync_archive SET acks = acks + 1"
 
 CONTAINS = "SELECT id FROM sessions WHERE project = ? AND id {any}"
@@ -240,9 +240,45 @@ PROGRESS = (
     "SELECT * FROM sync_sessions ORDER BY project, session_id",
     "SELECT * FROM sync_waiting ORDER BY project, session_id",
     "SELECT * FROM sync_consumers ORDER BY name",
+    "SELECT * FROM sync_forgotten ORDER BY project, digest",
     "SELECT project, COUNT(*), COUNT(deleted_at) FROM sessions GROUP BY project ORDER BY project",
 )
 """Whatever a transaction writes, it changes something of this."""
+
+# Sessions that are forgotten.
+
+ITS_IDS = {
+    "sessions": "id",
+    **dict.fromkeys(("messages", "message_history"), "session_id"),
+    **dict.fromkeys(("sync_sessions", "sync_moves", "sync_seen", "sync_waiting"), "session_id"),
+}
+"""The column of each table that names a session."""
+
+ERASE = [f"DELETE FROM {table} WHERE project = ? AND {name} {{any}}" for table, name in ITS_IDS.items()]
+IDS_IN = {table: f"SELECT DISTINCT {name} FROM {table} WHERE project = ?" for table, name in ITS_IDS.items()}
+
+HELD_OF_USER = "SELECT id FROM sessions WHERE project = ? AND user_id = ?"
+HELD_BEFORE = """
+SELECT id FROM sessions WHERE project = ? AND RTRIM(start_time, 'Z') < ?
+UNION SELECT session_id FROM sync_waiting WHERE project = ? AND RTRIM(start_time, 'Z') < ?
+"""
+COUNT_MESSAGES = "SELECT COUNT(*) FROM messages WHERE project = ? AND session_id {any}"
+
+FORGOTTEN_AGAIN = "change = excluded.change, erased = FALSE WHERE excluded.change > 0"
+NOTES = "SELECT places, last_run FROM sync_projects WHERE project = ?"
+NOT_ERASED = "SELECT DISTINCT project FROM sync_forgotten WHERE NOT erased"
+SALT = "SELECT (SELECT id FROM sync_archive), EXISTS (SELECT 1 FROM sync_forgotten WHERE project = ?)"
+TOMBSTONES = "SELECT digest FROM sync_forgotten WHERE project = ? AND digest {any}"
+
+FORGOTTEN = """
+SELECT y.project, y.digest, y.forgotten_at, y.change FROM sync_forgotten AS y
+WHERE y.change > 0 AND (y.change, y.project, y.digest) > (?, ?, ?) {project}
+ORDER BY y.change, y.project, y.digest LIMIT ?
+"""
+BEHIND_FORGOTTEN = """
+SELECT COUNT(*) FROM sync_forgotten AS y
+WHERE y.change > 0 AND (y.change, y.project, y.digest) > (?, ?, ?) {project}
+"""
 
 # Written for one project or session.
 
@@ -313,7 +349,8 @@ KEEP_EARLIER_POSITIONS = f"""{EARLIER}
 INSERT INTO sync_moves (project, session_id, id, change, since, position)
 SELECT project, session_id, id, r.change, m.change, m.position {OF_EARLIER}"""
 
-DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN ({rows})"
+# Without the inner table, SQLite would read all messages.
+DROP_MESSAGES = "DELETE FROM messages WHERE (project, session_id, id) IN (SELECT * FROM ({rows}) AS r)"
 
 PENDING_AGAIN = """
 state = 'pending', content_hash = excluded.content_hash, reason = NULL, attempts = 0,

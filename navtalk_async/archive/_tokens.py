@@ -43,6 +43,10 @@ class Token(NamedTuple):
         """The latest commit of which anything was handed on."""
         return self.change if self.project else self.change - 1
 
+    def unnamed(self) -> "Token":
+        """The same place without the session, which was forgotten: those of its commit come once more."""
+        return self._replace(session_id="")
+
     def text(self) -> str:
         data = msgspec.json.encode(self)
         return _written(_check(data) + data)

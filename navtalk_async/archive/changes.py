@@ -194,7 +194,9 @@ class Consumer(_Feed[ConsumedBatch]):
     def _acknowledge(self, token: str) -> Steps[None]:
         now = format_time(datetime.now(UTC))
         # An acknowledgement whose caller was cancelled may be there already.
-        yield Write(sql.ACKNOWLEDGE, (token, now, self._name, self._acknowledged, token))
+        # And forgetting a session takes its id out of what was acknowledged.
+        unnamed = parse_token("token", self._acknowledged).unnamed().text()
+        yield Write(sql.ACKNOWLEDGE, (token, now, self._name, self._acknowledged, unnamed, token))
         yield Write(sql.COUNT_ACK, ())
         if [held for _, held in (yield Query(sql.CONSUMER, (self._name,)))] != [token]:
             raise StoreMismatch(
@@ -220,7 +222,10 @@ def read_consumers() -> Steps[list[ConsumerInfo]]:
     found = []
     for name, project, text, acknowledged_at in (yield Query(sql.CONSUMERS)):
         token = yield from _valid(_stored_token(name, text))
-        [(behind,)] = yield Query(*sql.of_project(sql.BEHIND, token.place, project))
+        behind = 0
+        for query in (sql.BEHIND, sql.BEHIND_FORGOTTEN):
+            [(count,)] = yield Query(*sql.of_project(query, token.place, project))
+            behind += count
         found.append(ConsumerInfo(name, project, behind, acknowledged_at))
     return found
 

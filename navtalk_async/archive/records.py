@@ -136,6 +136,8 @@ class SessionDiff(msgspec.Struct):
     """Sessions that wait no longer, since they match now, or never will."""
     unwanted: list[str] = []
     """Sessions that a look had failed at, and that the filter leaves out."""
+    forgotten: int = 0
+    """How many more there were, which are never fetched again."""
     was_written: bool = False
     """Whether the archive has it; in a quiet round, what has no news is not written."""
 
@@ -247,6 +249,8 @@ class RunReport(msgspec.Struct, kw_only=True):
     messages_changed: int = 0
     messages_same: int = 0
     messages_vanished: int = 0
+    forgotten: int = 0
+    """Sessions that were listed or asked for, and are not fetched: see `Archive.forget`."""
     done: int = 0
     """Sessions whose messages were fetched and kept."""
     open: int = 0

@@ -28,6 +28,7 @@ else:
     UNLOCK = fcntl.LOCK_UN
 
 __all__ = [
+    "BUSY_MS",
     "HeldFile",
     "connect",
     "connect_to_consume",
@@ -42,6 +43,9 @@ __all__ = [
     "prepare",
     "translate_errors",
 ]
+
+BUSY_MS = 30_000
+"""How long to wait for another connection's lock."""
 
 ELSEWHERE = "Use another path, or change its permissions."
 
@@ -249,10 +253,14 @@ def _refuse_foreign(header: bytes, path: Path) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to *path* that may be used from any thread, by one at a time."""
     # A relative name such as `:memory:` or `file:x?mode=memory` would not mean a file to SQLite.
-    db = sqlite3.connect(path.absolute(), check_same_thread=False, timeout=30.0, isolation_level=None)
+    db = sqlite3.connect(
+        path.absolute(), check_same_thread=False, timeout=BUSY_MS / 1000, isolation_level=None
+    )
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        # What is deleted is zeroed; `forget` also leaves none of it in pages that were split.
+        db.execute("PRAGMA secure_delete = ON")
         # Copying the log into the file stops the writing meanwhile: seldom, and 16 MB at a time.
         db.execute("PRAGMA wal_autocheckpoint = 4000")
     except BaseException:
@@ -290,7 +298,9 @@ def _connected(path: Path, ways: Sequence[str]) -> sqlite3.Connection:
         raise StoreUnreachable(f"There is no archive at {path}.")
     for how in ways:
         address = f"{path.resolve().as_uri()}?{how}"
-        db = sqlite3.connect(address, uri=True, check_same_thread=False, timeout=30.0, isolation_level=None)
+        db = sqlite3.connect(
+            address, uri=True, check_same_thread=False, timeout=BUSY_MS / 1000, isolation_level=None
+        )
         try:
             application, version = _written_by(db)
             if application != APPLICATION_ID:

@@ -82,12 +82,18 @@ async def _lines(batch: Batch, *, with_transcripts: bool) -> list[Fields]:
     keys = [(each.session.project, each.session.id) for each in batch.changes]
     return [
         {"what": each.what, "session": whole[key], "failed": each.has_failed, "token": each.token}
-        for key, each in zip(keys, batch.changes, strict=True)
         if key in whole
+        else _line(each)
+        for key, each in zip(keys, batch.changes, strict=True)
+        if key in whole or each.what == "forgotten"
     ]
 
 
 def _line(change: Change) -> Fields:
+    if change.what == "forgotten":
+        project, digest = change.session[:2]
+        named = {"project": project, "salt": change.salt, "sha256": digest}
+        return {"what": change.what, "session": named, "token": change.token}
     kinds = kinds_of(change.session)
     lists = {"new": change.new, "changed": change.changed, "gone": change.gone}
     return {

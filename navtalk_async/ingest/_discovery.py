@@ -215,6 +215,7 @@ class Discovery:
     ) -> None:
         report, progress = self._job.report, self._progress
         report.listed += len(sessions)
+        report.forgotten += found.forgotten
         report.skipped_rows = inside(self._job.client).skipped()
         report.inserted += len(found.inserted)
         report.changed += len(found.changed)

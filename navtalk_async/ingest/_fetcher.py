@@ -113,6 +113,10 @@ class Fetcher:
         return self._alone(cursor.wanted.id, partial(self._follow_alone, cursor))
 
     async def _fetch_alone(self, task: FetchTask) -> FetchResult | None:
+        if await self._archive.forgotten(self._project, [task.id]):
+            self._report.forgotten += 1
+            self._report.open -= 1
+            return None
         # Once it was asked for, a session is pending: its messages are then tried again, and not itself.
         current, result = task, None
         try:
@@ -234,7 +238,7 @@ class Fetcher:
 
     async def _prove_the_server_well(self) -> None:
         """Raise what a request raises that was answered before; with a key that is refused, any does."""
-        if self._fetched is None:
+        if self._fetched is None or await self._archive.forgotten(self._project, [self._fetched]):
             await self._discovery.probe_server()
         else:
             dialect = self._job.dialect

@@ -237,13 +237,15 @@ class PokedSessions:
 
     async def ask(self, session_id: str) -> Reading | None:
         """Ask for a session and its messages, which nobody else reads until they are kept. One that the API
-        no longer has is marked as deleted: None.
+        no longer has is marked as deleted: None. One that was forgotten is not asked for: None.
 
         Raises:
             NotFound: the API does not have it, and the archive neither.
             NavTalkError: it cannot be asked for.
         """
         job, reading = await self._begin(), None
+        if await job.archive.forgotten(job.project, [session_id]):
+            return None
         await job.lock.acquire(session_id)
         job.poked.add(session_id)
         try:

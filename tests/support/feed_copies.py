@@ -18,6 +18,12 @@ class Copy:
         for row in change.gone:
             self.messages.pop(_key(row), None)
 
+    def forget(self, project, change):
+        """Remove the session of *change*, which was forgotten."""
+        for kept in (self.sessions, self.messages):
+            for key in [key for key in kept if key[0] == project and change.is_of(key[1])]:
+                del kept[key]
+
     def of(self, session):
         """What it holds of a *session*'s messages, by their ids."""
         return {key[2]: row for key, row in self.messages.items() if key[:2] == session[:2]}
