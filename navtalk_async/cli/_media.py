@@ -14,10 +14,11 @@ from navtalk_async.cli._inspect import FAILURES_SHOWN, readable
 from navtalk_async.cli._options import CONNECTION, Place, as_options, command
 from navtalk_async.cli._output import first_of, put_json, size
 from navtalk_async.cli._progress import counting, waits_reported
-from navtalk_async.cli._settings import Settings
+from navtalk_async.cli._settings import Settings, usage_errors
 from navtalk_async.cli.app import Exit, exit_code, run
 from navtalk_async.errors import NavTalkError, counted
-from navtalk_async.formats.media import MEDIA, MediaReport, fetch_media
+from navtalk_async.formats.media import MEDIA, MediaEntry, MediaReport, fetch_media
+from navtalk_async.wire.route import trusting
 
 MEDIA_OPTIONS = ("allow_private_media", "max_media_size", "max_media_files")
 
@@ -36,13 +37,8 @@ def media_command(*, settings: Settings, place: Place, media_folder: Path | None
       navtalk media out
       navtalk media archive.db --dest recordings --max-media-size 200MB
     """
-    if media_folder is None and not isinstance(place, Path):
-        raise click.UsageError("A database has no folder: give --dest too.")
-    folder = media_folder or (place if isinstance(place, Path) and place.is_dir() else Path(place).parent)
-    given = (settings.sandbox, settings.api_key_file, settings.api_key_command)
-    has_key = any(given) or settings.key_variable in os.environ
-    if has_key:
-        settings.key.read()
+    folder = media_folder or _folder_beside(place)
+    has_key = _checked_key(settings)
     report, reporter = MediaReport(), settings.reporter
 
     async def fetch() -> None:
@@ -67,13 +63,9 @@ def media_command(*, settings: Settings, place: Place, media_folder: Path | None
         code = exit_code(error) if error else Exit.PARTIAL if report.failed or report.left else Exit.OK
         if settings.as_json:
             why = None if error is None else reporter.redacted(as_options(f"{type(error).__name__}: {error}"))
-            summary = {
-                "command": "media",
-                "exit_code": int(code),
-                "store": redacted(place),
-                "folder": str(folder),
-            }
-            await put_json({**summary, **msgspec.structs.asdict(report), "error": why})
+            where = {"store": redacted(place), "folder": str(folder)}
+            found = {**where, **msgspec.structs.asdict(report), "error": why}
+            await put_json({"command": "media", "exit_code": int(code), **found})
         if error is not None:
             raise error
         for sentence in media_sentences(folder, report):
@@ -81,6 +73,24 @@ def media_command(*, settings: Settings, place: Place, media_folder: Path | None
         return code
 
     return run(work(), reporter, when_stopped=WHEN_STOPPED)
+
+
+def _folder_beside(place: Place) -> Path:
+    if not isinstance(place, Path):
+        raise click.UsageError("A database has no folder: give --dest too.")
+    return place if place.is_dir() else place.parent
+
+
+def _checked_key(settings: Settings) -> bool:
+    """Whether there is a key, which is not needed; what cannot be right is refused."""
+    given = (settings.sandbox, settings.api_key_file, settings.api_key_command)
+    has_key = any(given) or settings.key_variable in os.environ
+    with usage_errors():
+        if settings.cacert is not None:
+            trusting(settings.cacert)
+        if has_key:
+            settings.key.read()
+    return has_key
 
 
 def media_options(
@@ -105,8 +115,12 @@ def media_sentences(folder: Path, report: MediaReport) -> list[str]:
     """What *report* says, for people."""
     kept = f", {report.kept:,} were there already" if report.kept else ""
     lines = [f"{folder / MEDIA}: downloaded {counted(report.fetched, 'file')}, {size(report.bytes)}{kept}."]
-    reasons = [f"No file of session {each.session}: {each.failed}." for each in report.failed]
+    reasons = [f"No file of {_place(each)}: {each.failed}." for each in report.failed]
     lines += first_of(reasons, FAILURES_SHOWN, "more links without a file")
     if report.left:
         lines.append(f"Left for the next run: {counted(report.left, 'link')}.")
     return lines
+
+
+def _place(entry: MediaEntry) -> str:
+    return f"{'' if entry.message is None else f'message {entry.message} of '}session {entry.session}"

@@ -220,7 +220,7 @@ class Download:
                 if len(block) >= BLOCK:
                     await _on_disk(self._append, bytes(block))
                     block.clear()
-        except DownloadLost:
+        except (DownloadLost, OverBudget, asyncio.CancelledError):
             await _on_disk(self._append, block)
             raise
         await _on_disk(self._append, block)

@@ -33,8 +33,8 @@ from navtalk_async.wire.route import trusting
 
 __all__ = ["MEDIA", "MediaEntry", "MediaReport", "fetch_media", "media_files"]
 
-FILE_BYTES = 1 << 30
-TOTAL_BYTES = 100 << 30
+FILE_BYTES = 10**9
+TOTAL_BYTES = 10**11
 FILES = 100_000
 
 
@@ -82,8 +82,8 @@ async def fetch_media(
     Arguments:
         client: where a link has expired, its session is asked for a new one, once; None does without.
         allow_private: also ask hosts on this machine and in its networks.
-        max_file_bytes: the most bytes of a file, 1 GiB; a larger one is a failure.
-        max_total_bytes: the most bytes of a run, 100 GiB.
+        max_file_bytes: the most bytes of a file, 1 GB; a larger one is a failure.
+        max_total_bytes: the most bytes of a run, 100 GB.
         max_files: the most links of a run, 100,000.
         concurrency: downloads at once.
         cacert: as for `Client`.

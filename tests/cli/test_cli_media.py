@@ -1,11 +1,13 @@
 """`navtalk media`: what it says, and its exit codes."""
 
 import json
+import signal
 
 import pytest
 from media_server import MediaServer
-from shell import KEY, NO_KEY, navtalk
+from shell import KEY, NO_KEY, navtalk, result_of, start_command
 
+from navtalk_async.cli._media import WHEN_STOPPED
 from navtalk_async.sandbox import Sandbox, World
 
 pytestmark = pytest.mark.subprocess
@@ -77,3 +79,20 @@ async def test_wrong_arguments_are_refused_before_any_request(box, media, out):
         assert why in ended.err
         assert json.loads(ended.err.splitlines()[-1])["exit_code"] == 2
     assert (box.counts.total, media.requests.total()) == (0, 0)
+
+
+async def test_what_is_stopped_goes_on_where_it_was(box, media, out):
+    media.plan("v1.mp4", "hang")
+    async with start_command("media", out, "--allow-private-media", box=box) as process:
+        await media.hanging.wait()
+        process.send_signal(signal.SIGINT)
+        ended = await result_of(process)
+    assert (ended.code, ended.err.splitlines()[-1]) == (130, f"navtalk: {WHEN_STOPPED}")
+    ended = await navtalk("media", out, "--allow-private-media", "--json", box=box)
+    assert (ended.code, ended.rows[0]["fetched"] + ended.rows[0]["kept"]) == (0, 3)
+
+
+async def test_a_certificate_that_is_none_is_refused(box, out, tmp_path):
+    (tmp_path / "none.pem").write_text("none")
+    ended = await navtalk("media", out, "--cacert", tmp_path / "none.pem", box=box, env=NO_KEY)
+    assert (ended.code, "--cacert" in ended.err) == (2, True)

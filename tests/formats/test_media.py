@@ -1,9 +1,11 @@
 """What the links of an archive lead to, downloaded beside it."""
 
 import asyncio
+import errno
 import json
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from media_server import MediaServer
 
 from navtalk_async import LexiconClient, NavTalkClient
-from navtalk_async.archive import Archive
+from navtalk_async.archive import Archive, failpoints
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._download import Begun, LinkExpired, begun, extension
 from navtalk_async.formats._media_index import Link, MediaIndex
@@ -408,3 +410,26 @@ def test_a_date_shows_that_a_file_is_the_same_only_if_it_is_older_than_the_answe
 )
 def test_the_end_of_a_name_is_by_what_the_file_is_or_else_by_its_url(kind, url, end):
     assert extension({"Content-Type": kind}, url) == end
+
+
+@pytest.fixture
+def armed():
+    yield failpoints.arm
+    failpoints.arm(None)
+
+
+async def test_a_full_disk_is_an_error_in_words_and_the_next_run_goes_on(tmp_path, armed):
+    def fill(name):
+        if name == "media: before write" and next(counted) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    counted = count()
+    async with a_scene(tmp_path, ["cut", "cut"]) as scene:
+        armed(fill)
+        with pytest.raises(StoreError, match="No space left on device") as raised:
+            await scene.fetch()
+        assert type(raised.value) is StoreError
+        armed(None)
+        assert (await scene.fetch()).fetched == 1
+        assert [headers.get("Range") for _, headers in scene.media.asked][-1] == "bytes=50000-"
+        scene.assert_all_right()

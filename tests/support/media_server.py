@@ -16,6 +16,7 @@ FAULTS = {
     "cut": "half of it",
     "reset": "half of it, and a reset",
     "slow": "piece after piece",
+    "hang": "half of it, and then nothing",
     "redirect": "to the same place",
     "changed": "another file, from now on",
     "no-range": "all of it, when a part is asked for",
@@ -36,7 +37,7 @@ class MediaServer:
 
     `plan` says what goes wrong with the next requests for a file. A file that has *expired* is a 403 unless
     the URL has the parameter ``sig`` of `signed`. `requests` counts by name; `asked` has each with its path
-    and headers.
+    and headers. `hanging` is set where one hangs.
     """
 
     def __init__(self):
@@ -45,6 +46,8 @@ class MediaServer:
         self.expired = set()
         self.requests = Counter()
         self.asked = []
+        self.hanging = asyncio.Event()
+        self._closing = asyncio.Event()
         self._planned = defaultdict(deque)
 
     async def __aenter__(self):
@@ -57,6 +60,7 @@ class MediaServer:
         return self
 
     async def __aexit__(self, *_):
+        self._closing.set()
         await self._runner.cleanup()
 
     def plan(self, name, *faults):
@@ -120,12 +124,15 @@ class MediaServer:
         return response
 
     async def _write(self, http, response, body, fault):
-        is_broken = fault in ("cut", "reset", "chunked-cut")
+        is_broken = fault in ("cut", "reset", "hang", "chunked-cut")
         sent = body[: len(body) // 2] if is_broken else body
         for at in range(0, len(sent), PIECE):
             await response.write(sent[at : at + PIECE])
             if fault == "slow":
                 await asyncio.sleep(0.01)
+        if fault == "hang":
+            self.hanging.set()
+            await self._closing.wait()
         if not is_broken:
             await response.write_eof()
         elif http.transport is not None:
