@@ -109,7 +109,7 @@ class Privacy:
     def text(self, text: str) -> str:
         """*text*, with what was found in it replaced."""
         plain = folded(text)
-        findings = [find for kind in self.kinds for find in FINDERS[kind](plain)] if plain else []
+        findings = [find for kind in self.kinds for find in FINDERS[kind](plain)]
         if self._recognizer is not None:
             findings += [_checked(text, *find) for find in self._recognizer(text)]
         if not findings:

@@ -37,6 +37,8 @@ LEAD = re.compile(
 
 
 def emails(text: str) -> Iterator[Finding]:
+    if "@" not in text and "%40" not in text and "&" not in text:
+        return
     end = 0
     for at in AT.finditer(text):
         domain = DOMAIN.match(text, at.end())
@@ -73,7 +75,7 @@ TRAILING = re.compile(r"""(?:[.,;:!?'*_~|\]}]|\))+\Z""")
 
 
 def urls(text: str) -> Iterator[Finding]:
-    if "://" not in text and "www." not in text.lower() and ":\\/" not in text:
+    if "://" not in text and ":\\/" not in text and "www." not in text.lower():
         return
     for found in URL.finditer(text):
         url = _trimmed(found[0])
@@ -99,6 +101,8 @@ def _trimmed(url: str) -> str:
 IPV4 = re.compile(
     r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![A-Za-z0-9])(?!\.[0-9])"
 )
+THREE_DOTS = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.")
+TWO_COLONS = re.compile(":[0-9A-Fa-f]{0,4}:")
 VERSION = re.compile(r"(?:\bv|\bver|version|release|build)[-.:= ]{0,2}\Z", re.IGNORECASE)
 IPV6 = re.compile(
     r"[0-9A-Fa-f:]{2,}+(?:[0-9]*(?:\.[0-9]{1,3}){3})?(?:%(?:25)?[A-Za-z0-9_.-]{0,31}[A-Za-z0-9])?"
@@ -109,11 +113,11 @@ SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1
 
 
 def ips(text: str) -> Iterator[Finding]:
-    if text.count(".") > 2:
+    if THREE_DOTS.search(text):
         for found in IPV4.finditer(text):
             if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0])):
                 yield Finding(*found.span(), "ip", ip)
-    if text.count(":") > 1:
+    if TWO_COLONS.search(text):
         for found in IPV6.finditer(text):
             yield from _ipv6(text, *found.span())
 

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Iterator
 
-from navtalk_async.privacy._folding import Finding
+from navtalk_async.privacy._folding import Finding, shape
 
 # A number starts where no longer one, no word and no decimal fraction goes on.
 START = r"(?:(?<![A-Za-z0-9+])(?<![0-9]\.)|(?<=\\[nrt]))"
 
 CARD = re.compile(
-    rf"{START}(?=([0-9]{{4,19}}+(?:(?:[ \t-]{{1,3}}|\.(?=[0-9]{{3,7}}(?![0-9])))[0-9]{{1,19}}+){{0,8}}))"
+    rf"(?=[0-9]){START}"
+    r"(?=([0-9]{4,19}+(?:(?:[ \t-]{1,3}|\.(?=[0-9]{3,7}(?![0-9])))[0-9]{1,19}+){0,8}))"
 )
+RUN = re.compile(r"[0-9][-0-9 \t()/.%]{5,}+")
 DIGITS = re.compile("[0-9]+")
 ISSUERS = re.compile(
     r"""(?:4(?:\d{12}|\d{15}|\d{18})                                  # Visa
@@ -26,23 +28,32 @@ SIZES = range(12, 20)
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
+def number_runs(text: str, fewest: int) -> Iterator[tuple[int, int]]:
+    """Where numbers with at least *fewest* digits may be: between characters that no number has."""
+    if b"0" * fewest not in shape(text, b" \t()/.%-"):
+        return
+    for run in RUN.finditer(text):
+        if sum(map(len, DIGITS.findall(run[0]))) >= fewest:
+            yield run.span()
+
+
 def cards(text: str) -> Iterator[Finding]:
-    end = 0
-    for found in CARD.finditer(text):
-        start, last = found.span(1)
-        if start < end or last - start < SIZES[0]:
-            continue
-        groups = [group.end() for group in DIGITS.finditer(text, start, last)]
-        for stop in reversed(groups):
-            digits = "".join(DIGITS.findall(text, start, stop))
-            if (
-                len(digits) in SIZES
-                and _is_whole(text, start, stop)
-                and ISSUERS.match(digits)
-                and luhn(digits)
-            ):
-                yield Finding(start, end := stop, "card", digits)
-                break
+    for first, last in number_runs(text, SIZES[0]):
+        end = first
+        for found in CARD.finditer(text, first, last):
+            if (start := found.start()) >= end and (stop := _card_end(text, *found.span(1))):
+                end = stop
+                yield Finding(start, end, "card", "".join(DIGITS.findall(text, start, end)))
+
+
+def _card_end(text: str, start: int, last: int) -> int | None:
+    """Where the longest number of a card ends that begins at *start*."""
+    digits, ends = "", []
+    for group in DIGITS.finditer(text, start, last):
+        digits += group[0]
+        ends.append((group.end(), len(digits)))
+    cards = (end for end, size in reversed(ends) if size in SIZES and _is_card(digits[:size]))
+    return next((end for end in cards if _is_whole(text, start, end)), None)
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
@@ -56,8 +67,10 @@ def _is_whole(text: str, start: int, end: int) -> bool:
     )
 
 
-def luhn(digits: str) -> bool:
-    """Whether the last of *digits* is the check digit of the others."""
+def _is_card(digits: str) -> bool:
+    """Whether an issuer has such numbers, and the last digit is the check digit of the others (Luhn)."""
+    if ISSUERS.match(digits) is None:
+        return False
     numbers = [int(digit) for digit in digits]
     return (sum(numbers[-1::-2]) + sum(DOUBLED[number] for number in numbers[-2::-2])) % 10 == 0
 
@@ -71,22 +84,25 @@ YE30
 """
 IBAN_LENGTHS = {each[:2]: int(each[2:]) for each in LENGTHS.split()}
 """The characters of an IBAN, by its country (registry of ISO 13616)."""
-IBAN_START = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}", re.IGNORECASE)
+IBAN_START = re.compile(
+    r"[0-9]{2}(?<=[A-Za-z]{2}..)(?:(?<![A-Za-z0-9]....)|(?<=\\[nrt]....)|(?<=IBAN....))", re.IGNORECASE
+)
 
 
 def ibans(text: str) -> Iterator[Finding]:
+    if b"aa00" not in shape(text):
+        return
     end = 0
-    for start in IBAN_START.finditer(text):
-        size = IBAN_LENGTHS.get(start[0][:2].upper())
-        if size is None or start.start() < end:
+    for found in IBAN_START.finditer(text):
+        start = found.start() - 2
+        size = IBAN_LENGTHS.get(text[start : start + 2].upper())
+        rest = size and IBANS[size].match(text, found.end())
+        if not rest or start < end:
             continue
-        found = IBANS[size].match(text, start.end())
-        if found is None:
-            continue
-        iban = re.sub("[^A-Z0-9]", "", (start[0] + found[0]).upper())
+        iban = re.sub("[^A-Z0-9]", "", text[start : rest.end()].upper())
         if int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1:
-            end = found.end()
-            yield Finding(start.start(), end, "iban", iban)
+            end = rest.end()
+            yield Finding(start, end, "iban", iban)
 
 
 IBANS = {

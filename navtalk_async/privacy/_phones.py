@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from navtalk_async.privacy._folding import Finding
+from navtalk_async.privacy._numbers import number_runs
 
 LENGTHS = """
 290:4-5 683,690:4-7 98:4-10 352:4-11 43,598:4-13 49:4-15 500,682:5 247:5-6 676,677,678,688:5-7
@@ -33,63 +34,76 @@ SIZES = _sizes()
 MAY_BEGIN_WITH_0 = frozenset(("39", "225", "229", "241", "242", "378"))
 FEWEST, MOST = 7, 15
 
-START = r"(?:(?<![A-Za-z0-9+])(?<![0-9][ .,/-])|(?<=\\[nrt]))"
 GAP = r"(?:\.(?=[0-9])|[ \t()/-]|%20){0,4}"
-DIGITS = rf"[0-9](?:{GAP}[0-9])*+"
-WITH_PLUS = rf"(?:{START}\+|%2B)[ (]{{0,2}}(?=[1-9])(?P<number>{DIGITS})"
-DIALLED = rf"{START}(?P<prefix>00|011)[ (]{{0,2}}(?=[1-9])(?P<dialled>{DIGITS})"
-INTERNATIONAL = re.compile(f"{WITH_PLUS}|{DIALLED}", re.IGNORECASE)
-NATIONAL = re.compile(
-    rf"{START}(?:(?:1[-. ])?(?:\([2-9]\d\d\)[ -]?[2-9]\d\d[ .-]|[2-9]\d\d[.-][2-9]\d\d[.-])\d{{4}}(?![.-]?\d)"
-    r"|\(0\d{1,5}\) ?\d(?:[ /-]?\d){3,9})(?![0-9A-Za-z])",
-    re.ASCII,
+NUMBER = re.compile(rf"[0-9](?:{GAP}[0-9]){{0,24}}+")
+AREA, LOCAL = r"[2-9][0-9]{2}", r"[2-9][0-9]{2}[ .-][0-9]{4}(?![.-]?[0-9]|[A-Za-z])"
+# Each begins with a sign of its own, and looks back only then: that is far faster.
+PLAIN = re.compile(
+    rf"""(?:\+(?<![A-Za-z0-9+].)|\+(?<=\\[nrt].)|%2[Bb])[ (]{{0,2}}(?=[1-9])
+    |(?P<dialled>0(?<![A-Za-z0-9].)(?:(?<![0-9][ ./-].)|(?=0[0-9]{{7}}))(?:0|11))[ (]{{0,2}}(?=[1-9])
+    |(?P<whole>
+        1(?<![A-Za-z0-9].)(?<![0-9][./-].)[-. ](?:\({AREA}\)[ -]?|{AREA}[.-]){LOCAL}
+        |[2-9](?<![A-Za-z0-9].)(?<![0-9][./-].)[0-9]{{2}}[.-]{LOCAL}
+        |\((?<![A-Za-z0-9].)(?:{AREA}\)[ -]?{LOCAL}|0[0-9]{{1,5}}\)[ ]?[0-9](?:[ /-]?[0-9]){{3,9}}(?![0-9A-Za-z]))
+    )""",
+    re.VERBOSE,
 )
-LINK = re.compile(
-    r"(?<![A-Za-z0-9])(?:tel|sms|callto|fax):(?://)?(?P<number>\+?(?:[-.()*#0-9]|%20){2,40}[0-9])"
-    r"(?:;[a-z-]+=[^\s;<>\"']{1,80}){0,8}",
-    re.IGNORECASE,
-)
-NAMED = re.compile(
+NAME = re.compile(
     r"(?<![a-z])(?:tele(?:ph|f)on\w{0,2}|phone|fon|tel|fax|mobile?|cell|handy|whatsapp"
-    r"|телефон|тел|电话|電話|手机|هاتف)"
-    rf"[^\w+]{{1,4}}(?P<number>{DIGITS})(?![0-9A-Za-z])",
+    r"|телефон|тел|电话|電話|手机|هاتف)[^\w+]{1,4}\Z",
     re.IGNORECASE,
 )
 EXTENSION = re.compile(
-    r"[ ,;]{0,2}(?:ext(?:ension|n)?\.?|x|;ext=)[ .:=]{0,2}[0-9]{1,7}(?![0-9])", re.IGNORECASE
+    r"(?:[ ,;]{0,2}(?:ext(?:ension|n)?\.?|x)[ .:=]{0,2}[0-9]{1,7}(?![0-9])"
+    r"|;[a-z-]{1,20}=[^\s;<>\"']{1,80}){1,8}",
+    re.IGNORECASE,
 )
 GROUP = re.compile("[0-9]+")
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
+NAME_SIZE = 16
 
 
 def phones(text: str) -> Iterator[Finding]:
-    """Behind the word of a telephone, any 6 to 15 digits are a number."""
-    for found in INTERNATIONAL.finditer(text):
-        group = "number" if found["number"] else "dialled"
-        number = _international(text, *found.span(group), is_strict=group == "dialled")
+    for start, end in number_runs(text, FEWEST - 1):
+        place, number = start - 4, None
+        if NAME.search(text, max(0, start - NAME_SIZE), start):
+            number = _number(text, start, FEWEST - 1)
         if number is not None:
-            start = found.start()
-            is_in_bracket = text[start - 1 : start] == "(" and ")" in text[start : number[0]]
-            yield _extended(text, start - is_in_bracket, *number)
-    for found in NATIONAL.finditer(text):
-        yield _extended(text, *found.span(), _digits(found[0]))
-    for pattern in (LINK, NAMED):
-        for found in pattern.finditer(text):
-            number_text = found["number"]
-            digits = _digits(number_text)
-            if pattern is LINK or 6 <= len(digits) <= MOST:
-                plus = "+" if number_text[0] == "+" else ""
-                yield _extended(text, found.start("number"), found.end(), plus + digits)
+            place = number[0]
+            yield _extended(text, start, *number)
+        while (found := PLAIN.search(text, max(0, place), end + 2)) and found.start() < end:
+            if found["whole"]:
+                number = found.end(), "".join(GROUP.findall(found[0]))
+            else:
+                number = _number(text, found.end(), FEWEST, is_dialled=found["dialled"] is not None)
+            place = found.start() + 1 if number is None else number[0]
+            if number is not None:
+                yield _extended(text, found.start(), *number)
 
 
-def _international(text: str, start: int, end: int, *, is_strict: bool) -> tuple[int, str] | None:
-    """Where the number ends, and its digits. It takes as many groups as its country allows."""
+def _extended(text: str, start: int, end: int, digits: str) -> Finding:
+    """A number with what belongs to it: the bracket before it, an extension, parameters."""
+    start -= text[start - 1 : start] == "(" and ")" in text[start:end]
+    extension = EXTENSION.match(text, end)
+    return Finding(start, extension.end() if extension else end, "phone", digits)
+
+
+def _number(text: str, start: int, fewest: int, *, is_dialled: bool = False) -> tuple[int, str] | None:
+    """Where the number ends, and its digits. It takes as many groups as its country allows.
+
+    Only one that is *is_dialled*, behind 00, must have the size that numbers of its country have.
+    """
+    is_named = fewest < FEWEST
     possible: tuple[int, str] | None = None
     plausible: tuple[int, str] | None = None
+    whole = NUMBER.match(text, start)
     digits, size, before = "", 0, start
-    for group in GROUP.finditer(text, start, min(end, start + 80)):
+    for group in GROUP.finditer(text, start, whole.end() if whole else start):
         gap, size, last = text[before : group.start()], len(group[0]), size
-        if len(digits) >= FEWEST and (len(gap) > 1 or gap == "(" or ((gap, size) == (" ", 1) and last > 1)):
+        is_another = (
+            group[0].startswith("00") or len(gap) > 1 or gap == "(" or (gap == " " and size == 1 < last)
+        )
+        if len(digits) >= fewest and is_another:
             break
         before = group.end()
         if group[0] == "0" and gap.endswith("(") and text[before : before + 1] == ")":
@@ -97,30 +111,22 @@ def _international(text: str, start: int, end: int, *, is_strict: bool) -> tuple
         digits += group[0]
         if len(digits) > MOST:
             break
+        if len(digits) >= fewest:
+            plausible = before, digits if is_named else f"+{digits}"
         if _is_possible(digits):
-            possible = before, digits
-        if len(digits) >= FEWEST:
-            plausible = before, digits
-    best = possible
-    if best is None and plausible and not is_strict and not THOUSANDS.fullmatch(text, start, plausible[0]):
-        best = plausible
-    return best and (best[0], f"+{best[1]}")
+            possible = before, f"+{digits}"
+    if is_named:
+        return plausible
+    if possible or is_dialled or plausible is None or THOUSANDS.fullmatch(text, start, plausible[0]):
+        return possible
+    return plausible
 
 
 def _is_possible(digits: str) -> bool:
-    if len(digits) < FEWEST:
-        return False
+    """Whether a country has numbers of this size; few have any that begin with 0."""
     for size in (1, 2, 3):
         code, number = digits[:size], digits[size:]
         if code in SIZES:
-            return len(number) in SIZES[code] and (number[0] != "0" or code in MAY_BEGIN_WITH_0)
+            may_begin = number[:1] != "0" or code in MAY_BEGIN_WITH_0
+            return may_begin and len(digits) >= FEWEST and len(number) in SIZES[code]
     return False
-
-
-def _digits(text: str) -> str:
-    return "".join(GROUP.findall(text.replace("%20", "")))
-
-
-def _extended(text: str, start: int, end: int, number: str) -> Finding:
-    extension = EXTENSION.match(text, end)
-    return Finding(start, extension.end() if extension else end, "phone", number)
