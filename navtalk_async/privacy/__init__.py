@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from navtalk_async.privacy._addresses import emails, ips, urls
+from navtalk_async.privacy._addresses import emails, ips, normal_email, normal_url, urls
 from navtalk_async.privacy._folding import Finding, folded
 from navtalk_async.privacy._numbers import cards, ibans
 from navtalk_async.privacy._phones import phones
@@ -24,6 +24,9 @@ FINDERS: dict[str, Callable[[str], Iterator[Finding]]] = {
 
 KINDS = tuple(FINDERS)
 """What `Privacy` can find."""
+
+NORMAL = {"email": normal_email, "url": normal_url}
+"""What makes the same value of its spellings; other finds are that already."""
 
 RANKS = {word: rank for rank, word in enumerate(("url", "email", "iban", "card", "ip", "phone"))}
 """Which kind a text is of that several find, the first of these."""
@@ -158,6 +161,7 @@ class Privacy:
         return f"[{word}]" if self._key is None else f"[{word}:{self._tag(word, value)}]"
 
     def _tag(self, word: str, value: str) -> str:
+        value = NORMAL[word](value) if word in NORMAL else value
         data = f"{word}\0{value}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._key or b"", data, "sha256")[:8].hex().translate(TAG_LETTERS)
 

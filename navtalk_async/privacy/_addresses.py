@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
+from string import ascii_letters, digits
 from unicodedata import normalize
 
 from navtalk_async.privacy._folding import Finding
@@ -29,7 +30,7 @@ DOMAIN = re.compile(
     rf"(?:{LABEL}\.){{1,126}}{TOP}|localhost(?![\w.-])|\[(?:IPv6:[0-9a-f:.]{{2,45}}|[0-9.]{{7,15}})\]",
     re.IGNORECASE,
 )
-AT = re.compile("@|%40|&#64;|&#x40;|&commat;", re.IGNORECASE)
+AT = re.compile("@|%40|&#(?:64|[xX]40);|&commat;")
 # What stands before a local part in URLs, in assignments and in Markdown.
 LEAD = re.compile(
     r"""\A[./]*(?:\S*//\S*/)?(?:\S*[?&])?(?:[\w-]*(?:mail|user|login|from|to|cc)\w*=)?['`{|*]*"""
@@ -54,36 +55,49 @@ def emails(text: str) -> Iterator[Finding]:
             name = LEAD.sub("", name, count=1) or name
         if name:
             end = domain.end()
-            value = f"{normalize('NFKC', name).casefold()}@{_ascii(domain[0].casefold())}"
-            yield Finding(at.start() - len(name), end, "email", value)
+            yield Finding(at.start() - len(name), end, "email", f"{name}@{domain[0]}")
 
 
-def _ascii(domain: str) -> str:
+def normal_email(email: str) -> str:
+    local, _, domain = normalize("NFKC", email).casefold().rpartition("@")
     try:
-        return domain.encode("idna").decode()
+        return f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError:
-        return domain
+        return f"{local}@{domain}"
 
 
 # Of URLs (RFC 3986, 3987), also with the slashes of JSON in a text, `https:\/\/`.
-URL = re.compile(
-    r"""(?:(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,31}+:\\?/\\?/|(?<![A-Za-z0-9@.-])www\.(?=[^\W_]))"""
-    r"""(?:[^\s<>"`\\\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b\uff1f]|\\/)++""",
-    re.IGNORECASE,
-)
-TRAILING = re.compile(r"""(?:[.,;:!?'*_~|\]}]|\))+\Z""")
+URL = re.compile(r":\\?/\\?/|[Ww]{3}\.(?=[^\W_])")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}\Z")
+BEHIND = re.compile(r"""(?:[^\s<>"`\\\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b\uff1f]|\\/)++""")
+
+
+BEFORE_NO_WWW = frozenset(f"@.-{ascii_letters}{digits}")
 
 
 def urls(text: str) -> Iterator[Finding]:
     if "://" not in text and ":\\/" not in text and "www." not in text.lower():
         return
+    end = 0
     for found in URL.finditer(text):
-        url = _trimmed(found[0])
-        head, slash, tail = url.replace("\\/", "/").partition("//")
-        host, path, rest = tail.partition("/")
-        if tail or not slash:
-            value = f"{head.lower()}{slash}{host.lower()}{path}{rest}"
-            yield Finding(found.start(), found.start() + len(url), "url", value)
+        start = found.start()
+        if start < end:
+            continue
+        if text[start] == ":":
+            scheme = SCHEME.search(text, max(end, start - 32), start)
+            start = scheme.start() if scheme else end
+        elif text[max(0, start - 1) : start] in BEFORE_NO_WWW:
+            continue
+        if (rest := BEHIND.match(text, found.end())) and (url := _trimmed(text[start : rest.end()])):
+            end = start + len(url)
+            if end > found.end():
+                yield Finding(start, end, "url", url)
+
+
+def normal_url(url: str) -> str:
+    head, slashes, tail = url.replace("\\/", "/").rpartition("://")
+    host, slash, path = tail.partition("/")
+    return f"{head.lower()}{slashes}{host.lower()}{slash}{path}"
 
 
 def _trimmed(url: str) -> str:
@@ -99,43 +113,44 @@ def _trimmed(url: str) -> str:
 
 # Of the internet protocol (RFC 4291, 5952).
 IPV4 = re.compile(
-    r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![A-Za-z0-9])(?!\.[0-9])"
+    r"[0-9](?:(?<![A-Za-z0-9].)|(?<=\\[nrt].))(?<![0-9]\..)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9])(?!\.[0-9])"
 )
 THREE_DOTS = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.")
-TWO_COLONS = re.compile(":[0-9A-Fa-f]{0,4}:")
 VERSION = re.compile(r"(?:\bv|\bver|version|release|build)[-.:= ]{0,2}\Z", re.IGNORECASE)
+TWO_COLONS = re.compile("::|:[0-9A-Fa-f]{1,4}:")
+GROUP = re.compile(r"[0-9A-Fa-f]{0,4}\Z")
 IPV6 = re.compile(
-    r"[0-9A-Fa-f:]{2,}+(?:[0-9]*(?:\.[0-9]{1,3}){3})?(?:%(?:25)?[A-Za-z0-9_.-]{0,31}[A-Za-z0-9])?"
+    r"[0-9A-Fa-f:]{2,45}+(?:\.[0-9]{1,3}){0,3}(?:%(?:25)?[A-Za-z0-9_.-]{0,31}[A-Za-z0-9])?(?![A-Za-z0-9])"
 )
-
-ALPHANUMERIC = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1].
 
 
 def ips(text: str) -> Iterator[Finding]:
+    """A number of a version, behind a word for it, only looks like one."""
     if THREE_DOTS.search(text):
         for found in IPV4.finditer(text):
             if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0])):
                 yield Finding(*found.span(), "ip", ip)
-    if TWO_COLONS.search(text):
-        for found in IPV6.finditer(text):
-            yield from _ipv6(text, *found.span())
+    end = 0
+    for colons in TWO_COLONS.finditer(text):
+        if colons.start() >= end and (
+            group := GROUP.search(text, max(0, colons.start() - 4), colons.start())
+        ):
+            whole = IPV6.match(text, group.start())
+            end = whole.end() if whole else colons.end()
+            yield from _ipv6(text, group.start(), end)
 
 
 def _ipv6(text: str, start: int, end: int) -> Iterator[Finding]:
     """The address between, perhaps behind a word and a colon, or before a colon."""
-    if text.count(":", start, end) < 2:
-        return
-    if text[end - 1] == ":" and text[end - 2] != ":":
+    if text[end - 1] == ":" != text[end - 2]:
         end -= 1
-    is_glued = start > 0 and text[start - 1].isascii() and text[start - 1].isalnum()
-    for _ in range(3):
-        if not is_glued and text[end : end + 1] not in ALPHANUMERIC and (ip := _ip(text[start:end])):
-            if not SLICE.search(text, max(0, start - 2), end + 1):
-                yield Finding(start, end, "ip", ip)
-            return
-        start, is_glued = text.find(":", start, end) + 1, False
-        if not start:
+    is_glued = text[max(0, start - 1) : start].isalnum() and text[start - 1].isascii()
+    for begin in (start, text.find(":", start, end) + 1):
+        is_possible = "::" in text[begin:end] or text.count(":", begin, end) > 5
+        if is_possible and not (is_glued and begin == start) and (ip := _ip(text[begin:end])):
+            if not SLICE.search(text, max(0, begin - 2), end + 1):
+                yield Finding(begin, end, "ip", ip)
             return
 
 

@@ -1,6 +1,7 @@
 """Texts in which digits, spaces, dashes and signs of every script are those of ASCII."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from unicodedata import category, decimal, normalize
 
@@ -14,7 +15,7 @@ FOLDABLE = re.compile(
 
 
 class Finding(NamedTuple):
-    """What was found in a text; *value* is the same for all its spellings."""
+    """What was found in a text; *value* is the same for most of its spellings."""
 
     start: int
     end: int
@@ -55,8 +56,9 @@ def folded(text: str) -> str:
     return text if text.isascii() or not FOLDABLE.search(text) else text.translate(FOLDING)
 
 
+@lru_cache(maxsize=1)
 def shape(text: str, without: bytes = b"") -> bytes:
     """*text* with a zero for each digit and an `a` for each letter: the fastest way to know that there is no
-    number of some size.
+    number of some size. It is made once for those who ask one after the other.
     """
     return text.encode("ascii", "replace").translate(SHAPES, without)

@@ -9,7 +9,7 @@ from navtalk_async.privacy._folding import Finding, shape
 START = r"(?:(?<![A-Za-z0-9+])(?<![0-9]\.)|(?<=\\[nrt]))"
 
 CARD = re.compile(
-    rf"(?=[0-9]){START}"
+    rf"(?=[3456]|[28][0-9]|0604|1[89]|9[78]){START}"
     r"(?=([0-9]{4,19}+(?:(?:[ \t-]{1,3}|\.(?=[0-9]{3,7}(?![0-9])))[0-9]{1,19}+){0,8}))"
 )
 RUN = re.compile(r"[0-9][-0-9 \t()/.%]{5,}+")
