@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from navtalk_async.privacy._addresses import emails, ips, normal_email, normal_url, urls
@@ -13,7 +13,7 @@ from navtalk_async.privacy._phones import phones
 
 __all__ = ["KINDS", "Privacy", "Recognizer"]
 
-FINDERS: dict[str, Callable[[str], Iterator[Finding]]] = {
+FINDERS: dict[str, Callable[[str], list[Finding]]] = {
     "emails": emails,
     "phones": phones,
     "cards": cards,
@@ -112,7 +112,9 @@ class Privacy:
     def text(self, text: str) -> str:
         """*text*, with what was found in it replaced."""
         plain = folded(text)
-        findings = [find for kind in self.kinds for find in FINDERS[kind](plain)]
+        findings = []
+        for kind in self.kinds:
+            findings += FINDERS[kind](plain)
         if self._recognizer is not None:
             findings += [_checked(text, *find) for find in self._recognizer(text)]
         if not findings:
@@ -133,15 +135,13 @@ class Privacy:
         """*value*, which JSON can hold, of the field *name* of the object that the field *parent* holds."""
         if isinstance(value, dict):
             return self._object(value, name)
-        if isinstance(value, list | tuple):
+        if isinstance(value, list):
             return [self._value(each, name, parent) for each in value]
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             return value
-        if self._key is not None and _names_someone(name, parent):
-            return self._replacement("user", str(value))
-        if isinstance(value, str):
-            return self.text(value)
         text = str(value)
+        if self._key is not None and _names_someone(name, parent):
+            return self._replacement("user", text)
         found = self.text(text)
         return value if found == text else found
 

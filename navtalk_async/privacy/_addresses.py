@@ -1,7 +1,6 @@
 """Email addresses, addresses of the internet protocol, and URLs."""
 
 import re
-from collections.abc import Iterator
 from ipaddress import ip_address
 from string import ascii_letters, digits
 from unicodedata import normalize
@@ -37,10 +36,10 @@ LEAD = re.compile(
 )
 
 
-def emails(text: str) -> Iterator[Finding]:
+def emails(text: str) -> list[Finding]:
     if "@" not in text and "%40" not in text and "&" not in text:
-        return
-    end = 0
+        return []
+    findings, end = [], 0
     for at in AT.finditer(text):
         domain = DOMAIN.match(text, at.end())
         if domain is None or at.start() < end:
@@ -55,7 +54,8 @@ def emails(text: str) -> Iterator[Finding]:
             name = LEAD.sub("", name, count=1) or name
         if name:
             end = domain.end()
-            yield Finding(at.start() - len(name), end, "email", f"{name}@{domain[0]}")
+            findings.append(Finding(at.start() - len(name), end, "email", f"{name}@{domain[0]}"))
+    return findings
 
 
 def normal_email(email: str) -> str:
@@ -75,10 +75,10 @@ BEHIND = re.compile(r"""(?:[^\s<>"`\\\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b
 BEFORE_NO_WWW = frozenset(f"@.-{ascii_letters}{digits}")
 
 
-def urls(text: str) -> Iterator[Finding]:
+def urls(text: str) -> list[Finding]:
     if "://" not in text and ":\\/" not in text and "www." not in text.lower():
-        return
-    end = 0
+        return []
+    findings, end = [], 0
     for found in URL.finditer(text):
         start = found.start()
         if start < end:
@@ -91,7 +91,8 @@ def urls(text: str) -> Iterator[Finding]:
         if (rest := BEHIND.match(text, found.end())) and (url := _trimmed(text[start : rest.end()])):
             end = start + len(url)
             if end > found.end():
-                yield Finding(start, end, "url", url)
+                findings.append(Finding(start, end, "url", url))
+    return findings
 
 
 def normal_url(url: str) -> str:
@@ -125,12 +126,13 @@ IPV6 = re.compile(
 SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1].
 
 
-def ips(text: str) -> Iterator[Finding]:
+def ips(text: str) -> list[Finding]:
     """A number of a version, behind a word for it, only looks like one."""
+    findings = []
     if THREE_DOTS.search(text):
         for found in IPV4.finditer(text):
             if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0])):
-                yield Finding(*found.span(), "ip", ip)
+                findings.append(Finding(*found.span(), "ip", ip))
     end = 0
     for colons in TWO_COLONS.finditer(text):
         if colons.start() >= end and (
@@ -138,10 +140,11 @@ def ips(text: str) -> Iterator[Finding]:
         ):
             whole = IPV6.match(text, group.start())
             end = whole.end() if whole else colons.end()
-            yield from _ipv6(text, group.start(), end)
+            findings += _ipv6(text, group.start(), end)
+    return findings
 
 
-def _ipv6(text: str, start: int, end: int) -> Iterator[Finding]:
+def _ipv6(text: str, start: int, end: int) -> list[Finding]:
     """The address between, perhaps behind a word and a colon, or before a colon."""
     if text[end - 1] == ":" != text[end - 2]:
         end -= 1
@@ -149,9 +152,9 @@ def _ipv6(text: str, start: int, end: int) -> Iterator[Finding]:
     for begin in (start, text.find(":", start, end) + 1):
         is_possible = "::" in text[begin:end] or text.count(":", begin, end) > 5
         if is_possible and not (is_glued and begin == start) and (ip := _ip(text[begin:end])):
-            if not SLICE.search(text, max(0, begin - 2), end + 1):
-                yield Finding(begin, end, "ip", ip)
-            return
+            is_slice = SLICE.search(text, max(0, begin - 2), end + 1)
+            return [] if is_slice else [Finding(begin, end, "ip", ip)]
+    return []
 
 
 def _ip(text: str) -> str | None:

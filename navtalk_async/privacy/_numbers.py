@@ -1,7 +1,6 @@
 """Numbers of payment cards (ISO/IEC 7812) and of bank accounts (ISO 13616), by their checksums."""
 
 import re
-from collections.abc import Iterator
 
 from navtalk_async.privacy._folding import Finding, shape
 
@@ -28,22 +27,22 @@ SIZES = range(12, 20)
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
-def number_runs(text: str, fewest: int) -> Iterator[tuple[int, int]]:
+def number_runs(text: str, fewest: int) -> list[tuple[int, int]]:
     """Where numbers with at least *fewest* digits may be: between characters that no number has."""
     if b"0" * fewest not in shape(text, b" \t()/.%-"):
-        return
-    for run in RUN.finditer(text):
-        if sum(map(len, DIGITS.findall(run[0]))) >= fewest:
-            yield run.span()
+        return []
+    return [run.span() for run in RUN.finditer(text) if sum(map(len, DIGITS.findall(run[0]))) >= fewest]
 
 
-def cards(text: str) -> Iterator[Finding]:
+def cards(text: str) -> list[Finding]:
+    findings = []
     for first, last in number_runs(text, SIZES[0]):
         end = first
         for found in CARD.finditer(text, first, last):
             if (start := found.start()) >= end and (stop := _card_end(text, *found.span(1))):
                 end = stop
-                yield Finding(start, end, "card", "".join(DIGITS.findall(text, start, end)))
+                findings.append(Finding(start, end, "card", "".join(DIGITS.findall(text, start, end))))
+    return findings
 
 
 def _card_end(text: str, start: int, last: int) -> int | None:
@@ -89,10 +88,10 @@ IBAN_START = re.compile(
 )
 
 
-def ibans(text: str) -> Iterator[Finding]:
+def ibans(text: str) -> list[Finding]:
     if b"aa00" not in shape(text):
-        return
-    end = 0
+        return []
+    findings, end = [], 0
     for found in IBAN_START.finditer(text):
         start = found.start() - 2
         size = IBAN_LENGTHS.get(text[start : start + 2].upper())
@@ -102,7 +101,8 @@ def ibans(text: str) -> Iterator[Finding]:
         iban = re.sub("[^A-Z0-9]", "", text[start : rest.end()].upper())
         if int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1:
             end = rest.end()
-            yield Finding(start, end, "iban", iban)
+            findings.append(Finding(start, end, "iban", iban))
+    return findings
 
 
 IBANS = {

@@ -1,7 +1,6 @@
 """Numbers of telephones: of E.164, in links (RFC 3966), and as E.123 and North America write their own."""
 
 import re
-from collections.abc import Iterator
 
 from navtalk_async.privacy._folding import Finding
 from navtalk_async.privacy._numbers import number_runs
@@ -64,14 +63,15 @@ THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
 NAME_SIZE = 16
 
 
-def phones(text: str) -> Iterator[Finding]:
+def phones(text: str) -> list[Finding]:
+    findings = []
     for start, end in number_runs(text, FEWEST - 1):
         place, number = start - 4, None
         if NAME.search(text, max(0, start - NAME_SIZE), start):
             number = _number(text, start, FEWEST - 1)
         if number is not None:
             place = number[0]
-            yield _extended(text, start, *number)
+            findings.append(_extended(text, start, *number))
         while (found := PLAIN.search(text, max(0, place), end + 2)) and found.start() < end:
             if found["whole"]:
                 number = found.end(), "".join(GROUP.findall(found[0]))
@@ -79,7 +79,8 @@ def phones(text: str) -> Iterator[Finding]:
                 number = _number(text, found.end(), FEWEST, is_dialled=found["dialled"] is not None)
             place = found.start() + 1 if number is None else number[0]
             if number is not None:
-                yield _extended(text, found.start(), *number)
+                findings.append(_extended(text, found.start(), *number))
+    return findings
 
 
 def _extended(text: str, start: int, end: int, digits: str) -> Finding:
