@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Transcript,
     )
     from navtalk_async.pool import SessionPool
+    from navtalk_async.privacy import Privacy
     from navtalk_async.verification import verify
     from navtalk_async.wire.retry import Retry
 
@@ -40,6 +41,7 @@ __all__ = [
     "NavTalkClient",
     "NavTalkError",
     "Page",
+    "Privacy",
     "Request",
     "Retry",
     "Role",
@@ -66,6 +68,7 @@ _HOMES = {
     "ingest": "RunReport sync watch",
     "models": "Message MessageType Page Request Role Session SessionStatus Transcript",
     "pool": "SessionPool",
+    "privacy": "Privacy",
     "verification": "verify",
     "wire.retry": "Retry",
 }

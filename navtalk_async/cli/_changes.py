@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Batch, Batches, Change, ConsumedBatch, Consumer
 from navtalk_async.archive.rows import SessionRow
 from navtalk_async.cli._inspect import readable
-from navtalk_async.cli._options import Place, command
+from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
 from navtalk_async.cli._output import Reporter, put, put_json, tab_separated, table
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.dialects import dialects
@@ -19,13 +19,18 @@ from navtalk_async.errors import StoreMismatch
 from navtalk_async.formats import chosen_projects, message_fields, session_fields, transcript_fields
 from navtalk_async.models import Message, Session
 
+if TYPE_CHECKING:
+    from navtalk_async.privacy import Privacy
+
 Fields = dict[str, Any]
+
+LISTS = ("new", "changed", "gone")
 
 HISTORY_CELLS = ("replaced_at", "reason", "position", "id", "created_at", "role", "type", "content")
 HISTORY_COLUMNS = {"replaced_at": 19, "reason": 7, "position": 4, "role": 9, "content": 0}
 
 
-@command("place", "after", "consumer", "drop", "follow", "transcripts", "only_project")
+@command("place", "after", "consumer", "drop", "follow", "transcripts", "only_project", PRIVACY)
 def changes_command(
     *,
     place: Place,
@@ -35,6 +40,8 @@ def changes_command(
     follow: bool,
     transcripts: bool,
     only_project: str | None,
+    redact: Sequence[Sequence[str]],
+    pseudonymize: bytes | None,
 ) -> int:
     """Print what changed in an archive, as JSON, a session a line.
 
@@ -45,11 +52,13 @@ def changes_command(
     Examples:
       navtalk changes archive.db | jq -r .session.id
       navtalk changes archive.db --consumer warehouse --follow | ./load
+      navtalk changes archive.db --redact emails,phones --pseudonymize key.txt
     """
     if consumer is not None and after is not None:
         raise click.UsageError("Give either --after or --consumer: a consumer's place is in the archive.")
     if drop and (consumer is None or follow or transcripts):
         raise click.UsageError("--drop goes with --consumer alone.")
+    privacy = privacy_of(redact, pseudonymize)
 
     async def work() -> int:
         async with readable(place, immutable=False) as archive:
@@ -64,7 +73,8 @@ def changes_command(
                 feed = archive.consume(consumer, project=only_project, follow=follow)
             async with feed as batches:
                 async for batch in batches:
-                    await put_json(*(await _lines(batch, with_transcripts=transcripts)))
+                    lines = await _lines(batch, with_transcripts=transcripts)
+                    await put_json(*(each if privacy is None else _private(each, privacy) for each in lines))
                     if isinstance(batch, ConsumedBatch):
                         await batch.ack()
         return Exit.OK
@@ -95,7 +105,7 @@ def _line(change: Change) -> Fields:
         named = {"project": project, "salt": change.salt, "sha256": digest}
         return {"what": change.what, "session": named, "token": change.token}
     kinds = kinds_of(change.session)
-    lists = {"new": change.new, "changed": change.changed, "gone": change.gone}
+    lists = {name: getattr(change, name) for name in LISTS}
     return {
         "what": change.what,
         "session": session_fields(change.session, kinds[0]),
@@ -103,6 +113,13 @@ def _line(change: Change) -> Fields:
         "failed": change.has_failed,
         "token": change.token,
     }
+
+
+def _private(line: Fields, privacy: "Privacy") -> Fields:
+    lists = {name: [privacy.message(each) for each in line[name]] for name in LISTS if name in line}
+    session = line["session"]
+    hide = privacy.transcript if "messages" in session else privacy.session
+    return {**line, "session": hide(session), **lists}
 
 
 def kinds_of(session: SessionRow) -> tuple[type[Session], type[Message]]:

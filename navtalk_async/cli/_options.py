@@ -22,12 +22,15 @@ from navtalk_async.dialects import dialects
 from navtalk_async.times import parse_utc
 
 if TYPE_CHECKING:
+    from navtalk_async.privacy import Privacy
     from navtalk_async.sandbox import Answers, Faults
 
 Place = Path | str
 """A path, or the address of a database."""
 
 LONGEST = timedelta(days=36_525)
+
+MOST_KEY_BYTES = 1 << 16
 
 SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -120,6 +123,33 @@ def as_formats(text: str) -> list[str]:
         if name not in FORMATS:
             raise click.BadParameter(f"{name!r} is not a format; choose from {', '.join(FORMATS)}.")
     return names
+
+
+def as_kinds(text: str) -> list[str]:
+    from navtalk_async.privacy import KINDS  # noqa: PLC0415 - its patterns take long to compile
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in KINDS:
+            raise click.BadParameter(f"{name!r} is not a kind; choose from {', '.join(KINDS)}.")
+    return names
+
+
+def as_pseudonym_key(text: str) -> bytes:
+    """The key in a file, without the line end after it."""
+    from navtalk_async.privacy import SMALLEST_KEY  # noqa: PLC0415 - as above
+
+    path = as_path(text)
+    try:
+        with path.open("rb") as file:
+            key = file.read(MOST_KEY_BYTES + 1).rstrip(b"\r\n")
+            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+                click.echo(f"navtalk: {text} can be read by others; chmod 600 it.", err=True)
+    except OSError as failure:
+        raise click.BadParameter(f"{text} cannot be read: {failure.strerror}.") from None
+    if not SMALLEST_KEY <= len(key) <= MOST_KEY_BYTES:
+        raise click.BadParameter(f"{text} must hold {SMALLEST_KEY} to {MOST_KEY_BYTES} bytes.")
+    return key
 
 
 def as_faults(text: str) -> "Faults":
@@ -298,6 +328,17 @@ _option(
     default=["jsonl"],
 )
 _flag("--overwrite", "Replace files of the same names that no export wrote.")
+_option(
+    "--redact KIND,...",
+    "Remove these from texts: emails, phones, cards, ibans, ips, urls; repeatable, or with commas.",
+    as_kinds,
+    multiple=True,
+)
+_option(
+    "--pseudonymize FILE",
+    "Replace users, agents and what --redact names by pseudonyms, with the key in this file.",
+    as_pseudonym_key,
+)
 _option("--watch SPAN", "Run for ever, a round every SPAN.", as_span, name="every")
 _PORT = click.IntRange(0, 65535)
 _option(
@@ -350,10 +391,22 @@ CONNECTION = (
     *("concurrency", "rate", "timeout", "retry_for", "progress", "as_json", "verbose"),
 )
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
+PRIVACY = ("redact", "pseudonymize")
 RUN = (
     *("listing", "short_pages", "project", "retry_failed", "reconcile", "server_moved"),
     *("overlap", "settle", "watch_max_age"),
 )
+
+
+def privacy_of(redact: Sequence[Sequence[str]], pseudonymize: bytes | None) -> "Privacy | None":
+    """What the options of `PRIVACY` ask for; None without them."""
+    kinds = [kind for kinds in redact for kind in kinds]
+    if not kinds and pseudonymize is None:
+        return None
+    from navtalk_async.privacy import Privacy  # noqa: PLC0415 - as above
+
+    return Privacy(redact=kinds, pseudonymize=pseudonymize)
+
 
 NAMED_ARGUMENT = re.compile(
     rf"""\b({"|".join((*CONNECTION, *SCOPE, *RUN, "overwrite"))})=(?:True\b|(['"])(.*?)\2)?"""

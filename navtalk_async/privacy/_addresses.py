@@ -26,8 +26,7 @@ OTHER = rf"[^\x00-\x7f{PUNCTUATION}]"
 LABEL = rf"(?:[A-Za-z0-9_-]|{OTHER}){{1,63}}+"
 TOP = rf"(?:[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?(?![A-Za-z0-9])|{OTHER}{{1,63}})"
 DOMAIN = re.compile(
-    rf"(?:{LABEL}\.){{1,126}}{TOP}|localhost(?![\w.-])|\[(?:IPv6:[0-9a-f:.]{{2,45}}|[0-9.]{{7,15}})\]",
-    re.IGNORECASE,
+    rf"(?:{LABEL}\.){{1,126}}{TOP}|(?i:localhost)(?![\w.-])|\[(?:(?i:IPv6:)[0-9A-Fa-f:.]{{2,45}}|[0-9.]{{7,15}})\]"
 )
 AT = re.compile("@|%40|&#(?:64|[xX]40);|&commat;")
 # What stands before a local part in URLs, in assignments and in Markdown.
@@ -130,9 +129,11 @@ def ips(text: str) -> list[Finding]:
     """A number of a version, behind a word for it, only looks like one."""
     findings = []
     if THREE_DOTS.search(text):
-        for found in IPV4.finditer(text):
-            if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0])):
-                findings.append(Finding(*found.span(), "ip", ip))
+        findings += [
+            Finding(*found.span(), "ip", ip)
+            for found in IPV4.finditer(text)
+            if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0]))
+        ]
     end = 0
     for colons in TWO_COLONS.finditer(text):
         if colons.start() >= end and (
