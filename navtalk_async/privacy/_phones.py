@@ -30,7 +30,9 @@ def _sizes() -> dict[str, range]:
 
 
 SIZES = _sizes()
-MAY_BEGIN_WITH_0 = frozenset(("39", "225", "229", "241", "242", "378"))
+MAY_BEGIN_WITH_0 = frozenset(
+    ("39", "225", "227", "229", "241", "242", "267", "268", "378", "501", "676", "679", "687", "853")
+)
 FEWEST, MOST = 7, 15
 
 GAP = r"(?:\.(?=[0-9])|[ \t()/-]|%20){0,4}"
@@ -59,6 +61,7 @@ EXTENSION = re.compile(
     re.IGNORECASE,
 )
 GROUP = re.compile("[0-9]+")
+ANEW = re.compile("00[1-9][0-9]")
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
 NAME_SIZE = 16
 
@@ -85,7 +88,9 @@ def phones(text: str) -> list[Finding]:
 
 def _extended(text: str, start: int, end: int, digits: str) -> Finding:
     """A number with what belongs to it: the bracket before it, an extension, parameters."""
-    start -= text[start - 1 : start] == "(" and ")" in text[start:end]
+    opened = text.count("(", start, end) - text.count(")", start, end)
+    start -= opened < 0 and text[start - 1 : start] == "("
+    end += opened > 0 and text[end : end + 1] == ")"
     extension = EXTENSION.match(text, end)
     return Finding(start, extension.end() if extension else end, "phone", digits)
 
@@ -102,10 +107,10 @@ def _number(text: str, start: int, fewest: int, *, is_dialled: bool = False) -> 
     digits, size, before = "", 0, start
     for group in GROUP.finditer(text, start, whole.end() if whole else start):
         gap, size, last = text[before : group.start()], len(group[0]), size
-        is_another = (
-            group[0].startswith("00") or len(gap) > 1 or gap == "(" or (gap == " " and size == 1 < last)
-        )
-        if len(digits) >= fewest and is_another:
+        # Another number follows a long gap, dials a country anew, or counts what comes next.
+        is_apart = len(gap.lstrip(")")) > 1 or "(" in gap
+        is_new = gap == " " and (ANEW.match(group[0]) or size == 1 < last)
+        if (plausible and is_apart) or (possible and is_new):
             break
         before = group.end()
         if group[0] == "0" and gap.endswith("(") and text[before : before + 1] == ")":
@@ -118,7 +123,7 @@ def _number(text: str, start: int, fewest: int, *, is_dialled: bool = False) -> 
         if _is_possible(digits):
             possible = before, f"+{digits}"
     if is_named:
-        return plausible
+        return plausible and (plausible[0], re.sub(r"\A00(?=[1-9])", "+", plausible[1]))
     if possible or is_dialled or plausible is None or THOUSANDS.fullmatch(text, start, plausible[0]):
         return possible
     return plausible
