@@ -49,6 +49,11 @@ class Link(NamedTuple):
         return _hash(self.project, self.session, self.message or "", place)[:32]
 
     @property
+    def url_hash(self) -> str:
+        """A hash of the URL with its signature."""
+        return _hash(self.url)[:16]
+
+    @property
     def folder(self) -> str:
         """The name of the folder of the session's media."""
         if self.project == "default" and PLAIN.fullmatch(self.session):
@@ -76,8 +81,9 @@ class MediaEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The ETag or date of the file, as far as it goes on from what is there."""
     failed: str = ""
     """Why there is no file."""
-    is_dead: bool = False
-    """Whether the server says that there is none, and the API has no other link: it is not asked again."""
+    dead: str = ""
+    """A hash of the URL of which the server says that there is no file, while the API had no other one: it is
+    not asked for again."""
 
     @classmethod
     def of(cls, link: Link) -> "MediaEntry":

@@ -154,7 +154,7 @@ def _is_wanted(link: Link, index: MediaIndex, report: MediaReport, *, is_patient
     entry = index.entries.get(link.id)
     if index.has_file(link.id):
         report.kept += 1
-    elif entry is not None and entry.is_dead and not is_patient:
+    elif entry is not None and entry.dead == link.url_hash and not is_patient:
         report.failed.append(entry)
     else:
         return True
@@ -197,7 +197,7 @@ class _Fetching(msgspec.Struct, frozen=True):
 
     async def fetch(self, link: Link) -> MediaEntry | None:
         """What became of *link*; None if this run may not download any more."""
-        is_dead = False
+        dead = ""
         try:
             try:
                 return await self._download(link, link.url)
@@ -207,13 +207,13 @@ class _Fetching(msgspec.Struct, frozen=True):
         except OverBudget:
             return None
         except LinkExpired as why:
-            reason, is_dead = str(why), self.client is not None
+            reason, dead = str(why), "" if self.client is None else link.url_hash
         except (DownloadLost, DownloadRefused) as why:
             reason = str(why)
         except NavTalkError as error:
             reason = f"its link has expired, and asking for another one failed: {error}"
         before = self.index.entries.get(link.id) or MediaEntry.of(link)
-        entry = replace(before, failed=reason, is_dead=is_dead, name="", bytes=0, sha256="")
+        entry = replace(before, failed=reason, dead=dead, name="", bytes=0, sha256="")
         await to_thread.run_sync(self.index.add, entry)
         return entry
 
