@@ -13,7 +13,7 @@ from typing import Self
 from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Access, Query, Steps
 from navtalk_async.archive._feed import EarlierMessage, read_as_of, read_end, read_history, read_start
-from navtalk_async.archive._forget import Forgotten
+from navtalk_async.archive._forget import Forgotten, Tombstones
 from navtalk_async.archive._operations import Operations
 from navtalk_async.archive._runs import project_info, read_row
 from navtalk_async.archive._tokens import Token, parse_token
@@ -36,7 +36,7 @@ from navtalk_async.archive.records import (
 from navtalk_async.archive.rows import StoredTranscript
 from navtalk_async.concurrency import shielded
 
-__all__ = ["Archive", "Forgotten", "is_url", "redacted"]
+__all__ = ["Archive", "Forgotten", "Tombstones", "is_url", "redacted"]
 
 SCHEMES = ("postgresql", "postgres")
 

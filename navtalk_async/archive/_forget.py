@@ -5,7 +5,7 @@ a sync knows not to fetch it again.
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -44,6 +44,20 @@ class Forgotten(msgspec.Struct, kw_only=True):
 def digest_of(archive: str, project: str, session_id: str) -> str:
     """What stays of the id of a forgotten session: a SHA-256, salted with the id of the *archive*."""
     return sha256(f"{archive}:{project}:{session_id}".encode(errors="surrogatepass")).hexdigest()
+
+
+class Tombstones(NamedTuple):
+    """What is known of the forgotten sessions of a project."""
+
+    project: str
+    salt: str
+    digests: Collection[str]
+    change: int
+    """The `changes` of the project by the latest time that something of it was erased."""
+
+    def have(self, session_id: str) -> bool:
+        """Whether that session was forgotten."""
+        return digest_of(self.salt, self.project, session_id) in self.digests
 
 
 class ForgetOperations(Transactions):
@@ -176,6 +190,17 @@ class ForgetOperations(Transactions):
         names = {digest_of(salt, project, each): each for each in sessions}
         rows = yield Query(sql.TOMBSTONES, (project, [*names]))
         return {names[digest] for (digest,) in rows}
+
+    async def tombstones(self) -> list[Tombstones]:
+        """The forgotten sessions of each project that has any."""
+        rows = await self._rows(sql.ALL_TOMBSTONES)
+        found: dict[str, list[Sequence[Any]]] = {}
+        for project, *more in rows:
+            found.setdefault(project, []).append(more)
+        return [
+            Tombstones(project, some[0][0] or "", {each[1] for each in some}, max(each[2] for each in some))
+            for project, some in found.items()
+        ]
 
     async def remains(self, project: str) -> list[str]:
         """What is left of forgotten sessions in the tables of *project*, as sentences; empty where nothing

@@ -270,6 +270,10 @@ NOT_ERASED = "SELECT DISTINCT project FROM sync_forgotten WHERE NOT erased"
 SALT = "SELECT (SELECT id FROM sync_archive), EXISTS (SELECT 1 FROM sync_forgotten WHERE project = ?)"
 TOMBSTONES = "SELECT digest FROM sync_forgotten WHERE project = ? AND digest {any}"
 
+ALL_TOMBSTONES = """
+SELECT project, (SELECT id FROM sync_archive), digest, change FROM sync_forgotten ORDER BY project
+"""
+
 FORGOTTEN = """
 SELECT y.project, y.digest, y.forgotten_at, y.change FROM sync_forgotten AS y
 WHERE y.change > 0 AND (y.change, y.project, y.digest) > (?, ?, ?) {project}

@@ -228,16 +228,18 @@ REMEDIES = {
     "brings it up to date.",
     "key": "This key gets no session of {projects}: run `navtalk verify {where} --project NAME "
     "--remote 100%` with the key of that project.",
+    "forget": "`navtalk forget {where}` with the same options again, and --files, erases what is left.",
     "copy": "This cannot be repaired: restore a good copy of the archive, or use another path.",
 }
 
 
-@command("place", "quick", "remote", "repair", "only_project", CONNECTION, needs_key=False)
+@command("place", "quick", "forgotten", "remote", "repair", "only_project", CONNECTION, needs_key=False)
 def verify_command(
     *,
     settings: "Settings",
     place: Place,
     quick: bool,
+    forgotten: bool,
     remote: float | None,
     repair: bool,
     only_project: str | None,
@@ -278,6 +280,7 @@ def verify_command(
                 remote=None if remote is None else remote / 100,
                 repair=repair,
                 quick=quick,
+                forgotten=forgotten,
                 project=only_project,
                 concurrency=settings.concurrency,
                 server=settings.server,

@@ -361,6 +361,11 @@ _option(
 _flag("--allow-private-media", "Also download from this machine and its networks.")
 _option("--max-media-size SIZE", "The most bytes of a file: 200MB [1GB].", as_size, default="1GB")
 _option("--max-media-files N", "The most files of a run [100000].", click.IntRange(1), default=100_000)
+_option("--before TIME", "Sessions that began before this time.", as_time)
+_flag("--dry-run", "Only say what would be erased.")
+_flag("--files", "Also remove exported files and media that may hold what is erased.")
+_option("--dest FOLDER", "Where the exported files are [beside the archive].", as_folder, name="files_folder")
+_flag("--forgotten", "Also search everything for sessions that were forgotten.")
 _flag("--quick", "Only sizes, hashes and counts: nothing is parsed.")
 _option(
     "--remote PERCENT",

@@ -30,6 +30,7 @@ from navtalk_async.formats._folder import (
     signed,
     this_tool,
 )
+from navtalk_async.formats._forgotten import forgotten_files, forgotten_ids_in
 from navtalk_async.formats._format import (
     MANIFEST,
     Format,
@@ -58,6 +59,8 @@ __all__ = [
     "chosen_projects",
     "export",
     "fields_of",
+    "forgotten_files",
+    "forgotten_ids_in",
     "message_fields",
     "read_folder",
     "read_manifest",

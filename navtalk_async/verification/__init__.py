@@ -14,6 +14,7 @@ from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, read_folder
 from navtalk_async.ingest import check_key, sync
+from navtalk_async.verification._forgotten import verify_forgotten
 from navtalk_async.verification._local import ArchiveCheck, verify_folder
 from navtalk_async.verification._remote import ApiCheck, find_other_origin, scope_of
 from navtalk_async.verification._report import Checked, Finding, Refusal, Remedy, Report, some
@@ -35,6 +36,7 @@ async def verify(
     project: str | None = None,
     concurrency: Concurrency = "auto",
     server: str | None = None,
+    forgotten: bool = False,
     report: Report | None = None,
 ) -> Report:
     """Find what is lost, doubled, out of order or damaged. Nothing is changed unless *repair* is set.
@@ -52,6 +54,8 @@ async def verify(
         project: only this project; by default, all.
         concurrency: the most requests in flight at once; `"auto"` leaves it to the client's own limit.
         server: the name of the server as in `sync`; by default, the client's `base_url`.
+        forgotten: also search tables, files, and the bytes of the archive's own file for sessions that were
+            forgotten (`Archive.forget`); in bytes, only ids that are UUIDs are found.
         report: an empty report to fill while the verification goes on.
 
     Raises:
@@ -80,6 +84,7 @@ async def verify(
         project=project,
         concurrency=concurrency,
         server=server,
+        forgotten=forgotten,
     )
     await task.check()
     if repair and client is not None and task.report.is_repairable:
@@ -102,6 +107,7 @@ class _Verification(NamedTuple):
     project: str | None
     concurrency: Concurrency
     server: str | None
+    forgotten: bool
 
     async def check(self, only: Collection[tuple[str, str]] | None = None) -> None:
         """Check everything; of the API, *only* these sessions, if given, rather than a share."""
@@ -112,8 +118,18 @@ class _Verification(NamedTuple):
             await ArchiveCheck(self.archive, report, quick, project).run()
         else:
             await verify_folder(self.folder, report, quick=quick, project=project)
+        if self.forgotten:
+            await self._search_forgotten()
         if self.client is not None and self.remote is not None:
             await self._ask_again(self.client, self.remote, only)
+
+    async def _search_forgotten(self) -> None:
+        folder = self.archive.parent if isinstance(self.archive, Path) else None
+        try:
+            await verify_forgotten(self.archive, folder, self.report, self.project)
+        except (StoreBroken, StoreUnreachable):
+            if not self.report.findings:
+                raise
 
     async def _ask_again(
         self, client: Client, share: float, only: Collection[tuple[str, str]] | None

@@ -21,6 +21,8 @@ class Remedy(StrEnum):
     """A repair that asks the API: the archive is sound, but behind it."""
     KEY = "key"
     """The key of the project: the one in use can see none of its sessions."""
+    FORGET = "forget"
+    """`forget` again: it erases what an interrupted one left, and files that were written before it."""
     COPY = "copy"
     """Another copy of the archive, or a new one."""
 
@@ -117,7 +119,9 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def is_repairable(self) -> bool:
         """Whether a repair can change anything."""
-        return bool(self.bad or self.unfinished) or any(e.remedy is not Remedy.COPY for e in self.findings)
+        return bool(self.bad or self.unfinished) or any(
+            e.remedy not in (Remedy.COPY, Remedy.FORGET) for e in self.findings
+        )
 
 
 def some(names: Iterable[str]) -> str:
