@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Place = Path | str
 """A path, or the address of a database."""
 
+COMPRESSIONS = ("none", "gzip", "zstd", "snappy")
+PARTITIONS = ("month", "day")
+
 LONGEST = timedelta(days=36_525)
 
 MOST_KEY_BYTES = 1 << 16
@@ -128,10 +131,10 @@ def as_formats(text: str) -> list[str]:
 def as_kinds(text: str) -> list[str]:
     from navtalk_async.privacy import KINDS  # noqa: PLC0415 - its patterns take long to compile
 
-    names = [name.strip() for name in text.split(",")]
+    names = list(KINDS) if text.strip() == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in KINDS:
-            raise click.BadParameter(f"{name!r} is not a kind; choose from {', '.join(KINDS)}.")
+            raise click.BadParameter(f"{name!r} is not a kind; choose from {', '.join(KINDS)}, or all.")
     return names
 
 
@@ -327,10 +330,20 @@ _option(
     multiple=True,
     default=["jsonl"],
 )
+_option("--from STORE|DEST", "Export this archive as it is, without asking the API.", as_place, name="source")
+_flag("--merge-projects", "Write all projects into the same files, which have a column `project`.")
+_option(
+    "--compress", "Compress text files (gzip, zstd), Parquet (zstd by default).", click.Choice(COMPRESSIONS)
+)
+_option("--partition", "A Parquet file a month or day in which sessions started.", click.Choice(PARTITIONS))
+_flag("--spreadsheet-safe", "CSV without formulas, and with times that spreadsheets read; not exact.")
+_option("--min-messages N", "Leave shorter conversations out of openai-jsonl.", click.IntRange(0), default=0)
+_option("--max-messages N", "Leave longer conversations out of openai-jsonl.", click.IntRange(0))
+_flag("--media", "Also download what the sessions link to, into the folder `media`.")
 _flag("--overwrite", "Replace files of the same names that no export wrote.")
 _option(
     "--redact KIND,...",
-    "Remove these from texts: emails, phones, cards, ibans, ips, urls; repeatable, or with commas.",
+    "Remove emails, phones, cards, ibans, ips, urls, or all; repeatable, or with commas.",
     as_kinds,
     multiple=True,
 )
@@ -401,6 +414,7 @@ RUN = (
     *("listing", "short_pages", "project", "retry_failed", "reconcile", "server_moved"),
     *("overlap", "settle", "watch_max_age"),
 )
+FORMAT_OPTIONS = ("compress", "partition", "spreadsheet_safe", "min_messages", "max_messages")
 
 
 def privacy_of(redact: Sequence[Sequence[str]], pseudonymize: bytes | None) -> "Privacy | None":
@@ -414,7 +428,8 @@ def privacy_of(redact: Sequence[Sequence[str]], pseudonymize: bytes | None) -> "
 
 
 NAMED_ARGUMENT = re.compile(
-    rf"""\b({"|".join((*CONNECTION, *SCOPE, *RUN, "overwrite"))})=(?:True\b|(['"])(.*?)\2)?"""
+    rf"""\b({"|".join((*CONNECTION, *SCOPE, *RUN, *FORMAT_OPTIONS, "overwrite"))})"""
+    r"""=(?:True\b|(['"])(.*?)\2)?"""
 )
 
 

@@ -1,4 +1,4 @@
-"""`navtalk sync` and `navtalk export`: bring an archive up to date, and write files beside it."""
+"""A run of `navtalk sync` or `navtalk export`: bring an archive up to date, and write files beside it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +16,7 @@ from anyio import to_thread
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.cli._inspect import FAILURES_SHOWN, news_text
+from navtalk_async.cli._media import media_sentences
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
 from navtalk_async.cli._output import amount, first_of, put_json, size
 from navtalk_async.cli._progress import RunMonitor, later, reporting
@@ -24,16 +25,16 @@ from navtalk_async.cli.app import Exit, exit_code, report_error, run
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreBroken, counted
 from navtalk_async.formats import (
-    ARCHIVE,
     MANIFEST,
     Manifest,
     ProjectFiles,
     WrittenFile,
-    check_folder,
     export,
     read_folder,
+    refuse_folder,
     withdraw,
 )
+from navtalk_async.formats.media import MEDIA, MediaReport, fetch_media
 from navtalk_async.ingest import Progress, SyncOptions, sync
 from navtalk_async.ingest._last_start import last_start, total_of
 from navtalk_async.times import parse_time
@@ -41,6 +42,9 @@ from navtalk_async.verification import REPAIR_ROUNDS
 
 END_IS_SOUGHT_AFTER = 3.0
 """Seconds; a shorter run needs no share that is right."""
+
+FILES_SHOWN = 4
+"""Of a format."""
 
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
@@ -85,25 +89,6 @@ def sync_command(
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
 
 
-@command("dest", "formats", "overwrite", RUN, SCOPE, CONNECTION)
-def export_command(
-    *, settings: Settings, dest: Path, formats: Sequence[Sequence[str]], overwrite: bool
-) -> int:
-    """Fetch everything, and write it to files in the folder DEST.
-
-    The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
-    new, and continues where it was stopped. What is damaged in it is fetched again. DEST/manifest.json lists
-    what was written; the second --project in DEST has transcripts.PROJECT.jsonl.
-
-    Examples:
-      navtalk export out
-      navtalk export out --sandbox
-      navtalk export november --start 2025-11-01 --end 2025-12-01 --json
-    """
-    chosen = list(dict.fromkeys(name for names in formats for name in names))
-    return ArchiveRun(settings, dest / ARCHIVE, dest, chosen, overwrite).run()
-
-
 @dataclass(frozen=True)
 class ArchiveRun:
     """One run of `sync` on the archive at *place*; with a *folder*, of `export`, which then writes files."""
@@ -111,8 +96,10 @@ class ArchiveRun:
     settings: Settings
     place: Place
     folder: Path | None = None
-    formats: Sequence[str] = ()
-    overwrite: bool = False
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """What `export` is told: formats and their options."""
+    media: Mapping[str, Any] | None = None
+    """What `fetch_media` is told, where media are wanted."""
     monitor: RunMonitor = field(default_factory=lambda: RunMonitor(Progress()))
 
     def run(self) -> int:
@@ -121,13 +108,13 @@ class ArchiveRun:
     async def _work(self) -> int:
         settings, monitor, folder = self.settings, self.monitor, self.folder
         written: ProjectFiles | None = None
-        is_new = False
+        is_new, media = False, MediaReport()
         async with settings.client(monitor, rides_out=True) as client:
             monitor.stats = client.stats
             settings.scope(client)
             try:
                 if folder is not None:
-                    check = partial(check_folder, folder, settings.project, overwrite=self.overwrite)
+                    check = partial(refuse_folder, folder, settings.project, **self.how)
                     earlier = (await to_thread.run_sync(check)).manifest
                 async with Archive.open(self.place) as archive:
                     doing = f"Bringing {redacted(self.place)} up to date"
@@ -135,6 +122,8 @@ class ArchiveRun:
                         pause = END_IS_SOUGHT_AFTER if settings.progress_mode != "none" else inf
                         async with later(pause, partial(self._find_end, client)):
                             await self._sync(client, archive)
+                        if folder is not None and self.media is not None:
+                            await fetch_media(archive, folder, client=client, report=media, **self.media)
                         if folder is not None:
                             manifest, written = await self._write(client, archive, folder)
                             is_new = manifest != earlier
@@ -150,8 +139,10 @@ class ArchiveRun:
                 after = " The same command continues from there." if can_go_on else ""
                 return report_error(error, settings.reporter, before=before, after=after)
         has_skipped = monitor.progress.report.skipped_rows > 0
-        code = Exit.PARTIAL if kept["failed"] or has_skipped else Exit.OK
-        await self._report(code, kept=kept, files=() if written is None else written.files, is_new=is_new)
+        is_partial = kept["failed"] or has_skipped or media.failed or media.left
+        code = Exit.PARTIAL if is_partial else Exit.OK
+        files = () if written is None else written.files
+        await self._report(code, kept=kept, files=files, is_new=is_new, media=media)
         return code
 
     async def _find_end(self, client: Client) -> None:
@@ -196,9 +187,7 @@ class ArchiveRun:
 
     async def _write_once(self, archive: Archive, folder: Path) -> tuple[Manifest, ProjectFiles]:
         project = self.settings.project
-        manifest = await export(
-            archive, folder, project=project, formats=self.formats, overwrite=self.overwrite
-        )
+        manifest = await export(archive, folder, project=project, **self.how)
         return manifest, next(each for each in manifest.projects if each.project == project)
 
     def _withdraw(self, folder: Path) -> None:
@@ -221,6 +210,7 @@ class ArchiveRun:
         kept: dict[str, Any] | None = None,
         files: Sequence[WrittenFile] = (),
         is_new: bool = False,
+        media: MediaReport | None = None,
         error: str | None = None,
     ) -> None:
         settings, report = self.settings, self.monitor.progress.report
@@ -234,6 +224,7 @@ class ArchiveRun:
             "kept": kept,
             "folder": None if kept is None or self.folder is None else str(self.folder),
             "files": files,
+            "media": None if self.media is None else media,
             "error": error,
         }
         if settings.as_json:
@@ -241,7 +232,10 @@ class ArchiveRun:
         if settings.progress_mode == "json":
             settings.reporter.event("summary", **summary)
         elif kept is not None:
-            for line in [*run_sentences(summary, is_new=is_new), *kept_sentences(kept)]:
+            lines = [*run_sentences(summary, is_new=is_new), *kept_sentences(kept)]
+            if self.folder is not None and self.media is not None and media is not None:
+                lines += media_sentences(self.folder, media)
+            for line in lines:
                 settings.reporter.note(line)
 
 
@@ -250,14 +244,14 @@ def run_sentences(summary: Mapping[str, Any], *, is_new: bool) -> list[str]:
     # A run that continues another tells its own figures from those of both.
     this_run, in_all = (" in this run", " in all") if report.resumed else ("", "")
     checked = report.inserted + report.changed + report.same + report.vanished
-    written = [f"{each.name}: {counted(each.rows, 'row')}, {size(each.bytes)}." for each in files]
+    written = files_sentences(summary["folder"], files)
     fetched = f"{counted(report.messages, 'message')} of {counted(report.done, 'session')}{this_run}"
     manifest = "Wrote manifest.json" if is_new else "manifest.json is unchanged"
     retries = f" and {counted(report.retries, 'retry', 'retries')}" if report.retries else ""
     lines = [
         f"Checked {counted(checked, 'session')}{this_run}: {news_text(report)}.",
         f"{summary['store']} holds {amount(kept['sessions'], kept['messages'])}{in_all}.",
-        *(f"{summary['folder']}/{each}" for each in written),
+        *written,
         *([f"{manifest} (checksums of every file)."] if written else []),
         f"Fetched {fetched} with {counted(report.requests, 'request')}{retries} in {report.seconds:.1f} s.",
     ]
@@ -273,6 +267,19 @@ def run_sentences(summary: Mapping[str, Any], *, is_new: bool) -> list[str]:
     elif report.short_pages_followed:
         followed = counted(report.short_pages_followed, "short page")
         lines.append(f"Followed {followed}: nothing came after any of them.")
+    return lines
+
+
+def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:
+    """What was written: each file, or where there are many of a format, how many."""
+    lines = []
+    for name in dict.fromkeys(each.format for each in files if each.format != MEDIA):
+        own = [each for each in files if each.format == name]
+        if len(own) <= FILES_SHOWN:
+            lines += [f"{folder}/{f.name}: {counted(f.rows, 'row')}, {size(f.bytes)}." for f in own]
+        else:
+            about = f"{counted(sum(each.rows for each in own), 'row')}, {size(sum(e.bytes for e in own))}"
+            lines.append(f"{folder}: {counted(len(own), 'file')} of the format {name}: {about}.")
     return lines
 
 

@@ -68,7 +68,7 @@ def exit_code(error: BaseException) -> Exit:
 COMMANDS = {
     "changes": ("_changes", "Print what changed in an archive, as JSON, a session a line."),
     "doctor": ("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
-    "export": ("_sync", "Fetch everything, and write it to files in the folder DEST."),
+    "export": ("_export", "Fetch everything, and write it to files in the folder DEST."),
     "forget": ("_forget", "Erase sessions from an archive for good, and never fetch them again."),
     "history": ("_changes", "Show what the messages of a session were before they were edited or deleted."),
     "media": ("_media", "Download the recordings and pictures that an archive links to."),

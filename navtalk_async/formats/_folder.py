@@ -19,13 +19,14 @@ import msgspec
 
 from navtalk_async.archive.records import ArchiveDigest, FailedSession
 from navtalk_async.errors import StoreUnreachable
-from navtalk_async.formats._format import MANIFEST, WrittenFile
+from navtalk_async.formats._format import FormatOptions
+from navtalk_async.formats._whole_file import MANIFEST, WrittenFile, private
 
 ARCHIVE = "archive.db"
 """The archive in the folder of `navtalk export`."""
 
-FIRST = "transcripts.jsonl"
-"""The file of the first project."""
+BEGUN = f"{MANIFEST}.partial"
+"""What stands in the place of an unfinished manifest."""
 
 LONGEST = 120
 """Bytes of a project's name in the name of its file; file systems allow 255 for the whole."""
@@ -45,11 +46,38 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     files: Sequence[WrittenFile]
 
 
-class ProjectFiles(Exported, frozen=True, kw_only=True):
-    """The files of one project."""
+class FormatRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the files of a format were written.
+
+    Attributes:
+        changes: the number of transactions that had changed the project by then.
+        options: those of the format.
+        privacy: what was removed, as `Privacy.description` has it.
+        redacted: how often something was removed, by its kind.
+        replaced: how often the format replaced or left out what it cannot hold.
+    """
 
     changes: int
-    """The number of transactions that had changed the project by then."""
+    options: FormatOptions = FormatOptions()
+    privacy: dict[str, Any] = {}
+    redacted: dict[str, int] = {}
+    replaced: dict[str, int] = {}
+
+
+class ProjectFiles(Exported, frozen=True, kw_only=True):
+    """The files of one project.
+
+    Attributes:
+        changes: the number of transactions that had changed the project by the latest export.
+        label: what stands between the stem and the suffix of the names of its files.
+        merged: whether other projects are in the same files.
+        formats: how the files of each format were written, which an earlier export may have done.
+    """
+
+    changes: int
+    label: str = ""
+    merged: bool = False
+    formats: dict[str, FormatRun] = {}
 
 
 class Manifest(Exported, frozen=True, kw_only=True):
@@ -68,8 +96,8 @@ class Manifest(Exported, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, projects: Sequence[ProjectFiles], archive: ArchiveDigest | None) -> "Manifest":
-        """The manifest of *projects*; the project of `transcripts.jsonl` goes first."""
-        projects = sorted(projects, key=lambda each: all(file.name != FIRST for file in each.files))
+        """The manifest of *projects*; the project without a label goes first."""
+        projects = sorted(projects, key=lambda each: bool(each.label))
         first = projects[0]
         bare = cls(
             complete=all(each.complete for each in projects),
@@ -79,7 +107,7 @@ class Manifest(Exported, frozen=True, kw_only=True):
             sessions=sum(each.sessions for each in projects),
             messages=sum(each.messages for each in projects),
             failed=[failure for each in projects for failure in each.failed],
-            files=[file for each in projects for file in each.files],
+            files=list({file.name: file for each in projects for file in each.files}.values()),
             projects=projects,
             archive=archive,
             written_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -127,23 +155,23 @@ def read_manifest(data: bytes) -> Manifest:
 
 
 def candidates(project: str) -> list[str]:
-    """The names that the file of *project* may have, the best first. None of them leaves the folder."""
+    """The labels that the files of *project* may have, the best first. None of them leaves the folder."""
     # A quoted name holds no tilde: no other project has a name that is cut and marked like this.
     quoted = quote(project, safe="", errors="surrogatepass").replace("~", "%7E")
     marked = f"{quoted[:LONGEST]}~{sha256(quoted.encode()).hexdigest()[:12]}"
     plain = [quoted] if len(quoted) <= LONGEST else []
-    return [FIRST, *(f"transcripts.{each}.jsonl" for each in (*plain, marked))]
+    return ["", *(f".{each}" for each in (*plain, marked))]
 
 
-def name_of(project: str, owners: Mapping[str, str]) -> str:
-    """The name of the file of *project*; *owners* maps the names of files to their projects.
+def label_of(project: str, owners: Mapping[str, str]) -> str:
+    """The label of *project*; *owners* maps labels to their projects.
 
     Some file systems do not tell upper case from lower.
     """
     choice = candidates(project)
-    owned = {name.lower() for name in owners}
-    own = [name for name in choice if owners.get(name) == project]
-    free = [name for name in choice if name.lower() not in owned]
+    owned = {label.lower() for label in owners}
+    own = [label for label in choice if owners.get(label) == project]
+    free = [label for label in choice if label.lower() not in owned]
     return (own or free or choice[-1:])[0]
 
 
@@ -170,7 +198,9 @@ class FolderContent(NamedTuple):
     manifest: Manifest | None
     """None if it is missing or damaged."""
     owners: dict[str, str]
-    """The project of each exported file, by the file's name."""
+    """The project of each label."""
+    files: set[str]
+    """Names of files that an export wrote, or had begun to write when it was stopped."""
 
     @property
     def listed(self) -> Sequence[ProjectFiles]:
@@ -180,30 +210,57 @@ class FolderContent(NamedTuple):
 
 def read_folder(folder: Path) -> FolderContent:
     """What earlier exports left in *folder*."""
-    manifest = None
+    manifest, begun = (_manifest_at(folder / name) for name in (MANIFEST, BEGUN))
+    owners = {
+        path.name[len("transcripts") : -len(".jsonl")]: owner
+        for path in folder.glob("transcripts*.jsonl")
+        if (owner := _owner(path))
+    }
+    files = {f"transcripts{label}.jsonl" for label in owners}
+    for entry in [each for found in (begun, manifest) if found for each in found.projects]:
+        # A manifest may be forged: labels of another form are ignored.
+        if entry.label in candidates(entry.project):
+            owners[entry.label] = entry.project
+            files |= {each.name for each in entry.files}
+    return FolderContent(manifest, owners, files)
+
+
+def _manifest_at(path: Path) -> Manifest | None:
     # Reading a pipe would block.
-    if (folder / MANIFEST).is_file():
+    if path.is_file():
         with suppress(FileNotFoundError, ValueError):
-            manifest = read_manifest((folder / MANIFEST).read_bytes())
-    owners = {path.name: owner for path in folder.glob("transcripts*.jsonl") if (owner := _owner(path))}
-    found = FolderContent(manifest, owners)
-    for entry in found.listed:
-        # A manifest may be forged: names of another form are ignored.
-        names = set(candidates(entry.project))
-        owners |= {each.name: entry.project for each in entry.files if each.name in names}
-    return found
+            return read_manifest(path.read_bytes())
+    return None
 
 
-def refuse_foreign_files(folder: Path, name: str, found: FolderContent) -> None:
-    """Refuse to replace the manifest or the file *name* if no export wrote it."""
-    for each, is_ours in ((MANIFEST, _is_manifest), (name, _is_transcripts)):
-        start = _start_of(folder / each)
-        is_listed = found.manifest is not None and each in found.owners
-        if start is None or (start and not is_listed and not is_ours(start)):
+def note_begun(folder: Path, begun: ProjectFiles) -> None:
+    """Note what an export is about to write, so that the next one knows it as ours if this one is killed."""
+    path = folder / BEGUN
+    path.unlink(missing_ok=True)
+    with open(path, "xb", opener=private) as file:
+        file.write(canonical(Manifest.of([begun], None)))
+
+
+def refuse_foreign_files(folder: Path, names: Sequence[str], found: FolderContent) -> None:
+    """Refuse to replace the manifest or what has one of *names* if no export wrote it."""
+    for each in (MANIFEST, *names):
+        if not _is_ours(folder, each, found):
             raise StoreUnreachable(
                 f"No export wrote {folder / each}, so it is not replaced. "
                 "Use another folder, or replace it with overwrite=True."
             )
+
+
+def _is_ours(folder: Path, name: str, found: FolderContent) -> bool:
+    path = folder / name
+    if name.endswith("/") and path.is_dir() and not path.is_symlink():
+        return any(each.startswith(name) for each in found.files) or not any(path.iterdir())
+    start = _start_of(path)
+    if start is None:
+        return False
+    if name == MANIFEST:
+        return not start or _is_manifest(start)
+    return not start or name in found.files or (name.endswith(".jsonl") and _is_transcripts(start))
 
 
 def _owner(path: Path) -> str | None:

@@ -8,11 +8,14 @@ from pathlib import Path
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, Tombstones
-from navtalk_async.formats._folder import candidates, read_folder
-from navtalk_async.formats._format import MANIFEST
+from navtalk_async.formats._folder import read_folder
 from navtalk_async.formats._media_index import INDEX, MEDIA, Link, MediaIndex, read_index
+from navtalk_async.formats._whole_file import MANIFEST
 
 UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+OURS = re.compile(r"(?:transcripts|sessions|messages|training|index|manifest)\b.*\.partial|.*\.md\.partial")
+"""Names of files that an export which was killed may leave."""
 
 CHUNK = 1 << 20
 
@@ -47,15 +50,15 @@ async def forgotten_files(archive: Archive, folder: Path, *, remove: bool = Fals
 
 def _find(folder: Path, known: Sequence[Tombstones]) -> tuple[list[Path], list[Path]]:
     found, last = read_folder(folder), {each.project: each.change for each in known}
-    names = set(found.owners)
     stale, fresh = set[str](), set[str]()
     for entry in found.listed:
-        for file in entry.files:
-            (fresh if entry.changes >= last.get(entry.project, 0) else stale).add(file.name)
+        for file in (each for each in entry.files if each.format != MEDIA):
+            changes = entry.formats[file.format].changes if file.format in entry.formats else entry.changes
+            (fresh if changes >= last.get(entry.project, 0) else stale).add(file.name)
     # What no manifest lists may be as old as any, and so may be what an export that was killed left.
-    old = [folder / name for name in sorted(names - (fresh - stale))]
-    names |= {name for project in last for name in candidates(project)}
-    old += [folder / f"{name}.partial" for name in sorted(names)]
+    listed_media = {file.name for entry in found.listed for file in entry.files if file.format == MEDIA}
+    old = [folder / name for name in sorted(found.files - (fresh - stale) - listed_media)]
+    old += sorted(each for each in folder.rglob("*.partial*") if OURS.match(each.name))
     old = [each for each in old if each.is_file() and not each.is_symlink()]
     if old and found.manifest is not None:
         old.insert(0, folder / MANIFEST)

@@ -1,33 +1,29 @@
-"""What a format is made of: intact transcripts, their fields, and a file that appears whole or not at all."""
+"""What every format is handed: intact transcripts as dicts of columns, what is personal in them removed."""
 
-import errno
-import os
-import stat
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
-from functools import cache
-from hashlib import sha256
-from io import BytesIO
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from functools import cache, cached_property, partial
+from importlib.util import find_spec
 from itertools import islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
-from navtalk_async.archive.sqlite_file import open_file
-from navtalk_async.concurrency import shielded
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
+from navtalk_async.formats._whole_file import MadeFile, WholeFile, WrittenFile
 from navtalk_async.lenient_json import DECODE_ERRORS, decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
 
-MANIFEST = "manifest.json"
+Fields: TypeAlias = dict[str, Any]
+"""Columns by their names."""
 
 A_FEW = 3
 """How many flaws of a session are named."""
@@ -51,13 +47,88 @@ SESSION_ATTRIBUTES = _attributes(SESSION_FIELDS, Session)
 MESSAGE_ATTRIBUTES = _attributes(MESSAGE_FIELDS, Message)
 
 
-class WrittenFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as the manifest lists it."""
+class Batch:
+    """Some transcripts: each a session's columns with its `messages`, as `transcript_fields` makes them."""
 
-    name: str
-    bytes: int
-    rows: int
-    sha256: str
+    def __init__(self, transcripts: Sequence[Fields]) -> None:
+        self.transcripts = transcripts
+
+    @cached_property
+    def sessions(self) -> list[Fields]:
+        """The rows of the table `sessions`: what is no time and no number is a text or None."""
+        return [
+            {
+                "project": each["project"],
+                "id": each["id"],
+                "api": each["api"],
+                "status": _as_text(each["status"]),
+                "start_time": each["start_time"],
+                "end_time": each["end_time"],
+                "updated_at": each["updated_at"],
+                "title": each["title"],
+                "user_id": each["user_id"],
+                "video_url": each["video_url"],
+                "deleted_at": each["deleted_at"],
+                "messages": len(each["messages"]),
+                "extra": _json_text(each.get("extra")),
+            }
+            for each in self.transcripts
+        ]
+
+    @cached_property
+    def messages(self) -> list[Fields]:
+        """The rows of the table `messages`."""
+        return [
+            {
+                "project": project,
+                "session_id": session_id,
+                "id": each["id"],
+                "position": each["position"],
+                "role": _as_text(each["role"]),
+                "type": _as_text(each["type"]),
+                "content": each["content"],
+                "created_at": each["created_at"],
+                "extra": _json_text(each["extra"]) if "extra" in each else None,
+            }
+            for session in self.transcripts
+            for project, session_id in [(session["project"], session["id"])]
+            for each in session["messages"]
+        ]
+
+
+TIME = "timestamp"
+TEXT = "text"
+NUMBER = "integer"
+
+TABLES: dict[str, dict[str, str]] = {
+    "sessions": {
+        **dict.fromkeys(("project", "id", "api", "status"), TEXT),
+        **dict.fromkeys(("start_time", "end_time", "updated_at"), TIME),
+        **dict.fromkeys(("title", "user_id", "video_url"), TEXT),
+        "deleted_at": TIME,
+        "messages": NUMBER,
+        "extra": TEXT,
+    },
+    "messages": {
+        **dict.fromkeys(("project", "session_id", "id"), TEXT),
+        "position": NUMBER,
+        "role": TEXT,
+        "type": TEXT,
+        "content": TEXT,
+        "created_at": TIME,
+        "extra": TEXT,
+    },
+}
+"""The columns of the tables that formats of tables have, with their types. Times are UTC; `extra` is the JSON
+of fields without a column."""
+
+
+def _as_text(value: str | int | None) -> str | None:
+    return str(value) if isinstance(value, int) else value
+
+
+def _json_text(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 class IntactTranscripts:
@@ -68,28 +139,36 @@ class IntactTranscripts:
         damaged: why a session is left out, by its id.
         read: number of sessions read.
         sessions, messages: number of intact ones.
-        kinds: the structs of the API's rows.
     """
 
-    def __init__(self, reader: Archive, project: str, dialect: Dialect, damaged: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        reader: Archive,
+        project: str,
+        dialect: Dialect,
+        damaged: Mapping[str, str],
+        change: Callable[[Fields], Fields] | None = None,
+    ) -> None:
         self.damaged = dict(damaged)
         self.read = self.sessions = self.messages = 0
-        self.kinds = dialect.record_kinds
-        self._reader, self._project, self._dialect = reader, project, dialect
+        self._reader, self._project, self._dialect, self._change = reader, project, dialect, change
         self._last: str | None = None
 
-    async def blocks(self) -> AsyncGenerator[list[StoredTranscript], None]:
-        """Some at a time, in the order of `Archive.transcripts`."""
-        self.read = self.sessions = self.messages = 0
-        self._last = None
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Some at a time, in the order of `Archive.transcripts`; each as *change* returns it."""
         async with aclosing(self._reader.transcript_batches(self._project)) as blocks:
             async for block in blocks:
                 # Takes long, so it runs in another thread.
-                intact = await to_thread.run_sync(self._select, block)
+                batch = await to_thread.run_sync(self._batch_of, block)
                 self.read += len(block)
-                self.sessions += len(intact)
-                self.messages += sum(len(each.messages) for each in intact)
-                yield intact
+                self.sessions += len(batch.transcripts)
+                self.messages += sum(len(each["messages"]) for each in batch.transcripts)
+                yield batch
+
+    def _batch_of(self, block: Sequence[StoredTranscript]) -> Batch:
+        kinds = self._dialect.record_kinds
+        transcripts = fields_of(self._select(block), kinds)
+        return Batch(transcripts if self._change is None else list(map(self._change, transcripts)))
 
     def _select(self, block: Sequence[StoredTranscript]) -> list[StoredTranscript]:
         intact = []
@@ -106,12 +185,126 @@ class IntactTranscripts:
         return intact
 
 
+Compression: TypeAlias = Literal["none", "gzip", "zstd", "snappy"]
+Partition: TypeAlias = Literal["month", "day"]
+COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
+PARTITIONS: tuple[Partition, ...] = get_args(Partition)
+
+
+class FormatOptions(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """How formats write their files; each format has its own default where there is none.
+
+    Attributes:
+        compress: how to compress text files (gzip, zstd) and `parquet` (also snappy; zstd by default).
+        partition: cut `parquet` into a file a month or day, of the time a session started.
+        spreadsheet_safe: `csv` that a spreadsheet opens without running it, with times it reads; not exact.
+        min_messages, max_messages: leave sessions with fewer, or more, messages out of `openai-jsonl`.
+    """
+
+    compress: Compression | None = None
+    partition: Partition | None = None
+    spreadsheet_safe: bool = False
+    min_messages: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_messages: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class FormatKeywords(TypedDict, total=False):
+    """The same as keyword arguments."""
+
+    compress: Compression | None
+    partition: Partition | None
+    spreadsheet_safe: bool
+    min_messages: int
+    max_messages: int | None
+
+
+class Target:
+    """Where a format writes, and what it has written.
+
+    Attributes:
+        written: the files that are in their places.
+        replaced: how often a format replaced what it cannot hold, by what it was.
+    """
+
+    def __init__(
+        self, folder: Path, label: str, options: FormatOptions, claim: Callable[[str], object]
+    ) -> None:
+        self.folder = folder
+        self.options = options
+        self.written: list[WrittenFile] = []
+        self.replaced: Counter[str] = Counter()
+        self._label, self._claim = label, claim
+
+    def name(self, stem: str, suffix: str) -> str:
+        """The name of this project's file, or folder."""
+        return f"{stem}{self._label}{suffix}"
+
+    def file(self, name: str) -> WholeFile:
+        """A file that is written piece by piece."""
+        return WholeFile(self.folder, name, before=partial(self._claim, name))
+
+    def made_file(self, name: str) -> MadeFile:
+        """A file that a library makes."""
+        return MadeFile(self.folder, name, before=partial(self._claim, name))
+
+
+Write: TypeAlias = Callable[[Batch], Awaitable[None]]
+
+
 class Format(NamedTuple):
-    """A format of exported files, which `FORMATS` lists by name."""
+    """A format of exported files, which `FORMATS` lists by name.
+
+    Attributes:
+        names: stems and suffixes of its files and folders, of which a project's label goes in between.
+        open: an `async with` that is handed one batch after the other; at its end the files are put in their
+            places, and listed in the target.
+        compressions: how its files can be compressed.
+        needs: the module without which it cannot be written, which the extra of its last word installs.
+    """
 
     name: str
-    suffix: str
-    write: Callable[[IntactTranscripts, Path], Awaitable[WrittenFile]]
+    names: Callable[[FormatOptions], Sequence[tuple[str, str]]]
+    open: Callable[[Target], AbstractAsyncContextManager[Write]]
+    compressions: Sequence[Compression] = ()
+    needs: str = ""
+
+
+def refuse_options(formats: Sequence[Format], options: FormatOptions) -> None:
+    """Raise a ValueError for options that *formats* do not know, an ImportError for a missing library."""
+    method = options.compress
+    can = [each for each in formats if each.compressions]
+    unable = next((each for each in can or formats if method not in (None, *each.compressions)), None)
+    if unable is not None:
+        ways = f" with {method}; it knows {', '.join(unable.compressions)}" if unable.compressions else ""
+        raise ValueError(f"{unable.name} cannot be compressed{ways}.")
+    for option, name in OF_ONE_FORMAT.items():
+        if getattr(options, option) and name not in [each.name for each in formats]:
+            raise ValueError(f"{option}= is an option of the format {name}, which is not chosen.")
+    for each in formats:
+        module = ZSTD if method == "zstd" and each.needs == "" and each.compressions else each.needs
+        if module and not _is_installed(module):
+            raise ImportError(f"{each.name} needs {module}: pip install 'navtalk-async[{EXTRAS[module]}]'.")
+
+
+def _is_installed(module: str) -> bool:
+    with suppress(ModuleNotFoundError):
+        return find_spec(module) is not None
+    return False
+
+
+OF_ONE_FORMAT = {
+    "partition": "parquet",
+    "spreadsheet_safe": "csv",
+    "min_messages": "openai-jsonl",
+    "max_messages": "openai-jsonl",
+}
+
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+
+EXTRAS = {"duckdb": "duckdb", ZSTD: "zstd"}
+"""What installs a module that a format needs."""
 
 
 def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:
@@ -204,126 +397,3 @@ def beyond_columns(kind: type[Record], value: Any) -> dict[str, Any]:
 def _has_columns_only(kind: type[Record]) -> bool:
     columns = {"kept", *SESSION_ATTRIBUTES, *MESSAGE_ATTRIBUTES} - {"updated_at_text"}
     return kind.__struct_config__.forbid_unknown_fields and columns.issuperset(kind.__struct_fields__)
-
-
-class WholeFile:
-    """An `async with` that writes the file *path* beside its place, and renames it when it is complete. One
-    that holds the same already is only read: a backup or a watcher of the folder sees no change.
-
-    The disk is waited for in other threads. A file that is replaced hands on its mode; otherwise the mode is
-    *mode*, by default 600. The manifest, which may list that file, is removed first.
-    """
-
-    def __init__(self, path: Path, *, mode: int | None = None) -> None:
-        self.path = path
-        self._mode = mode
-        self._beside = path.with_name(path.name + ".partial")
-        self._earlier: BinaryIO = BytesIO()
-        """What stands in the place, read as far as it is the same."""
-        self._file: BinaryIO | None = None
-        """Where it is written; None as long as it is the same."""
-        self._hash = sha256()
-        self._bytes = self._rows = 0
-
-    async def __aenter__(self) -> Self:
-        await to_thread.run_sync(self._open)
-        return self
-
-    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
-        await shielded(to_thread.run_sync(self._put_in_place if error is None else self._discard))
-
-    async def write(self, make: Callable[[], bytes], *, rows: int = 0) -> None:
-        """Append what *make* returns, which runs in another thread and makes so many *rows*."""
-        await to_thread.run_sync(self._append, make)
-        self._rows += rows
-
-    def written(self) -> WrittenFile:
-        return WrittenFile(
-            name=self.path.name, bytes=self._bytes, rows=self._rows, sha256=self._hash.hexdigest()
-        )
-
-    def _open(self) -> None:
-        # What another run left is removed, not written into: it may be a link to another file.
-        self._beside.unlink(missing_ok=True)
-        if mode_of(self.path) is None:
-            self._create()
-        else:
-            self._earlier = open_file(self.path)
-
-    def _create(self) -> None:
-        """Make the file beside, with what was the same so far."""
-        self._file = file = open(self._beside, "xb", opener=_private)  # noqa: SIM115 - closed as it is put in place
-        self._earlier.seek(0)
-        copied, left = sha256(), self._bytes
-        while data := self._earlier.read(min(left, 1 << 20)):
-            file.write(data)
-            copied.update(data)
-            left -= len(data)
-        if copied.digest() != self._hash.digest():
-            raise OSError(errno.EBUSY, f"{self.path.name} changed while it was being read")
-
-    def _append(self, make: Callable[[], bytes]) -> None:
-        data = make()
-        if self._file is None and self._earlier.read(len(data)) != data:
-            self._create()
-        if self._file is not None:
-            reach("file: before write")
-            self._file.write(data)
-            reach("file: after write")
-        self._hash.update(data)
-        self._bytes += len(data)
-
-    def _put_in_place(self) -> None:
-        if self._file is None and self._earlier.read(1):
-            self._create()
-        self._earlier.close()
-        if self._file is None:
-            return
-        with self._file:
-            self._file.flush()
-            mode = mode_of(self.path) or self._mode
-            if mode is not None and hasattr(os, "fchmod"):
-                os.fchmod(self._file.fileno(), mode)
-            reach("file: before fsync")
-            os.fsync(self._file.fileno())
-            reach("file: after fsync")
-        if self.path.name != MANIFEST:
-            withdraw(self.path.parent)
-        reach("file: before rename")
-        self._beside.replace(self.path)
-        reach("file: after rename")
-        _sync_folder(self.path.parent)
-        reach("file: after fsync of the folder")
-
-    def _discard(self) -> None:
-        self._earlier.close()
-        if self._file is not None:
-            self._file.close()
-        self._beside.unlink(missing_ok=True)
-
-
-def withdraw(folder: Path) -> None:
-    """Remove the manifest of *folder*: it must not list files that it has not seen."""
-    reach("manifest: before unlink")
-    (folder / MANIFEST).unlink(missing_ok=True)
-    reach("manifest: after unlink")
-
-
-def mode_of(path: Path) -> int | None:
-    """The mode of a file; None if there is no file."""
-    is_file = path.is_file() and not path.is_symlink()
-    return stat.S_IMODE(path.lstat().st_mode) if is_file else None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is on the disk only when its folder is; nothing can be done about a folder that does not open.
-    with suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,26 +1,30 @@
 """JSON Lines: a session a line, with its messages inside."""
 
-from collections.abc import Sequence
-from contextlib import aclosing
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
-from navtalk_async.archive.rows import StoredTranscript
-from navtalk_async.formats._format import Format, IntactTranscripts, WholeFile, WrittenFile, fields_of
+from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
+from navtalk_async.formats._format import Batch, Format, FormatOptions, Target, Write
 
 
-async def _write_lines(intact: IntactTranscripts, path: Path) -> WrittenFile:
-    encoder = msgspec.json.Encoder()
-
-    def lines(transcripts: Sequence[StoredTranscript]) -> bytes:
-        return encoder.encode_lines(fields_of(transcripts, intact.kinds))
-
-    async with WholeFile(path) as file, aclosing(intact.blocks()) as blocks:
-        async for transcripts in blocks:
-            await file.write(partial(lines, transcripts), rows=len(transcripts))
-    return file.written()
+def _names(options: FormatOptions) -> Sequence[tuple[str, str]]:
+    return [("transcripts", f".jsonl{SUFFIXES[options.compress]}")]
 
 
-JSONL = Format("jsonl", ".jsonl", _write_lines)
+@asynccontextmanager
+async def _open(target: Target) -> AsyncGenerator[Write, None]:
+    [name] = _names(target.options)
+    encode, compress = msgspec.json.Encoder().encode_lines, compressor(target.options.compress)
+
+    async def write(batch: Batch) -> None:
+        await file.write(lambda: compress.add(encode(batch.transcripts)), rows=len(batch.transcripts))
+
+    async with target.file(target.name(*name)) as file:
+        yield write
+        await file.write(compress.end)
+    target.written.append(file.written())
+
+
+JSONL = Format("jsonl", _names, _open, TEXT_COMPRESSIONS)

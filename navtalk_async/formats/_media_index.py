@@ -15,7 +15,7 @@ from anyio import to_thread
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.sqlite_file import identity, lock, make_folder
 from navtalk_async.errors import StoreLocked, StoreUnreachable
-from navtalk_async.formats._format import WholeFile
+from navtalk_async.formats._whole_file import WholeFile
 
 MEDIA = "media"
 """The folder of media, in that of an export."""
@@ -112,7 +112,7 @@ class MediaIndex:
     async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
         try:
             if error is None:
-                async with WholeFile(self.media / INDEX) as file:
+                async with WholeFile(self.media, INDEX) as file:
                     await file.write(lambda: encoded(self.entries))
                 reach("media: after index")
                 # Windows removes no file that is open; what is in it is noted once more then.

@@ -28,30 +28,37 @@ encode = msgspec.json.Encoder().encode
 class ExportedLine(msgspec.Struct):
     """A session of a file, as far as its place needs it."""
 
+    project: str
     id: str
     start_time: str | None
 
     @property
-    def key(self) -> tuple[bool, str, str]:
-        """Its place in the order."""
-        return (self.start_time is not None, self.start_time or "", self.id)
+    def key(self) -> tuple[str, bool, str, str]:
+        """Its place in the order; projects that share a file follow each other."""
+        return (self.project, self.start_time is not None, self.start_time or "", self.id)
 
 
 class ExportedFile:
     """A file that is read once, line by line beside the archive's sessions.
 
     Attributes:
-        kinds: the structs of the API's rows; None if the archive was synced since, and is not compared.
+        kinds: the structs of the rows of the API of the project that is compared; None before the first.
+        compared: the projects that are compared: they were not synced since.
     """
 
-    def __init__(self, folder: Path, entry: ProjectFiles, written: WrittenFile, *, quick: bool) -> None:
-        self.entry = entry
+    def __init__(
+        self, folder: Path, entries: Sequence[ProjectFiles], written: WrittenFile, *, quick: bool
+    ) -> None:
+        self.entries = {each.project: each for each in entries}
         self.kinds: tuple[type[Session], type[Message]] | None = None
-        self._written = written
+        self.compared: set[str] = set()
+        self.written = written
         # Files of other formats are known by their checksum alone.
-        self._is_text = written.name.endswith(".jsonl")
+        self._is_text = written.format == "jsonl" and written.name.endswith(".jsonl")
         self._is_parsed = self._is_text and not quick
-        self._left_out = {each.id for each in entry.failed if each.damaged}
+        self._left_out = {
+            (entry.project, each.id) for entry in entries for each in entry.failed if each.damaged
+        }
         self._lines = self._read(folder / written.name)
         self._ahead: tuple[ExportedLine, bytes] | None = None
         self._rows = self._bytes = 0
@@ -62,35 +69,34 @@ class ExportedFile:
     def compare(self, block: Sequence[StoredTranscript]) -> None:
         """Compare the lines up to those of *block*, which follow in the archive."""
         if self.kinds is not None and self._is_parsed:
-            for each in block:
-                if each.session.id not in self._left_out:
+            for each in (kept for kept in block if kept.session.project in self.compared):
+                if (each.session.project, each.session.id) not in self._left_out:
                     self._compare(each, self.kinds)
 
     def finish(self, report: Report) -> None:
         """Read the lines that are left, and report what is wrong with the file."""
         while (line := self._next()) is not None:
-            if self.kinds is not None:
-                self._flaws.append(f"session {line[0].id} is not in the archive")
+            self._flaws.append(f"session {line[0].id} is not in the archive")
         if self._failure is not None:
             self._flaws = [f"cannot be read: {self._failure.strerror or self._failure}"]
         else:
             report.checked.files += 1
             report.checked.bytes += self._bytes
             self._flaws += self._differences()
-        report.findings += [Finding(self._written.name, each, Remedy.EXPORT) for each in self._flaws]
+        report.findings += [Finding(self.written.name, each, Remedy.EXPORT) for each in self._flaws]
 
     def _differences(self) -> Iterator[str]:
         """How the file differs from the manifest."""
-        if self._bytes != self._written.bytes:
-            yield f"has {self._bytes:,} bytes; the manifest says {self._written.bytes:,}"
-        elif self._hash.hexdigest() != self._written.sha256:
+        if self._bytes != self.written.bytes:
+            yield f"has {self._bytes:,} bytes; the manifest says {self.written.bytes:,}"
+        elif self._hash.hexdigest() != self.written.sha256:
             yield "changed since the export: its SHA-256 is another"
-        if self._is_text and self._rows != self._written.rows:
-            yield f"has {counted(self._rows, 'row')}; the manifest says {self._written.rows:,}"
+        if self._is_text and self._rows != self.written.rows:
+            yield f"has {counted(self._rows, 'row')}; the manifest says {self.written.rows:,}"
 
     def _compare(self, kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> None:
         row = kept.session
-        key = (row.start_time is not None, str(row.start_time or ""), str(row.id))
+        key = (str(row.project), row.start_time is not None, str(row.start_time or ""), str(row.id))
         while (line := self._next()) is not None and line[0].key < key:
             self._flaws.append(f"session {line[0].id} is not in the archive, or stands in the wrong place")
         if line is None or line[0].key > key:
@@ -106,7 +112,10 @@ class ExportedFile:
 
     def _next(self) -> tuple[ExportedLine, bytes] | None:
         line, self._ahead = self._ahead, None
-        return line or next(self._lines, None)
+        while line is None and (found := next(self._lines, None)) is not None:
+            # Other projects in the same file may not be asked for, or were synced since.
+            line = found if found[0].project in self.compared else None
+        return line
 
     def _read(self, path: Path) -> Iterator[tuple[ExportedLine, bytes]]:
         """Each line that can be parsed, in a full verification; the whole file is read in any."""
@@ -141,16 +150,29 @@ def select_files(
     about: ProjectInfo, files: Sequence[ExportedFile], where: str, report: Report
 ) -> list[ExportedFile]:
     """The files of a project; they are compared if they were written from the archive as it is now."""
-    own = [each for each in files if each.entry.project == about.project]
-    if any(each.entry.changes != about.changes for each in own):
+    own = [each for each in files if about.project in each.entries]
+    runs = {each: each.entries[about.project].formats.get(each.written.format) for each in own}
+    if any(run is not None and run.changes != about.changes for run in runs.values()):
         report.notes.append(
             f"{about.project} was synced since the export, so its files are not compared with {where}; "
             "the same `navtalk export` brings them up to date."
         )
     elif about.api in dialects():
-        for each in own:
-            each.kinds = dialects()[about.api].record_kinds
+        for each, run in runs.items():
+            # What was removed from a file cannot be compared.
+            if run is not None and not run.privacy:
+                each.kinds = dialects()[about.api].record_kinds
+                each.compared.add(about.project)
     return own
+
+
+def files_of(folder: Path, entries: Sequence[ProjectFiles], *, quick: bool) -> list[ExportedFile]:
+    """Each file of *entries*, which may share them."""
+    files = {each.name: each for entry in entries for each in entry.files}
+    return [
+        ExportedFile(folder, [entry for entry in entries if written in entry.files], written, quick=quick)
+        for written in files.values()
+    ]
 
 
 def finish(files: Sequence[ExportedFile], report: Report) -> None:

@@ -20,7 +20,7 @@ from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, counted
 from navtalk_async.formats import ARCHIVE, chosen_projects
-from navtalk_async.verification._files import ExportedFile, find_manifest, finish, select_files
+from navtalk_async.verification._files import ExportedFile, files_of, find_manifest, finish, select_files
 from navtalk_async.verification._report import Finding, Remedy, Report, some
 
 LOST_PAGE = re.compile("btreeInitPage|unable to get|malformed|invalid page|2nd reference|overflow|Child page")
@@ -30,7 +30,7 @@ LOST_PAGE = re.compile("btreeInitPage|unable to get|malformed|invalid page|2nd r
 async def verify_folder(folder: Path, report: Report, *, quick: bool, project: str | None) -> None:
     manifest = await to_thread.run_sync(find_manifest, folder, report)
     entries = [] if manifest is None else [e for e in manifest.projects if project in (None, e.project)]
-    files = [ExportedFile(folder, entry, file, quick=quick) for entry in entries for file in entry.files]
+    files = files_of(folder, entries, quick=quick)
     digest = None if manifest is None else manifest.archive
     path = folder / (ARCHIVE if digest is None else digest.name)
     is_same = digest is not None and not await _was_synced(path, digest, report)

@@ -22,8 +22,8 @@ from navtalk_async.archive import Archive, failpoints
 from navtalk_async.archive.records import FailedSession, RunReport
 from navtalk_async.errors import StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats import export, read_manifest
-from navtalk_async.formats._folder import candidates, canonical, name_of
-from navtalk_async.formats._format import WholeFile
+from navtalk_async.formats._folder import candidates, canonical, label_of
+from navtalk_async.formats._whole_file import WholeFile
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
 from navtalk_async.verification import verify
@@ -134,6 +134,8 @@ async def test_the_manifest_lists_what_was_written_with_its_checksums(exported, 
             "bytes": len(content),
             "rows": 60,
             "sha256": hashlib.sha256(content).hexdigest(),
+            "format": "jsonl",
+            "changes": manifest["projects"][0]["changes"],
         }
     ]
     assert manifest["complete"] is True
@@ -210,10 +212,10 @@ async def test_a_folder_that_cannot_be_made_is_an_error_with_its_path(tmp_path):
 
 async def test_a_file_that_is_not_finished_leaves_the_earlier_one_unchanged(tmp_path):
     path = tmp_path / "some.jsonl"
-    async with WholeFile(path) as file:
+    async with WholeFile(path.parent, path.name) as file:
         await file.write(lambda: b"first\n", rows=1)
     with pytest.raises(LookupError):
-        async with WholeFile(path) as file:
+        async with WholeFile(path.parent, path.name) as file:
             await file.write(lambda: b"second", rows=1)
             raise LookupError
     assert path.read_bytes() == b"first\n"
@@ -300,15 +302,16 @@ async def test_verify_compares_a_project_after_another_one_was_synced(tmp_path):
 def test_no_two_projects_share_a_file_and_none_leaves_the_folder(projects):
     owners = {}
     for project in projects:
-        name = name_of(project, owners)
-        owners[name] = project
-        assert name in candidates(project)
+        label = label_of(project, owners)
+        owners[label] = project
+        assert label in candidates(project)
+        name = f"transcripts{label}.jsonl"
         assert Path(name).name == name
         assert len(name.encode()) < 200
         assert name.isascii()
-    assert len({name.lower() for name in owners}) == len(projects)
-    assert {project: name_of(project, owners) for project in projects} == {
-        owner: name for name, owner in owners.items()
+    assert len({label.lower() for label in owners}) == len(projects)
+    assert {project: label_of(project, owners) for project in projects} == {
+        owner: label for label, owner in owners.items()
     }
 
 
@@ -572,7 +575,7 @@ async def test_new_files_and_folders_are_for_their_owner_alone_and_others_keep_t
 async def test_an_unfinished_file_is_for_its_owner_alone_and_follows_no_link(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "some.jsonl.partial").symlink_to(tmp_path / "mine")
-    async with WholeFile(tmp_path / "some.jsonl") as file:
+    async with WholeFile(tmp_path, "some.jsonl") as file:
         assert stat.S_IMODE((tmp_path / "some.jsonl.partial").lstat().st_mode) == 0o600
         await file.write(lambda: b"ours\n", rows=1)
     assert (tmp_path / "mine").read_text() == "mine"
