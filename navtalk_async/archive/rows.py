@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
 PLAIN = ("-- ::", "--T::")
 """What stands between the digits of a time to the second, without a zone."""
 
@@ -220,23 +222,37 @@ def message_row(project: str, session_id: str, position: int, message: Message) 
 def message_rows(project: str, session_id: str, first: int, messages: Sequence[Message]) -> list[MessageRow]:
     """The rows of *messages*, from the position *first* on; column by column, that takes half as long."""
     written = encode_lines(messages).decode().split("\n")
+    # As `Record.raw` has it.
+    raws = [
+        line if message.kept is UNSET else message.kept.decode()
+        for message, line in zip(messages, written, strict=False)
+    ]
+    return _rows_with(raws, project, session_id, first, messages)
+
+
+def _rows_with(
+    raws: Iterable[str], project: str, session_id: str, first: int, messages: Sequence[Message]
+) -> list[MessageRow]:
+    """The rows of *messages*, of which the API's objects are *raws*."""
     rows = zip(
         repeat(project),
         [message.id for message in messages],
         repeat(session_id),
         count(first),
-        [word(message.role) for message in messages],
-        [number(message.type) for message in messages],
+        _each([message.role for message in messages], word),
+        _each([message.type for message in messages], number),
         [message.content for message in messages],
         format_api_times([message.created_at_text for message in messages]),
-        # As `Record.raw` has it.
-        [
-            line if message.kept is UNSET else message.kept.decode()
-            for message, line in zip(messages, written, strict=False)
-        ],
+        raws,
         strict=False,
     )
     return list(map(new_message_row, rows))
+
+
+def _each(values: Sequence[T], make: Callable[[T], object]) -> list[object]:
+    """What *make* makes of each of *values*, most of which are the same few objects."""
+    made = {key: make(value) for key, value in {id(value): value for value in values}.items()}
+    return [made[id(value)] for value in values]
 
 
 @lru_cache(64, typed=True)
@@ -302,9 +318,10 @@ def _are_as_made(kept: StoredTranscript, dialect: Records) -> bool:
     """
     project, session_id = kept.session[:2]
     try:
-        messages = dialect.messages_of([row.raw.encode() for row in kept.messages], session_id)
-        return message_rows(project, session_id, 0, messages) == kept.messages
-    except (DecodeFailed, ValueError, OverflowError, AttributeError):
+        raws = [row.raw for row in kept.messages]
+        messages = dialect.messages_of(list(map(str.encode, raws)), session_id)
+        return _rows_with(raws, project, session_id, 0, messages) == kept.messages
+    except (DecodeFailed, ValueError, OverflowError, TypeError):
         return False
 
 

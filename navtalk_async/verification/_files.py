@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from navtalk_async.archive.records import ProjectInfo
-from navtalk_async.archive.rows import StoredTranscript
+from navtalk_async.archive.rows import SessionRow, StoredTranscript
 from navtalk_async.archive.sqlite_file import open_file
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import counted
@@ -16,8 +16,8 @@ from navtalk_async.formats import (
     Manifest,
     ProjectFiles,
     WrittenFile,
+    fields_of,
     read_manifest,
-    transcript_fields,
 )
 from navtalk_async.models import Message, Session
 from navtalk_async.verification._report import Finding, Remedy, Report
@@ -69,9 +69,9 @@ class ExportedFile:
     def compare(self, block: Sequence[StoredTranscript]) -> None:
         """Compare the lines up to those of *block*, which follow in the archive."""
         if self.kinds is not None and self._is_parsed:
-            for each in (kept for kept in block if kept.session.project in self.compared):
-                if (each.session.project, each.session.id) not in self._left_out:
-                    self._compare(each, self.kinds)
+            wanted = [kept for kept in block if self._has(kept.session)]
+            for kept, line in zip(wanted, lines_of(wanted, self.kinds), strict=True):
+                self._compare(kept.session, line)
 
     def finish(self, report: Report) -> None:
         """Read the lines that are left, and report what is wrong with the file."""
@@ -94,8 +94,10 @@ class ExportedFile:
         if self._is_text and self._rows != self.written.rows:
             yield f"has {counted(self._rows, 'row')}; the manifest says {self.written.rows:,}"
 
-    def _compare(self, kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> None:
-        row = kept.session
+    def _has(self, row: SessionRow) -> bool:
+        return row.project in self.compared and (row.project, row.id) not in self._left_out
+
+    def _compare(self, row: SessionRow, expected: bytes | None) -> None:
         key = (str(row.project), row.start_time is not None, str(row.start_time or ""), str(row.id))
         while (line := self._next()) is not None and line[0].key < key:
             self._flaws.append(f"session {line[0].id} is not in the archive, or stands in the wrong place")
@@ -103,11 +105,7 @@ class ExportedFile:
             self._ahead = line
             self._flaws.append(f"session {row.id} is missing")
             return
-        try:
-            expected = encode(transcript_fields(kept, kinds))
-        except (msgspec.DecodeError, TypeError):
-            return  # The archive's own row is damaged, and found there.
-        if line[1] != expected:
+        if expected not in (None, line[1]):
             self._flaws.append(f"session {row.id} differs from the archive")
 
     def _next(self) -> tuple[ExportedLine, bytes] | None:
@@ -144,6 +142,16 @@ class ExportedFile:
             how = "a second time" if line == before else "out of order"
             self._flaws.append(f"session {line.id} stands in line {self._rows} {how}")
         return line
+
+
+def lines_of(
+    block: Sequence[StoredTranscript], kinds: tuple[type[Session], type[Message]]
+) -> list[bytes | None]:
+    """The line of each of *block*; None where the archive's own row is damaged, which is found there."""
+    try:
+        return [encode(each) for each in fields_of(block, kinds)]
+    except (msgspec.DecodeError, TypeError):
+        return [None] if len(block) == 1 else [line for each in block for line in lines_of([each], kinds)]
 
 
 def select_files(

@@ -4,6 +4,7 @@ A quick verification compares sizes and checksums: it shows whether bytes have c
 everything and compares it: it shows whether what was written was right.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -123,10 +124,23 @@ class ArchiveCheck(NamedTuple):
                 await _refuse_if_written(archive.path, before)
 
     async def _verify_project(self, archive: Archive, about: ProjectInfo) -> None:
-        report, kind = self.report, dialects().get(about.api)
+        report, known = self.report, len(self.report.findings)
         report.apis[about.project] = about.api
-        report.findings += [self._finding(about, each) for each in await archive.flaws(about.project)]
         files = select_files(about, self.files, self.name, report)
+        # The database checks itself on a core of its own.
+        results = await asyncio.gather(
+            archive.flaws(about.project), self._verify_sessions(archive, about, files), return_exceptions=True
+        )
+        if isinstance(results[0], list):
+            report.findings[known:known] = [self._finding(about, each) for each in results[0]]
+        for each in results:
+            if isinstance(each, BaseException):
+                raise each
+
+    async def _verify_sessions(
+        self, archive: Archive, about: ProjectInfo, files: Sequence[ExportedFile]
+    ) -> None:
+        report, kind = self.report, dialects().get(about.api)
         if self.quick:
             return
         if kind is None:
