@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive.failpoints import reach
-from navtalk_async.archive.sqlite_file import identity, lock, make_folder
+from navtalk_async.archive.sqlite_file import fingerprint, identity, lock, make_folder
 from navtalk_async.errors import StoreLocked, StoreUnreachable
 from navtalk_async.formats._whole_file import WholeFile
 
@@ -121,13 +121,15 @@ class MediaIndex:
         finally:
             self._journal.close()
 
-    def has_file(self, link: str) -> bool:
-        """Whether the file of the *link* is there, whole."""
+    def has_file(self, link: str, *, is_thorough: bool) -> bool:
+        """Whether the file of the *link* is there, whole: by its size, or if *is_thorough* by its hash."""
         entry = self.entries.get(link)
         if entry is None or not entry.name:
             return False
+        path = self.media / entry.name
         with suppress(OSError):
-            return (self.media / entry.name).lstat().st_size == entry.bytes
+            is_whole = path.lstat().st_size == entry.bytes
+            return is_whole and (not is_thorough or fingerprint(path)[1] == entry.sha256)
         return False
 
     def add(self, entry: MediaEntry) -> None:

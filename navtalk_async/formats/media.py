@@ -3,6 +3,7 @@
 import errno
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,7 @@ async def fetch_media(
 
     A file is `media/SESSION/HASH.mp4`, by the first 16 digits of its SHA-256; it appears there when it is
     whole, and what was cut off is continued, in this run or a later one. `media/media.jsonl` has a line a
-    link: the file, or why there is none. What is there is not asked for again; nor is a link that is dead,
-    unless *retry_failed*.
+    link: the file, or why there is none. What is there is not asked for again, nor is a link that is dead.
 
     No request has the key or a cookie; redirects are refused, and so is a host with any address that is not
     public. Proxies are not used: they would look up the host themselves.
@@ -85,6 +85,7 @@ async def fetch_media(
         max_file_bytes: the most bytes of a file, 1 GB; a larger one is a failure.
         max_total_bytes: the most bytes of a run, 100 GB.
         max_files: the most links of a run, 100,000.
+        retry_failed: ask for dead links again, and for files that no longer have their hash: all are read.
         concurrency: downloads at once.
         cacert: as for `Client`.
         report: what is returned, counted as it goes.
@@ -118,10 +119,8 @@ async def fetch_media(
             dialect, wanted = dialects()[api](), list[Link]()
             async with aclosing(archive.transcript_batches(project)) as batches:
                 async for batch in batches:
-                    links = await to_thread.run_sync(_links, batch, dialect)
-                    wanted += [
-                        each for each in links if _is_wanted(each, index, report, is_patient=retry_failed)
-                    ]
+                    find = partial(_wanted, batch, dialect, index, report, is_thorough=retry_failed)
+                    wanted += await to_thread.run_sync(find)
             report.left = len(wanted[max_files:])
             task = _Fetching(index, downloads, max_file_bytes, spend, client)
             async with FanOut(task.fetch, _batches(wanted[:max_files]), at_once=concurrency) as entries:
@@ -149,16 +148,25 @@ def _check_bounds(**bounds: int) -> None:
             raise ValueError(f"max_{name}={bound} allows nothing; the least is 1.")
 
 
-def _is_wanted(link: Link, index: MediaIndex, report: MediaReport, *, is_patient: bool) -> bool:
-    """Whether *link* is to be asked for; otherwise the *report* counts it."""
-    entry = index.entries.get(link.id)
-    if index.has_file(link.id):
-        report.kept += 1
-    elif entry is not None and entry.dead == link.url_hash and not is_patient:
-        report.failed.append(entry)
-    else:
-        return True
-    return False
+def _wanted(
+    batch: Sequence[StoredTranscript],
+    dialect: Dialect,
+    index: MediaIndex,
+    report: MediaReport,
+    *,
+    is_thorough: bool,
+) -> list[Link]:
+    """The links of *batch* to be asked for; the *report* counts the others."""
+    wanted = []
+    for link in _links(batch, dialect):
+        entry = index.entries.get(link.id)
+        if index.has_file(link.id, is_thorough=is_thorough):
+            report.kept += 1
+        elif entry is not None and entry.dead == link.url_hash and not is_thorough:
+            report.failed.append(entry)
+        else:
+            wanted.append(link)
+    return wanted
 
 
 def _count(entry: MediaEntry | None, report: MediaReport) -> None:

@@ -102,6 +102,11 @@ async def test_the_next_run_asks_only_for_what_is_new(tmp_path):
         next((tmp_path / "media").glob("*/*.mp4")).write_bytes(b"half")
         assert (await scene.fetch()).fetched == 1
         scene.assert_all_right()
+        # One of the same size has to be looked for.
+        damaged = next((tmp_path / "media").glob("*/*.mp4"))
+        damaged.write_bytes(bytes(damaged.stat().st_size))
+        assert [(await scene.fetch(retry_failed=each)).fetched for each in (False, True)] == [0, 1]
+        scene.assert_all_right()
 
 
 RESUMED = [
