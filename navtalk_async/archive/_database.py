@@ -35,6 +35,7 @@ from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreError
+from navtalk_async.paging.compact_set import CompactSet
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -330,8 +331,8 @@ class Transactions:
         self._driver = driver
         self._codec = driver.codec
         self._read_only = read_only
-        self._salts: dict[str, str | None] = {}
-        """Of each project, the salt of the hashes of forgotten sessions; None where there are none."""
+        self._digests: dict[str, tuple[str, CompactSet]] = {}
+        """Of each project, the hashes of its forgotten sessions, and their salt; once they are read."""
         self._begun: dict[str, ProjectInfo] = {}
         """Each project as its latest `begin` found it."""
 

@@ -24,6 +24,7 @@ from navtalk_async.archive._database import (
 from navtalk_async.archive._tokens import parse_token
 from navtalk_async.archive.rows import format_time
 from navtalk_async.errors import StoreMismatch
+from navtalk_async.paging.compact_set import CompactSet
 from navtalk_async.times import parse_time
 
 ERASED = "[forgotten]"
@@ -140,7 +141,7 @@ class ForgetOperations(Transactions):
         for statement in sql.ERASE:
             yield Write(statement, (project, self._codec.write_ids(wanted)))
         yield from self._erase_names(project, wanted)
-        self._salts.pop(project, None)
+        self._digests.pop(project, None)
         return held, messages
 
     def _erase_names(self, project: str, ids: Sequence[str]) -> Steps[None]:
@@ -172,24 +173,24 @@ class ForgetOperations(Transactions):
 
     async def forgotten(self, project: str, sessions: Iterable[str]) -> set[str]:
         """Those of *sessions* that were forgotten, and are not to be asked for."""
-        if self._salts.get(project, "") is None:
-            return set()
+        if project in self._digests:
+            return self._among(project, sessions)
         return await self._driver.read(self._forgotten_among(project, sessions))
 
     def _forgotten_among(self, project: str, sessions: Iterable[str]) -> Steps[set[str]]:
-        if project not in self._salts:
-            [(archive, is_any)] = yield Query(sql.SALT, (project,))
-            salt = (archive or "") if is_any else None
-            if not self._read_only:
-                # Nobody else writes meanwhile.
-                self._salts[project] = salt
-        else:
-            salt = self._salts[project]
-        if salt is None:
-            return set()
-        names = {digest_of(salt, project, each): each for each in sessions}
-        rows = yield Query(sql.TOMBSTONES, (project, [*names]))
-        return {names[digest] for (digest,) in rows}
+        if project not in self._digests:
+            # Read once: nobody else writes meanwhile.
+            [(archive, _)] = yield Query(sql.LATEST)
+            digests, after = CompactSet(), ""
+            while rows := (yield Query(sql.TOMBSTONES, (project, after))):
+                for (after,) in rows:
+                    digests.add(after)
+            self._digests[project] = archive or "", digests
+        return self._among(project, sessions)
+
+    def _among(self, project: str, sessions: Iterable[str]) -> set[str]:
+        salt, digests = self._digests[project]
+        return {each for each in sessions if digest_of(salt, project, each) in digests} if digests else set()
 
     async def tombstones(self) -> list[Tombstones]:
         """The forgotten sessions of each project that has any."""
@@ -210,6 +211,7 @@ class ForgetOperations(Transactions):
 
     def _remains(self, project: str) -> Steps[list[str]]:
         found = []
+        self._digests.pop(project, None)
         for table, query in sql.IDS_IN.items():
             rows: list[Any] = yield Query(query, (project,))
             ids = {self._codec.read_id(each) for (each,) in rows}

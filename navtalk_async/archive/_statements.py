@@ -267,8 +267,9 @@ COUNT_MESSAGES = "SELECT COUNT(*) FROM messages WHERE project = ? AND session_id
 FORGOTTEN_AGAIN = "change = excluded.change, erased = FALSE WHERE excluded.change > 0"
 NOTES = "SELECT places, last_run FROM sync_projects WHERE project = ?"
 NOT_ERASED = "SELECT DISTINCT project FROM sync_forgotten WHERE NOT erased"
-SALT = "SELECT (SELECT id FROM sync_archive), EXISTS (SELECT 1 FROM sync_forgotten WHERE project = ?)"
-TOMBSTONES = "SELECT digest FROM sync_forgotten WHERE project = ? AND digest {any}"
+TOMBSTONES = """
+SELECT digest FROM sync_forgotten WHERE project = ? AND digest > ? ORDER BY digest LIMIT 10000
+"""
 
 ALL_TOMBSTONES = """
 SELECT project, (SELECT id FROM sync_archive), digest, change FROM sync_forgotten ORDER BY project

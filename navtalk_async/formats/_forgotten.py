@@ -58,8 +58,11 @@ def _find(folder: Path, known: Sequence[Tombstones]) -> tuple[list[Path], list[P
     # What no manifest lists may be as old as any, and so may be what an export that was killed left.
     listed_media = {file.name for entry in found.listed for file in entry.files if file.format == MEDIA}
     old = [folder / name for name in sorted(found.files - (fresh - stale) - listed_media)]
-    old += sorted(each for each in folder.rglob("*.partial*") if OURS.match(each.name))
-    old = [each for each in old if each.is_file() and not each.is_symlink()]
+    if found.files:
+        # Only in the folder of an export: that of an archive may be anyone's.
+        old += sorted(each for each in folder.rglob("*.partial*") if OURS.match(each.name))
+    # A manifest may be forged, and lead elsewhere.
+    old = [each for each in old if each.is_file() and each.resolve().is_relative_to(folder.resolve())]
     if old and found.manifest is not None:
         old.insert(0, folder / MANIFEST)
     media = folder / MEDIA

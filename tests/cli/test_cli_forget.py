@@ -1,5 +1,7 @@
 """`navtalk forget` and `verify --forgotten`, as people and scripts meet them."""
 
+from hashlib import sha256
+
 import msgspec
 import pytest
 from command_runs import command_runner
@@ -35,7 +37,8 @@ async def with_media(folder, *sessions):
             file = folder / "media" / name
             file.parent.mkdir()
             file.write_bytes(b"said " + each.encode())
-            index.add(msgspec.structs.replace(MediaEntry.of(link), name=name, bytes=file.stat().st_size))
+            facts = {"bytes": file.stat().st_size, "sha256": sha256(file.read_bytes()).hexdigest()}
+            index.add(msgspec.structs.replace(MediaEntry.of(link), name=name, **facts))
 
 
 def files_with(folder, text):
@@ -83,6 +86,16 @@ async def test_what_was_exported_of_it_is_named_and_then_removed(commands, tmp_p
         assert "Searched for 1 forgotten session." in checked.err
         assert files_with(out, gone) == set()
         assert (out / "transcripts.jsonl").read_bytes().count(b"\n") == 5
+
+
+async def test_other_files_beside_an_archive_are_left_alone(commands, tmp_path):
+    async with Archive.open(tmp_path / "a.db") as archive:
+        await archive.begin("default", api="navtalk", scope="{}")
+    for name in ("transcripts.jsonl.partial", "notes.md.partial", "manifest.json", "transcripts.jsonl"):
+        (tmp_path / name).write_text("mine")
+    done = await commands.run("forget", tmp_path / "a.db", "--session", "x", "--files", env={})
+    assert done.code == 0, done.err
+    assert len(files_with(tmp_path, "mine")) == 4
 
 
 async def test_a_change_says_that_a_session_was_forgotten(commands, tmp_path):
