@@ -11,6 +11,7 @@ from postgres_box import new_schema
 from store_rows import asked, begin, everything, fetched, journal, lived, session
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive._forget import digest_of
 from navtalk_async.archive.records import FailedSession
 from navtalk_async.errors import StoreError, StoreMismatch
 
@@ -154,6 +155,12 @@ async def test_a_reader_of_changes_is_told_what_to_forget(new_place):
         assert (change.what, change.session.project) == ("forgotten", "default")
         forgotten = [key for key in copy.sessions if key[0] == "default" and change.is_of(key[1])]
         assert forgotten == [("default", session(1).id)]
+        if store.path is None:
+            # The statement of README.
+            named = f"'{change.salt}' || ':' || project || ':' || id"
+            found = "SELECT id FROM sessions WHERE encode(sha256(convert_to({}, 'UTF8')), 'hex') = '{}'"
+            name = digest_of(change.salt, "other", session(2).id)
+            assert await asked(place, found.format(named, name)) == [(session(2).id,)]
         copy.forget("default", change)
         assert_same(copy, copy_of([*await everything(store), *await everything(store, "other")]))
         async with store.changes(change.token) as batches:

@@ -114,20 +114,17 @@ async def test_a_change_says_that_a_session_was_forgotten(commands, tmp_path):
         assert gone not in (await commands.run("changes", place, env={})).out
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
+async def test_what_cannot_be_right_is_refused_in_words(commands, tmp_path):
+    async with Archive.open(tmp_path / "a.db") as archive:
+        await archive.begin("default", api="navtalk", scope="{}")
+    for options, why in (
         ((), "Give one of --session, --user and --before."),
         (("--user", "ann", "--before", "2025-01-01"), "Give one of --session, --user and --before."),
         (("--before", "soon"), "'soon' is not a time"),
         (("--user", "ann", "--project", "none"), "no project 'none'"),
-    ],
-)
-async def test_what_cannot_be_right_is_refused_in_words(commands, tmp_path, options, why):
-    async with Archive.open(tmp_path / "a.db") as archive:
-        await archive.begin("default", api="navtalk", scope="{}")
-    refused = await commands.run("forget", tmp_path / "a.db", *options, env={})
-    assert (refused.code, why in refused.err) == (2, True), refused.err
+    ):
+        refused = await commands.run("forget", tmp_path / "a.db", *options, env={})
+        assert (refused.code, why in refused.err) == (2, True), refused.err
     missing = await commands.run("forget", tmp_path / "b.db", "--user", "ann", env={})
     assert missing.code == 2
     assert not (tmp_path / "b.db").exists()

@@ -41,11 +41,11 @@ def stir(world, names, number):
 @pytest.mark.parametrize("api", APIS, ids=str)
 async def test_ten_rounds_never_ask_for_a_forgotten_session(api, tmp_path):
     place = tmp_path / "archive.db"
-    async with Sandbox(World(12, messages=3)) as box, a_client(box, api.name) as client:
+    async with Sandbox(World(8, messages=2)) as box, a_client(box, api.name) as client:
         async with Archive.open(place) as archive:
             await sync(client, archive, **api.filters)
             kept = [each.session.id async for each in archive.transcripts()]
-            gone = {kept[0], kept[5], kept[-1]}
+            gone = {kept[0], kept[4], kept[-1]}
             found = await archive.forget(sessions=gone)
             assert {*found.sessions} == gone
             box.counts.reset()
@@ -165,18 +165,20 @@ async def test_wherever_forgetting_is_killed_the_same_command_completes_it(scene
             "erase: before vacuum",
             "mark erased: before commit",
         } <= arrivals.keys()
-        for name, last in arrivals.items():
-            # To make a schema anew takes its time.
-            for number in {last} if isinstance(scene.place, str) else {1, last}:
-                await scene.rewind()
-                killed = await commands.run(*arguments, env=KEY, end=[name, number])
-                assert killed.code == -9
-                again = await commands.run(*arguments, env=KEY)
-                assert again.code == 0, again.err
-                data = await bytes_of(scene.place)
-                if isinstance(scene.place, str):
-                    data = {"dump": data["dump"]}
-                assert [where for where, held in data.items() if b"canary of" in held] == [], name
+        moments = {(name, number) for name, last in arrivals.items() for number in (1, last)}
+        if isinstance(scene.place, str):
+            # To make a schema anew takes its time; transactions are the same.
+            moments = {each for each in moments if "erase" in each[0] or "after commit" in each[0]}
+        for name, number in sorted(moments):
+            await scene.rewind()
+            killed = await commands.run(*arguments, env=KEY, end=[name, number])
+            assert killed.code == -9
+            again = await commands.run(*arguments, env=KEY)
+            assert again.code == 0, again.err
+            data = await bytes_of(scene.place)
+            if isinstance(scene.place, str):
+                data = {"dump": data["dump"]}
+            assert [where for where, held in data.items() if b"canary of" in held] == [], name
         box.counts.reset()
         stir(box.world, gone, 1)
         synced = await commands.run("sync", scene.place, "--base-url", box.url, "--reconcile", env=KEY)
