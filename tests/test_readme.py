@@ -53,7 +53,9 @@ def test_the_programs_import_from_the_face_alone(programs):
 
 @pytest.mark.slow
 def test_the_programs_pass_mypy_strict(programs):
-    ended = run(sys.executable, "-m", "mypy", "--strict", *sorted(programs.iterdir()), folder=programs)
+    # asyncpg has no types.
+    strict = ["--strict", "--disable-error-code", "import-untyped"]
+    ended = run(sys.executable, "-m", "mypy", *strict, *sorted(programs.iterdir()), folder=programs)
     assert ended.returncode == 0, ended.stdout
 
 
