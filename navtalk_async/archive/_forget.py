@@ -22,6 +22,7 @@ from navtalk_async.archive._database import (
     update,
 )
 from navtalk_async.archive._tokens import parse_token
+from navtalk_async.archive.records import RunReport
 from navtalk_async.archive.rows import format_time
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.paging.compact_set import CompactSet
@@ -146,13 +147,11 @@ class ForgetOperations(Transactions):
 
     def _erase_names(self, project: str, ids: Sequence[str]) -> Steps[None]:
         """Erase the *ids* where what is noted of a run or a consumer names them."""
-        [(places, last_run)] = noted = yield Query(sql.NOTES, (project,))
+        [(places, last_run)] = yield Query(sql.NOTES, (project,))
         names = {form for each in ids for form in (each, as_json(each)[1:-1], quote(each, safe=""))}
-        for name in sorted(names, key=len, reverse=True):
-            places = None if name in (places or "") else places
-            last_run = last_run and last_run.replace(name, ERASED)
-        if noted != [(places, last_run)]:
-            yield update("sync_projects", project, places=places, last_run=last_run)
+        if any(name in f"{places} {last_run}" for name in names):
+            # A listing that was interrupted begins once more.
+            yield update("sync_projects", project, places=None, last_run=_without(last_run, names))
         held = set(self._codec.write_ids(ids))
         for consumer, _, text, acked_at in (yield Query(sql.CONSUMERS)):
             token = parse_token("token", text)
@@ -173,8 +172,9 @@ class ForgetOperations(Transactions):
 
     async def forgotten(self, project: str, sessions: Iterable[str]) -> set[str]:
         """Those of *sessions* that were forgotten, and are not to be asked for."""
-        if project in self._digests:
-            return self._among(project, sessions)
+        # In one step: another thread may forget more meanwhile.
+        if (known := self._digests.get(project)) is not None:
+            return _among(*known, project, sessions)
         return await self._driver.read(self._forgotten_among(project, sessions))
 
     def _forgotten_among(self, project: str, sessions: Iterable[str]) -> Steps[set[str]]:
@@ -186,11 +186,7 @@ class ForgetOperations(Transactions):
                 for (after,) in rows:
                     digests.add(after)
             self._digests[project] = archive or "", digests
-        return self._among(project, sessions)
-
-    def _among(self, project: str, sessions: Iterable[str]) -> set[str]:
-        salt, digests = self._digests[project]
-        return {each for each in sessions if digest_of(salt, project, each) in digests} if digests else set()
+        return _among(*self._digests[project], project, sessions)
 
     async def tombstones(self) -> list[Tombstones]:
         """The forgotten sessions of each project that has any."""
@@ -220,6 +216,23 @@ class ForgetOperations(Transactions):
         if project in {each for (each,) in (yield Query(sql.NOT_ERASED))}:
             found.append("Texts of forgotten sessions may be left in free pages: run the same forget again.")
         return found
+
+
+def _among(salt: str, digests: CompactSet, project: str, sessions: Iterable[str]) -> set[str]:
+    return {each for each in sessions if digest_of(salt, project, each) in digests} if digests else set()
+
+
+def _without(last_run: str | None, names: Iterable[str]) -> str | None:
+    """What is noted of a run, without *names* in its sentences."""
+    try:
+        report = msgspec.json.decode(last_run or "null", type=RunReport | None)
+    except msgspec.DecodeError:
+        return None
+    for name in sorted(names, key=len, reverse=True):
+        for field in ("error", "moved", "fallback"):
+            if report is not None and getattr(report, field):
+                setattr(report, field, getattr(report, field).replace(name, ERASED))
+    return None if report is None else as_json(report)
 
 
 def _moment(before: object) -> str:

@@ -12,7 +12,7 @@ from store_rows import asked, begin, everything, fetched, journal, lived, sessio
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive._forget import digest_of
-from navtalk_async.archive.records import FailedSession
+from navtalk_async.archive.records import FailedSession, RunReport
 from navtalk_async.errors import StoreError, StoreMismatch
 
 GONE = {1, 2, 5, 6, 7, 20}
@@ -165,6 +165,15 @@ async def test_a_reader_of_changes_is_told_what_to_forget(new_place):
         assert_same(copy, copy_of([*await everything(store), *await everything(store, "other")]))
         async with store.changes(change.token) as batches:
             assert [batch async for batch in batches] == []
+
+
+async def test_what_is_noted_of_a_run_is_read_whatever_the_ids_are(new_place):
+    async with Archive.open(await new_place()) as store:
+        await lived(store, "default")
+        await store.record_run("default", RunReport(error='about a/ä"b and a%2F%C3%A4%22b', inserted=10))
+        await store.forget(sessions=["error", "1", 'a/ä"b', "}"])
+        [about] = await store.projects()
+        assert (about.last_run.error, about.last_run.inserted) == ("about [forgotten] and [forgotten]", 10)
 
 
 async def test_a_consumer_beside_it_acknowledges_on_and_its_place_names_nobody(new_place):
