@@ -223,6 +223,7 @@ FINDINGS_SHOWN = 20
 
 REMEDIES = {
     "export": "The same `navtalk export` writes the files again, from the archive.",
+    "media": "`navtalk media {where} --retry-failed` downloads damaged media again.",
     "repair": "`navtalk verify {where} --repair` fetches again what is damaged or missing.",
     "sync": "The archive is sound, but behind the API: `navtalk verify {where} --remote 100% --repair` "
     "brings it up to date.",

@@ -180,7 +180,8 @@ class _Verification(NamedTuple):
         """
         report = self.report
         left: list[Finding] = []
-        wrong = {each.project for each in report.findings if each.remedy is not Remedy.EXPORT}
+        of_files = (Remedy.EXPORT, Remedy.MEDIA)
+        wrong = {each.project for each in report.findings if each.remedy not in of_files}
         wrong |= {each for each, _ in report.expected | report.unfinished}
         async with Archive.open(self.archive) as archive:
             projects = await chosen_projects(archive, self.project)

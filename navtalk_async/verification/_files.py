@@ -1,6 +1,7 @@
 """What is wrong with exported files, compared with their manifest and with the archive."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from navtalk_async.formats import (
     fields_of,
     read_manifest,
 )
+from navtalk_async.formats.media import MEDIA
 from navtalk_async.models import Message, Session
 from navtalk_async.verification._report import Finding, Remedy, Report
+
+BLOCK = 1 << 20
 
 encode = msgspec.json.Encoder().encode
 
@@ -83,7 +87,8 @@ class ExportedFile:
             report.checked.files += 1
             report.checked.bytes += self._bytes
             self._flaws += self._differences()
-        report.findings += [Finding(self.written.name, each, Remedy.EXPORT) for each in self._flaws]
+        remedy = Remedy.MEDIA if self.written.format == MEDIA else Remedy.EXPORT
+        report.findings += [Finding(self.written.name, each, remedy) for each in self._flaws]
 
     def _differences(self) -> Iterator[str]:
         """How the file differs from the manifest."""
@@ -120,7 +125,8 @@ class ExportedFile:
         before: ExportedLine | None = None
         try:
             with open_file(path) as file:
-                for data in file:
+                # A line of what is no text may have any length.
+                for data in file if self._is_text else iter(partial(file.read, BLOCK), b""):
                     self._hash.update(data)
                     self._bytes += len(data)
                     self._rows += 1

@@ -15,6 +15,8 @@ class Remedy(StrEnum):
 
     EXPORT = "export"
     """The same export again: it writes the files anew from the archive."""
+    MEDIA = "media"
+    """A download of media with `retry_failed`: it downloads the file again."""
     REPAIR = "repair"
     """A repair: it fetches the session again, or rebuilds what is derived from the sessions."""
     SYNC = "sync"

@@ -15,11 +15,13 @@ from media_server import MediaServer
 from navtalk_async import LexiconClient, NavTalkClient
 from navtalk_async.archive import Archive, failpoints
 from navtalk_async.errors import StoreError, StoreLocked, StoreMismatch, StoreUnreachable
+from navtalk_async.formats import export
 from navtalk_async.formats._download import Begun, LinkExpired, begun, extension
 from navtalk_async.formats._media_index import Link, MediaIndex
 from navtalk_async.formats.media import fetch_media, media_files
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Sandbox, World
+from navtalk_async.verification import Remedy, verify
 from navtalk_async.wire.download import DownloadLost, DownloadRefused, is_public
 
 KEY = "sk-very-secret-key"
@@ -424,6 +426,21 @@ def test_a_date_shows_that_a_file_is_the_same_only_if_it_is_older_than_the_answe
 )
 def test_the_end_of_a_name_is_by_what_the_file_is_or_else_by_its_url(kind, url, end):
     assert extension({"Content-Type": kind}, url) == end
+
+
+async def test_the_manifest_lists_every_file_and_verify_finds_one_that_is_damaged(tmp_path):
+    async with a_scene(tmp_path, [], []) as scene:
+        await scene.fetch()
+        manifest = await export(scene.archive, tmp_path)
+        listed = {each.name: each.sha256 for each in manifest.files if each.format == "media"}
+        files = {f"media/{name}": sha256(content).hexdigest() for name, content in scene.files().items()}
+        assert listed == files
+        name = min(files)
+        (tmp_path / name).write_bytes(bytes(100_000))
+        [finding] = (await verify(tmp_path)).findings
+        assert (finding.where, finding.remedy) == (name, Remedy.MEDIA)
+        await scene.fetch(retry_failed=True)
+        assert (await verify(tmp_path)).findings == []
 
 
 @pytest.fixture
