@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from math import inf
 from mimetypes import MimeTypes
 from pathlib import Path
 from random import random
@@ -32,6 +31,8 @@ ATTEMPTS = 5
 """Attempts in a row that bring nothing."""
 
 LONGEST_WAIT = 60.0
+"""Seconds; a server that asks for more is left for another run."""
+
 BLOCK = 1 << 20
 """Bytes that are written at once."""
 
@@ -149,7 +150,7 @@ class Download:
     def __init__(self, link: Link, index: MediaIndex, file_bytes: int, spend: Callable[[int], None]) -> None:
         self._link, self._index, self._file_bytes, self._spend = link, index, file_bytes, spend
         self._entry = index.entries.get(link.id) or MediaEntry.of(link)
-        self._path = index.media / link.folder / f"{link.id}.partial"
+        self._path = index.media / link.part
         self._file: BinaryIO
         self._hash = sha256()
         self._size = 0
@@ -165,9 +166,6 @@ class Download:
         try:
             suffix = await self._attempts(downloads, url)
             return await _on_disk(self._put_in_place, suffix)
-        except (LinkExpired, DownloadRefused):
-            self._path.unlink(missing_ok=True)
-            raise
         finally:
             self._file.close()
 
@@ -183,9 +181,9 @@ class Download:
             except DownloadLost as lost:
                 failure, wait = lost, lost.wait
             idle = 0 if self._size > size else idle + 1
-            if idle == ATTEMPTS or wait == inf:
+            if idle == ATTEMPTS or wait > LONGEST_WAIT:
                 raise failure
-            await asyncio.sleep(max(min(wait, LONGEST_WAIT), backoff(Retry(), idle + 1, random())))  # noqa: S311
+            await asyncio.sleep(max(wait, backoff(Retry(), idle + 1, random())))  # noqa: S311 - jitter
 
     async def _attempt(self, downloads: Downloads, url: str) -> str | None:
         """The extension of the file, if it is whole now; None where it has to be asked for again."""

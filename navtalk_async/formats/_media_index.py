@@ -61,6 +61,11 @@ class Link(NamedTuple):
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", self.session)[:40]
         return f"{readable}~{_hash(self.project, self.session)[:12]}"
 
+    @property
+    def part(self) -> str:
+        """The path of the file in the folder of media, as long as it is not whole."""
+        return f"{self.folder}/{self.id}.partial"
+
 
 class MediaEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a link: a line of `media.jsonl`."""

@@ -214,12 +214,18 @@ class _Fetching(msgspec.Struct, frozen=True):
                 return await self._download(link, new)
         except OverBudget:
             return None
-        except LinkExpired as why:
-            reason, dead = str(why), "" if self.client is None else link.url_hash
-        except (DownloadLost, DownloadRefused) as why:
+        except DownloadLost as why:
             reason = str(why)
         except NavTalkError as error:
             reason = f"its link has expired, and asking for another one failed: {error}"
+        except DownloadRefused as why:
+            reason = str(why)
+            self._discard(link)
+        except LinkExpired as why:
+            reason = str(why)
+            if self.client is not None:
+                dead = link.url_hash
+                self._discard(link)
         before = self.index.entries.get(link.id) or MediaEntry.of(link)
         entry = replace(before, failed=reason, dead=dead, name="", bytes=0, sha256="")
         await to_thread.run_sync(self.index.add, entry)
@@ -229,6 +235,10 @@ class _Fetching(msgspec.Struct, frozen=True):
         return await Download(link, self.index, self.file_bytes, self.spend).fetch(
             self.downloads, url.strip()
         )
+
+    def _discard(self, link: Link) -> None:
+        """Remove what is there of a file that is not to be had."""
+        (self.index.media / link.part).unlink(missing_ok=True)
 
     async def _new_url(self, link: Link, why: str) -> str:
         """The link that the API has now; a `LinkExpired` if that is the same one, or there is none."""

@@ -178,6 +178,24 @@ async def test_a_session_whose_link_has_expired_is_asked_for_a_new_one(tmp_path)
         scene.assert_all_right()
 
 
+async def test_a_link_that_expires_half_way_is_gone_on_with_by_the_new_one(tmp_path):
+    async with a_scene(tmp_path, ["cut", "403"], ["cut", "403"]) as scene:
+        scene.box.world.change_session(name_of(0), videoUrl=scene.media.signed("v0.mp4"))
+        report = await scene.fetch(concurrency=1)
+        assert (report.fetched, len(report.failed)) == (1, 1)
+        asked = [headers.get("Range") for path, headers in scene.media.asked if "v0" in path]
+        assert asked == [None, "bytes=50000-", "bytes=50000-"]
+        # Of a dead link, nothing stays.
+        assert not list((tmp_path / "media" / name_of(1)).iterdir())
+        scene.assert_all_right()
+
+
+async def test_a_server_that_asks_for_a_long_wait_is_left_for_another_run(tmp_path):
+    async with a_scene(tmp_path, ["busy"]) as scene:
+        assert [each.failed for each in (await scene.fetch()).failed] == ["its server answered 429"]
+        assert (await scene.fetch()).fetched == 1
+
+
 async def test_a_dead_link_that_the_api_signs_anew_is_asked_for_again(tmp_path):
     async with a_scene(tmp_path, []) as scene:
         scene.media.expired.add("v0.mp4")

@@ -17,6 +17,7 @@ FAULTS = {
     "reset": "half of it, and a reset",
     "slow": "piece after piece",
     "hang": "half of it, and then nothing",
+    "busy": "a 429 for an hour",
     "redirect": "to the same place",
     "changed": "another file, from now on",
     "no-range": "all of it, when a part is asked for",
@@ -94,6 +95,8 @@ class MediaServer:
             return web.Response(status=302, headers={"Location": self.url + PREFIX + name})
         if name in self.expired and http.query.get("sig") != self.signed(name).partition("=")[2]:
             fault = "403"
+        if fault == "busy":
+            return web.Response(status=429, headers={"Retry-After": "3600"})
         if fault.isdecimal():
             return web.Response(status=int(fault), headers={"Retry-After": "0"})
         changed_at = format_datetime(MADE_AT + timedelta(days=self.states[name]), usegmt=True)
