@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any, TypeAlias
 
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
 from navtalk_async.formats._format import (
     NUMBER,
     TABLES,
     TEXT,
+    TIME,
     Batch,
-    Fields,
+    Columns,
     Format,
     FormatOptions,
     Target,
@@ -28,7 +30,7 @@ BOM = "\ufeff"
 
 RUN_BY_SPREADSHEETS = re.compile("(?=[\t\r\n]|[\\s\0-\x20\u200b\ufeff]*[=+\\-@|%\uff1d\uff0b\uff0d\uff20])")
 
-Cell = Callable[[object], str]
+Column: TypeAlias = Callable[[Sequence[Any]], list[str]]
 
 
 def _names(options: FormatOptions) -> Sequence[tuple[str, str]]:
@@ -48,11 +50,8 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
 
         async def write(batch: Batch) -> None:
             for table, (file, lines, compress) in writers.items():
-
-                def make() -> bytes:
-                    return compress.add(lines(getattr(batch, table)))  # noqa: B023 - called at once
-
-                await file.write(make, rows=len(getattr(batch, table)))
+                columns, rows = batch.table(table)
+                await file.write(lambda: compress.add(lines(columns)), rows=rows)  # noqa: B023 - called at once
 
         yield write
         for file, _, compress in writers.values():
@@ -60,57 +59,45 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
     target.written += [file.written() for file, _, _ in writers.values()]
 
 
-def _lines_of(table: str, target: Target) -> Callable[[Sequence[Fields]], bytes]:
+def _lines_of(table: str, target: Target) -> Callable[[Columns], bytes]:
     """What makes the lines of *table*."""
-    text = _safe_text(target.replaced) if target.options.spreadsheet_safe else _exact_text(target.replaced)
-    time = _spreadsheet_time if target.options.spreadsheet_safe else _bare
-    cells: list[Cell] = [
-        text if kind == TEXT else _bare if kind == NUMBER else time for kind in TABLES[table].values()
-    ]
+    is_safe, replaced = target.options.spreadsheet_safe, target.replaced
+    texts: Column = partial(_defused if is_safe else _quoted, replaced=replaced)
+    times: Column = _spreadsheet_times if is_safe else _bare
+    kinds = {TEXT: texts, NUMBER: _bare, TIME: times}
 
-    def lines(rows: Sequence[Fields]) -> bytes:
-        columns = [
-            list(map(cell, [row[name] for row in rows]))
-            for name, cell in zip(TABLES[table], cells, strict=True)
-        ]
-        return "".join([f"{line}\n" for line in map(",".join, zip(*columns, strict=True))]).encode()
+    def lines(columns: Columns) -> bytes:
+        cells = [kinds[TABLES[table][name]](values) for name, values in columns.items()]
+        return "".join([f"{line}\n" for line in map(",".join, zip(*cells, strict=True))]).encode()
 
     return lines
 
 
-def _bare(value: object) -> str:
-    return "" if value is None else str(value)
+def _bare(values: Sequence[Any]) -> list[str]:
+    return ["" if value is None else str(value) for value in values]
 
 
-def _spreadsheet_time(value: object) -> str:
+def _spreadsheet_times(values: Sequence[str | None]) -> list[str]:
     """Excel reads no `T` and no `Z`."""
-    return "" if value is None else str(value).replace("T", " ").removesuffix("Z")
+    return ["" if value is None else value.replace("T", " ").removesuffix("Z") for value in values]
 
 
-def _exact_text(replaced: Counter[str]) -> Cell:
-    def cell(value: object) -> str:
-        if value is None:
-            return ""
-        text = str(value)
-        if "\0" in text:
-            # Readers end a text there, or refuse it.
-            replaced["NUL by U+FFFD"] += text.count("\0")
-            text = text.replace("\0", "\ufffd")
-        return '"' + text.replace('"', '""') + '"'
-
-    return cell
+def _quoted(values: Sequence[str | None], replaced: Counter[str]) -> list[str]:
+    texts = "".join(filter(None, values))
+    if "\0" in texts:
+        # Readers end a text there, or refuse it.
+        replaced["NUL by U+FFFD"] += texts.count("\0")
+        values = [value and value.replace("\0", "\ufffd") for value in values]
+    if '"' in texts:
+        values = [value and value.replace('"', '""') for value in values]
+    return ["" if value is None else f'"{value}"' for value in values]
 
 
-def _safe_text(replaced: Counter[str]) -> Cell:
-    exact = _exact_text(replaced)
-
-    def cell(value: object) -> str:
-        if value is not None and RUN_BY_SPREADSHEETS.match(str(value)):
-            replaced["' before a formula"] += 1
-            return exact(f"'{value}")
-        return exact(value)
-
-    return cell
+def _defused(values: Sequence[str | None], replaced: Counter[str]) -> list[str]:
+    are_run = [value is not None and RUN_BY_SPREADSHEETS.match(value) is not None for value in values]
+    replaced["' before a formula"] += sum(are_run)
+    safe = [f"'{value}" if is_run else value for value, is_run in zip(values, are_run, strict=True)]
+    return _quoted(safe, replaced)
 
 
 CSV = Format("csv", _names, _open, TEXT_COMPRESSIONS)

@@ -40,10 +40,16 @@ BESIDE = (".wal", ".rows")
 """What DuckDB and we make beside its file; a log that a killed run left would be read into the next file."""
 
 MEMORY = "200MB"
-LONGEST_VALUE = 1 << 20
-"""Bytes of a row of JSON that DuckDB makes room for, unless one is longer."""
+LONGEST_LINE = 1 << 20
+"""Bytes that DuckDB makes room for, unless one is longer."""
 
 ROW_GROUP = 50_000
+
+ROWS_A_LINE = 100
+"""A row may have a megabyte, and DuckDB needs memory for the longest line."""
+
+BYTES_AT_ONCE = 8 << 20
+"""An insertion of few rows costs several times as much a row."""
 
 PARTS = {"month": "%Y-%m", "day": "%Y-%m-%d"}
 
@@ -57,6 +63,8 @@ class _Collected:
         self.rows = dict.fromkeys(TABLES, 0)
         self._path, self._rows_file = path, path.with_name(f"{path.name}.rows")
         self._is_result = is_result
+        self._waiting: dict[str, list[bytes]] = {table: [] for table in TABLES}
+        self._encode = msgspec.json.Encoder().encode
         self._limiter = CapacityLimiter(1)
         self._db: DuckDBPyConnection | None = None
 
@@ -69,6 +77,9 @@ class _Collected:
 
     async def add(self, batch: Batch) -> None:
         await self._run(self._add, batch)
+
+    async def finish(self) -> None:
+        await self._run(self._finish)
 
     async def query(self, statement: str) -> list[Any]:
         return await self._run(self._query, statement)
@@ -103,6 +114,8 @@ class _Collected:
             },
         )
         self._path.chmod(0o600)
+        # Else each insertion is written to a log, too.
+        self._query("BEGIN")
         for table, columns in TABLES.items():
             self._query(f"CREATE TABLE {table} ({', '.join(f'{n} {_type(k)}' for n, k in columns.items())})")
 
@@ -117,14 +130,26 @@ class _Collected:
         rmtree(self._path.with_name(f"{self._path.name}.tmp"), ignore_errors=True)
 
     def _add(self, batch: Batch) -> None:
-        encode = msgspec.json.Encoder().encode
-        for table, rows in (("sessions", batch.sessions), ("messages", batch.messages)):
-            lines = [encode(each) for each in rows]
-            self.rows[table] += len(lines)
-            if lines:
-                self._rows_file.touch(mode=0o600)
-                self._rows_file.write_bytes(b"\n".join(lines))
-                self._query(_insertion(table, self._rows_file, max(map(len, lines))))
+        for table in TABLES:
+            columns, count = batch.table(table)
+            for begin in range(0, count, ROWS_A_LINE):
+                some = {name: values[begin : begin + ROWS_A_LINE] for name, values in columns.items()}
+                self._waiting[table].append(self._encode(some))
+            self.rows[table] += count
+            if sum(map(len, self._waiting[table])) >= BYTES_AT_ONCE:
+                self._insert(table)
+
+    def _insert(self, table: str) -> None:
+        lines, self._waiting[table] = self._waiting[table], []
+        if lines:
+            self._rows_file.touch(mode=0o600)
+            self._rows_file.write_bytes(b"\n".join(lines))
+            self._query(_insertion(table, self._rows_file, max(map(len, lines))))
+
+    def _finish(self) -> None:
+        for table in TABLES:
+            self._insert(table)
+        self._query("COMMIT")
 
     def _query(self, statement: str) -> list[Any]:
         return [] if self._db is None else self._db.execute(statement).fetchall()
@@ -135,11 +160,12 @@ def _type(kind: str) -> str:
 
 
 def _insertion(table: str, path: Path, longest: int) -> str:
-    columns = ", ".join(f"{name}: '{_type(kind)}'" for name, kind in TABLES[table].items())
-    size = max(LONGEST_VALUE, 2 * longest)
+    """The statement that inserts the rows in *path*: some a line, as an object of columns."""
+    columns = ", ".join(f"{name}: '{_type(kind)}[]'" for name, kind in TABLES[table].items())
+    values = ", ".join(f"unnest({name})" for name in TABLES[table])
     return (
-        f"INSERT INTO {table} SELECT * FROM read_json({_quoted(path)}, format='newline_delimited',"
-        f" columns={{{columns}}}, maximum_object_size={size})"
+        f"INSERT INTO {table} SELECT {values} FROM read_json({_quoted(path)}, format='newline_delimited',"
+        f" columns={{{columns}}}, maximum_object_size={max(LONGEST_LINE, 2 * longest)})"
     )
 
 
@@ -170,6 +196,7 @@ async def _open_parquet(target: Target) -> AsyncGenerator[Write, None]:
     names = [target.name(*each) for each in _parquet_names(target.options)]
     async with _Collected(target.folder / f"{names[0].strip('/')}.rows.partial", is_result=False) as db:
         yield db.add
+        await db.finish()
         for table, name in zip(TABLES, names, strict=True):
             if target.options.partition is None:
                 await _copy(db, f"SELECT * FROM {table}", target, name, db.rows[table])

@@ -184,6 +184,8 @@ class _Claim:
         )
 
     def __call__(self, name: str) -> None:
+        folder, mark, _ = name.partition("/")
+        name = folder + mark
         if name in self._names:
             return
         self._names |= {name, *self._found.files}

@@ -222,6 +222,8 @@ def read_folder(folder: Path) -> FolderContent:
         if entry.label in candidates(entry.project):
             owners[entry.label] = entry.project
             files |= {each.name for each in entry.files}
+    for name in [each for each in files if each.endswith("/")]:
+        files |= {each.relative_to(folder).as_posix() for each in (folder / name).rglob("*")}
     return FolderContent(manifest, owners, files)
 
 

@@ -18,12 +18,14 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken
-from navtalk_async.formats._whole_file import MadeFile, WholeFile, WrittenFile
+from navtalk_async.formats._whole_file import MadeFile, WholeFile, WrittenFile, put_file
 from navtalk_async.lenient_json import DECODE_ERRORS, decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
 
 Fields: TypeAlias = dict[str, Any]
 """Columns by their names."""
+
+Columns: TypeAlias = dict[str, list[Any]]
 
 A_FEW = 3
 """How many flaws of a session are named."""
@@ -54,46 +56,38 @@ class Batch:
         self.transcripts = transcripts
 
     @cached_property
-    def sessions(self) -> list[Fields]:
-        """The rows of the table `sessions`: what is no time and no number is a text or None."""
-        return [
-            {
-                "project": each["project"],
-                "id": each["id"],
-                "api": each["api"],
-                "status": _as_text(each["status"]),
-                "start_time": each["start_time"],
-                "end_time": each["end_time"],
-                "updated_at": each["updated_at"],
-                "title": each["title"],
-                "user_id": each["user_id"],
-                "video_url": each["video_url"],
-                "deleted_at": each["deleted_at"],
-                "messages": len(each["messages"]),
-                "extra": _json_text(each.get("extra")),
-            }
-            for each in self.transcripts
-        ]
+    def sessions(self) -> Columns:
+        """The columns of the table `sessions`: what is no time and no number is a text or None."""
+        return {
+            **{
+                name: [each[name] for each in self.transcripts] for name in TABLES["sessions"] if name in SAME
+            },
+            "status": [_as_text(each["status"]) for each in self.transcripts],
+            "messages": [len(each["messages"]) for each in self.transcripts],
+            "extra": [_json_text(each.get("extra")) for each in self.transcripts],
+        }
 
     @cached_property
-    def messages(self) -> list[Fields]:
-        """The rows of the table `messages`."""
-        return [
-            {
-                "project": project,
-                "session_id": session_id,
-                "id": each["id"],
-                "position": each["position"],
-                "role": _as_text(each["role"]),
-                "type": _as_text(each["type"]),
-                "content": each["content"],
-                "created_at": each["created_at"],
-                "extra": _json_text(each["extra"]) if "extra" in each else None,
-            }
-            for session in self.transcripts
-            for project, session_id in [(session["project"], session["id"])]
-            for each in session["messages"]
-        ]
+    def messages(self) -> Columns:
+        """The columns of the table `messages`."""
+        rows = [each for session in self.transcripts for each in session["messages"]]
+        counted = [(session, len(session["messages"])) for session in self.transcripts]
+        return {
+            "project": [session["project"] for session, count in counted for _ in range(count)],
+            "session_id": [session["id"] for session, count in counted for _ in range(count)],
+            "id": [each["id"] for each in rows],
+            "position": [each["position"] for each in rows],
+            "role": [_as_text(each["role"]) for each in rows],
+            "type": [_as_text(each["type"]) for each in rows],
+            "content": [each["content"] for each in rows],
+            "created_at": [each["created_at"] for each in rows],
+            "extra": [_json_text(each["extra"]) if "extra" in each else None for each in rows],
+        }
+
+    def table(self, name: str) -> tuple[Columns, int]:
+        """The columns of a table, in its order, and the number of its rows."""
+        columns: Columns = getattr(self, name)
+        return {each: columns[each] for each in TABLES[name]}, len(columns["id"])
 
 
 TIME = "timestamp"
@@ -121,6 +115,9 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """The columns of the tables that formats of tables have, with their types. Times are UTC; `extra` is the JSON
 of fields without a column."""
+
+
+SAME = TABLES["sessions"].keys() - {"status", "messages", "extra"}
 
 
 def _as_text(value: str | int | None) -> str | None:
@@ -244,6 +241,10 @@ class Target:
     def file(self, name: str) -> WholeFile:
         """A file that is written piece by piece."""
         return WholeFile(self.folder, name, before=partial(self._claim, name))
+
+    def put_file(self, name: str, data: bytes, rows: int) -> WrittenFile:
+        """Write a small file, from a thread; the disk is not waited for."""
+        return put_file(self.folder, name, data, rows=rows, before=partial(self._claim, name))
 
     def made_file(self, name: str) -> MadeFile:
         """A file that a library makes."""

@@ -3,15 +3,16 @@
 Texts are shown as they were written: whatever is syntax of Markdown or HTML in them is escaped.
 """
 
+import os
 import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from hashlib import sha256
 from urllib.parse import quote
 
+from anyio import to_thread
+
 from navtalk_async.formats._format import Batch, Fields, Format, Target, Write
-from navtalk_async.formats._whole_file import WholeFile
 
 A_PAGE = 1_000
 """Messages."""
@@ -35,17 +36,17 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
     folder = target.name(*_names(None)[0])
 
     async def write(batch: Batch) -> None:
-        lines = []
-        for each in batch.transcripts:
-            names = await _write_pages(target, folder, each)
-            unseen = sum(len(UNSEEN.findall(message["content"] or "")) for message in each["messages"])
-            target.replaced["control characters by U+FFFD"] += unseen
-            lines.append(_index_line(each, names[0]))
-        await index.write("".join(lines).encode, rows=len(lines))
+        def pages() -> bytes:
+            return "".join([_put_pages(target, folder, each) for each in batch.transcripts]).encode()
+
+        await index.write(pages, rows=len(batch.transcripts))
 
     async with target.file(f"{folder}index.md") as index:
         await index.write(HEAD.encode)
         yield write
+        # Once for all pages; to wait for the disk for each of them takes minutes.
+        if hasattr(os, "sync"):
+            await to_thread.run_sync(os.sync)
     target.written.append(index.written())
 
 
@@ -62,18 +63,20 @@ def _index_line(session: Fields, name: str) -> str:
     return f"| {started} | [{title}]({name}) | {status} | {count} |\n"
 
 
-async def _write_pages(target: Target, folder: str, session: Fields) -> list[str]:
-    """Write the pages of *session*, and return their names."""
+def _put_pages(target: Target, folder: str, session: Fields) -> str:
+    """Write the pages of *session*, and return its line of the index."""
     messages = session["messages"]
-    count = max(1, -(-len(messages) // A_PAGE))
-    names = [page_name(session["project"], session["id"], number) for number in range(count)]
+    names = [
+        page_name(session["project"], session["id"], number)
+        for number in range(max(1, -(-len(messages) // A_PAGE)))
+    ]
     for number, name in enumerate(names):
         some = messages[number * A_PAGE : (number + 1) * A_PAGE]
-        file: WholeFile
-        async with target.file(f"{folder}{name}") as file:
-            await file.write(partial(_page, session, some, number, names), rows=len(some))
-        target.written.append(file.written())
-    return names
+        page = _page(session, some, number, names)
+        target.written.append(target.put_file(f"{folder}{name}", page, rows=len(some)))
+    unseen = sum(len(UNSEEN.findall(each["content"])) for each in messages if each["content"])
+    target.replaced["control characters by U+FFFD"] += unseen
+    return _index_line(session, names[0])
 
 
 def page_name(project: str, session_id: str, number: int = 0) -> str:

@@ -190,6 +190,25 @@ class MadeFile(_Beside):
         self._rename(self.beside.open("rb+"))
 
 
+def put_file(folder: Path, name: str, data: bytes, *, rows: int, before: Callable[[], object]) -> WrittenFile:
+    """Write a small file, whole, from a thread; the disk is not waited for."""
+    path = folder / name
+    mode = mode_of(path)
+    if mode is None or path.stat().st_size != len(data) or path.read_bytes() != data:
+        make_folder(path.parent)
+        beside = path.with_name(f"{path.name}.partial")
+        beside.unlink(missing_ok=True)
+        with open(beside, "xb", opener=private) as file:
+            file.write(data)
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
+        before()
+        reach("file: before rename")
+        beside.replace(path)
+        reach("file: after rename")
+    return WrittenFile(name=name, bytes=len(data), rows=rows, sha256=sha256(data).hexdigest())
+
+
 def withdraw(folder: Path) -> None:
     """Remove the manifest of *folder*: it must not list files that it has not seen."""
     reach("manifest: before unlink")
