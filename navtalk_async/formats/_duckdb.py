@@ -219,7 +219,10 @@ async def _open_duckdb(target: Target) -> AsyncGenerator[Write, None]:
     name = target.name("transcripts", ".duckdb")
     async with target.made_file(name) as file, _Collected(file.beside, is_result=True) as db:
         yield db.add
+        await db.finish()
         await db.query("CHECKPOINT")
+        # DuckDB never writes the same bytes twice.
+        file.is_same = file.path.is_file() and await db.is_in(file.path)
     target.written.append(replace(file.written(), rows=sum(db.rows.values())))
 
 
