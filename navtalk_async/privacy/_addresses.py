@@ -22,17 +22,17 @@ LOCAL_REVERSED = re.compile(rf"{NARROW}{{1,256}}|(?:{NARROW}|[{WIDE}]){{1,256}}"
 QUOTED = re.compile(r'"(?:[^"\\]|\\.){0,128}"\Z', re.DOTALL)
 LONGEST_LOCAL = 260
 
+SYMBOLS = r"\u2190-\u2bff\ufe0f\U0001f000-\U0001fbff"
 OTHER = rf"[^\x00-\x7f{PUNCTUATION}]"
 LABEL = rf"(?:[A-Za-z0-9_-]|{OTHER}){{1,63}}+"
-TOP = rf"(?:[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?(?![A-Za-z0-9])|{OTHER}{{1,63}})"
+TOP = rf"(?:[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?(?![A-Za-z0-9])|(?:(?![{SYMBOLS}]){OTHER}){{1,63}})"
 DOMAIN = re.compile(
-    rf"(?:{LABEL}\.){{1,126}}{TOP}|(?i:localhost)(?![\w.-])|\[(?:(?i:IPv6:)[0-9A-Fa-f:.]{{2,45}}|[0-9.]{{7,15}})\]"
+    rf"(?:{LABEL}\.){{1,126}}{TOP}|(?i:localhost)(?!\.?[\w-])|\[(?:(?i:IPv6:)[0-9A-Fa-f:.]{{2,45}}|[0-9.]{{7,15}})\]"
 )
 AT = re.compile("@|%40|&#(?:64|[xX]40);|&commat;")
-# What stands before a local part in URLs, in assignments and in Markdown.
-LEAD = re.compile(
-    r"""\A[./]*(?:\S*//\S*/)?(?:\S*[?&])?(?:[\w-]*(?:mail|user|login|from|to|cc)\w*=)?['`{|*]*"""
-)
+# What stands before a local part in URLs and in assignments; and around an address, in quotes or Markdown.
+LEAD = re.compile(r"\A\.*(?:\S*//\S*/)?(?:\S*[?&](?=[\w-]+=))?(?:[\w-]*(?:mail|user|login|from|to|cc)\w*=)?")
+WRAPPERS = dict(zip("'`{|*_", "'`}|*_", strict=True))
 
 
 def emails(text: str) -> list[Finding]:
@@ -51,6 +51,8 @@ def emails(text: str) -> list[Finding]:
             reverse = LOCAL_REVERSED.match(before[::-1])
             name = reverse[0][::-1] if reverse else ""
             name = LEAD.sub("", name, count=1) or name
+            while len(name) > 1 and name[0] in WRAPPERS and text.startswith(WRAPPERS[name[0]], domain.end()):
+                name = name[1:]
         if name:
             end = domain.end()
             findings.append(Finding(at.start() - len(name), end, "email", f"{name}@{domain[0]}"))
@@ -68,10 +70,14 @@ def normal_email(email: str) -> str:
 # Of URLs (RFC 3986, 3987), also with the slashes of JSON in a text, `https:\/\/`.
 URL = re.compile(r":\\?/\\?/|[Ww]{3}\.(?=[^\W_])")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}\Z")
-BEHIND = re.compile(r"""(?:[^\s<>"`\\\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b\uff1f]|\\/)++""")
+BEHIND = re.compile(
+    r"""(?:[^\s<>"`\\\u00ab\u00bb\u2018-\u201f\u2026\u3000-\u3020\uff01\uff08\uff09\uff0c\uff1b\uff1f]|\\/)++"""
+)
 
 
 BEFORE_NO_WWW = frozenset(f"@.-{ascii_letters}{digits}")
+
+TRAILING = re.compile(rf"[.,;:!?'*_~|{SYMBOLS}]")
 
 
 def urls(text: str) -> list[Finding]:
@@ -84,7 +90,9 @@ def urls(text: str) -> list[Finding]:
             continue
         if text[start] == ":":
             scheme = SCHEME.search(text, max(end, start - 32), start)
-            start = scheme.start() if scheme else end
+            if scheme is None:
+                continue
+            start = scheme.start()
         elif text[max(0, start - 1) : start] in BEFORE_NO_WWW:
             continue
         if (rest := BEHIND.match(text, found.end())) and (url := _trimmed(text[start : rest.end()])):
@@ -104,7 +112,7 @@ def _trimmed(url: str) -> str:
     """*url* without the punctuation of its sentence; brackets that it opens are its own."""
     end = len(url)
     opened = {close: url.count(open_) - url.count(close) for open_, close in ("()", "[]", "{}")}
-    while end and (url[end - 1] in ".,;:!?'*_~|" or opened.get(url[end - 1], 0) < 0):
+    while end and (TRAILING.match(url, end - 1) or opened.get(url[end - 1], 0) < 0):
         end -= 1
         if url[end] in opened:
             opened[url[end]] += 1
@@ -113,7 +121,7 @@ def _trimmed(url: str) -> str:
 
 # Of the internet protocol (RFC 4291, 5952).
 IPV4 = re.compile(
-    r"[0-9](?:(?<![A-Za-z0-9].)|(?<=\\[nrt].))(?<![0-9]\..)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9])(?!\.[0-9])"
+    r"[0-9](?<![A-Za-z0-9].)(?<![0-9]\..)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9])(?!\.[0-9])"
 )
 THREE_DOTS = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.")
 VERSION = re.compile(r"(?:\bv|\bver|version|release|build)[-.:= ]{0,2}\Z", re.IGNORECASE)

@@ -45,6 +45,8 @@ def _fold(char: str) -> str:
 FOLDING = _Folding({code: code for code in range(128)})
 
 
+ESCAPE = re.compile(r"\\[bfnrt]")
+
 SHAPES = bytes.maketrans(
     b"123456789" + (letters := bytes(code for code in range(128) if chr(code).isalpha())),
     b"0" * 9 + b"a" * len(letters),
@@ -52,8 +54,12 @@ SHAPES = bytes.maketrans(
 
 
 def folded(text: str) -> str:
-    """*text*, of the same length, with signs of ASCII in the place of their like."""
-    return text if text.isascii() or not FOLDABLE.search(text) else text.translate(FOLDING)
+    """*text*, of the same length, with signs of ASCII in the place of their like, and spaces in that of the
+    escapes that JSON in a text has.
+    """
+    if not text.isascii() and FOLDABLE.search(text):
+        text = text.translate(FOLDING)
+    return ESCAPE.sub("  ", text) if "\\" in text else text
 
 
 @lru_cache(maxsize=1)

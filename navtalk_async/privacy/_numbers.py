@@ -1,11 +1,12 @@
 """Numbers of payment cards (ISO/IEC 7812) and of bank accounts (ISO 13616), by their checksums."""
 
 import re
+from bisect import bisect
 
 from navtalk_async.privacy._folding import Finding, shape
 
 # A number starts where no longer one, no word and no decimal fraction goes on.
-START = r"(?:(?<![A-Za-z0-9+])(?<![0-9]\.)|(?<=\\[nrt]))"
+START = r"(?<![A-Za-z0-9+])(?<![0-9]\.)"
 
 CARD = re.compile(
     rf"(?=[3456]|[28][0-9]|0604|1[89]|9[78]){START}"
@@ -24,6 +25,8 @@ ISSUERS = re.compile(
     re.VERBOSE,
 )
 SIZES = range(12, 20)
+FOURS = re.compile(r"(?:[^0-9]|\A)[0-9]{4}[ -][0-9]{4}(?![0-9])")
+BEHIND = re.compile(r"[A-Za-z0-9]|\.[0-9]")
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
@@ -35,35 +38,40 @@ def number_runs(text: str, fewest: int) -> list[tuple[int, int]]:
 
 
 def cards(text: str) -> list[Finding]:
-    findings = []
-    for first, last in number_runs(text, SIZES[0]):
-        end = first
+    """The digits of what may be an IBAN, right or wrong, are no card."""
+    if not (runs := number_runs(text, SIZES[0])):
+        return []
+    findings, end, accounts = [], 0, _like_ibans(text)
+    for first, last in runs:
         for found in CARD.finditer(text, first, last):
-            if (start := found.start()) >= end and (stop := _card_end(text, *found.span(1))):
+            start = found.start()
+            account = bisect(accounts, (start,)) - 1
+            if start < end or (account >= 0 and start < accounts[account][1]):
+                continue
+            if stop := _card_end(text, *found.span(1), end):
                 end = stop
                 findings.append(Finding(start, end, "card", "".join(DIGITS.findall(text, start, end))))
     return findings
 
 
-def _card_end(text: str, start: int, last: int) -> int | None:
-    """Where the longest number of a card ends that begins at *start*."""
+def _card_end(text: str, start: int, last: int, place: int) -> int | None:
+    """Where the longest number of a card ends that begins at *start*; the last one ended at *place*."""
     digits, ends = "", []
     for group in DIGITS.finditer(text, start, last):
         digits += group[0]
         ends.append((group.end(), len(digits)))
-    cards = (end for end, size in reversed(ends) if size in SIZES and _is_card(digits[:size]))
-    return next((end for end in cards if _is_whole(text, start, end)), None)
+    for end, size in reversed(ends):
+        if size in SIZES and _is_card(digits[:size]) and _is_whole(text, start, end, place, size):
+            return end
+    return None
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether no word or number goes on there; with a dash, where the number has dashes too."""
-    around = text[max(0, start - 1) : start], text[end : end + 1]
-    if "-" in around and "-" in text[start:end]:
+def _is_whole(text: str, start: int, end: int, place: int, size: int) -> bool:
+    """Whether no word or number goes on there: four digits beside four, or a dash if it has dashes."""
+    if "-" in text[start:end] and "-" in (text[max(0, start - 1) : start], text[end : end + 1]):
         return False
-    after = text[end : end + 2]
-    return not (after[:1].isascii() and after[:1].isalnum()) and not (
-        after[:1] == "." and after[1:].isdigit()
-    )
+    four = FOURS.match(text, end - 5) or FOURS.search(text[max(place, start - 6) : start + 5])
+    return not (four and size + 4 in SIZES) and BEHIND.match(text, end) is None
 
 
 def _is_card(digits: str) -> bool:
@@ -83,26 +91,28 @@ YE30
 """
 IBAN_LENGTHS = {each[:2]: int(each[2:]) for each in LENGTHS.split()}
 """The characters of an IBAN, by its country (registry of ISO 13616)."""
-IBAN_START = re.compile(
-    r"[0-9]{2}(?<=[A-Za-z]{2}..)(?:(?<![A-Za-z0-9]....)|(?<=\\[nrt]....)|(?<=IBAN....))", re.IGNORECASE
-)
+IBAN_START = re.compile(r"[0-9]{2}(?<=[A-Za-z]{2}..)(?:(?<![A-Za-z0-9]....)|(?i:(?<=IBAN....)))")
 
 
 def ibans(text: str) -> list[Finding]:
+    return [
+        Finding(start, end, "iban", iban)
+        for start, end, iban in _like_ibans(text)
+        if int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+    ]
+
+
+def _like_ibans(text: str) -> list[tuple[int, int, str]]:
+    """Where such numbers may be, by their country and size, and their characters."""
     if b"aa00" not in shape(text):
         return []
-    findings, end = [], 0
+    likes = []
     for found in IBAN_START.finditer(text):
         start = found.start() - 2
         size = IBAN_LENGTHS.get(text[start : start + 2].upper())
-        rest = size and IBANS[size].match(text, found.end())
-        if not rest or start < end:
-            continue
-        iban = re.sub("[^A-Z0-9]", "", text[start : rest.end()].upper())
-        if int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1:
-            end = rest.end()
-            findings.append(Finding(start, end, "iban", iban))
-    return findings
+        if size is not None and (rest := IBANS[size].match(text, found.end())):
+            likes.append((start, rest.end(), re.sub("[^A-Z0-9]", "", text[start : rest.end()].upper())))
+    return likes
 
 
 IBANS = {

@@ -40,7 +40,7 @@ NUMBER = re.compile(rf"[0-9](?:{GAP}[0-9]){{0,24}}+")
 AREA, LOCAL = r"[2-9][0-9]{2}", r"[2-9][0-9]{2}[ .-][0-9]{4}(?![.-]?[0-9]|[A-Za-z])"
 # Each begins with a sign of its own, and looks back only then: that is far faster.
 PLAIN = re.compile(
-    rf"""(?:\+(?<![A-Za-z0-9+].)|\+(?<=\\[nrt].)|%2[Bb])[ (]{{0,2}}(?=[1-9])
+    rf"""(?:\+(?<![A-Za-z0-9+].)|%2[Bb])[ (]{{0,2}}(?=[1-9])
     |(?P<dialled>0(?<![A-Za-z0-9].)(?:(?<![0-9][ ./-].)|(?=0[0-9]{{7}}))(?:0|11))[ (]{{0,2}}(?=[1-9])
     |(?P<whole>
         1(?<![A-Za-z0-9].)(?<![0-9][./-].)[-. ](?:\({AREA}\)[ -]?|{AREA}[.-]){LOCAL}
