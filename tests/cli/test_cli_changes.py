@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -116,3 +117,59 @@ async def test_the_history_of_a_session_that_is_not_there_is_refused(out):
         2,
         "navtalk: The archive holds no session nobody in the project 'default'.\n",
     )
+
+
+async def test_what_is_personal_is_redacted_or_replaced_by_pseudonyms_of_a_key_in_a_file(out, box, tmp_path):
+    name = box.world.sessions[3]["id"]
+    text = "Mail bob@example.com or call +49 30 901820."
+    box.world.change_message(name, box.world.messages(name)[0]["id"], content=text)
+    box.world.change_session(name, status=2)
+    await navtalk("sync", out / "archive.db", "--reconcile", box=box)
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef\n")
+    key.chmod(0o600)
+
+    async def said(*options):
+        found = [
+            message["content"]
+            for line in await changes(out, *options)
+            for message in line["session"].get("messages", line.get("new", []))
+            if message["content"] and "Mail" in message["content"]
+        ]
+        return found[-1]
+
+    for lists in ([], ["--transcripts"]):
+        assert await said(*lists) == text
+        assert await said("--redact", "emails,phones", *lists) == "Mail [email] or call [phone]."
+        assert await said("--redact", "emails", *lists) == "Mail [email] or call +49 30 901820."
+        keyed = await said("--redact", "emails", "--redact", "phones", "--pseudonymize", key, *lists)
+        assert re.fullmatch(r"Mail \[email:[a-p]{16}\] or call \[phone:[a-p]{16}\]\.", keyed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--redact", "names"],
+            "'names' is not a kind; choose from emails, phones, cards, ibans, ips, urls, or all.",
+        ),
+        (["--pseudonymize", "absent"], "absent cannot be read: No such file"),
+        (["--pseudonymize", "short"], "short must hold 16 to 65536 bytes."),
+        (["--pseudonymize", ""], "The path is empty."),
+    ],
+)
+async def test_an_unknown_kind_and_an_unusable_key_are_refused(out, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("short").write_bytes(b"0123456789\n")
+    done = await navtalk("changes", out, *options, env=NO_KEY)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+async def test_a_key_that_others_can_read_is_warned_of(out, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef")
+    key.chmod(0o644)
+    done = await navtalk("changes", out, "--pseudonymize", key, env=NO_KEY)
+    assert done.code == 0
+    assert "can be read by others; chmod 600 it." in done.err
