@@ -4,32 +4,15 @@ import hmac
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from navtalk_async.privacy._addresses import emails, ips, normal_email, normal_url, urls
-from navtalk_async.privacy._folding import Finding, folded
-from navtalk_async.privacy._numbers import cards, ibans
-from navtalk_async.privacy._phones import phones
+from navtalk_async.privacy._finding import Finding, merged
 
 __all__ = ["KINDS", "Privacy", "Recognizer"]
 
-FINDERS: dict[str, Callable[[str], list[Finding]]] = {
-    "emails": emails,
-    "phones": phones,
-    "cards": cards,
-    "ibans": ibans,
-    "ips": ips,
-    "urls": urls,
-}
-
-KINDS = tuple(FINDERS)
+KINDS = ("emails", "phones", "cards", "ibans", "ips", "urls")
 """What `Privacy` can find."""
-
-NORMAL = {"email": normal_email, "url": normal_url}
-"""What makes the same value of its spellings; other finds are that already."""
-
-RANKS = {word: rank for rank, word in enumerate(("url", "email", "iban", "card", "ip", "phone"))}
-"""Which kind a text is of that several find, the first of these."""
 
 Recognizer = Callable[[str], Iterable[tuple[int, int, str]]]
 """Finds more in a text: where it starts, where it ends, and the word for what it is."""
@@ -80,13 +63,17 @@ class Privacy:
     ) -> None:
         names = [redact] if isinstance(redact, str) else list(redact)
         for name in names:
-            if name not in FINDERS:
+            if name not in KINDS:
                 raise ValueError(f"{name!r} is not a kind of personal data; choose from {', '.join(KINDS)}.")
         if pseudonymize is not None and len(pseudonymize) < SMALLEST_KEY:
             raise ValueError(f"The key of the pseudonyms has less than {SMALLEST_KEY} bytes.")
+        # Imported here: the patterns take long to compile, and few need them.
+        from navtalk_async.privacy import _finders  # noqa: PLC0415
+
         self.kinds = tuple(name for name in KINDS if name in names)
         self.counts: Counter[str] = Counter()
         self._key = pseudonymize
+        self._find, self._normal = partial(_finders.find, self.kinds), _finders.normal
         self._recognizer = recognizer
 
     def description(self) -> dict[str, Any]:
@@ -111,16 +98,13 @@ class Privacy:
 
     def text(self, text: str) -> str:
         """*text*, with what was found in it replaced."""
-        plain = folded(text)
-        findings = []
-        for kind in self.kinds:
-            findings += FINDERS[kind](plain)
+        findings = self._find(text)
         if self._recognizer is not None:
             findings += [_checked(text, *find) for find in self._recognizer(text)]
         if not findings:
             return text
         parts, end = [], 0
-        for find in _merged(findings):
+        for find in merged(findings):
             parts += [text[end : find.start], self._replacement(find.word, find.value)]
             end = find.end
         return "".join([*parts, text[end:]])
@@ -161,8 +145,7 @@ class Privacy:
         return f"[{word}]" if self._key is None else f"[{word}:{self._tag(word, value)}]"
 
     def _tag(self, word: str, value: str) -> str:
-        value = NORMAL[word](value) if word in NORMAL else value
-        data = f"{word}\0{value}".encode("utf-8", "surrogatepass")
+        data = f"{word}\0{self._normal(word, value)}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._key or b"", data, "sha256")[:8].hex().translate(TAG_LETTERS)
 
 
@@ -177,16 +160,3 @@ def _checked(text: str, start: int, end: int, word: str) -> Finding:
     if not (0 <= start < end <= len(text)) or not re.fullmatch(r"[\w-]+", word):
         raise ValueError(f"The recognizer found {word!r} from {start} to {end} of {len(text)} characters.")
     return Finding(start, end, word, text[start:end])
-
-
-def _merged(findings: list[Finding]) -> list[Finding]:
-    """Those that overlap as one, of the first kind among them: nothing that was found is left."""
-    merged: list[Finding] = []
-    for find in sorted(findings):
-        if not merged or find.start >= merged[-1].end:
-            merged.append(find)
-            continue
-        last = merged[-1]
-        first = min(last, find, key=lambda each: RANKS.get(each.word, -1))
-        merged[-1] = Finding(last.start, max(last.end, find.end), first.word, first.value)
-    return merged

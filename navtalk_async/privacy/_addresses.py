@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from string import ascii_letters, digits
 from unicodedata import normalize
 
-from navtalk_async.privacy._folding import Finding
+from navtalk_async.privacy._finding import Finding
 
 # Of email addresses (RFC 5321, 6531). Scripts without spaces between words are a local part only where
 # they stand before the @ themselves: "请联系bob@example.com" is an address of bob.

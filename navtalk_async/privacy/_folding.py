@@ -2,7 +2,6 @@
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 from unicodedata import category, decimal, normalize
 
 SIGNS = frozenset("@.:/+-()_%&=?#[]~")
@@ -12,15 +11,6 @@ FOLDABLE = re.compile(
     r"\u200d\u2018-\u201f\u2022\u2026\u3001-\u301b\u3031-\u309f\u30a1-\ua61f\uac00-\ud7ff\ufe0f\U0001f000-\U0001fbef]"
 )
 """What may be a sign, a digit or a letter of ASCII in another form; the commonest letters are none."""
-
-
-class Finding(NamedTuple):
-    """What was found in a text; *value* is the same for most of its spellings."""
-
-    start: int
-    end: int
-    word: str
-    value: str
 
 
 class _Folding(dict[int, int]):

@@ -3,7 +3,8 @@
 import re
 from bisect import bisect
 
-from navtalk_async.privacy._folding import Finding, shape
+from navtalk_async.privacy._finding import Finding
+from navtalk_async.privacy._folding import shape
 
 # A number starts where no longer one, no word and no decimal fraction goes on.
 START = r"(?<![A-Za-z0-9+])(?<![0-9]\.)"

@@ -2,7 +2,7 @@
 
 import re
 
-from navtalk_async.privacy._folding import Finding
+from navtalk_async.privacy._finding import Finding
 from navtalk_async.privacy._numbers import number_runs
 
 LENGTHS = """
