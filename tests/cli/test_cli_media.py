@@ -87,3 +87,22 @@ async def test_what_is_stopped_goes_on_where_it_was(box, media, out):
     assert (ended.code, ended.err.splitlines()[-1]) == (130, f"navtalk: {WHEN_STOPPED}")
     ended = await navtalk("media", out, "--allow-private-media", "--json", box=box)
     assert (ended.code, ended.rows[0]["fetched"] + ended.rows[0]["kept"]) == (0, 3)
+
+
+async def test_an_export_with_media_lists_each_file_in_its_manifest(box, media, tmp_path):
+    media.plan("v1.mp4", "404")
+    where = ("export", tmp_path / "all", "--media", "--allow-private-media")
+    ended = await navtalk(*where, box=box)
+    assert ended.code == 3
+    assert f"{tmp_path}/all/media: downloaded 2 files" in ended.err
+    manifest = json.loads((tmp_path / "all/manifest.json").read_bytes())
+    listed = [each["name"] for each in manifest["files"] if each["format"] == "media"]
+    assert len(listed) == 2
+    assert all((tmp_path / "all" / name).is_file() for name in listed)
+    assert (await navtalk("verify", tmp_path / "all")).code == 0
+    ended = await navtalk(*where, "--retry-failed", "--json", box=box)
+    assert (ended.code, ended.rows[0]["media"]["fetched"]) == (0, 1)
+    manifest = json.loads((tmp_path / "all/manifest.json").read_bytes())
+    assert len([each for each in manifest["files"] if each["format"] == "media"]) == 3
+    (tmp_path / "all" / listed[0]).write_bytes(b"another")
+    assert (await navtalk("verify", tmp_path / "all")).code == 6
