@@ -80,6 +80,7 @@ def test_what_only_looks_like_it_stays(text):
         "Call (201) 555-0123 or 201-555-0199 or 1-201-555-0123 x12.",
         "tel:+1-201-555-0123;ext=5;phone-context=example.com",
         "Tel.: 030 1234567, Fax: (030) 12 34 56 78, mobile 0171/1234567, телефон: 812 123-45-67",
+        '我的电话: 13912345678, phone number: 0301234567, {"phone_number": "030 123456"}',
         "(0607) 123 4567 and 0049 30 901820, 0049 30 901820",
     ],
 )
@@ -129,6 +130,7 @@ SESSION = {
     "extra": {
         "agentId": "a-7",
         "config": {"bob@example.com": [1, {"card": 4111111111111111}], "ann@example.com": "tel:+4930901820"},
+        "mobilePhones": ["0171 1234567", 1711234567],
         "user": {"id": 42, "name": "Bob", "score": 1.5, "active": True},
     },
 }
@@ -144,10 +146,22 @@ def test_every_column_and_all_of_extra_is_redacted_but_not_the_ids_and_times():
         "extra": {
             "agentId": "a-7",
             "config": {"[email]": [1, {"card": "[card]"}], "[email] 2": "tel:[phone]"},
+            "mobilePhones": ["[phone]", "[phone]"],
             "user": {"id": 42, "name": "Bob", "score": 1.5, "active": True},
         },
         "messages": [MESSAGE | {"content": "I am [email]"}],
     }
+
+
+def test_what_is_nested_too_deeply_is_not_handed_on():
+    value = "bob@example.com"
+    for _ in range(5000):
+        value = {"a": [value]}
+    found = alone("emails").message({"id": "m-1", "extra": value, "content": "bob@example.com"})
+    assert found["content"] == "[email]"
+    while isinstance(found["extra"], dict):
+        [found["extra"]] = found["extra"]["a"]
+    assert found["extra"] == "[nested too deeply]"
 
 
 def test_with_a_key_users_and_agents_have_pseudonyms_and_the_same_user_the_same():

@@ -30,6 +30,8 @@ WHO = re.compile(
 PERSON = re.compile("user|agent|customer|client|visitor|author|owner|sender|recipient|caller|speaker|person")
 OF_PERSON = frozenset(("id", "name"))
 
+TOO_DEEP = "[nested too deeply]"
+
 SMALLEST_KEY = 16
 TAG_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 """A pseudonym has letters alone: nothing finds a number in it."""
@@ -74,6 +76,7 @@ class Privacy:
         self.counts: Counter[str] = Counter()
         self._key = pseudonymize
         self._find, self._normal = partial(_finders.find, self.kinds), _finders.normal
+        self._names_phone = _finders.names_phone
         self._recognizer = recognizer
 
     def description(self) -> dict[str, Any]:
@@ -118,7 +121,10 @@ class Privacy:
     def _value(self, value: Any, name: str = "", parent: str = "") -> Any:
         """*value*, which JSON can hold, of the field *name* of the object that the field *parent* holds."""
         if isinstance(value, dict):
-            return self._object(value, name)
+            try:
+                return self._object(value, name)
+            except RecursionError:
+                return TOO_DEEP
         if isinstance(value, list):
             return [self._value(each, name, parent) for each in value]
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
@@ -126,7 +132,10 @@ class Privacy:
         text = str(value)
         if self._key is not None and _names_someone(name, parent):
             return self._replacement("user", text)
-        found = self.text(text)
+        if parent and self._names_phone(name):
+            found = self.text(f"tel: {text}").removeprefix("tel: ")
+        else:
+            found = self.text(text)
         return value if found == text else found
 
     def _object(self, value: dict[str, Any], parent: str) -> dict[str, Any]:

@@ -136,12 +136,14 @@ SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1
 def ips(text: str) -> list[Finding]:
     """A number of a version, behind a word for it, only looks like one."""
     findings = []
-    if THREE_DOTS.search(text):
+    if text.count(".") > 2 and THREE_DOTS.search(text):
         findings += [
             Finding(*found.span(), "ip", ip)
             for found in IPV4.finditer(text)
             if not VERSION.search(text, max(0, found.start() - 12), found.start()) and (ip := _ip(found[0]))
         ]
+    if text.count(":") < 2:
+        return findings
     end = 0
     for colons in TWO_COLONS.finditer(text):
         if colons.start() >= end and (

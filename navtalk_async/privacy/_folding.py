@@ -1,7 +1,6 @@
 """Texts in which digits, spaces, dashes and signs of every script are those of ASCII."""
 
 import re
-from functools import lru_cache
 from unicodedata import category, decimal, normalize
 
 SIGNS = frozenset("@.:/+-()_%&=?#[]~")
@@ -35,6 +34,9 @@ def _fold(char: str) -> str:
 FOLDING = _Folding({code: code for code in range(128)})
 
 
+GAPS = b" \t()/.%-"
+"""What may stand between the digits of a number."""
+
 ESCAPE = re.compile(r"\\[bfnrt]")
 
 SHAPES = bytes.maketrans(
@@ -52,9 +54,8 @@ def folded(text: str) -> str:
     return ESCAPE.sub("  ", text) if "\\" in text else text
 
 
-@lru_cache(maxsize=1)
 def shape(text: str, without: bytes = b"") -> bytes:
     """*text* with a zero for each digit and an `a` for each letter: the fastest way to know that there is no
-    number of some size. It is made once for those who ask one after the other.
+    number of some size.
     """
     return text.encode("ascii", "replace").translate(SHAPES, without)

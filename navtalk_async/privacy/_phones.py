@@ -50,11 +50,40 @@ PLAIN = re.compile(
     )""",
     re.VERBOSE,
 )
-NAME = re.compile(
-    r"(?<![a-z])(?:tele(?:ph|f)on\w{0,2}|phone|fon|tel|fax|mobile?|cell|handy|whatsapp"
-    r"|телефон|тел|电话|電話|手机|هاتف)[^\w+]{1,4}\Z",
-    re.IGNORECASE,
+NAME = re.compile(r"([^\W\d_]+)(?:[ ._-]{1,2}(?i:number|num|no|nr)\.?)?[^\w+]{1,4}\Z")
+NAMES = frozenset(
+    [
+        "tel",
+        "phone",
+        "telephone",
+        "telefon",
+        "telefono",
+        "telefone",
+        "teléfono",
+        "téléphone",
+        "fon",
+        "fax",
+        "mobile",
+        "mobil",
+        "móvil",
+        "cell",
+        "cellulare",
+        "handy",
+        "portable",
+        "whatsapp",
+        "telefonnummer",
+        "rufnummer",
+        "handynummer",
+        "телефон",
+        "тел",
+        "моб",
+        "هاتف",
+        "جوال",
+        "전화",
+        "puhelin",
+    ]
 )
+NAMES_AT_END = ("电话", "電話", "手机", "手機", "電話番号")
 EXTENSION = re.compile(
     r"(?:[ ,;]{0,2}(?:ext(?:ension|n)?\.?|x)[ .:=]{0,2}[0-9]{1,7}(?![0-9])"
     r"|;[a-z-]{1,20}=[^\s;<>\"']{1,80}){1,8}",
@@ -63,14 +92,14 @@ EXTENSION = re.compile(
 GROUP = re.compile("[0-9]+")
 ANEW = re.compile("00[1-9][0-9]")
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
-NAME_SIZE = 16
+NAME_SIZE = 28
 
 
 def phones(text: str) -> list[Finding]:
     findings = []
     for start, end in number_runs(text, FEWEST - 1):
         place, number = start - 4, None
-        if NAME.search(text, max(0, start - NAME_SIZE), start):
+        if _is_named(text, start):
             number = _number(text, start, FEWEST - 1)
         if number is not None:
             place = number[0]
@@ -84,6 +113,13 @@ def phones(text: str) -> list[Finding]:
             if number is not None:
                 findings.append(_extended(text, found.start(), *number))
     return findings
+
+
+def _is_named(text: str, start: int) -> bool:
+    """Whether a word for a telephone stands right before *start*."""
+    found = NAME.search(text, max(0, start - NAME_SIZE), start)
+    word = found[1].lower() if found else ""
+    return word in NAMES or word.removesuffix("s") in NAMES or word.endswith(NAMES_AT_END)
 
 
 def _extended(text: str, start: int, end: int, digits: str) -> Finding:
