@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from hashlib import sha256
 from mimetypes import MimeTypes
 from pathlib import Path
@@ -264,13 +263,10 @@ class Download:
         entry = replace(entry, name=name, bytes=self._size, sha256=digest, validator=self._entry.validator)
         os.fsync(self._file.fileno())
         self._file.close()
-        # Noted first: a file that no entry names would be nobody's.
+        # Noted first: a file that no entry names would be nobody's. An entry without its file, also one whose
+        # renaming a power failure undid, is asked for again.
         self._index.add(entry)
         reach("media: before rename")
         self._path.replace(self._index.media / name)
         reach("media: after rename")
-        with suppress(PermissionError):
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
         return entry
