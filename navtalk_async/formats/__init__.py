@@ -6,18 +6,12 @@ from typing import Unpack
 
 from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats._export import FORMATS, Export, checked_plan, chosen_projects, refuse_folder
+from navtalk_async.formats._export import Export, chosen_projects, refuse_folder
 from navtalk_async.formats._folder import ARCHIVE, Manifest, ProjectFiles, read_folder, read_manifest
 from navtalk_async.formats._forgotten import forgotten_files, forgotten_ids_in
-from navtalk_async.formats._format import (
-    Format,
-    FormatKeywords,
-    FormatOptions,
-    fields_of,
-    message_fields,
-    session_fields,
-    transcript_fields,
-)
+from navtalk_async.formats._format import Format, FormatKeywords, FormatOptions
+from navtalk_async.formats._plan import FORMATS, checked_plan
+from navtalk_async.formats._rows import fields_of, message_fields, session_fields, transcript_fields
 from navtalk_async.formats._whole_file import MANIFEST, WrittenFile, withdraw
 from navtalk_async.privacy import Privacy
 

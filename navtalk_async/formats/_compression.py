@@ -1,13 +1,16 @@
 """Compression of text files, the same bytes each time."""
 
+import sys
 import zlib
 from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
 
-from navtalk_async.formats._format import ZSTD, Compression
+from navtalk_async.formats._format import Compression
 
 SUFFIXES: dict[Compression | None, str] = {None: "", "none": "", "gzip": ".gz", "zstd": ".zst"}
+
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 
 TEXT_COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "zstd")
 

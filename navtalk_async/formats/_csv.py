@@ -12,18 +12,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
-from navtalk_async.formats._format import (
-    NUMBER,
-    TABLES,
-    TEXT,
-    TIME,
-    Batch,
-    Columns,
-    Format,
-    FormatOptions,
-    Target,
-    Write,
-)
+from navtalk_async.formats._format import Format, FormatOptions, Target, Write
+from navtalk_async.formats._tables import NUMBER, TABLES, TEXT, TIME, Batch, Columns
 
 BOM = "\ufeff"
 """Without it, Excel takes UTF-8 for something else."""

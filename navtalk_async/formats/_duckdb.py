@@ -17,16 +17,8 @@ from anyio import CapacityLimiter, to_thread
 from msgspec.structs import replace
 
 from navtalk_async.concurrency import shielded
-from navtalk_async.formats._format import (
-    NUMBER,
-    TABLES,
-    TEXT,
-    Batch,
-    Format,
-    FormatOptions,
-    Target,
-    Write,
-)
+from navtalk_async.formats._format import Format, FormatOptions, Target, Write
+from navtalk_async.formats._tables import NUMBER, TABLES, TEXT, Batch
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

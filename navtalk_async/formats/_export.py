@@ -1,12 +1,11 @@
-"""How an export is made: the plan, whether there is anything new, and the entries of the manifest."""
+"""How an export is made: whether there is anything new, its files, and the entries of the manifest."""
 
 import errno
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Required, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import msgspec
 from anyio import to_thread
@@ -19,101 +18,28 @@ from navtalk_async.archive.sqlite_file import fingerprint, make_folder
 from navtalk_async.concurrency import read_ahead
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
-from navtalk_async.formats._csv import CSV
-from navtalk_async.formats._duckdb import DUCKDB, PARQUET
 from navtalk_async.formats._folder import (
     FolderContent,
     FormatRun,
     Manifest,
     ProjectFiles,
     canonical,
-    label_of,
     note_begun,
     read_folder,
     refuse_foreign_files,
     signed,
     this_tool,
 )
-from navtalk_async.formats._format import (
-    Format,
-    FormatKeywords,
-    FormatOptions,
-    IntactTranscripts,
-    Target,
-    refuse_options,
-)
+from navtalk_async.formats._format import Format, Target
 from navtalk_async.formats._jsonl import JSONL
-from navtalk_async.formats._markdown import MARKDOWN
 from navtalk_async.formats._media_index import MEDIA
-from navtalk_async.formats._openai import OPENAI
+from navtalk_async.formats._plan import FORMATS, Plan, PlanKeywords, checked_plan
+from navtalk_async.formats._rows import IntactTranscripts
 from navtalk_async.formats._whole_file import MANIFEST, WholeFile, WrittenFile, mode_of, withdraw
 from navtalk_async.formats.media import media_files
 from navtalk_async.models import Role, SessionStatus, format_word
-from navtalk_async.privacy import Privacy
-
-FORMATS: dict[str, Format] = {each.name: each for each in (JSONL, CSV, PARQUET, DUCKDB, MARKDOWN, OPENAI)}
-"""Every format, by its name."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Plan(NamedTuple):
-    """What to write, and how."""
-
-    formats: Sequence[Format]
-    options: FormatOptions
-    is_merged: bool
-    privacy: Privacy | None
-
-    def label_of(self, project: str, found: FolderContent) -> str:
-        """The label of the files of *project*."""
-        return "" if self.is_merged else label_of(project, found.owners)
-
-    def has_written(self, entry: ProjectFiles, changes: int) -> bool:
-        """Whether *entry* lists what this plan would write after so many *changes*."""
-        runs = [entry.formats.get(each.name) for each in self.formats]
-        how = (changes, self.options, self.description())
-        return (entry.changes, entry.merged) == (changes, self.is_merged) and all(
-            run is not None and (run.changes, run.options, run.privacy) == how for run in runs
-        )
-
-    def description(self) -> dict[str, Any]:
-        """What is removed, for the manifest."""
-        return {} if self.privacy is None else self.privacy.description()
-
-    def removed(self) -> Counter[str]:
-        """How often something was removed so far, by its kind."""
-        return Counter() if self.privacy is None else Counter(self.privacy.counts)
-
-
-class PlanKeywords(FormatKeywords, total=False):
-    """The arguments of `checked_plan`."""
-
-    formats: Required[str | Sequence[str]]
-    merge_projects: bool
-    privacy: Privacy | None
-
-
-def checked_plan(
-    formats: str | Sequence[str],
-    *,
-    merge_projects: bool = False,
-    privacy: Privacy | None = None,
-    **options: Unpack[FormatKeywords],
-) -> Plan:
-    """The plan of an export; a ValueError or ImportError, in words, for one that cannot be carried out."""
-    names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
-    unknown = [each for each in names if each not in FORMATS]
-    if unknown or not names:
-        raise ValueError(f"{(*unknown, '')[0]!r} is no format; choose from {', '.join(FORMATS)}.")
-    try:
-        checked = msgspec.convert(options, FormatOptions, strict=True)
-    except msgspec.ValidationError as refusal:
-        what, _, where = str(refusal).partition(" - at `$.")
-        raise ValueError(f"{where.rstrip('`') or 'options'}: {what}.") from None
-    chosen = [FORMATS[each] for each in names]
-    refuse_options(chosen, checked)
-    return Plan(chosen, checked, merge_projects, privacy)
 
 
 async def chosen_projects(reader: Archive, project: str | None) -> list[ProjectInfo]:

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
-from navtalk_async.formats._format import Batch, Format, FormatOptions, Target, Write
+from navtalk_async.formats._format import Format, FormatOptions, Target, Write
+from navtalk_async.formats._tables import Batch
 
 
 def _names(options: FormatOptions) -> Sequence[tuple[str, str]]:

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from anyio import to_thread
 
-from navtalk_async.formats._format import Batch, Fields, Format, Target, Write
+from navtalk_async.formats._format import Format, Target, Write
+from navtalk_async.formats._tables import Batch, Fields
 
 A_PAGE = 1_000
 """Messages."""

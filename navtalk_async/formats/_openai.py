@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
-from navtalk_async.formats._format import Batch, Fields, Format, FormatOptions, Target, Write
+from navtalk_async.formats._format import Format, FormatOptions, Target, Write
+from navtalk_async.formats._tables import Batch, Fields
 
 ROLES = {"user": "user", "assistant": "assistant", "agent": "assistant", "system": "system"}
 """Of the APIs' roles; messages of other roles, as of tools, are left out, like those without a text."""

@@ -43,7 +43,7 @@ from navtalk_async.dialects.llamacloud import (
     streamed_event,
 )
 from navtalk_async.dialects.sse import ServerSentEvent
-from navtalk_async.formats._format import beyond_columns, extra
+from navtalk_async.formats._rows import beyond_columns, extra
 
 # Events ---------------------------------------------------------------------------------------------------
 

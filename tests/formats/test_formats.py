@@ -24,8 +24,8 @@ from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkC
 from navtalk_async.archive import Archive, failpoints
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.formats import FORMATS, export, read_manifest
-from navtalk_async.formats._format import TABLES
 from navtalk_async.formats._markdown import escaped
+from navtalk_async.formats._tables import TABLES
 from navtalk_async.ingest import sync
 from navtalk_async.lenient_json import decode_json
 from navtalk_async.sandbox import Sandbox, World
