@@ -18,13 +18,13 @@ from navtalk_async.archive.sqlite_file import fingerprint, make_folder
 from navtalk_async.concurrency import read_ahead
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
+from navtalk_async.formats._claim import Claim, remove_left_behind
 from navtalk_async.formats._folder import (
     FolderContent,
     FormatRun,
     Manifest,
     ProjectFiles,
     canonical,
-    note_begun,
     read_folder,
     refuse_foreign_files,
     signed,
@@ -35,7 +35,7 @@ from navtalk_async.formats._jsonl import JSONL
 from navtalk_async.formats._media_index import MEDIA
 from navtalk_async.formats._plan import FORMATS, Plan, PlanKeywords, checked_plan
 from navtalk_async.formats._rows import IntactTranscripts
-from navtalk_async.formats._whole_file import MANIFEST, WholeFile, WrittenFile, mode_of, withdraw
+from navtalk_async.formats._whole_file import MANIFEST, WholeFile, WrittenFile, mode_of
 from navtalk_async.formats.media import media_files
 from navtalk_async.models import Role, SessionStatus, format_word
 
@@ -83,46 +83,6 @@ def _translated(folder: Path) -> Iterator[None]:
         if failure.errno in FULL:
             raise StoreError(what) from failure
         raise StoreUnreachable(f"{what} Use another folder or change its permissions.") from failure
-
-
-class _Claim:
-    """Notes the names of files before they are replaced or removed: the manifest must not list what it has
-    not seen, and the next export knows them as ours if this one is killed.
-    """
-
-    def __init__(
-        self, folder: Path, found: FolderContent, about: ProjectInfo, label: str, plan: Plan
-    ) -> None:
-        self._folder, self._found = folder, found
-        self._names: set[str] = set()
-        self._entry = ProjectFiles(
-            complete=False,
-            api=about.api,
-            project=about.project,
-            filters={},
-            sessions=0,
-            messages=0,
-            failed=[],
-            files=[],
-            changes=0,
-            label=label,
-            merged=plan.is_merged,
-        )
-
-    def __call__(self, name: str) -> None:
-        folder, mark, _ = name.partition("/")
-        name = folder + mark
-        if name in self._names:
-            return
-        self._names |= {name, *self._found.files}
-        files = [WrittenFile(name=each, bytes=0, rows=0, sha256="") for each in sorted(self._names)]
-        note_begun(self._folder, replace(self._entry, files=files))
-        withdraw(self._folder)
-
-    def remove(self, names: Sequence[str]) -> None:
-        for each in names:
-            self(each)
-            (self._folder / each).unlink(missing_ok=True)
 
 
 class Export(NamedTuple):
@@ -187,7 +147,7 @@ class Export(NamedTuple):
         """The entries of *group*, whose files are in their places."""
         label = plan.label_of(group[0].project, found)
         readings = [await self._reading(each) for each in group]
-        claim = _Claim(self.folder, found, group[0], label, plan)
+        claim = Claim(self.folder, found, group[0], label, is_merged=plan.is_merged)
         targets = [Target(self.folder, label, plan.options, claim) for _ in plan.formats]
         before = plan.removed()
         async with AsyncExitStack() as files:
@@ -208,6 +168,7 @@ class Export(NamedTuple):
         media = {each.project: await self._media_of(each.project) for each in group}
         kept, stale = earlier_files(found, label, written, plan.formats, is_merged=plan.is_merged)
         await to_thread.run_sync(claim.remove, stale)
+        await to_thread.run_sync(remove_left_behind, self.folder)
         removed = dict(plan.removed() - before)
         earlier = {each.project: each.formats for each in found.listed if each.merged == plan.is_merged}
         entries = []

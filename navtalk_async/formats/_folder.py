@@ -20,6 +20,7 @@ import msgspec
 from navtalk_async.archive.records import ArchiveDigest, FailedSession
 from navtalk_async.errors import StoreUnreachable
 from navtalk_async.formats._format import FormatOptions
+from navtalk_async.formats._media_index import MEDIA
 from navtalk_async.formats._whole_file import MANIFEST, WrittenFile, private
 
 ARCHIVE = "archive.db"
@@ -235,6 +236,16 @@ def _manifest_at(path: Path) -> Manifest | None:
     return None
 
 
+LEFT = re.compile(r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?|.*\.md\.partial")
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The unfinished files that exports which were killed left in *folder*."""
+    parts = [folder, *(each for each in folder.iterdir() if each.is_dir() and each.name != MEDIA)]
+    found = {each for part in parts for each in (part.glob("**/*") if part != folder else part.iterdir())}
+    return sorted(each for each in found if LEFT.fullmatch(each.name) and not each.is_dir())
+
+
 def note_begun(folder: Path, begun: ProjectFiles) -> None:
     """Note what an export is about to write, so that the next one knows it as ours if this one is killed."""
     path = folder / BEGUN
@@ -256,7 +267,9 @@ def refuse_foreign_files(folder: Path, names: Sequence[str], found: FolderConten
 def _is_ours(folder: Path, name: str, found: FolderContent) -> bool:
     path = folder / name
     if name.endswith("/") and path.is_dir() and not path.is_symlink():
-        return any(each.startswith(name) for each in found.files) or not any(path.iterdir())
+        # A killed export may leave folders, and files that it had not finished.
+        content = [each for each in path.rglob("*") if not each.is_dir() and each.suffix != ".partial"]
+        return any(each.startswith(name) for each in found.files) or not content
     start = _start_of(path)
     if start is None:
         return False

@@ -8,14 +8,11 @@ from pathlib import Path
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, Tombstones
-from navtalk_async.formats._folder import read_folder
+from navtalk_async.formats._folder import left_behind, read_folder
 from navtalk_async.formats._media_index import INDEX, MEDIA, Link, MediaIndex, read_index
 from navtalk_async.formats._whole_file import MANIFEST
 
 UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-
-OURS = re.compile(r"(?:transcripts|sessions|messages|training|index|manifest)\b.*\.partial|.*\.md\.partial")
-"""Names of files that an export which was killed may leave."""
 
 CHUNK = 1 << 20
 
@@ -60,7 +57,7 @@ def _find(folder: Path, known: Sequence[Tombstones]) -> tuple[list[Path], list[P
     old = [folder / name for name in sorted(found.files - (fresh - stale) - listed_media)]
     if found.files:
         # Only in the folder of an export: that of an archive may be anyone's.
-        old += sorted(each for each in folder.rglob("*.partial*") if OURS.match(each.name))
+        old += left_behind(folder)
     # A manifest may be forged, and lead elsewhere.
     old = [each for each in old if each.is_file() and each.resolve().is_relative_to(folder.resolve())]
     if old and found.manifest is not None:

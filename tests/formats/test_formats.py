@@ -250,9 +250,10 @@ async def test_an_export_of_all_formats_that_ends_anywhere_leaves_whole_files_an
     out, number, is_done = tmp_path / "out", 0, False
     await export(archive, out, formats=list(FORMATS))
     while not is_done:
-        number += 9
+        number += 7
         await grow()
-        is_done = await stopped_at(number, export(archive, out, formats=list(FORMATS)))
+        parts = {} if number % 2 else {"partition": "day"}
+        is_done = await stopped_at(number, export(archive, out, formats=list(FORMATS), **parts))
         if (out / "manifest.json").exists():
             for each in read_manifest((out / "manifest.json").read_bytes()).files:
                 assert hashlib.sha256((out / each.name).read_bytes()).hexdigest() == each.sha256
@@ -292,7 +293,7 @@ async def test_what_a_format_no_longer_writes_is_removed_and_other_formats_stay(
     assert list(out.glob("messages/month=*/messages.parquet"))
     await grow()
     manifest = await export(archive, out, formats="parquet")
-    assert not list(out.glob("messages/**/*.parquet"))
+    assert not (out / "messages").exists()
     assert {each.format for each in manifest.files} == {"parquet", "csv"}
     runs = manifest.projects[0].formats
     assert runs["csv"].changes < runs["parquet"].changes == manifest.projects[0].changes
