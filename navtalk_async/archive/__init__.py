@@ -130,7 +130,9 @@ class Archive(Operations):
         """The same, some sessions at a time."""
         async with aclosing(self._driver.walk(project)) as batches:
             async for sessions, messages in batches:
-                yield self._codec.transcripts(sessions, messages)
+                batch = self._codec.transcripts(sessions, messages)
+                messages.clear()  # All are in memory once.
+                yield batch
 
     async def transcript(
         self, session_id: str, project: str = "default", *, as_of: str | None = None

@@ -344,7 +344,7 @@ def _session_flaws(row: SessionRow, dialect: Records) -> list[str]:
 def _message_flaws(row: MessageRow, dialect: Records) -> list[str]:
     def make(raw: bytes) -> MessageRow:
         message = dialect.message_of(raw, row.session_id, row.position)
-        made = message_row(row.project, row.session_id, row.position, message)
+        made = message_row(row.project, row.session_id, 0, message)
         # One of several of the same id has a number behind it: see `deduplicate`.
         is_numbered = not message.ids_are_unique and str(row.id).startswith(f"{made.id}#")
         return made._replace(id=row.id) if is_numbered else made

@@ -1,10 +1,15 @@
 """The whole job, from a shell."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
 
 __all__ = ["main"]
+
+OBJECTS_A_BATCH = 20_000
+"""More than a batch of rows makes: they are in no cycles, and to look for some in each takes a tenth of an
+export."""
 
 
 def fill_closed_descriptors() -> None:
@@ -23,6 +28,7 @@ def main() -> None:
     """The command `navtalk`."""
     try:
         fill_closed_descriptors()
+        gc.set_threshold(OBJECTS_A_BATCH)
         missing = [name for name in ("click", "rich") if find_spec(name) is None]
         if missing:
             sys.stderr.write(
