@@ -32,11 +32,10 @@ from navtalk_async.formats._folder import (
 )
 from navtalk_async.formats._format import Format, Target
 from navtalk_async.formats._jsonl import JSONL
-from navtalk_async.formats._media_index import MEDIA
+from navtalk_async.formats._media_index import MEDIA, media_files
 from navtalk_async.formats._plan import FORMATS, Plan, PlanKeywords, checked_plan
 from navtalk_async.formats._rows import IntactTranscripts
 from navtalk_async.formats._whole_file import MANIFEST, WholeFile, WrittenFile, mode_of
-from navtalk_async.formats.media import media_files
 from navtalk_async.models import Role, SessionStatus, format_word
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -185,6 +185,14 @@ def read_index(media: Path) -> dict[str, MediaEntry]:
     return {each.link: each for each in found}
 
 
+def media_files(folder: str | Path, project: str = "default") -> list[MediaEntry]:
+    """The entries of the files that `fetch_media` has downloaded for *project*; their names are relative to
+    the folder `media` in *folder*. A StoreUnreachable if the list of them is damaged.
+    """
+    entries = read_index(Path(folder) / MEDIA).values()
+    return [each for each in entries if each.name and each.project == project]
+
+
 def encoded(entries: Mapping[str, MediaEntry]) -> bytes:
     """*entries* as `media.jsonl` has them."""
 

@@ -27,7 +27,7 @@ from navtalk_async.errors import (
     StoreUnreachable,
 )
 from navtalk_async.formats._download import Download, LinkExpired, OverBudget
-from navtalk_async.formats._media_index import MEDIA, Link, MediaEntry, MediaIndex, read_index
+from navtalk_async.formats._media_index import MEDIA, Link, MediaEntry, MediaIndex, media_files
 from navtalk_async.models import Message
 from navtalk_async.wire.download import DownloadLost, DownloadRefused, Downloads
 from navtalk_async.wire.route import trusting
@@ -132,14 +132,6 @@ async def fetch_media(
             raise StoreError(what) from failure
         raise StoreUnreachable(f"{what} Use another folder or change its permissions.") from failure
     return report
-
-
-def media_files(folder: str | Path, project: str = "default") -> list[MediaEntry]:
-    """The entries of the files that `fetch_media` has downloaded for *project*; their names are relative to
-    the folder `media` in *folder*. A StoreUnreachable if the list of them is damaged.
-    """
-    entries = read_index(Path(folder) / MEDIA).values()
-    return [each for each in entries if each.name and each.project == project]
 
 
 def _check_bounds(**bounds: int) -> None:

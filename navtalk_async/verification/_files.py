@@ -20,7 +20,7 @@ from navtalk_async.formats import (
     fields_of,
     read_manifest,
 )
-from navtalk_async.formats.media import MEDIA
+from navtalk_async.formats._media_index import MEDIA
 from navtalk_async.models import Message, Session
 from navtalk_async.verification._report import Finding, Remedy, Report
 
