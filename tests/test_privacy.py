@@ -175,6 +175,17 @@ def test_with_a_key_users_and_agents_have_pseudonyms_and_the_same_user_the_same(
     assert Privacy(pseudonymize=KEY).session({"user_id": "bob@example.com"}) == {"user_id": people[0]}
 
 
+@pytest.mark.parametrize(
+    "name", ["userId", "user_ids", "agent-name", "createdBy", "author", "lastName", "team"]
+)
+def test_a_field_of_extra_that_names_someone_has_a_pseudonym_and_others_none(name):
+    extra = {name: "bob", "a": {name: ["bob"]}, "status": "bob", "names": "bob", "userAgent": "bob"}
+    found = Privacy(pseudonymize=KEY).message({"extra": extra})["extra"]
+    tag = found[name]
+    assert tag.startswith("[user:")
+    assert found == {name: tag, "a": {name: [tag]}, "status": "bob", "names": "bob", "userAgent": "bob"}
+
+
 def test_the_description_tells_keys_apart_and_shows_none():
     described = [Privacy(redact="emails", pseudonymize=key).description() for key in (KEY, KEY[::-1], None)]
     assert len({each["pseudonymize"] for each in described}) == 3

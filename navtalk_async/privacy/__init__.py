@@ -23,11 +23,14 @@ SESSION_KEYS = frozenset(
 MESSAGE_KEYS = frozenset(("id", "position", "role", "type", "created_at"))
 """Columns that no person has written."""
 
-WHO = re.compile(
-    r"(?:user|agent|customer|client|visitor|author|owner|sender|recipient|caller|speaker|account|tenant|team)"
-    r"(?:id|name)|(?:user|first|last|full|display|nick|given|family|sur)name"
+PERSON = re.compile(
+    "(?:user|agent|customer|client|visitor|guest|author|owner|sender|recipient|caller|speaker|person|member"
+    "|participant|account|tenant|team)s?"
 )
-PERSON = re.compile("user|agent|customer|client|visitor|author|owner|sender|recipient|caller|speaker|person")
+WHO = re.compile(
+    rf"(?:{PERSON.pattern})(?:ids?|names?|)|(?:first|last|full|display|nick|given|family|sur)names?"
+    "|(?:created|updated|sent|owned|assigned)(?:by|to)"
+)
 OF_PERSON = frozenset(("id", "name"))
 
 TOO_DEEP = "[nested too deeply]"
