@@ -130,7 +130,7 @@ class Privacy:
                 return TOO_DEEP
         if isinstance(value, list):
             return [self._value(each, name, parent) for each in value]
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
             return value
         text = str(value)
         if self._key is not None and _names_someone(name, parent):

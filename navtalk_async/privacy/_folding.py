@@ -34,15 +34,14 @@ def _fold(char: str) -> str:
 FOLDING = _Folding({code: code for code in range(128)})
 
 
-GAPS = b" \t()/.%-"
-"""What may stand between the digits of a number."""
-
 ESCAPE = re.compile(r"\\[bfnrt]")
 
 SHAPES = bytes.maketrans(
     b"123456789" + (letters := bytes(code for code in range(128) if chr(code).isalpha())),
     b"0" * 9 + b"a" * len(letters),
 )
+
+NUMBERS = bytes.maketrans(b"a", b"b")
 
 
 def folded(text: str) -> str:
@@ -54,8 +53,9 @@ def folded(text: str) -> str:
     return ESCAPE.sub("  ", text) if "\\" in text else text
 
 
-def shape(text: str, without: bytes = b"") -> bytes:
-    """*text* with a zero for each digit and an `a` for each letter: the fastest way to know that there is no
-    number of some size.
+def shape(text: str) -> bytes:
+    """*text* with a zero for each digit and an `a` for each letter; then again, with a `b` for each letter
+    and without what may stand between digits. To look here is the fastest way to rule a number out.
     """
-    return text.encode("ascii", "replace").translate(SHAPES, without)
+    seen = text.encode("ascii", "replace").translate(SHAPES)
+    return seen + seen.translate(NUMBERS, b" \t()/.%-") if b"0" in seen else seen

@@ -50,7 +50,7 @@ PLAIN = re.compile(
     )""",
     re.VERBOSE,
 )
-NAME = re.compile(r"([^\W\d_]+)(?:[ ._-]{1,2}(?i:number|num|no|nr)\.?)?[^\w+]{1,4}\Z")
+NAME = re.compile(r"(?<![^\W\d_])([^\W\d_]++)(?:[ ._-]{1,2}(?i:number|num|no|nr)\.?)?[^\w+]{1,4}\Z")
 NAMES = frozenset(
     [
         "tel",
