@@ -201,8 +201,13 @@ async def _copy_parts(db: _Collected, table: str, target: Target, name: str, par
     place = PLACE.format(form=PARTS[part])
     key = "t.id" if table == "sessions" else "t.session_id"
     of = f"FROM {table} AS t JOIN sessions AS s ON s.project = t.project AND s.id = {key}"
-    for value, rows in await db.query(f"SELECT {place} AS p, count(*) {of} GROUP BY p ORDER BY p"):
-        query = f"SELECT t.* {of} WHERE {place} = {_quoted(value)} ORDER BY t.rowid"
+    ranges = f"SELECT {place} AS p, min(t.rowid), max(t.rowid), count(*) {of} GROUP BY p ORDER BY p"
+    for value, first, last, rows in await db.query(ranges):
+        within = f"t.rowid BETWEEN {first} AND {last}"
+        query = f"SELECT t.* FROM {table} AS t WHERE {within}"
+        if last - first + 1 != rows:
+            # Sessions are in the order of their starts, but those of several projects are not.
+            query = f"SELECT t.* {of} WHERE {within} AND {place} = {_quoted(value)} ORDER BY t.rowid"
         await _copy(db, query, target, f"{name}{part}={value}/{table}.parquet", rows)
 
 
