@@ -6,7 +6,7 @@ same messages from a table of its own to Parquet, checking nothing. On all cores
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ EACH = {"10 messages each": 10, "100 messages each": 100, "1,000 messages each":
 USUAL = "100 messages each"
 DUCKDB, VERIFY = "DuckDB's COPY", "verify"
 NOW = "2026-01-01T00:00:00Z"
-SESSIONS_AT_ONCE = 100
+MESSAGES_AT_ONCE = 5_000
 
 TABLES = {
     "sessions": ", ".join(SessionRow._fields),
@@ -60,15 +60,20 @@ def transcript(number: int, messages: int) -> tuple[SessionRow, list[MessageRow]
     return session_row("default", "navtalk", session, NOW), message_rows("default", name, 0, said)
 
 
+def groups(sessions: int, messages: int) -> Iterator[range]:
+    """The numbers of sessions with so many messages each, some at a time."""
+    step = MESSAGES_AT_ONCE // messages
+    for first in range(0, sessions, step):
+        yield range(first, min(first + step, sessions))
+
+
 async def make(place: Path, sessions: int, messages: int) -> None:
     """An archive as a sync leaves it, written several times as fast as by a sync."""
     async with Archive.open(place) as archive:
         await archive.begin("default", api="navtalk", scope="{}")
     db = sqlite3.connect(place)
-    for first in range(0, sessions, SESSIONS_AT_ONCE):
-        some = [
-            transcript(number, messages) for number in range(first, min(first + SESSIONS_AT_ONCE, sessions))
-        ]
+    for numbers in groups(sessions, messages):
+        some = [transcript(number, messages) for number in numbers]
         noted = [
             (row.project, row.id, "kept", row.content_hash, len(said), digest(said), row_digest(row))
             for row, said in some
@@ -127,8 +132,7 @@ def copied(job: Job) -> Figures:
     with TemporaryDirectory() as folder:
         db = duckdb.connect(str(Path(folder) / "messages.duckdb"))
         db.execute(f"CREATE TABLE messages ({DUCKDB_COLUMNS})")
-        for first in range(0, job.size // each, SESSIONS_AT_ONCE):
-            numbers = range(first, min(first + SESSIONS_AT_ONCE, job.size // each))
+        for numbers in groups(job.size // each, each):
             rows = [row[:-1] for number in numbers for row in transcript(number, each)[1]]
             part = pa.table(list(map(list, zip(*rows, strict=True))), MessageRow._fields[:-1])
             db.register("part", part)
