@@ -75,7 +75,7 @@ class Privacy:
         # Imported here: the patterns take long to compile, and few need them.
         from navtalk_async.privacy import _finders  # noqa: PLC0415
 
-        self.kinds = tuple(name for name in KINDS if name in names)
+        self.kinds: tuple[str, ...] = tuple(name for name in KINDS if name in names)
         self.counts: Counter[str] = Counter()
         self._key = pseudonymize
         self._find, self._normal = partial(_finders.find, self.kinds), _finders.normal
