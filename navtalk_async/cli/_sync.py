@@ -97,9 +97,9 @@ class ArchiveRun:
     place: Place
     folder: Path | None = None
     how: Mapping[str, Any] = field(default_factory=dict)
-    """What `export` is told: formats and their options."""
+    """The arguments of `export`: formats and their options."""
     media: Mapping[str, Any] | None = None
-    """What `fetch_media` is told, where media are wanted."""
+    """The arguments of `fetch_media`; None without media."""
     monitor: RunMonitor = field(default_factory=lambda: RunMonitor(Progress()))
 
     def run(self) -> int:

@@ -158,7 +158,7 @@ class Download:
         """The entry of the whole file, which is noted and in its place.
 
         Raises:
-            LinkExpired, OverBudget, DownloadLost, DownloadRefused: it cannot be had.
+            LinkExpired, OverBudget, DownloadLost, DownloadRefused: it cannot be downloaded.
             OSError: it cannot be written.
         """
         await _on_disk(self._open)

@@ -33,7 +33,7 @@ from navtalk_async.formats._folder import (
 from navtalk_async.formats._format import Format, Target
 from navtalk_async.formats._jsonl import JSONL
 from navtalk_async.formats._media_index import MEDIA, media_files
-from navtalk_async.formats._plan import FORMATS, Plan, PlanKeywords, checked_plan
+from navtalk_async.formats._plan import FORMATS, ExportPlan, PlanKeywords, checked_plan
 from navtalk_async.formats._rows import IntactTranscripts
 from navtalk_async.formats._whole_file import MANIFEST, WholeFile, WrittenFile, mode_of
 from navtalk_async.models import Role, SessionStatus, format_word
@@ -58,7 +58,7 @@ def refuse_folder(
     return check_folder(folder, project, checked_plan(**how), overwrite=overwrite)
 
 
-def check_folder(folder: Path, project: str, plan: Plan, *, overwrite: bool) -> FolderContent:
+def check_folder(folder: Path, project: str, plan: ExportPlan, *, overwrite: bool) -> FolderContent:
     """What earlier exports left in *folder*; a StoreUnreachable if *project* cannot be written there."""
     with _translated(folder):
         found = read_folder(folder)
@@ -67,7 +67,7 @@ def check_folder(folder: Path, project: str, plan: Plan, *, overwrite: bool) -> 
     return found
 
 
-def _names(project: str, found: FolderContent, plan: Plan) -> list[str]:
+def _names(project: str, found: FolderContent, plan: ExportPlan) -> list[str]:
     """The names of the files and folders of *project*."""
     label = plan.label_of(project, found)
     return [f"{stem}{label}{end}" for each in plan.formats for stem, end in each.names(plan.options)]
@@ -87,7 +87,7 @@ def _translated(folder: Path) -> Iterator[None]:
 class Export(NamedTuple):
     archive: Archive
     folder: Path
-    plan: Plan
+    plan: ExportPlan
 
     async def run(self, group: Sequence[ProjectInfo], *, overwrite: bool) -> Manifest:
         """Write the files of *group*: one project, or all of them into the same files."""
@@ -141,7 +141,7 @@ class Export(NamedTuple):
         )
 
     async def _written(
-        self, group: Sequence[ProjectInfo], found: FolderContent, plan: Plan
+        self, group: Sequence[ProjectInfo], found: FolderContent, plan: ExportPlan
     ) -> list[ProjectFiles]:
         """The entries of *group*, whose files are in their places."""
         label = plan.label_of(group[0].project, found)

@@ -22,7 +22,7 @@ FORMATS: dict[str, Format] = {each.name: each for each in (JSONL, CSV, PARQUET, 
 """Every format, by its name."""
 
 
-class Plan(NamedTuple):
+class ExportPlan(NamedTuple):
     """What to write, and how."""
 
     formats: Sequence[Format]
@@ -65,7 +65,7 @@ def checked_plan(
     merge_projects: bool = False,
     privacy: Privacy | None = None,
     **options: Unpack[FormatKeywords],
-) -> Plan:
+) -> ExportPlan:
     """The plan of an export; a ValueError or ImportError, in words, for one that cannot be carried out."""
     names = [formats] if isinstance(formats, str) else list(dict.fromkeys(formats))
     unknown = [each for each in names if each not in FORMATS]
@@ -78,7 +78,7 @@ def checked_plan(
         raise ValueError(f"{where.rstrip('`') or 'options'}: {what}.") from None
     chosen = [FORMATS[each] for each in names]
     refuse_options(chosen, checked)
-    return Plan(chosen, checked, merge_projects, privacy)
+    return ExportPlan(chosen, checked, merge_projects, privacy)
 
 
 def refuse_options(formats: Sequence[Format], options: FormatOptions) -> None:

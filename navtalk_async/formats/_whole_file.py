@@ -103,20 +103,10 @@ class WholeFile(_Beside):
     One that holds the same already is only read: a backup or a watcher of the folder sees no change.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        *,
-        mode: int | None = None,
-        before: Callable[[], object] = lambda: None,
-    ) -> None:
-        super().__init__(folder, name, mode=mode, before=before)
-        self._earlier: BinaryIO = BytesIO()
-        """What stands in the place, read as far as it is the same."""
-        self._file: BinaryIO | None = None
-        """Where it is written; None as long as it is the same."""
-        self._hash = sha256()
+    _earlier: BinaryIO
+    """What stands in the place, read as far as it is the same."""
+    _file: BinaryIO | None = None
+    """Where it is written; None as long as it is the same."""
 
     async def write(self, make: Callable[[], bytes], *, rows: int = 0) -> None:
         """Append what *make* returns, which runs in another thread and makes so many *rows*."""
@@ -125,6 +115,7 @@ class WholeFile(_Beside):
 
     def _open(self) -> None:
         super()._open()
+        self._earlier, self._hash = BytesIO(), sha256()
         if mode_of(self.path) is None:
             self._create()
         else:

@@ -229,7 +229,7 @@ class _Fetching(msgspec.Struct, frozen=True):
         )
 
     def _discard(self, link: Link) -> None:
-        """Remove what is there of a file that is not to be had."""
+        """Remove the parts of a file that cannot be downloaded."""
         (self.index.media / link.part).unlink(missing_ok=True)
 
     async def _new_url(self, link: Link, why: str) -> str:
