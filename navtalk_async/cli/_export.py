@@ -26,6 +26,8 @@ from navtalk_async.cli._sync import ArchiveRun, files_sentences, kept_sentences
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.formats import ARCHIVE, Manifest, checked_plan, export
 
+WHEN_STOPPED = "Stopped. Each file is as it was before, or complete."
+
 NEEDS_NO_API = {"dest", "formats", "source", "merge_projects", *FORMAT_OPTIONS, "redact", "pseudonymize"} | {
     "overwrite", "project", "as_json", "progress", "verbose"
 }  # fmt: skip
@@ -68,7 +70,7 @@ def export_command(
     _refuse_plan(how)
     if source is not None:
         _refuse_options_of_the_api()
-        return run(_export_of(settings, source, dest, how), settings.reporter)
+        return run(_export_of(settings, source, dest, how), settings.reporter, when_stopped=WHEN_STOPPED)
     settings.key.read()
     wanted = None
     if media:
