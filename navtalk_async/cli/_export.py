@@ -116,7 +116,7 @@ async def _export_of(settings: Settings, source: Place, dest: Path, how: Mapping
         await put_json(_summary(code, source, dest, manifest))
     for line in files_sentences(str(dest), manifest.files):
         settings.reporter.note(line)
-    for line in kept_sentences({"unfollowed": 0, "failed": failed}):
+    for line in kept_sentences({"unfollowed": 0, "failed": failed}, retry="`navtalk sync`"):
         settings.reporter.note(line)
     if not all(each.complete for each in entries):
         settings.reporter.note("The archive is not complete: `navtalk status` says why.")

@@ -283,7 +283,7 @@ def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:
     return lines
 
 
-def kept_sentences(kept: Mapping[str, Any]) -> list[str]:
+def kept_sentences(kept: Mapping[str, Any], *, retry: str = "the same command") -> list[str]:
     failed: Sequence[FailedSession] = kept["failed"]
     damaged = sum(each.damaged for each in failed)
     lines = []
@@ -300,6 +300,6 @@ def kept_sentences(kept: Mapping[str, Any]) -> list[str]:
     if len(failed) > damaged:
         lines.append(
             f"The messages of {counted(len(failed) - damaged, 'session')} are missing; "
-            "the same command with --retry-failed fetches them again."
+            f"{retry} with --retry-failed fetches them again."
         )
     return lines
