@@ -57,7 +57,8 @@ def test_what_was_redacted_holds_nothing_more_to_redact(parts):
 def test_a_number_of_every_country_is_gone_in_every_spelling():
     for number in NUMBERS:
         for planted in spellings_of(number):
-            assert alone("phones").text(f"call {planted}, please") == "call [phone], please", planted
+            for before in ("call ", "phone: "):
+                assert alone("phones").text(f"{before}{planted}, ok") == f"{before}[phone], ok", planted
 
 
 @settings(max_examples=examples(100))

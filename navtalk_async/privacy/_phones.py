@@ -90,6 +90,7 @@ EXTENSION = re.compile(
     re.IGNORECASE,
 )
 GROUP = re.compile("[0-9]+")
+DIALLED = re.compile(r"\A0(?:0|11)")
 ANEW = re.compile("00[1-9][0-9]")
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+")
 NAME_SIZE = 28
@@ -152,7 +153,7 @@ def _number(text: str, start: int, fewest: int, *, is_dialled: bool = False) -> 
         if group[0] == "0" and gap.endswith("(") and text[before : before + 1] == ")":
             continue  # The digit that is dialled within the country, as in +44 (0) 20.
         digits += group[0]
-        if len(digits) > MOST:
+        if len(DIALLED.sub("", digits)) > MOST:
             break
         if len(digits) >= fewest:
             plausible = before, digits if is_named else f"+{digits}"
