@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 from navtalk_async.archive.rows import (
@@ -52,6 +52,14 @@ class Codec:
                 rows, [each[WIDTH:] for each in sessions], strict=True
             )
         ]
+
+    def times(
+        self, sessions: Sequence[Sequence[Any]], messages: Iterable[Any]
+    ) -> list[tuple[SessionRow, list[tuple[Any, Any]]]]:
+        """Some rows of `SESSIONS`, each with the `MESSAGE_TIMES` of its messages."""
+        said = {each: [row[1:] for row in group] for each, group in groupby(messages, key=itemgetter(0))}
+        rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
+        return [(row, said.get(held[1], [])) for row, held in zip(rows, sessions, strict=True)]
 
     def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""

@@ -140,8 +140,12 @@ class Driver(ABC, Generic[C]):
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""
         return await self.run(self._transact, name, project, steps)
 
-    async def walk(self, project: str) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
-        """The rows of some sessions and those of their messages, until all are read; as of one moment."""
+    async def walk(
+        self, project: str, statement: str = MESSAGES
+    ) -> AsyncGenerator[tuple[list[Any], list[Any]], None]:
+        """The rows of some sessions, and those that *statement* selects of their messages, until all are
+        read; as of one moment.
+        """
         reader = self.beside("read")
         try:
             await reader.open()
@@ -152,8 +156,8 @@ class Driver(ABC, Generic[C]):
                     count = _fitting(rows, most)
                     some, rows = rows[:count], rows[count:]
                     ids = [row[ID_OF_SESSION] for row in some]
-                    messages = await reader.read(rows_of(MESSAGES, (project, ids)))
-                    most = _fit_at_once(messages) or most
+                    messages = await reader.read(rows_of(statement, (project, ids)))
+                    most = (_fit_at_once(messages) or most) if statement is MESSAGES else MESSAGES_A_READ
                     yield some, messages
         finally:
             await shielded(reader.close())

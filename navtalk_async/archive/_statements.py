@@ -77,6 +77,11 @@ SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 """
 
+MESSAGE_TIMES = """
+SELECT session_id, role, created_at FROM messages
+WHERE project = ? AND session_id {any} ORDER BY session_id, position
+"""
+
 # The change feed.
 
 NEXT_CHANGE = "SELECT MAX(changes) + 1 FROM sync_projects"
