@@ -16,9 +16,10 @@ from navtalk_async.formats._format import Format, FormatKeywords, FormatOptions
 from navtalk_async.formats._jsonl import JSONL
 from navtalk_async.formats._markdown import MARKDOWN
 from navtalk_async.formats._openai import OPENAI
+from navtalk_async.formats.html import HTML
 from navtalk_async.privacy import Privacy
 
-FORMATS: dict[str, Format] = {each.name: each for each in (JSONL, CSV, PARQUET, DUCKDB, MARKDOWN, OPENAI)}
+FORMATS: dict[str, Format] = {each.name: each for each in (JSONL, CSV, PARQUET, DUCKDB, MARKDOWN, OPENAI, HTML)}
 """Every format, by its name."""
 
 
@@ -112,5 +113,5 @@ OF_ONE_FORMAT = {
 }
 
 
-EXTRAS = {"duckdb": "duckdb", ZSTD: "zstd"}
+EXTRAS = {"duckdb": "duckdb", "jinja2": "html", ZSTD: "zstd"}
 """What installs a module that a format needs."""
