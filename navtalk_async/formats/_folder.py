@@ -236,7 +236,9 @@ def _manifest_at(path: Path) -> Manifest | None:
     return None
 
 
-LEFT = re.compile(r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?|.*\.(?:md|html|css|js|svg)\.partial")
+LEFT = re.compile(
+    r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?|.*\.(?:md|html|css|js|svg)\.partial"
+)
 
 
 def left_behind(folder: Path) -> list[Path]:

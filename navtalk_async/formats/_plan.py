@@ -19,7 +19,9 @@ from navtalk_async.formats._openai import OPENAI
 from navtalk_async.formats.html import HTML
 from navtalk_async.privacy import Privacy
 
-FORMATS: dict[str, Format] = {each.name: each for each in (JSONL, CSV, PARQUET, DUCKDB, MARKDOWN, OPENAI, HTML)}
+FORMATS: dict[str, Format] = {
+    each.name: each for each in (JSONL, CSV, PARQUET, DUCKDB, MARKDOWN, OPENAI, HTML)
+}
 """Every format, by its name."""
 
 

@@ -18,8 +18,8 @@ MOST_LABELS = 5
 LEVELS = 5
 """Shades of the heat map, but that of none."""
 
-LEFT = 9.0
-"""Percent of the heat map's width that the names of days have."""
+LEFT = 8.0
+"""Percent of the width of a chart that the labels on its left have."""
 
 CELL = 22
 """Pixels."""
@@ -68,8 +68,8 @@ def overview_charts(site: "Site", overview: Overview) -> dict[str, Any]:
     """What the template of the overview shows."""
     unit, bars = overview.timeline()
     durations, counts = overview.durations, overview.messages_a_session
-    busiest = max(bars, key=lambda each: each.count, default=Bar("", 0))
-    scale = _scale(busiest.count)
+    busiest = max(bars, key=lambda each: each.sessions, default=Bar("", 0))
+    scale = _scale(busiest.sessions)
     return {
         "overview": overview,
         "tiles": _tiles(overview, durations, counts),
@@ -78,6 +78,7 @@ def overview_charts(site: "Site", overview: Overview) -> dict[str, Any]:
         "column_labels": _labels(bars),
         "lines": [Label(f"{each:,}", _y(each, scale[-1])) for each in scale],
         "height": HEIGHT,
+        "left": LEFT,
         "busiest": busiest,
         "cells": _cells(overview.week),
         "hours": [Label(f"{hour:02}", LEFT + (hour + 0.5) * _hour(), "middle") for hour in range(0, 24, 3)],
@@ -102,7 +103,9 @@ def overview_charts(site: "Site", overview: Overview) -> dict[str, Any]:
 def _tiles(overview: Overview, durations: Summary, counts: Summary) -> list[tuple[str, str, str]]:
     tiles = [("Sessions", f"{overview.sessions:,}", ""), ("Messages", f"{overview.messages:,}", "")]
     if counts.median is not None and counts.p90 is not None:
-        tiles.append(("Messages a session", f"{counts.median:,.0f}", f"median; 90 % have {counts.p90:,.0f} or fewer"))
+        tiles.append(
+            ("Messages a session", f"{counts.median:,.0f}", f"median; 90 % have {counts.p90:,.0f} or fewer")
+        )
     if durations.median is not None and durations.p90 is not None:
         longer = f"median; 90 % last {shown_span(durations.p90)} or less"
         tiles.append(("Duration", shown_span(durations.median), longer))
@@ -124,15 +127,15 @@ def _y(count: int, most: int) -> float:
 
 
 def _columns(bars: Sequence[Bar], most: int) -> list[Column]:
-    width = 100 / max(1, len(bars))
+    width = (100 - LEFT) / max(1, len(bars))
     return [
         Column(
             _shown_label(each.label),
-            f"{each.count:,}",
-            round(at * width + width * 0.1, 2),
+            f"{each.sessions:,}",
+            round(LEFT + at * width + width * 0.1, 2),
             round(width * 0.8, 2),
-            _y(each.count, most),
-            round(HEIGHT * each.count / most, 1),
+            _y(each.sessions, most),
+            round(HEIGHT * each.sessions / most, 1),
         )
         for at, each in enumerate(bars)
     ]
@@ -148,11 +151,11 @@ def _labels(bars: Sequence[Bar]) -> list[Label]:
     some = min(MOST_LABELS, count)
     chosen = sorted({round(each * (count - 1) / max(1, some - 1)) for each in range(some)})
     anchors = {0: "start", count - 1: "end"} if count > some else {}
-    ends = {0: 0.0, count - 1: 100.0}
+    ends = {0: LEFT, count - 1: 100.0}
     return [
         Label(
             bars[at].label,
-            ends[at] if at in anchors else round((at + 0.5) * 100 / count, 2),
+            ends[at] if at in anchors else round(LEFT + (at + 0.5) * (100 - LEFT) / count, 2),
             anchors.get(at, "middle"),
         )
         for at in chosen
@@ -179,17 +182,24 @@ def _cells(week: Sequence[Sequence[int]]) -> list[Cell]:
 
 
 def _busiest_hour(week: Sequence[Sequence[int]]) -> str:
-    count, day, hour = max((count, -day, -hour) for day, hours in enumerate(week) for hour, count in enumerate(hours))
+    count, day, hour = max(
+        (count, -day, -hour) for day, hours in enumerate(week) for hour, count in enumerate(hours)
+    )
     return f"{DAYS[-day]}, {-hour:02}:00–{1 - hour:02}:00" if count else ""
 
 
 def _rows(bars: Sequence[Bar]) -> list[Row]:
     """A row for each bar, but those of none at the ends."""
-    filled = [at for at, each in enumerate(bars) if each.count]
+    filled = [at for at, each in enumerate(bars) if each.sessions]
     bars = bars[filled[0] : filled[-1] + 1] if filled else []
-    total, most = sum(each.count for each in bars), max((each.count for each in bars), default=1)
+    total, most = sum(each.sessions for each in bars), max((each.sessions for each in bars), default=1)
     return [
-        Row(each.label, f"{each.count:,}", _percent(each.count, total), round(100 * each.count / most, 2))
+        Row(
+            each.label,
+            f"{each.sessions:,}",
+            _percent(each.sessions, total),
+            round(100 * each.sessions / most, 2),
+        )
         for each in bars
     ]
 
@@ -197,7 +207,13 @@ def _rows(bars: Sequence[Bar]) -> list[Row]:
 def _roles(overview: Overview) -> list[Row]:
     counts = {"user": overview.user, "assistant": overview.assistant, "other": overview.other}
     return [
-        Row(name.capitalize(), f"{count:,}", _percent(count, overview.messages), 100 * count / overview.messages, name)
+        Row(
+            name.capitalize(),
+            f"{count:,}",
+            _percent(count, overview.messages),
+            100 * count / overview.messages,
+            name,
+        )
         for name, count in counts.items()
         if count
     ]

@@ -32,6 +32,9 @@ IS_LINK = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
+ORDINARY = (None, "text", 0, "0")
+"""The types of messages that are texts; NavTalk writes a number."""
+
 SIDES = {"user": "user", "assistant": "assistant", "agent": "assistant"}
 
 
@@ -87,7 +90,7 @@ def shown_session(session: Fields, messages: int) -> ShownSession:
         "Status": shown(session["status"]),
         "Messages": f"{messages:,}",
         "User": shown(session["user_id"]),
-        "Project": shown(session["project"]),
+        "Project": "" if session["project"] == "default" else shown(session["project"]),
         "Id": shown(session["id"]),
     }
     url = shown(session["video_url"])
@@ -117,7 +120,7 @@ def shown_messages(messages: Sequence[Fields], before: str | None) -> Iterator[S
             each["position"],
             SIDES.get(role, "other"),
             "unknown" if role is None else shown(role),
-            "" if kind in ("text", None) else shown(kind),
+            "" if kind in ORDINARY else shown(kind),
             day,
             gap,
             moment or "",
@@ -189,7 +192,7 @@ def seconds_between(begin: str | None, end: str | None) -> float | None:
 def parts_of(text: str) -> list[Part]:
     """*text* cut into code between fences, and what is around it."""
     if "```" not in text:
-        return [Part(False, text)]
+        return [Part(False, text)] if text else []
     parts, end = [], 0
     for found in CODE.finditer(text):
         parts += [Part(False, text[end : found.start()].rstrip("\n")), Part(True, found[1])]

@@ -150,7 +150,15 @@ class SiteWriter:
                 self._put_texts()
         self._counts.append(counts)
         self._rows.append(
-            (*listed[:5], listed.duration, listed.status, listed.user, listed.messages, listed.project, listed.is_deleted)
+            (
+                *listed[:5],
+                listed.duration,
+                listed.status,
+                listed.user,
+                listed.messages,
+                listed.project,
+                listed.is_deleted,
+            )
         )
         if len(self._rows) >= SESSIONS_A_FILE:
             self._put_rows()

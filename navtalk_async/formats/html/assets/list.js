@@ -51,7 +51,7 @@
     const title = element("th", { scope: "row" }, element("a", { href: row[ADDRESS] }, element("bdi", {}, row[TITLE])));
     if (row[TITLE] !== row[ID]) title.append(element("small", {}, element("bdi", {}, row[ID])));
     if (row[DELETED]) title.append(" ", element("span", { class: "kind" }, "deleted"));
-    const status = element("td", {}, ...(row[STATUS] ? [element("span", { class: "status" }, element("bdi", {}, row[STATUS]))] : []));
+    const status = element("td", {}, ...(row[STATUS] ? [element("span", { class: "status", "data-status": row[STATUS] }, element("bdi", {}, row[STATUS]))] : []));
     return element("tr", {},
       cell("td", "time", row[STARTED]), title, status, cell("td", "user", row[USER]),
       cell("td", "number", row[MESSAGES].toLocaleString("en")), cell("td", "number", row[DURATION]),
