@@ -237,7 +237,8 @@ def _manifest_at(path: Path) -> Manifest | None:
 
 
 LEFT = re.compile(
-    r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?|.*\.(?:md|html|css|js|svg)\.partial"
+    r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?"
+    r"|.*\.(?:md|html|css|js|svg)\.partial"
 )
 
 

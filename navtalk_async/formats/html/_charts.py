@@ -29,7 +29,7 @@ class Row(NamedTuple):
     """A bar from left to right."""
 
     label: str
-    count: str
+    number: str
     share: str
     width: float
     kind: str = ""
@@ -39,7 +39,7 @@ class Column(NamedTuple):
     """A bar from bottom to top, with its place."""
 
     label: str
-    count: str
+    number: str
     x: float
     width: float
     y: float
@@ -170,7 +170,7 @@ def _cells(week: Sequence[Sequence[int]]) -> list[Cell]:
     most = max(map(max, week))
     return [
         Cell(
-            f"{DAYS[day]}, {hour:02}:00–{hour + 1:02}:00: {count:,}",
+            f"{DAYS[day]}, {_shown_hour(hour)}: {count:,}",
             round(LEFT + hour * _hour(), 3),
             day * CELL,
             round(_hour(), 3),
@@ -182,43 +182,31 @@ def _cells(week: Sequence[Sequence[int]]) -> list[Cell]:
 
 
 def _busiest_hour(week: Sequence[Sequence[int]]) -> str:
-    count, day, hour = max(
-        (count, -day, -hour) for day, hours in enumerate(week) for hour, count in enumerate(hours)
-    )
-    return f"{DAYS[-day]}, {-hour:02}:00–{1 - hour:02}:00" if count else ""
+    most = max(map(max, week))
+    day = next(day for day, hours in enumerate(week) if most in hours)
+    return f"{DAYS[day]}, {_shown_hour(week[day].index(most))}" if most else ""
+
+
+def _shown_hour(hour: int) -> str:
+    return f"{hour:02}:00-{hour + 1:02}:00"
 
 
 def _rows(bars: Sequence[Bar]) -> list[Row]:
     """A row for each bar, but those of none at the ends."""
     filled = [at for at, each in enumerate(bars) if each.sessions]
     bars = bars[filled[0] : filled[-1] + 1] if filled else []
-    total, most = sum(each.sessions for each in bars), max((each.sessions for each in bars), default=1)
-    return [
-        Row(
-            each.label,
-            f"{each.sessions:,}",
-            _percent(each.sessions, total),
-            round(100 * each.sessions / most, 2),
-        )
-        for each in bars
-    ]
+    most = max((each.sessions for each in bars), default=1)
+    total = sum(each.sessions for each in bars)
+    return [_row(each.label, each.sessions, total, most) for each in bars]
 
 
 def _roles(overview: Overview) -> list[Row]:
     counts = {"user": overview.user, "assistant": overview.assistant, "other": overview.other}
-    return [
-        Row(
-            name.capitalize(),
-            f"{count:,}",
-            _percent(count, overview.messages),
-            100 * count / overview.messages,
-            name,
-        )
-        for name, count in counts.items()
-        if count
-    ]
+    total = overview.messages
+    return [_row(name.capitalize(), count, total, total, name) for name, count in counts.items() if count]
 
 
-def _percent(count: int, total: int) -> str:
-    share = 100 * count / total if total else 0
-    return f"{share:.0f} %" if share >= 1 or not count else "< 1 %"
+def _row(label: str, number: int, total: int, most: int, kind: str = "") -> Row:
+    share = 100 * number / total if total else 0
+    shown_share = f"{share:.0f} %" if share >= 1 or not number else "< 1 %"
+    return Row(label, f"{number:,}", shown_share, round(100 * number / most, 2), kind)

@@ -48,7 +48,7 @@ class SearchIndex:
     def add(self, text: str) -> int:
         """Add the text of the next message; returns how many words it has."""
         places, begin, at = self._places, self._next, self._next - 1
-        for at, word in enumerate(words(text), begin):  # noqa: B007 - the last one counts
+        for at, word in enumerate(words(text), begin):
             places[word].append(at)
         self._next = at + 2
         if self._next - self._flushed > A_RUN:
@@ -71,7 +71,7 @@ class SearchIndex:
             yield shard
 
     def _flush(self) -> None:
-        run = self._stack.enter_context(TemporaryFile(dir=self._folder))
+        run = self._stack.enter_context(TemporaryFile(dir=self._folder))  # noqa: SIM115
         encode = msgspec.json.Encoder().encode
         for word, places in sorted(self._places.items(), key=_key):
             steps = ",".join(map(str, map(sub, places[1:], places)))

@@ -149,17 +149,7 @@ class SiteWriter:
             if self._size >= TEXTS_A_FILE:
                 self._put_texts()
         self._counts.append(counts)
-        self._rows.append(
-            (
-                *listed[:5],
-                listed.duration,
-                listed.status,
-                listed.user,
-                listed.messages,
-                listed.project,
-                listed.is_deleted,
-            )
-        )
+        self._rows.append((*listed, listed.duration))
         if len(self._rows) >= SESSIONS_A_FILE:
             self._put_rows()
 

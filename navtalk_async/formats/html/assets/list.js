@@ -12,7 +12,7 @@
   const state = { sort: "-started", page: 0, rows: [], found: [] };
 
   // The columns of a row in the files of data.
-  const [ADDRESS, TITLE, ID, STARTED, LASTED, DURATION, STATUS, USER, MESSAGES, PROJECT, DELETED] = Array(11).keys();
+  const [ADDRESS, TITLE, ID, STARTED, LASTED, STATUS, USER, MESSAGES, PROJECT, DELETED, DURATION] = Array(11).keys();
   const FIELDS = { started: STARTED, title: TITLE, status: STATUS, user: USER, messages: MESSAGES, lasted: LASTED };
 
   const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
