@@ -4,7 +4,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from profiles import examples
 
@@ -103,6 +103,8 @@ async def test_a_walk_over_cursors_that_expire_brings_every_row_once_and_in_orde
 
 @settings(max_examples=examples(200))
 @given(SERVERS, st.booleans(), st.integers(1, 4), st.lists(st.booleans(), min_size=40, max_size=40))
+# The list begins again where a page that came again has not been taken yet.
+@example(Server("navtalk", [0] * 10, life=1), False, 2, [*[False] * 37, True, True, False])
 async def test_a_list_split_over_cursors_that_expire_brings_every_row_once(server, in_order, walkers, works):
     if walkers > 1:
         server.life += 2 * walkers  # The others ask as well before the next page is asked for.

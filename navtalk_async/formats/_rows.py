@@ -83,10 +83,13 @@ class IntactTranscripts:
     def _select(self, block: Sequence[StoredTranscript]) -> list[StoredTranscript]:
         intact = []
         for kept in block:
-            # A damaged index hides a session from the sync, which then inserts it again.
-            if kept.session.id == self._last:
-                raise StoreBroken(f"An index of the archive is damaged: session {self._last} is there twice.")
-            self._last = kept.session.id
+            project, own_id = kept.session[:2]
+            # A damaged index hides a session from the sync, which then inserts it again; and it may be where
+            # the project was read from.
+            if own_id == self._last or project != self._project:
+                flaw = "there twice" if own_id == self._last else f"in the project {project!r}"
+                raise StoreBroken(f"An index of the archive is damaged: session {own_id} is {flaw}.")
+            self._last = own_id
             if flaws := damage(kept, self._dialect):
                 gone = [] if kept.session.deleted_at is None else ["the API no longer has it"]
                 self.damaged[str(kept.session.id)] = "; ".join([*flaws[:A_FEW], *gone])

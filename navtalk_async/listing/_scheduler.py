@@ -209,8 +209,6 @@ class SplitScheduler:
             self._verify(segment, beyond, self._after(segment), key)
 
     def _append(self, segment: Segment, rows: list[Session], following: Request | None) -> None:
-        if self._skip:
-            rows = [row for row in rows if hash(row.id) not in self._skip]
         if self._order_kept_by is not None:
             # A row that turned up before one that was taken is too late to be delivered in order.
             positions = self._order_kept_by.positions(rows)
@@ -307,6 +305,8 @@ class SplitScheduler:
             self._forget()
         if self._sort_key is not None:
             self._taken_ids.extend([hash(row.id) for row in rows])
+        elif self._skip:
+            rows = [row for row in rows if hash(row.id) not in self._skip]
         return self._recent.new(rows)
 
     def _forget(self) -> None:
