@@ -4,6 +4,7 @@ None of the driver's errors gets out: they may quote the address with its passwo
 chat.
 """
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -185,8 +186,7 @@ class Server:
 
     async def erase(self, db: "Connection") -> list[str]:
         """Rewrite all tables without their deleted rows; sentences about what may be left of those."""
-        others = await db.fetchval(OLDER_READERS)
-        if others:
+        if await self._has_older_readers(db):
             return [
                 f"Another session reads {self} as it was before: forget the same again when it has ended."
             ]
@@ -204,6 +204,14 @@ class Server:
         finally:
             await db.execute("RESET lock_timeout")
         return []
+
+    async def _has_older_readers(self, db: "Connection") -> bool:
+        """Whether some remain; an autovacuum, which is one too, soon ends."""
+        for _ in range(10 * LOCK_SECONDS):
+            if not await db.fetchval(OLDER_READERS):
+                return False
+            await asyncio.sleep(0.1)
+        return True
 
     async def disconnect(self, db: "Connection") -> None:
         """Let go of *db*, which may be dead."""

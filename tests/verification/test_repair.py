@@ -335,8 +335,9 @@ def test_with_any_bit_of_the_archive_flipped_an_export_is_right_or_says_that_it_
     folder = shutil.copytree(out, tmp_path_factory.mktemp("some") / "out")
     data = bytearray((out / "archive.db").read_bytes())
     # One in four hits a word that stands in each row and each index.
-    words = [found.start() + 3 for found in re.finditer(b"default", data)] if place < 0.25 else range(len(data))
-    data[words[int(len(words) * (place * 4 % 1 if place < 0.25 else place))]] ^= 1 << bit
+    words = [found.start() + 3 for found in re.finditer(b"default", data)]
+    at = words[int(len(words) * place * 4)] if place < 0.25 else int(len(data) * place)
+    data[at] ^= 1 << bit
     (folder / "archive.db").write_bytes(data)
 
     async def run():
