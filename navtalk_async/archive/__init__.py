@@ -25,6 +25,7 @@ from navtalk_async.archive.changes import (
     drop_consumer,
     read_consumers,
 )
+from navtalk_async.archive.listing import Order, SessionFilter, list_query
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
@@ -41,6 +42,7 @@ __all__ = ["Archive", "Forgotten", "Tombstones", "is_url", "redacted"]
 SCHEMES = ("postgresql", "postgres")
 
 CHANGES_A_BATCH = 500
+EVERY_SESSION = SessionFilter()
 
 
 class Archive(Operations):
@@ -133,6 +135,17 @@ class Archive(Operations):
                 batch = self._codec.transcripts(sessions, messages)
                 messages.clear()  # All are in memory once.
                 yield batch
+
+    async def list_sessions(
+        self, wanted: SessionFilter = EVERY_SESSION, *, order: Order = "oldest"
+    ) -> AsyncGenerator[list[tuple[SessionRow, int | None]], None]:
+        """The sessions that are *wanted*, each with the number of its messages (None where they are not kept
+        yet), some at a time, as of one moment.
+        """
+        query = list_query(self._codec, wanted, order)
+        async with aclosing(self._driver.walk_sessions(query)) as batches:
+            async for rows in batches:
+                yield self._codec.counted(rows)
 
     async def message_times(
         self, project: str = "default"

@@ -31,6 +31,10 @@ class Codec:
         """A text for people."""
         return text
 
+    def write_word(self, value: str | int) -> str | int:
+        """A status, role or type."""
+        return value
+
     def write_rows(self, rows: list[R]) -> list[R]:
         return rows
 
@@ -60,6 +64,11 @@ class Codec:
         said = {each: [row[1:] for row in group] for each, group in groupby(messages, key=itemgetter(0))}
         rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
         return [(row, said.get(held[1], [])) for row, held in zip(rows, sessions, strict=True)]
+
+    def counted(self, sessions: Sequence[Sequence[Any]]) -> list[tuple[SessionRow, int | None]]:
+        """Some rows of sessions, each with a number behind it."""
+        rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
+        return [(row, held[WIDTH]) for row, held in zip(rows, sessions, strict=True)]
 
     def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""

@@ -11,6 +11,7 @@ share every rule and every statement, and a driver fills in these words alone:
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager
 from functools import cache, wraps
 from itertools import accumulate
 from pathlib import Path
@@ -30,6 +31,7 @@ from navtalk_async.archive._statements import (
     MESSAGES,
     MESSAGES_A_READ,
     RAW_OF_MESSAGE,
+    SESSIONS,
 )
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker, ProjectInfo
@@ -146,10 +148,7 @@ class Driver(ABC, Generic[C]):
         """The rows of some sessions, and those that *statement* selects of their messages, until all are
         read; as of one moment.
         """
-        reader = self.beside("read")
-        try:
-            await reader.open()
-            await reader.run(reader.begin_walk, project)
+        async with self.walking(Query(SESSIONS, (project,))) as reader:
             most = 1
             while rows := await reader.run(reader.next_sessions):
                 while rows:
@@ -159,6 +158,21 @@ class Driver(ABC, Generic[C]):
                     messages = await reader.read(rows_of(statement, (project, ids)))
                     most = (_fit_at_once(messages) or most) if statement is MESSAGES else MESSAGES_A_READ
                     yield some, messages
+
+    async def walk_sessions(self, query: Query) -> AsyncGenerator[list[Any], None]:
+        """The rows of *query*, some at a time; as of one moment."""
+        async with self.walking(query) as reader:
+            while rows := await reader.run(reader.next_sessions):
+                yield rows
+
+    @asynccontextmanager
+    async def walking(self, query: Query) -> AsyncGenerator[Self, None]:
+        """A connection that has begun to read the rows of *query*."""
+        reader = self.beside("read")
+        try:
+            await reader.open()
+            await reader.run(reader.begin_walk, query)
+            yield reader
         finally:
             await shielded(reader.close())
 
@@ -226,7 +240,7 @@ class Driver(ABC, Generic[C]):
         await self._execute("COMMIT")
 
     @abstractmethod
-    async def begin_walk(self, project: str) -> None: ...
+    async def begin_walk(self, query: Query) -> None: ...
 
     @abstractmethod
     async def next_sessions(self) -> list[Any]: ...

@@ -18,7 +18,7 @@ import msgspec
 from navtalk_async.archive._codec import Codec, R
 from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json
 from navtalk_async.archive._postgres_server import Server, Timeouts, driver
-from navtalk_async.archive._statements import SESSIONS, SESSIONS_A_READ
+from navtalk_async.archive._statements import SESSIONS_A_READ
 from navtalk_async.lenient_json import decode_json
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ class PostgresCodec(Codec):
         return text.replace("\0", MARK)
 
     def write_rows(self, rows: list[R]) -> list[R]:
-        return _recoded(rows, self.write_id, self._write_word, lambda text, _: self.write_text(text))
+        return _recoded(rows, self.write_id, self.write_word, lambda text, _: self.write_text(text))
 
     def read_rows(self, held: list[R]) -> list[R]:
         return _recoded(held, self.read_id, self._read_word, self._read_text)
 
-    def _write_word(self, value: str | int) -> str:
+    def write_word(self, value: str | int) -> str:
         if isinstance(value, int):
             return str(value)
         return as_json(value) if NUMBER(value) else self.write_id(value)
@@ -191,9 +191,9 @@ class PostgresDriver(Driver["Connection"]):
     async def _begin_to_read(self) -> None:
         await self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    async def begin_walk(self, project: str) -> None:
+    async def begin_walk(self, query: Query) -> None:
         await self._begin_to_read()
-        self._cursor = await self._connection.cursor(_numbered(SESSIONS), project)
+        self._cursor = await self._connection.cursor(_numbered(query.statement), *query.values)
 
     async def next_sessions(self) -> list[Any]:
         rows: list[Any] = await self._cursor.fetch(SESSIONS_A_READ)

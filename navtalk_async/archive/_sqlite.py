@@ -17,7 +17,7 @@ from anyio import CapacityLimiter, sleep, to_thread
 
 from navtalk_async.archive._database import Access, Driver, Put, Query, Write, rows_of
 from navtalk_async.archive._schema import INDEXES, table_of
-from navtalk_async.archive._statements import CHANGES, PROGRESS, SESSIONS, SESSIONS_A_READ
+from navtalk_async.archive._statements import CHANGES, PROGRESS, SESSIONS_A_READ
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.archive.records import ArchiveDigest, ChangeMarker
 from navtalk_async.archive.sqlite_file import (
@@ -175,9 +175,9 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def _begin_to_read(self) -> None:
         self._connection.execute("BEGIN")
 
-    async def begin_walk(self, project: str) -> None:
+    async def begin_walk(self, query: Query) -> None:
         await self._begin_to_read()
-        self._walk = _sessions(self._connection, project)
+        self._walk = _sessions(self._connection, query)
 
     async def next_sessions(self) -> list[Any]:
         return next(self._walk, [])
@@ -254,15 +254,15 @@ def _finish(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("Work in a thread must not wait.")
 
 
-def _sessions(db: sqlite3.Connection, project: str) -> Iterator[list[Any]]:
-    """The rows of `SESSIONS`, some at a time; what is no UTF-8, in a damaged file, is read with U+FFFD."""
-    cursor, count = db.execute(SESSIONS, (project,)), 0
+def _sessions(db: sqlite3.Connection, query: Query) -> Iterator[list[Any]]:
+    """The rows of *query*, some at a time; what is no UTF-8, in a damaged file, is read with U+FFFD."""
+    cursor, count = db.execute(*query), 0
     while True:
         try:
             rows = cursor.fetchmany(SESSIONS_A_READ)
         except sqlite3.OperationalError as failure:
             _read_with_marks(db, failure)
-            cursor = db.execute(f"{SESSIONS} LIMIT -1 OFFSET ?", (project, count))
+            cursor = db.execute(f"{query.statement} LIMIT -1 OFFSET ?", (*query.values, count))
             continue
         if not rows:
             return

@@ -1,6 +1,5 @@
 """`navtalk changes` and `navtalk history`: what changed in an archive, and what messages were before."""
 
-import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,10 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Batch, Batches, Change, ConsumedBatch, Consumer
 from navtalk_async.archive.rows import SessionRow
 from navtalk_async.cli._inspect import readable
+from navtalk_async.cli._layout import Table, tab_separated
 from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
-from navtalk_async.cli._output import Reporter, put, put_json, tab_separated, table
+from navtalk_async.cli._output import Reporter, is_terminal, put_json
+from navtalk_async.cli._pager import paged
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreMismatch
@@ -146,14 +147,15 @@ def history_command(*, place: Place, session_id: str, project: str, as_json: boo
     async def work() -> int:
         async with readable(place) as archive:
             rows = await _earlier(archive, session_id, project)
-        if as_json:
-            await put_json(*rows)
-        elif not rows:
-            reporter.note("No message of this session was edited or deleted.")
-        elif sys.stdout is not None and sys.stdout.isatty():
-            await put(table(HISTORY_COLUMNS, rows, header=True))
-        else:
-            await put(tab_separated(HISTORY_CELLS, rows, header=True))
+        async with paged() as pages:
+            if as_json:
+                await pages.put_json(*rows)
+            elif not rows:
+                reporter.note("No message of this session was edited or deleted.")
+            elif is_terminal():
+                await pages.put(Table(HISTORY_COLUMNS).text(rows, header=True))
+            else:
+                await pages.put(tab_separated(HISTORY_CELLS, rows, header=True))
         return Exit.OK
 
     return run(work(), reporter)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.archive._tokens import parse_token
@@ -315,6 +316,10 @@ _option("--watch-max-age SPAN", "Sessions that began longer ago are no longer ex
 
 # What only one command does.
 _option("--store STORE|DEST", "Show how much is saved there.", as_place, name="known_store")
+_option("--store STORE|DEST", "Look into this archive, and ask no API.", as_place, name="looked_store")
+_option("--limit N", "At most so many [all].", click.IntRange(1))
+_flag("--newest", "The newest first.")
+_flag("--local-time", "Show times in this machine's time zone.")
 _option(
     "--store PATH",
     "Also check this archive, or where it will be; or a database, by its address.",
@@ -408,6 +413,7 @@ CONNECTION = (
     "api_key_command",
     *("concurrency", "rate", "timeout", "retry_for", "progress", "as_json", "verbose"),
 )
+ASKING = (*(name for name in CONNECTION if name not in ("progress", "as_json", "verbose")), "listing")
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 PRIVACY = ("redact", "pseudonymize")
 RUN = (
@@ -452,24 +458,44 @@ def as_options(text: str) -> str:
     return NAMED_ARGUMENT.sub(option, NAMED_FILTERS.sub(all_options, text))
 
 
+def _refuse_to_ask() -> None:
+    """Refuse what was given of the options that say how an API is asked."""
+    context = click.get_current_context()
+    given = [
+        name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    ]
+    names = [name for name in given if name in ASKING]
+    if names:
+        options = " and ".join(OPTIONS[name].opts[-1] for name in names)
+        raise click.UsageError(f"--store asks no API; leave out {options}.")
+
+
 def command(
-    *groups: str | Sequence[str], needs_key: bool = True
+    *groups: str | Sequence[str], needs_key: bool = True, offline: str | None = None
 ) -> Callable[[Callable[..., int]], click.Command]:
     """Make a command of a function, with the options of these names, in this order in its help.
 
     With those of `CONNECTION`, all that `Settings` knows becomes its argument `settings`; with *needs_key*,
-    the key has been read then. Its help is the docstring, whose `Examples:` come after the options.
+    the key has been read then. Its help is the docstring, whose `Examples:` come after the options. With the
+    option *offline*, no API is asked, and there are no settings; then, `as_json` and the `filters` are
+    arguments in any case.
     """
     names = [name for group in groups for name in ([group] if isinstance(group, str) else group)]
 
     def decorate(function: Callable[..., int]) -> click.Command:
         def call(**given: Any) -> int:
             if "api" in names:
+                connection = {name: given.pop(name) for name in CONNECTION}
+                options: Any = {name: given.pop(name) for name in names if name in SCOPE + RUN}
+                if offline is not None:
+                    filters = {name: options[name] for name in SCOPE if name in options}
+                    given |= {"as_json": connection["as_json"], "filters": filters}
+                if offline is not None and given[offline] is not None:
+                    _refuse_to_ask()
+                    return function(**given)
                 # Imported here: a command that asks no API needs no client.
                 from navtalk_async.cli._settings import Settings  # noqa: PLC0415
 
-                connection = {name: given.pop(name) for name in CONNECTION}
-                options: Any = {name: given.pop(name) for name in names if name in SCOPE + RUN}
                 settings = given["settings"] = Settings(**connection, options=options)
                 if needs_key:
                     settings.key.read()

@@ -6,9 +6,8 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from shutil import get_terminal_size
 from typing import Any
 
 import msgspec
@@ -156,9 +155,12 @@ class OutputFailed(NavTalkError):
     next_step = "Free some space, or redirect the output elsewhere."
 
 
-async def put(text: str) -> None:
-    """Print *text*; in a thread, so that signals are handled while a slow reader makes us wait."""
-    await to_thread.run_sync(_write_all, text.encode("utf-8", "backslashreplace"), abandon_on_cancel=True)
+async def put(text: str, *, descriptor: int | None = None) -> None:
+    """Print *text* on stdout, or to another *descriptor*; in a thread, so that signals are handled while a
+    slow reader makes us wait.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    await to_thread.run_sync(_write_all, data, descriptor, abandon_on_cancel=True)
 
 
 async def put_lines(lines: Iterable[str]) -> None:
@@ -170,17 +172,21 @@ async def put_json(*values: Any) -> None:
     await to_thread.run_sync(_write_json, values, abandon_on_cancel=True)
 
 
+def is_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def _write_json(values: Sequence[Any]) -> None:
     data = b"".join(map(json_line, values))
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    _write_all(visible_json(data.decode()).encode() if is_terminal else data)
+    _write_all(visible_json(data.decode()).encode() if is_terminal() else data)
 
 
-def _write_all(data: bytes) -> None:
-    if sys.stdout is None:
+def _write_all(data: bytes, descriptor: int | None = None) -> None:
+    if descriptor is None and sys.stdout is None:
         raise OutputFailed("There is no stdout to print to.")
     # Past Python's buffer, whose lock a hanging write would keep.
-    descriptor, rest = sys.stdout.fileno(), memoryview(data)
+    descriptor, rest = sys.stdout.fileno() if descriptor is None else descriptor, memoryview(data)
     try:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -188,103 +194,3 @@ def _write_all(data: bytes) -> None:
         raise
     except OSError as failure:
         raise OutputFailed(f"The output cannot be written: {failure.strerror}.") from None
-
-
-PLAIN_TYPES = (None, 0, "text", "user_input")
-
-
-def cell(value: Any) -> str:
-    """*value* for a table: one line, and nothing that does something to the terminal."""
-    return "" if value is None else visible(str(value).replace("\\", "\\\\"))
-
-
-def tab_separated(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
-    """*rows* as lines of cells between tabs; inside cells, tabs and line ends are written as in Python."""
-    lines = ["\t".join(columns)] if header else []
-    lines += ["\t".join(cell(row[name]) for name in columns) for row in rows]
-    return "".join(f"{each}\n" for each in lines)
-
-
-def details_text(fields: Mapping[str, Any]) -> str:
-    cells = {cell(name): cell(value) for name, value in fields.items()}
-    width = max(map(len, cells))
-    return "".join(f"{name:<{width}}  {value}".rstrip() + "\n" for name, value in cells.items())
-
-
-def transcript_text(session: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> str:
-    """A conversation to read: line ends of a message stay line ends, and its lines are indented."""
-    parts = [details_text(session)]
-    for message in messages:
-        lines = [visible(each) for each in (message["content"] or "").replace("\r\n", "\n").split("\n")]
-        kind = None if message["type"] in PLAIN_TYPES else message["type"]
-        heading = map(cell, (message["role"], kind, message["created_at"]))
-        parts.append(f"\n{'  '.join(filter(None, heading))}\n")
-        parts += [f"    {each}".rstrip() + "\n" for each in lines]
-    return "".join(parts)
-
-
-STYLES = {"active": "green", "failed": "red", "user": "cyan", "assistant": "magenta"}
-
-SESSION_COLUMNS = {
-    "id": 36,
-    "status": 9,
-    "start_time": 19,
-    "end_time": 8,
-    "updated_at": 19,
-    "title": 0,
-    "video_url": 0,
-}
-MESSAGE_COLUMNS = {"position": 4, "created_at": 19, "role": 9, "content": 0}
-"""The columns of tables on a terminal with their widths; 0 is what the others leave."""
-
-TITLES = {
-    "start_time": "start (UTC)",
-    "end_time": "end",
-    "updated_at": "updated (UTC)",
-    "video_url": "video",
-    "position": "#",
-    "created_at": "time (UTC)",
-}
-
-LEAST_ROOM = 20
-"""A narrower column is left out, but for the content of messages."""
-
-
-def table(columns: Mapping[str, int], rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
-    """*rows* as wide as the terminal; pages printed one below the other line up."""
-    # Only a terminal needs rich.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    room = get_terminal_size().columns - sum(columns.values()) - len(columns)
-    names = [name for name, width in columns.items() if width or room >= LEAST_ROOM or name == "content"]
-    shown = Table(box=None, show_header=header, header_style="bold", pad_edge=False)
-    for name in names:
-        shown.add_column(
-            TITLES.get(name, name),
-            width=columns[name] or None,
-            ratio=None if columns[name] else 1,
-            no_wrap=name != "content",
-            overflow="fold" if name == "content" else "ellipsis",
-            justify="right" if name == "position" else "left",
-        )
-    shown.expand = any(not columns[name] for name in names)
-    for row in rows:
-        cells = [cell(_short(name, row)) for name in names]
-        # A cell that is a plain str would be read as rich's markup: `[red]`, `:smile:`.
-        shown.add_row(*(Text(each, STYLES.get(each, "")) for each in cells))
-    console = Console()
-    with console.capture() as captured:
-        console.print(shown)
-    return captured.get()
-
-
-def _short(name: str, row: Mapping[str, Any]) -> Any:
-    if not name.endswith(("_time", "_at")):
-        return row[name]
-    text = (row[name] or "").replace("T", " ")[:19].removesuffix("Z")
-    if name != "end_time":
-        return text
-    # The hour says enough of an end on the same day; of another day, only the day fits.
-    return text[11:] if text[:10] == (row["start_time"] or "")[:10] else text[2:10]

@@ -1,16 +1,30 @@
-"""What an export would take: counted, sampled and estimated, as plain values."""
+"""`navtalk plan`: what an export would take; counted, sampled and estimated."""
 
 import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from math import sqrt
+from time import perf_counter
 from typing import Any
 
 import msgspec
 
+from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import format_api_time
-from navtalk_async.cli._output import amount
-from navtalk_async.errors import counted
-from navtalk_async.models import Session, SessionStatus
+from navtalk_async.cli._inspect import readable
+from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
+from navtalk_async.cli._output import amount, put_json, put_lines
+from navtalk_async.cli._progress import counting, waits_reported
+from navtalk_async.cli._settings import Settings
+from navtalk_async.cli.app import run
+from navtalk_async.client import Client, inside
+from navtalk_async.concurrency import FanOut
+from navtalk_async.errors import NavTalkError, NotFound, counted
+from navtalk_async.ingest.scope import Scope
+from navtalk_async.listing.fetch import fault_scope, fetch_messages
+from navtalk_async.models import Message, Page, Request, Session, SessionStatus
+from navtalk_async.pool import SessionPool, limiter_of
 
 SAMPLE = 50
 LARGER_SAMPLE = 600
@@ -157,3 +171,122 @@ def _duration(minutes: float, margin: float) -> str:
     if minutes >= 2:
         return f"{minutes:,.1f} minutes (± {margin:,.1f})"
     return f"{counted(max(1, round(minutes * 60)), 'second')} (± {max(1, round(margin * 60))})"
+
+
+@command("listing", "known_store", "project", SCOPE, CONNECTION)
+def plan_command(*, settings: Settings, known_store: Place | None) -> int:
+    """Estimate an export: sessions, messages, requests, minutes.
+
+    All sessions are listed, and the messages of some of them fetched; nothing is saved.
+
+    Examples:
+      navtalk plan
+      navtalk plan --start 2025-11-01 --rate 10
+      navtalk plan --sandbox --json
+    """
+
+    async def work() -> int:
+        async with settings.client(waits_reported(settings.reporter, settings.progress_mode)) as client:
+            await _plan(client, settings, known_store)
+        return 0
+
+    return run(work(), settings.reporter)
+
+
+async def _plan(client: Client, settings: Settings, known_store: Place | None) -> None:
+    scope, listed, sample = settings.scope(client), Listed(), Sample(size=LARGER_SAMPLE)
+
+    def count() -> dict[str, int]:
+        return {"sessions listed": listed.sessions, "requests": client.stats().requests}
+
+    doing = "Listing sessions, and fetching the messages of some; nothing is saved"
+    async with counting(settings.reporter, settings.progress_mode, doing=doing, look=count):
+        kept = None
+        async with AsyncExitStack() as stack:
+            archive = None
+            if known_store is not None:
+                archive = await stack.enter_async_context(readable(known_store))
+                counts = await archive.counts(settings.project)
+                kept = {"sessions": counts.sessions, "messages": counts.messages}
+            await _list(client, settings, scope, listed, sample, archive)
+            if archive is not None:
+                listed.to_fetch += counts.pending + counts.watched
+        await _fetch_enough(client, settings, scope, listed, sample)
+    found = estimate(listed, sample, settings.rate)
+    if settings.as_json:
+        await put_json({"command": "plan", "exit_code": 0, "listed": listed, "estimate": found, "kept": kept})
+    else:
+        await put_lines(plan_sentences(listed, found, kept))
+
+
+async def _list(  # noqa: PLR0917 - what is written to, and from what
+    client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample, archive: Archive | None
+) -> None:
+    """List all sessions; those that *archive* holds are not to be fetched."""
+    began, asked = perf_counter(), client.stats().requests
+
+    async def add(sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            listed.add(session)
+            sample.offer(session.id)
+        if archive is not None:
+            ids = [session.id for session in sessions]
+            listed.to_fetch -= len(ids) - len(await archive.lacks(settings.project, ids))
+
+    for session_id in scope.sessions:
+        await add([await client.get_session(session_id)])
+    if not scope.sessions:
+        pool = SessionPool(client, concurrency=settings.concurrency, listing=settings.options["listing"])
+        async with aclosing(pool.session_pages(order="done", **scope.of_sessions)) as pages:
+            async for page in pages:
+                await add(page)
+    listed.requests = client.stats().requests - asked
+    listed.seconds = round(perf_counter() - began, 3)
+
+
+async def _fetch_enough(
+    client: Client, settings: Settings, scope: Scope, listed: Listed, sample: Sample
+) -> None:
+    """Fetch the messages of some sessions, and where an export takes long, of a fifth of them or more."""
+    random.shuffle(sample.ids)
+    first, more = sample.ids[:SAMPLE], sample.ids[SAMPLE : max(SAMPLE, listed.sessions // 5)]
+    await _fetch(client, settings, scope, sample, first)
+    if more and estimate(listed, sample, settings.rate)["minutes"] * 60 > LONG_SECONDS:
+        await _fetch(client, settings, scope, sample, more)
+
+
+async def _fetch(
+    client: Client, settings: Settings, scope: Scope, sample: Sample, ids: Sequence[str]
+) -> None:
+    """Fetch the messages of *ids*; where all of them fail, the first error is raised."""
+    failed, began = list[NavTalkError](), perf_counter() - sample.seconds
+
+    async def fetch(session_id: str) -> None:
+        pages: list[Page[Message]] = []
+
+        async def ask(request: Request) -> Page[Message]:
+            pages.append(await inside(client).page_of_messages(request))
+            return pages[-1]
+
+        try:
+            first = client.dialect.list_messages(session_id, **scope.of_messages)
+            found = await fetch_messages(client, first, ask=ask)
+        except NotFound:
+            return  # It was deleted since it was listed.
+        except NavTalkError as error:
+            if fault_scope(error) == "run":
+                raise
+            failed.append(error)
+            return
+        sample.add(len(found.items), len(pages), perf_counter() - began)
+        sample.empty_pages += sum(not page.items and page.offset_param is None for page in pages[1:])
+
+    async def batch() -> AsyncGenerator[Sequence[str], None]:
+        yield ids
+
+    async with FanOut(fetch, batch(), at_once=limiter_of(client, settings.concurrency)) as answers:
+        async for _ in answers:
+            pass
+    if failed and not sample.fetched:
+        raise failed[0]
+    sample.failed, sample.seconds = sample.failed + len(failed), perf_counter() - began

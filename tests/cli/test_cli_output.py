@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navtalk_async import errors
+from navtalk_async.cli._layout import tab_separated, transcript_text
 from navtalk_async.cli._options import as_options
-from navtalk_async.cli._output import (
-    LogHandler,
-    Reporter,
-    size,
-    tab_separated,
-    transcript_text,
-    visible,
-)
+from navtalk_async.cli._output import LogHandler, Reporter, size, visible
 from navtalk_async.cli.app import Exit, exit_code, run, run_app
 from navtalk_async.errors import counted
 

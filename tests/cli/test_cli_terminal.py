@@ -10,19 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from shell import navtalk, run_on_terminal
 
-from navtalk_async.cli._output import (
-    DOUBTFUL,
+from navtalk_async.cli._layout import (
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
-    Reporter,
+    Table,
     details_text,
-    json_line,
     tab_separated,
-    table,
     transcript_text,
-    visible,
-    visible_json,
 )
+from navtalk_async.cli._output import DOUBTFUL, Reporter, json_line, visible, visible_json
 from navtalk_async.sandbox import Sandbox, World
 
 HARMFUL = (
@@ -144,7 +140,8 @@ MESSAGE = st.fixed_dictionaries(
 
 @given(st.lists(SESSION, max_size=3), st.lists(MESSAGE, max_size=3), st.text())
 def test_tables_and_lines_show_no_character_that_does_something(sessions, messages, name):
-    texts = [table(SESSION_COLUMNS, sessions, header=True), table(MESSAGE_COLUMNS, messages, header=True)]
+    texts = [Table(SESSION_COLUMNS).text(sessions, header=True)]
+    texts += [Table(MESSAGE_COLUMNS).text(messages, header=True)]
     texts += [transcript_text(each, messages) for each in sessions]
     texts += [details_text({name: name}), tab_separated(("id",), sessions, header=True)]
     assert [harm(each) for each in texts] == [[] for _ in texts]
@@ -152,7 +149,7 @@ def test_tables_and_lines_show_no_character_that_does_something(sessions, messag
 
 def test_a_cell_of_a_table_is_text_and_no_markup():
     row = dict.fromkeys(SESSION_COLUMNS) | {"id": "[red]:smile:[/no]", "status": "x"}
-    assert "[red]:smile:[/no]" in table(SESSION_COLUMNS, [row], header=False)
+    assert "[red]:smile:[/no]" in Table(SESSION_COLUMNS).text([row], header=False)
 
 
 def test_a_traceback_does_nothing_to_a_terminal(capsys):

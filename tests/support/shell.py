@@ -26,7 +26,7 @@ class CommandResult(NamedTuple):
 
 def environment(box, given):
     env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    env |= {"NAVTALK_API_KEY": KEY, "COLUMNS": "100", "TERM": "xterm"}
+    env |= {"NAVTALK_API_KEY": KEY, "COLUMNS": "100", "TERM": "xterm", "PAGER": "cat"}
     if box is not None:
         env["NAVTALK_BASE_URL"] = box.navtalk_url
     return {name: value for name, value in (env | given).items() if value is not None}
