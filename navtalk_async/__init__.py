@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from navtalk_async.pool import SessionPool
     from navtalk_async.privacy import Privacy
     from navtalk_async.verification import verify
+    from navtalk_async.view.search import search
     from navtalk_async.wire.retry import Retry
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "SessionStatus",
     "Transcript",
     "export",
+    "search",
     "sync",
     "verify",
     "watch",
@@ -70,6 +72,7 @@ _HOMES = {
     "pool": "SessionPool",
     "privacy": "Privacy",
     "verification": "verify",
+    "view.search": "search",
     "wire.retry": "Retry",
 }
 

@@ -6,6 +6,8 @@ holds what was finished and knows what was not.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +36,7 @@ from navtalk_async.archive.records import (
     ProjectCounts,
     ProjectInfo,
 )
-from navtalk_async.archive.rows import SessionRow, StoredTranscript
+from navtalk_async.archive.rows import SessionRow, StoredTranscript, TextRow
 from navtalk_async.concurrency import shielded
 
 __all__ = ["Archive", "Forgotten", "Tombstones", "is_url", "redacted"]
@@ -157,6 +159,15 @@ class Archive(Operations):
             async for sessions, messages in batches:
                 yield self._codec.times(sessions, messages)
 
+    async def text_batches(
+        self, project: str = "default"
+    ) -> AsyncGenerator[list[tuple[SessionRow, list[TextRow]]], None]:
+        """The same, with nothing but the texts of the messages; of a session without one, an empty list."""
+        async with aclosing(self._driver.walk(project, sql.TEXTS)) as batches:
+            async for sessions, texts in batches:
+                said = self._codec.texts_by_session(texts)
+                yield [(row, said.get(row.id, [])) for row in self._codec.sessions(sessions)]
+
     async def transcript(
         self, session_id: str, project: str = "default", *, as_of: str | None = None
     ) -> StoredTranscript | None:
@@ -182,6 +193,22 @@ class Archive(Operations):
         sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))
         messages = yield Query(sql.MESSAGES, (project, [held_id]))
         return next(iter(self._codec.transcripts(sessions, messages)), None)
+
+    async def messages_at(self, places: Sequence[tuple[str, str, int]]) -> list[StoredTranscript]:
+        """The messages at *places* (project, session id, position), with their sessions, each of which comes
+        once; what is not there is left out.
+        """
+        return await self._driver.snapshot(self._messages_at(places))
+
+    def _messages_at(self, places: Sequence[tuple[str, str, int]]) -> Steps[list[StoredTranscript]]:
+        found = []
+        for (project, session_id), some in groupby(sorted(places), key=itemgetter(0, 1)):
+            held_id = self._codec.write_id(session_id)
+            sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))
+            positions = [position for *_, position in some]
+            messages = yield Query(sql.MESSAGES_AT, (project, held_id, positions))
+            found += self._codec.transcripts(sessions, messages)
+        return found
 
     async def history(self, session_id: str, project: str = "default") -> list[EarlierMessage]:
         """Every earlier version of messages that were edited, or deleted, by when it was replaced."""

@@ -9,8 +9,10 @@ from navtalk_async.archive.rows import (
     MessageRow,
     SessionRow,
     StoredTranscript,
+    TextRow,
     new_message_row,
     new_session_row,
+    new_text_row,
 )
 
 R = TypeVar("R", SessionRow, MessageRow)
@@ -26,6 +28,10 @@ class Codec:
 
     def read_id(self, held: str) -> str:
         return held
+
+    def texts(self, rows: Iterable[Any]) -> Iterable[TextRow]:
+        """The rows of `TEXTS`."""
+        return map(new_text_row, rows)
 
     def write_text(self, text: str) -> str:
         """A text for people."""
@@ -49,7 +55,7 @@ class Codec:
     ) -> list[StoredTranscript]:
         """The transcripts of some rows of `SESSIONS`, with the rows of all their messages."""
         said = self.by_session(messages)
-        rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
+        rows = self.sessions(sessions)
         return [
             StoredTranscript(row, said.get(row.id, []), digest, row_digest, bool(due_for_reread))
             for row, (digest, row_digest, due_for_reread, *_) in zip(
@@ -69,6 +75,14 @@ class Codec:
         """Some rows of sessions, each with a number behind it."""
         rows = self.read_rows([new_session_row(each[:WIDTH]) for each in sessions])
         return [(row, held[WIDTH]) for row, held in zip(rows, sessions, strict=True)]
+
+    def sessions(self, rows: Iterable[Sequence[Any]]) -> list[SessionRow]:
+        """Those of some rows of `SESSIONS`."""
+        return self.read_rows([new_session_row(each[:WIDTH]) for each in rows])
+
+    def texts_by_session(self, rows: Iterable[Sequence[Any]]) -> dict[str, list[TextRow]]:
+        """The texts of each session; *rows* are ordered by session, and by position."""
+        return {each: list(group) for each, group in groupby(self.texts(rows), key=itemgetter(0))}
 
     def by_session(self, rows: Iterable[Any]) -> dict[str, list[MessageRow]]:
         """The messages of each session; *rows* are ordered by session, and by position."""

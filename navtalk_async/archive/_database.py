@@ -28,9 +28,9 @@ from navtalk_async.archive._statements import (
     COUNT_CHANGE,
     FORGET_EPOCHS,
     ID_OF_SESSION,
+    LONGEST_COLUMN,
     MESSAGES,
     MESSAGES_A_READ,
-    RAW_OF_MESSAGE,
     SESSIONS,
 )
 from navtalk_async.archive.failpoints import reach
@@ -156,7 +156,7 @@ class Driver(ABC, Generic[C]):
                     some, rows = rows[:count], rows[count:]
                     ids = [row[ID_OF_SESSION] for row in some]
                     messages = await reader.read(rows_of(statement, (project, ids)))
-                    most = (_fit_at_once(messages) or most) if statement is MESSAGES else MESSAGES_A_READ
+                    most = _fit_at_once(messages, LONGEST_COLUMN.get(statement)) or most
                     yield some, messages
 
     async def walk_sessions(self, query: Query) -> AsyncGenerator[list[Any], None]:
@@ -190,6 +190,14 @@ class Driver(ABC, Generic[C]):
 
     async def change_marker(self) -> ChangeMarker | None:
         return None
+
+    @abstractmethod
+    async def remove_index(self) -> list[str]:
+        """Remove the index for searches; sentences about what is left of it."""
+
+    @abstractmethod
+    async def indexed_ids(self, project: str) -> list[str]:
+        """The ids of the sessions of *project* that the index for searches has, as they are held."""
 
     @abstractmethod
     async def erase(self) -> list[str]:
@@ -314,9 +322,12 @@ def _fitting(sessions: Sequence[Sequence[Any]], most: int) -> int:
     return next((n for n, total in enumerate(accumulate(counts)) if n and total > most), len(sessions))
 
 
-def _fit_at_once(messages: Sequence[Sequence[Any]]) -> int:
-    """How many messages like these may be read at a time; 0 where there are none."""
-    size = sum(len(raw) for row in messages if isinstance(raw := row[RAW_OF_MESSAGE], str))
+def _fit_at_once(messages: Sequence[Sequence[Any]], column: int | None) -> int:
+    """How many messages like these may be read at a time, by the length of a *column*; 0 where there are
+    none.
+    """
+    texts = () if column is None else (row[column] for row in messages)
+    size = sum(len(text) for text in texts if isinstance(text, str))
     return min(MESSAGES_A_READ, 1 + BYTES_A_READ * len(messages) // (size + 1)) if messages else 0
 
 

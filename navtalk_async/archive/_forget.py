@@ -107,7 +107,7 @@ class ForgetOperations(Transactions):
             found.sessions += held
             found.messages += messages
         if not dry_run:
-            found.left = await self._erase()
+            found.left = [*(await self._driver.remove_index()), *(await self._erase())]
         return found
 
     def _find(
@@ -203,7 +203,10 @@ class ForgetOperations(Transactions):
         """What is left of forgotten sessions in the tables of *project*, as sentences; empty where nothing
         is.
         """
-        return await self._driver.snapshot(self._remains(project))
+        found = await self._driver.snapshot(self._remains(project))
+        indexed = [self._codec.read_id(each) for each in await self._driver.indexed_ids(project)]
+        count = len(await self.forgotten(project, indexed))
+        return [*found, f"{count:,} forgotten sessions are in the index for searches."] if count else found
 
     def _remains(self, project: str) -> Steps[list[str]]:
         found = []

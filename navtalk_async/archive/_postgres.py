@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from navtalk_async.archive._codec import Codec, R
-from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json
+from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json, rows_of
 from navtalk_async.archive._postgres_server import Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS_A_READ
+from navtalk_async.archive.rows import TextRow
 from navtalk_async.lenient_json import decode_json
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class PostgresCodec(Codec):
             return str(value)
         return as_json(value) if NUMBER(value) else self.write_id(value)
 
+    def texts(self, rows: Iterable[Any]) -> Iterable[TextRow]:
+        return (
+            TextRow(self.read_id(held_id), position, None if role is None else self._read_word(role), text)
+            for held_id, position, role, text in rows
+        )
+
     def _read_word(self, held: str) -> str | int:
         return int(held) if NUMBER(held) else self.read_id(held)
 
@@ -102,6 +109,18 @@ class PostgresDriver(Driver["Connection"]):
 
     async def run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         return await self._queue.do(work, *arguments)
+
+    async def remove_index(self) -> list[str]:
+        return await self.run(self._remove_index)
+
+    async def _remove_index(self) -> list[str]:
+        return await self._server.remove_index(self._connection)
+
+    async def indexed_ids(self, project: str) -> list[str]:
+        [(has_none,)] = await self.read(rows_of("SELECT to_regclass('sync_search') IS NULL"))
+        query = "SELECT DISTINCT session_id FROM sync_search WHERE project = ?"
+        rows = [] if has_none else await self.read(rows_of(query, (project,)))
+        return [held_id for (held_id,) in rows]
 
     async def erase(self) -> list[str]:
         return await self.run(self._erase)

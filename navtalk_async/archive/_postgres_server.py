@@ -184,6 +184,21 @@ class Server:
         # In one text they are one transaction, which needs no trip of its own to be undone.
         await db.execute("".join(steps).format(**WORDS))
 
+    async def remove_index(self, db: "Connection") -> list[str]:
+        """Drop the tables of the index for searches; sentences about what is left."""
+        await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        try:
+            reach("forget: before the index is removed")
+            await db.execute("DROP TABLE IF EXISTS sync_search, sync_search_state")
+            reach("forget: after the index is removed")
+        except driver().LockNotAvailableError:
+            return [f"Another session searches {self}: forget the same again when it has ended."]
+        except driver().InsufficientPrivilegeError:
+            return ["The owner of the index for searches must run DROP TABLE sync_search, sync_search_state."]
+        finally:
+            await db.execute("RESET lock_timeout")
+        return []
+
     async def erase(self, db: "Connection") -> list[str]:
         """Rewrite all tables without their deleted rows; sentences about what may be left of those."""
         if await self._has_older_readers(db):

@@ -6,7 +6,7 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
@@ -29,7 +29,9 @@ from navtalk_async.archive.sqlite_file import (
     fingerprint,
     identity,
     in_sqlite,
+    index_of,
     prepare,
+    remove_index,
     translate_errors,
 )
 from navtalk_async.errors import StoreUnreachable
@@ -90,6 +92,12 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def find_damage(self) -> list[str]:
         rows = await self.read(rows_of("PRAGMA integrity_check"))
         return [f"The database says: {text}." for (text,) in rows if text != "ok"]
+
+    async def remove_index(self) -> list[str]:
+        return await self.run(self._remove_index)
+
+    async def indexed_ids(self, project: str) -> list[str]:
+        return await self.run(self._indexed_ids, project)
 
     async def erase(self) -> list[str]:
         return await self.run(self._erase)
@@ -220,6 +228,23 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         reach("erase: after checkpoint")
         still = f"{self.path.name}-wal still holds what was deleted: forget the same again when it has ended"
         return [f"Another process is reading {self.path}; {still}."] if is_busy else []
+
+    async def _remove_index(self) -> list[str]:
+        reach("forget: before the index is removed")
+        remove_index(index_of(self.path))
+        reach("forget: after the index is removed")
+        return []
+
+    async def _indexed_ids(self, project: str) -> list[str]:
+        index = index_of(self.path)
+        if not index.exists():
+            return []
+        with (
+            suppress(sqlite3.DatabaseError),
+            closing(sqlite3.connect(f"{index.as_uri()}?mode=ro", uri=True)) as db,
+        ):
+            return [each for (each,) in db.execute("SELECT id FROM sessions WHERE project = ?", (project,))]
+        return []
 
     async def _rebuild(self) -> None:
         """Rebuild all indexes; and a table of which rows are doubled, since its index hid them, or cannot be

@@ -77,6 +77,19 @@ SELECT {MESSAGE_COLUMNS} FROM messages
 WHERE project = ? AND session_id {{any}} ORDER BY session_id, position
 """
 
+TEXTS = """
+SELECT session_id, position, role, content FROM messages
+WHERE project = ? AND session_id {any} ORDER BY session_id, position
+"""
+
+LONGEST_COLUMN = {MESSAGES: RAW_OF_MESSAGE, TEXTS: 3}
+"""Of statements that select messages, the column whose length decides how many are read at a time."""
+
+MESSAGES_AT = f"""
+SELECT {MESSAGE_COLUMNS} FROM messages
+WHERE project = ? AND session_id = ? AND position {{any}} ORDER BY position
+"""
+
 MESSAGE_TIMES = """
 SELECT session_id, role, created_at FROM messages
 WHERE project = ? AND session_id {any} ORDER BY session_id, position

@@ -21,6 +21,7 @@ __all__ = [
     "Records",
     "SessionRow",
     "StoredTranscript",
+    "TextRow",
     "content_hash",
     "damage",
     "digest",
@@ -82,8 +83,18 @@ class MessageRow(NamedTuple):
     raw: str
 
 
+class TextRow(NamedTuple):
+    """What was said in a message."""
+
+    session_id: str
+    position: int
+    role: str | int | None
+    content: str | None
+
+
 new_session_row: Callable[[Iterable[object]], SessionRow] = partial(tuple.__new__, SessionRow)
 new_message_row: Callable[[Iterable[object]], MessageRow] = partial(tuple.__new__, MessageRow)
+new_text_row: Callable[[Iterable[object]], TextRow] = partial(tuple.__new__, TextRow)
 
 encode_lines: Callable[[Iterable[object]], bytes] = msgspec.json.Encoder().encode_lines
 

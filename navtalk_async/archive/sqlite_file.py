@@ -29,6 +29,7 @@ else:
 
 __all__ = [
     "BUSY_MS",
+    "INDEX_ID",
     "HeldFile",
     "connect",
     "connect_to_consume",
@@ -36,11 +37,13 @@ __all__ = [
     "fingerprint",
     "identity",
     "in_sqlite",
+    "index_of",
     "last_write",
     "lock",
     "make_folder",
     "open_file",
     "prepare",
+    "remove_index",
     "translate_errors",
 ]
 
@@ -223,6 +226,26 @@ def _refuse_older_writer(path: Path) -> None:
             if "locked" in str(failure):
                 raise _locked(path) from None
             raise
+
+
+INDEX_ID = 0x6E617673  # "navs", as `application_id`
+
+
+def index_of(path: Path) -> Path:
+    """Where the index for searches of the archive at *path* is: `archive.search.db`."""
+    return path.resolve().with_suffix(".search.db")
+
+
+def remove_index(path: Path) -> None:
+    """Remove the index *path*, whatever it holds, if there is one; but no database of something else."""
+    try:
+        with open_file(path) as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    if header.startswith(b"SQLite format 3\0") and int.from_bytes(header[68:72]) != INDEX_ID:
+        raise StoreBroken(f"{path} is a database of something else, and in the place of the index.")
+    path.unlink(missing_ok=True)
 
 
 def _log_of(path: Path) -> Path:

@@ -187,6 +187,17 @@ def as_path(text: str) -> Path:
     return Path(text)
 
 
+def as_query(_context: click.Context, _parameter: click.Parameter, words: Sequence[str]) -> str:
+    from navtalk_async.formats.words import parse_query  # noqa: PLC0415 - only a search needs it
+
+    text = " ".join(words)
+    try:
+        parse_query(text)
+    except ValueError as refusal:
+        raise click.BadParameter(str(refusal)) from None
+    return text
+
+
 def as_folder(text: str) -> Path:
     path = as_path(text)
     if "://" in text:
@@ -242,6 +253,7 @@ OPTIONS: dict[str, click.Parameter] = {
     "dest": click.Argument(["dest"], type=as_folder),
     "store": click.Argument(["store"], type=as_store),
     "place": click.Argument(["place"], type=as_place, metavar="STORE|DEST"),
+    "text": click.Argument(["text"], nargs=-1, required=True, callback=as_query, metavar="WORDS..."),
 }
 """Every option and argument by the name of the parameter it becomes."""
 
@@ -379,6 +391,7 @@ _option(
 _flag("--allow-private-media", "Also download from this machine and its networks.")
 _option("--max-media-size SIZE", "The most bytes of a file: 200MB [1GB].", as_size, default="1GB")
 _option("--max-media-files N", "The most files of a run [100000].", click.IntRange(1), default=100_000)
+_option("--limit N", "The most messages [20].", click.IntRange(1), default=20, name="most_hits")
 _option("--before TIME", "Sessions that began before this time.", as_time)
 _flag("--dry-run", "Only say what would be erased.")
 _flag("--files", "Also remove exported files and media that may hold what is erased.")

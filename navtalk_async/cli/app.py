@@ -76,6 +76,7 @@ COMMANDS = {
     "plan": ("_plan", "Estimate an export: sessions, messages, requests, minutes."),
     "report": ("_report", "Show the statistics of an archive: when, how long, how many, how slow."),
     "sandbox": ("_sandbox", "Serve made-up APIs on this machine, until Ctrl-C."),
+    "search": ("_search", "Find messages of an archive by words in them."),
     "session": ("_look", "Show one session, without its messages."),
     "sessions": ("_look", "List sessions of the API, in its order, or of an archive."),
     "status": ("_inspect", "Show what an archive holds, and how its last run ended."),

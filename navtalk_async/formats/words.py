@@ -12,7 +12,7 @@ from unicodedata import category, normalize
 
 __all__ = ["LONGEST_WORD", "AllOf", "AnyOf", "Phrase", "Query", "located", "matches", "parse_query", "words"]
 
-LONGEST_WORD = 64
+LONGEST_WORD = 500
 """A run of more characters (data in base64, say) is cut into words of this length."""
 
 LONGEST_QUERY = 1000
@@ -31,6 +31,9 @@ IGNORED = re.compile(
 )
 """Diacritics of Latin, Greek, Cyrillic, Hebrew and Arabic, variants, and colours of skin: as if they were not
 there. The vowel signs of other scripts are part of the word."""
+
+REPLACED = "\ufffc\ufffd"
+"""They stand for what a database cannot hold, a NUL say, and are no words."""
 
 SPACE = "\u200b"
 """The one invisible character that separates words; others, a soft hyphen say, stand inside of one."""
@@ -52,6 +55,8 @@ def _folded(char: str) -> str:
 
 def _as_word(char: str) -> str:
     kind = category(char)
+    if char in REPLACED:
+        return " "
     if kind == "So" or (kind[0] in "LNM" and UNSPACED.match(char)):
         return f" {char} "
     if kind == "Cf" and char != SPACE:
@@ -84,7 +89,10 @@ def located(text: str) -> Iterator[tuple[str, int, int]]:
         letters += folded
         places += [at] * len(folded)
     for run in re.finditer(rf"[^ ]{{1,{LONGEST_WORD}}}", letters):
-        yield run.group(), places[run.start()], places[run.end() - 1] + 1
+        end = places[run.end() - 1] + 1
+        while end < len(text) and not FOLDING[ord(text[end])]:
+            end += 1
+        yield run.group(), places[run.start()], end
 
 
 class Phrase(NamedTuple):

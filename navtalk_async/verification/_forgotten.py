@@ -6,6 +6,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, Tombstones, redacted
+from navtalk_async.archive.sqlite_file import index_of
 from navtalk_async.errors import counted
 from navtalk_async.formats import chosen_projects, forgotten_files, forgotten_ids_in
 from navtalk_async.verification._report import Finding, Remedy, Report
@@ -36,7 +37,7 @@ async def verify_forgotten(
 
 
 def _in_bytes(path: Path, known: Sequence[Tombstones]) -> list[Finding]:
-    beside = [path.with_name(f"{path.name}{end}") for end in ("", "-wal")]
+    beside = [path, path.with_name(f"{path.name}-wal"), index_of(path)]
     counts = {each.name: forgotten_ids_in(each, known) for each in beside if known and each.exists()}
     what = "holds the ids of {} in its bytes"
     return [

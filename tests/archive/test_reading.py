@@ -107,7 +107,7 @@ def test_so_many_sessions_are_read_at_a_time_as_fit(counts, most):
 @given(st.lists(st.integers(0, 10_000), max_size=20), st.integers(1, 1_000))
 def test_of_long_messages_fewer_are_read_at_a_time(lengths, times):
     messages = [(*"12345678", "x" * length * times) for length in lengths]
-    most = _fit_at_once(messages)
+    most = _fit_at_once(messages, 8)
     assert bool(most) == bool(messages)
     assert most <= MESSAGES_A_READ
     if messages:

@@ -44,7 +44,7 @@ def phrase(*parts, is_prefix=False):
         ("שָׁלוֹם مُحَمَّد", "שלום محمد"),
         ("👍🏽ok❤️", "👍 ok ❤"),
         ("co\u00adop a\u200bb می\u200cخواهم", "coop a b میخواهم"),
-        ("\ud800a\0b\x85c", "a b c"),
+        ("\ud800a\0b\x85c\ufffdd", "a b c d"),
     ],
 )
 def test_words_are_folded_in_every_script(text, expected):
@@ -76,13 +76,19 @@ def test_words_are_located_where_they_stand(text):
     for word, start, end in found:
         assert 0 <= start < end <= len(text)
         assert word in "".join(words(text[start:end]))
+    assert list(located("x\u0301 👍🏽")) == [("x", 0, 2), ("👍", 3, 5)]
 
 
 def test_a_long_run_is_cut_into_words_of_the_same_length():
-    run = "a" * 150
-    assert list(words(run)) == ["a" * 64, "a" * 64, "a" * 22]
-    assert [each[1:] for each in located(run)] == [(0, 64), (64, 128), (128, 150)]
-    assert matches(parse_query(run), list(words(f"see {run}!")))
+    run = "a" * (2 * LONGEST_WORD + 22)
+    assert [len(each) for each in words(run)] == [LONGEST_WORD, LONGEST_WORD, 22]
+    assert [each[1:] for each in located(run)] == [
+        (0, LONGEST_WORD),
+        (LONGEST_WORD, 2 * LONGEST_WORD),
+        (2 * LONGEST_WORD, len(run)),
+    ]
+    part = run[: LONGEST_WORD + 22]
+    assert matches(parse_query(part), list(words(f"see {part}!")))
 
 
 @pytest.mark.parametrize(
