@@ -27,7 +27,15 @@ from navtalk_async.archive.changes import (
     drop_consumer,
     read_consumers,
 )
-from navtalk_async.archive.listing import Order, SessionFilter, list_query
+from navtalk_async.archive.listing import (
+    Order,
+    SessionFilter,
+    SessionPage,
+    TranscriptPage,
+    list_query,
+    read_page,
+    read_transcript_page,
+)
 from navtalk_async.archive.records import (
     ArchiveDigest,
     ChangeMarker,
@@ -139,15 +147,35 @@ class Archive(Operations):
                 yield batch
 
     async def list_sessions(
-        self, wanted: SessionFilter = EVERY_SESSION, *, order: Order = "oldest"
+        self, wanted: SessionFilter = EVERY_SESSION, *, newest: bool = False
     ) -> AsyncGenerator[list[tuple[SessionRow, int | None]], None]:
-        """The sessions that are *wanted*, each with the number of its messages (None where they are not kept
-        yet), some at a time, as of one moment.
+        """The sessions that are *wanted*, by their starts; each with the number of its messages (None where
+        they are not kept yet), some at a time, as of one moment.
         """
-        query = list_query(self._codec, wanted, order)
+        query = list_query(self._codec, wanted, newest=newest)
         async with aclosing(self._driver.walk_sessions(query)) as batches:
             async for rows in batches:
                 yield self._codec.counted(rows)
+
+    async def session_page(
+        self,
+        wanted: SessionFilter = EVERY_SESSION,
+        order: Order = "started",
+        *,
+        newest: bool = False,
+        first: int = 0,
+        count: int = 100,
+    ) -> SessionPage:
+        """So many of the sessions that are *wanted*, from the *first* on (from 0), in an *order*."""
+        steps = read_page(self._codec, wanted, order, newest=newest, first=first, count=count)
+        return await self._driver.snapshot(steps)
+
+    async def transcript_page(
+        self, session_id: str, project: str = "default", *, first: int = 0, count: int = 500
+    ) -> TranscriptPage | None:
+        """So many messages of a session, from the position *first* on; None if it is not held."""
+        steps = read_transcript_page(self._codec, project, session_id, first, count)
+        return await self._driver.snapshot(steps)
 
     async def message_times(
         self, project: str = "default"

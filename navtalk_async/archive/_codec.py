@@ -14,6 +14,7 @@ from navtalk_async.archive.rows import (
     new_session_row,
     new_text_row,
 )
+from navtalk_async.archive.sqlite_file import in_sqlite
 
 R = TypeVar("R", SessionRow, MessageRow)
 
@@ -22,6 +23,10 @@ WIDTH = len(SessionRow._fields)
 
 class Codec:
     """That of a database which holds every text as it is."""
+
+    def in_own_words(self, statement: str) -> str:
+        """*statement* of which words differ from database to database, as `schema` has them."""
+        return in_sqlite(statement)
 
     def write_id(self, text: str) -> str:
         return text

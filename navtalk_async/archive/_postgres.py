@@ -17,6 +17,7 @@ import msgspec
 
 from navtalk_async.archive._codec import Codec, R
 from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json, rows_of
+from navtalk_async.archive._postgres_server import WORDS as OWN_WORDS
 from navtalk_async.archive._postgres_server import Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS_A_READ
 from navtalk_async.archive.rows import TextRow
@@ -49,6 +50,9 @@ class PostgresCodec(Codec):
     `raw`. An id with a NUL is held as a JSON string, in quotes; and so is one that begins with a quote. A
     status, role or type may be a word or a number: what is held without quotes and reads as a number was one.
     """
+
+    def in_own_words(self, statement: str) -> str:
+        return statement.format(**OWN_WORDS)
 
     def write_id(self, text: str) -> str:
         return as_json(text) if text[:1] == '"' or "\0" in text else text

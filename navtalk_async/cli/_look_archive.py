@@ -53,7 +53,7 @@ class ArchiveSource:
                 status=_as_kept(SessionStatus, filters["status"]),
                 user_id=filters["user_id"],
             ),
-            order="newest" if wanted.newest else "oldest",
+            newest=wanted.newest,
         )
         left = wanted.limit
         async with aclosing(found) as batches:

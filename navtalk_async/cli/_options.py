@@ -405,6 +405,7 @@ _option(
 )
 _flag("--repair", "Fetch again what is damaged, missing or stale; needs the key.")
 _option("--port", "Where to listen [any free port].", _PORT, default=0)
+_flag("--open", "Open the address in a browser.", name="open_browser")
 _option("--sessions N", "How many sessions [600].", click.IntRange(0), default=600, name="session_count")
 _option("--seed N", "The same seed makes the same data [0].", int, default=0)
 _option("--latency SPAN", "Before every answer: 50ms.", as_span, default="0")

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import gc
 import os
 import re
 import signal
@@ -84,6 +83,7 @@ COMMANDS = {
     "sync": ("_sync", "Bring the archive STORE up to date, once or for ever."),
     "transcript": ("_look", "Show one session with all its messages."),
     "verify": ("_inspect", "Check that nothing is lost, doubled, out of order or damaged."),
+    "view": ("_view", "Show an archive in a browser: overview, sessions, search, until Ctrl-C."),
 }
 """The module of each command, which is imported when the command is used, and its line of help."""
 
@@ -216,8 +216,6 @@ def run(
     success.
     """
     stopped_by: list[int] = []
-    # Rows hold no cycles: to look for some after each 700 takes a tenth of an export's time.
-    gc.set_threshold(100_000)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_until_stopped(work, stopped_by))
