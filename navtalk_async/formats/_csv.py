@@ -58,7 +58,7 @@ def _lines_of(table: str, target: Target) -> Callable[[Columns], bytes]:
 
     def lines(columns: Columns) -> bytes:
         cells = [kinds[TABLES[table][name]](values) for name, values in columns.items()]
-        return "".join([f"{line}\n" for line in map(",".join, zip(*cells, strict=True))]).encode()
+        return "\n".join([*map(",".join, zip(*cells, strict=True)), ""]).encode()
 
     return lines
 

@@ -6,14 +6,14 @@ Parquet file a month must be written as a whole.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from msgspec.structs import replace
 
 from navtalk_async.concurrency import shielded
@@ -49,7 +49,7 @@ PLACE = "COALESCE(strftime(timezone('UTC', s.start_time), '{form}'), 'none')"
 
 
 class _Collected:
-    """A file of DuckDB's at *path*, and what waits for the disk in another thread."""
+    """A file of DuckDB's at *path*. Rows are inserted in a thread of their own, while the next are read."""
 
     def __init__(self, path: Path, *, is_result: bool) -> None:
         self.rows = dict.fromkeys(TABLES, 0)
@@ -57,7 +57,8 @@ class _Collected:
         self._is_result = is_result
         self._waiting: dict[str, list[bytes]] = {table: [] for table in TABLES}
         self._encode = msgspec.json.Encoder().encode
-        self._limiter = CapacityLimiter(1)
+        self._worker = ThreadPoolExecutor(1)
+        self._inserting: Future[None] | None = None
         self._db: DuckDBPyConnection | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,9 +67,10 @@ class _Collected:
 
     async def __aexit__(self, *_: object) -> None:
         await shielded(self._run(self._close))
+        self._worker.shutdown()
 
     async def add(self, batch: Batch) -> None:
-        await self._run(self._add, batch)
+        await to_thread.run_sync(self._add, batch)
 
     async def finish(self) -> None:
         await self._run(self._finish)
@@ -90,7 +92,7 @@ class _Collected:
         return found[0] == found[1]
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await to_thread.run_sync(partial(work, *arguments), limiter=self._limiter)
+        return await to_thread.run_sync(lambda: self._worker.submit(work, *arguments).result())
 
     def _open(self) -> None:
         import duckdb  # noqa: PLC0415 - an extra
@@ -129,18 +131,22 @@ class _Collected:
                 self._waiting[table].append(self._encode(some))
             self.rows[table] += count
             if sum(map(len, self._waiting[table])) >= BYTES_AT_ONCE:
-                self._insert(table)
+                if self._inserting is not None:
+                    self._inserting.result()
+                lines, self._waiting[table] = self._waiting[table], []
+                self._inserting = self._worker.submit(self._insert, table, lines)
 
-    def _insert(self, table: str) -> None:
-        lines, self._waiting[table] = self._waiting[table], []
+    def _insert(self, table: str, lines: Sequence[bytes]) -> None:
         if lines:
             self._rows_file.touch(mode=0o600)
             self._rows_file.write_bytes(b"\n".join(lines))
             self._query(_insertion(table, self._rows_file, max(map(len, lines))))
 
     def _finish(self) -> None:
+        if self._inserting is not None:
+            self._inserting.result()
         for table in TABLES:
-            self._insert(table)
+            self._insert(table, self._waiting[table])
         self._query("COMMIT")
 
     def _query(self, statement: str) -> list[Any]:

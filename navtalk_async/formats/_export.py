@@ -15,7 +15,6 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.records import ArchiveDigest, FailedSession, ProjectInfo
 from navtalk_async.archive.rows import format_api_time
 from navtalk_async.archive.sqlite_file import fingerprint, make_folder
-from navtalk_async.concurrency import read_ahead
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._claim import Claim, remove_left_behind
@@ -155,7 +154,7 @@ class Export(NamedTuple):
                 for each, target in zip(plan.formats, targets, strict=True)
             ]
             for each in readings:
-                async with aclosing(read_ahead(each.batches())) as batches:
+                async with aclosing(each.batches()) as batches:
                     async for batch in batches:
                         for write in writes:
                             await write(batch)

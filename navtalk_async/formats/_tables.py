@@ -25,7 +25,7 @@ class Batch:
             **{
                 name: [each[name] for each in self.transcripts] for name in TABLES["sessions"] if name in SAME
             },
-            "status": [_as_text(each["status"]) for each in self.transcripts],
+            "status": _as_texts([each["status"] for each in self.transcripts]),
             "messages": [len(each["messages"]) for each in self.transcripts],
             "extra": [_json_text(each.get("extra")) for each in self.transcripts],
         }
@@ -40,8 +40,8 @@ class Batch:
             "session_id": [session["id"] for session, count in counted for _ in range(count)],
             "id": [each["id"] for each in rows],
             "position": [each["position"] for each in rows],
-            "role": [_as_text(each["role"]) for each in rows],
-            "type": [_as_text(each["type"]) for each in rows],
+            "role": _as_texts([each["role"] for each in rows]),
+            "type": _as_texts([each["type"] for each in rows]),
             "content": [each["content"] for each in rows],
             "created_at": [each["created_at"] for each in rows],
             "extra": [_json_text(each["extra"]) if "extra" in each else None for each in rows],
@@ -83,8 +83,9 @@ of fields without a column."""
 SAME = TABLES["sessions"].keys() - {"status", "messages", "extra"}
 
 
-def _as_text(value: str | int | None) -> str | None:
-    return str(value) if isinstance(value, int) else value
+def _as_texts(values: Sequence[str | int | None]) -> list[str | None]:
+    texts = {each: str(each) if isinstance(each, int) else each for each in set(values)}
+    return [texts[each] for each in values]
 
 
 def _json_text(value: object) -> str | None:

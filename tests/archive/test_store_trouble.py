@@ -216,7 +216,6 @@ async def synced(box, path):
 @pytest.mark.parametrize("seed", range(2))
 async def test_noise_in_any_page_is_reported_as_a_sentence_or_does_no_harm_at_all(seed, box, archive):
     """SQLite notices much, and not everything; what it does not is what `verify` is for."""
-    asyncio.get_running_loop().set_debug(False)
     good, dice = archive.read_bytes(), Random(seed)
     refused = 0
     for page in range(len(good) // 4096):

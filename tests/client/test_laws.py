@@ -51,8 +51,6 @@ from navtalk_async.ingest import sync
 from navtalk_async.sandbox import KINDS, Answers, Faults, Sandbox, World
 from navtalk_async.sandbox._api import PAGE_FAULTS
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
 # Paging.
 
 

@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime
 from tempfile import mkdtemp
 
-import pytest
 from apis import transcripts_of
 from archive_contents import assert_matches_api
 from changes import Clock, apply_change, changes_of
@@ -32,8 +31,6 @@ from navtalk_async.formats import export
 from navtalk_async.ingest import sync
 from navtalk_async.sandbox import Answers, Sandbox, World
 from navtalk_async.verification import verify
-
-pytestmark = pytest.mark.usefixtures("untraced")
 
 # Going on.
 

@@ -116,7 +116,6 @@ class Pair:
 
 @pytest.mark.timeout(600)
 async def test_a_copy_equals_the_archive_whenever_writer_and_consumer_are_killed(new_place, tmp_path):
-    asyncio.get_running_loop().set_debug(False)
     place, copy = await new_place(), tmp_path / "copy.db"
     answers = Answers(max_page=12, cursor_on_last_page=False)
     async with (

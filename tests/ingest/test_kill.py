@@ -168,8 +168,6 @@ class Job:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(tmp_path):
-    # Other processes are watched here, and the server is to be no slower than they are.
-    asyncio.get_running_loop().set_debug(False)
     dice = random.Random(23)
     kills = exports = 0
     async with command_runner() as commands:
@@ -190,7 +188,6 @@ async def test_a_hundred_kills_of_large_exports_lose_nothing_and_double_nothing(
 
 @pytest.mark.timeout(200)
 async def test_twenty_kills_of_large_syncs_into_postgresql_lose_nothing_and_double_nothing(postgres):
-    asyncio.get_running_loop().set_debug(False)
     dice = random.Random(29)
     kills = 0
     async with command_runner() as commands:

@@ -147,7 +147,6 @@ async def scene(request, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_wherever_forgetting_is_killed_the_same_command_completes_it(scene):
-    asyncio.get_running_loop().set_debug(False)
     async with Sandbox(World(8, messages=3)) as box, command_runner() as commands:
         names = [each["id"] for each in box.world.sessions]
         gone = names[1:4]

@@ -303,8 +303,6 @@ async def lived_through(box, address, clock, spell):
     spells=spells,
 )
 async def test_any_faults_stops_and_changes_end_in_the_servers_truth(new_place, seed, answers, spells):
-    # Hundreds of runs are too many for every one of their tasks to be traced.
-    asyncio.get_running_loop().set_debug(False)
     clock, address = Clock(), await new_place()
     world = World(12, seed, mean_messages=4)
     for hours in range(9):

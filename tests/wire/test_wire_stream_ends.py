@@ -1,8 +1,10 @@
 """Over real sockets: however a stream ends, its reader gets what came, and then one error without the key."""
 
 import asyncio
+import gc
 import pickle
 import traceback
+import warnings
 
 import pytest
 from hypothesis import given, settings
@@ -295,6 +297,9 @@ async def test_a_loop_that_ends_ends_its_streams():
         (await box.asked()).write(HEAD)
         await call
         await asyncio.wait(box.serving)
+        del call
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()  # Whoever leaves a stream open is warned by aiohttp.
 
 
 # The key --------------------------------------------------------------------------------------------------
