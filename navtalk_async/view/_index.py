@@ -142,6 +142,8 @@ async def _everything(archive: Archive) -> AsyncGenerator[list[Update], None]:
 
 
 async def _follow(archive: Archive, index: Index, token: str) -> None:
+    if token == await archive.latest_token():
+        return
     async with archive.changes(token) as batches:
         async for batch in batches:
             if any(each.what == "forgotten" for each in batch.changes):

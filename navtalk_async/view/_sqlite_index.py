@@ -46,7 +46,7 @@ first. Where more messages came in a second than there are numbers, they take th
 
 SCHEMA = f"""
 PRAGMA application_id = {INDEX_ID};
-CREATE TABLE state (version TEXT NOT NULL, token TEXT);
+CREATE TABLE state (version TEXT NOT NULL, token TEXT, is_full BOOLEAN);
 CREATE TABLE sessions (number INTEGER PRIMARY KEY, project TEXT NOT NULL, id TEXT NOT NULL,
     about TEXT NOT NULL, last INTEGER NOT NULL, UNIQUE (project, id));
 CREATE TABLE blocks (first INTEGER PRIMARY KEY, messages INTEGER NOT NULL, session INTEGER,
@@ -68,7 +68,11 @@ ORDER BY f.rowid DESC LIMIT ?
 
 MOST_DEAD = 10_000
 
-DEAD = "SELECT TOTAL(messages * (session IS NULL)), TOTAL(messages) FROM blocks"
+DONE = f"""
+UPDATE state SET token = ?, is_full = (
+    SELECT TOTAL(messages * (session IS NULL)) > MAX({MOST_DEAD}, TOTAL(messages) / 2) FROM blocks)
+"""
+"""An index of which more than half is of use no more is built anew."""
 
 
 class SqliteIndex(Index):
@@ -79,7 +83,7 @@ class SqliteIndex(Index):
 
     async def token(self) -> str | None:
         try:
-            return await self._do(_sound_token)
+            return await self._do(_token)
         except Outdated:
             return None
 
@@ -169,14 +173,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _sound_token(db: sqlite3.Connection) -> str | None:
-    token = _token(db)
-    [(dead, total)] = db.execute(DEAD)
-    return None if dead > max(MOST_DEAD, total / 2) else token
-
-
 def _token(db: sqlite3.Connection) -> str | None:
-    rows = db.execute("SELECT token FROM state WHERE version = ?", (VERSION,)).fetchall()
+    rows = db.execute("SELECT token FROM state WHERE version = ? AND NOT is_full", (VERSION,)).fetchall()
     return rows[0][0] if rows else None
 
 
@@ -204,7 +202,7 @@ def _finish(db: sqlite3.Connection, token: str) -> None:
     _commit(db)
     # In a transaction of its own: pages of one reach the disk in any order.
     db.execute("BEGIN")
-    db.execute("UPDATE state SET token = ?", (token,))
+    db.execute(DONE, (token,))
     _commit(db)
 
 
@@ -219,12 +217,21 @@ class _Numbers:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._last, self._end = 0, 0
+        self._wanted = self._end = 0
+        query = "SELECT MAX(first + messages) FROM blocks"
+        self._top = next((end for (end,) in db.execute(query) if end), 0)
 
     def take(self, wanted: int, count: int) -> int:
         """The first of *count* free numbers, from *wanted* on."""
-        # Those of one second are looked for once.
-        start = self._end if self._last <= wanted < self._end else wanted
+        # Behind what the same second was given last, there is nothing to look for.
+        start = self._end if self._wanted <= wanted < self._end else wanted
+        if start < self._top:
+            start = self._free(start, count)
+        self._wanted, self._end = wanted, start + count
+        self._top = max(self._top, self._end)
+        return start
+
+    def _free(self, start: int, count: int) -> int:
         query = "SELECT first + messages FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1"
         for (end,) in self._db.execute(query, (start,)):
             start = max(start, end)
@@ -233,14 +240,13 @@ class _Numbers:
             if first - start >= count:
                 break
             start = end
-        self._last, self._end = wanted, start + count
         return start
 
 
 def _write(db: sqlite3.Connection, numbers: _Numbers, updates: Iterable[Update]) -> None:
     rows = [row for each in updates for row in _rows(db, numbers, *each)]
     # In their order: else, each one that is not makes a part of the index of its own.
-    rows.sort(key=lambda row: row[0])
+    rows.sort()
     db.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", rows)
     reach("index: after write")
 
@@ -252,7 +258,7 @@ def _rows(
     messages: Sequence[Row],
     is_whole: bool,  # noqa: FBT001
 ) -> Iterator[tuple[int, str]]:
-    """The rows of *messages*, to which blocks are given."""
+    """The rows of *messages*, which are given blocks."""
     moment = began(session)
     marks = {role: " ".join(marks_of(session, role)) for role in {each.role for each in messages}}
     number = _number(db, session, messages[-1].position if messages else -1, is_whole=is_whole)
@@ -260,8 +266,8 @@ def _rows(
         first = numbers.take((moment // 1_000_000) << SLOTS, len(some))
         values = (first, len(some), number, some[0].position, moment)
         db.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", values)
-        for place, each in enumerate(some, first):
-            yield place, f"{_text(each.content or '')} {marks[each.role]}"
+        texts = [f"{_text(each.content or '')} {marks[each.role]}" for each in some]
+        yield from enumerate(texts, first)
 
 
 def _number(db: sqlite3.Connection, session: SessionRow, last: int, *, is_whole: bool) -> int | None:
