@@ -1,53 +1,143 @@
-"""The sandbox as pytest fixtures: `pytest_plugins = ["navtalk_async.testing"]` in your conftest.py."""
+"""A plugin of pytest: the sandbox and its clients as fixtures.
 
-from collections.abc import AsyncIterator
+It comes with the package, and imports nothing of it until a fixture is used. The sandbox serves from a thread
+of its own and the clients work in any event loop: the fixtures are the same for every plugin that runs
+asynchronous tests, for every scope of loops, and for tests without a loop.
+"""
 
-from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
-from navtalk_async.sandbox import Sandbox
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 try:
-    import pytest_asyncio
-except ModuleNotFoundError as _missing:
+    import pytest
+except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        f"navtalk_async.testing needs {_missing.name}, which is not installed: pip install pytest-asyncio",
-        name=_missing.name,
+        "navtalk_async.testing needs pytest, which is not installed: pip install pytest", name="pytest"
     ) from None
 
-__all__ = ["kodey_client", "lexicon_client", "llamacloud_client", "navtalk_client", "navtalk_sandbox"]
+if TYPE_CHECKING:
+    from navtalk_async import KodeyClient, LexiconClient, LlamaCloudClient, NavTalkClient
+    from navtalk_async.sandbox import Sandbox
+
+__all__ = [
+    "kodey_client",
+    "lexicon_client",
+    "llamacloud_client",
+    "navtalk_client",
+    "navtalk_environment",
+    "navtalk_sandbox",
+]
 
 KEY = "sandbox-key"
+SESSIONS = 60
 
 
-@pytest_asyncio.fixture
-async def navtalk_sandbox() -> AsyncIterator[Sandbox]:
-    """A running local server of all APIs, with 60 sessions; its world, faults and answers may be replaced."""
-    async with Sandbox(sessions=60) as sandbox:
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    for line in (
+        "navtalk_sandbox(**options): options of Sandbox for the fixture of that name, as faults='500=5%'",
+        "navtalk_client(**options): options of the fixtures' clients, as timeout=5.0",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+@pytest.fixture
+def navtalk_sandbox(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
+    """A running local server of all APIs, with 60 sessions; its world, faults and answers may be replaced.
+
+    `@pytest.mark.navtalk_sandbox(sessions=500, faults="500=5%")` gives it other options, those of `Sandbox`:
+    `faults` may be a text for `Faults.parse`, `answers` a dict, and `world` a function that makes one.
+    """
+    from navtalk_async.sandbox import Sandbox  # noqa: PLC0415 - as all imports here, see above
+
+    try:
+        sandbox = Sandbox(**_sandbox_options(_marked(request, "navtalk_sandbox")))
+    except (TypeError, ValueError) as refusal:
+        raise pytest.UsageError(f"@pytest.mark.navtalk_sandbox: {refusal}") from None
+    with sandbox:
         yield sandbox
 
 
-@pytest_asyncio.fixture
-async def navtalk_client(navtalk_sandbox: Sandbox) -> AsyncIterator[NavTalkClient]:
-    """A client of NavTalk in `navtalk_sandbox`."""
-    async with NavTalkClient(KEY, base_url=navtalk_sandbox.navtalk_url) as client:
-        yield client
+@pytest.fixture
+def navtalk_client(request: pytest.FixtureRequest, navtalk_sandbox: "Sandbox") -> "Iterator[NavTalkClient]":
+    """A client of NavTalk in `navtalk_sandbox`, which retries at once.
+
+    `@pytest.mark.navtalk_client(timeout=5.0)` gives it, and those of the other APIs, other options.
+    """
+    yield from _client("NavTalkClient", request, navtalk_sandbox.navtalk_url)
 
 
-@pytest_asyncio.fixture
-async def kodey_client(navtalk_sandbox: Sandbox) -> AsyncIterator[KodeyClient]:
-    """A client of Kodey.ai in `navtalk_sandbox`."""
-    async with KodeyClient(KEY, base_url=navtalk_sandbox.kodey_url) as client:
-        yield client
+@pytest.fixture
+def kodey_client(request: pytest.FixtureRequest, navtalk_sandbox: "Sandbox") -> "Iterator[KodeyClient]":
+    """As `navtalk_client`, of Kodey.ai."""
+    yield from _client("KodeyClient", request, navtalk_sandbox.kodey_url)
 
 
-@pytest_asyncio.fixture
-async def lexicon_client(navtalk_sandbox: Sandbox) -> AsyncIterator[LexiconClient]:
-    """A client of Lexicon in `navtalk_sandbox`; its users are `user-0` to `user-3`."""
-    async with LexiconClient(KEY, base_url=navtalk_sandbox.lexicon_url) as client:
-        yield client
+@pytest.fixture
+def lexicon_client(request: pytest.FixtureRequest, navtalk_sandbox: "Sandbox") -> "Iterator[LexiconClient]":
+    """As `navtalk_client`, of Lexicon; its users are `user-0` to `user-3`."""
+    yield from _client("LexiconClient", request, navtalk_sandbox.lexicon_url)
 
 
-@pytest_asyncio.fixture
-async def llamacloud_client(navtalk_sandbox: Sandbox) -> AsyncIterator[LlamaCloudClient]:
-    """A client of LlamaCloud in `navtalk_sandbox`."""
-    async with LlamaCloudClient(KEY, base_url=navtalk_sandbox.llamacloud_url) as client:
-        yield client
+@pytest.fixture
+def llamacloud_client(
+    request: pytest.FixtureRequest, navtalk_sandbox: "Sandbox"
+) -> "Iterator[LlamaCloudClient]":
+    """As `navtalk_client`, of LlamaCloud."""
+    yield from _client("LlamaCloudClient", request, navtalk_sandbox.llamacloud_url)
+
+
+@pytest.fixture
+def navtalk_environment(navtalk_sandbox: "Sandbox", monkeypatch: pytest.MonkeyPatch) -> "Sandbox":
+    """`navtalk_sandbox`, with its addresses and a key in the environment variables of all APIs: clients that
+    the program under test makes by itself, and commands that it starts, ask the sandbox.
+    """
+    from navtalk_async.dialects import dialect_of  # noqa: PLC0415
+
+    for name, url in navtalk_sandbox.urls.items():
+        dialect = dialect_of(name)
+        monkeypatch.setenv(dialect.key_variable, KEY)
+        monkeypatch.setenv(dialect.base_url_variable, url)
+    return navtalk_sandbox
+
+
+def _marked(request: pytest.FixtureRequest, name: str) -> dict[str, Any]:
+    """The options of all markers of this *name*, those of the test itself before those of its module."""
+    options: dict[str, Any] = {}
+    for marker in request.node.iter_markers(name):
+        if marker.args:
+            raise pytest.UsageError(
+                f"@pytest.mark.{name} takes options by name only, not {marker.args[0]!r}."
+            )
+        options = {**marker.kwargs, **options}
+    return options
+
+
+def _sandbox_options(options: dict[str, Any]) -> dict[str, Any]:
+    from navtalk_async.sandbox import Answers, Faults  # noqa: PLC0415
+
+    if callable(world := options.get("world")):
+        options["world"] = world()
+    if isinstance(faults := options.get("faults"), str):
+        options["faults"] = Faults.parse(faults)
+    if isinstance(answers := options.get("answers"), dict):
+        options["answers"] = Answers(**answers)
+    return {"sessions": SESSIONS, **options}
+
+
+def _client(name: str, request: pytest.FixtureRequest, base_url: str) -> Iterator[Any]:
+    import asyncio  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    import navtalk_async  # noqa: PLC0415
+
+    at_once = navtalk_async.Retry(base_seconds=0.0, cap_seconds=0.0)
+    options: dict[str, Any] = {"retry": at_once, **_marked(request, "navtalk_client")}
+    try:
+        client = getattr(navtalk_async, name)(KEY, base_url=base_url, **options)
+    except (TypeError, ValueError) as refusal:
+        raise pytest.UsageError(f"@pytest.mark.navtalk_client: {refusal}") from None
+    yield client
+    # In a loop of its own, in a thread: the loop of the test has ended, or belongs to other tests too.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, client.aclose()).result()

@@ -68,13 +68,12 @@ def test_the_programs_pass_pyright_strict(programs):
 
 
 def test_the_block_for_your_tests_passes(tmp_path):
-    [block] = [each for each in PYTHON if "conftest.py" in each]
-    _, conftest, yours = re.split(r"# \w+\.py\n", block)
-    (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
-    (tmp_path / "test_yours.py").write_text(yours, encoding="utf-8")
-    ended = run(sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", folder=tmp_path)
+    [block] = [each for each in PYTHON if "test_yours.py" in each]
+    (tmp_path / "test_yours.py").write_text(block, encoding="utf-8")
+    options = ["-p", "navtalk_async.testing", "-o", "asyncio_mode=strict"]
+    ended = run(sys.executable, "-m", "pytest", "-q", *options, folder=tmp_path)
     assert ended.returncode == 0, ended.stdout
-    assert "1 passed" in ended.stdout
+    assert "2 passed" in ended.stdout
 
 
 def steps(transcript):

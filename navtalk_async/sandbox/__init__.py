@@ -9,7 +9,7 @@ For one more API, see `Api`.
 from ._api import Answers, Api, ApiContext, Refused, SandboxRequest, SandboxResponse
 from ._faults import KINDS, Faults
 from ._generated import role_word, unknown_fields, zoned
-from ._server import Counts, Sandbox
+from ._server import Asked, Counts, Sandbox
 from ._world import World
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Answers",
     "Api",
     "ApiContext",
+    "Asked",
     "Counts",
     "Faults",
     "Refused",

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from importlib.metadata import entry_points
 from random import Random
 from time import monotonic
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from zlib import compress
 
 import msgspec
@@ -28,6 +28,7 @@ from ._kodey import KodeyApi
 from ._lexicon import LexiconApi
 from ._llamacloud import LlamaCloudApi
 from ._navtalk import NavTalkApi
+from ._thread import LoopThread
 from ._world import World
 
 _COUNTS: Final = "/_sandbox/counts"
@@ -55,6 +56,19 @@ def api_of(path: str) -> Api:
     return next((api for api in apis().values() if path.startswith(api.prefix)), apis()["navtalk"])
 
 
+class Asked(NamedTuple):
+    """A request as it arrived at the sandbox, without its key."""
+
+    api: str
+    kind: str
+    """Its endpoint: sessions, session or messages in every API, one of its other ones, or other."""
+    method: str
+    path: str
+    params: dict[str, str]
+    """What stood in its query; and as `sessionId`, the session that it is about."""
+    body: bytes
+
+
 class Counts:
     """What was served since the start, or since `reset`; requests count as they arrive, answered or not.
 
@@ -62,8 +76,7 @@ class Counts:
     `writes` counts the requests that change something by method and path, and `written` has the latest, each
     its method, path and body. `by_status` counts responses, `faults` the faults that happened, and
     `messages_by_session` the requests for messages by session id. `connections` were opened; `peak_in_flight`
-    is the most requests at once. `recent` has the latest requests, each its kind and its parameters without
-    the key.
+    is the most requests at once. `asked` has the latest requests in the order in which they arrived.
     """
 
     def __init__(self) -> None:
@@ -82,7 +95,12 @@ class Counts:
         self.messages_by_session: Counter[str] = Counter()
         self.connections: int = 0
         self.peak_in_flight: int = self.in_flight
-        self.recent: deque[tuple[str, dict[str, str]]] = deque(maxlen=_LOGGED)
+        self.asked: deque[Asked] = deque(maxlen=_LOGGED)
+
+    @property
+    def recent(self) -> list[tuple[str, dict[str, str]]]:
+        """The latest requests, each its kind and its parameters."""
+        return [(each.kind, each.params) for each in list(self.asked)]
 
     def add(self, request: SandboxRequest, api: str) -> None:
         """Count a *request* to that *api* as arrived and in flight."""
@@ -99,7 +117,8 @@ class Counts:
         if request.method != "GET":
             self.writes[request.method, request.path] += 1
             self.written.append((request.method, request.path, request.body))
-        self.recent.append((request.kind or "other", params))
+        kind, method, path = request.kind or "other", request.method, request.path
+        self.asked.append(Asked(api, kind, method, path, params, request.body))
 
     def as_dict(self) -> dict[str, Any]:
         """All figures for JSON, without the latest requests."""
@@ -114,7 +133,8 @@ class Sandbox(ApiContext):
 
     ``async with Sandbox(sessions=500) as box:`` serves a `World` until the block is left: at `navtalk_url`
     as NavTalk does, and the same sessions and messages at `kodey_url`, `lexicon_url` and `llamacloud_url`, as
-    those APIs do. What is written through one of them is read through all.
+    those APIs do. What is written through one of them is read through all. ``with Sandbox() as box:`` serves
+    from a thread of its own, for programs without an event loop, and for tests of any loop.
 
     `world`, `faults`, `answers`, `latency` (seconds before every answer), `rate` (requests a second, then
     429), `capacity` (requests at once, then 503) and `keys` may be replaced while it runs. Without *keys*,
@@ -158,6 +178,7 @@ class Sandbox(ApiContext):
         self._open.set()
         self._listening: socket.socket
         self._runner: web.ServerRunner | None = None
+        self._thread: LoopThread | None = None
 
     def __repr__(self) -> str:
         state = self.url if self._runner else "closed"
@@ -224,6 +245,26 @@ class Sandbox(ApiContext):
             await runner.cleanup()
         self._arrival.set()
 
+    def __enter__(self) -> Self:
+        self._thread = LoopThread()
+        try:
+            return self._thread.submit(self.__aenter__()).result()
+        except BaseException:
+            self._end_thread()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            try:
+                self._thread.submit(self.__aexit__()).result()
+            finally:
+                self._end_thread()
+
+    def _end_thread(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.close()
+
     def fail_next(self, kind: str, times: int = 1, path: str = "") -> None:
         """Play a *kind* of fault for the next *times* requests whose path or query contains *path*.
 
@@ -244,10 +285,19 @@ class Sandbox(ApiContext):
 
     def release(self) -> None:
         """Answer again, first the requests that hang."""
-        self._open.set()
+        if self._thread is None:
+            self._open.set()
+        else:
+            self._thread.call(self._open.set)
 
     async def arrived(self, count: int) -> None:
         """Return as soon as *count* requests have arrived in total, answered or not."""
+        if self._thread is None:
+            await self._arrived(count)
+        else:
+            await asyncio.wrap_future(self._thread.submit(self._arrived(count)))
+
+    async def _arrived(self, count: int) -> None:
         while self.counts.total < count:
             await self._arrival.wait()
             if self._runner is None:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from os import PathLike
 from typing import TypeVar, cast
@@ -232,6 +232,10 @@ class Sender:
                 await state.close()
             elif loop.is_running():
                 await _closed_elsewhere(loop, state)
+            else:
+                # It stands still. When it goes on, it closes what would else be lost without being closed.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(_begin_to_close, loop, state)
         keeper = self._keepers.pop(here, None)
         self._states.clear()
         if keeper is not None:
@@ -296,6 +300,15 @@ async def _closed_elsewhere(loop: asyncio.AbstractEventLoop, state: LoopState) -
     closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(state.close(), loop))
     await asyncio.wait([closing], timeout=CLOSING_SECONDS)
     closing.cancel()
+
+
+def _begin_to_close(loop: asyncio.AbstractEventLoop, state: LoopState) -> None:
+    closing = loop.create_task(state.close())
+    _CLOSING.add(closing)
+    closing.add_done_callback(_CLOSING.discard)
+
+
+_CLOSING: set[asyncio.Task[None]] = set()
 
 
 async def _awaited(found: Secret[str | Awaitable[str]]) -> str:
