@@ -121,8 +121,8 @@ class PostgresDriver(Driver["Connection"]):
         return await self._server.remove_index(self._connection)
 
     async def indexed_ids(self, project: str) -> list[str]:
-        [(has_none,)] = await self.read(rows_of("SELECT to_regclass('sync_search') IS NULL"))
-        query = "SELECT DISTINCT session_id FROM sync_search WHERE project = ?"
+        [(has_none,)] = await self.read(rows_of("SELECT to_regclass('sync_search_sessions') IS NULL"))
+        query = "SELECT session_id FROM sync_search_sessions WHERE project = ?"
         rows = [] if has_none else await self.read(rows_of(query, (project,)))
         return [held_id for (held_id,) in rows]
 

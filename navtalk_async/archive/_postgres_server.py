@@ -74,6 +74,8 @@ AND age(backend_xmin) >= (SELECT min(age(xmin)) FROM sync_forgotten WHERE NOT er
 """
 """Transactions that began before the latest session was forgotten: a vacuum keeps rows for them."""
 
+INDEX_TABLES = "sync_search, sync_search_sessions, sync_search_state"
+
 TABLES = """
 SELECT array_agg(relname::text) FILTER (WHERE NOT pg_has_role(relowner, 'USAGE')),
        array_agg(oid::regclass::text) || CASE WHEN (
@@ -189,12 +191,12 @@ class Server:
         await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
             reach("forget: before the index is removed")
-            await db.execute("DROP TABLE IF EXISTS sync_search, sync_search_state")
+            await db.execute(f"DROP TABLE IF EXISTS {INDEX_TABLES}")
             reach("forget: after the index is removed")
         except driver().LockNotAvailableError:
             return [f"Another session searches {self}: forget the same again when it has ended."]
         except driver().InsufficientPrivilegeError:
-            return ["The owner of the index for searches must run DROP TABLE sync_search, sync_search_state."]
+            return [f"The owner of the index for searches must run DROP TABLE {INDEX_TABLES}."]
         finally:
             await db.execute("RESET lock_timeout")
         return []

@@ -200,4 +200,4 @@ def marks_of(session: SessionRow, role: object) -> list[str]:
 @lru_cache(4096)
 def mark(name: str, value: object) -> str:
     # What is for private use is in no word.
-    return "\ue000" + blake2b(f"{name} {value}".encode(), digest_size=8).hexdigest()
+    return "\ue000" + blake2b(f"{name} {value}".encode(), digest_size=5).hexdigest()

@@ -28,27 +28,46 @@ LOCK = 0x6E617673
 """Whose advisory locks are those of indexes: "navs"."""
 
 TABLES = """
-DROP TABLE IF EXISTS sync_search, sync_search_state;
+DROP TABLE IF EXISTS sync_search, sync_search_sessions, sync_search_state;
 CREATE TABLE sync_search_state (version TEXT NOT NULL, token TEXT);
+CREATE TABLE sync_search_sessions (
+    number INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, project TEXT NOT NULL,
+    session_id TEXT NOT NULL, about TEXT NOT NULL, last BIGINT NOT NULL, UNIQUE (project, session_id));
 CREATE TABLE sync_search (
-    project TEXT COLLATE "C" NOT NULL, session_id TEXT COLLATE "C" NOT NULL, position BIGINT NOT NULL,
-    about TEXT NOT NULL, began BIGINT NOT NULL, whole BOOLEAN NOT NULL, words TSVECTOR)
+    began BIGINT NOT NULL, session INTEGER NOT NULL, position INTEGER NOT NULL, whole BOOLEAN NOT NULL,
+    words TSVECTOR)
 """
 """A row is a message; *whole* where its words have all their places, without which they are no phrases."""
 
 INDEXES = """
 CREATE INDEX ON sync_search USING gin (words);
-CREATE INDEX ON sync_search (began, project, session_id, position);
-CREATE INDEX ON sync_search (project, session_id);
+CREATE INDEX ON sync_search (began, session, position);
+CREATE INDEX ON sync_search (session);
 CREATE INDEX ON sync_search (began) WHERE NOT whole;
 ANALYZE sync_search
 """
 
-TYPES = ("text", "text", "bigint", "text", "bigint", "boolean", "text")
+SESSION_TYPES = ("text", "text", "text", "bigint")
+INSERT_SESSIONS = """
+INSERT INTO sync_search_sessions AS y (project, session_id, about, last) {rows}
+ON CONFLICT (project, session_id) DO UPDATE SET about = excluded.about, last = excluded.last
+"""
+TYPES = ("text", "text", "bigint", "bigint", "boolean", "text")
 INSERT = """
 INSERT INTO sync_search
-SELECT project, session_id, position, about, began, whole, words::tsvector
-FROM ({rows}) AS r (project, session_id, position, about, began, whole, words)
+SELECT began, number, position, whole, words::tsvector
+FROM ({rows}) AS r (project, session_id, began, position, whole, words)
+JOIN sync_search_sessions USING (project, session_id)
+"""
+DELETE = """
+DELETE FROM sync_search WHERE session IN (
+    SELECT number FROM sync_search_sessions WHERE project = ? AND session_id = ?)
+"""
+FIND = """
+SELECT s.project, s.session_id, f.position, f.began, f.session
+FROM (SELECT * FROM sync_search WHERE {} ORDER BY began DESC, session DESC, position DESC LIMIT ?) AS f
+JOIN sync_search_sessions AS s ON s.number = f.session
+ORDER BY f.began DESC, f.session DESC, f.position DESC
 """
 BEGIN = "UPDATE sync_search_state SET token = token WHERE token = ?"
 DONE = "UPDATE sync_search_state SET token = ?"
@@ -116,9 +135,8 @@ class PostgresIndex(Index):
             await self._rows(lock.format("pg_advisory_unlock"))
 
     async def known(self, session: SessionRow) -> Known | None:
-        query = "SELECT MAX(about), MAX(position) FROM sync_search WHERE project = ? AND session_id = ?"
-        [(told, last)] = await self._rows(query, *self._key(session))
-        return None if told is None else Known(told, last)
+        query = "SELECT about, last FROM sync_search_sessions WHERE project = ? AND session_id = ?"
+        return next((Known(*row) for row in await self._rows(query, *self._key(session))), None)
 
     def _key(self, session: SessionRow) -> tuple[str, str]:
         return session.project, self._driver.codec.write_id(session.id)
@@ -133,19 +151,24 @@ class PostgresIndex(Index):
             return False
         for each in updates:
             if each.is_whole:
-                yield Write(
-                    "DELETE FROM sync_search WHERE project = ? AND session_id = ?", self._key(each.session)
-                )
+                yield Write(DELETE, self._key(each.session))
         yield from self._insert(updates)
         yield Write(DONE, (token,))
         return True
 
     def _insert(self, updates: Sequence[Update]) -> Steps[None]:
+        keys = [self._key(each.session) for each in updates]
+        sessions = [
+            (*key, about(session), messages[-1].position if messages else -1)
+            for key, (session, messages, _) in zip(keys, updates, strict=True)
+        ]
         rows = [
-            (*self._key(session), each.position, about(session), began(session), *_vector(session, each))
-            for session, messages, _ in updates
+            (*key, began(session), each.position, *_vector(session, each))
+            for key, (session, messages, _) in zip(keys, updates, strict=True)
             for each in messages
         ]
+        if sessions:
+            yield Put(INSERT_SESSIONS, sessions, SESSION_TYPES)
         if rows:
             yield Put(INSERT, rows, TYPES)
 
@@ -163,19 +186,14 @@ class PostgresIndex(Index):
                 conditions.append(condition)
                 values.append(value)
         if after is not None:
-            conditions.append("(began, project, session_id, position) < (?, ?, ?, ?)")
+            conditions.append("(began, session, position) < (?, ?, ?)")
             values += after
-        order = ", ".join(f"{each} DESC" for each in ("began", "project", "session_id", "position"))
-        rows = await self._rows(
-            f"SELECT project, session_id, position, began FROM sync_search WHERE {' AND '.join(conditions)} "
-            f"ORDER BY {order} LIMIT ?",
-            *values,
-            limit,
-        )
+        values.append(limit)
+        rows = await self._rows(FIND.format(" AND ".join(conditions)), *values)
         read_id = self._driver.codec.read_id
         return [
-            Place(project, read_id(held_id), position, (moment, project, held_id, position))
-            for project, held_id, position, moment in rows
+            Place(project, read_id(held_id), position, (moment, number, position))
+            for project, held_id, position, moment, number in rows
         ]
 
 
