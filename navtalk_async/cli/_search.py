@@ -1,6 +1,5 @@
 """`navtalk search`: find messages of an archive by words in them."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -11,7 +10,8 @@ import msgspec
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._layout import cell, styled, tab_separated
 from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
-from navtalk_async.cli._output import Reporter, put, put_json, visible
+from navtalk_async.cli._output import Reporter, is_terminal, visible
+from navtalk_async.cli._pager import paged
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.formats import chosen_projects
 from navtalk_async.view.search import Hit, search
@@ -67,12 +67,13 @@ def search_command(
             async with aclosing(hits):
                 found = [each async for each in hits]
         rows = [msgspec.structs.asdict(each) for each in found]
-        if as_json:
-            await put_json(*rows)
-        elif sys.stdout is not None and sys.stdout.isatty():
-            await put("\n".join(map(_shown, found)))
-        elif rows:
-            await put(tab_separated(CELLS, rows, header=True))
+        async with paged() as pages:
+            if as_json:
+                await pages.put_json(*rows)
+            elif is_terminal():
+                await pages.put("\n".join(map(_shown, found)))
+            elif rows:
+                await pages.put(tab_separated(CELLS, rows, header=True))
         if not found:
             reporter.note("No message was found.")
         elif len(found) == most_hits:

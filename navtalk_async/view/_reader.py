@@ -63,13 +63,19 @@ class Reader:
 
     async def overview(self, key: str, _: Asked) -> bytes:
         """The page with the statistics of the project of this *key*, or of all."""
-        projects, token = await self._projects(key), await self._archive.latest_token()
+        return overview_page(await self._site(key), await asyncio.shield(await self.prepare(key)))
+
+    async def prepare(self, key: str = "") -> asyncio.Task[Overview]:
+        """Begin to read all times for the statistics, unless nothing has changed since that was done, or it
+        is being done: of an archive that always changes, the end of a reading would never be seen.
+        """
+        names = [each.project for each in await self._projects(key)]
+        token = await self._archive.latest_token()
         held = self._overviews.get(key)
-        # Whoever asks meanwhile waits for the same reading.
-        if held is None or held[0] != token or _has_failed(held[1]):
-            names = [each.project for each in projects]
-            held = self._overviews[key] = token, asyncio.create_task(read_overview(self._archive, names))
-        return overview_page(await self._site(key), await asyncio.shield(held[1]))
+        if held is None or (held[1].done() and (held[0] != token or _has_failed(held[1]))):
+            reading = asyncio.create_task(read_overview(self._archive, names))
+            held = self._overviews[key] = token, reading
+        return held[1]
 
     async def sessions(self, key: str, asked: Asked) -> bytes:
         """A page of the list of sessions."""
@@ -219,7 +225,7 @@ def _status_of(text: str) -> str | int | None:
 
 
 def _has_failed(task: asyncio.Task[Overview]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
+    return task.cancelled() or task.exception() is not None
 
 
 def _listed(site: Site, row: SessionRow, messages: int) -> ListedSession:

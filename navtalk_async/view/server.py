@@ -27,9 +27,10 @@ GOODBYE_SECONDS = 1.0
 UNKNOWN = Refusal(403, "Open the address that `navtalk view` has printed: it works once, in one browser.")
 NOTHING = Refusal(404, "There is no page of this address.")
 
-WELCOME = (
-    '<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>Archive</title><a href="/">Go on</a>'
-)
+WELCOME = """<!doctype html>
+<meta charset="utf-8"><title>Archive</title>
+<link rel="icon" href="/assets/icon.svg"><meta http-equiv="refresh" content="0;url=/"><a href="/">Go on</a>
+"""
 """Redirected from elsewhere, a browser would not send the cookie; from a page of ours, it does."""
 
 
@@ -68,6 +69,8 @@ async def serve(
         await web.TCPSite(runner, "127.0.0.1", port).start()
         number = runner.addresses[0][1]
         door.guard = Guard(number)
+        # It takes seconds in a large archive, and its page stands first.
+        await reader.prepare()
         yield f"http://127.0.0.1:{number}/?token={door.guard.token}"
     finally:
         await reader.close()

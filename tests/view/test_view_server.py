@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 from looked_at import synced
+from shell import navtalk
 from store_rows import begin, journal, message, session, wanted
 from viewing import viewer
 
@@ -199,16 +200,18 @@ async def test_projects_are_shown_together_and_apart_and_one_alone_where_it_is_a
         ]
 
 
-async def test_what_a_sync_adds_meanwhile_is_shown(tmp_path):
+async def test_what_a_sync_in_another_process_adds_meanwhile_is_shown(tmp_path):
     async with Sandbox(World(5, messages=2)) as box:
         place = await synced(tmp_path / "a.db", box)
         async with viewer(place) as seen:
             assert "5 sessions" in (await seen.ask("/sessions")).text
             assert ">5<" in (await seen.ask("/")).text
             new = box.world.add_session(start_time="2025-12-24 10:00:00")
-            _, answers = await asyncio.gather(
-                synced(place, box), asyncio.gather(*(seen.ask("/") for _ in range(5)), seen.ask("/sessions"))
+            done, answers = await asyncio.gather(
+                navtalk("sync", place, box=box),
+                asyncio.gather(*(seen.ask("/") for _ in range(5)), seen.ask("/sessions")),
             )
+            assert done.code == 0
             assert {each.status for each in answers} == {200}
             assert new["id"] in (await seen.ask("/sessions")).text
             assert ">6<" in (await seen.ask("/")).text
