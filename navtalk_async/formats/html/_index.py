@@ -47,19 +47,19 @@ class SearchIndex:
 
     def add(self, text: str) -> int:
         """Add the text of the next message; returns how many words it has."""
-        places, begin, at = self._places, self._next, self._next - 1
-        for at, word in enumerate(words(text), begin):
-            places[word].append(at)
-        self._next = at + 2
+        places, found = self._places, words(text)
+        for place, word in enumerate(found, self._next):
+            places[word].append(place)
+        self._next += len(found) + 1
         if self._next - self._flushed > A_RUN:
             self._flush()
-        return at + 1 - begin
+        return len(found)
 
     def shards(self) -> Iterator[list[str]]:
-        """Words and their places in turn, in the order in which JavaScript sorts; some at a time."""
+        """Words and their places in turn, in the order of their code points; some at a time."""
         self._flush()
         shard, size = list[str](), 0
-        entries = merge(*map(_entries, self._runs), key=_key)
+        entries = merge(*map(_entries, self._runs), key=itemgetter(0))
         for word, parts in groupby(entries, key=itemgetter(0)):
             text = _joined(parts)
             shard += [word, text]
@@ -73,16 +73,12 @@ class SearchIndex:
     def _flush(self) -> None:
         run = self._stack.enter_context(TemporaryFile(dir=self._folder))  # noqa: SIM115
         encode = msgspec.json.Encoder().encode
-        for word, places in sorted(self._places.items(), key=_key):
-            steps = ",".join(map(str, map(sub, places[1:], places)))
+        for word, places in sorted(self._places.items(), key=itemgetter(0)):
+            steps = encode(list(map(sub, places[1:], places)))[1:-1].decode()
             run.write(encode((word, places[0], places[-1], steps)) + b"\n")
         self._runs.append(run)
         self._flushed = self._next
         self._places.clear()
-
-
-def _key(entry: tuple[str, object] | Entry) -> bytes:
-    return entry[0].encode("utf-16-be", "surrogatepass")
 
 
 def _entries(run: IO[bytes]) -> Iterator[Entry]:

@@ -1,12 +1,10 @@
 """How sessions and messages are shown: their values as words, and texts in parts."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple
-
-import msgspec
 
 from navtalk_async.formats._tables import Fields
 
@@ -15,9 +13,6 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-
-A_GAP = 300
-"""Seconds between two messages that are worth a line."""
 
 LONG_TEXT = 3_000
 SHOWN_OF_LONG = 1_500
@@ -32,11 +27,6 @@ IS_LINK = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
-ORDINARY = (None, "text", 0, "0")
-"""The types of messages that are texts; NavTalk writes a number."""
-
-SIDES = {"user": "user", "assistant": "assistant", "agent": "assistant"}
-
 
 class Part(NamedTuple):
     """A part of a text: of a message, or of what a search found in one."""
@@ -44,23 +34,6 @@ class Part(NamedTuple):
     is_special: bool
     """Whether it is code, or was searched for."""
     text: str
-
-
-class ShownMessage(NamedTuple):
-    """A message as a page shows it; what is empty is left out."""
-
-    position: int
-    side: str
-    who: str
-    kind: str
-    day: str
-    gap: str
-    moment: str
-    time: str
-    parts: Sequence[Part]
-    rest: Sequence[Part]
-    length: str
-    extra: str
 
 
 class Video(NamedTuple):
@@ -78,7 +51,6 @@ class ShownSession(NamedTuple):
     facts: Sequence[tuple[str, str]]
     deleted: str
     video: Video | None
-    extra: str
 
 
 def shown_session(session: Fields, messages: int) -> ShownSession:
@@ -99,49 +71,12 @@ def shown_session(session: Fields, messages: int) -> ShownSession:
         facts=[(name, text) for name, text in facts.items() if text],
         deleted=shown_time(session["deleted_at"]),
         video=Video(url, IS_LINK.fullmatch(url) is not None) if url else None,
-        extra=_as_json(session.get("extra")),
     )
 
 
 def title_of(session: Fields) -> str:
     """What a session is called: its title, or its id."""
     return shown(session["title"]).strip() or shown(session["id"])
-
-
-def shown_messages(messages: Sequence[Fields], before: str | None) -> Iterator[ShownMessage]:
-    """*messages* as a page shows them; the one *before* the first was written at that time."""
-    for each in messages:
-        moment = each["created_at"]
-        role, kind, content = each["role"], each["type"], each["content"] or ""
-        day, gap = _since(before, moment)
-        before = moment or before
-        head, rest = folded(parts_of(shown(content)))
-        yield ShownMessage(
-            each["position"],
-            SIDES.get(role, "other"),
-            "unknown" if role is None else shown(role),
-            "" if kind in ORDINARY else shown(kind),
-            day,
-            gap,
-            moment or "",
-            "" if moment is None else moment[11:19],
-            head,
-            rest,
-            f"{len(content):,}" if rest else "",
-            _as_json(each["extra"]) if "extra" in each else "",
-        )
-
-
-def _since(before: str | None, moment: str | None) -> tuple[str, str]:
-    """The day of *moment* if it is another one than *before*, and how much later it is."""
-    if moment is None:
-        return "", ""
-    if before is None or before[:10] != moment[:10]:
-        return shown_day(moment[:10]), ""
-    if before[:15] == moment[:15]:
-        return "", ""  # Of the same ten minutes: nearly always less than a gap.
-    seconds = seconds_between(before, moment)
-    return "", shown_span(seconds) if seconds is not None and seconds >= A_GAP else ""
 
 
 def shown(value: object) -> str:
@@ -214,9 +149,3 @@ def folded(parts: list[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
         head.append(each)
         left -= len(each.text)
     return head, ()
-
-
-def _as_json(value: object) -> str:
-    if value is None:
-        return ""
-    return shown(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

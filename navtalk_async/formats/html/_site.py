@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 from navtalk_async.formats._format import Target
 from navtalk_async.formats._markdown import page_name
 from navtalk_async.formats._tables import Fields
+from navtalk_async.formats.html._chat import SIDES
 from navtalk_async.formats.html._index import SearchIndex
-from navtalk_async.formats.html._shown import SIDES
 from navtalk_async.formats.html.pages import (
     A_LIST,
     A_PAGE,

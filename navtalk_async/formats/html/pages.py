@@ -6,7 +6,7 @@ which no script runs but ours. Pages work from a disk, without network, and tran
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,11 +14,11 @@ import msgspec
 
 from navtalk_async.formats._tables import Fields
 from navtalk_async.formats.html._charts import overview_charts
+from navtalk_async.formats.html._chat import as_json, chat_of
 from navtalk_async.formats.html._shown import (
     Part,
     seconds_between,
     shown,
-    shown_messages,
     shown_session,
     shown_span,
     shown_time,
@@ -27,7 +27,8 @@ from navtalk_async.formats.html._shown import (
 from navtalk_async.formats.overview import Overview
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
+    from markupsafe import Markup
 
 __all__ = [
     "A_LIST",
@@ -75,7 +76,7 @@ class Site(NamedTuple):
     assets: str
     session: Callable[[str, str, int], str]
     is_served: bool = False
-    data: Mapping[str, str] = {}
+    data: Mapping[str, str] | None = None
     projects: Sequence[tuple[str, str]] = ()
 
 
@@ -136,9 +137,9 @@ class Hit(NamedTuple):
     snippet: Sequence[Part]
 
 
-def policy(*, is_served: bool) -> str:
+def policy(site: Site) -> str:
     """The Content-Security-Policy of the pages."""
-    forms = "'self'" if is_served else "'none'"
+    forms = "'self'" if site.is_served else "'none'"
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         f"media-src 'self' https: http:; base-uri 'none'; form-action {forms}"
@@ -238,7 +239,8 @@ def transcript_page(
         site,
         here="",
         about=shown_session(session, total),
-        messages=shown_messages(messages, before),
+        chat=chat_of(messages, before),
+        extra=as_json(session["extra"]) if page == 0 and "extra" in session else "",
         first=page * A_PAGE,
         page=page,
         pages=pages,
@@ -301,9 +303,22 @@ def _as_escape(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
-def _rendered(name: str, site: Site, **values: Any) -> bytes:
-    template = _environment().get_template(name)
-    return template.render(site=site, policy=policy(is_served=site.is_served), **values).encode()
+def _rendered(name: str, site: Site, here: str, **values: Any) -> bytes:
+    top = _top(site._replace(data=None, projects=tuple(site.projects)), here)
+    return _template(name).render(site=site, here=here, top=top, policy=policy(site), **values).encode()
+
+
+@lru_cache(64)
+def _top(site: Site, here: str) -> "Markup":
+    """What is the same on many pages."""
+    from markupsafe import Markup  # noqa: PLC0415 - an extra
+
+    return Markup(_template("top.html").render(site=site, here=here))  # noqa: S704 - a template escapes
+
+
+@cache
+def _template(name: str) -> "Template":
+    return _environment().get_template(name)
 
 
 @cache

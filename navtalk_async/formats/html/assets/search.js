@@ -140,6 +140,7 @@
 
   async function open() {
     index = await load(data, "index");
+    index.words = index.words.map(comparable);
     index.unspaced = new RegExp(index.unspaced, "u");
     index.ignored = new RegExp(index.ignored, "gu");
     const parts = await Promise.all(index.lists.map((_, at) => load(data, `counts-${at}`)));
@@ -170,9 +171,12 @@
     return at;
   }
 
+  // Words are sorted by their code points, which JavaScript does not compare.
+  const comparable = (word) => Array.from(word, (char) => char.codePointAt(0).toString(16).padStart(6, "0")).join("");
+
   async function placesOf(word, isPrefix) {
-    const end = isPrefix ? `${word}\uffff` : word;
-    const [from, to] = [lastBelow(index.words, word), lastBelow(index.words, end)];
+    const begin = comparable(word);
+    const [from, to] = [begin, isPrefix ? `${begin}~` : begin].map((each) => lastBelow(index.words, each));
     const parts = await Promise.all(Array.from({ length: to - from + 1 }, (_, at) => load(data, `words-${from + at}`)));
     const found = [];
     for (const part of parts) {
