@@ -23,7 +23,7 @@ UNSEEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 CODE = re.compile(r"^```[^\n`]*\n(.*?)(?:\n```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
-IS_LINK = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
+IS_LINK = re.compile(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?([/?#]\S*)?", re.IGNORECASE)
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 

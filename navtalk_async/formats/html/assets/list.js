@@ -9,7 +9,7 @@
   const { data, lists } = table.dataset;
   const several = table.tHead.rows[0].cells.length > 6;
   const order = new Intl.Collator("en", { numeric: true });
-  const state = { sort: "-started", page: 0, rows: [], found: [] };
+  const state = { sort: "-started", page: 0, rows: [], sorted: [], found: [] };
 
   // The columns of a row in the files of data.
   const [ADDRESS, TITLE, ID, STARTED, LASTED, STATUS, USER, MESSAGES, PROJECT, DELETED, DURATION] = Array(11).keys();
@@ -22,7 +22,7 @@
     const field = FIELDS[state.sort.replace("-", "")];
     const sign = state.sort.startsWith("-") ? -1 : 1;
     const compare = field === STARTED ? (one, other) => (one < other ? -1 : 1) : order.compare;
-    state.rows.sort(({ row: { [field]: one } }, { row: { [field]: other } }) => {
+    state.sorted = state.rows.toReversed().sort(({ row: { [field]: one } }, { row: { [field]: other } }) => {
       if (one === other) return 0;
       if (one === null || one === "") return 1;
       if (other === null || other === "") return -1;
@@ -39,7 +39,7 @@
     const words = fold(form.q.value).split(/\s+/).filter(Boolean);
     const status = form.status.value;
     const isFound = ({ row, text }) => (!status || row[STATUS] === status) && words.every((word) => text.includes(word));
-    state.found = state.rows.filter(isFound);
+    state.found = state.sorted.filter(isFound);
     show(0);
   }
 

@@ -81,8 +81,10 @@
       }
       return { words: words(word), isPrefix: bare.endsWith("*") };
     };
+    const isOperand = () => typeof token !== "string" || token === "(";
     const anyOf = (depth) => {
       if (depth > 20) throw new Error("Parentheses are nested more than 20 deep.");
+      if (token === "" || token === ")") return null;
       const parts = [allOf(depth)];
       while (token === "OR") {
         advance();
@@ -93,26 +95,13 @@
     };
     const allOf = (depth) => {
       const [all, without] = [[], []];
-      let isEmpty = true;
-      let isDue = true;
-      let isWanted;
       for (;;) {
-        isWanted = true;
-        for (; token === "NOT"; advance()) {
-          isWanted = !isWanted;
-          isDue = true;
-        }
-        if (typeof token === "string" && token !== "(") break;
-        isEmpty = isDue = false;
+        let [side, other] = [all, without];
+        for (; token === "NOT"; advance()) [side, other] = [other, side];
         const part = operand(depth);
-        if (part !== null) (isWanted ? all : without).push(part);
-        if (token === "AND") {
-          advance();
-          isDue = true;
-        }
-      }
-      if (isDue && !(isEmpty && (token === "" || token === ")") && isWanted)) {
-        throw new Error(`AND, OR and NOT need a word beside them in '${text}'; to find such a word, write it small.`);
+        if (part !== null) side.push(part);
+        if (token === "AND") advance();
+        else if (!isOperand() && token !== "NOT") break;
       }
       if (without.length && !all.length) {
         throw new Error("NOT needs a word beside it that is to be found, as in: refund NOT card.");
@@ -121,6 +110,9 @@
       return all.length ? { all, without } : null;
     };
     const operand = (depth) => {
+      if (!isOperand()) {
+        throw new Error(`AND, OR or NOT has no word beside it in '${text}'; as words, write them small.`);
+      }
       const held = token;
       advance();
       if (typeof held !== "string") return held.words.length ? held : null;
