@@ -165,6 +165,10 @@ class Export(NamedTuple):
         ]
         media = {each.project: await self._media_of(each.project) for each in group}
         kept, stale = earlier_files(found, label, written, plan.formats, is_merged=plan.is_merged)
+        # What a killed export had written into a folder of its own, no manifest lists.
+        own = tuple(each for each in _names(group[0].project, found, plan) if each.endswith("/"))
+        there = {each for each in found.files if each.startswith(own) and (self.folder / each).is_file()}
+        stale = sorted({*stale, *there} - {each.name for each in written})
         await to_thread.run_sync(claim.remove, stale)
         await to_thread.run_sync(remove_left_behind, self.folder)
         removed = dict(plan.removed() - before)

@@ -31,10 +31,12 @@ Entry: TypeAlias = tuple[str, int, int, str]
 
 
 class SearchIndex:
-    """A `with` that takes texts, and returns their words; its own files are in *folder*, and nameless."""
+    """A `with` that takes texts, and returns their words. Its own files are in *folder*, without names, and
+    hold so many words *a_run*.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._stack = folder, ExitStack()
+    def __init__(self, folder: Path, a_run: int = A_RUN) -> None:
+        self._folder, self._a_run, self._stack = folder, a_run, ExitStack()
         self._runs: list[IO[bytes]] = []
         self._next = self._flushed = 0
         self._places: defaultdict[str, array[int]] = defaultdict(partial(array, "Q"))
@@ -51,7 +53,7 @@ class SearchIndex:
         for place, word in enumerate(found, self._next):
             places[word].append(place)
         self._next += len(found) + 1
-        if self._next - self._flushed > A_RUN:
+        if self._next - self._flushed > self._a_run:
             self._flush()
         return len(found)
 
