@@ -280,6 +280,9 @@ def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:
         else:
             about = f"{counted(sum(each.rows for each in own), 'row')}, {size(sum(e.bytes for e in own))}"
             lines.append(f"{folder}: {counted(len(own), 'file')} of the format {name}: {about}.")
+        lines += [
+            f"Open {folder}/{each.name} in a browser." for each in own if each.name.endswith("/index.html")
+        ]
     return lines
 
 
