@@ -137,9 +137,9 @@ class Hit(NamedTuple):
     snippet: Sequence[Part]
 
 
-def policy(site: Site) -> str:
+def policy(*, is_served: bool) -> str:
     """The Content-Security-Policy of the pages."""
-    forms = "'self'" if site.is_served else "'none'"
+    forms = "'self'" if is_served else "'none'"
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         f"media-src 'self' https: http:; base-uri 'none'; form-action {forms}"
@@ -305,7 +305,11 @@ def _as_escape(found: re.Match[str]) -> str:
 
 def _rendered(name: str, site: Site, here: str, **values: Any) -> bytes:
     top = _top(site._replace(data=None, projects=tuple(site.projects)), here)
-    return _template(name).render(site=site, here=here, top=top, policy=policy(site), **values).encode()
+    return (
+        _template(name)
+        .render(site=site, here=here, top=top, policy=policy(is_served=site.is_served), **values)
+        .encode()
+    )
 
 
 @lru_cache(64)
