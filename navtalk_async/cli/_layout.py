@@ -63,20 +63,22 @@ def cells_of(text: str) -> int:
 
 def clipped(text: str, width: int) -> str:
     """*text* as wide as *width*: filled up, or cut, which an ellipsis then shows."""
-    missing = width - cells_of(text)
-    if missing >= 0:
-        return text + " " * missing
+    if text.isascii() and len(text) <= width:
+        return text.ljust(width)
     from rich.cells import set_cell_size  # noqa: PLC0415 - see above
 
-    return f"{set_cell_size(text, width - 1)}…"
+    is_whole = cells_of(text) <= width
+    return set_cell_size(text, width) if is_whole else f"{set_cell_size(text, width - 1)}…"
 
 
 def wrapped(text: str, width: int) -> list[str]:
     """*text* in lines of at most *width* columns, between words where that is possible."""
+    from rich.cells import chop_cells  # noqa: PLC0415 - see above
+
     lines, line, used = list[str](), "", 0
     for number, word in enumerate(text.split(" ")):
         gap = number > 0
-        for part in _parts(word, width):
+        for part in chop_cells(word, width) or [""]:
             size = cells_of(part)
             if used + gap + size > width:
                 lines += [line] if line else []
@@ -85,19 +87,6 @@ def wrapped(text: str, width: int) -> list[str]:
                 line, used = f"{line}{' ' * gap}{part}", used + gap + size
             gap = False
     return [*lines, line]
-
-
-def _parts(word: str, width: int) -> Iterator[str]:
-    part, used = word, cells_of(word)
-    if used > width:
-        part, used = "", 0
-        for letter in word:
-            size = cells_of(letter)
-            if used + size > width:
-                yield part
-                part, used = "", 0
-            part, used = part + letter, used + size
-    yield part
 
 
 def cell(value: Any) -> str:

@@ -1,10 +1,12 @@
 """A local server with the pages of an archive, for one browser."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from navtalk_async.archive import Archive
 from navtalk_async.errors import NavTalkError
@@ -23,6 +25,10 @@ LONGEST_LINE = 1 << 15
 """Bytes of an address: words of a search take up to nine each letter."""
 
 GOODBYE_SECONDS = 1.0
+
+LOG = logging.getLogger(__name__)
+# A request that is none is no bug of ours.
+LOG.addFilter(lambda each: not (each.exc_info and isinstance(each.exc_info[1], HttpProcessingError)))
 
 UNKNOWN = Refusal(403, "Open the address that `navtalk view` has printed: it works once, in one browser.")
 NOTHING = Refusal(404, "There is no page of this address.")
@@ -54,6 +60,7 @@ async def serve(
     app = web.Application()
     runner = web.AppRunner(
         app,
+        logger=LOG,
         access_log=None,
         shutdown_timeout=GOODBYE_SECONDS,
         max_line_size=LONGEST_LINE,
@@ -96,8 +103,8 @@ class _Door:
     async def answer(self, request: web.Request) -> web.Response:
         """A page, a file that pages need, or a sentence about why there is none."""
         refusal = self.guard.refusal(request.method, request.headers)
-        if refusal is not None:
-            return _sentence(refusal)
+        if refusal is not None or not request.raw_path.startswith("/"):
+            return _sentence(refusal or NOTHING)
         if request.path == "/" and "token" in request.query:
             return self._let_in(request)
         if not self.guard.is_known(request.headers):

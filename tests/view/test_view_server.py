@@ -97,6 +97,27 @@ async def test_there_is_no_other_page(place):
             assert answer.headers["Content-Type"].startswith("text/plain")
 
 
+async def test_requests_that_are_none_are_refused_in_silence(place, caplog):
+    async with viewer(place) as seen:
+        host = seen.root.removeprefix("http://")
+        for text in (
+            "GET /sessions HTTP/1.0\r\n\r\n",
+            f"GET / HTTP/1.1\r\nHost: {host}\r\nHost: evil.example\r\n\r\n",
+            f"GET http://evil.example/sessions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+            f"CONNECT evil.example:80 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+            f"OPTIONS * HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+            f"GET /?token={'x' * 70_000} HTTP/1.1\r\nHost: {host}\r\n\r\n",
+            "\r\n\r\nBOGUS\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection(*host.split(":"))
+            writer.write(text.encode())
+            answer = (await reader.read()).decode()
+            writer.close()
+            assert answer.split(" ")[1][0] == "4"
+            assert "<" not in answer
+    assert [each for each in caplog.records if each.name.startswith(("aiohttp", "navtalk"))] == []
+
+
 async def test_every_answer_says_what_a_browser_may_do_with_it(place):
     async with viewer(place) as seen:
         for path, method in (
