@@ -1,5 +1,6 @@
 """`navtalk search`: find messages of an archive by words in them."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -15,6 +16,9 @@ from navtalk_async.cli._pager import paged
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.formats import chosen_projects
 from navtalk_async.view.search import Hit, search
+
+SILENT_SECONDS = 2.0
+INDEXING = "Bringing the index up to date; the first time takes a minute for some million messages."
 
 CELLS = tuple(name for name in Hit.__struct_fields__ if name != "marks")
 
@@ -64,8 +68,12 @@ def search_command(
                 limit=most_hits,
                 privacy=privacy,
             )
-            async with aclosing(hits):
-                found = [each async for each in hits]
+            note = asyncio.get_running_loop().call_later(SILENT_SECONDS, reporter.note, INDEXING)
+            try:
+                async with aclosing(hits):
+                    found = [each async for each in hits]
+            finally:
+                note.cancel()
         rows = [msgspec.structs.asdict(each) for each in found]
         async with paged() as pages:
             if as_json:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 from anyio import sleep, to_thread
@@ -45,6 +46,9 @@ SLOTS = 10
 first. Where more messages came in a second than there are numbers, they take those of the seconds behind."""
 
 SCHEMA = f"""
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA cache_size = -65536;
+BEGIN EXCLUSIVE;
 PRAGMA application_id = {INDEX_ID};
 CREATE TABLE state (version TEXT NOT NULL, token TEXT, is_full BOOLEAN);
 CREATE TABLE sessions (number INTEGER PRIMARY KEY, project TEXT NOT NULL, id TEXT NOT NULL,
@@ -98,14 +102,14 @@ class SqliteIndex(Index):
 
     async def build(self, stale: str | None, token: str, batches: AsyncGenerator[list[Update], None]) -> None:
         del stale  # Two who build at once are both right.
-        db = await shielded(to_thread.run_sync(self._begin_anew))
+        db = await self._in_thread(self._begin_anew)
         try:
             numbers = _Numbers(db)
             async for batch in batches:
                 await self._in_thread(_write, db, numbers, batch)
             await self._in_thread(_finish, db, token)
         finally:
-            await shielded(to_thread.run_sync(db.close))
+            await self._in_thread(db.close)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         def do() -> T:
@@ -115,62 +119,57 @@ class SqliteIndex(Index):
         return await shielded(to_thread.run_sync(do))
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What *work* returns; once no other process keeps the file to itself."""
-        waited = 0.0
+        """What *work* returns, once no other process keeps the file to itself."""
+        until = monotonic() + BUSY_SECONDS
         while True:
             try:
                 return await self._in_thread(self._connected, work, *arguments)
-            except _Busy:
-                if waited > BUSY_SECONDS:
-                    raise StoreLocked(f"Another process is writing {self._path}.") from None
+            except StoreLocked:
+                if monotonic() > until:
+                    raise
             await sleep(0.05)
-            waited += 0.05
 
     def _connected(self, work: Callable[..., T], *arguments: Any) -> T:
-        if not self._path.exists():
-            raise Outdated
         try:
-            with closing(_connect(self._path)) as db:
+            with closing(self._connect()) as db:
                 return work(db, *arguments)
         except sqlite3.DatabaseError as failure:
             if "locked" in str(failure):
-                raise _Busy from None
-            if "unable to open" in str(failure) or "disk I/O" in str(failure):
-                raise
+                raise StoreLocked(f"Another process is writing {self._path}.") from None
             raise Outdated from failure
 
+    def _connect(self) -> sqlite3.Connection:
+        """A connection to the file, which is not made."""
+        address = f"{self._path.as_uri()}?mode=rw"
+        try:
+            db = sqlite3.connect(
+                address, uri=True, timeout=0.5, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.OperationalError as failure:
+            raise Outdated from failure
+        db.execute("PRAGMA journal_mode = MEMORY")
+        return db
+
     def _begin_anew(self) -> sqlite3.Connection:
-        with translate_errors(self._path):
-            reach("index: before remove")
-            remove_index(self._path)
+        reach("index: before remove")
+        remove_index(self._path)
+        try:
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            reach("index: after create")
-            db = _connect(self._path)
-            try:
-                db.execute("PRAGMA locking_mode = EXCLUSIVE")
-                db.execute("PRAGMA cache_size = -65536")
-                db.execute("BEGIN EXCLUSIVE")
-                for statement in SCHEMA.split(";"):
-                    db.execute(statement)
-                db.execute("INSERT INTO state (version) VALUES (?)", (VERSION,))
-            except sqlite3.OperationalError as failure:
-                db.close()
-                if "no such module" in str(failure):
-                    raise StoreUnreachable(
-                        "The SQLite of this Python has no FTS5, which a search needs."
-                    ) from None
-                raise
-            return db
-
-
-class _Busy(Exception):
-    """Another process keeps the file to itself."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = MEMORY")
-    return db
+        except FileExistsError:
+            # Another process was quicker.
+            raise Outdated from None
+        reach("index: after create")
+        db = self._connect()
+        try:
+            for statement in SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO state (version) VALUES (?)", (VERSION,))
+        except sqlite3.OperationalError as failure:
+            db.close()
+            if "no such module" in str(failure):
+                raise StoreUnreachable("A search needs FTS5, which this Python's SQLite lacks.") from None
+            raise
+        return db
 
 
 def _token(db: sqlite3.Connection) -> str | None:

@@ -1,5 +1,6 @@
 """A search finds what a plain scan of the archive finds, whatever became of the archive and of the index."""
 
+import asyncio
 import re
 import sqlite3
 from contextlib import closing, suppress
@@ -189,6 +190,14 @@ async def test_filters_leave_out_what_a_scan_leaves_out(place):
         assert len(every) > 10
         for limit in (1, 3, len(every), len(every) + 1):
             assert await found(archive, ASKED[0], limit=limit) == every[:limit]
+
+
+async def test_searches_at_once_find_the_same(place):
+    async with Archive.open(place, read_only=True) as archive:
+        expected = sorted(await scan(archive, "c*"))
+        for _ in range(2):
+            every = await asyncio.gather(*(found(archive, "c*") for _ in range(4)))
+            assert [sorted(each) for each in every] == [expected] * 4
 
 
 async def test_a_search_changes_no_byte_of_the_archive(place):
