@@ -31,6 +31,10 @@ class Outdated(Exception):
     """The index is of no use, and has to be built anew."""
 
 
+class MovedOn(Exception):
+    """The index is not at the token that it was at."""
+
+
 class Known(NamedTuple):
     """What an index has of a session."""
 
@@ -111,18 +115,19 @@ class Index(ABC):
         """Make of the index *after* that token the one at *token*; False where it has another one."""
 
     @abstractmethod
-    async def find(self, wanted: Wanted, after: Any, limit: int) -> list[Place]:
-        """Some places, those of the sessions that began last first, behind the cursor *after*."""
+    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
+        """Some places, those of the sessions that began last first, behind the cursor *after*; a `MovedOn`
+        where the index is not at *token*.
+        """
 
 
-async def catch_up(archive: Archive, index: Index, *, is_broken: bool = False) -> None:
-    """Bring *index* to where *archive* is now; one that *is_broken* is built anew."""
+async def catch_up(archive: Archive, index: Index, *, is_broken: bool = False) -> str:
+    """Bring *index* to where *archive* is now, and return that token; one that *is_broken* is built anew."""
     for _ in range(REBUILDS):
         token = await index.token()
         try:
             if token is not None and not is_broken:
-                await _follow(archive, index, token)
-                return
+                return await _follow(archive, index, token)
         except (Outdated, StoreMismatch, ValueError):
             pass
         # Nothing is said of why: a database may quote texts.
@@ -141,9 +146,9 @@ async def _everything(archive: Archive) -> AsyncGenerator[list[Update], None]:
                 yield [Update(*each, is_whole=True) for each in batch]
 
 
-async def _follow(archive: Archive, index: Index, token: str) -> None:
+async def _follow(archive: Archive, index: Index, token: str) -> str:
     if token == await archive.latest_token():
-        return
+        return token
     async with archive.changes(token) as batches:
         async for batch in batches:
             if any(each.what == "forgotten" for each in batch.changes):
@@ -153,6 +158,7 @@ async def _follow(archive: Archive, index: Index, token: str) -> None:
             if not await index.update(token, batch.token, [each for each in found if each is not None]):
                 raise Outdated
             token = batch.token
+    return token
 
 
 async def _update(archive: Archive, index: Index, change: Change) -> Update | None:

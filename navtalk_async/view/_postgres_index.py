@@ -15,6 +15,7 @@ from navtalk_async.view._index import (
     VERSION,
     Index,
     Known,
+    MovedOn,
     Outdated,
     Place,
     Update,
@@ -91,9 +92,9 @@ class PostgresIndex(Index):
     async def __aexit__(self, *_: object) -> None:
         await shielded(self._driver.close())
 
-    async def _read(self, steps: Steps[Any]) -> Any:
+    async def _read(self, steps: Steps[Any], *, at_once: bool = False) -> Any:
         try:
-            return await self._driver.read(steps)
+            return await (self._driver.snapshot(steps) if at_once else self._driver.read(steps))
         except StoreBroken as failure:
             # Another process may have removed the table.
             raise Outdated from failure
@@ -172,7 +173,7 @@ class PostgresIndex(Index):
         if rows:
             yield Put(INSERT, rows, TYPES)
 
-    async def find(self, wanted: Wanted, after: Any, limit: int) -> list[Place]:
+    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
         exact, loose = (
             "({})".format(" & ".join([each, *(f"'{mark}'" for mark in wanted.marks)]))
             for each in (_expression(wanted.query, " <-> "), _loose(wanted.query))
@@ -189,12 +190,19 @@ class PostgresIndex(Index):
             conditions.append("(began, session, position) < (?, ?, ?)")
             values += after
         values.append(limit)
-        rows = await self._rows(FIND.format(" AND ".join(conditions)), *values)
+        query = Query(FIND.format(" AND ".join(conditions)), values)
+        rows = await self._read(_found_at(token, query), at_once=True)
         read_id = self._driver.codec.read_id
         return [
             Place(project, read_id(held_id), position, (moment, number, position))
             for project, held_id, position, moment, number in rows
         ]
+
+
+def _found_at(token: str, query: Query) -> Steps[list[Any]]:
+    if [each for (each,) in (yield Query("SELECT token FROM sync_search_state"))] != [token]:
+        raise MovedOn
+    return (yield query)
 
 
 def _done(step: Put) -> Steps[None]:

@@ -26,6 +26,7 @@ from navtalk_async.view._index import (
     VERSION,
     Index,
     Known,
+    MovedOn,
     Outdated,
     Place,
     Update,
@@ -97,8 +98,8 @@ class SqliteIndex(Index):
     async def update(self, after: str, token: str, updates: Sequence[Update]) -> bool:
         return await self._do(_update, after, token, updates)
 
-    async def find(self, wanted: Wanted, after: Any, limit: int) -> list[Place]:
-        return await self._do(_find, wanted, after, limit)
+    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
+        return await self._do(_find, wanted, token, after, limit)
 
     async def build(self, stale: str | None, token: str, batches: AsyncGenerator[list[Update], None]) -> None:
         del stale  # Two who build at once are both right.
@@ -299,7 +300,10 @@ def _text(text: str) -> str:
     return plain if len(plain) <= LONGEST_WORD else " ".join(words(plain))
 
 
-def _find(db: sqlite3.Connection, wanted: Wanted, after: int | None, limit: int) -> list[Place]:
+def _find(db: sqlite3.Connection, wanted: Wanted, token: str, after: int | None, limit: int) -> list[Place]:
+    db.execute("BEGIN")
+    if _token(db) != token:
+        raise MovedOn
     least = 0 if wanted.since is None else (wanted.since // 1_000_000) << SLOTS
     most = (1 << 62) if after is None else after - 1
     if wanted.until is not None:

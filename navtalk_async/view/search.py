@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
 from unicodedata import normalize
 
 import msgspec
@@ -10,15 +9,19 @@ import msgspec
 from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import MessageRow, SessionRow
 from navtalk_async.archive.sqlite_file import index_of
+from navtalk_async.errors import StoreError
 from navtalk_async.formats.words import Phrase, Query, located, matches, parse_query, places, words
 from navtalk_async.models import Role, format_word
 from navtalk_async.privacy import Privacy
 from navtalk_async.times import parse_utc
-from navtalk_async.view._index import Index, Outdated, Wanted, catch_up, microseconds
+from navtalk_async.view._index import Index, MovedOn, Outdated, Wanted, catch_up, microseconds
 
 __all__ = ["Hit", "search"]
 
 PLACES_AT_ONCE = 200
+
+MOST_TRIES = 10
+"""How often an index may change between two looks into it."""
 
 BEFORE, AFTER = 60, 120
 """So many characters of a text are shown around the first of its words that were searched for."""
@@ -30,7 +33,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     session_id: str
     title: str | None
-    """Of the session, and so are the times *started*."""
+    """Of the session."""
     start_time: str | None
     position: int
     """Of the message in its session, from 0."""
@@ -99,28 +102,33 @@ def search(
 async def _hits(
     archive: Archive, wanted: Wanted, limit: int | None, privacy: Privacy | None
 ) -> AsyncGenerator[Hit, None]:
-    cursor: Any = None
-    left = limit
+    cursor, left, tries = None, limit, 0
+    seen = set[tuple[str, str, int]]()
     async with _index_of(archive) as index:
-        await catch_up(archive, index)
+        token = await catch_up(archive, index)
         while left is None or left > 0:
             count = PLACES_AT_ONCE if left is None else min(left, PLACES_AT_ONCE)
             try:
-                found = await index.find(wanted, cursor, count)
-            except Outdated:
-                await catch_up(archive, index, is_broken=True)
-                found = await index.find(wanted, cursor, count)
+                found = await index.find(wanted, token, cursor, count)
+            except (Outdated, MovedOn) as why:
+                tries += 1
+                if tries > MOST_TRIES:
+                    raise StoreError(f"The index of {archive} changes all the time.") from None
+                # From the beginning, where a cursor leads elsewhere; what was found before is passed over.
+                token, cursor = await catch_up(archive, index, is_broken=isinstance(why, Outdated)), None
+                continue
             if not found:
                 return
-            cursor = found[-1].cursor
-            rows = await archive.messages_at([each[:3] for each in found])
-            by_place = {
+            cursor, tries = found[-1].cursor, 0
+            new = [key for key in (each[:3] for each in found) if key not in seen]
+            rows = {
                 (kept.session.project, kept.session.id, each.position): (kept.session, each)
-                for kept in rows
+                for kept in await archive.messages_at(new)
                 for each in kept.messages
             }
-            for place in found:
-                hit = _hit(wanted, privacy, *by_place.get(place[:3], (None, None)))
+            for key in new:
+                seen.add(key)
+                hit = _hit(wanted, privacy, *rows[key]) if key in rows else None
                 if hit is not None:
                     yield hit
                     left = None if left is None else left - 1
@@ -150,14 +158,10 @@ def _moment(name: str, value: datetime | date | str | None) -> int | None:
     raise ValueError(f"{name}={value!r} is no aware datetime, no date, and no text of one (ISO 8601).")
 
 
-def _hit(
-    wanted: Wanted, privacy: Privacy | None, session: SessionRow | None, message: MessageRow | None
-) -> Hit | None:
+def _hit(wanted: Wanted, privacy: Privacy | None, session: SessionRow, message: MessageRow) -> Hit | None:
     """What is shown of *message*; None where it is not what is wanted, whatever the index says."""
-    if session is None or message is None or not wanted.includes(session, message):
-        return None
     text, title = message.content or "", session.title
-    if not matches(wanted.query, list(words(text))):
+    if not (wanted.includes(session, message) and matches(wanted.query, list(words(text)))):
         return None
     if privacy is not None:
         # Nobody can ask whether something was removed.

@@ -192,6 +192,37 @@ async def test_filters_leave_out_what_a_scan_leaves_out(place):
             assert await found(archive, ASKED[0], limit=limit) == every[:limit]
 
 
+async def test_a_long_search_finds_everything_once_while_the_index_changes(place):
+    async with Archive.open(place) as store:
+        await begin(store)
+        for number in range(50, 60):
+            one = session(number, started=f"2025-10-{number - 40:02} 10:00:00")
+            await journal(store, one)
+            rows = [message(1000 * number + place, "go there") for place in range(30)]
+            await store.save_messages("default", [FetchResult(wanted(one), rows, at="2026-01-01")])
+        before = await scan(store, "go")
+        hits = search(store, "go", limit=None)
+        seen = [key async for key in first_of(hits, 3)]
+        # One that was to come is indexed anew, and others are gone; then all of the index is another one.
+        one = session(55, started="2025-10-15 10:00:00")
+        rows = [message(55_000 + place, f"go there {place % 2 and 'now'}") for place in range(30)]
+        await store.save_messages("default", [FetchResult(wanted(one), rows, at="2026-01-01")])
+        await assert_finds(store, "now")
+        seen += [key async for key in first_of(hits, 210)]
+        await store.forget(sessions=[session(50).id])
+        await assert_finds(store, "go")
+        seen += [key async for key in first_of(hits, 1000)]
+        assert len(seen) == len(set(seen))
+        assert {key for _, key in await scan(store, "go")} <= set(seen) <= {key for _, key in before}
+
+
+async def first_of(hits, count):
+    with suppress(StopAsyncIteration):
+        for _ in range(count):
+            hit = await anext(hits)
+            yield hit.project, hit.session_id, hit.position
+
+
 async def test_searches_at_once_find_the_same(place):
     async with Archive.open(place, read_only=True) as archive:
         expected = sorted(await scan(archive, "c*"))
