@@ -1,7 +1,8 @@
 """What a client is doing, as events and as counts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -9,14 +10,19 @@ from navtalk_async.errors import NavTalkError, counted
 
 __all__ = [
     "Answered",
+    "CallInfo",
+    "Counts",
     "CursorRefused",
     "Event",
     "Failed",
+    "GaveUp",
     "ListMoved",
     "ListedSerially",
     "Observer",
     "Outage",
     "RowsSkipped",
+    "Sent",
+    "Started",
     "Stats",
     "Waiting",
     "announce",
@@ -24,24 +30,96 @@ __all__ = [
 ]
 
 logger: logging.Logger = logging.getLogger("navtalk_async")
+event_logger: logging.Logger = logging.getLogger("navtalk_async.events")
+# A program that sets up no logging sees none of the events.
+event_logger.addHandler(logging.NullHandler())
+
+
+class CallInfo(msgspec.Struct, frozen=True, gc=False):
+    """A call: one request, with all its attempts."""
+
+    id: int
+    """A number that no other call of this process has."""
+    operation: str
+    """What is asked for, as `sessions.list`."""
+    api: str
+    method: str
+    """The HTTP method."""
+    path: str
+    """It may hold ids."""
+    lane: str
+    base_url: str
+
+
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """A call began. It ends with `Answered` or `GaveUp`."""
+
+    call: CallInfo
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """An attempt leaves. It ends with `Answered` or `Failed`, or with `GaveUp` if it is cancelled."""
+
+    call: CallInfo
+    attempt: int
+    queue_seconds: float
+    """Waiting for its turn and in pauses, since the call began or since the last attempt failed."""
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """A call got its answer, and the answer was decoded."""
+    """A call got its answer, and the answer was decoded; of a stream, the answer began."""
 
-    path: str
+    call: CallInfo
     attempts: int
     seconds: float
     """From sending the last attempt to the end of decoding its answer."""
+    status: int = 200
+    """The HTTP status."""
+    queue_seconds: float = 0.0
+    """As that of the last `Sent`."""
+    decode_seconds: float = 0.0
+    """Decoding the answer; the rest of `seconds` was spent on the network and the server."""
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """An attempt failed, and another may follow; or the time for the call passed before its turn came."""
+    """An attempt failed, and another may follow; or a stream broke after its answer began."""
 
-    path: str
+    call: CallInfo
     attempt: int
     error: str
     """The error's class and message."""
+    status: int = 0
+    """The HTTP status; 0 for no answer."""
+    seconds: float = 0.0
+    """From sending the attempt to its error."""
+    queue_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.call.path}, attempt {self.attempt}: {self.error}"
+
+
+class GaveUp(msgspec.Struct, frozen=True, gc=False):
+    """A call ended without an answer: its error is raised, or its task was cancelled."""
+
+    call: CallInfo
+    attempts: int
+    error: str
+    """The error's class and message."""
+    seconds: float
+    """Since the call began."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its task was cancelled; else its error is raised."""
+        return self.error in ("CancelledError", "GeneratorExit")
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        return self.error.startswith("ClientClosed:")
+
+    def __str__(self) -> str:
+        return f"{self.call.path} failed after {counted(self.attempts, 'attempt')}: {self.error}"
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +127,9 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     seconds: float
     reason: str
+
+    def __str__(self) -> str:
+        return f"waiting {self.seconds:.1f} s: {self.reason}"
 
 
 class Outage(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +150,9 @@ class ListedSerially(msgspec.Struct, frozen=True, gc=False):
 
     reason: str
 
+    def __str__(self) -> str:
+        return f"listing page by page, because {self.reason}"
+
 
 class ListMoved(msgspec.Struct, frozen=True, gc=False):
     """The rows of a list that is paged by offset moved during the walk, so parts were listed again; or the
@@ -77,6 +161,9 @@ class ListMoved(msgspec.Struct, frozen=True, gc=False):
 
     path: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class RowsSkipped(msgspec.Struct, frozen=True, gc=False):
@@ -103,15 +190,27 @@ class CursorRefused(msgspec.Struct, frozen=True, gc=False):
         return f"The page cursor expired; listing again {where}."
 
 
-Event = Answered | Failed | Waiting | Outage | ListedSerially | ListMoved | CursorRefused | RowsSkipped
+Event = (
+    Started
+    | Sent
+    | Answered
+    | Failed
+    | GaveUp
+    | Waiting
+    | Outage
+    | ListedSerially
+    | ListMoved
+    | CursorRefused
+    | RowsSkipped
+)
 
 
 Observer = Callable[[Event], None]
-"""Called with each event, in the event loop: it should be quick."""
+"""Called with each event, in the event loop and in the task of the call: it should be quick."""
 
 
-class Stats(msgspec.Struct):
-    """What a client has done since it was made, and how much time its calls spent on what.
+class Counts(msgspec.Struct):
+    """What calls have done, and how much time they spent on what.
 
     The seconds are added up over all calls, which run at the same time: a hundred calls that wait for one
     second are a hundred seconds.
@@ -123,16 +222,12 @@ class Stats(msgspec.Struct):
     """Attempts beyond the first of each call."""
     answers: int = 0
     """Calls that got their answer."""
+    errors: int = 0
+    """Calls that ended in an error."""
     refused: int = 0
     """Answers of an overloaded server: 429, 503."""
-    in_flight: int = 0
-    """Attempts on their way now."""
-    waiting: int = 0
-    """Calls that wait for their turn now."""
-    limit: int = 0
-    """The most attempts at once that are allowed now, in one event loop; 0 before the first call."""
-    rate: float | None = None
-    """The most requests a second that are allowed now, set or learned; None for no limit."""
+    expired: int = 0
+    """Calls whose time passed before it was their turn."""
     turn_seconds: float = 0.0
     """Waiting for a turn, by the limit or by the rate."""
     paused_seconds: float = 0.0
@@ -143,12 +238,31 @@ class Stats(msgspec.Struct):
     """From sending an attempt to the end of its answer."""
     decode_seconds: float = 0.0
     """Decoding answers."""
+
+    def add(self, other: "Counts") -> None:
+        """Count what *other* counted, too."""
+        for name in Counts.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Stats(Counts):
+    """What a client has done since it was made: all of it, and by operation and lane."""
+
+    in_flight: int = 0
+    """Attempts on their way now."""
+    waiting: int = 0
+    """Calls that wait for their turn now."""
+    limit: int = 0
+    """The most attempts at once that are allowed now, in one event loop; 0 before the first call."""
+    rate: float | None = None
+    """The most requests a second that are allowed now, set or learned; None for no limit."""
     loop_lag: float = 0.0
     """How many seconds late the event loop was lately; 0 where the concurrency is a fixed number."""
     paused_for: float = 0.0
     """Seconds until the pause that the server asked for ends, in any event loop."""
-    expired: int = 0
-    """Calls whose time passed before it was their turn."""
+    operations: dict[str, Counts] = {}
+    """By operation, as `sessions.list`; `other` for a request without one."""
+    lanes: dict[str, Counts] = {}
 
     @property
     def why_slow(self) -> str:
@@ -183,17 +297,41 @@ def in_short(error: NavTalkError) -> str:
     return f"{type(error).__name__}: {error.args[0]}"
 
 
-def announce(observer: Observer | None, event: Event) -> None:
-    """Pass *event* to the log and to *observer*, whose errors are logged and never break a call."""
-    logger.debug("%r", event)
-    if observer is None:
-        return
-    try:
-        observer(event)
-    except Exception:
-        logger.exception("The on_event callback raised; the call goes on.")
+def announce(observers: Iterable[Observer], event: Event) -> None:
+    """Pass *event* to the log and to *observers*, whose errors are logged and never break a call."""
+    level = _level(event)
+    if event_logger.isEnabledFor(level):
+        event_logger.log(level, "%s", event, extra=_facts(event))
+    for observer in observers:
+        try:
+            observer(event)
+        except Exception:
+            logger.exception("The on_event callback raised; the call goes on.")
 
 
-def is_watched(observer: Observer | None) -> bool:
+def is_watched(observers: Sequence[Observer]) -> bool:
     """Whether an event has an observer or a log: if not, frequent events need not be made."""
-    return observer is not None or logger.isEnabledFor(logging.DEBUG)
+    return bool(observers) or event_logger.isEnabledFor(logging.DEBUG)
+
+
+def _level(event: Event) -> int:
+    """A warning is what a person wants to know; an error at the first attempt is for the caller to handle."""
+    match event:
+        case Started() | Sent() | Answered():
+            return logging.DEBUG
+        case GaveUp() if event.is_cancelled or event.is_closed or event.attempts == 1:
+            return logging.DEBUG
+        case Failed():
+            return logging.INFO
+        case _:
+            return logging.WARNING
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    """The fields of *event*, for logs with structure, by names that no log record has."""
+    facts = msgspec.structs.asdict(event)
+    call = facts.pop("call", None)
+    if call is not None:
+        facts |= {f"call_{name}": fact for name, fact in msgspec.structs.asdict(call).items()}
+    facts["event"] = type(event).__name__
+    return {f"navtalk_{name}": fact for name, fact in facts.items()}

@@ -386,6 +386,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     method: str = "GET"
     body: bytes | None = None
+    operation: str = ""
+    """What is asked for, as `sessions.list`, for events, counts and traces: never an id."""
 
     def __post_init__(self) -> None:
         # Written behind `https://host`, a path like `.example.com/` or `@example.com/` would change the host.

@@ -2,44 +2,57 @@
 
 import logging
 
+import msgspec
 import pytest
 
-from navtalk_async.events import Answered, Failed, Stats, Waiting, announce
+from navtalk_async.events import Answered, CallInfo, Failed, GaveUp, Stats, Waiting, announce
 
-EVENT = Answered("/api/chat/sessions", 1, 0.25)
+CALL = CallInfo(1, "sessions.list", "navtalk", "GET", "/api/chat/sessions", "normal", "http://127.0.0.1")
+EVENT = Answered(CALL, 1, 0.25)
 
 
 def test_an_observer_gets_every_event():
     seen = []
-    announce(seen.append, EVENT)
-    announce(seen.append, Waiting(1.5, "RateLimited"))
-    assert seen == [EVENT, Waiting(1.5, "RateLimited")]
+    announce([seen.append, seen.append], EVENT)
+    announce([seen.append], Waiting(1.5, "RateLimited"))
+    assert seen == [EVENT, EVENT, Waiting(1.5, "RateLimited")]
 
 
 def test_an_observer_that_raises_is_logged_and_breaks_nothing(caplog):
     def broken(_event):
         raise ZeroDivisionError
 
-    announce(broken, EVENT)
+    announce([broken], EVENT)
     [record] = caplog.records
     assert (record.levelname, record.exc_info[0]) == ("ERROR", ZeroDivisionError)
 
 
-@pytest.mark.parametrize("event", [EVENT, Failed("/x", 2, "Disconnected: gone"), Waiting(0.5, "RateLimited")])
+@pytest.mark.parametrize("event", [EVENT, Failed(CALL, 2, "Disconnected: gone"), Waiting(0.5, "RateLimited")])
 def test_every_event_is_in_the_debug_log_observed_or_not(event, caplog):
     caplog.set_level(logging.DEBUG, "navtalk_async")
-    announce(None, event)
-    assert caplog.messages == [repr(event)]
+    announce((), event)
+    assert caplog.messages == [str(event)]
 
 
-def test_the_log_is_silent_above_debug(caplog):
-    caplog.set_level(logging.INFO)
-    announce(None, EVENT)
-    assert caplog.messages == []
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        (EVENT, "DEBUG"),
+        (Failed(CALL, 1, "ServerError: no"), "INFO"),
+        (Waiting(1.0, "RateLimited"), "WARNING"),
+        (GaveUp(CALL, 2, "ServerError: no", 1.0), "WARNING"),
+        (GaveUp(CALL, 1, "NotFound: no", 1.0), "DEBUG"),
+        (GaveUp(CALL, 2, "CancelledError", 1.0), "DEBUG"),
+    ],
+)
+def test_only_what_a_person_wants_to_know_is_a_warning(event, level, caplog):
+    caplog.set_level(logging.DEBUG)
+    announce((), event)
+    assert [record.levelname for record in caplog.records] == [level]
 
 
 def test_stats_begin_at_zero():
-    assert Stats() == Stats(*[0] * 7, None, *[0.0] * 5)
+    assert not any(msgspec.structs.astuple(Stats()))
     assert Stats().why_slow == "No time was spent yet."
 
 

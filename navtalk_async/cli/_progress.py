@@ -1,7 +1,6 @@
 """How far a run has come, shown on stderr while it runs: as a bar, as lines, or as JSON objects."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -16,10 +15,9 @@ from navtalk_async.cli._output import Reporter, visible
 from navtalk_async.errors import counted
 from navtalk_async.events import (
     Answered,
-    CursorRefused,
     Event,
     Failed,
-    ListedSerially,
+    GaveUp,
     ListMoved,
     Observer,
     RowsSkipped,
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from navtalk_async.ingest import Progress
 
 ProgressMode = Literal["auto", "bar", "plain", "json", "none"]
-
-logger = logging.getLogger("navtalk_async")
 
 LINE_SECONDS = 10.0
 OBJECT_SECONDS = 1.0
@@ -151,13 +147,14 @@ class RunMonitor:
         self._end: datetime | None = None
 
     def __call__(self, event: Event) -> None:
-        log_event(event)
         now = self._clock()
         match event:
             case Waiting():
                 self._pause_ends_at = max(self._pause_ends_at, now + event.seconds)
                 self._reason = event.reason
             case Failed():
+                self._reason = event.error
+            case GaveUp() if not event.is_cancelled:
                 self._reason = event.error
             # An answer to a request from before a pause does not end the pause.
             case Answered() if now >= self._pause_ends_at:
@@ -288,7 +285,6 @@ def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
     moved: list[ListMoved] = []
 
     def notice(event: Event) -> None:
-        log_event(event)
         if isinstance(event, ListMoved) and not moved:
             moved.append(event)
             reporter.note(f"About the list {event.path}: {event.reason}.")
@@ -298,23 +294,6 @@ def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
             reporter.note(f"waiting {event.seconds:.0f} s: {event.reason}")
 
     return notice
-
-
-def log_event(event: Event) -> None:
-    """Log failures and waits for `-v`; the client itself logs all events for `-vv`."""
-    if logger.isEnabledFor(logging.DEBUG):
-        return
-    match event:
-        case Failed():
-            logger.info("%s, attempt %d: %s", event.path, event.attempt, event.error)
-        case Waiting():
-            logger.info("waiting %.1f s: %s", event.seconds, event.reason)
-        case ListedSerially():
-            logger.info("listing page by page, because %s", event.reason)
-        case ListMoved():
-            logger.info("%s: %s", event.path, event.reason)
-        case CursorRefused() | RowsSkipped():
-            logger.info("%s", event)
 
 
 @contextmanager

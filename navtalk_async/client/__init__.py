@@ -1,7 +1,7 @@
 """Ask: what the clients of all APIs have in common. The client of one API is in the module of its name."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from os import PathLike
@@ -74,8 +74,8 @@ class Options(ViewOptions, total=False):
     cacert: str | PathLike[str] | None
     """A PEM file with certificates of authorities to trust beside those of the system; default None. (The
     variable `SSL_CERT_FILE` replaces the system's.)"""
-    on_event: Observer | None
-    """Called with an `events.Event` whenever something happens on the wire."""
+    on_event: Observer | Sequence[Observer] | None
+    """Called with an `events.Event` whenever something happens on the wire; or several that are."""
 
 
 class Inside(NamedTuple):
@@ -136,16 +136,15 @@ class Client(Generic[S_co, M_co]):
         if unknown := others.keys() - Options.__annotations__:
             known = ", ".join(Options.__annotations__)
             raise TypeError(f"{type(self).__name__} has no option {min(unknown)!r}; it has {known}.")
-        on_event = others.pop("on_event", None)
-        if on_event is not None and not callable(on_event):
-            raise TypeError(f"on_event={on_event!r} cannot be called: pass a function that takes an event.")
+        observers = _observers(others.pop("on_event", None))
         call = {name: others.pop(name) for name in ViewOptions.__annotations__ if name in others}
         self._call_options = _changed(CallOptions(), call)
         self._wire = Sender(
             key=_given_key(key, dialect.key_variable),
             root=dialect.root(_given_address(base_url, dialect)),
             key_place=dialect.key_place,
-            observer=on_event,
+            api=dialect.api,
+            observers=observers,
             **others,
         )
         self._take_up()
@@ -349,6 +348,14 @@ def _changed(options: CallOptions, others: Any) -> CallOptions:
     if others.get("retry", options) is None:
         others = {**others, "retry": Retry()}
     return msgspec.structs.replace(options, **others)
+
+
+def _observers(on_event: Any) -> Sequence[Observer]:
+    given = on_event if isinstance(on_event, list | tuple) else [] if on_event is None else [on_event]
+    for each in given:
+        if not callable(each):
+            raise TypeError(f"on_event={each!r} cannot be called: pass a function that takes an event.")
+    return given
 
 
 def _given_key(key: Key | Secret[str] | None, variable: str) -> Key | Secret[str]:

@@ -214,6 +214,8 @@ class Call(msgspec.Struct, frozen=True):
     method: str
     path: str
     arguments: Mapping[str, Argument] = {}
+    operation: str = ""
+    """Its name, as `sessions.create`."""
 
     def __get__(self, dialect: "Dialect", owner: type["Dialect"]) -> Callable[..., Request]:
         return partial(self.request, dialect)
@@ -224,7 +226,13 @@ class Call(msgspec.Struct, frozen=True):
         arguments = {**ids, **self.arguments}
         path, fields = filled(self.path, arguments, dict(zip(arguments, given, strict=False)) | named)
         body = to_json(fields) if self.method == "POST" else None
-        return Request(path=path, params={**dialect.options}, method=self.method, body=body)
+        return Request(
+            path=path,
+            params={**dialect.options},
+            method=self.method,
+            body=body,
+            operation=self.operation,
+        )
 
 
 class Dialect:
@@ -278,18 +286,21 @@ class Dialect:
             ValueError: it requires another one, or does not take the value of one.
         """
         path, params = self._filtered(self.sessions, "sessions", filters)
-        return Request(path=path, params=params)
+        return Request(path=path, params=params, operation=f"{self.noun}s.list")
 
     def get_session(self, session_id: str) -> Request:
         """The request for one session, by an id that is checked or comes from the API itself."""
-        return Request(path=self._path(self.session_path, session_id), params={**self.options})
+        path = self._path(self.session_path, session_id)
+        return Request(path=path, params={**self.options}, operation=f"{self.noun}s.get")
 
     def list_messages(self, session_id: str, **filters: Any) -> Request:
         """The request for the first page of a session's messages; see `get_session` and `list_sessions`."""
         path, params = self._filtered(self.messages, "messages", filters) if filters else self._all_messages
         if self.messages.id_param:
-            return Request(path=path, params={self.messages.id_param: session_id, **params})
-        return Request(path=self._path(path, session_id), params={**params})
+            params = {self.messages.id_param: session_id, **params}
+        else:
+            path, params = self._path(path, session_id), {**params}
+        return Request(path=path, params=params, operation="messages.list")
 
     @cached_property
     def _all_messages(self) -> tuple[str, dict[str, str]]:

@@ -96,8 +96,9 @@ class Kodey(Dialect):
             "user_id": Argument(an_id("user"), "userId"),
             "metadata": Argument(instance_of(dict, "dict")),
         },
+        "chats.create",
     )
-    delete_chat: ClassVar[Call] = Call("DELETE", "/chat/{id}")
+    delete_chat: ClassVar[Call] = Call("DELETE", "/chat/{id}", operation="chats.delete")
     create_message: ClassVar[Call] = Call(
         "POST",
         "/chat/{id}/message",
@@ -105,6 +106,7 @@ class Kodey(Dialect):
             "content": Argument(a_text, required=True),
             "role": Argument(checked_role, default="user", required=True),
         },
+        "messages.create",
     )
 
     def read_session(self, request: Request, response: Response) -> KodeyChat:

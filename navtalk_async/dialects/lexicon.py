@@ -139,5 +139,6 @@ class Lexicon(Dialect):
             "title": Argument(instance_of(str, "text")),
             "metadata": Argument(instance_of(dict, "dict")),
         },
+        "chats.create",
     )
-    delete_chat: ClassVar[Call] = Call("DELETE", "/api/v1/chats/{id}")
+    delete_chat: ClassVar[Call] = Call("DELETE", "/api/v1/chats/{id}", operation="chats.delete")

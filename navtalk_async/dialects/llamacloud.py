@@ -353,10 +353,14 @@ class LlamaCloud(Dialect):
             "index_ids": Argument(ids_of_indexes),
             "shared_access": Argument(a_text),
         },
+        "sessions.create",
     )
-    delete_session: ClassVar[Call] = Call("DELETE", f"{PATH}/{{id}}")
+    delete_session: ClassVar[Call] = Call("DELETE", f"{PATH}/{{id}}", operation="sessions.delete")
     generate_title: ClassVar[Call] = Call(
-        "POST", f"{PATH}/{{id}}/title", {"first_message": Argument(a_text, required=True)}
+        "POST",
+        f"{PATH}/{{id}}/title",
+        {"first_message": Argument(a_text, required=True)},
+        "sessions.generate_title",
     )
     stream: ClassVar[Call] = Call(
         "POST",
@@ -366,6 +370,7 @@ class LlamaCloud(Dialect):
             "index_ids": Argument(indexes_to_ask, required=True),
             "require_all_indexes": Argument(instance_of(bool, "truth value")),
         },
+        "sessions.stream",
     )
 
     def __init__(self, *, project_id: str | None = None, organization_id: str | None = None) -> None:

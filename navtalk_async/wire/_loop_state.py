@@ -23,21 +23,13 @@ from navtalk_async.errors import (
     ServerError,
     TransportError,
 )
-from navtalk_async.events import (
-    Answered,
-    Event,
-    Failed,
-    Observer,
-    Stats,
-    Waiting,
-    announce,
-    in_short,
-    is_watched,
-)
+from navtalk_async.events import Counts, Event, Waiting, in_short
 from navtalk_async.models import Request, Response
 from navtalk_async.rate_headers import SPELLINGS, Hint, hint
 from navtalk_async.wire._outage import Absence
+from navtalk_async.wire._tallies import Tallies
 from navtalk_async.wire._transport import AiohttpTransport, LongAnswer
+from navtalk_async.wire._watched import WatchedCall
 from navtalk_async.wire.gate import Gate
 from navtalk_async.wire.retry import (
     LONGEST_PAUSE,
@@ -88,21 +80,27 @@ class LoopState:
     """
 
     def __init__(
-        self, transport: AiohttpTransport, gate: Gate, *, stats: Stats, observer: Observer | None
+        self,
+        transport: AiohttpTransport,
+        gate: Gate,
+        *,
+        tallies: Tallies,
+        announce: Callable[[Event], None],
     ) -> None:
         self.transport = transport
         self.gate = gate
         self.budget = Budget()
-        self._absence = Absence(gate, self.announce)
+        self._absence = Absence(gate, announce)
         self.is_outage = False  # whether the latest failed call waits for the server to come back
-        self.stats = stats
-        self._observer = observer
+        self._tallies = tallies
+        self._announce = announce
         self.closed = False
         self._clock = asyncio.get_running_loop().time
         # Of the names of an answer's headers, without any of a limit.
         self._plain_names: int | None = None
         self.received_at = 0.0
         self.attempts = 0
+        self.watched: WatchedCall | None = None
         # One thread: more would take their turns all the same, and the event loop's turn with them.
         self._decoding = ThreadPoolExecutor(1, "navtalk-decoding")
         # Other headers are not kept: they may quote the key.
@@ -117,22 +115,15 @@ class LoopState:
             self._decoding.shutdown(wait=False)
             await self.transport.close()
 
-    def announce(self, event: Event) -> None:
-        """Pass *event* to the observer and the log."""
-        announce(self._observer, event)
-
-    async def turn(
-        self, request: Request, attempt: int, deadline: float | None, lane: int, last: NavTalkError | None
-    ) -> int:
+    async def turn(self, tally: Counts, deadline: float | None, lane: int, last: NavTalkError | None) -> int:
         """Wait at the gate, return the rank, and count the time; *last* is the error of the last attempt."""
-        loop, gate, stats = asyncio.get_running_loop(), self.gate, self.stats
+        loop, gate = asyncio.get_running_loop(), self.gate
         began = loop.time()
         paused_before = gate.paused_seconds(began)
         try:
             return await gate.acquire(deadline, lane, first=last is not None)
         except DeadlineExceeded as late:
-            stats.expired += 1
-            self.announce(Failed(request.path, attempt, in_short(late)))
+            tally.expired += 1
             raise self._gave_up(late.args[0], last) from last
         except NavTalkError as closed:
             if last is not None:
@@ -141,8 +132,8 @@ class LoopState:
         finally:
             now = loop.time()
             paused = gate.paused_seconds(now) - paused_before
-            stats.paused_seconds += paused
-            stats.turn_seconds += now - began - paused
+            tally.paused_seconds += paused
+            tally.turn_seconds += now - began - paused
 
     def understood(  # noqa: PLR0917 - by name, they cost more
         self,
@@ -153,12 +144,16 @@ class LoopState:
         attempt: int,
         sent_at: float,
         rank: int,
+        tally: Counts,
+        watched: WatchedCall | None,
     ) -> T | LongAnswer | NavTalkError | asyncio.CancelledError:
         """What *read* makes of *response*, then counted as a good answer; or its error as a value."""
         self.received_at = now = self._clock()
         if not isinstance(response, Response):
             return _marked(request, response) if isinstance(response, NavTalkError) else response
-        headers, stats = response.headers, self.stats
+        headers = response.headers
+        if watched is not None:
+            watched.status = response.status
         if date := headers.get(DATE):
             self.date, self.dated_at = date, now
         began = perf_counter()
@@ -170,7 +165,8 @@ class LoopState:
         except NavTalkError as refusal:
             return redact(_marked(request, refusal), key.secret)
         finally:
-            stats.decode_seconds += perf_counter() - began
+            decoding = perf_counter() - began
+            tally.decode_seconds += decoding
         # Most answers have the headers of the one before, and those say nothing of limits.
         names = hash(tuple(headers))
         found_hint = None if names == self._plain_names else self._hint(headers, names)
@@ -178,11 +174,11 @@ class LoopState:
         self.gate.answered(now, sent_at, rank, found_hint, is_typical=request.method == "GET")
         if self.budget.left < Budget.MOST:
             self.budget.earn()
-        self.attempts = attempt
-        stats.answers += 1
-        stats.network_seconds += now - sent_at
-        if is_watched(self._observer):
-            self.announce(Answered(request.path, attempt, self._clock() - sent_at))
+        self.attempts, self.watched = attempt, watched
+        tally.answers += 1
+        tally.network_seconds += now - sent_at
+        if watched is not None:
+            watched.answered(attempt, self._clock() - sent_at, decoding)
         return found
 
     async def read_on(  # noqa: PLR0917 - by name, they cost more
@@ -194,6 +190,9 @@ class LoopState:
         attempt: int,
         sent_at: float,
         rank: int,
+        tally: Counts,
+        watched: WatchedCall | None,
+        *,
         seconds: float,
         deadline: float | None,
     ) -> T | LongAnswer | NavTalkError | asyncio.CancelledError:
@@ -208,13 +207,13 @@ class LoopState:
             if isinstance(response, Response):
                 reading.add(len(response.body))
                 if len(response.body) > THREAD_BYTES:
-                    found = await self._in_thread(request, read, response, key)
+                    found = await self._in_thread(request, read, response, key, tally)
                     if isinstance(found, asyncio.CancelledError):
                         return found
                     response, read = msgspec.structs.replace(response, body=b""), _returns(found)
             # Neither its turns nor its decoding are the server's.
             sent_at += reading.waited + self._clock() - read_at
-            outcome = self.understood(request, read, response, key, attempt, sent_at, rank)
+            outcome = self.understood(request, read, response, key, attempt, sent_at, rank, tally, watched)
             if job is not None and not isinstance(outcome, BaseException):
                 reading.rest()
                 job.held.append(reading)
@@ -224,7 +223,7 @@ class LoopState:
                 reading.release()
 
     async def _in_thread(
-        self, request: Request, read: Read[T], response: Response, key: PlacedKey
+        self, request: Request, read: Read[T], response: Response, key: PlacedKey, tally: Counts
     ) -> T | NavTalkError | asyncio.CancelledError:
         """What *read* makes of *response*, or its error, or a cancellation, as values."""
 
@@ -242,7 +241,7 @@ class LoopState:
             leaving.__context__ = leaving.__cause__ = None
             return leaving.with_traceback(None)
         finally:
-            self.stats.decode_seconds += perf_counter() - began
+            tally.decode_seconds += perf_counter() - began
 
     def _hint(self, headers: Mapping[str, str], names: int) -> Hint | None:
         """What *headers* say of limits; *names* is the hash of their names."""
@@ -250,8 +249,14 @@ class LoopState:
             self._plain_names = names
         return hint(headers, LIMIT_HEADERS)
 
-    def failed(
-        self, request: Request, failed: Attempt, options: CallOptions, deadline: float | None
+    def failed(  # noqa: PLR0917 - by name, they cost more
+        self,
+        request: Request,
+        failed: Attempt,
+        options: CallOptions,
+        deadline: float | None,
+        tally: Counts,
+        watched: WatchedCall,
     ) -> NavTalkError:
         """The error of *failed*, after which to `pause` and to try again; else raise what the call ends with.
 
@@ -262,16 +267,17 @@ class LoopState:
             error = self._out_of_time(error, options, max(0.0, deadline - now))
             failed = failed._replace(error=error)
         error.attempts = failed.number
-        self.stats.network_seconds += max(0.0, self.received_at - failed.sent_at)
-        self.announce(Failed(request.path, failed.number, in_short(error)))
+        tally.network_seconds += max(0.0, self.received_at - failed.sent_at)
+        watched.failed(failed.number, error, now)
         if self.closed:
             raise _instead(error, ClientClosed("The client was closed while this call was in flight."))
         if is_overloaded(error):
+            tally.refused += 1
             self._refused(failed)
         elif isinstance(error, ApiError) and not isinstance(error, ServerError):
             self.gate.coped()
         absence, retry = self._absence, options.retry
-        absence.count(request, failed.sent_at, self.stats.answers)
+        absence.count(request, failed.sent_at, self._tallies.answers)
         waits = absence.waits(request, error, now, options)
         if waits is None and not self._may_retry(request, failed, retry):
             waits = absence.waits(request, error, now, options, used_up=failed.counted) or False
@@ -281,7 +287,7 @@ class LoopState:
         return error
 
     def _may_retry(self, request: Request, failed: Attempt, retry: Retry) -> bool:
-        error, known = failed.error, self.stats.answers > 0
+        error, known = failed.error, self._tallies.answers > 0
         if not should_retry(retry, request, error, attempt=failed.counted, known_server=known):
             return False
         if isinstance(error, DecodeFailed) and failed.alike >= NO_ACCIDENT:
@@ -292,7 +298,6 @@ class LoopState:
     def _refused(self, failed: Attempt) -> None:
         """Send fewer requests; and none at all for a while, if the server wants that."""
         error, gate = failed.error, self.gate
-        self.stats.refused += 1
         now = self._clock()
         contradicts_cap = gate.limit.refused(now, failed.sent_at, failed.rank)
         if not asks_for_a_pause(error):
@@ -306,10 +311,15 @@ class LoopState:
         if is_news:
             rate = gate.rate(now)
             allowed = "" if rate is None else f" At most {rate:.3g} requests a second are sent now."
-            self.announce(Waiting(seconds, in_short(error) + allowed))
+            self._announce(Waiting(seconds, in_short(error) + allowed))
 
     async def pause(
-        self, error: NavTalkError, counted: int, options: CallOptions, deadline: float | None
+        self,
+        error: NavTalkError,
+        counted: int,
+        options: CallOptions,
+        deadline: float | None,
+        tally: Counts,
     ) -> None:
         """Wait before the next attempt: at the gate, if all calls pause; else here."""
         now = self._clock()
@@ -324,8 +334,8 @@ class LoopState:
             except NavTalkError as closed:
                 _instead(error, closed)
                 raise
-            self.stats.backoff_seconds += seconds
-        self.stats.retries += 1
+            tally.backoff_seconds += seconds
+        tally.retries += 1
 
     def _out_of_time(self, error: NavTalkError, options: CallOptions, left: float) -> DeadlineExceeded:
         """The end of a call for whose next attempt the seconds *left* are too few."""

@@ -6,10 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from navtalk_async.errors import AttemptTimeout, BrokenBody, ClientClosed, NavTalkError, TransportError
-from navtalk_async.events import Failed, in_short
+from navtalk_async.events import Counts
 from navtalk_async.models import Request
 from navtalk_async.wire._loop_state import LoopState
 from navtalk_async.wire._transport import StreamedResponse
+from navtalk_async.wire._watched import WatchedCall
 from navtalk_async.wire.retry import may_have_changed
 
 CHUNK_BYTES = 64 * 1024  # the most of a stream that is returned at once
@@ -27,18 +28,22 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
     Arguments:
         begin: sends the request, until an answer begins.
         seconds: the longest wait for a next chunk.
+        tally: what counts the time.
     """
 
     def __init__(
         self,
         request: Request,
-        begin: Callable[[], Awaitable[tuple[LoopState, StreamedResponse]]],
+        begin: Callable[[], Awaitable[tuple[LoopState, WatchedCall, StreamedResponse]]],
         seconds: float,
+        tally: Counts,
     ) -> None:
         self._request = request
         self._begin = begin
         self._seconds = seconds
+        self._tally = tally
         self._state: LoopState
+        self._watched: WatchedCall
         self._attempts = 0
         self._is_entered = False
         self._is_late = False
@@ -52,7 +57,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         if self._is_entered:
             raise RuntimeError("A stream is entered once; ask again for another.")
         self._is_entered = True
-        self._state, self._answer = await self._begin()
+        self._state, self._watched, self._answer = await self._begin()
         self._attempts = self._state.attempts
         return self
 
@@ -67,7 +72,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
         clock = asyncio.get_running_loop().time
         began = clock()
         chunk = await self._chunk(self._answer)
-        self._state.stats.network_seconds += clock() - began
+        self._tally.network_seconds += clock() - began
         if isinstance(chunk, asyncio.CancelledError):
             raise chunk
         if isinstance(chunk, bytes) and chunk:
@@ -128,7 +133,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
     def _ended(self, error: NavTalkError) -> NavTalkError:
         """*error*, which ended the answer, with the attempts and the outcome of the call."""
         error.attempts = self._attempts
-        self._state.announce(Failed(self._request.path, self._attempts, in_short(error)))
+        self._watched.failed(self._attempts, error, asyncio.get_running_loop().time())
         if self._state.closed:
             error = ClientClosed("The client was closed while this answer came.", attempts=self._attempts)
         if may_have_changed(self._request, error):

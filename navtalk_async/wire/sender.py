@@ -3,23 +3,24 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from os import PathLike
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-import msgspec
-
 from navtalk_async.errors import ApiError, AttemptTimeout, ClientClosed, NavTalkError, RateLimited
-from navtalk_async.events import Event, Observer, Stats, announce, in_short
+from navtalk_async.events import CallInfo, Event, Observer, Stats, announce, in_short, is_watched
 from navtalk_async.models import KeyPlace, Request, Response
 from navtalk_async.times import http_date
 from navtalk_async.wire._learned_concurrency import START
 from navtalk_async.wire._loop_state import Attempt, LoopState, Read
 from navtalk_async.wire._streamed import Stream
+from navtalk_async.wire._tallies import Tallies
 from navtalk_async.wire._transport import AiohttpTransport, LongAnswer, StreamedResponse
+from navtalk_async.wire._watched import CALL_IDS, WatchedCall
 from navtalk_async.wire.gate import Concurrency, Gate, checked_bytes, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import LANES, CallOptions
@@ -56,6 +57,7 @@ class Sender:
         root: str,
         key: Key | Secret[str],
         key_place: KeyPlace,
+        api: str = "",
         concurrency: Concurrency = "auto",
         rate: float | None = None,
         body_limit: int = BODY_LIMIT,
@@ -63,9 +65,10 @@ class Sender:
         trust_env: bool = False,
         proxy: str | None = None,
         cacert: str | PathLike[str] | None = None,
-        observer: Observer | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        self._stats = Stats()
+        self._api = api
+        self._tallies = Tallies()
         self._root = checked_root(root)
         self._base = urlsplit(self._root)
         self._key_place = key_place
@@ -76,7 +79,7 @@ class Sender:
         self._body_limit = body_limit
         self._bytes_in_flight = checked_bytes(bytes_in_flight)
         self._route = route_to(self._base, trust_env=trust_env, proxy=proxy, cacert=cacert)
-        self._observer = observer
+        self._observers = tuple(observers)
         self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._expected = 0
@@ -105,14 +108,17 @@ class Sender:
             refuse(request, response)
             raise ApiError(f"The server answered {response.status}.", status=response.status)
 
-        async def begin() -> tuple[LoopState, StreamedResponse]:
+        async def begin() -> tuple[LoopState, WatchedCall, StreamedResponse]:
             loop = asyncio.get_running_loop()
             state = self._states.get(loop) or await self._open(loop)
-            return state, await self.ask(request, read, options, streamed=True)
+            began = loop.time()
+            answer = await self.ask(request, read, options, streamed=True)
+            return state, state.watched or self._watch(request, options, began), answer
 
-        return Stream(request, begin, options.attempt_timeout)
+        tally = self._tallies[request.operation, options.lane]
+        return Stream(request, begin, options.attempt_timeout, tally)
 
-    async def ask(  # noqa: PLR0912 - a call of our own for each attempt would cost more
+    async def ask(  # noqa: C901, PLR0912, PLR0915 - a call of our own for each attempt would cost more
         self, request: Request, read: Read[T], options: CallOptions, *, streamed: bool = False
     ) -> T:
         """Return what *read* makes of the answer to *request*. A request that changes something is sent again
@@ -120,71 +126,99 @@ class Sender:
         """
         loop = asyncio.get_running_loop()
         state = self._states.get(loop) or await self._open(loop)
-        gate, lane, stats = state.gate, LANES[options.lane], self._stats
-        sent_at = loop.time()
+        gate, lane = state.gate, LANES[options.lane]
+        tally = self._tallies[request.operation, options.lane]
+        began = sent_at = loop.time()
+        watched = self._watch(request, options, began) if is_watched(self._observers) else None
+        if watched is not None:
+            watched.started()
         deadline = None if options.timeout is None else sent_at + options.timeout
         attempts = counted = alike = 0
         last: NavTalkError | None = None
         outcome: T | LongAnswer | NavTalkError | asyncio.CancelledError
-        while True:
-            if attempts or not gate.try_acquire(sent_at, lane):
-                rank = await state.turn(request, attempts + 1, deadline, lane, last)
-                sent_at = loop.time()
-            else:
-                rank = gate.in_flight
-            attempts += 1
-            try:
-                seconds = options.attempt_timeout
-                if deadline is not None and deadline - sent_at < seconds:
-                    seconds = max(deadline - sent_at, LEAST_SECONDS)
-                key: PlacedKey | AttemptTimeout
-                if isinstance(self._key, PlacedKey):
-                    key = self._key
+        try:
+            while True:
+                if attempts or not gate.try_acquire(sent_at, lane):
+                    rank = await state.turn(tally, deadline, lane, last)
+                    sent_at = loop.time()
                 else:
-                    key, seconds = await self._fetched(self._key, seconds)
-                if isinstance(key, AttemptTimeout):
-                    state.received_at, outcome = loop.time(), key
-                else:
-                    stats.requests += 1
-                    is_fresh = streamed or request.method != "GET"
-                    # The answer has no name here: this frame is shown.
-                    outcome = state.understood(
-                        request,
-                        read,
-                        await state.transport.exchange(request, key, seconds, is_fresh, streamed),
-                        key,
-                        attempts,
-                        sent_at,
-                        rank,
-                    )
-                if not isinstance(outcome, BaseException):
-                    return outcome
-                if isinstance(outcome, LongAnswer) and isinstance(key, PlacedKey):
-                    outcome = await state.read_on(
-                        request, read, outcome, key, attempts, sent_at, rank, seconds, deadline
-                    )
+                    rank = gate.in_flight
+                attempts += 1
+                if watched is not None:
+                    watched.sent(attempts, sent_at)
+                try:
+                    seconds = options.attempt_timeout
+                    if deadline is not None and deadline - sent_at < seconds:
+                        seconds = max(deadline - sent_at, LEAST_SECONDS)
+                    key: PlacedKey | AttemptTimeout
+                    if isinstance(self._key, PlacedKey):
+                        key = self._key
+                    else:
+                        key, seconds = await self._fetched(self._key, seconds)
+                    if isinstance(key, AttemptTimeout):
+                        state.received_at, outcome = loop.time(), key
+                    else:
+                        tally.requests += 1
+                        is_fresh = streamed or request.method != "GET"
+                        # The answer has no name here: this frame is shown.
+                        outcome = state.understood(
+                            request,
+                            read,
+                            await state.transport.exchange(request, key, seconds, is_fresh, streamed),
+                            key,
+                            attempts,
+                            sent_at,
+                            rank,
+                            tally,
+                            watched,
+                        )
                     if not isinstance(outcome, BaseException):
                         return outcome
-                if not isinstance(outcome, NavTalkError):
-                    raise outcome
-                counted += not isinstance(outcome, RateLimited)
-                alike = alike + 1 if last is not None and in_short(last) == in_short(outcome) else 1
-                failed = Attempt(outcome, attempts, counted, sent_at, rank, alike)
-                last = state.failed(request, failed, options, deadline)
-                # After an outage, the call has all its attempts again.
-                counted *= not state.is_outage
-            finally:
-                gate.release()
-            await state.pause(last, counted, options, deadline)
+                    if isinstance(outcome, LongAnswer) and isinstance(key, PlacedKey):
+                        outcome = await state.read_on(
+                            *(request, read, outcome, key, attempts, sent_at, rank, tally, watched),
+                            seconds=seconds,
+                            deadline=deadline,
+                        )
+                        if not isinstance(outcome, BaseException):
+                            return outcome
+                    if not isinstance(outcome, NavTalkError):
+                        raise outcome
+                    counted += not isinstance(outcome, RateLimited)
+                    alike = alike + 1 if last is not None and in_short(last) == in_short(outcome) else 1
+                    failed = Attempt(outcome, attempts, counted, sent_at, rank, alike)
+                    watched = watched or self._watch(request, options, began)
+                    last = state.failed(request, failed, options, deadline, tally, watched)
+                    # After an outage, the call has all its attempts again.
+                    counted *= not state.is_outage
+                finally:
+                    gate.release()
+                await state.pause(last, counted, options, deadline, tally)
+        except BaseException as error:
+            tally.errors += isinstance(error, NavTalkError)
+            (watched or self._watch(request, options, began)).gave_up(attempts, error, loop.time())
+            raise
 
-    @property
+    def _watch(self, request: Request, options: CallOptions, now: float) -> WatchedCall:
+        call = CallInfo(
+            next(CALL_IDS),
+            request.operation or "other",
+            self._api,
+            request.method,
+            request.path,
+            options.lane,
+            self.base_url,
+        )
+        return WatchedCall(self.announce, call, now)
+
+    @cached_property
     def base_url(self) -> str:
         """The address of the API, written in its one way."""
         return canonical_root(self._base)
 
     def announce(self, event: Event) -> None:
         """Pass *event* to the observer and the log."""
-        announce(self._observer, event)
+        announce(self._observers, event)
 
     def expect(self, at_once: int) -> None:
         """Begin with so many requests at once, where nothing is known of the server yet."""
@@ -211,8 +245,7 @@ class Sender:
         gates = [state.gate for state in list(self._states.values())]
         rates = [rate for loop, state in list(self._states.items()) if (rate := state.gate.rate(loop.time()))]
         pauses = [state.gate.paused_for(loop.time()) for loop, state in list(self._states.items())]
-        return msgspec.structs.replace(
-            self._stats,
+        stats = Stats(
             paused_for=max(pauses, default=0.0),
             in_flight=sum(gate.in_flight for gate in gates),
             waiting=sum(gate.waiting for gate in gates),
@@ -220,6 +253,8 @@ class Sender:
             rate=min(rates, default=self._rate),
             loop_lag=max((gate.limit.lag for gate in gates), default=0.0),
         )
+        self._tallies.add_to(stats)
+        return stats
 
     async def aclose(self) -> None:
         """End every connection in every loop; calls in flight raise `ClientClosed`. It may be called from any
@@ -248,8 +283,8 @@ class Sender:
         state = LoopState(
             transport,
             Gate(self._concurrency, self._rate, self._bytes_in_flight),
-            stats=self._stats,
-            observer=self._observer,
+            tallies=self._tallies,
+            announce=self.announce,
         )
         state.gate.limit.expect(self._expected)
         self._states[loop] = state

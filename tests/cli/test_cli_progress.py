@@ -9,8 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from navtalk_async.cli._progress import RequestRate, RunMonitor, Snapshot, drawn, seconds_left
-from navtalk_async.events import Answered, Failed, Stats, Waiting
+from navtalk_async.events import Answered, CallInfo, Failed, Stats, Waiting
 from navtalk_async.ingest import Progress, RunReport
+
+CALL = CallInfo(1, "sessions.list", "navtalk", "GET", "/s", "normal", "http://127.0.0.1")
 
 
 class Run:
@@ -96,9 +98,9 @@ def test_a_wait_is_shown_with_its_reason():
 
 def test_a_failing_server_is_shown_until_it_answers():
     run = Run()
-    run.event_at(110.0, Failed("/s", 1, "ServerError: 500"))
+    run.event_at(110.0, Failed(CALL, 1, "ServerError: 500"))
     assert str(run.seen_at(110.5)).endswith("; the latest request failed: ServerError: 500")
-    run.event_at(111.0, Answered("/s", 2, 0.1))
+    run.event_at(111.0, Answered(CALL, 2, 0.1))
     assert str(run.seen_at(111.0)).endswith("0 in flight")
     assert run.seen_at(111.0).reason is None
 
@@ -107,10 +109,10 @@ def test_a_pause_is_shown_until_it_ends_whatever_answers_arrive_meanwhile():
     run = Run()
     run.event_at(100.0, Waiting(30.0, "RateLimited: 429"))
     run.event_at(101.0, Waiting(2.0, "RateLimited: again"))
-    run.event_at(102.0, Answered("/s", 1, 0.1))
+    run.event_at(102.0, Answered(CALL, 1, 0.1))
     seen = run.seen_at(102.0)
     assert (seen.waiting_seconds, seen.reason) == (28.0, "RateLimited: again")
-    run.event_at(130.0, Answered("/s", 1, 0.1))
+    run.event_at(130.0, Answered(CALL, 1, 0.1))
     seen = run.seen_at(130.0)
     assert (seen.waiting_seconds, seen.reason) == (0.0, None)
 

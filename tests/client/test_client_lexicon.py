@@ -229,15 +229,15 @@ class Deleting:
 
     def __call__(self, event):
         self.events.append(event)
-        if not isinstance(event, Answered) or event.path in self.hit:
+        if not isinstance(event, Answered) or event.call.path in self.hit:
             return
-        self.hit.add(event.path)
+        self.hit.add(event.call.path)
         world = self.box.world
-        if self.of == "chats" and "/user/" in event.path:
+        if self.of == "chats" and "/user/" in event.call.path:
             for chat in of_user(self.box, "user-0")[:2]:
                 world.remove_session(chat)
-        if self.of == "messages" and event.path.endswith("/messages"):
-            chat = event.path.split("/")[4]
+        if self.of == "messages" and event.call.path.endswith("/messages"):
+            chat = event.call.path.split("/")[4]
             for message in world.messages(chat)[:2]:
                 world.remove_message(chat, message["id"])
 
@@ -360,7 +360,7 @@ async def test_a_chat_that_is_spoken_in_and_moves_to_the_end_hides_no_other(way,
     spoken_in = []
 
     def speak(event):
-        if isinstance(event, Answered) and "/user/" in event.path and not spoken_in:
+        if isinstance(event, Answered) and "/user/" in event.call.path and not spoken_in:
             spoken_in.extend(of_user(box, "user-0")[:3:2])
             for chat in spoken_in:
                 box.world.add_message(chat, created_at="2030-01-01 00:00:00")

@@ -75,6 +75,17 @@ def arguments(call, session_id):
     return {name: GIVEN.get(name, session_id) for name in needed}
 
 
+READ = {"sessions.list", "sessions.get", "messages.list"}
+CHATS = {"chats.list", "chats.get", "messages.list", "chats.create", "chats.delete"}
+OPERATIONS = {
+    "nt": READ,
+    "kodey": CHATS | {"messages.create"},
+    "lexicon": CHATS,
+    "llama": READ | {"sessions.create", "sessions.delete", "sessions.generate_title", "sessions.stream"},
+}
+"""What calls are named in events and traces."""
+
+
 def test_the_table_has_every_endpoint_of_every_api():
     counts = {name: sum(row.client == name for row in ROWS) for name in CLIENTS}
     assert counts == {"nt": 3, "kodey": 6, "lexicon": 5, "llama": 7}
@@ -82,11 +93,12 @@ def test_the_table_has_every_endpoint_of_every_api():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.client}.{row.call}")
 async def test_a_call_asks_its_endpoint_and_no_other(row):
-    paths = []
+    paths, operations = [], []
 
     def heard(event):
         if isinstance(event, Answered):
-            paths.append(event.path)
+            paths.append(event.call.path)
+            operations.append(event.call.operation)
 
     async with Sandbox(World(sessions=3)) as box:
         where = box.url_of(APIS[row.client])
@@ -94,6 +106,7 @@ async def test_a_call_asks_its_endpoint_and_no_other(row):
             asked = the_call(client, row.call)
             session_id = box.world.sessions[0]["id"]
             await done(asked(**arguments(asked, session_id)))
+        assert set(operations) <= OPERATIONS[row.client]
         template = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(row.path))
         if row.method == "GET":
             assert not box.counts.written

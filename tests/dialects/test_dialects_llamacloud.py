@@ -64,22 +64,33 @@ def test_the_base_url_may_have_the_beginning_of_every_path(base):
 
 def test_every_question_is_as_the_reference_has_it():
     path = "/api/v1/chat"
-    assert LLAMA.list_sessions() == Request(path=path, params={"page_size": "100"})
-    assert LLAMA.get_session(ID) == Request(path=f"{path}/{ID}/summary")
-    assert LLAMA.list_messages(ID) == Request(path=f"{path}/{ID}")
-    assert LLAMA.create_session() == Request(path=path, method="POST", body=b"{}")
+    assert LLAMA.list_sessions() == Request(path=path, params={"page_size": "100"}, operation="sessions.list")
+    assert LLAMA.get_session(ID) == Request(path=f"{path}/{ID}/summary", operation="sessions.get")
+    assert LLAMA.list_messages(ID) == Request(path=f"{path}/{ID}", operation="messages.list")
+    assert LLAMA.create_session() == Request(
+        path=path, method="POST", body=b"{}", operation="sessions.create"
+    )
     assert LLAMA.create_session(index_ids=["a"], shared_access="query") == Request(
-        path=path, method="POST", body=b'{"index_ids":["a"],"shared_access":"query"}'
+        path=path,
+        method="POST",
+        body=b'{"index_ids":["a"],"shared_access":"query"}',
+        operation="sessions.create",
     )
     assert LLAMA.create_session(index_ids=[]).body == b'{"index_ids":[]}'
-    assert LLAMA.delete_session(ID) == Request(path=f"{path}/{ID}", method="DELETE")
+    assert LLAMA.delete_session(ID) == Request(
+        path=f"{path}/{ID}", method="DELETE", operation="sessions.delete"
+    )
     assert LLAMA.generate_title(ID, "Hi") == Request(
-        path=f"{path}/{ID}/title", method="POST", body=b'{"first_message":"Hi"}'
+        path=f"{path}/{ID}/title",
+        method="POST",
+        body=b'{"first_message":"Hi"}',
+        operation="sessions.generate_title",
     )
     assert LLAMA.stream(ID, "Hi", index_ids=("a", "b"), require_all_indexes=False) == Request(
         path=f"{path}/{ID}/messages/stream",
         method="POST",
         body=b'{"prompt":"Hi","index_ids":["a","b"],"require_all_indexes":false}',
+        operation="sessions.stream",
     )
     assert LLAMA.stream(ID, "Hi", index_ids=[]).body == b'{"prompt":"Hi","index_ids":[]}'
 

@@ -7,7 +7,7 @@ import pytest
 import trustme
 
 from navtalk_async import NavTalkClient, errors
-from navtalk_async.events import Failed
+from navtalk_async.events import Failed, GaveUp, Sent, Started
 from navtalk_async.sandbox import Sandbox
 from tests.support.shell import navtalk
 
@@ -90,7 +90,7 @@ async def test_an_untrusted_certificate_is_tried_once(front):
         with pytest.raises(errors.UntrustedCertificate) as raised:
             await nt.sessions.list()
     assert front.connections == 1
-    assert [type(each) for each in failures] == [Failed]
+    assert [type(each) for each in failures] == [Started, Sent, Failed, GaveUp]
     assert isinstance(raised.value, errors.ConnectFailed)
     assert "cacert=" in raised.value.next_step
 

@@ -44,14 +44,14 @@ from navtalk_async.errors import (
     RateLimited,
     ServerError,
 )
-from navtalk_async.events import Answered, Failed
+from navtalk_async.events import Answered, Failed, Sent, Started
 
 
 @pytest.mark.parametrize("way", ["close", "abort"])
 @pytest.mark.parametrize("request_", [POST, GET], ids=lambda request: request.method)
 async def test_a_death_in_the_middle_gives_what_came_and_then_one_error(request_, way):
     events = []
-    async with Box() as box, wired(box.url, observer=events.append) as wire:
+    async with Box() as box, wired(box.url, observers=[events.append]) as wire:
         chunks, writer = await entered(wire, box, request_)
         writer.write(chunked(b"one") + chunked(b"two"))
         # What comes with a reset may be lost to the reset.
@@ -66,7 +66,7 @@ async def test_a_death_in_the_middle_gives_what_came_and_then_one_error(request_
         stats = wire.stats()
         await chunks.aclose()
     assert (stats.in_flight, stats.answers, stats.retries, len(box.heads)) == (0, 1, 0, 1)
-    assert [type(event) for event in events] == [Answered, Failed]
+    assert [type(event) for event in events] == [Started, Sent, Answered, Failed]
     assert pickle.loads(pickle.dumps(error)).may_have_happened == error.may_have_happened
 
 
@@ -339,7 +339,10 @@ keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12).
 def test_no_key_comes_to_light_however_a_stream_ends(key, place, end):
     async def fail():
         seen = []
-        async with Box() as box, wired(box.url, key, place, observer=lambda e: seen.append(repr(e))) as wire:
+        async with (
+            Box() as box,
+            wired(box.url, key, place, observers=[lambda e: seen.append(repr(e))]) as wire,
+        ):
             seconds = {"cancelled": 0, "silent": 0.05, "late": 0.05}.get(end, 2)
             call = asyncio.create_task(reported(wire, seen, seconds))
             writer = await box.asked()
