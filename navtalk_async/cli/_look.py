@@ -1,7 +1,7 @@
 """`navtalk sessions`, `session`, `messages` and `transcript`: what the API has, or an archive, shown."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -73,7 +73,10 @@ class Shown(NamedTuple):
     def _local(self, name: str, value: Any) -> Any:
         if not name.endswith(("_time", "_at")) or not isinstance(value, str):
             return value
-        return datetime.fromisoformat(value).astimezone().isoformat()
+        # At the ends of the calendar, there is no other zone.
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(value).astimezone().isoformat()
+        return value
 
     @property
     def zone(self) -> str:

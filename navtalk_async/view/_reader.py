@@ -37,6 +37,7 @@ Asked = Mapping[str, str]
 """What stands behind the `?` of an address."""
 
 HITS_A_PAGE = 50
+MOST_HITS = 10_000
 MOST_PAGES = 1_000_000
 
 STATUSES = [str(each.word) for each in SessionStatus]
@@ -94,8 +95,15 @@ class Reader:
         if page >= pages:
             raise NoSuchPage(f"The list has {pages} pages.")
         rows = [_listed(site, row, count or 0) for row, count in found.rows]
-        address = partial(_address_of_list, site.sessions, words, status)
-        view = ListView(words, status, sort, page, pages, found.total, address)
+        view = ListView(
+            words,
+            status,
+            sort,
+            page,
+            pages,
+            found.total,
+            lambda number, by: _address(site.sessions, number, q=words, status=status, sort=by),
+        )
         return sessions_page(site, rows, view, list(dict.fromkeys([*STATUSES, *filter(None, [status])])))
 
     async def session(self, key: str, asked: Asked) -> bytes:
@@ -127,6 +135,8 @@ class Reader:
         if not words.strip():
             return search_page(site)
         first, last = page * HITS_A_PAGE, (page + 1) * HITS_A_PAGE
+        if last > MOST_HITS:
+            raise NoSuchPage(f"Only the first {MOST_HITS:,} messages are shown; search for more words.")
         try:
             found = searching.search(
                 self._archive,
@@ -137,11 +147,11 @@ class Reader:
             )
             # The first search makes the index, and the others wait for it.
             async with self._one_search, aclosing(found) as each_hit:
-                hits = [each async for each in each_hit]
+                hits = [each async for each in each_hit][first:]
         except ValueError as refusal:
             return search_page(site, words, role=role, note=str(refusal))
-        some = [_hit(site, each) for each in hits[first:last]]
-        address = partial(_address_of_search, site.search, words, role)
+        some = [_hit(site, each) for each in hits[:HITS_A_PAGE]]
+        address = partial(_address, site.search, q=words, role=role)
         note = f"Messages {first + 1:,} to {first + len(some):,}, the newest sessions first."
         return search_page(
             site,
@@ -149,7 +159,7 @@ class Reader:
             some,
             role=role,
             note=note if some else "No message was found.",
-            later=address(page + 1) if len(hits) > last else "",
+            later=address(page + 1) if len(hits) > HITS_A_PAGE else "",
             earlier=address(page - 1) if page else "",
         )
 
@@ -202,14 +212,10 @@ def _only_of(key: str) -> str | None:
         raise NoSuchPage("There is no page of this address.") from None
 
 
-def _address_of_list(root: str, words: str, status: str, page: int, sort: str) -> str:
-    asked = {"q": words, "status": status, "sort": sort, "page": str(page + 1)}
-    return f"{root}?{urlencode({name: each for name, each in asked.items() if each}, errors='replace')}"
-
-
-def _address_of_search(root: str, words: str, role: str, page: int) -> str:
-    asked = {"q": words, "role": role, "page": str(page + 1)}
-    return f"{root}?{urlencode({name: each for name, each in asked.items() if each}, errors='replace')}"
+def _address(root: str, page: int, **asked: str) -> str:
+    """The address of a page, from 0, of what is *asked* for."""
+    named = {name: each for name, each in asked.items() if each} | {"page": str(page + 1)}
+    return f"{root}?{urlencode(named, errors='replace')}"
 
 
 def _page_of(asked: Asked) -> int:

@@ -272,6 +272,7 @@ async def test_a_search_finds_messages_marks_them_and_leads_to_them(new_place):
         hit = next(each for each in second.links if "/session?" in each)
         found = await seen.ask(hit.partition("#")[0])
         nothing = await seen.ask("/search?q=nothing&role=user")
+        assert (await seen.ask("/search?q=refund&page=201")).status == 404
         wrong = [await seen.ask(f"/search?q={each}") for each in ("(", "%22a", "NOT+b", "%3Cscript%3E", "+")]
     assert first.text.count("<mark>") == 2 * 50
     assert "&lt;i&gt;" in first.text
