@@ -1,4 +1,4 @@
-"""What type checkers say of a pool: checked by `tests/test_pool_types.py`, never run.
+"""What type checkers say of calls with options: checked by `tests/test_pool_types.py`, never run.
 
 A line with a comment `error: CODE` has an error of that code for mypy; every other line is right.
 """
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import assert_type
 
 from navtalk_async import (
+    Archive,
     Client,
     KodeyClient,
     LexiconClient,
@@ -18,6 +19,9 @@ from navtalk_async import (
     SessionPool,
     SessionStatus,
     Transcript,
+    export,
+    sync,
+    watch,
 )
 from navtalk_async.dialects.kodey import KodeyChat, KodeyMessage
 from navtalk_async.dialects.lexicon import LexiconChat, LexiconMessage
@@ -49,6 +53,27 @@ async def navtalk(nt: NavTalkClient) -> None:
     pool.sessions(role=1)  # error: call-arg
     async for _ in pool.sessions():  # error: attr-defined
         pass
+
+
+async def options(nt: NavTalkClient, kodey: KodeyClient, lexicon: LexiconClient, archive: Archive) -> None:
+    NavTalkClient("key", base_url="https://example.com", concurrency=8, timeout=5.0, trust_env=True)
+    NavTalkClient("key", timeouts=5.0)  # error: call-arg
+    LlamaCloudClient("key", project="p")  # error: call-arg
+    nt.using(lane="interactive", timeout=None)
+    nt.using(lane="quick")  # error: arg-type
+    nt.using(base_url="https://example.com")  # error: call-arg
+    nt.sessions.list(start_time=SINCE, status="completed", limit=10)
+    nt.sessions.list(statuss=1)  # error: call-arg
+    nt.messages.list("id", rol="user")  # error: call-arg
+    kodey.chats.list(user="ann")  # error: call-arg
+    lexicon.chats.list_for_user("ann", limits=3)  # error: call-arg
+    await sync(nt, archive, status="completed", retry_failed=True)
+    await sync(nt, archive, statuss=1)  # error: call-arg
+    watch(nt, "archive.db", every=60.0, reconcile=True)
+    watch(nt, "archive.db", evry=60.0)  # error: call-arg
+    await export(archive, "out", formats=["parquet"], compress="zstd")
+    await export(archive, "out", compres="zstd")  # error: call-arg
+    archive.changes(after=None, folow=True)  # error: call-arg
 
 
 async def kodey(client: KodeyClient) -> None:
