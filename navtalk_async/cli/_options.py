@@ -253,6 +253,7 @@ OPTIONS: dict[str, click.Parameter] = {
     "dest": click.Argument(["dest"], type=as_folder),
     "store": click.Argument(["store"], type=as_store),
     "place": click.Argument(["place"], type=as_place, metavar="STORE|DEST"),
+    "shell": click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),
     "text": click.Argument(["text"], nargs=-1, required=True, callback=as_query, metavar="WORDS..."),
 }
 """Every option and argument by the name of the parameter it becomes."""

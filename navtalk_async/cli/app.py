@@ -68,6 +68,7 @@ def exit_code(error: BaseException) -> Exit:
 
 COMMANDS = {
     "changes": ("_changes", "Print what changed in an archive, as JSON, a session a line."),
+    "completion": ("_completion", "Print a script that completes commands and options in a shell."),
     "doctor": ("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
     "export": ("_export", "Fetch everything, and write it to files in the folder DEST."),
     "forget": ("_forget", "Erase sessions from an archive for good, and never fetch them again."),
