@@ -53,7 +53,7 @@ def completion_command(*, shell: str) -> int:
 
     Examples:
       navtalk completion bash > ~/.local/share/bash-completion/completions/navtalk
-      navtalk completion zsh > ~/.zsh/completions/_navtalk      # in a folder of $fpath
+      navtalk completion zsh > ~/.zsh/completions/_navtalk   # a folder of $fpath
       navtalk completion fish > ~/.config/fish/completions/navtalk.fish
     """
     return run(_print(SCRIPTS[shell](list(commands()))), Reporter())

@@ -22,7 +22,18 @@ OF_A_SERVER = (
 
 
 @command(
-    *("place", "sessions", "user_id", "before", "dry_run", "files", "files_folder", "only_project", "as_json")
+    *(
+        "place",
+        "sessions",
+        "user_id",
+        "before",
+        "dry_run",
+        "files",
+        "files_folder",
+        "only_project",
+        "as_json",
+    ),
+    has_variables=False,
 )
 def forget_command(
     *,

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from click.core import ParameterSource
 
 from navtalk_async.archive import is_url, redacted
 from navtalk_async.archive._tokens import parse_token
+from navtalk_async.cli._output import be_quiet
 from navtalk_async.dialects import dialects
 from navtalk_async.times import parse_utc
 
@@ -259,6 +261,23 @@ OPTIONS: dict[str, click.Parameter] = {
 """Every option and argument by the name of the parameter it becomes."""
 
 
+class Option(click.Option):
+    """An option that the variable of its name may set, too: `NAVTALK_RATE` for `--rate`."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The variable's value, unless Kubernetes set it: `NAVTALK_PORT`, for a service named navtalk."""
+        found = super().resolve_envvar_value(ctx)
+        return None if found is None or found.startswith(("tcp://", "udp://")) else found
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """What a refusal of its value names."""
+        return str(self.envvar) if _is_from_variable(ctx, str(self.name)) else super().get_error_hint(ctx)
+
+
+def _is_from_variable(context: click.Context | None, name: str) -> bool:
+    return context is not None and context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+
+
 def _option(usage: str, text: str, parse: Any = None, *, name: str = "", **attributes: Any) -> None:
     """Declare an option: its flags and the word for its value, its help, what reads a value; the parameter
     it becomes has the *name* of its long flag unless another is given. Of a list of words, the first is the
@@ -269,7 +288,9 @@ def _option(usage: str, text: str, parse: Any = None, *, name: str = "", **attri
     flags = [word for word in usage.split() if word.startswith("-")]
     metavar = "".join(word for word in usage.split() if not word.startswith("-")) or None
     names = [*flags, name] if name else flags
-    option = click.Option(names, help=text, type=parse, metavar=metavar, **attributes)
+    variable = f"NAVTALK_{flags[-1].removeprefix('--').replace('-', '_').upper()}"
+    attributes = {"envvar": variable} | attributes
+    option = Option(names, help=text, type=parse, metavar=metavar, **attributes)
     OPTIONS[str(option.name)] = option
 
 
@@ -281,7 +302,8 @@ def _flag(flag: str, text: str, **attributes: Any) -> None:
 _option("--api", "Which API to ask.", list(dialects()), default="navtalk")
 _option("--project-id ID", "Which of LlamaCloud's projects [the key's own].")
 _option("--organization-id ID", "Which of LlamaCloud's organizations [the key's own].")
-_option("--base-url URL", "Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]")
+# Its variables are read where it is known whose key goes there.
+_option("--base-url URL", "Where the API is. [env: NAVTALK_BASE_URL, KODEY_…]", envvar=None)
 _option("--proxy URL", "Ask through this http proxy. [env: HTTPS_PROXY]")
 _option("--cacert FILE", "Trust these authorities' certificates (PEM) too. [env: SSL_CERT_FILE]", as_path)
 _flag("--sandbox", "Ask a made-up server in this process: no key, no network.")
@@ -298,6 +320,7 @@ _option(
 _option("--progress", "How to show progress on stderr.", ["auto", "bar", "plain", "json", "none"])
 _flag("--json", "Print JSON on stdout.", name="as_json")
 _option("-v --verbose", "Log failures and waits; -vv every request.", count=True)
+_flag("-q --quiet", "Print nothing but errors on stderr.", expose_value=False, callback=be_quiet)
 
 # Which sessions and messages: the filters of the library, by its names.
 _option("--start TIME", "From this time on (UTC unless it has an offset).", as_time, name="start_time")
@@ -383,7 +406,7 @@ _option(
 )
 _option("--after TOKEN", "Go on behind this token of an earlier line [the beginning].", as_token)
 _option("--consumer NAME", "Go on behind what this consumer was given; the archive remembers it.", as_name)
-_flag("--drop", "Forget the consumer.")
+_flag("--drop", "Forget the consumer.", envvar=None)
 _flag("--follow", "Wait for more changes, until stopped.")
 _flag("--transcripts", "Print whole sessions with all their messages, instead of what changed in them.")
 _option(
@@ -428,6 +451,7 @@ CONNECTION = (
     "api_key_command",
     *("concurrency", "rate", "timeout", "retry_for", "progress", "as_json", "verbose"),
 )
+OF_A_SERVER = ("proxy", "cacert", "api_key_file", "api_key_command")
 ASKING = (*(name for name in CONNECTION if name not in ("progress", "as_json", "verbose")), "listing")
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 PRIVACY = ("redact", "pseudonymize")
@@ -486,14 +510,18 @@ def _refuse_to_ask() -> None:
 
 
 def command(
-    *groups: str | Sequence[str], needs_key: bool = True, offline: str | None = None
+    *groups: str | Sequence[str],
+    needs_key: bool = True,
+    offline: str | None = None,
+    has_variables: bool = True,
 ) -> Callable[[Callable[..., int]], click.Command]:
     """Make a command of a function, with the options of these names, in this order in its help.
 
     With those of `CONNECTION`, all that `Settings` knows becomes its argument `settings`; with *needs_key*,
     the key has been read then. Its help is the docstring, whose `Examples:` come after the options. With the
     option *offline*, no API is asked, and there are no settings; then, `as_json` and the `filters` are
-    arguments in any case.
+    arguments in any case. Without *has_variables*, the environment sets no option: a command that erases is
+    told each time what.
     """
     names = [name for group in groups for name in ([group] if isinstance(group, str) else group)]
 
@@ -501,6 +529,10 @@ def command(
         def call(**given: Any) -> int:
             if "api" in names:
                 connection = {name: given.pop(name) for name in CONNECTION}
+                if connection["sandbox"]:
+                    context = click.get_current_context()
+                    for name in OF_A_SERVER:
+                        connection[name] = None if _is_from_variable(context, name) else connection[name]
                 options: Any = {name: given.pop(name) for name in names if name in SCOPE + RUN}
                 if offline is not None:
                     filters = {name: options[name] for name in SCOPE if name in options}
@@ -516,11 +548,14 @@ def command(
                     settings.key.read()
             return function(**given)
 
+        params = [copy(OPTIONS[name]) for name in (*names, "quiet")]
+        for each in params:
+            each.envvar = each.envvar if has_variables else None
         text, heading, examples = inspect.cleandoc(function.__doc__ or "").partition("Examples:")
         return click.Command(
             function.__name__.removesuffix("_command"),
             callback=call,
-            params=[OPTIONS[name] for name in names],
+            params=params,
             help=text,
             epilog=f"\b\n{heading}{examples}" if heading else None,
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import click
 import msgspec
 from anyio import to_thread
 
@@ -86,6 +87,14 @@ def first_of(lines: Sequence[str], most: int, more: str = "more") -> list[str]:
     return [*lines[:most], *rest]
 
 
+QUIET = "navtalk_async.quiet"
+
+
+def be_quiet(context: click.Context, _: click.Parameter, is_quiet: bool) -> None:  # noqa: FBT001
+    """Have the reporters that the command makes write errors only."""
+    context.meta[QUIET] = is_quiet
+
+
 class Reporter:
     """What goes to stderr: sentences, or with *as_json* an object a line; *errors_as_json*: of errors only.
 
@@ -99,6 +108,8 @@ class Reporter:
         self._as_json = as_json
         self._errors_as_json = as_json or errors_as_json
         self._secrets = list(secrets)
+        context = click.get_current_context(silent=True)
+        self.is_quiet: bool = context is not None and context.meta.get(QUIET, False)
 
     def hide(self, secret: str) -> None:
         # One as short as a word of ours is made up, and would be found all over our sentences.
@@ -112,7 +123,7 @@ class Reporter:
     def note(self, text: str) -> None:
         if self._as_json:
             self.event("note", text=self.redacted(text))
-        else:
+        elif not self.is_quiet:
             self._write_all(f"navtalk: {visible(self.redacted(text))}\n")
 
     def fail(self, kind: str, message: str, next_step: str, code: int, *, trace: str = "") -> None:
@@ -126,6 +137,8 @@ class Reporter:
             self._write_all("".join(f"{visible(each)}\n" for each in lines))
 
     def event(self, name: str, **facts: Any) -> None:
+        if self.is_quiet and name != "error":
+            return
         line = json_line({"event": name, **facts}).decode()
         self._write_all(visible_json(line) if self.is_terminal else line)
 

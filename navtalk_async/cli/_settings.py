@@ -127,6 +127,8 @@ class Settings:
 
     @property
     def progress_mode(self) -> ProgressMode:
+        if self.reporter.is_quiet:
+            return "none"
         if self.progress != "auto":
             return self.progress
         # Log lines would tear a bar to pieces.

@@ -135,6 +135,9 @@ Examples:
   navtalk sessions --start 2025-11-12   just look
 
 \b
+The environment sets options, too: NAVTALK_CONCURRENCY=8 for --concurrency 8.
+
+\b
 Exit codes: 0 done, 1 a bug of ours, 2 wrong usage, 3 some sessions failed,
   4 key refused, 5 try later, 6 verify found something, 11 archive in use,
   129, 130 or 143 stopped.""",
