@@ -15,7 +15,8 @@
   const [ADDRESS, TITLE, ID, STARTED, LASTED, STATUS, USER, MESSAGES, PROJECT, DELETED, DURATION] = Array(11).keys();
   const FIELDS = { started: STARTED, title: TITLE, status: STATUS, user: USER, messages: MESSAGES, lasted: LASTED };
 
-  const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const isPlain = /^[\0-\x7f]*$/;
+  const fold = (text) => (isPlain.test(text) ? text : text.normalize("NFKD").replace(/\p{M}/gu, "")).toLowerCase();
 
   // Sessions without a value stand last in both orders.
   function arrange() {

@@ -247,7 +247,8 @@
       const side = ["", "user", "assistant"].indexOf(form.role.value);
       if (side > 0) hits = hits.filter((message) => index.sides[message] === side);
       if (state.asked !== asked) return;
-      const sessions = new Set(hits.map((message) => lastBelow(index.firsts, message))).size;
+      let session = 0;
+      const sessions = new Set(hits.map((message) => (session = lastBelow(index.firsts, message, session)))).size;
       const [many, some] = [hits.length, sessions].map((count) => count.toLocaleString("en"));
       note.textContent = hits.length
         ? `${many} ${many === "1" ? "message" : "messages"} in ${some} ${some === "1" ? "session" : "sessions"}, the newest sessions first.`
