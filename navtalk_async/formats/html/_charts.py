@@ -115,11 +115,12 @@ def _tiles(overview: Overview, durations: Summary, counts: Summary) -> list[tupl
 
 
 def _scale(most: int) -> list[int]:
-    """Two or three numbers from 0 to a round one that is not below *most*."""
+    """Numbers from 0 to a round one that is not below *most*."""
     step = 1
     while step * 2 < most:
         step = step * 5 // 2 if str(step)[0] == "2" else step * 2
-    return [0, step] if most <= step else [0, step, step * 2]
+    end = step if most <= step else step * 2
+    return [0, end // 2, end] if end % 2 == 0 else [0, end]
 
 
 def _y(count: int, most: int) -> float:

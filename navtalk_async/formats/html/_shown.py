@@ -130,9 +130,10 @@ def parts_of(text: str) -> list[Part]:
         return [Part(False, text)] if text else []
     parts, end = [], 0
     for found in CODE.finditer(text):
-        parts += [Part(False, text[end : found.start()].rstrip("\n")), Part(True, found[1])]
-        end = found.end() + text.startswith("\n", found.end())
-    return [each for each in [*parts, Part(False, text[end:])] if each.text] or [Part(False, text)]
+        parts += [Part(False, text[end : found.start()].strip("\n")), Part(True, found[1])]
+        end = found.end()
+    parts.append(Part(False, text[end:].strip("\n") if parts else text))
+    return [each for each in parts if each.text] or [Part(False, text)]
 
 
 def folded(parts: list[Part]) -> tuple[Sequence[Part], Sequence[Part]]:

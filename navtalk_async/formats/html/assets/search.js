@@ -300,7 +300,12 @@
         for (let more = 0; more < length; more += 1) marked.add(places[at] - begin + more);
       }
     }
-    const chosen = [...marked].sort((one, other) => one - other).map((at) => all[at]).filter(Boolean);
+    const chosen = [];
+    for (const { from, to } of [...marked].sort((one, other) => one - other).map((at) => all[at])) {
+      const before = chosen[chosen.length - 1];
+      if (before?.to === from) before.to = to;
+      else chosen.push({ from, to });
+    }
     const from = Math.max(0, (chosen[0]?.from ?? 0) - 90);
     const start = from && Math.max(from, text.indexOf(" ", from) < (chosen[0]?.from ?? 0) ? text.indexOf(" ", from) + 1 : from);
     const end = Math.min(text.length, start + 320);
