@@ -16,6 +16,7 @@ from navtalk_async.formats import export
 from navtalk_async.formats.html._chat import chat_of
 from navtalk_async.formats.html._index import SearchIndex
 from navtalk_async.formats.html._shown import LONG_TEXT, folded, parts_of, shown, shown_span
+from navtalk_async.formats.html._site import SESSIONS_A_FILE
 from navtalk_async.formats.html.pages import A_LIST, A_PAGE
 from navtalk_async.formats.words import words
 from navtalk_async.ingest import sync
@@ -106,17 +107,18 @@ def data_in(folder, name):
 
 
 def test_the_data_of_the_search_and_of_the_list_are_of_the_same_sessions(tmp_path):
-    transcripts = [a_transcript(f"id-{at:04}", ["<b>", "two words"] * (at % 3)) for at in range(1_500)]
+    count = 3 * SESSIONS_A_FILE // 2
+    transcripts = [a_transcript(f"id-{at:04}", ["<b>", "two words"] * (at % 3)) for at in range(count)]
     files = write_site(tmp_path, transcripts)
     index = data_in(tmp_path, "index")
-    assert (index["lists"], index["messages"]) == ([0, 1_000], 3_000)
+    assert (index["lists"], index["messages"]) == ([0, SESSIONS_A_FILE], 2 * count)
     rows = data_in(tmp_path, "list-0") + data_in(tmp_path, "list-1")
     counts = data_in(tmp_path, "counts-0") + data_in(tmp_path, "counts-1")
     assert [(row[2], row[7]) for row in rows] == [(each["id"], len(each["messages"])) for each in transcripts]
     assert [len(each) for each in counts] == [len(each["messages"]) for each in transcripts]
     assert counts[2] == [1 * 4 + 1, 2 * 4 + 2] * 2
     texts = [each for at in range(len(index["texts"])) for each in data_in(tmp_path, f"texts-{at}")]
-    assert texts == ["<b>", "two words"] * 1_500
+    assert texts == ["<b>", "two words"] * count
     assert all((tmp_path / "html" / row[0]).is_file() for row in rows)
     listed = (tmp_path / "html/sessions.html").read_text(encoding="utf-8")
     assert listed.count("<tr>") == 1 + A_LIST

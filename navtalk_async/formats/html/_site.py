@@ -28,7 +28,7 @@ from navtalk_async.formats.html.pages import (
 from navtalk_async.formats.overview import Overview, facts_of
 from navtalk_async.formats.words import IGNORED, LONGEST_WORD, UNSPACED
 
-SESSIONS_A_FILE = 1_000
+SESSIONS_A_FILE = 2_000
 TEXTS_A_FILE = 1 << 15
 """Characters."""
 
