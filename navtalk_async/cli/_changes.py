@@ -1,24 +1,26 @@
 """`navtalk changes` and `navtalk history`: what changed in an archive, and what messages were before."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Batch, Batches, Change, ConsumedBatch, Consumer
-from navtalk_async.archive.rows import SessionRow
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._layout import Table, tab_separated
 from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
 from navtalk_async.cli._output import Reporter, is_terminal, put_json
 from navtalk_async.cli._pager import paged
 from navtalk_async.cli.app import Exit, run
-from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats import chosen_projects, message_fields, session_fields, transcript_fields
-from navtalk_async.models import Message, Session
+from navtalk_async.formats import (
+    chosen_projects,
+    kinds_of,
+    message_fields,
+    session_fields,
+    transcript_fields,
+)
 
 if TYPE_CHECKING:
     from navtalk_async.privacy import Privacy
@@ -87,7 +89,7 @@ async def _lines(batch: Batch, *, with_transcripts: bool) -> list[Fields]:
     if not with_transcripts:
         return [_line(each) for each in batch.changes]
     whole = {
-        (each.session.project, each.session.id): transcript_fields(each, kinds_of(each.session))
+        (each.session.project, each.session.id): transcript_fields(each, kinds_of(each.session.api))
         async for each in batch.transcripts()
     }
     keys = [(each.session.project, each.session.id) for each in batch.changes]
@@ -105,7 +107,7 @@ def _line(change: Change) -> Fields:
         project, digest = change.session[:2]
         named = {"project": project, "salt": change.salt, "sha256": digest}
         return {"what": change.what, "session": named, "token": change.token}
-    kinds = kinds_of(change.session)
+    kinds = kinds_of(change.session.api)
     lists = {name: getattr(change, name) for name in LISTS}
     return {
         "what": change.what,
@@ -121,18 +123,6 @@ def _private(line: Fields, privacy: "Privacy") -> Fields:
     session = line["session"]
     hide = privacy.transcript if "messages" in session else privacy.session
     return {**line, "session": hide(session), **lists}
-
-
-def kinds_of(session: SessionRow) -> tuple[type[Session], type[Message]]:
-    """The structs of the rows of a session's API."""
-    return _kinds_of(session.api)
-
-
-@cache
-def _kinds_of(api: str) -> tuple[type[Session], type[Message]]:
-    if api not in dialects():
-        raise StoreMismatch(f"The archive has sessions of the API {api!r}, which is not installed.")
-    return dialects()[api]().record_kinds
 
 
 @command("place", "session_id", "project", "as_json")
@@ -167,6 +157,6 @@ async def _earlier(archive: Archive, session_id: str, project: str) -> Sequence[
         raise StoreMismatch(f"The archive holds no session {session_id} in the project {project!r}.")
     return [
         {"replaced_at": each.replaced_at, "reason": each.reason}
-        | message_fields(each.message, kinds_of(kept.session)[1])
+        | message_fields(each.message, kinds_of(kept.session.api)[1])
         for each in await archive.history(session_id, project)
     ]

@@ -11,13 +11,12 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.listing import SessionFilter
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import MessageRow, StoredTranscript
-from navtalk_async.cli._changes import kinds_of
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._look import Batches, Fields, Wanted
 from navtalk_async.cli._options import Place
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats import chosen_projects, message_fields, session_fields, transcript_fields
+from navtalk_async.formats import chosen_projects, kinds_of, message_fields, session_fields, transcript_fields
 from navtalk_async.models import OpenEnum, Role, SessionStatus, format_word
 from navtalk_async.times import parse_time
 
@@ -58,7 +57,7 @@ class ArchiveSource:
         left = wanted.limit
         async with aclosing(found) as batches:
             async for batch in batches:
-                yield [session_fields(row, kinds_of(row)[0]) for row, _ in batch[:left]]
+                yield [session_fields(row, kinds_of(row.api)[0]) for row, _ in batch[:left]]
                 if left is not None and (left := left - len(batch)) <= 0:
                     return
 
@@ -67,16 +66,16 @@ class ArchiveSource:
         rows = [row for row in kept.messages if _matches(row, wanted.filters)]
         if wanted.newest:
             rows.reverse()
-        kind = kinds_of(kept.session)[1]
+        kind = kinds_of(kept.session.api)[1]
         yield [message_fields(row, kind) for row in rows[: wanted.limit]]
 
     async def session(self, session_id: str) -> Fields:
         row = (await self._kept(session_id)).session
-        return session_fields(row, kinds_of(row)[0])
+        return session_fields(row, kinds_of(row.api)[0])
 
     async def transcript(self, session_id: str) -> tuple[Fields, list[Fields]]:
         kept = await self._kept(session_id)
-        fields = transcript_fields(kept, kinds_of(kept.session))
+        fields = transcript_fields(kept, kinds_of(kept.session.api))
         return fields, fields.pop("messages")
 
     async def _kept(self, session_id: str) -> StoredTranscript:

@@ -49,7 +49,7 @@ def search_command(
 
     Examples:
       navtalk search out refund card
-      navtalk search archive.db 'refund* AND ("credit card" OR bank) NOT test' --role user
+      navtalk search archive.db 'refund* AND ("gift card" OR bank) NOT test'
       navtalk search archive.db 退款 --start 2025-11-01 --json | jq -r .session_id
     """
     reporter, privacy = Reporter(errors_as_json=as_json), privacy_of(redact, pseudonymize)

@@ -11,7 +11,13 @@ from navtalk_async.formats._folder import ARCHIVE, Manifest, ProjectFiles, read_
 from navtalk_async.formats._forgotten import forgotten_files, forgotten_ids_in
 from navtalk_async.formats._format import Format, FormatKeywords, FormatOptions
 from navtalk_async.formats._plan import FORMATS, checked_plan
-from navtalk_async.formats._rows import fields_of, message_fields, session_fields, transcript_fields
+from navtalk_async.formats._rows import (
+    fields_of,
+    kinds_of,
+    message_fields,
+    session_fields,
+    transcript_fields,
+)
 from navtalk_async.formats._whole_file import MANIFEST, WrittenFile, withdraw
 from navtalk_async.privacy import Privacy
 
@@ -31,6 +37,7 @@ __all__ = [
     "fields_of",
     "forgotten_files",
     "forgotten_ids_in",
+    "kinds_of",
     "message_fields",
     "read_folder",
     "read_manifest",

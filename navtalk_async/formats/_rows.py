@@ -13,8 +13,9 @@ from anyio import to_thread
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
+from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
-from navtalk_async.errors import StoreBroken
+from navtalk_async.errors import StoreBroken, StoreMismatch
 from navtalk_async.formats._tables import Batch, Fields
 from navtalk_async.lenient_json import DECODE_ERRORS, decode_json
 from navtalk_async.models import Message, Record, Session, sort_out, to_fields, unreadable_times
@@ -96,6 +97,14 @@ class IntactTranscripts:
             elif kept.session.id not in self.damaged:
                 intact.append(kept)
         return intact
+
+
+@cache
+def kinds_of(api: str) -> tuple[type[Session], type[Message]]:
+    """The structs of the rows of an API; a StoreMismatch where that is not installed."""
+    if api not in dialects():
+        raise StoreMismatch(f"The archive has sessions of the API {api!r}, which is not installed.")
+    return dialects()[api]().record_kinds
 
 
 def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:

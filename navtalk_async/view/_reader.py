@@ -4,7 +4,7 @@ import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import aclosing
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from urllib.parse import quote, urlencode
 
@@ -12,9 +12,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.listing import COLUMNS, SessionFilter
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import SessionRow
-from navtalk_async.dialects import dialects
-from navtalk_async.errors import StoreMismatch
-from navtalk_async.formats import chosen_projects, message_fields, session_fields
+from navtalk_async.formats import chosen_projects, kinds_of, message_fields, session_fields
 from navtalk_async.formats.html.pages import (
     A_LIST,
     A_PAGE,
@@ -30,7 +28,7 @@ from navtalk_async.formats.html.pages import (
     transcript_page,
 )
 from navtalk_async.formats.overview import Overview, read_overview
-from navtalk_async.models import Message, Session, SessionStatus
+from navtalk_async.models import SessionStatus
 from navtalk_async.view import search as searching
 
 Asked = Mapping[str, str]
@@ -115,7 +113,7 @@ class Reader:
         found = await self._archive.transcript_page(own_id, about.project, first=page * A_PAGE, count=A_PAGE)
         if found is None or page >= max(1, -(-found.total // A_PAGE)):
             raise NoSuchPage("There is no such page of a session: it may have been erased since.")
-        session_kind, message_kind = _kinds_of(about.api)
+        session_kind, message_kind = kinds_of(about.api)
         earlier, later = (each and _listed(site, each, 0) for each in (found.earlier, found.later))
         return transcript_page(
             site,
@@ -235,14 +233,7 @@ def _has_failed(task: asyncio.Task[Overview]) -> bool:
 
 
 def _listed(site: Site, row: SessionRow, messages: int) -> ListedSession:
-    return listed_session(site, session_fields(row, _kinds_of(row.api)[0]), messages)
-
-
-@cache
-def _kinds_of(api: str) -> tuple[type[Session], type[Message]]:
-    if api not in dialects():
-        raise StoreMismatch(f"The archive has sessions of the API {api!r}, which is not installed.")
-    return dialects()[api]().record_kinds
+    return listed_session(site, session_fields(row, kinds_of(row.api)[0]), messages)
 
 
 def _hit(site: Site, found: searching.Hit) -> Hit:
