@@ -60,7 +60,8 @@ def navtalk_sandbox(request: pytest.FixtureRequest) -> "Iterator[Sandbox]":
 
 @pytest.fixture
 def navtalk_client(request: pytest.FixtureRequest, navtalk_sandbox: "Sandbox") -> "Iterator[NavTalkClient]":
-    """A client of NavTalk in `navtalk_sandbox`, which retries at once.
+    """A client of NavTalk in `navtalk_sandbox`, which waits for nothing but answers: its clock jumps to the
+    end of each pause, so that a deadline passes all the same.
 
     `@pytest.mark.navtalk_client(timeout=5.0)` gives it, and those of the other APIs, other options.
     """
@@ -130,13 +131,14 @@ def _client(name: str, request: pytest.FixtureRequest, base_url: str) -> Iterato
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     import navtalk_async  # noqa: PLC0415
+    from navtalk_async.wire.clock import JumpingClock  # noqa: PLC0415
 
-    at_once = navtalk_async.Retry(base_seconds=0.0, cap_seconds=0.0)
-    options: dict[str, Any] = {"retry": at_once, **_marked(request, "navtalk_client")}
+    options = _marked(request, "navtalk_client")
     try:
         client = getattr(navtalk_async, name)(KEY, base_url=base_url, **options)
     except (TypeError, ValueError) as refusal:
         raise pytest.UsageError(f"@pytest.mark.navtalk_client: {refusal}") from None
+    client._wire.new_clock = JumpingClock  # noqa: SLF001 - only tests replace it
     yield client
     # In a loop of its own, in a thread: the loop of the test has ended, or belongs to other tests too.
     with ThreadPoolExecutor(1) as thread:

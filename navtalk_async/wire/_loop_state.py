@@ -95,7 +95,7 @@ class LoopState:
         self._tallies = tallies
         self._announce = announce
         self.closed = False
-        self._clock = asyncio.get_running_loop().time
+        self.time = self._clock = gate.clock.time
         # Of the names of an answer's headers, without any of a limit.
         self._plain_names: int | None = None
         self.received_at = 0.0
@@ -117,8 +117,8 @@ class LoopState:
 
     async def turn(self, tally: Counts, deadline: float | None, lane: int, last: NavTalkError | None) -> int:
         """Wait at the gate, return the rank, and count the time; *last* is the error of the last attempt."""
-        loop, gate = asyncio.get_running_loop(), self.gate
-        began = loop.time()
+        gate = self.gate
+        began = self._clock()
         paused_before = gate.paused_seconds(began)
         try:
             return await gate.acquire(deadline, lane, first=last is not None)
@@ -130,7 +130,7 @@ class LoopState:
                 _instead(last, closed)
             raise
         finally:
-            now = loop.time()
+            now = self._clock()
             paused = gate.paused_seconds(now) - paused_before
             tally.paused_seconds += paused
             tally.turn_seconds += now - began - paused

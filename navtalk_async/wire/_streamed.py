@@ -133,7 +133,7 @@ class Stream(AbstractAsyncContextManager["Stream"], AsyncIterator[bytes]):
     def _ended(self, error: NavTalkError) -> NavTalkError:
         """*error*, which ended the answer, with the attempts and the outcome of the call."""
         error.attempts = self._attempts
-        self._watched.failed(self._attempts, error, asyncio.get_running_loop().time())
+        self._watched.failed(self._attempts, error, self._state.time())
         if self._state.closed:
             error = ClientClosed("The client was closed while this answer came.", attempts=self._attempts)
         if may_have_changed(self._request, error):

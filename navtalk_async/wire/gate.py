@@ -15,6 +15,7 @@ This file is longer than most: limit, rate, pause and lanes decide together on e
 import asyncio
 import math
 from collections import deque
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError
 from navtalk_async.rate_headers import Hint
 from navtalk_async.wire._bytes_in_flight import BytesInFlight
 from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
+from navtalk_async.wire.clock import Clock
 from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 
@@ -66,8 +68,13 @@ class Gate:
     """The gate of one client in one event loop."""
 
     def __init__(
-        self, concurrency: Concurrency = "auto", rate: float | None = None, bytes_in_flight: float = math.inf
+        self,
+        concurrency: Concurrency = "auto",
+        rate: float | None = None,
+        bytes_in_flight: float = math.inf,
+        clock: Clock | None = None,
     ) -> None:
+        self.clock: Clock = clock or Clock()
         self.bytes: BytesInFlight = BytesInFlight(bytes_in_flight, self._weighed, self._yielded)
         self._is_heavy = False
         self.limit: Limit = (
@@ -93,7 +100,7 @@ class Gate:
         self._in_use_until = [0.0 for _ in LANES]
         self._passed_over = 0
         self._resting: set[asyncio.Future[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -129,10 +136,10 @@ class Gate:
         """Wait until a request may leave, and count it; then `release` it. Its rank: how many are
         in flight then, itself included.
 
-        *deadline* is in the event loop's time. *first* goes to the head of its *lane*: for a request that was
+        *deadline* is in the time of `clock`. *first* goes to the head of its *lane*: for a request that was
         let through before, and is retried.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.clock.time()
         if self._closed:
             raise ClientClosed("The client is closed.")
         if self.try_acquire(now, lane):
@@ -146,7 +153,7 @@ class Gate:
                 )
             rank = await self._wait(deadline, lane, first=first)
         # A busy loop wakes us late.
-        if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+        if deadline is not None and self.clock.time() >= deadline:
             self.release()
             raise DeadlineExceeded(SPENT)
         return rank
@@ -198,7 +205,7 @@ class Gate:
         """Let no request through for *seconds*; False where an earlier pause lasts as long anyway, or as
         *at_least*, or nearly. *named* is whether the server said how long.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.clock.time()
         until, is_paused = now + seconds, now < self._paused_until
         shortest = until if at_least is None else min(until, now + at_least)
         if is_paused and shortest <= self._paused_until:
@@ -218,11 +225,11 @@ class Gate:
             raise ClientClosed("The client is closed.")
         rested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.add(rested)
+        timer = self.clock.call_at(self.clock.time() + seconds, partial(_end, rested))
         try:
-            await asyncio.wait([rested], timeout=seconds)
-            if rested.done():
-                await rested
+            await rested
         finally:
+            timer.cancel()
             self._resting.discard(rested)
 
     def close(self) -> None:
@@ -299,7 +306,7 @@ class Gate:
         queue = self._lanes[lane]
         (queue.appendleft if first else queue.append)(turn)
         self.waiting += 1
-        timer = None if deadline is None else loop.call_at(deadline, _expire, turn)
+        timer = None if deadline is None else loop.call_later(deadline - self.clock.time(), _expire, turn)
         self._admit()
         try:
             return await turn
@@ -315,7 +322,7 @@ class Gate:
                 timer.cancel()
 
     def _admit(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self.clock.time()
         while (lane := self._next_lane(now)) is not None:
             if self._opens_at > now:
                 self._look_again(self._opens_at)
@@ -347,10 +354,15 @@ class Gate:
     def _look_again(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(when, self._admit)
+        self._timer = self.clock.call_at(when, self._admit)
 
 
 _Turn = asyncio.Future[int]
+
+
+def _end(rested: asyncio.Future[None]) -> None:
+    if not rested.done():
+        rested.set_result(None)
 
 
 def _expire(turn: _Turn) -> None:

@@ -21,6 +21,7 @@ from navtalk_async.wire._streamed import Stream
 from navtalk_async.wire._tallies import Tallies
 from navtalk_async.wire._transport import AiohttpTransport, LongAnswer, StreamedResponse
 from navtalk_async.wire._watched import CALL_IDS, WatchedCall
+from navtalk_async.wire.clock import Clock
 from navtalk_async.wire.gate import Concurrency, Gate, checked_bytes, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.retry import LANES, CallOptions
@@ -84,6 +85,8 @@ class Sender:
         self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._expected = 0
         self._closed = False
+        self.new_clock: Callable[[], Clock] = Clock
+        """Makes the clock of an event loop; tests may replace it."""
 
     def __repr__(self) -> str:
         # A sender whose construction failed has no root, and is shown in a report of why.
@@ -111,7 +114,7 @@ class Sender:
         async def begin() -> tuple[LoopState, WatchedCall, StreamedResponse]:
             loop = asyncio.get_running_loop()
             state = self._states.get(loop) or await self._open(loop)
-            began = loop.time()
+            began = state.time()
             answer = await self.ask(request, read, options, streamed=True)
             return state, state.watched or self._watch(request, options, began), answer
 
@@ -128,7 +131,7 @@ class Sender:
         state = self._states.get(loop) or await self._open(loop)
         gate, lane = state.gate, LANES[options.lane]
         tally = self._tallies[request.operation, options.lane]
-        began = sent_at = loop.time()
+        began = sent_at = state.time()
         watched = self._watch(request, options, began) if is_watched(self._observers) else None
         if watched is not None:
             watched.started()
@@ -140,7 +143,7 @@ class Sender:
             while True:
                 if attempts or not gate.try_acquire(sent_at, lane):
                     rank = await state.turn(tally, deadline, lane, last)
-                    sent_at = loop.time()
+                    sent_at = state.time()
                 else:
                     rank = gate.in_flight
                 attempts += 1
@@ -156,7 +159,7 @@ class Sender:
                     else:
                         key, seconds = await self._fetched(self._key, seconds)
                     if isinstance(key, AttemptTimeout):
-                        state.received_at, outcome = loop.time(), key
+                        state.received_at, outcome = state.time(), key
                     else:
                         tally.requests += 1
                         is_fresh = streamed or request.method != "GET"
@@ -196,7 +199,7 @@ class Sender:
                 await state.pause(last, counted, options, deadline, tally)
         except BaseException as error:
             tally.errors += isinstance(error, NavTalkError)
-            (watched or self._watch(request, options, began)).gave_up(attempts, error, loop.time())
+            (watched or self._watch(request, options, began)).gave_up(attempts, error, state.time())
             raise
 
     def _watch(self, request: Request, options: CallOptions, now: float) -> WatchedCall:
@@ -238,13 +241,14 @@ class Sender:
         date = None if state is None or state.date is None else http_date(state.date)
         if state is None or date is None:
             return datetime.now(UTC)
-        return date + timedelta(seconds=loop.time() - state.dated_at)
+        return date + timedelta(seconds=state.time() - state.dated_at)
 
     def stats(self) -> Stats:
         """The counters so far, as a copy."""
         gates = [state.gate for state in list(self._states.values())]
-        rates = [rate for loop, state in list(self._states.items()) if (rate := state.gate.rate(loop.time()))]
-        pauses = [state.gate.paused_for(loop.time()) for loop, state in list(self._states.items())]
+        states = list(self._states.values())
+        rates = [rate for state in states if (rate := state.gate.rate(state.time()))]
+        pauses = [state.gate.paused_for(state.time()) for state in states]
         stats = Stats(
             paused_for=max(pauses, default=0.0),
             in_flight=sum(gate.in_flight for gate in gates),
@@ -282,7 +286,7 @@ class Sender:
         transport = AiohttpTransport(self._base, body_limit=self._body_limit, route=self._route)
         state = LoopState(
             transport,
-            Gate(self._concurrency, self._rate, self._bytes_in_flight),
+            Gate(self._concurrency, self._rate, self._bytes_in_flight, self.new_clock()),
             tallies=self._tallies,
             announce=self.announce,
         )

@@ -51,7 +51,7 @@ def run_pytest(folder, *options, python=sys.executable, env=os.environ):
 def test_the_fixtures_work_in_each_mode(tmp_path, options):
     shutil.copy(USERS_TESTS, tmp_path / "test_theirs.py")
     summary, printed = run_pytest(tmp_path, *PLUGIN, *options)
-    assert summary == "7 passed", printed
+    assert summary == "8 passed", printed
 
 
 @pytest.mark.slow

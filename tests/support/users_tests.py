@@ -60,6 +60,18 @@ async def test_of_every_api(navtalk_sandbox, navtalk_client, kodey_client, lexic
 
 
 @pytest.mark.asyncio
+@pytest.mark.navtalk_sandbox(faults="retry-after=100")
+async def test_without_waiting(navtalk_sandbox, navtalk_client):
+    navtalk_sandbox.fail_next("429", times=2)
+    async with asyncio.timeout(50):
+        assert await navtalk_client.sessions.list(limit=10)
+        assert navtalk_client.stats().paused_seconds >= 200
+        navtalk_sandbox.fail_next("429", times=9)
+        with pytest.raises(DeadlineExceeded):
+            await navtalk_client.sessions.list(limit=10)
+
+
+@pytest.mark.asyncio
 @pytest.mark.navtalk_sandbox(sessions=7, faults="hang=100%")
 @pytest.mark.navtalk_client(timeout=0.01)
 async def test_with_options(navtalk_sandbox, navtalk_client):

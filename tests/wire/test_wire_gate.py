@@ -14,12 +14,16 @@ from navtalk_async.wire.gate import BURST_SECONDS, Gate, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 
 
+async def played(at_once, rate, crowd, stops=()):
+    gate = Gate(at_once, rate)
+    return gate, await play(gate, crowd, stops)
+
+
 @pytest.mark.slow
 @given(callers, st.integers(1, 5), rates, pauses)
 @settings(max_examples=examples(80))
 def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, stops):
-    gate = Gate(at_once, rate)
-    log = run(play(gate, crowd, stops))
+    gate, log = run(played(at_once, rate, crowd, stops))
     assert log.peak <= at_once
     assert gate.in_flight == log.inside == 0
     # Who is let in runs one turn of the loop later; at the very same moment, a newcomer may be seen first.
@@ -39,8 +43,7 @@ def test_whoever_comes_and_goes_the_gate_keeps_its_rules(crowd, at_once, rate, s
 @given(st.integers(1, 5), rates, st.integers(1, 30))
 @settings(max_examples=examples(50))
 def test_nobody_waits_longer_than_the_rules_demand(at_once, rate, count):
-    gate = Gate(at_once, rate)
-    log = run(play(gate, [Caller(comes=0, stays=1) for _ in range(count)]))
+    _, log = run(played(at_once, rate, [Caller(comes=0, stays=1) for _ in range(count)]))
     by_room = (count - 1) // at_once
     by_rate = 0 if rate is None else (count - 1) / rate
     assert log.entered[-1].let_in - 1000 <= max(by_room, by_rate) + by_room * BURST_SECONDS + (
