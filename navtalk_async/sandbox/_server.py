@@ -179,14 +179,19 @@ class Sandbox(ApiContext):
         self._listening: socket.socket
         self._runner: web.ServerRunner | None = None
         self._thread: LoopThread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
-        state = self.url if self._runner else "closed"
+        state = f"http://{self.host}:{self.port}" if self._runner else "closed"
         return f"<Sandbox {state} [{self.counts.total} requests, {self.counts.in_flight} in flight]>"
 
     @property
     def url(self) -> str:
-        """Where it listens, e.g. ``http://127.0.0.1:40123``."""
+        """Where it listens, e.g. ``http://127.0.0.1:40123``; `RuntimeError` in another event loop than its own,
+        if that stands still: nobody would be answered.
+        """
+        if self._loop is not None and not self._loop.is_running() and _is_in_loop():
+            raise RuntimeError(STANDS_STILL)
         return f"http://{self.host}:{self.port}"
 
     @property
@@ -219,6 +224,7 @@ class Sandbox(ApiContext):
         return self.url_of("llamacloud")
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._arrival = asyncio.Event()
         self._listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
         self.port = self._listening.getsockname()[1]
@@ -235,7 +241,7 @@ class Sandbox(ApiContext):
             asyncio.get_running_loop().remove_reader(self._listening)
         for _turn in range(2):
             await asyncio.sleep(0)
-        runner, self._runner = self._runner, None
+        runner, self._runner, self._loop = self._runner, None, None
         if runner is not None and runner.server is not None:
             for site in runner.sites:
                 await site.stop()
@@ -362,6 +368,19 @@ class Sandbox(ApiContext):
         if fault is not None:
             self.counts.faults[fault] += 1
         return fault
+
+
+STANDS_STILL: Final = (
+    "The sandbox serves in another event loop, which stands still while this one runs: give its fixture the "
+    "loop scope of the test, or write `with Sandbox() as box:`, which serves from a thread."
+)
+
+
+def _is_in_loop() -> bool:
+    try:
+        return asyncio.get_running_loop() is not None
+    except RuntimeError:
+        return False
 
 
 class _CountingServer(web.Server):

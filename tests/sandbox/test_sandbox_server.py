@@ -158,3 +158,24 @@ async def test_the_date_header_is_the_clocks_time_or_empty():
             async with http.get(f"{box.navtalk_url}/sessions", params={"apikey": "k"}) as answer:
                 dates.append(answer.headers["Date"])
     assert dates == ["Tue, 06 May 2031 07:08:09 GMT", ""]
+
+
+def test_a_sandbox_whose_loop_stands_still_is_refused_at_once():
+    async def use(box):
+        return box.navtalk_url
+
+    box = Sandbox(World(0))
+    with asyncio.Runner() as fixtures, asyncio.Runner() as tests:
+        fixtures.run(box.__aenter__())
+        assert fixtures.run(use(box)) == box.navtalk_url
+        with pytest.raises(RuntimeError, match="give its fixture the loop scope of the test"):
+            tests.run(use(box))
+        fixtures.run(box.__aexit__())
+
+
+def test_a_sandbox_in_a_thread_answers_every_loop():
+    with Sandbox(navtalk_world()) as box:
+        for _ in range(2):
+            assert asyncio.run(get(box, "sessions")) == (200, clean())
+    with box:
+        assert asyncio.run(get(box, "sessions")) == (200, clean())
