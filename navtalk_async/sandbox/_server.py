@@ -187,8 +187,8 @@ class Sandbox(ApiContext):
 
     @property
     def url(self) -> str:
-        """Where it listens, e.g. ``http://127.0.0.1:40123``; `RuntimeError` in another event loop than its own,
-        if that stands still: nobody would be answered.
+        """Where it listens, e.g. ``http://127.0.0.1:40123``; `RuntimeError` in another event loop than its
+        own, if that stands still: nobody would be answered.
         """
         if self._loop is not None and not self._loop.is_running() and _is_in_loop():
             raise RuntimeError(STANDS_STILL)
