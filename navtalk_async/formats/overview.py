@@ -18,7 +18,7 @@ __all__ = ["Bar", "Overview", "SessionFacts", "Summary", "Wait", "facts_of", "fa
 MOST_STATUSES = 50
 LONGEST = 10
 
-DURATIONS = {
+DURATIONS: dict[float, str] = {
     10: "under 10 s",
     30: "10-30 s",
     60: "30-60 s",
@@ -33,7 +33,7 @@ DURATIONS = {
 }
 """The label of each bucket by the seconds that it ends before."""
 
-COUNTS = {
+COUNTS: dict[float, str] = {
     1: "none",
     3: "1-2",
     6: "3-5",
@@ -200,12 +200,16 @@ class Overview:
     """
 
     def __init__(self) -> None:
-        self.sessions = self.user = self.assistant = self.other = self.undated = 0
+        self.sessions: int = 0
+        self.user: int = 0
+        self.assistant: int = 0
+        self.other: int = 0
+        self.undated: int = 0
         self.first: str | None = None
         self.last: str | None = None
-        self.days = Counter[str]()
-        self.week = [[0] * 24 for _ in range(7)]
-        self.statuses = Counter[str]()
+        self.days: Counter[str] = Counter()
+        self.week: list[list[int]] = [[0] * 24 for _ in range(7)]
+        self.statuses: Counter[str] = Counter()
         self._durations = _Distribution(DURATIONS, digits=2)
         self._counts = _Distribution(COUNTS)
         self._waits: list[Wait] = []

@@ -25,7 +25,7 @@ class JumpingClock(Clock):
     def __init__(self) -> None:
         super().__init__()
         self._ahead = 0.0
-        self.time = lambda: self._loop.time() + self._ahead
+        self.time: Callable[[], float] = lambda: self._loop.time() + self._ahead
 
     def call_at(self, when: float, call: Callable[[], object]) -> asyncio.Handle:
         """Make it then, and have *call* called at once."""
