@@ -136,7 +136,7 @@ async def _made(page: Page, key: str, asked: Asked) -> web.Response:
         return _sentence(Refusal(404, str(failure)))
     except NavTalkError as failure:
         return _sentence(Refusal(500, str(failure)))
-    except DECODE_ERRORS:
+    except (*DECODE_ERRORS, TypeError):  # Damage may have made anything of a column.
         return _sentence(Refusal(500, "This is damaged in the archive: `navtalk verify` says more."))
 
 

@@ -257,6 +257,13 @@ async def test_what_is_damaged_is_a_sentence(place):
     async with viewer(place) as seen:
         answer = await seen.ask("/sessions")
         assert (answer.status, "damaged" in answer.text) == (500, True)
+    with closing(sqlite3.connect(place)) as db, db:
+        db.execute("UPDATE sessions SET raw = '{}'")
+        db.execute("UPDATE messages SET content = x'ff41'")
+    async with viewer(place) as seen:
+        links = [each for each in (await seen.ask("/sessions")).links if "/session?" in each]
+        answers = [await seen.ask(each) for each in links[:9]]
+    assert {(each.status, "damaged" in each.text) for each in answers} >= {(500, True)}
 
 
 async def test_a_search_finds_messages_marks_them_and_leads_to_them(new_place):
