@@ -1,5 +1,7 @@
 """`sessions`, `session`, `messages` and `transcript` with --store, --limit, --newest and --local-time."""
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 
 import pytest
@@ -115,6 +117,16 @@ async def test_a_session_of_two_projects_is_asked_for_by_its_project(box, place,
     assert len(every) == 120
     starts = [each["start_time"] for each in every]
     assert starts == sorted(starts)
+
+
+async def test_an_archive_that_is_damaged_is_a_sentence(box, place, look):
+    session_id = box.world.sessions[7]["id"]
+    with closing(sqlite3.connect(place)) as db, db:
+        db.execute("UPDATE sessions SET raw = '{'")
+    for command in ("sessions", "session"):
+        named = [] if command == "sessions" else [session_id]
+        done = await look(command, *named, "--store", place)
+        assert (done.code, "is damaged; `navtalk verify" in done.err) == (2, True)
 
 
 async def test_times_are_shown_in_the_zone_of_the_machine(place, look):
