@@ -190,7 +190,7 @@ class Archive(Operations):
     async def text_batches(
         self, project: str = "default"
     ) -> AsyncGenerator[list[tuple[SessionRow, list[TextRow]]], None]:
-        """The same, with nothing but the texts of the messages; of a session without one, an empty list."""
+        """Every session with the texts of its messages, in the order of `transcripts`, some at a time."""
         async with aclosing(self._driver.walk(project, sql.TEXTS)) as batches:
             async for sessions, texts in batches:
                 said = self._codec.texts_by_session(texts)
