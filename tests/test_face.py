@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 FACE = Path(__file__).with_name("face.txt")
-MODULES = ("navtalk_async", "navtalk_async.errors", "navtalk_async.sandbox", "navtalk_async.testing")
+MODULES = (
+    *("navtalk_async", "navtalk_async.errors", "navtalk_async.events"),
+    *("navtalk_async.sandbox", "navtalk_async.testing"),
+)
 
 
 def public_names():
