@@ -36,6 +36,7 @@ says whether the change may have been made all the same.
 """
 
 from dataclasses import KW_ONLY, dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "UnknownHost",
     "UntrustedCertificate",
     "WrongShape",
+    "http_status",
 ]
 
 
@@ -274,3 +276,39 @@ class StoreUnreachable(StoreError, next_step=""):
 
 class StoreBroken(StoreError, next_step="Restore a good copy, or use another path."):
     """The archive is damaged, or is not an archive."""
+
+
+# The answers of a web app to its own client. A refused key, a wrong base URL and a changed API are none of
+# that client's business, and so are not told apart: each is a bad gateway. The most special kinds first.
+HTTP: tuple[tuple[type[BaseException], HTTPStatus], ...] = (
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Conflict, HTTPStatus.CONFLICT),
+    (RateLimited, HTTPStatus.SERVICE_UNAVAILABLE),
+    (BodyTooLarge, HTTPStatus.BAD_GATEWAY),
+    (AttemptTimeout, HTTPStatus.GATEWAY_TIMEOUT),
+    (TimeoutError, HTTPStatus.GATEWAY_TIMEOUT),
+    (ConnectFailed, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ClientClosed, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StoreLocked, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StoreUnreachable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StoreError, HTTPStatus.INTERNAL_SERVER_ERROR),
+    (NavTalkError, HTTPStatus.BAD_GATEWAY),
+)
+
+
+def http_status(error: BaseException) -> int:
+    """The HTTP status with which a web app answers its own client after *error*; nothing else of the error
+    belongs into that answer.
+
+    404 and 409 as the API said; 400 for a parameter that the API refused; 504 where time ran out; 503 where
+    the API limits us, refuses connections or has too much to do, where an archive is in use, and while the
+    client closes; 502 for all else of the API and of the network, a refused key included. 500 for a broken
+    archive, and for what is no error of this library (but a `TimeoutError`). The `retry_after` of a
+    RateLimited, ServerError or DeadlineExceeded is for the header `Retry-After`.
+    """
+    if isinstance(error, BadRequest):
+        return HTTPStatus.BAD_GATEWAY if error.may_be_key else HTTPStatus.BAD_REQUEST
+    if isinstance(error, ServerError) and (error.status == 503 or error.retry_after is not None):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    found = (status for kind, status in HTTP if isinstance(error, kind))
+    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -17,9 +17,10 @@ from navtalk_async.errors import (
     RateLimited,
     ServerError,
     StoreError,
+    http_status,
 )
 
-CLASSES = [getattr(errors, name) for name in errors.__all__]
+CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "http_status"]
 # The messages of these differ so much that each has its own next step.
 WITHOUT_A_STEP = {"NavTalkError", "ApiError", "StoreMismatch", "StoreUnreachable"}
 
@@ -57,7 +58,7 @@ def test_every_error_class_is_public():
         for name, thing in vars(errors).items()
         if isinstance(thing, type) and issubclass(thing, Exception)
     }
-    assert defined == set(errors.__all__)
+    assert defined == set(errors.__all__) - {"http_status"}
 
 
 def test_the_names_are_in_order():
@@ -157,3 +158,30 @@ def test_the_notes_of_an_error_are_pickled(kind):
 def test_families_do_not_overlap():
     assert not issubclass(RateLimited, ServerError)
     assert not issubclass(StoreError, ApiError)
+
+
+ANSWERS = {
+    "BadRequest": 400,
+    "NotFound": 404,
+    "Conflict": 409,
+    "DeadlineExceeded": 504,
+    "AttemptTimeout": 504,
+    **dict.fromkeys(("StoreError", "StoreMismatch", "StoreBroken"), 500),
+    **dict.fromkeys(("RateLimited", "ConnectFailed", "UnknownHost", "UntrustedCertificate"), 503),
+    **dict.fromkeys(("ClientClosed", "StoreLocked", "StoreUnreachable", "ServerError"), 503),
+}
+"""The answers of a web app; all others are 502. Its `ServerError` here says how long to wait."""
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_each_error_has_an_answer_that_tells_nothing_of_the_key(kind):
+    assert http_status(made(kind)) == ANSWERS.get(kind.__name__, 502)
+    assert http_status(made(kind)) not in {401, 403, 407, 429}
+
+
+def test_what_is_no_error_of_ours_is_an_internal_one_and_a_timeout_is_the_gateways():
+    assert (http_status(ValueError()), http_status(TimeoutError())) == (500, 504)
+    assert http_status(ServerError("It said no.", status=500)) == 502
+    refused = errors.BadRequest("It said no.", status=400)
+    refused.suspect_key()
+    assert http_status(refused) == 502

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -37,7 +38,8 @@ def members(owner):
 
 
 def line_of(name, value):
-    if isinstance(value, (property, type)) or not callable(getattr(value, "__func__", value)):
+    is_alias = get_origin(value) is not None
+    if is_alias or isinstance(value, (property, type)) or not callable(getattr(value, "__func__", value)):
         return name
     signature = inspect.signature(getattr(value, "__func__", value))
     bare = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]

@@ -1,40 +1,14 @@
 """The README's receivers of webhooks: what a stranger posts is a hint, whatever it says."""
 
-import asyncio
-from contextlib import asynccontextmanager
-
 import aiohttp
 import pytest
-import uvicorn
-from aiohttp import web
 from readme import RECEIVERS
+from serving import on_aiohttp, on_uvicorn
 
 from navtalk_async.archive import Archive
 from navtalk_async.sandbox import Sandbox, World
 
 NO_IDS = [b"", b"{}", b"[]", b"null", b'"x"', b"\xff", b'{"sessionId": null}', b'{"sessionId": "../x"}']
-
-
-@asynccontextmanager
-async def on_uvicorn(app):
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it has nothing to wait for
-        await asyncio.sleep(0.001)
-    [port] = [each.getsockname()[1] for one in server.servers for each in one.sockets]
-    yield port
-    server.should_exit = True
-    await serving
-
-
-@asynccontextmanager
-async def on_aiohttp(app):
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize(("name", "serving"), [("on_fastapi", on_uvicorn), ("on_aiohttp", on_aiohttp)])

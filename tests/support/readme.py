@@ -10,4 +10,6 @@ WORKERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (into_\
 """Programs that go on until they are stopped, by their names."""
 RECEIVERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (on_\w+)\.py", block))}
 """Web apps, by the names of their modules."""
+APPS = {match[1]: block for block in PYTHON if (match := re.match(r"# (app_\w+)\.py", block))}
+"""Web apps that ask the API for a browser."""
 PROGRAMS = [block for block in PYTHON if "asyncio.run" in block and block not in WORKERS.values()]
