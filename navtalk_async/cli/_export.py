@@ -29,7 +29,7 @@ from navtalk_async.formats import ARCHIVE, Manifest, checked_plan, export
 WHEN_STOPPED = "Stopped. Each file is as it was before, or complete."
 
 NEEDS_NO_API = {"dest", "formats", "source", "merge_projects", *FORMAT_OPTIONS, "redact", "pseudonymize"} | {
-    "overwrite", "project", "as_json", "progress", "verbose"
+    "overwrite", "project", "as_json", "progress", "verbose", "quiet"
 }  # fmt: skip
 
 
@@ -90,20 +90,20 @@ def _refuse_plan(how: Mapping[str, Any]) -> None:
         raise click.UsageError(as_options(str(refusal))) from None
 
 
-def _given(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source not in (None, ParameterSource.DEFAULT)
+def _source(name: str) -> ParameterSource | None:
+    return click.get_current_context().get_parameter_source(name)
 
 
 def _refuse_options_of_the_api() -> None:
     for each in click.get_current_context().command.params:
-        if each.name not in NEEDS_NO_API and _given(str(each.name)):
+        # A variable is set for other commands, too.
+        if each.name not in NEEDS_NO_API and _source(str(each.name)) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{each.opts[-1]} asks the API, and --from does not.")
 
 
 async def _export_of(settings: Settings, source: Place, dest: Path, how: Mapping[str, Any]) -> int:
     """Export the archive at *source* as it is."""
-    project = settings.project if _given("project") else None
+    project = None if _source("project") is ParameterSource.DEFAULT else settings.project
     async with readable(source, immutable=False) as archive:
         manifest = await export(archive, dest, project=project, **how)
         there = [each.project for each in await archive.projects()]

@@ -362,7 +362,8 @@ _option(
     as_archive,
     name="checked_store",
 )
-_option("--project NAME", "Only this project of the archive [all].", name="only_project")
+# The variable names the project that is synced.
+_option("--project NAME", "Only this project of the archive [all].", name="only_project", envvar=None)
 _option(
     "--format NAME,...",
     "How to write the files; repeatable, or with commas. [jsonl]",

@@ -61,7 +61,8 @@ def test_no_vendor_gets_the_key_of_another(api, known, has_key):
 
 def options_of(name):
     params = navtalk.get_command(click.Context(navtalk), name).params
-    return {each.opts[-1]: each.envvar for each in params if isinstance(each, click.Option)}
+    options = [each for each in params if isinstance(each, click.Option) and each.name != "only_project"]
+    return {each.opts[-1]: each.envvar for each in options}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -91,6 +92,11 @@ async def test_quiet_leaves_the_exit_code_stdout_and_errors(tmp_path):
     assert (quiet.code, quiet.err) == (0, "")
     assert loud.err
     assert quiet.rows[0].keys() == loud.rows[0].keys()
+    variables = {"NAVTALK_CONCURRENCY": "2"}
+    again = await shell.navtalk(
+        "export", tmp_path / "tables", "--from", tmp_path / "quiet", "-q", env=variables
+    )
+    assert (again.code, again.out, again.err) == (0, "", "")
     refused = await shell.navtalk("status", tmp_path / "nothing", "-q")
     assert (refused.code, refused.out) == (2, "")
     assert "There is nothing at" in refused.err
