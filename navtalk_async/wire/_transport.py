@@ -79,7 +79,7 @@ class LongAnswer(Opaque, Exception):
 class AiohttpTransport:
     """Connections to one API in one event loop. The gate bounds their number."""
 
-    def __init__(self, root: SplitResult, *, body_limit: int, route: Route) -> None:
+    def __init__(self, root: SplitResult, *, body_limit: int, route: Route, traced: bool = True) -> None:
         self._root = root
         self._host = f"{root.scheme}://{root.netloc}"
         self._body_limit = body_limit
@@ -89,6 +89,10 @@ class AiohttpTransport:
         self._fresh = _new_session(route, force_close=True)
         # Else aiohttp would ask again by itself, a DELETE too, where the connection ends too soon.
         self._fresh._retry_connection = False  # noqa: SLF001 - there is no public switch
+        if not traced:
+            # Who instruments aiohttp gives every session trace configs; these requests are traced already.
+            self._pooled.trace_configs.clear()
+            self._fresh.trace_configs.clear()
         self._watchdog = _Watchdog()
         self._reading: set[aiohttp.ClientResponse] = set()
 

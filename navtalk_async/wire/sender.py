@@ -283,7 +283,12 @@ class Sender:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> LoopState:
         if self._closed:
             raise ClientClosed("The client is closed.")
-        transport = AiohttpTransport(self._base, body_limit=self._body_limit, route=self._route)
+        transport = AiohttpTransport(
+            self._base,
+            body_limit=self._body_limit,
+            route=self._route,
+            traced=not any(getattr(each, "replaces_aiohttp_tracing", False) for each in self._observers),
+        )
         state = LoopState(
             transport,
             Gate(self._concurrency, self._rate, self._bytes_in_flight, self.new_clock()),
