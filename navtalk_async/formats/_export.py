@@ -19,11 +19,13 @@ from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch, StoreUnreachable
 from navtalk_async.formats._claim import Claim, remove_left_behind
 from navtalk_async.formats._folder import (
+    UNFINISHED,
     FolderContent,
     FormatRun,
     Manifest,
     ProjectFiles,
     canonical,
+    forget_begun,
     read_folder,
     refuse_foreign_files,
     signed,
@@ -99,13 +101,15 @@ class Export(NamedTuple):
             mode = mode_of(folder / MANIFEST)
             earlier = None if mode is None else found.manifest
             if earlier is not None and await self._is_idle(group, found, earlier):
+                await to_thread.run_sync(forget_begun, folder)
                 return earlier
             own = await self._written(group, found, self.plan)
             manifest = Manifest.of([*await self._others(group, found), *own], await self._digest())
             if earlier is not None and signed(replace(earlier, written_at=manifest.written_at)) == manifest:
                 manifest = earlier
-            async with WholeFile(folder, MANIFEST, mode=mode) as file:
+            async with WholeFile(folder, MANIFEST, mode=mode, beside=UNFINISHED) as file:
                 await file.write(lambda: canonical(manifest))
+            await to_thread.run_sync(forget_begun, folder)
         return manifest
 
     async def _is_idle(self, group: Sequence[ProjectInfo], found: FolderContent, earlier: Manifest) -> bool:

@@ -27,7 +27,10 @@ ARCHIVE = "archive.db"
 """The archive in the folder of `navtalk export`."""
 
 BEGUN = f"{MANIFEST}.partial"
-"""What stands in the place of an unfinished manifest."""
+"""What stands in the place of a manifest until all files are written."""
+
+UNFINISHED = f"{MANIFEST}.new"
+"""Either of the two while it is written: at any moment one of them is whole."""
 
 LONGEST = 120
 """Bytes of a project's name in the name of its file; file systems allow 255 for the whole."""
@@ -237,7 +240,7 @@ def _manifest_at(path: Path) -> Manifest | None:
 
 
 LEFT = re.compile(
-    r"(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?"
+    rf"{re.escape(UNFINISHED)}|(?:transcripts|sessions|messages|training|index)\b.*\.partial(?:\.\w+)?"
     r"|.*\.(?:md|html|css|js|svg)\.partial"
 )
 
@@ -251,10 +254,16 @@ def left_behind(folder: Path) -> list[Path]:
 
 def note_begun(folder: Path, begun: ProjectFiles) -> None:
     """Note what an export is about to write, so that the next one knows it as ours if this one is killed."""
-    path = folder / BEGUN
+    path = folder / UNFINISHED
     path.unlink(missing_ok=True)
     with open(path, "xb", opener=private) as file:
         file.write(canonical(Manifest.of([begun], None)))
+    path.replace(folder / BEGUN)
+
+
+def forget_begun(folder: Path) -> None:
+    """Remove that note: a manifest is there."""
+    (folder / BEGUN).unlink(missing_ok=True)
 
 
 def refuse_foreign_files(folder: Path, names: Sequence[str], found: FolderContent) -> None:

@@ -50,10 +50,11 @@ class _Beside:
         name: str,
         *,
         mode: int | None = None,
+        beside: str = "",
         before: Callable[[], object] = lambda: None,
     ) -> None:
         self.path = folder / name
-        self.beside = self.path.with_name(self.path.name + ".partial")
+        self.beside = self.path.with_name(beside or f"{self.path.name}.partial")
         self.rows = 0
         self._name, self._mode, self._before = name, mode, before
         self._bytes, self._sha256 = 0, ""

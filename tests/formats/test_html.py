@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+from hashlib import sha256
 from html.parser import HTMLParser
+from itertools import count
 
 import pytest
 from html_sites import a_message, a_transcript, write_site
@@ -11,8 +14,8 @@ from hypothesis import strategies as st
 from profiles import examples
 
 from navtalk_async import NavTalkClient
-from navtalk_async.archive import Archive
-from navtalk_async.formats import export
+from navtalk_async.archive import Archive, failpoints
+from navtalk_async.formats import export, read_manifest
 from navtalk_async.formats.html._chat import chat_of
 from navtalk_async.formats.html._index import SearchIndex
 from navtalk_async.formats.html._shown import LONG_TEXT, folded, parts_of, shown, shown_span
@@ -166,6 +169,49 @@ async def test_only_what_changed_is_written_again_and_the_manifest_lists_every_f
     assert there == {"manifest.json", *(each.name for each in manifest.files)}
     assert sum(each.rows for each in manifest.files) == manifest.messages
     assert (await verify(out)).findings == []
+
+
+class Stopped(Exception):
+    pass
+
+
+def files_in(folder):
+    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*.*")}
+
+
+async def test_an_export_that_ends_anywhere_leaves_each_page_as_it_was_or_as_it_will_be(scene):
+    archive, grow, out = scene
+    before, after = out.with_name("before"), out.with_name("after")
+    await export(archive, before, formats="html")
+    await grow()
+    await export(archive, after, formats="html")
+    old, new = files_in(before / "html"), files_in(after / "html")
+    for number in count(1):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(before, out)
+        arrived = count(1)
+
+        def stop(_name, arrived=arrived, number=number):
+            if next(arrived) == number:
+                raise Stopped
+
+        failpoints.arm(stop)
+        try:
+            await export(archive, out, formats="html")
+            break
+        except Stopped:
+            pass
+        finally:
+            failpoints.arm(None)
+        for name, data in files_in(out / "html").items():
+            assert data in (old.get(name), new.get(name)) or name.endswith(".partial"), name
+        if (out / "manifest.json").exists():
+            for each in read_manifest((out / "manifest.json").read_bytes()).files:
+                assert sha256((out / each.name).read_bytes()).hexdigest() == each.sha256
+        await export(archive, out, formats="html")
+        assert files_in(out / "html") == new
+        assert sorted(each.name for each in out.iterdir()) == ["html", "manifest.json"]
+    assert number > 20
 
 
 @pytest.mark.parametrize("was_killed", [False, True])

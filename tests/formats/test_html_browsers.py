@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+import wave
 from random import Random
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from hostile import HACK, HOSTILE
 from html_sites import a_message, a_transcript, write_site
 from profiles import examples
 
+from navtalk_async.formats._media_index import MediaEntry, encoded
 from navtalk_async.formats.html.pages import A_PAGE
 from navtalk_async.formats.words import matches, parse_query, words
 
@@ -453,6 +455,31 @@ async def test_a_transcript_is_shown_as_it_was(new_page, varied):
         assert await page.run("document.querySelector('#m3 details p').checkVisibility()") is False
         assert await page.run("document.querySelector('#m3 .bubble').textContent.endsWith('END')")
         assert await page.run("document.querySelector('#m6 .bubble').innerText") == "No text."
+        assert page.noise.seen == []
+
+
+PLAYED = """new Promise((resolve) => {
+  const video = document.querySelector("video");
+  video.onloadedmetadata = () => resolve(video.duration);
+  video.onerror = () => resolve(0);
+  video.preload = "auto";
+  video.load();
+})"""
+
+
+async def test_a_recording_that_was_downloaded_is_played_from_the_disk(new_page, tmp_path):
+    url = "https://elsewhere.example/v.mp4"
+    entry = MediaEntry(link="x", project="default", session="one", url=url, name="one/0123456789abcdef.wav")
+    (tmp_path / "media/one").mkdir(parents=True)
+    (tmp_path / "media/media.jsonl").write_bytes(encoded({"x": entry}))
+    with wave.open(str(tmp_path / "media/one/0123456789abcdef.wav"), "wb") as file:
+        file.setparams((1, 1, 8_000, 800, "NONE", ""))
+        file.writeframes(bytes(800))
+    pages = write_site(tmp_path, [a_transcript("one", ["x"], video_url=url)])
+    async with new_page() as page:
+        await page.open(f"file://{tmp_path}/{next(each for each in pages if each.startswith('html/s/'))}")
+        await page.run("(document.querySelector('details').open = true)")
+        assert await page.run(PLAYED) == pytest.approx(0.1)
         assert page.noise.seen == []
 
 

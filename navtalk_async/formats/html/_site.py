@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from navtalk_async.formats._format import Target
 from navtalk_async.formats._markdown import page_name
+from navtalk_async.formats._media_index import MEDIA, media_files
 from navtalk_async.formats._tables import Fields
 from navtalk_async.formats.html._chat import SIDES
 from navtalk_async.formats.html._index import SearchIndex
@@ -54,6 +56,7 @@ class SiteWriter:
         self._waiting: _Waiting | None = None
         self._latest: deque[ListedSession] = deque(maxlen=A_LIST)
         self._index = SearchIndex(target.folder)
+        self._recordings = dict[str, dict[str, str]]()
         self._messages = 0
         # What the next files of data will hold, and how the ones before begin.
         self._rows, self._counts, self._texts = list[Any](), list[list[int]](), list[str]()
@@ -133,8 +136,17 @@ class SiteWriter:
                 earlier=earlier,
                 later=later,
                 before=messages[first - 1]["created_at"] if first else None,
+                recording="" if number else self._recording(transcript["project"], transcript["id"]),
             )
             self._put(_address_of_page(transcript["project"], transcript["id"], number), page, rows=len(some))
+
+    def _recording(self, project: str, session_id: str) -> str:
+        """The address of a video that was downloaded, if it was."""
+        if project not in self._recordings:
+            entries = media_files(self._target.folder, project)
+            self._recordings[project] = {each.session: each.name for each in entries if each.message is None}
+        name = self._recordings[project].get(session_id)
+        return f"../../{MEDIA}/{quote(name)}" if name else ""
 
     def _add_data(self, transcript: Fields, listed: ListedSession) -> None:
         listed = listed._replace(address=_address_of_page(transcript["project"], transcript["id"], 0))

@@ -218,6 +218,7 @@ def transcript_page(
     earlier: ListedSession | None = None,
     later: ListedSession | None = None,
     before: str | None = None,
+    recording: str = "",
 ) -> bytes:
     """A page of a transcript.
 
@@ -228,6 +229,7 @@ def transcript_page(
         page: the number of the page, from 0.
         earlier, later: the sessions before and behind it.
         before: when the message before the first one of the page was written.
+        recording: the address of a copy of the session's video.
     """
     project, own_id = session["project"], session["id"]
     pages = [site.session(project, own_id, number) for number in range(max(1, -(-total // A_PAGE)))]
@@ -238,6 +240,7 @@ def transcript_page(
         site,
         here="",
         about=shown_session(session, total),
+        recording=recording,
         chat=chat_of(messages, before),
         extra=as_json(session["extra"]) if page == 0 and "extra" in session else "",
         first=page * A_PAGE,
