@@ -17,7 +17,8 @@ import pytest
 FACE = Path(__file__).with_name("face.txt")
 MODULES = (
     *("navtalk_async", "navtalk_async.errors", "navtalk_async.events"),
-    *("navtalk_async.sandbox", "navtalk_async.testing", "navtalk_async.tracing"),
+    *("navtalk_async.sandbox", "navtalk_async.testing"),
+    *("navtalk_async.metrics", "navtalk_async.tracing"),
 )
 
 

@@ -4,19 +4,17 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
-from time import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import msgspec
 from anyio import to_thread
 from msgspec.structs import asdict
 
-from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.cli._inspect import news_text
 from navtalk_async.cli._key import end_commands
 from navtalk_async.cli._options import Place
@@ -26,6 +24,9 @@ from navtalk_async.cli.app import Exit, exit_code
 from navtalk_async.errors import NavTalkError, StoreError, StoreLocked, counted
 from navtalk_async.events import Stats
 from navtalk_async.ingest import Health, Progress, RoundResult, watch
+
+if TYPE_CHECKING:
+    from navtalk_async.metrics import Metrics
 
 NO_METRICS = "metrics need prometheus-client: pip install 'navtalk-async[metrics]'"
 
@@ -46,7 +47,7 @@ async def keep_watch(
         rounds = await stack.enter_async_context(watch(client, place, every=every, **options))
         metrics: Metrics | None = None
         if metrics_port is not None:
-            metrics = Metrics(client.stats) if find_spec("prometheus_client") else None
+            metrics = _metrics(client.stats)
             read, kind = (None, "") if metrics is None else (metrics.text, metrics.content_type)
             serving = served(read, kind, metrics_host, metrics_port, health=rounds.health)
             url = await stack.enter_async_context(serving)
@@ -69,6 +70,14 @@ async def keep_watch(
                 metrics.count(result)
             await _report(settings, result)
     raise AssertionError("A watch has no last round.")
+
+
+def _metrics(stats: Callable[[], Stats]) -> "Metrics | None":
+    if not find_spec("prometheus_client"):
+        return None
+    from navtalk_async.metrics import Metrics  # noqa: PLC0415 - see above
+
+    return Metrics(stats, rounds=True)
 
 
 async def _report(settings: Settings, result: RoundResult) -> None:
@@ -107,9 +116,6 @@ def error_text(error: NavTalkError | None) -> str:
     return "" if error is None else f"{type(error).__name__}: {error.args[0]}"
 
 
-NEWS = ("inserted", "changed", "same", "vanished")
-
-
 def round_facts(result: RoundResult) -> dict[str, object]:
     facts: dict[str, object] = {"round": result.number, "next_in_seconds": round(result.pause, 1)}
     if isinstance(result.error, StoreLocked):
@@ -118,74 +124,6 @@ def round_facts(result: RoundResult) -> dict[str, object]:
         failed = {"error": error_text(result.error), "in_a_row": result.failures_in_a_row}
         return facts | {"outcome": "failed", **failed}
     return asdict(result.report) | facts | {"outcome": "done", "seconds": round(result.seconds, 3)}
-
-
-KEPT = ("sessions", "messages", "deleted", "pending", "failed", "watched")
-
-WIRE = {
-    "requests": "Requests sent, repeated ones included.",
-    "retries": "Requests beyond each call's first.",
-    "refused": "Answers that said the server has too much to do.",
-}
-
-
-class Metrics:
-    """The figures of one worker; *stats* are read for each scrape."""
-
-    def __init__(self, stats: Callable[[], Stats]) -> None:
-        # Imported here, since it may not be installed.
-        import prometheus_client as prometheus  # noqa: PLC0415
-
-        self._stats = stats
-        registry: Any = prometheus.CollectorRegistry()
-        registry.register(self)
-        self.text: Callable[[], bytes] = partial(prometheus.generate_latest, registry)
-        self.content_type = prometheus.CONTENT_TYPE_LATEST
-        counter = partial(prometheus.Counter, registry=registry)
-        gauge = partial(prometheus.Gauge, registry=registry)
-        self._rounds = counter("navtalk_rounds", "Rounds, by how they ended.", ["outcome"])
-        self._sessions = counter(
-            "navtalk_sessions", "Sessions that rounds compared, by the result.", ["news"]
-        )
-        self._messages = counter("navtalk_messages", "Messages that rounds read, by the result.", ["news"])
-        self._kept = gauge("navtalk_kept", "What the archive holds.", ["what"])
-        self._seconds = gauge("navtalk_round_seconds", "How long the latest good round took.")
-        self._succeeded_at = gauge(
-            "navtalk_last_success_timestamp_seconds", "When the latest good round ended."
-        )
-        self._in_a_row = gauge("navtalk_failures_in_a_row", "Rounds that failed since the latest good one.")
-        self._standing_by = gauge("navtalk_standing_by", "1 while another run holds the archive.")
-        for outcome in ("done", "failed"):
-            self._rounds.labels(outcome)
-
-    def count(self, result: RoundResult) -> None:
-        report = result.report
-        self._standing_by.set(isinstance(result.error, StoreLocked))
-        if isinstance(result.error, StoreLocked):
-            return
-        self._rounds.labels("failed" if report is None else "done").inc()
-        self._in_a_row.set(result.failures_in_a_row)
-        if report is None:
-            return
-        self._seconds.set(result.seconds)
-        self._succeeded_at.set(time())
-        for news in NEWS:
-            self._sessions.labels(news).inc(getattr(report, news))
-            self._messages.labels(news).inc(getattr(report, f"messages_{news}"))
-
-    def set_kept(self, counts: ProjectCounts) -> None:
-        for what in KEPT:
-            self._kept.labels(what).set(getattr(counts, what))
-
-    def collect(self) -> Iterator[Any]:
-        """The figures of the wire, as they are now (the protocol of prometheus-client's collectors)."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
-
-        stats = self._stats()
-        for name, text in WIRE.items():
-            yield CounterMetricFamily(f"navtalk_{name}", text, value=getattr(stats, name))
-        yield GaugeMetricFamily("navtalk_in_flight", "Requests in flight.", value=stats.in_flight)
-        yield GaugeMetricFamily("navtalk_waiting", "Calls that wait for their turn.", value=stats.waiting)
 
 
 logger = logging.getLogger("navtalk_async")

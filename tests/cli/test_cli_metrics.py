@@ -11,9 +11,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from shell import KEY, navtalk, result_of, start_command, stderr_line
 
-from navtalk_async.cli._watch import Metrics, served
+from navtalk_async.cli._watch import served
 from navtalk_async.events import Stats
 from navtalk_async.ingest import Health
+from navtalk_async.metrics import Metrics
 from navtalk_async.sandbox import Sandbox, World
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Half: "
