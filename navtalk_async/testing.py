@@ -6,7 +6,7 @@ asynchronous tests, for every scope of loops, and for tests without a loop.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 try:
     import pytest
@@ -122,7 +122,7 @@ def _sandbox_options(options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(faults := options.get("faults"), str):
         options["faults"] = Faults.parse(faults)
     if isinstance(answers := options.get("answers"), dict):
-        options["answers"] = Answers(**answers)
+        options["answers"] = Answers(**cast("dict[str, Any]", answers))
     return {"sessions": SESSIONS, **options}
 
 

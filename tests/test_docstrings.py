@@ -4,9 +4,12 @@ import ast
 import re
 import textwrap
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 import navtalk_async
 from navtalk_async import Archive, sync
@@ -37,10 +40,11 @@ def examples():
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, OWNERS):
-                where = f"{path.relative_to(PACKAGE)}: {getattr(node, 'name', 'module')}"
+                module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+                where = f"{module}.{getattr(node, 'name', 'module')}"
                 for found in BLOCK.finditer(f"{ast.get_docstring(node) or ''}\n"):
                     if is_python(block := textwrap.dedent(found[1])):
-                        yield pytest.param(block, id=where)
+                        yield pytest.param((module, block), id=where)
 
 
 EXAMPLES = list(examples())
@@ -79,15 +83,15 @@ def world():
 
 
 @pytest.mark.navtalk_sandbox(world=world)
-@pytest.mark.parametrize("block", EXAMPLES)
-async def test_an_example_runs(block, folder, navtalk_environment, navtalk_client, llamacloud_client):
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_an_example_runs(example, folder, navtalk_environment, navtalk_client, llamacloud_client):
+    module, block = example
     face = {name: getattr(navtalk_async, name) for name in navtalk_async.__all__}
-    events = {name: getattr(llamacloud, name) for name in ("Text", "ToolCall", "Stop")}
     async with Archive.open(folder / "archive.db") as archive:
         await sync(navtalk_client, archive)
         names = {
+            **vars(import_module(module.removesuffix(".__init__"))),
             **face,
-            **events,
             "archive": archive,
             "dialect_of": dialect_of,
             "event": llamacloud.Text(content="Hello"),
@@ -95,6 +99,8 @@ async def test_an_example_runs(block, folder, navtalk_environment, navtalk_clien
             "llama": llamacloud_client,
             "nt": navtalk_client,
             "print": printing,
+            # Not the registry of the process, to which other tests might add the same.
+            "prometheus_client": SimpleNamespace(REGISTRY=CollectorRegistry()),
             "session": await llamacloud_client.sessions.list().first(),
             "since": datetime(2025, 11, 1, tzinfo=UTC),
             "store": store,

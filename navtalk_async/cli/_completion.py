@@ -19,7 +19,7 @@ from navtalk_async.privacy import KINDS
 Kind = Literal["flag", "text", "words", "list", "file", "folder"]
 
 FILES = {"FILE", "PATH", "STORE", "DEST"}
-LISTS = {as_formats: tuple(FORMATS), as_kinds: (*KINDS, "all")}
+LISTS: dict[object, tuple[str, ...]] = {as_formats: tuple(FORMATS), as_kinds: (*KINDS, "all")}
 
 
 class Value(NamedTuple):
