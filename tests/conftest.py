@@ -155,6 +155,7 @@ def leaks(caplog, capfd):
         caplog.set_level(logging.DEBUG, name)
     collected = KeyLeaks()
     yield collected
+    collected.see_telemetry()
     collected.see(caplog.text)
     collected.seen += [repr(vars(record)) for record in caplog.records]
     collected.seen += capfd.readouterr()

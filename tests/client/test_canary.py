@@ -12,6 +12,7 @@ from key_leaks import KEYS, error_of
 
 from navtalk_async import NavTalkClient, Retry, SessionPool
 from navtalk_async.errors import NavTalkError
+from navtalk_async.metrics import Metrics
 from navtalk_async.models import Request
 from navtalk_async.sandbox import Faults, Sandbox
 
@@ -31,7 +32,7 @@ async def transcripts(pool, **options):
 
 
 def client(url, key, leaks, **options):
-    nt = NavTalkClient(key, base_url=url, on_event=leaks, **{"retry": ONCE} | options)
+    nt = NavTalkClient(key, base_url=url, on_event=[leaks, leaks.tracing], **{"retry": ONCE} | options)
     leaks.see(nt)
     leaks.see(nt.using(timeout=5))
     return nt
@@ -148,6 +149,7 @@ async def test_a_success_leaves_no_key_behind(key, leaks):
         page = await nt.sessions.list(limit=2)
         leaks.see(page)
         leaks.see(nt.stats())
+        leaks.see(Metrics(nt.stats).text())
         leaks.see(json.dumps([page.next.params, page.token]))
         assert await error_of(rows(nt.sessions.list(limit=2)), leaks) is None
         assert isinstance(page.next, Request)

@@ -298,7 +298,7 @@ async def test_no_success_leaves_the_key_behind(api, leaks):
     for key in KEYS:
         async with Sandbox(a_world(), keys={key}) as box:
             reported = in_order(await transcripts_of(api, box, key))
-            async with client_of(api, box, key, on_event=leaks) as client:
+            async with client_of(api, box, key, on_event=[leaks, leaks.tracing]) as client:
                 listing = client.list_sessions(**api.filters)
                 leaks.see(listing)
                 leaks.see(await listing)
@@ -309,7 +309,7 @@ async def test_no_success_leaves_the_key_behind(api, leaks):
 @pytest.mark.parametrize("key", KEYS)
 async def test_no_archive_and_no_file_holds_the_key(api, key, tmp_path, leaks):
     async with Sandbox(a_world(), faults=Faults(echo_key=0.02), seed=3) as box:
-        async with client_of(api, box, key, on_event=leaks) as client:
+        async with client_of(api, box, key, on_event=[leaks, leaks.tracing]) as client:
             async with Archive.open(tmp_path / "archive.db") as store:
                 for _ in range(8):
                     await error_of(sync(client, store, **scope_of(api)), leaks)

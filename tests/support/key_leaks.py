@@ -4,9 +4,15 @@ import asyncio
 import pickle
 import traceback
 
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from rich.traceback import Traceback
 
 from navtalk_async.errors import NavTalkError
+from navtalk_async.tracing import Tracing
 
 KEYS = ["CANARY-1234567890", "CANARY-+/=%&<'\"\\?#", "%43ANARY-CANARY%20"]
 
@@ -27,10 +33,20 @@ class HiddenCall:
 
 
 class KeyLeaks:
-    """The texts of errors, events, clients and logs."""
+    """The texts of errors, events, clients, logs, spans and metrics."""
 
     def __init__(self):
         self.seen = []
+        self._spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        meters = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.tracing = Tracing(provider, meters)
+
+    def see_telemetry(self):
+        """Look at what `tracing` made."""
+        self.seen += [span.to_json() for span in self._spans.get_finished_spans()]
+        self.see(self._reader.get_metrics_data())
 
     def __call__(self, event):
         self.see(event)
