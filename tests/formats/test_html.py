@@ -128,6 +128,18 @@ def test_the_data_of_the_search_and_of_the_list_are_of_the_same_sessions(tmp_pat
     assert {f"html/{row[0]}" for row in rows} <= files.keys()
 
 
+def test_several_projects_in_one_site_are_told_apart(tmp_path):
+    many = [a_transcript(f"id-{at}", project="alpha" if at < 5 else "beta") for at in range(A_LIST + 10)]
+    files = write_site(tmp_path, many)
+    heading = '<th scope="col">Project</th>'
+    assert heading in (tmp_path / "html/sessions.html").read_text(encoding="utf-8")
+    pages = [(tmp_path / name).read_text(encoding="utf-8") for name in files if "/s/" in name]
+    brands = ("<bdi>alpha</bdi></span>", "<bdi>beta</bdi></span>")
+    assert [sum(brand in each for each in pages) for brand in brands] == [5, A_LIST + 5]
+    write_site(tmp_path, many[:1])
+    assert heading not in (tmp_path / "html/sessions.html").read_text(encoding="utf-8")
+
+
 def test_a_session_of_many_messages_has_small_pages(tmp_path):
     files = write_site(tmp_path, [a_transcript("long", [f"message {at}" for at in range(A_PAGE * 20 + 1)])])
     pages = {name: each for name, each in files.items() if name.startswith("html/s/")}

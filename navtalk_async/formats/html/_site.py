@@ -100,18 +100,20 @@ class SiteWriter:
             "longest": LONGEST_WORD,
         }
         self._put_data("index", index)
-        site = self._site("")._replace(data={"data": "data/", "lists": str(len(self._lists))})
+        site = self._site("", *self._projects)._replace(
+            data={"data": "data/", "lists": str(len(self._lists))}
+        )
         view = ListView(total=self._overview.sessions)
         statuses = sorted(self._overview.statuses.keys() - {"unknown"})
+        latest, is_mixed = reversed(self._latest), len(self._projects) > 1
         self._put("index.html", overview_page(site, self._overview))
-        self._put("sessions.html", sessions_page(site, reversed(self._latest), view, statuses))
+        self._put("sessions.html", sessions_page(site, latest, view, statuses, shows_project=is_mixed))
         self._put("search.html", search_page(site))
 
-    def _site(self, root: str) -> Site:
-        """The links of the pages in the folder that is *root* away from the whole."""
-        names = [each for each in self._projects if each != "default"]
+    def _site(self, root: str, *projects: str) -> Site:
+        """The links of the pages of *projects*, in the folder that is *root* away from the whole."""
         return Site(
-            title=names[0] if len(self._projects) == len(names) == 1 else NO_NAME,
+            title=projects[0] if len(projects) == 1 and projects != ("default",) else NO_NAME,
             overview=f"{root}index.html",
             sessions=f"{root}sessions.html",
             search=f"{root}search.html",
@@ -122,8 +124,8 @@ class SiteWriter:
     def _put_waiting(self, later: ListedSession | None) -> None:
         if self._waiting is None:
             return
-        site, (transcript, _, earlier) = self._site("../"), self._waiting
-        messages = transcript["messages"]
+        transcript, _, earlier = self._waiting
+        site, messages = self._site("../", transcript["project"]), transcript["messages"]
         for number in range(max(1, -(-len(messages) // A_PAGE))):
             first = number * A_PAGE
             some = messages[first : first + A_PAGE]

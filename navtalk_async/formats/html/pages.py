@@ -151,19 +151,23 @@ def overview_page(site: Site, overview: Overview) -> bytes:
 
 
 def sessions_page(
-    site: Site, rows: Iterable[ListedSession], view: ListView, statuses: Sequence[str] = ()
+    site: Site,
+    rows: Iterable[ListedSession],
+    view: ListView,
+    statuses: Sequence[str] = (),
+    *,
+    shows_project: bool = False,
 ) -> bytes:
     """A list of sessions, to be filtered by words and by one of *statuses*."""
-    several = bool(rows := list(rows)) and len({each.project for each in rows}) > 1
     return _rendered(
         "sessions.html",
         site,
         here="Sessions",
-        rows=rows,
+        rows=list(rows),
         view=view,
         statuses=statuses,
         columns=COLUMNS,
-        shows_project=several,
+        shows_project=shows_project,
     )
 
 
