@@ -3,13 +3,13 @@
 import os
 import pty
 import select
-import shutil
 import subprocess
 import time
 
 import click
 import pytest
 import shell
+from programs import program
 
 from navtalk_async.cli._completion import SCRIPTS, commands
 from navtalk_async.cli.app import COMMANDS, navtalk
@@ -76,14 +76,15 @@ def test_bash_completes_every_command_and_every_option(tmp_path):
         assert found == sorted([*declared, "-h", "--help"])
 
 
-@pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish")
+@pytest.mark.program
 def test_fish_completes_each_value(folder):
+    program("fish")
     (folder / "navtalk.fish").write_text(SCRIPTS["fish"](FOUND), encoding="utf-8")
     asked = "\n".join(f"complete -C 'navtalk {line}'; echo ==" for line in CASES)
-    program = f"source navtalk.fish; set PATH; {asked}"
+    script = f"source navtalk.fish; set PATH; {asked}"
     env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     ended = subprocess.run(
-        ["fish", "--no-config", "-c", program],
+        ["fish", "--no-config", "-c", script],
         cwd=folder,
         env=env,
         capture_output=True,
@@ -119,6 +120,7 @@ def typed(command, setup, line, expected, folder):
     return shown
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("command", "setup"),
     [
@@ -131,8 +133,7 @@ def typed(command, setup, line, expected, folder):
     ("line", "expected"), [("navtalk sync --api ko", "kodey"), ("navtalk expo", "export")]
 )
 def test_a_tab_completes_in_an_interactive_shell(folder, command, setup, line, expected):
-    if not shutil.which(command[0]):
-        pytest.skip(f"there is no {command[0]}")
+    program(command[0])
     (folder / "script").write_text(SCRIPTS[command[0]](FOUND), encoding="utf-8")
     assert expected in typed(command, setup, line, expected, folder)
 

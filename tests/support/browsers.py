@@ -7,16 +7,13 @@ import asyncio
 import json
 import os
 import re
-import shutil
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
 import aiohttp
-import pytest
 from playwright.async_api import async_playwright
-
-PROGRAMS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
+from programs import program
 
 WATCH = """
 window.violations = [];
@@ -25,15 +22,6 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 
 LISTENING = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
-
-
-def program(name):
-    """The path of a browser; a test without one is skipped, except where all must run."""
-    found = next(filter(None, map(shutil.which, PROGRAMS[name])), None)
-    if found is None:
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"There is no {name} here: apt-get install chromium firefox-esr.")
-    return found
 
 
 class Noise:
@@ -56,7 +44,7 @@ async def chromium():
     """A browser of Playwright's."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=program("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=program("chromium", "chromium-browser"), args=["--no-sandbox", "--disable-gpu"]
         )
         try:
             yield browser
@@ -133,7 +121,7 @@ class Bidi:
 async def firefox(profile):
     """A browser, as a connection; its *profile* is a folder that is empty."""
     process = await asyncio.create_subprocess_exec(
-        program("firefox"),
+        program("firefox-esr", "firefox"),
         *("--headless", "--no-remote", "--remote-debugging-port", "0", "--profile", str(profile)),
         env={**os.environ, "HOME": str(profile), "MOZ_DISABLE_CONTENT_SANDBOX": "1"},
         stdout=asyncio.subprocess.DEVNULL,
