@@ -53,9 +53,10 @@ class Tracing:
             description="Duration of HTTP client requests.",
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
-        # By the id of the call: its span with the context below it, and the span of its attempt.
+        # By the id of the call, its span with the context below it, where that is sampled; and the span of
+        # its attempt, None where the call's is not sampled.
         self._calls: dict[int, tuple[Span, Context]] = {}
-        self._attempts: dict[int, Span] = {}
+        self._attempts: dict[int, Span | None] = {}
         self._servers: dict[str, Attributes] = {}
 
     def __call__(self, event: Event) -> None:
@@ -77,11 +78,13 @@ class Tracing:
     def _start(self, call: CallInfo) -> None:
         attributes = {"navtalk.api": call.api, "navtalk.lane": call.lane}
         span = self._tracer.start_span(call.operation, attributes=attributes)
-        self._calls[call.id] = span, set_span_in_context(span)
+        if span.is_recording():
+            self._calls[call.id] = span, set_span_in_context(span)
 
     def _send(self, event: Sent) -> None:
         call = event.call
         if (known := self._calls.get(call.id)) is None:
+            self._attempts[call.id] = None
             return
         attributes = self._http(call) | {"navtalk.queue.seconds": event.queue_seconds}
         if event.attempt > 1:
@@ -91,16 +94,18 @@ class Tracing:
         )
 
     def _end_attempt(self, call: CallInfo, status: int, seconds: float | None, error: str = "") -> None:
-        span = self._attempts.pop(call.id, None)
-        if span is None:
+        if call.id not in self._attempts:
             return
+        span = self._attempts.pop(call.id)
         found: Attributes = {"http.response.status_code": status} if status else {}
         if error:
             # The convention's error of an HTTP status is its number.
             found["error.type"] = str(status) if status >= 400 else error
-            span.set_status(StatusCode.ERROR)
-        span.set_attributes(found)
-        span.end()
+        if span is not None:
+            if error:
+                span.set_status(StatusCode.ERROR)
+            span.set_attributes(found)
+            span.end()
         if seconds is not None:
             self._duration.record(seconds, self._http(call) | found)
 

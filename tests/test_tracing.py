@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from navtalk_async import (
@@ -112,6 +113,14 @@ async def test_a_call_is_a_span_below_the_callers_and_each_attempt_one_below_it(
         200: 1,
         500: 1,
     }
+
+
+async def test_what_is_not_sampled_is_measured_all_the_same(navtalk_sandbox, telemetry):
+    telemetry.tracing = Tracing(TracerProvider(sampler=ALWAYS_OFF), telemetry.meters)
+    navtalk_sandbox.fail_next("500")
+    async with client(navtalk_sandbox, telemetry) as nt:
+        await nt.sessions.list()
+    assert sum(point.count for _, _, point in telemetry.points()) == 2
 
 
 async def test_a_call_that_fails_is_a_span_with_the_kind_of_its_error(navtalk_sandbox, telemetry):
