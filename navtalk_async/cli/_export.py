@@ -22,9 +22,9 @@ from navtalk_async.cli._options import (
 )
 from navtalk_async.cli._output import put_json
 from navtalk_async.cli._settings import Settings
-from navtalk_async.cli._sync import ArchiveRun, files_sentences, kept_sentences
+from navtalk_async.cli._sync import ArchiveRun, files_sentences, kept_sentences, write_files
 from navtalk_async.cli.app import Exit, run
-from navtalk_async.formats import ARCHIVE, Manifest, checked_plan, export
+from navtalk_async.formats import ARCHIVE, Manifest, checked_plan
 
 WHEN_STOPPED = "Stopped. Each file is as it was before, or complete."
 
@@ -105,7 +105,7 @@ async def _export_of(settings: Settings, source: Place, dest: Path, how: Mapping
     """Export the archive at *source* as it is."""
     project = None if _source("project") is ParameterSource.DEFAULT else settings.project
     async with readable(source, immutable=False) as archive:
-        manifest = await export(archive, dest, project=project, **how)
+        manifest = await write_files(archive, dest, settings, project=project, **how)
         there = [each.project for each in await archive.projects()]
     entries = [
         each for each in manifest.projects if each.project in there and project in (None, each.project)

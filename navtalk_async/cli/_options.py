@@ -373,7 +373,10 @@ _option(
     default=["jsonl"],
 )
 _option("--from STORE|DEST", "Export this archive as it is, without asking the API.", as_place, name="source")
-_flag("--merge-projects", "Write all projects into the same files, which have a column `project`.")
+_flag(
+    "--merge-projects",
+    "Write all projects into the same files, which have a column `project` and replace those of single projects.",
+)
 _option(
     "--compress", "Compress text files (gzip, zstd), Parquet (zstd by default).", click.Choice(COMPRESSIONS)
 )

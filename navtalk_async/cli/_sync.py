@@ -187,7 +187,7 @@ class ArchiveRun:
 
     async def _write_once(self, archive: Archive, folder: Path) -> tuple[Manifest, ProjectFiles]:
         project = self.settings.project
-        manifest = await export(archive, folder, project=project, **self.how)
+        manifest = await write_files(archive, folder, self.settings, project=project, **self.how)
         return manifest, next(each for each in manifest.projects if each.project == project)
 
     def _withdraw(self, folder: Path) -> None:
@@ -268,6 +268,20 @@ def run_sentences(summary: Mapping[str, Any], *, is_new: bool) -> list[str]:
         followed = counted(report.short_pages_followed, "short page")
         lines.append(f"Followed {followed}: nothing came after any of them.")
     return lines
+
+
+async def write_files(
+    archive: Archive, folder: Path, settings: Settings, *, project: str | None, **how: Any
+) -> Manifest:
+    """Export, and name the files of earlier exports that are gone now."""
+    before = await to_thread.run_sync(read_folder, folder)
+    manifest = await export(archive, folder, project=project, **how)
+    # One of many pages is no news.
+    names = {each.partition("/")[0] for each in before.files}
+    gone = sorted(names - {each.name.partition("/")[0] for each in manifest.files})
+    if gone:
+        settings.reporter.note(f"Removed from {folder}, from an earlier export: {', '.join(gone)}.")
+    return manifest
 
 
 def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:

@@ -250,7 +250,13 @@ class Export(NamedTuple):
         """
         if self.plan.is_merged:
             return []
-        there = set(found.owners.values()) - {each.project for each in group}
+        merged = {each.project for each in found.listed if each.merged}
+        own = self.plan.label_of(group[0].project, found)
+        owners = {**found.owners, own: group[0].project}
+        # What they shared is gone: others are not to remove what took its place.
+        plain = [each for each in found.listed if not each.merged]
+        manifest = None if found.manifest is None else replace(found.manifest, projects=plain)
+        there = merged.union(found.owners.values()) - {each.project for each in group}
         listed = [
             each
             for each in found.listed
@@ -266,7 +272,9 @@ class Export(NamedTuple):
                 # In the formats that they had, and without what is removed now.
                 formats = [FORMATS[each.format] for each in had if each.format in FORMATS] or [JSONL]
                 plan = self.plan._replace(formats=list(dict.fromkeys(formats)))
-                listed += await self._written([about], found, plan)
+                written = await self._written([about], found._replace(owners=owners, manifest=manifest), plan)
+                owners[written[0].label] = about.project
+                listed += written
         return listed
 
     async def _digest(self) -> ArchiveDigest | None:

@@ -224,7 +224,10 @@ def read_folder(folder: Path) -> FolderContent:
     for entry in [each for found in (begun, manifest) if found for each in found.projects]:
         # A manifest may be forged: labels of another form are ignored.
         if entry.label in candidates(entry.project):
-            owners[entry.label] = entry.project
+            if entry.merged:
+                owners.pop(entry.label, None)
+            else:
+                owners[entry.label] = entry.project
             files |= {each.name for each in entry.files}
     for name in [each for each in files if each.endswith("/")]:
         files |= {each.relative_to(folder).as_posix() for each in (folder / name).rglob("*")}

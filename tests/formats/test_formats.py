@@ -300,6 +300,10 @@ async def test_what_a_format_no_longer_writes_is_removed_and_other_formats_stay(
     assert (await verify(out)).findings == []
 
 
+APART = [("transcripts", "jsonl"), ("sessions", "csv"), ("messages", "csv")]
+APART += [("sessions", "parquet"), ("messages", "parquet")]
+
+
 async def test_projects_share_their_files_where_that_is_asked_for(tmp_path):
     out = tmp_path / "out"
     async with Archive.open(tmp_path / "archive.db") as archive:
@@ -325,7 +329,10 @@ async def test_projects_share_their_files_where_that_is_asked_for(tmp_path):
         (out / "transcripts.jsonl").write_bytes(b"")
         assert (await verify(out)).findings
         again = await export(archive, out, formats="jsonl", project="beta")
-        assert [each.name for each in again.files] == ["transcripts.jsonl"]
+        names = {each.project: [file.name for file in each.files] for each in again.projects}
+        assert names["beta"] == ["transcripts.jsonl"]
+        assert set(names["alpha"]) == {f"{each}.alpha.{end}" for each, end in APART}
+        assert (await verify(out)).findings == []
 
 
 @pytest.mark.parametrize(
