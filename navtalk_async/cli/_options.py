@@ -375,7 +375,7 @@ _option(
 _option("--from STORE|DEST", "Export this archive as it is, without asking the API.", as_place, name="source")
 _flag(
     "--merge-projects",
-    "Write all projects into the same files, which have a column `project` and replace those of single projects.",
+    "Write all projects into the same files, with a column `project`, in place of those of single projects.",
 )
 _option(
     "--compress", "Compress text files (gzip, zstd), Parquet (zstd by default).", click.Choice(COMPRESSIONS)
