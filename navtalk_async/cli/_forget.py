@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from navtalk_async.archive import Archive, Forgotten, is_url
-from navtalk_async.cli._inspect import readable
+from navtalk_async.cli._inspect import readable, without_users
 from navtalk_async.cli._options import Place, command
 from navtalk_async.cli._output import Reporter, amount, first_of, put_json
 from navtalk_async.cli.app import Exit, run
@@ -65,7 +65,7 @@ def forget_command(
 
     async def work() -> int:
         async with readable(place, immutable=False) as reader:
-            await chosen_projects(reader, only_project)
+            projects = await chosen_projects(reader, only_project)
             folder = files_folder or (None if reader.path is None else reader.path.parent)
             if files and folder is None:
                 raise click.UsageError("A database has no folder: give --dest with --files.")
@@ -86,7 +86,8 @@ def forget_command(
             said = {"sessions": found.sessions, "messages": found.messages, "left": found.left}
             paths = {"files": list(map(str, left)), "removed": files}
             await put_json({"command": "forget", "exit_code": int(code), "dry_run": dry_run, **said, **paths})
-        for sentence in _sentences(found, left, dry_run=dry_run, removed=files):
+        said_of_users = without_users(projects, user_id)
+        for sentence in [*said_of_users, *_sentences(found, left, dry_run=dry_run, removed=files)]:
             reporter.note(sentence)
         if not dry_run and is_url(place):
             reporter.note(OF_A_SERVER)

@@ -29,6 +29,7 @@ from navtalk_async.cli._output import (
 )
 from navtalk_async.cli._progress import counting, waits_reported
 from navtalk_async.cli.app import Exit, exit_code, run
+from navtalk_async.dialects import dialects
 from navtalk_async.errors import NavTalkError, StoreUnreachable, counted
 from navtalk_async.formats import ARCHIVE
 
@@ -53,6 +54,15 @@ async def readable(place: Place, *, immutable: bool = True) -> AsyncGenerator[Ar
     where = await to_thread.run_sync(found, place) if isinstance(place, Path) else place
     async with Archive.open(where, read_only=True, immutable=immutable) as reader:
         yield reader
+
+
+def without_users(projects: Sequence[ProjectInfo], user_id: str | None) -> list[str]:
+    """A sentence, if --user was given, about those of *projects* whose API has no users."""
+    if user_id is None:
+        return []
+    known = {each.api: dialects()[each.api]().record_kinds[0] for each in projects if each.api in dialects()}
+    without = [api for api, kind in known.items() if "user_id" not in kind.__struct_fields__]
+    return [f"Sessions of {', '.join(without)} have no user: --user finds none of them."] if without else []
 
 
 @command("place", "only_project", "as_json")

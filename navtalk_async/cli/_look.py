@@ -150,6 +150,8 @@ async def sessions_command(source: Source, shown: Shown, wanted: Wanted) -> None
     known = source.columns
     columns = {name: size for name, size in SESSION_COLUMNS.items() if name in known}
     await _show(shown, source.sessions(wanted), columns, SESSION_CELLS, nouns="sessions")
+    if wanted.filters["user_id"] is not None and "user_id" not in known:
+        shown.reporter.note("The archive's sessions have no user: --user finds none of them.")
 
 
 @looking("session_id")

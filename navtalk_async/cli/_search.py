@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from navtalk_async.cli._inspect import readable
+from navtalk_async.cli._inspect import readable, without_users
 from navtalk_async.cli._layout import cell, styled, tab_separated
 from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
 from navtalk_async.cli._output import Reporter, is_terminal, visible
@@ -56,7 +56,7 @@ def search_command(
 
     async def work() -> int:
         async with readable(place, immutable=False) as archive:
-            await chosen_projects(archive, only_project)
+            projects = await chosen_projects(archive, only_project)
             hits = search(
                 archive,
                 text,
@@ -83,7 +83,8 @@ def search_command(
             elif rows:
                 await pages.put(tab_separated(CELLS, rows, header=True))
         if not found:
-            reporter.note("No message was found.")
+            for sentence in ["No message was found.", *without_users(projects, user_id)]:
+                reporter.note(sentence)
         elif len(found) == most_hits:
             reporter.note(f"These are the first {most_hits:,}; --limit shows more.")
         return Exit.OK

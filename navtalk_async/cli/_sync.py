@@ -31,6 +31,7 @@ from navtalk_async.formats import (
     WrittenFile,
     export,
     read_folder,
+    refuse_emptied,
     refuse_folder,
     withdraw,
 )
@@ -109,6 +110,8 @@ class ArchiveRun:
         settings, monitor, folder = self.settings, self.monitor, self.folder
         written: ProjectFiles | None = None
         is_new, media = False, MediaReport()
+        if isinstance(self.place, Path):
+            await to_thread.run_sync(refuse_emptied, self.place)
         async with settings.client(monitor, rides_out=True) as client:
             monitor.stats = client.stats
             settings.scope(client)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -23,6 +24,7 @@ from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import Exit, exit_code
 from navtalk_async.errors import NavTalkError, StoreError, StoreLocked, counted
 from navtalk_async.events import Stats
+from navtalk_async.formats import refuse_emptied
 from navtalk_async.ingest import Health, Progress, RoundResult, watch
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ async def keep_watch(
 ) -> NoReturn:
     """Rounds for ever, reported on stderr and to Prometheus, until an error ends them that will not pass."""
     monitor, reporter, mode = RunMonitor(Progress()), settings.reporter, settings.progress
+    if isinstance(place, Path):
+        await to_thread.run_sync(refuse_emptied, place)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(settings.client(monitor, key_renewed=True))
         monitor.stats = client.stats

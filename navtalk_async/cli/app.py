@@ -160,6 +160,8 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
         hint = ""
         if isinstance(refusal, click.UsageError) and refusal.ctx is not None:
             hint = f"See `{refusal.ctx.command_path} --help`."
+            if isinstance(refusal, click.NoSuchOption) and refusal.ctx.command.name == "search":
+                hint = f"Write words that begin with a dash after `--`: `-- {refusal.option_name}`. {hint}"
         reporter.fail("UsageError", refusal.format_message(), hint, Exit.USAGE)
         code = Exit.USAGE
     except click.Abort:

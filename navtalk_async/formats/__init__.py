@@ -7,7 +7,14 @@ from typing import Unpack
 from navtalk_async.archive import Archive
 from navtalk_async.errors import StoreMismatch
 from navtalk_async.formats._export import Export, chosen_projects, refuse_folder
-from navtalk_async.formats._folder import ARCHIVE, Manifest, ProjectFiles, read_folder, read_manifest
+from navtalk_async.formats._folder import (
+    ARCHIVE,
+    Manifest,
+    ProjectFiles,
+    read_folder,
+    read_manifest,
+    refuse_emptied,
+)
 from navtalk_async.formats._forgotten import forgotten_files, forgotten_ids_in
 from navtalk_async.formats._format import Format, FormatKeywords, FormatOptions
 from navtalk_async.formats._plan import FORMATS, checked_plan
@@ -41,6 +48,7 @@ __all__ = [
     "message_fields",
     "read_folder",
     "read_manifest",
+    "refuse_emptied",
     "refuse_folder",
     "session_fields",
     "transcript_fields",

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from navtalk_async.archive.records import ArchiveDigest, FailedSession
-from navtalk_async.errors import StoreUnreachable
+from navtalk_async.errors import StoreBroken, StoreUnreachable
 from navtalk_async.formats._format import FormatOptions
 from navtalk_async.formats._media_index import MEDIA
 from navtalk_async.formats._whole_file import MANIFEST, WrittenFile, private
@@ -240,6 +240,18 @@ def _manifest_at(path: Path) -> Manifest | None:
         with suppress(FileNotFoundError, ValueError):
             return read_manifest(path.read_bytes())
     return None
+
+
+def refuse_emptied(path: Path) -> None:
+    """Refuse the archive *path* if nothing is left in the file that the manifest beside it lists: one that is
+    begun anew would fetch what was forgotten.
+    """
+    # What cannot be read is reported when it is opened.
+    with suppress(OSError):
+        if path.is_file() and path.stat().st_size == 0:
+            manifest = _manifest_at(path.parent / MANIFEST)
+            if manifest is not None and manifest.archive is not None and manifest.archive.name == path.name:
+                raise StoreBroken(f"{path} is empty, and no archive any more: {MANIFEST} lists one there.")
 
 
 LEFT = re.compile(

@@ -12,7 +12,7 @@ from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.client import Client
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreBroken, StoreMismatch, StoreUnreachable
-from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, read_folder
+from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, export, read_folder, refuse_emptied
 from navtalk_async.ingest import check_key, sync
 from navtalk_async.verification._forgotten import verify_forgotten
 from navtalk_async.verification._local import ArchiveCheck, verify_folder
@@ -179,6 +179,8 @@ class _Verification(NamedTuple):
         touch are added to *refusals*.
         """
         report = self.report
+        if isinstance(self.archive, Path):
+            await to_thread.run_sync(refuse_emptied, self.archive)
         left: list[Finding] = []
         of_files = (Remedy.EXPORT, Remedy.MEDIA)
         wrong = {each.project for each in report.findings if each.remedy not in of_files}

@@ -20,16 +20,25 @@ from navtalk_async.archive.sqlite_file import fingerprint
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreMismatch, counted
-from navtalk_async.formats import ARCHIVE, chosen_projects
+from navtalk_async.formats import ARCHIVE, MANIFEST, chosen_projects, read_folder
 from navtalk_async.verification._files import ExportedFile, files_of, find_manifest, finish, select_files
 from navtalk_async.verification._report import Finding, Remedy, Report, some
+
+REMOVED = (
+    f"There is no {MANIFEST}, so no exported file was checked: `navtalk forget --files` removes them, and "
+    "the same `navtalk export` writes them anew."
+)
 
 LOST_PAGE = re.compile("btreeInitPage|unable to get|malformed|invalid page|2nd reference|overflow|Child page")
 """What SQLite's `integrity_check` says of pages that it cannot read."""
 
 
 async def verify_folder(folder: Path, report: Report, *, quick: bool, project: str | None) -> None:
-    manifest = await to_thread.run_sync(find_manifest, folder, report)
+    if await _was_removed(folder):
+        manifest = None
+        report.notes.append(REMOVED)
+    else:
+        manifest = await to_thread.run_sync(find_manifest, folder, report)
     entries = [] if manifest is None else [e for e in manifest.projects if project in (None, e.project)]
     files = files_of(folder, entries, quick=quick)
     digest = None if manifest is None else manifest.archive
@@ -40,6 +49,20 @@ async def verify_folder(folder: Path, report: Report, *, quick: bool, project: s
     if path.exists():
         await ArchiveCheck(path, report, quick, project, files, is_same).run()
     await to_thread.run_sync(finish, files, report)
+
+
+async def _was_removed(folder: Path) -> bool:
+    """Whether the manifest and its files are missing, as after sessions and their files were forgotten."""
+    path = folder / ARCHIVE
+    if (folder / MANIFEST).exists() or not path.exists():
+        return False
+    if (await to_thread.run_sync(read_folder, folder)).files:
+        return False
+    try:
+        async with Archive.open(path, read_only=True, immutable=True) as archive:
+            return bool(await archive.tombstones())
+    except StoreError:
+        return False  # Found again, and reported, when all of it is read.
 
 
 async def _was_synced(path: Path, digest: ArchiveDigest, report: Report) -> bool:

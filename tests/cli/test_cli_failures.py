@@ -121,6 +121,26 @@ async def test_an_archive_of_something_else_is_refused(tmp_path):
         assert "another project" in theirs.err
 
 
+async def test_an_archive_that_was_emptied_is_not_begun_anew_where_a_manifest_lists_it(tmp_path):
+    place, alone = tmp_path / "archive.db", tmp_path / "alone.db"
+    async with Sandbox(sessions=3) as box:
+        assert (await navtalk("export", tmp_path, box=box)).code == 0
+        place.write_bytes(b"")
+        alone.touch()
+        box.counts.reset()
+        for command in (
+            ("export", tmp_path),
+            ("sync", place),
+            ("sync", place, "--watch", "1s"),
+            ("verify", tmp_path, "--repair"),
+        ):
+            refused = await navtalk(*command, box=box)
+            assert refused.code == (6 if "verify" in command else 2), refused.err
+            assert "archive.db is empty, and no archive any more" in refused.err
+        assert (box.counts.total, place.read_bytes()) == (0, b"")
+        assert (await navtalk("sync", alone, box=box)).code == 0
+
+
 async def test_the_key_comes_from_a_file_or_a_command_rather_than_from_the_environment(tmp_path):
     file = tmp_path / "key"
     file.write_text(f"\n {KEY}\n")

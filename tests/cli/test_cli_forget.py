@@ -54,6 +54,7 @@ async def test_what_was_exported_of_it_is_named_and_then_removed(commands, tmp_p
     async with Sandbox(canary_world()) as box:
         export = ("export", out, "--base-url", box.url)
         assert (await commands.run(*export, env=KEY)).code == 0
+        transcripts = (out / "transcripts.jsonl").read_bytes()
         gone, stays = (box.world.sessions[number]["id"] for number in (1, 2))
         await with_media(out, gone, stays)
         # What an export that was killed left, and what is none of ours.
@@ -79,6 +80,11 @@ async def test_what_was_exported_of_it_is_named_and_then_removed(commands, tmp_p
         assert files_with(out, gone) == set()
         assert files_with(out, "mine") == {"video.partial", "transcripts.mine.jsonl", "notes.txt"}
         assert f"media/{stays}/{'0' * 16}.mp4" in files_with(out, stays)
+        checked = await commands.run("verify", out, "--forgotten", env={})
+        assert (checked.code, "There is no manifest.json" in checked.err) == (0, True), checked.err
+        (out / "transcripts.jsonl").write_bytes(transcripts)
+        checked = await commands.run("verify", out, env={})
+        assert (checked.code, "manifest.json: is missing" in checked.err) == (6, True), checked.err
 
         assert (await commands.run(*export, env=KEY)).code == 0
         checked = await commands.run("verify", out, "--forgotten", env={})
@@ -128,6 +134,20 @@ async def test_what_cannot_be_right_is_refused_in_words(commands, tmp_path):
     missing = await commands.run("forget", tmp_path / "b.db", "--user", "ann", env={})
     assert missing.code == 2
     assert not (tmp_path / "b.db").exists()
+
+
+async def test_an_option_for_users_says_so_where_an_api_has_none(commands, tmp_path):
+    for api, has_users in (("navtalk", False), ("lexicon", True)):
+        place = tmp_path / f"{api}.db"
+        async with Archive.open(place) as archive:
+            await archive.begin("default", api=api, scope="{}")
+        for command in (
+            ("forget", place, "--dry-run"),
+            ("search", place, "hi"),
+            ("sessions", "--store", place),
+        ):
+            done = await commands.run(*command, "--user", "4711", env={})
+            assert (done.code, "have no user: --user finds none" in done.err) == (0, not has_users), done.err
 
 
 async def test_a_server_has_no_folder_and_a_log_of_its_own(commands, postgres):

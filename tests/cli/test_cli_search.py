@@ -71,6 +71,7 @@ async def test_hits_are_printed_as_cells_or_as_json(commands, tmp_path):
         (["refund", "--project", "other"], "no project 'other'"),
         (["refund", "--limit", "0"], "--limit"),
         ([], "Missing argument"),
+        (["-x"], "after `--`: `-- -x`"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_in_words(commands, tmp_path, words, why):
