@@ -27,6 +27,7 @@ from navtalk_async.archive.changes import (
     drop_consumer,
     read_consumers,
 )
+from navtalk_async.archive.damaged_rows import damage_named
 from navtalk_async.archive.listing import (
     Order,
     SessionFilter,
@@ -212,7 +213,8 @@ class Archive(Operations):
         held_id, token = self._codec.write_id(session_id), None
         if as_of is not None:
             token = parse_token("as_of", as_of)
-        return await self._driver.snapshot(self._transcript(project, held_id, token))
+        with damage_named(self):
+            return await self._driver.snapshot(self._transcript(project, held_id, token))
 
     def _transcript(self, project: str, held_id: str, token: Token | None) -> Steps[StoredTranscript | None]:
         if token is not None:
@@ -241,7 +243,8 @@ class Archive(Operations):
     async def history(self, session_id: str, project: str = "default") -> list[EarlierMessage]:
         """Every earlier version of messages that were edited, or deleted, by when it was replaced."""
         steps = read_history(self._codec, project, self._codec.write_id(session_id))
-        return await self._driver.read(steps)
+        with damage_named(self):
+            return await self._driver.read(steps)
 
     # What changed.
 
@@ -275,6 +278,7 @@ class Archive(Operations):
         Raises:
             ValueError: *after* is no token, or *limit* no number above 0; before anything is read.
             StoreMismatch: the token is of another archive, or ahead of this one; from the `async with`.
+            StoreBroken: a row is damaged; from the `async for`.
         """
         driver = self._driver.beside("read")
         return Batches(driver, after=after, project=project, limit=limit, follow=follow)

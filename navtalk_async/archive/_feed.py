@@ -15,6 +15,7 @@ from navtalk_async.archive._database import Query, Steps
 from navtalk_async.archive._forget import digest_of
 from navtalk_async.archive._runs import read_columns
 from navtalk_async.archive._tokens import Token, refuse_others
+from navtalk_async.archive.damaged_rows import checked
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript
 from navtalk_async.errors import StoreMismatch
 
@@ -305,7 +306,7 @@ def _project_of(entry: Entry) -> str:
 
 
 def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
-    sessions = codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows])
+    sessions = map(checked, codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows]))
     return [
         Entry(
             session,
@@ -323,4 +324,4 @@ def _forgotten_entry(row: Sequence[Any]) -> Entry:
 
 
 def _messages(codec: Codec, rows: Iterable[Sequence[Any]]) -> list[MessageRow]:
-    return codec.read_rows([MessageRow(*row[:MESSAGE_WIDTH]) for row in rows])
+    return list(map(checked, codec.read_rows([MessageRow(*row[:MESSAGE_WIDTH]) for row in rows])))

@@ -10,6 +10,7 @@ from navtalk_async.archive import _statements as sql
 from navtalk_async.archive._database import Driver, Query, Steps, Write, delete, insert
 from navtalk_async.archive._feed import Change, EarlierMessage, read_changes, read_start
 from navtalk_async.archive._tokens import Token, parse_token
+from navtalk_async.archive.damaged_rows import damage_named
 from navtalk_async.archive.rows import StoredTranscript, format_time
 from navtalk_async.concurrency import OUTSIDE, shielded
 from navtalk_async.errors import StoreBroken, StoreMismatch
@@ -125,7 +126,8 @@ class _Feed(ABC, Generic[B]):
             if self._place is None:
                 raise RuntimeError(OUTSIDE)
             steps = read_changes(self.driver.codec, self._place, self._project, self._limit)
-            changes, self._place = await self.driver.snapshot(steps)
+            with damage_named(self.driver):
+                changes, self._place = await self.driver.snapshot(steps)
             if changes:
                 return self._batch(changes)
             if not self._follow:

@@ -7,6 +7,7 @@ import click
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Batch, Batches, Change, ConsumedBatch, Consumer
+from navtalk_async.archive.damaged_rows import damage_named
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._layout import Table, tab_separated
 from navtalk_async.cli._options import PRIVACY, Place, command, privacy_of
@@ -76,7 +77,8 @@ def changes_command(
                 feed = archive.consume(consumer, project=only_project, follow=follow)
             async with feed as batches:
                 async for batch in batches:
-                    lines = await _lines(batch, with_transcripts=transcripts)
+                    with damage_named(archive):
+                        lines = await _lines(batch, with_transcripts=transcripts)
                     await put_json(*(each if privacy is None else _private(each, privacy) for each in lines))
                     if isinstance(batch, ConsumedBatch):
                         await batch.ack()
@@ -136,7 +138,8 @@ def history_command(*, place: Place, session_id: str, project: str, as_json: boo
 
     async def work() -> int:
         async with readable(place) as archive:
-            rows = await _earlier(archive, session_id, project)
+            with damage_named(archive):
+                rows = await _earlier(archive, session_id, project)
         async with paged() as pages:
             if as_json:
                 await pages.put_json(*rows)

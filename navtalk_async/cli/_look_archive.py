@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damaged_rows import damage_named
 from navtalk_async.archive.listing import SessionFilter
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import MessageRow, StoredTranscript
@@ -15,9 +16,8 @@ from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._look import Batches, Fields, Wanted
 from navtalk_async.cli._options import Place
 from navtalk_async.dialects import dialects
-from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.errors import StoreMismatch
 from navtalk_async.formats import chosen_projects, kinds_of, message_fields, session_fields, transcript_fields
-from navtalk_async.lenient_json import DECODE_ERRORS
 from navtalk_async.models import OpenEnum, Role, SessionStatus, format_word
 from navtalk_async.times import parse_time
 
@@ -27,13 +27,8 @@ async def archive_source(place: Place, project: str | None) -> AsyncGenerator["A
     """The archive at *place*, or one *project* of it."""
     async with readable(place, immutable=False) as archive:
         source = ArchiveSource(archive, await chosen_projects(archive, project))
-        try:
+        with damage_named(archive):
             yield source
-        except (*DECODE_ERRORS, TypeError) as failure:
-            # Damage may have made anything of a column.
-            raise StoreBroken(
-                f"A row of {archive} is damaged; `navtalk verify {archive}` names it."
-            ) from failure
 
 
 class ArchiveSource:

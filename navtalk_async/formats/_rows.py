@@ -12,6 +12,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damaged_rows import checked
 from navtalk_async.archive.rows import MessageRow, SessionRow, StoredTranscript, damage
 from navtalk_async.dialects import dialects
 from navtalk_async.dialects.dialect import Dialect
@@ -108,8 +109,12 @@ def kinds_of(api: str) -> tuple[type[Session], type[Message]]:
 
 
 def transcript_fields(kept: StoredTranscript, kinds: tuple[type[Session], type[Message]]) -> dict[str, Any]:
-    """A session's columns and its `messages`; *kinds* are the structs of its API's rows."""
-    return fields_of([kept], kinds)[0]
+    """A session's columns and its `messages`; *kinds* are the structs of its API's rows.
+
+    Like the two below, it raises one of `DECODE_ERRORS` for a damaged row.
+    """
+    messages = list(map(checked, kept.messages))
+    return fields_of([kept._replace(session=checked(kept.session), messages=messages)], kinds)[0]
 
 
 def fields_of(
@@ -126,12 +131,12 @@ def fields_of(
 
 def session_fields(row: SessionRow, kind: type[Session]) -> dict[str, Any]:
     """A session's columns; under `extra`, what else the API's object holds."""
-    return all_session_fields([row], kind)[0]
+    return all_session_fields([checked(row)], kind)[0]
 
 
 def message_fields(row: MessageRow, kind: type[Message]) -> dict[str, Any]:
     """A message's columns; under `extra`, what else the API's object holds."""
-    return all_message_fields([row], kind)[0]
+    return all_message_fields([checked(row)], kind)[0]
 
 
 def all_session_fields(rows: Sequence[SessionRow], kind: type[Session]) -> list[dict[str, Any]]:

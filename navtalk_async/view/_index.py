@@ -12,9 +12,10 @@ from unicodedata import unidata_version
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Change
+from navtalk_async.archive.damaged_rows import intact
 from navtalk_async.archive.rows import MessageRow, SessionRow, TextRow
 from navtalk_async.concurrency import read_ahead
-from navtalk_async.errors import StoreError, StoreMismatch
+from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch
 from navtalk_async.formats.words import Query
 from navtalk_async.times import parse_time
 
@@ -128,7 +129,8 @@ async def catch_up(archive: Archive, index: Index, *, is_broken: bool = False) -
         try:
             if token is not None and not is_broken:
                 return await _follow(archive, index, token)
-        except (Outdated, StoreMismatch, ValueError):
+        except (Outdated, StoreBroken, StoreMismatch, ValueError):
+            # The feed refuses damaged rows, and what is read to build the index leaves them out.
             pass
         # Nothing is said of why: a database may quote texts.
         with suppress(Outdated):
@@ -143,7 +145,11 @@ async def _everything(archive: Archive) -> AsyncGenerator[list[Update], None]:
     for about in await archive.projects():
         async with aclosing(archive.text_batches(about.project)) as batches:
             async for batch in batches:
-                yield [Update(*each, is_whole=True) for each in batch]
+                yield [
+                    Update(session, intact(texts), is_whole=True)
+                    for session, texts in batch
+                    if intact([session])
+                ]
 
 
 async def _follow(archive: Archive, index: Index, token: str) -> str:
@@ -174,7 +180,9 @@ async def _update(archive: Archive, index: Index, change: Change) -> Update | No
     ):
         return Update(session, change.new, is_whole=False) if change.new else None
     whole = await archive.transcript(session.id, session.project)
-    return None if whole is None else Update(whole.session, whole.messages, is_whole=True)
+    if whole is None or not intact([whole.session]):
+        return None
+    return Update(whole.session, intact(whole.messages), is_whole=True)
 
 
 def began(session: SessionRow) -> int:

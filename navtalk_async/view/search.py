@@ -7,6 +7,7 @@ from unicodedata import normalize
 import msgspec
 
 from navtalk_async.archive import Archive
+from navtalk_async.archive.damaged_rows import intact
 from navtalk_async.archive.rows import MessageRow, SessionRow
 from navtalk_async.archive.sqlite_file import index_of
 from navtalk_async.errors import StoreError
@@ -66,7 +67,8 @@ def search(
     Words are found in any script, whatever their case and diacritics; Chinese, Japanese, Korean and Thai
     words, and emoji, need no spaces around them. The index is kept beside the archive, in
     `archive.search.db`, or in tables of its own in PostgreSQL. It is brought up to date first, and built if
-    there is none, or none that can be relied on; the archive itself is not changed.
+    there is none, or none that can be relied on; the archive itself is not changed. Damaged rows are
+    left out.
 
     Arguments:
         text: words, all of which a message must have; `AND`, `OR`, `NOT`, parentheses, `"phrases"` and
@@ -124,7 +126,8 @@ async def _hits(
             rows = {
                 (kept.session.project, kept.session.id, each.position): (kept.session, each)
                 for kept in await archive.messages_at(new)
-                for each in kept.messages
+                if intact([kept.session])
+                for each in intact(kept.messages)
             }
             for key in new:
                 seen.add(key)

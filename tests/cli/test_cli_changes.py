@@ -6,6 +6,7 @@ import re
 import signal
 
 import pytest
+from damaged import change
 from shell import NO_KEY, navtalk, start_command
 
 
@@ -117,6 +118,26 @@ async def test_the_history_of_a_session_that_is_not_there_is_refused(out):
         2,
         "navtalk: The archive holds no session nobody in the project 'default'.\n",
     )
+
+
+@pytest.mark.parametrize(
+    "harm", ["messages SET raw = '{bad'", "messages SET content = x'fffe'", "sessions SET raw = 'x'"]
+)
+async def test_a_damaged_row_is_refused_and_not_handed_on(out, harm):
+    change(out / "archive.db", f"UPDATE {harm}")
+    for options in ([], ["--transcripts"], ["--consumer", "it"]):
+        done = await navtalk("changes", out, *options, env=NO_KEY)
+        assert (done.code, done.out, "is damaged; `navtalk verify" in done.err) == (2, "", True)
+
+
+async def test_a_damaged_earlier_version_is_refused(out, box):
+    name = box.world.sessions[3]["id"]
+    box.world.change_message(name, box.world.messages(name)[0]["id"], content="corrected")
+    box.world.change_session(name, status=2)
+    await navtalk("sync", out / "archive.db", "--reconcile", box=box)
+    change(out / "archive.db", "UPDATE message_history SET content = x'fffe'")
+    done = await navtalk("history", out, name, "--json", env=NO_KEY)
+    assert (done.code, done.out, "is damaged; `navtalk verify" in done.err) == (2, "", True)
 
 
 async def test_what_is_personal_is_redacted_or_replaced_by_pseudonyms_of_a_key_in_a_file(out, box, tmp_path):

@@ -123,9 +123,10 @@ async def test_an_archive_that_is_damaged_is_a_sentence(box, place, look):
     session_id = box.world.sessions[7]["id"]
     with closing(sqlite3.connect(place)) as db, db:
         db.execute("UPDATE sessions SET raw = '{'")
-    for command in ("sessions", "session"):
+        db.execute("UPDATE messages SET content = x'fffe'")
+    for command in ("sessions", "session", "messages"):
         named = [] if command == "sessions" else [session_id]
-        done = await look(command, *named, "--store", place)
+        done = await look(command, *named, "--store", place, "--json")
         assert (done.code, "is damaged; `navtalk verify" in done.err) == (2, True)
 
 

@@ -455,6 +455,36 @@ async def test_an_index_in_a_server_is_built_anew_where_it_is_not_sound(postgres
             await assert_finds(store, "c*")
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "messages SET content = x'fffe' WHERE position = 0",
+        "messages SET position = 'x' WHERE position = 0",
+        "messages SET role = x'ff' WHERE position = 0",
+        "sessions SET start_time = x'fffe' WHERE id = 'HELD'",
+        "sessions SET title = x'fffe' WHERE id = 'HELD'",
+    ],
+)
+async def test_a_damaged_row_is_left_out_and_the_others_are_found(tmp_path, harm):
+    for has_index in (False, True):
+        place = tmp_path / f"{has_index}.db"
+        async with Archive.open(place) as store:
+            await filled(store, 8)
+            expected = await found(store, "c*") if has_index else await scan(store, "c*")
+            await asked(place, f"UPDATE {harm.replace('HELD', session(6).id)}")
+            if has_index:
+                # The feed comes to what is damaged.
+                await asked(place, "UPDATE sync_sessions SET change = change + 100")
+                await asked(place, "UPDATE sync_projects SET changes = changes + 100")
+            whole = [
+                each
+                for each in expected
+                if (each[1][1] != session(6).id if "HELD" in harm else each[1][2] != 0)
+            ]
+            assert sorted(await found(store, "c*")) == sorted(whole)
+            assert 0 < len(whole) < len(expected)
+
+
 async def test_a_database_of_something_else_is_not_replaced(tmp_path):
     place = tmp_path / "a.db"
     async with Archive.open(place) as store:

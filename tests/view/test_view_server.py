@@ -263,6 +263,7 @@ async def test_what_is_damaged_is_a_sentence(place):
     async with viewer(place) as seen:
         links = [each for each in (await seen.ask("/sessions")).links if "/session?" in each]
         answers = [await seen.ask(each) for each in links[:9]]
+        assert (await seen.ask("/search?q=hello")).status == 200
     assert {(each.status, "damaged" in each.text) for each in answers} >= {(500, True)}
 
 
