@@ -299,7 +299,7 @@ def test_a_request_comes_out_of_a_pickle_as_it_went_in(request_):
 
 
 def test_a_request_has_no_room_for_a_key():
-    assert Request.__struct_fields__ == ("path", "params", "method", "body")
+    assert Request.__struct_fields__ == ("path", "params", "method", "body", "operation")
 
 
 @pytest.mark.parametrize("path", ["", "@example.com/", ".example.com/x", ":8080/x", "api/chat"])

@@ -259,8 +259,10 @@ class Rounds:
             return self.archive
 
     async def _close(self) -> None:
-        self.archive = self._job = None
-        await self._opened.aclose()
+        # A round in another task may just be opening it.
+        async with self._opening:
+            self.archive = self._job = None
+            await self._opened.aclose()
 
     async def _poke_job(self) -> Job:
         """The job of pokes; the first opens the archive where no round has."""

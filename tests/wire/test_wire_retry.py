@@ -37,7 +37,8 @@ from navtalk_async.wire.retry import (
 
 GET = Request(path="/x")
 POST = Request(path="/x", method="POST")
-EVERY = [kind for name in errors.__all__ if not issubclass(kind := getattr(errors, name), StoreError)]
+KINDS = [kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type)]
+EVERY = [kind for kind in KINDS if not issubclass(kind, StoreError)]
 PASSING = [
     "ServerError",
     "Disconnected",
