@@ -166,6 +166,9 @@ async def test_a_call_that_is_cancelled_from_outside_leaves_the_store_as_well_as
                 await asyncio.sleep(0)
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+    async with Archive.open(place) as store:
+        await begin(store)
+        await journal(store, *sessions, seen=[each.id for each in sessions])
     async with Archive.open(place, read_only=True) as reader:
         assert (await reader.counts("default")).sessions == 100
         assert await reader.flaws("default") == []

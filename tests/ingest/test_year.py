@@ -17,7 +17,7 @@ from navtalk_async.ingest import OVERLAP, SETTLE, sync
 from navtalk_async.sandbox import Faults, Sandbox, World
 
 LOG = logging.getLogger(__name__)
-DAYS = {"sqlite": 365, "postgres": 100} if PROFILE == "thorough" else {"sqlite": 150, "postgres": 60}
+DAYS = {"sqlite": 365, "postgres": 100} if PROFILE == "thorough" else {"sqlite": 100, "postgres": 60}
 """How much of the year is lived through, where the archive is in one or the other."""
 
 LEEWAY = timedelta(seconds=5)
