@@ -21,7 +21,6 @@ __all__ = [
     "Limiter",
     "Order",
     "ParkingLot",
-    "read_ahead",
     "shielded",
 ]
 
@@ -371,25 +370,6 @@ class _Turns(ParkingLot):
     def release(self) -> None:
         if not self.unpark(1):
             self.free += 1
-
-
-async def read_ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """*items*, the next of which is on its way while one is in use; close it with `aclosing`."""
-
-    async def following() -> tuple[T] | None:
-        async for each in items:
-            return (each,)
-        return None
-
-    coming = asyncio.create_task(following())
-    try:
-        while (found := await coming) is not None:
-            coming = asyncio.create_task(following())
-            yield found[0]
-    finally:
-        coming.cancel()
-        await shielded(_settled([coming]))
-        await items.aclose()
 
 
 async def shielded(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:

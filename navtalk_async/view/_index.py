@@ -14,7 +14,6 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Change
 from navtalk_async.archive.damaged_rows import intact
 from navtalk_async.archive.rows import MessageRow, SessionRow, TextRow
-from navtalk_async.concurrency import read_ahead
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch
 from navtalk_async.formats.words import Query
 from navtalk_async.times import parse_time
@@ -135,7 +134,7 @@ async def catch_up(archive: Archive, index: Index, *, is_broken: bool = False) -
         # Nothing is said of why: a database may quote texts.
         with suppress(Outdated):
             now = await archive.latest_token()
-            async with aclosing(read_ahead(_everything(archive))) as batches:
+            async with aclosing(_everything(archive)) as batches:
                 await index.build(token, now, batches)
                 is_broken = False
     raise StoreError(f"The index of {archive} cannot be built, because others change it at the same time.")
