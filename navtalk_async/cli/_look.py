@@ -32,7 +32,7 @@ SESSION_CELLS = ("id", "status", "start_time", "end_time", "video_url", "updated
 MESSAGE_CELLS = ("position", "id", "created_at", "role", "type", "content")
 
 
-class Wanted(NamedTuple):
+class RowSelection(NamedTuple):
     """Which rows are wanted: so many at most, the newest first or not; and the filters, by their names."""
 
     limit: int | None
@@ -47,10 +47,10 @@ class Source(Protocol):
     def columns(self) -> frozenset[str]:
         """The columns that its sessions may have values in."""
 
-    def sessions(self, wanted: Wanted) -> Batches:
+    def sessions(self, wanted: RowSelection) -> Batches:
         """The sessions that are wanted, some at a time."""
 
-    def messages(self, session_id: str, wanted: Wanted) -> Batches:
+    def messages(self, session_id: str, wanted: RowSelection) -> Batches:
         """Those messages of a session that are wanted, some at a time."""
 
     async def session(self, session_id: str) -> Fields:
@@ -106,7 +106,7 @@ def looking(*names: str) -> Callable[[Look], click.Command]:
             **given: Any,
         ) -> int:
             reporter = Reporter(errors_as_json=as_json) if settings is None else settings.reporter
-            shown, wanted = Shown(as_json, local_time, reporter), Wanted(limit, newest, filters)
+            shown, wanted = Shown(as_json, local_time, reporter), RowSelection(limit, newest, filters)
 
             async def work() -> int:
                 async with _source(settings, looked_store, only_project) as source:
@@ -136,7 +136,7 @@ def _source(
 
 
 @looking("start_time", "end_time", "status", "user_id", "agent_type", "listing", "limit", "newest")
-async def sessions_command(source: Source, shown: Shown, wanted: Wanted) -> None:
+async def sessions_command(source: Source, shown: Shown, wanted: RowSelection) -> None:
     """List sessions of the API, in its order, or of an archive.
 
     NavTalk's and Lexicon's give the oldest first, and so does an archive. With --store, nothing is asked of
@@ -155,7 +155,7 @@ async def sessions_command(source: Source, shown: Shown, wanted: Wanted) -> None
 
 
 @looking("session_id")
-async def session_command(source: Source, shown: Shown, _: Wanted, session_id: str) -> None:
+async def session_command(source: Source, shown: Shown, _: RowSelection, session_id: str) -> None:
     """Show one session, without its messages."""
     fields = shown.row(await source.session(session_id))
     async with paged() as pages:
@@ -163,13 +163,13 @@ async def session_command(source: Source, shown: Shown, _: Wanted, session_id: s
 
 
 @looking("session_id", "start_time", "end_time", "role", "limit", "newest")
-async def messages_command(source: Source, shown: Shown, wanted: Wanted, session_id: str) -> None:
+async def messages_command(source: Source, shown: Shown, wanted: RowSelection, session_id: str) -> None:
     """List the messages of one session."""
     await _show(shown, source.messages(session_id, wanted), MESSAGE_COLUMNS, MESSAGE_CELLS, nouns="messages")
 
 
 @looking("session_id", "limit", "newest")
-async def transcript_command(source: Source, shown: Shown, wanted: Wanted, session_id: str) -> None:
+async def transcript_command(source: Source, shown: Shown, wanted: RowSelection, session_id: str) -> None:
     """Show one session with all its messages.
 
     With --json it is an object as in transcripts.jsonl. With --limit, only the first messages are shown; with

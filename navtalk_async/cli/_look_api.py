@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from navtalk_async.archive.rows import message_row, session_row
-from navtalk_async.cli._look import Batches, Fields, Wanted
+from navtalk_async.cli._look import Batches, Fields, RowSelection
 from navtalk_async.cli._progress import waits_reported
 from navtalk_async.cli._settings import Settings, usage_errors
 from navtalk_async.client import Client
@@ -39,7 +39,7 @@ class ApiSource:
     def columns(self) -> frozenset[str]:
         return frozenset(name.removesuffix("_text") for name in self._session_kind.__struct_fields__)
 
-    async def sessions(self, wanted: Wanted) -> Batches:
+    async def sessions(self, wanted: RowSelection) -> Batches:
         client, settings = self._client, self._settings
         # To list from many places at once would read on while few are wanted.
         is_short = wanted.limit is not None and not wanted.newest
@@ -50,7 +50,7 @@ class ApiSource:
             async for batch in batches:
                 yield [self._session_fields(each) for each in batch]
 
-    async def messages(self, session_id: str, wanted: Wanted) -> Batches:
+    async def messages(self, session_id: str, wanted: RowSelection) -> Batches:
         with usage_errors():
             pages = self._client.list_messages(session_id, **wanted.filters).pages()
         async with aclosing(chosen(_numbered(pages), wanted, _place)) as batches:
@@ -96,7 +96,7 @@ async def _numbered(pages: AsyncGenerator[Any, None]) -> AsyncGenerator[list[tup
 
 
 async def chosen(
-    pages: AsyncGenerator[list[T], None], wanted: Wanted, age: Callable[[T], Any]
+    pages: AsyncGenerator[list[T], None], wanted: RowSelection, age: Callable[[T], Any]
 ) -> AsyncGenerator[Sequence[T], None]:
     """Those of *pages* that are *wanted*; where these are the newest, once all have come."""
     newest, left = list[T](), wanted.limit

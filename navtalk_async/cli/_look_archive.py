@@ -13,7 +13,7 @@ from navtalk_async.archive.listing import SessionFilter
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import MessageRow, StoredTranscript
 from navtalk_async.cli._inspect import readable
-from navtalk_async.cli._look import Batches, Fields, Wanted
+from navtalk_async.cli._look import Batches, Fields, RowSelection
 from navtalk_async.cli._options import Place
 from navtalk_async.dialects import dialects
 from navtalk_async.errors import StoreMismatch
@@ -42,7 +42,7 @@ class ArchiveSource:
         known = [dialects()[each.api]().record_kinds[0] for each in self._projects if each.api in dialects()]
         return frozenset(name.removesuffix("_text") for kind in known for name in kind.__struct_fields__)
 
-    async def sessions(self, wanted: Wanted) -> Batches:
+    async def sessions(self, wanted: RowSelection) -> Batches:
         filters = wanted.filters
         if filters.get("agent_type") is not None:
             raise click.UsageError("An archive has no column for --agent-type; leave it out.")
@@ -64,7 +64,7 @@ class ArchiveSource:
                 if left is not None and (left := left - len(batch)) <= 0:
                     return
 
-    async def messages(self, session_id: str, wanted: Wanted) -> Batches:
+    async def messages(self, session_id: str, wanted: RowSelection) -> Batches:
         kept = await self._kept(session_id)
         rows = [row for row in kept.messages if _matches(row, wanted.filters)]
         if wanted.newest:

@@ -48,7 +48,7 @@ class Guard:
         self._is_used = False
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> Refusal | None:
-        """Why a request is refused, whoever sends it; None where it is not."""
+        """Why the request is refused, before its sender is checked; None if it is not."""
         if method not in ALLOWED:
             return Refusal(405, "Only GET and HEAD are answered: nothing here can be changed.")
         host, origin = headers.get("Host", ""), headers.get("Origin")

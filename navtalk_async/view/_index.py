@@ -35,7 +35,7 @@ class MovedOn(Exception):
     """The index is not at the token that it was at."""
 
 
-class Known(NamedTuple):
+class IndexedSession(NamedTuple):
     """What an index has of a session."""
 
     about: str
@@ -51,7 +51,7 @@ class Update(NamedTuple):
     is_whole: bool
 
 
-class Wanted(NamedTuple):
+class SearchCriteria(NamedTuple):
     """What is searched for."""
 
     query: Query
@@ -108,14 +108,14 @@ class Index(ABC):
         """
 
     @abstractmethod
-    async def known(self, session: SessionRow) -> Known | None: ...
+    async def known(self, session: SessionRow) -> IndexedSession | None: ...
 
     @abstractmethod
     async def update(self, after: str, token: str, updates: Sequence[Update]) -> bool:
         """Make of the index *after* that token the one at *token*; False where it has another one."""
 
     @abstractmethod
-    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
+    async def find(self, wanted: SearchCriteria, token: str, after: Any, limit: int) -> list[Place]:
         """Some places, those of the sessions that began last first, behind the cursor *after*; a `MovedOn`
         where the index is not at *token*.
         """

@@ -14,12 +14,12 @@ from navtalk_async.formats import words as asked
 from navtalk_async.view._index import (
     VERSION,
     Index,
-    Known,
+    IndexedSession,
     MovedOn,
     Outdated,
     Place,
+    SearchCriteria,
     Update,
-    Wanted,
     about,
     began,
     marks_of,
@@ -135,9 +135,9 @@ class PostgresIndex(Index):
         finally:
             await self._rows(lock.format("pg_advisory_unlock"))
 
-    async def known(self, session: SessionRow) -> Known | None:
+    async def known(self, session: SessionRow) -> IndexedSession | None:
         query = "SELECT about, last FROM sync_search_sessions WHERE project = ? AND session_id = ?"
-        return next((Known(*row) for row in await self._rows(query, *self._key(session))), None)
+        return next((IndexedSession(*row) for row in await self._rows(query, *self._key(session))), None)
 
     def _key(self, session: SessionRow) -> tuple[str, str]:
         return session.project, self._driver.codec.write_id(session.id)
@@ -173,7 +173,7 @@ class PostgresIndex(Index):
         if rows:
             yield Put(INSERT, rows, TYPES)
 
-    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
+    async def find(self, wanted: SearchCriteria, token: str, after: Any, limit: int) -> list[Place]:
         exact, loose = (
             "({})".format(" & ".join([each, *(f"'{mark}'" for mark in wanted.marks)]))
             for each in (_expression(wanted.query, " <-> "), _loose(wanted.query))

@@ -19,8 +19,8 @@ from navtalk_async.formats.html.pages import (
     Hit,
     ListedSession,
     ListView,
-    Part,
     Site,
+    TextSpan,
     listed_session,
     overview_page,
     search_page,
@@ -239,7 +239,7 @@ def _listed(site: Site, row: SessionRow, messages: int) -> ListedSession:
 def _hit(site: Site, found: searching.Hit) -> Hit:
     page, text = found.position // A_PAGE, found.snippet
     ends = [0, *(end for mark in found.marks for end in mark), len(text)]
-    parts = [Part(bool(at % 2), text[begin:end]) for at, (begin, end) in enumerate(pairwise(ends))]
+    parts = [TextSpan(bool(at % 2), text[begin:end]) for at, (begin, end) in enumerate(pairwise(ends))]
     return Hit(
         address=f"{site.session(found.project, found.session_id, page)}#m{found.position}",
         title=found.title or found.session_id,

@@ -25,12 +25,12 @@ from navtalk_async.formats.words import LONGEST_WORD, AnyOf, Phrase, Query, spac
 from navtalk_async.view._index import (
     VERSION,
     Index,
-    Known,
+    IndexedSession,
     MovedOn,
     Outdated,
     Place,
+    SearchCriteria,
     Update,
-    Wanted,
     about,
     began,
     marks_of,
@@ -92,13 +92,13 @@ class SqliteIndex(Index):
         except Outdated:
             return None
 
-    async def known(self, session: SessionRow) -> Known | None:
+    async def known(self, session: SessionRow) -> IndexedSession | None:
         return await self._do(_known, session)
 
     async def update(self, after: str, token: str, updates: Sequence[Update]) -> bool:
         return await self._do(_update, after, token, updates)
 
-    async def find(self, wanted: Wanted, token: str, after: Any, limit: int) -> list[Place]:
+    async def find(self, wanted: SearchCriteria, token: str, after: Any, limit: int) -> list[Place]:
         return await self._do(_find, wanted, token, after, limit)
 
     async def build(self, stale: str | None, token: str, batches: AsyncGenerator[list[Update], None]) -> None:
@@ -178,10 +178,10 @@ def _token(db: sqlite3.Connection) -> str | None:
     return rows[0][0] if rows else None
 
 
-def _known(db: sqlite3.Connection, session: SessionRow) -> Known | None:
+def _known(db: sqlite3.Connection, session: SessionRow) -> IndexedSession | None:
     query = "SELECT about, last FROM sessions WHERE project = ? AND id = ?"
     row = db.execute(query, session[:2]).fetchone()
-    return None if row is None else Known(*row)
+    return None if row is None else IndexedSession(*row)
 
 
 def _update(db: sqlite3.Connection, after: str, token: str, updates: Sequence[Update]) -> bool:
@@ -300,7 +300,9 @@ def _text(text: str) -> str:
     return plain if len(plain) <= LONGEST_WORD else " ".join(words(plain))
 
 
-def _find(db: sqlite3.Connection, wanted: Wanted, token: str, after: int | None, limit: int) -> list[Place]:
+def _find(
+    db: sqlite3.Connection, wanted: SearchCriteria, token: str, after: int | None, limit: int
+) -> list[Place]:
     db.execute("BEGIN")
     if _token(db) != token:
         raise MovedOn

@@ -15,7 +15,7 @@ from navtalk_async.formats.words import Phrase, Query, located, matches, parse_q
 from navtalk_async.models import Role, format_word
 from navtalk_async.privacy import Privacy
 from navtalk_async.times import parse_utc
-from navtalk_async.view._index import Index, MovedOn, Outdated, Wanted, catch_up, microseconds
+from navtalk_async.view._index import Index, MovedOn, Outdated, SearchCriteria, catch_up, microseconds
 
 __all__ = ["Hit", "search"]
 
@@ -90,7 +90,7 @@ def search(
         raise ValueError(f"{text!r} is no text to search for.")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit={limit!r} is not a number of messages of at least 1.")
-    wanted = Wanted(
+    wanted = SearchCriteria(
         parse_query(text),
         project,
         None if role is None else str(format_word(Role(role) if isinstance(role, int) else role)),
@@ -102,7 +102,7 @@ def search(
 
 
 async def _hits(
-    archive: Archive, wanted: Wanted, limit: int | None, privacy: Privacy | None
+    archive: Archive, wanted: SearchCriteria, limit: int | None, privacy: Privacy | None
 ) -> AsyncGenerator[Hit, None]:
     cursor, left, tries = None, limit, 0
     seen = set[tuple[str, str, int]]()
@@ -161,7 +161,9 @@ def _moment(name: str, value: datetime | date | str | None) -> int | None:
     raise ValueError(f"{name}={value!r} is no aware datetime, no date, and no text of one (ISO 8601).")
 
 
-def _hit(wanted: Wanted, privacy: Privacy | None, session: SessionRow, message: MessageRow) -> Hit | None:
+def _hit(
+    wanted: SearchCriteria, privacy: Privacy | None, session: SessionRow, message: MessageRow
+) -> Hit | None:
     """What is shown of *message*; None where it is not what is wanted, whatever the index says."""
     text, title = message.content or "", session.title
     if not (wanted.includes(session, message) and matches(wanted.query, list(words(text)))):

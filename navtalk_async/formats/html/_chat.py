@@ -9,7 +9,7 @@ import msgspec
 from navtalk_async.formats._tables import Fields
 from navtalk_async.formats.html._shown import (
     LONG_TEXT,
-    Part,
+    TextSpan,
     folded,
     parts_of,
     seconds_between,
@@ -81,7 +81,7 @@ def _text(content: str | None) -> str:
     return _parts(head) + (f'<details class="rest">{summary}{_parts(rest)}</details>' if rest else "")
 
 
-def _parts(parts: Sequence[Part]) -> str:
+def _parts(parts: Sequence[TextSpan]) -> str:
     return "".join([(CODE if is_special else TEXT) % escape(text) for is_special, text in parts])
 
 

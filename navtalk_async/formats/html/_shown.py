@@ -28,7 +28,7 @@ IS_LINK = re.compile(r"https?://([\w.-]+|\[[\da-f:.]+\])(:\d+)?([/?#]\S*)?", re.
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-class Part(NamedTuple):
+class TextSpan(NamedTuple):
     """A part of a text: of a message, or of what a search found in one."""
 
     is_special: bool
@@ -124,23 +124,23 @@ def seconds_between(begin: str | None, end: str | None) -> float | None:
         return None
 
 
-def parts_of(text: str) -> list[Part]:
+def parts_of(text: str) -> list[TextSpan]:
     """*text* cut into code between fences, and what is around it."""
     if "```" not in text:
-        return [Part(False, text)] if text else []
+        return [TextSpan(False, text)] if text else []
     parts, end = [], 0
     for found in CODE.finditer(text):
-        parts += [Part(False, text[end : found.start()].strip("\n")), Part(True, found[1])]
+        parts += [TextSpan(False, text[end : found.start()].strip("\n")), TextSpan(True, found[1])]
         end = found.end()
-    parts.append(Part(False, text[end:].strip("\n") if parts else text))
-    return [each for each in parts if each.text] or [Part(False, text)]
+    parts.append(TextSpan(False, text[end:].strip("\n") if parts else text))
+    return [each for each in parts if each.text] or [TextSpan(False, text)]
 
 
-def folded(parts: list[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
+def folded(parts: list[TextSpan]) -> tuple[Sequence[TextSpan], Sequence[TextSpan]]:
     """*parts* as they are shown at once, and the rest of a long text."""
     if sum(len(each.text) for each in parts) <= LONG_TEXT:
         return parts, ()
-    head, left = list[Part](), SHOWN_OF_LONG
+    head, left = list[TextSpan](), SHOWN_OF_LONG
     for index, each in enumerate(parts):
         if len(each.text) > left:
             # Between two words, where there are words.

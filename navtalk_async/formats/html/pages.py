@@ -15,7 +15,7 @@ from navtalk_async.formats._tables import Fields
 from navtalk_async.formats.html._charts import overview_charts
 from navtalk_async.formats.html._chat import as_json, chat_of
 from navtalk_async.formats.html._shown import (
-    Part,
+    TextSpan,
     seconds_between,
     shown,
     shown_session,
@@ -36,8 +36,8 @@ __all__ = [
     "ListView",
     "ListedSession",
     "Neighbour",
-    "Part",
     "Site",
+    "TextSpan",
     "assets",
     "data_script",
     "listed_session",
@@ -133,7 +133,7 @@ class Hit(NamedTuple):
     title: str
     who: str
     time: str
-    snippet: Sequence[Part]
+    snippet: Sequence[TextSpan]
 
 
 def policy(*, is_served: bool) -> str:
