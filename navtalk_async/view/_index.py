@@ -21,7 +21,7 @@ from navtalk_async.times import parse_time
 VERSION = f"1 {unidata_version}"
 """Of the tables, and of what folds the words in them."""
 
-REBUILDS = 3
+REBUILDS = 10
 
 UNKNOWN = 0
 """When a session began that has no time."""
