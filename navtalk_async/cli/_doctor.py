@@ -6,7 +6,7 @@ import platform
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +22,7 @@ from anyio import to_thread
 
 from navtalk_async.archive import redacted
 from navtalk_async.archive.sqlite_file import HeldFile, translate_errors
+from navtalk_async.cli._config import every_project
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._options import CONNECTION, Place, as_options, command
 from navtalk_async.cli._output import put_json, put_lines
@@ -96,54 +97,81 @@ def problem(name: str, error: Exception) -> Check:
     return Check(name, Verdict.PROBLEM, as_options(said), "", Exit.USAGE)
 
 
-@command("checked_store", "user_id", CONNECTION, needs_key=False)
-def doctor_command(*, settings: Settings, checked_store: Place | None) -> int:
+@command("checked_store", "only_project", "user_id", CONNECTION, needs_key=False)
+def doctor_command(*, settings: Settings, checked_store: Place | None, only_project: str | None) -> int:
     """Check a set-up: Python, key, network, clock, limits, archive.
 
-    Nothing is saved or changed, and the key is never shown. The exit code is that of the first problem.
+    Nothing is saved or changed, and the key is never shown. With --config, every project of the file is
+    checked, or that of --project. The exit code is that of the first problem.
 
     Examples:
       navtalk doctor
       navtalk doctor --store archive.db --json
+      navtalk doctor --config navtalk.toml
     """
+    projects = every_project()
+    if only_project is not None and projects[0].table is None:
+        raise click.UsageError("--project goes with --config: it is the name of a project of the file.")
 
     async def work() -> int:
-        checks: list[Check] = []
-        async for check in all_checks(settings, checked_store):
-            checks.append(check._replace(said=settings.reporter.redacted(check.said)))
+        checks: list[tuple[str | None, Check]] = []
+        async for project, check in all_checks(projects, checked_store):
+            if not settings.as_json and project not in {None, *(name for name, _ in checks)}:
+                await put_lines([f"{project}:"])
+            checks.append((project, check._replace(said=settings.reporter.redacted(check.said))))
             if not settings.as_json:
-                await put_lines([str(checks[-1])])
-        code = next((each.code for each in checks if each.verdict is Verdict.PROBLEM), Exit.OK)
+                await put_lines([str(checks[-1][1])])
+        code = next((each.code for _, each in checks if each.verdict is Verdict.PROBLEM), Exit.OK)
         if settings.as_json:
-            facts = [each._asdict() for each in checks]
+            facts = [{"project": project, **each._asdict()} for project, each in checks]
             await put_json({"command": "doctor", "exit_code": int(code), "checks": facts})
         return code
 
-    # The key, which a command may have to ask for, is read before there is a loop to hold up.
-    with suppress(click.UsageError):
-        settings.key.read()
+    # The keys, which a command may have to ask for, are read before there is a loop to hold up.
+    for each in projects:
+        with suppress(click.UsageError):
+            each.key.read()
     return run(work(), settings.reporter)
 
 
-async def all_checks(settings: Settings, place: Place | None) -> AsyncGenerator[Check, None]:
-    """Every check in turn; of the API, as far as the earlier ones went well."""
+async def all_checks(
+    projects: Sequence[Settings], place: Place | None
+) -> AsyncGenerator[tuple[str | None, Check], None]:
+    """Every check in turn, and the project that it is of, if it is of one; of each API, as far as the earlier
+    ones went well.
+    """
+    yield (
+        None,
+        good(
+            "python",
+            f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}.",
+        ),
+    )
+    yield None, packages_check()
+    if place is not None:
+        async for check in store_checks(place):
+            yield None, check
+    for settings in projects:
+        async for check in _project_checks(settings):
+            yield None if settings.table is None else settings.table.project, check
+
+
+async def _project_checks(settings: Settings) -> AsyncGenerator[Check, None]:
     is_fit = True
     async for check in _checks_before_asking(settings):
         is_fit = is_fit and check.verdict is not Verdict.PROBLEM
         yield check
-    if is_fit:
+    if not is_fit:
+        return
+    try:
         async with settings.client(waits_reported(settings.reporter, "none")) as client:
             async for check in api_checks(client, settings.options.get("user_id")):
                 yield check
-    if place is not None:
-        async for check in store_checks(place):
-            yield check
+    except click.UsageError as refusal:
+        yield problem("client", refusal)
 
 
 async def _checks_before_asking(settings: Settings) -> AsyncGenerator[Check, None]:
-    python = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}."
-    yield good("python", python)
-    yield packages_check()
     yield key_check(settings)
     if settings.sandbox:
         yield good("server", "the sandbox, in this process.")
@@ -176,18 +204,12 @@ def packages_check() -> Check:
 
 def key_check(settings: Settings) -> Check:
     """Whether there is a key, and where it comes from; it is not shown."""
-    if settings.sandbox:
-        return good("key", "the sandbox needs none.")
     try:
         settings.key.read()
     except click.UsageError as refusal:
         return problem("key", refusal)
-    where = f"the environment's {settings.key_variable}"
-    if settings.api_key_file is not None:
-        where = f"the file {settings.api_key_file}"
-    elif settings.api_key_command is not None:
-        where = "the output of --api-key-command"
-    return good("key", f"found, in {where}.")
+    found = "" if settings.sandbox else "found, in "
+    return good("key", f"{found}{settings.key_place}.")
 
 
 def root_check(address: Address, dialect: Dialect) -> tuple[str | None, Check]:

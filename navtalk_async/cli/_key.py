@@ -19,18 +19,25 @@ LONGEST_SECONDS = 120.0
 
 LONGEST_KEY = 1 << 16
 
+BY_OPTIONS = "give --api-key-file or --api-key-command; --sandbox needs none"
+
 RUNNING: set[subprocess.Popen[bytes]] = set()
 """The key commands that run now."""
 
 
 @hide_frames
 def given_key(
-    variable: str, file: Path | None, command: str | None, *, seconds: float = LONGEST_SECONDS
+    variable: str,
+    file: Path | None,
+    command: str | None,
+    *,
+    seconds: float = LONGEST_SECONDS,
+    how: str = BY_OPTIONS,
 ) -> str:
     """The key from *file*, or from the output of *command*, or else from the environment's *variable*.
 
-    A `click.UsageError` says what to do where there is none, or where it takes more than *seconds*, and shows
-    nothing that was read.
+    A `click.UsageError` says what to do, and *how*, where there is none, or where it takes more than
+    *seconds*, and shows nothing that was read.
     """
     if file is not None and command is not None:
         raise click.UsageError("Give --api-key-file or --api-key-command, not both.")
@@ -40,10 +47,7 @@ def given_key(
         return _key_of_command(command, seconds)
     if variable in os.environ:
         return os.environ[variable]
-    raise click.UsageError(
-        f"No API key. Set {variable} in the environment, or give --api-key-file or --api-key-command; "
-        "--sandbox needs none."
-    )
+    raise click.UsageError(f"No API key. Set {variable} in the environment, or {how}.")
 
 
 def _key_of_file(file: Path, seconds: float) -> str:

@@ -128,7 +128,7 @@ def _source(
         from navtalk_async.cli._look_archive import archive_source  # noqa: PLC0415 - one of the two is needed
 
         return archive_source(place or "", project)
-    if project is not None:
+    if project is not None and settings.table is None:
         raise click.UsageError("--project goes with --store: an API knows nothing of the archive's projects.")
     from navtalk_async.cli._look_api import api_source  # noqa: PLC0415 - see above
 

@@ -25,6 +25,8 @@ from navtalk_async.dialects import dialects
 from navtalk_async.times import parse_utc
 
 if TYPE_CHECKING:
+    from navtalk_async.cli._config import Chosen
+    from navtalk_async.cli._settings import Settings
     from navtalk_async.privacy import Privacy
     from navtalk_async.sandbox import Answers, Faults
 
@@ -265,12 +267,18 @@ class Option(click.Option):
     """An option that the variable of its name may set, too: `NAVTALK_RATE` for `--rate`."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The variable's value, unless Kubernetes set it: `NAVTALK_PORT`, for a service named navtalk."""
+        """The variable's value, unless Kubernetes set it (`NAVTALK_PORT`, for a service named navtalk), or a
+        project of a file has its own.
+        """
+        if self.name in OF_A_KEY and getattr(ctx.obj, "project", None) is not None:
+            return None
         found = super().resolve_envvar_value(ctx)
         return None if found is None or found.startswith(("tcp://", "udp://")) else found
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """What a refusal of its value names."""
+        if ctx is not None and ctx.get_parameter_source(str(self.name)) is ParameterSource.DEFAULT_MAP:
+            return str(ctx.obj.where(self))
         return str(self.envvar) if _is_from_variable(ctx, str(self.name)) else super().get_error_hint(ctx)
 
 
@@ -297,6 +305,8 @@ def _option(usage: str, text: str, parse: Any = None, *, name: str = "", **attri
 def _flag(flag: str, text: str, **attributes: Any) -> None:
     _option(flag, text, is_flag=True, **attributes)
 
+
+_option("--config FILE", "Defaults of options, and projects (TOML).", as_path, expose_value=False)
 
 # How to reach the API.
 _option("--api", "Which API to ask.", list(dialects()), default="navtalk")
@@ -363,7 +373,7 @@ _option(
     name="checked_store",
 )
 # The variable names the project that is synced.
-_option("--project NAME", "Only this project of the archive [all].", name="only_project", envvar=None)
+_option("--project NAME", "Only this project [all].", name="only_project", envvar=None)
 _option(
     "--format NAME,...",
     "How to write the files; repeatable, or with commas. [jsonl]",
@@ -420,10 +430,16 @@ _flag("--allow-private-media", "Also download from this machine and its networks
 _option("--max-media-size SIZE", "The most bytes of a file: 200MB [1GB].", as_size, default="1GB")
 _option("--max-media-files N", "The most files of a run [100000].", click.IntRange(1), default=100_000)
 _option("--limit N", "The most messages [20].", click.IntRange(1), default=20, name="most_hits")
-_option("--before TIME", "Sessions that began before this time.", as_time)
-_flag("--dry-run", "Only say what would be erased.")
-_flag("--files", "Also remove exported files and media that may hold what is erased.")
-_option("--dest FOLDER", "Where the exported files are [beside the archive].", as_folder, name="files_folder")
+_option("--before TIME", "Sessions that began before this time.", as_time, envvar=None)
+_flag("--dry-run", "Only say what would be erased.", envvar=None)
+_flag("--files", "Also remove exported files and media that may hold what is erased.", envvar=None)
+_option(
+    "--dest FOLDER",
+    "Where the exported files are [beside the archive].",
+    as_folder,
+    name="files_folder",
+    envvar=None,
+)
 _flag("--forgotten", "Also search everything for sessions that were forgotten.")
 _flag("--quick", "Only sizes, hashes and counts: nothing is parsed.")
 _option(
@@ -455,7 +471,9 @@ CONNECTION = (
     "api_key_command",
     *("concurrency", "rate", "timeout", "retry_for", "progress", "as_json", "verbose"),
 )
-OF_A_SERVER = ("proxy", "cacert", "api_key_file", "api_key_command")
+OF_A_SERVER = ("base_url", "proxy", "cacert", "api_key_file", "api_key_command")
+OF_A_KEY = ("api", "base_url", "project_id", "organization_id", "api_key_file", "api_key_command")
+"""What belongs together: whose key it is, and where it may go."""
 ASKING = (*(name for name in CONNECTION if name not in ("progress", "as_json", "verbose")), "listing")
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 PRIVACY = ("redact", "pseudonymize")
@@ -513,6 +531,63 @@ def _refuse_to_ask() -> None:
         raise click.UsageError(f"--store asks no API; leave out {options}.")
 
 
+class Command(click.Command):
+    """A command that takes what the file of `--config` says, below the environment and the command line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the file, if there is one, before all options; and then all options."""
+        from_file = ctx.obj or self._chosen(ctx, args)
+        if from_file is not None:
+            ctx.obj, ctx.default_map = from_file, from_file.defaults(self.params)
+        rest = super().parse_args(ctx, args)
+        if from_file is not None and from_file.project is not None:
+            for name in OF_A_KEY:
+                if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                    raise click.UsageError(
+                        f"{from_file.title} says whose key it is and where it goes: "
+                        f"leave out {OPTIONS[name].opts[-1]}.",
+                        ctx,
+                    )
+        return rest
+
+    def _chosen(self, ctx: click.Context, args: Sequence[str]) -> "Chosen | None":
+        options = {each.name: each for each in self.params}
+        if "config" not in options or ctx.resilient_parsing:
+            return None
+        given, *_ = self.make_parser(ctx).parse_args(args=[*args])
+        path, _ = options["config"].consume_value(ctx, given)
+        shows_help = self.get_help_option(ctx)
+        if not isinstance(path, str) or (shows_help is not None and given.get(str(shows_help.name))):
+            return None
+        from navtalk_async.cli._config import Chosen  # noqa: PLC0415 - few have such a file
+
+        wanted = None
+        if "api" in options:
+            chooser = options.get("project") or options.get("only_project")
+            wanted, source = (None, None) if chooser is None else chooser.consume_value(ctx, given)
+            wanted = None if source is ParameterSource.DEFAULT else wanted
+        return Chosen.of(as_path(path), tuple(args), wanted)
+
+
+def settings_of(context: click.Context) -> "Settings":
+    """What the options of the command say how an API is asked."""
+    # Imported here: a command that asks no API needs no client.
+    from navtalk_async.cli._settings import Settings, Table, usage_errors  # noqa: PLC0415
+
+    connection = {name: context.params[name] for name in CONNECTION}
+    if connection["sandbox"]:
+        for name in OF_A_SERVER:
+            is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            connection[name] = connection[name] if is_given else None
+    options: Any = {name: context.params[name] for name in SCOPE + RUN if name in context.params}
+    table = None
+    if context.obj is not None and context.obj.project is not None:
+        table = Table(context.obj.title, context.obj.project, context.obj.table.get("api-key-variable"))
+    with usage_errors(table):
+        why_none = "" if context.obj is None else context.obj.why_none
+        return Settings(**connection, options=options, table=table, why_none=why_none)
+
+
 def command(
     *groups: str | Sequence[str],
     needs_key: bool = True,
@@ -532,31 +607,25 @@ def command(
     def decorate(function: Callable[..., int]) -> click.Command:
         def call(**given: Any) -> int:
             if "api" in names:
-                connection = {name: given.pop(name) for name in CONNECTION}
-                if connection["sandbox"]:
-                    context = click.get_current_context()
-                    for name in OF_A_SERVER:
-                        connection[name] = None if _is_from_variable(context, name) else connection[name]
-                options: Any = {name: given.pop(name) for name in names if name in SCOPE + RUN}
+                taken = {name: given.pop(name) for name in CONNECTION}
+                taken |= {name: given.pop(name) for name in names if name in SCOPE + RUN}
                 if offline is not None:
-                    filters = {name: options[name] for name in SCOPE if name in options}
-                    given |= {"as_json": connection["as_json"], "filters": filters}
+                    filters = {name: taken[name] for name in SCOPE if name in taken}
+                    given |= {"as_json": taken["as_json"], "filters": filters}
                 if offline is not None and given[offline] is not None:
                     _refuse_to_ask()
                     return function(**given)
-                # Imported here: a command that asks no API needs no client.
-                from navtalk_async.cli._settings import Settings  # noqa: PLC0415
-
-                settings = given["settings"] = Settings(**connection, options=options)
+                settings = given["settings"] = settings_of(click.get_current_context())
                 if needs_key:
                     settings.key.read()
             return function(**given)
 
-        params = [copy(OPTIONS[name]) for name in (*names, "quiet")]
+        own = ("config", "quiet") if has_variables else ("quiet",)
+        params = [copy(OPTIONS[name]) for name in (*names, *own)]
         for each in params:
             each.envvar = each.envvar if has_variables else None
         text, heading, examples = inspect.cleandoc(function.__doc__ or "").partition("Examples:")
-        return click.Command(
+        return Command(
             function.__name__.removesuffix("_command"),
             callback=call,
             params=params,

@@ -88,6 +88,7 @@ def first_of(lines: Sequence[str], most: int, more: str = "more") -> list[str]:
 
 
 QUIET = "navtalk_async.quiet"
+SECRETS = "navtalk_async.secrets"
 
 
 def be_quiet(context: click.Context, _: click.Parameter, is_quiet: bool) -> None:  # noqa: FBT001
@@ -107,8 +108,10 @@ class Reporter:
     ) -> None:
         self._as_json = as_json
         self._errors_as_json = as_json or errors_as_json
-        self._secrets = list(secrets)
         context = click.get_current_context(silent=True)
+        # Those of one command hide each other's.
+        self._secrets: list[str] = [] if context is None else context.meta.setdefault(SECRETS, [])
+        self._secrets.extend(secrets)
         self.is_quiet: bool = context is not None and context.meta.get(QUIET, False)
 
     def hide(self, secret: str) -> None:

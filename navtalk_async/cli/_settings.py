@@ -3,7 +3,8 @@
 Each API has two variables of its own in the environment, as its client in Python has (`KODEY_API_KEY`,
 `KODEY_BASE_URL`). The command's, `NAVTALK_API_KEY` and `NAVTALK_BASE_URL`, replace those of any API: but as a
 pair, or for an address that was given with the command, or on this machine. The key of one vendor must not be
-sent to another.
+sent to another. A project of a file (`--config`) is such a pair, too: its key goes where its table says, or
+to the vendor, and variables that are not named there have no part in it, but those of its own API.
 """
 
 import logging
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from navtalk_async.cli._key import LONGEST_SECONDS, given_key
+from navtalk_async.cli._key import BY_OPTIONS, LONGEST_SECONDS, given_key
 from navtalk_async.cli._options import SCOPE, as_options
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
@@ -38,22 +39,43 @@ SANDBOX_SESSIONS = 600
 CALL_SECONDS = 300.0
 OUTAGE_SECONDS = 300.0
 
+IN_THE_FILE = 'write key = "env:NAME", "file:PATH" or "command:PROGRAM …" into this table'
+
+
+class Table(NamedTuple):
+    """The table of a project in the file of `--config`."""
+
+    title: str
+    """The file and the table, for people."""
+    project: str
+    key_variable: str | None
+    """The variable that holds the key, if the table names one."""
+
 
 @contextmanager
-def usage_errors() -> Iterator[None]:
-    """Where our own checks refuse an argument, it was the user's."""
+def usage_errors(table: Table | None = None) -> Iterator[None]:
+    """Where our own checks refuse an argument, it was the user's; or stands in *table*."""
+    before = "" if table is None else f"{table.title}: "
     try:
         yield
+    except click.UsageError as refusal:
+        raise click.UsageError(f"{before}{refusal.message}", refusal.ctx) from None
     except (TypeError, ValueError) as refusal:
-        raise click.UsageError(as_options(str(refusal))) from None
+        raise click.UsageError(f"{before}{as_options(str(refusal))}") from None
 
 
 class Key:
     """The API key, read on first use, and again when it may have been rotated; a call returns its text."""
 
-    def __init__(self, read: Callable[[], str], hide: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[], str],
+        hide: Callable[[str], None] | None = None,
+        table: Table | None = None,
+    ) -> None:
         self._read = read
         self._hide = hide
+        self._table = table
         self._secret: Secret[str] | None = None
 
     def __call__(self) -> str:
@@ -64,7 +86,7 @@ class Key:
 
     def renew(self) -> Secret[str]:
         """The key, read again; where that fails with a `click.UsageError`, it stays what it was."""
-        with usage_errors():
+        with usage_errors(self._table):
             secret = self._secret = checked_key(self._read())
         if self._hide is not None:
             self._hide(secret.reveal())
@@ -93,6 +115,10 @@ class Settings:
     verbose: int = 0
     options: SyncOptions = field(default_factory=SyncOptions)
     """Which sessions and messages, and how a run works."""
+    table: Table | None = None
+    """Where the project stands; None where it is not of a file."""
+    why_none: str = ""
+    """Why no project of the file was chosen: there is no key then."""
 
     key: Key = field(init=False, repr=False, compare=False)
     reporter: Reporter = field(init=False, repr=False, compare=False)
@@ -114,8 +140,11 @@ class Settings:
             self.api_key_file,
             self.api_key_command,
             seconds=min(self.timeout or CALL_SECONDS, LONGEST_SECONDS),
+            how=BY_OPTIONS if self.table is None else IN_THE_FILE,
         )
-        key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide)
+        key = Key(lambda: "sandbox") if self.sandbox else Key(read, reporter.hide, self.table)
+        if self.why_none:
+            key = Key(self._refuse_to_choose)
         object.__setattr__(self, "reporter", reporter)
         object.__setattr__(self, "key", key)
         if self.verbose:
@@ -124,6 +153,9 @@ class Settings:
             logger.setLevel(logging.INFO if self.verbose == 1 else logging.DEBUG)
             logger.propagate = False
             logger.handlers = [LogHandler(reporter)]
+
+    def _refuse_to_choose(self) -> str:
+        raise click.UsageError(self.why_none)
 
     @property
     def progress_mode(self) -> ProgressMode:
@@ -137,11 +169,30 @@ class Settings:
     @property
     def address(self) -> "Address":
         has_key = bool(self.api_key_file or self.api_key_command)
+        if self.table is not None:
+            return address_of_table(
+                self.table, dialect_of(self.api), self.base_url, os.environ, has_key=has_key
+            )
         return given_address(dialect_of(self.api), self.base_url, os.environ, has_key=has_key)
 
     @property
     def key_variable(self) -> str:
+        if self.table is not None:
+            return self.table.key_variable or dialect_of(self.api).key_variable
         return key_variable(dialect_of(self.api), self.address, os.environ)
+
+    @property
+    def key_place(self) -> str:
+        """Where the key comes from, for people."""
+        if self.sandbox:
+            return "the sandbox needs none"
+        if self.api_key_file is not None:
+            return f"the file {self.api_key_file}"
+        if self.api_key_command is not None:
+            # Its arguments may be secrets.
+            program = self.api_key_command.split()[:1] if self.table is not None else ["--api-key-command"]
+            return f"the output of {' '.join(program)}"
+        return f"the environment's {self.key_variable}"
 
     @property
     def server(self) -> str | None:
@@ -174,10 +225,11 @@ class Settings:
 
                 box = await stack.enter_async_context(Sandbox(sessions=SANDBOX_SESSIONS))
                 base_url = box.url_of(self.api)
-            with usage_errors():
+            key = self.key if key_renewed else self.key.read()
+            with usage_errors(self.table):
                 client = Client(
                     dialect_of(self.api, project_id=self.project_id, organization_id=self.organization_id),
-                    self.key if key_renewed else self.key.read(),
+                    key,
                     base_url=base_url,
                     trust_env=True,
                     proxy=self.proxy,
@@ -197,7 +249,7 @@ class Settings:
 
     def scope(self, client: Client) -> Scope:
         """What the filters mean for *client*; refused before anything is sent or any file is made."""
-        with usage_errors():
+        with usage_errors(self.table):
             filters = {name: value for name, value in self.options.items() if name in SCOPE}
             return Scope.parse(client.dialect, **cast("Filters", filters))
 
@@ -230,6 +282,20 @@ def given_address(
     shared = Address(env.get(NavTalk.base_url_variable) or None, NavTalk.base_url_variable)
     if shared.url and (shared.is_local or not (has_key or dialect.key_variable in env)):
         return shared
+    return Address(None, "the API's own")
+
+
+def address_of_table(
+    table: Table, dialect: Dialect, base_url: str | None, env: Mapping[str, str], *, has_key: bool
+) -> Address:
+    """Where the API of a project is: what *table* says; the API's variable only where its key comes from
+    there, too.
+    """
+    if base_url:
+        return Address(base_url, table.title)
+    own = env.get(dialect.base_url_variable)
+    if own and not has_key and table.key_variable is None:
+        return Address(own, dialect.base_url_variable)
     return Address(None, "the API's own")
 
 

@@ -69,6 +69,7 @@ def exit_code(error: BaseException) -> Exit:
 COMMANDS = {
     "changes": ("_changes", "Print what changed in an archive, as JSON, a session a line."),
     "completion": ("_completion", "Print a script that completes commands and options in a shell."),
+    "config": ("_show_config", "Show the settings in force, by project, and where each comes from."),
     "doctor": ("_doctor", "Check a set-up: Python, key, network, clock, limits, archive."),
     "export": ("_export", "Fetch everything, and write it to files in the folder DEST."),
     "forget": ("_forget", "Erase sessions from an archive for good, and never fetch them again."),
