@@ -1,92 +1,30 @@
-"""Runs of the command, each in a process of its own, forked from one that has imported everything already."""
+"""Runs of the command one after the other, which may be made to end at a failpoint."""
 
 import asyncio
 import json
 import os
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-PARENT = """
-import json, os, signal, sys, traceback
-from collections import Counter
-
-import aiohttp, anyio._backends._asyncio, asyncpg, encodings.idna, importlib.metadata, pkgutil, rich, uvloop
-
-import navtalk_async
-
-# What a run imports late, it could not without the rights that the parent has.
-for module in pkgutil.walk_packages(navtalk_async.__path__, "navtalk_async."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-importlib.metadata.version("aiohttp")
-
-from navtalk_async.archive import failpoints
-
-main = pkgutil.resolve_name(sys.argv[1])
-
-def armed(arrivals, end):
-    log = os.open(arrivals, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-    counts = Counter()
-
-    def reached(name):
-        os.write(log, name.encode() + b"\\n")
-        counts[name] += 1
-        if end and [name, counts[name]] == end:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return reached
-
-
-def become(job):
-    for number, name in enumerate(("/dev/null", job["out"], job["err"])):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666), number)
-    os.environ.update(job["env"])
-    if job["as_nobody"]:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-    if job["arrivals"]:
-        failpoints.arm(armed(job["arrivals"], job["end"]))
-    code = 1
-    try:
-        main(job["arguments"])
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except Exception:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        become(json.loads(line))
-    print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
+from forked import fork_command
 
 
 class Run:
     """One run of the command."""
 
-    def __init__(self, parent, pid, folder):
-        self.pid = pid
-        self.code = None
-        self._parent = parent
+    def __init__(self, process, folder):
+        self.pid = process.pid
+        self._process = process
         self._folder = folder
+
+    @property
+    def code(self):
+        return self._process.returncode
 
     async def ended(self):
         """Wait for its exit code; below 0 if a signal ended it."""
-        if self.code is None:
-            self.code = int(await self._parent.stdout.readline())
-        return self.code
+        return await self._process.wait()
 
     @property
     def out(self):
@@ -107,10 +45,10 @@ class Run:
 
 
 class CommandRunner:
-    """Starts one run after the other."""
+    """Starts one run after the other of the function *main*, the command's if it is None."""
 
-    def __init__(self, parent, folder):
-        self._parent = parent
+    def __init__(self, main, folder):
+        self._main = main
         self._folder = folder
 
     async def begin(self, *arguments, env, armed=False, end=None, as_nobody=False):
@@ -118,19 +56,15 @@ class CommandRunner:
 
         With *as_nobody*, root has no more rights than a user.
         """
-        arrivals = f"{self._folder}/arrivals"
-        job = {
-            "arguments": [str(each) for each in arguments],
-            "env": env,
-            "out": str(Path(self._folder, "out")),
-            "err": str(Path(self._folder, "err")),
-            "arrivals": arrivals if armed or end else "",
-            "end": end,
-            "as_nobody": as_nobody and os.geteuid() == 0,
-        }
-        self._parent.stdin.write(json.dumps(job).encode() + b"\n")
-        await self._parent.stdin.drain()
-        return Run(self._parent, int(await self._parent.stdout.readline()), self._folder)
+        how = {"as_nobody": as_nobody and os.geteuid() == 0}
+        if self._main:
+            how["main"] = self._main
+        if armed or end:
+            how |= {"arrivals": f"{self._folder}/arrivals", "end": end}
+        env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | env
+        streams = {"stdin": os.devnull, "stdout": f"{self._folder}/out", "stderr": f"{self._folder}/err"}
+        process = await fork_command([str(each) for each in arguments], env, how=how, **streams)
+        return Run(process, self._folder)
 
     async def run(self, *arguments, **options):
         """Run to the end."""
@@ -154,16 +88,7 @@ async def settled(box):
 
 
 @asynccontextmanager
-async def command_runner(main="navtalk_async.cli.app:run_app"):
-    """`async with command_runner() as commands:` a process that forks the runs of *main*."""
-    parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT, main),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
-    )
+async def command_runner(main=None):
+    """`async with command_runner() as commands:` runs of *main*, `module:function`, or of the command."""
     with TemporaryDirectory() as folder:
-        yield CommandRunner(parent, folder)
-    parent.stdin.close()
-    await parent.wait()
+        yield CommandRunner(main, folder)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import sys
 from contextlib import closing
 
 from feed_copies import Copy, told
@@ -22,8 +23,9 @@ NAME = "a {copy} of 'it'"
 LIMIT = 3
 
 
-def run(arguments):
-    """What the program does: its arguments are an archive, the file of the copy, and what `how` is."""
+def run():
+    """What the program does: its arguments are what of `HOW`, an archive, and the file of the copy."""
+    arguments = sys.argv[1:]
     asyncio.run(HOW[arguments[0]](*arguments[1:]))
 
 

@@ -8,6 +8,8 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
+from forked import can_fork, fork_command
+
 KEY = "CANARY-7f3a5c91d2"
 NO_KEY = {"NAVTALK_API_KEY": None}
 
@@ -35,12 +37,14 @@ def environment(box, given):
 @asynccontextmanager
 async def start_command(*arguments, box=None, env=None, stdout=asyncio.subprocess.PIPE, **options):
     """Start the command as a process, and kill it if the test ends first."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "navtalk_async.cli", *map(str, arguments)),
-        env=environment(box, env or {}),
-        stdout=stdout,
-        **{"stderr": asyncio.subprocess.PIPE, "stdin": asyncio.subprocess.DEVNULL, **options},
-    )
+    arguments, env = list(map(str, arguments)), environment(box, env or {})
+    streams = {"stdin": asyncio.subprocess.DEVNULL, "stdout": stdout, "stderr": asyncio.subprocess.PIPE}
+    options = streams | options
+    if can_fork(env, options):
+        process = await fork_command(arguments, env, **options)
+    else:
+        program = (sys.executable, "-m", "navtalk_async.cli")
+        process = await asyncio.create_subprocess_exec(*program, *arguments, env=env, **options)
     try:
         yield process
     finally:
