@@ -4,7 +4,6 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from msgspec.structs import replace
 
 from navtalk_async import NavTalkClient, Retry
 from navtalk_async.errors import (
@@ -20,10 +19,10 @@ from navtalk_async.errors import (
 )
 from navtalk_async.events import Outage
 from navtalk_async.models import Request
+from navtalk_async.wire.clock import JumpingClock
 from navtalk_async.wire.retry import is_absence
 
-SHORT = Retry(attempts=3, attempts_at_first=3, base_seconds=0.001, cap_seconds=0.002, outage=1.0)
-PATIENT = replace(SHORT, outage=60.0)
+SHORT = Retry(attempts=3, attempts_at_first=3, base_seconds=0.001, cap_seconds=0.002, outage=30.0)
 LONG = Retry(attempts=3, base_seconds=0.001, cap_seconds=0.002, outage=3600)
 
 
@@ -79,7 +78,10 @@ class Server:
     def client(self, seen=None, **options):
         url = f"http://127.0.0.1:{self.port}"
         on_event = None if seen is None else seen.append
-        return NavTalkClient("a-key-of-32-characters-0123456789", base_url=url, on_event=on_event, **options)
+        key = "a-key-of-32-characters-0123456789"
+        client = NavTalkClient(key, base_url=url, on_event=on_event, **options)
+        client._wire.new_clock = JumpingClock
+        return client
 
 
 def read(_, response):
@@ -105,12 +107,12 @@ def things(client, count, method="GET"):
 @pytest.mark.parametrize("how", AWAY)
 async def test_every_call_is_answered_after_an_outage_that_is_told_once(how):
     server, seen = Server(), []
-    async with server.listening(), server.client(seen, retry=PATIENT) as client:
+    async with server.listening(), server.client(seen, retry=SHORT) as client:
         assert await asyncio.gather(*things(client, 1)) == [200]
         server.says = away_until_told(seen, AWAY[how])
         assert await asyncio.gather(*things(client, 6)) == [200] * 6
-    assert [each.seconds for each in outages(seen)] == [60.0]
-    assert "trying again for up to 60s" in str(outages(seen)[0])
+    assert [each.seconds for each in outages(seen)] == [30.0]
+    assert "trying again for up to 30s" in str(outages(seen)[0])
 
 
 async def test_a_server_that_listens_again_on_its_port_is_found():
@@ -126,7 +128,7 @@ async def test_a_server_that_listens_again_on_its_port_is_found():
             told.set()
 
     url = f"http://127.0.0.1:{server.port}"
-    async with NavTalkClient("k" * 32, base_url=url, on_event=on_event, retry=PATIENT) as client:
+    async with NavTalkClient("k" * 32, base_url=url, on_event=on_event, retry=SHORT) as client:
         calls = asyncio.gather(*things(client, 6))
         await told.wait()
         async with again.listening():
@@ -137,7 +139,7 @@ async def test_a_server_that_listens_again_on_its_port_is_found():
 async def test_few_requests_find_out_whether_the_server_is_back():
     server, seen = Server(), []
     server.says = away_until_told(seen, AWAY["503"], more=5)
-    async with server.listening(), server.client(seen, retry=PATIENT) as client:
+    async with server.listening(), server.client(seen, retry=SHORT) as client:
         assert await asyncio.gather(*things(client, 12)) == [200] * 12
     assert len(server.asked) <= 12 * SHORT.attempts + 5 + 12
 
