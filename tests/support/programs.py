@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 
-def program(package, *others):
-    """The path of a program of one of these names; a test without it is skipped, but fails in CI."""
-    found = next(filter(None, map(shutil.which, (package, *others))), None)
+def program(name, *others, package=None):
+    """The path of a program of one of these names; a test without it is skipped, but fails in CI. By default,
+    the *package* that has it has its first name.
+    """
+    found = next(filter(None, map(shutil.which, (name, *others))), None)
     if found is None:
         say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"There is no {package} here: apt-get install {package}.")
+        say(f"There is no {name} here: apt-get install {package or name}.")
     return found

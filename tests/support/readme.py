@@ -13,3 +13,11 @@ RECEIVERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (on_\
 APPS = {match[1]: block for block in PYTHON if (match := re.match(r"# (app_\w+)\.py", block))}
 """Web apps that ask the API for a browser."""
 PROGRAMS = [block for block in PYTHON if "asyncio.run" in block and block not in WORKERS.values()]
+NOTEBOOK = [block for block in PYTHON if block.startswith("# %%")]
+"""Cells, each of which begins with `# %%`."""
+
+
+def recipe(language, first_line=""):
+    """The one block in *language* that begins with *first_line*, without that."""
+    [found] = [text for name, text in BLOCKS if name == language and text.startswith(first_line)]
+    return found.removeprefix(first_line).lstrip()
