@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,9 @@ def running(world: World) -> Iterator[str]:
 
 
 def counts(address: str) -> dict[str, int]:
-    """How many requests of the API were `asked`, and how many of them `refused`, so far."""
+    """How many requests of the API were `asked`, and how many of them `refused`, so far; when the `latest`
+    came, in microseconds of `time.monotonic`.
+    """
     with urlopen(f"{address}/counts", timeout=PATIENCE_SECONDS) as answer:
         return msgspec.json.decode(answer.read(), type=dict[str, int])
 
@@ -111,7 +114,7 @@ class Admission:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.asked = self.refused = self.in_flight = 0
+        self.asked = self.refused = self.in_flight = self.latest = 0
         self.chats = Chats(world)
         counted = Bucket if world.rate_by == "bucket" else Window
         self._rate = counted(world.rate) if world.rate else None
@@ -119,6 +122,7 @@ class Admission:
     def refusal(self, now: float) -> bytes | None:
         """The refusal of a request that is one too many at *now*; None for a request that is accepted."""
         self.asked += 1
+        self.latest = time.monotonic_ns() // 1000
         if self.world.at_once is not None and self.in_flight >= self.world.at_once:
             self.refused += 1
             return REFUSED
@@ -155,7 +159,7 @@ class Connection(asyncio.Protocol):
     def _take(self, target: bytes) -> None:
         admission = self._admission
         if not target.startswith(b"/api/chat/"):
-            asked = {"asked": admission.asked, "refused": admission.refused}
+            asked = {"asked": admission.asked, "refused": admission.refused, "latest": admission.latest}
             self._transport.write(http(json.dumps(asked).encode()) if target == b"/counts" else MISSING)
         elif admission.world.fault:
             admission.asked += 1

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from key_leaks import KEYS
-from readme import APPS
+from readme import PATIENT_APPS
 from serving import on_aiohttp, on_uvicorn
 
 from navtalk_async.sandbox import Sandbox, World
 
+AT_ONCE = 200
 SERVERS = {"app_fastapi": on_uvicorn, "app_aiohttp": on_aiohttp}
 
 
@@ -26,9 +28,10 @@ def serving(request, tmp_path, monkeypatch):
         monkeypatch.setenv("NAVTALK_API_KEY", KEYS[1])
         monkeypatch.setenv("NAVTALK_BASE_URL", box.navtalk_url)
         module = {"__name__": name}
-        exec(compile(APPS[name], name, "exec"), module)
+        exec(compile(PATIENT_APPS[name], name, "exec"), module)
         async with SERVERS[name](module["app"]) as port:
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            many = aiohttp.TCPConnector(limit=0)
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=many) as http:
                 yield http
 
     return serve
@@ -41,6 +44,14 @@ async def first_round_over(http):
             seen = await answer.json()
         if seen["last_success"] != "None":
             return answer.status, seen
+
+
+async def everything_waits(box, http, calls):
+    """Return when so many *calls* of the app are under way, at the API or at the gate before it."""
+    waiting = None
+    while waiting is None or waiting + box.counts.in_flight != calls:
+        async with http.get("/healthz") as answer:
+            waiting = (await answer.json())["waiting"]
 
 
 async def rows(answer):
@@ -117,6 +128,50 @@ async def test_a_browser_that_leaves_in_the_middle_of_an_export_stops_it(serving
             while box.counts.in_flight:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert len(box.counts.messages_by_session) < 150
+
+
+def paths(box, count):
+    """Pages and transcripts in turn."""
+    ids = [each["id"] for each in box.world.sessions[:count]]
+    return [f"/sessions/{each}/messages" if number % 2 else "/sessions" for number, each in enumerate(ids)]
+
+
+async def test_two_hundred_requests_at_once_beside_an_export_in_the_same_process_are_all_answered(serving):
+    async with Sandbox(World(AT_ONCE, messages=1)) as box, serving(box) as http:
+        await first_round_over(http)
+        box.counts.reset()
+        box.latency = 0.02
+
+        async def asked(path):
+            async with http.get(path) as answer:
+                return answer.status, b'{"error"' in await answer.read()
+
+        async with http.get("/export") as export:
+            first = json.loads(await export.content.readline())
+            assert len(box.counts.messages_by_session) < AT_ONCE
+            exported = asyncio.ensure_future(rows(export))
+            found = await asyncio.gather(*map(asked, paths(box, AT_ONCE)))
+            exported = [first, *await exported]
+    assert Counter(found) == {(200, False): AT_ONCE}
+    assert sorted(each["id"] for each in exported) == sorted(each["id"] for each in box.world.sessions)
+
+
+async def test_two_hundred_browsers_and_an_export_that_leave_together_stop_all_requests_for_them(serving):
+    async with Sandbox(World(AT_ONCE, messages=1)) as box, serving(box) as http:
+        await first_round_over(http)
+        box.counts.reset()
+        box.hold()
+        left = [asyncio.ensure_future(http.get(path)) for path in ["/export", *paths(box, AT_ONCE)]]
+        await everything_waits(box, http, AT_ONCE + 1)
+        for each in left:
+            each.cancel()
+            if each.done():
+                each.result().close()
+        await everything_waits(box, http, 0)
+        asked = box.counts.total
+        box.release()
+        await everything_waits(box, http, 0)
+        assert box.counts.total == asked < AT_ONCE
 
 
 @pytest.mark.parametrize(("fault", "status"), [("403", 502), ("400", 502), ("404", 404), ("echo-key", 502)])

@@ -1,123 +1,136 @@
-"""How long do a web app's endpoints take beside an export in the same event loop, with `auto` and with 32?
+"""How long do 200 web requests at once take beside a bulk export in the app's own process, with `auto`?
 
-Answers are 50 ms away. One endpoint asks the API through the client, in the interactive lane, and one does
-nothing at all. Twenty requests a second are made to each, from a thread of their own.
+The apps are the README's, with their background worker. 200 browsers in another process ask them without a
+pause, for pages of sessions and transcripts; the API's answers are 50 ms away, and more than 100 requests at
+once are refused. In turn, the app has nothing else to do; or it syncs everything into a new archive and
+writes that as JSON Lines and CSV, over and over; or it only writes files.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from contextlib import chdir
+from itertools import count
+from pathlib import Path
 
-import aiohttp
-from aiohttp import web
+from benchmarks import apps
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Panel, Question, Work
+from benchmarks.questions.lanes import Bulk, background
+from benchmarks.world import World
+from navtalk_async import Archive, NavTalkClient, export, sync
 
-from benchmarks.meter import percentile
-from benchmarks.peers.peer import KEY
-from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question, Work
-from benchmarks.questions.lanes import Bulk, background, latencies
-from benchmarks.world import World, session_id
-from navtalk_async import NavTalkClient, SessionPool
-from navtalk_async.wire.gate import Concurrency
-
+AT_ONCE = 200
 SETTLE_SECONDS = 3.0
 """So long `auto` takes to learn."""
-SESSIONS_A_SECOND = 2_000
-ENDPOINTS = ("plain", "asking")
+SESSIONS = 1_000
+FORMATS = ["jsonl", "csv"]
+
+Beside = Callable[[NavTalkClient, Bulk], Coroutine[None, None, None]]
 
 
-def world(job: Job) -> World:
-    return World(sessions=SESSIONS_A_SECOND * (job.size + 6), latency_seconds=0.05)
+def world(_: Job) -> World:
+    return World(sessions=SESSIONS, latency_seconds=0.05, at_once=100)
 
 
-@asynccontextmanager
-async def app(client: NavTalkClient) -> AsyncIterator[str]:
-    """The address of the app."""
-    interactive = client.using(lane="interactive")
-
-    async def plain(_: web.Request) -> web.Response:
-        return web.Response()
-
-    async def asking(_: web.Request) -> web.Response:
-        await interactive.messages.list(session_id(0))
-        return web.Response()
-
-    routes = web.Application()
-    routes.add_routes([web.get("/plain", plain), web.get("/asking", asking)])
-    runner = web.AppRunner(routes)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+async def whole_export(client: NavTalkClient, bulk: Bulk) -> None:
+    """Sync and write files, each time from the beginning."""
+    for number in count():
+        async with Archive.open(f"export-{number}/archive.db") as archive:
+            await sync(client, archive)
+            bulk.done += SESSIONS
+            await export(archive, f"export-{number}", formats=FORMATS)
 
 
-async def ask(address: str, endpoint: str, seconds: int) -> list[float]:
-    async with aiohttp.ClientSession() as http:
-
-        async def call(_: str) -> None:
-            async with http.get(f"{address}/{endpoint}") as answer:
-                await answer.read()
-
-        return await latencies(call, seconds)
+async def only_files(_: NavTalkClient, bulk: Bulk) -> None:
+    for number in count():
+        async with Archive.open(apps.ARCHIVE, read_only=True) as archive:
+            await export(archive, f"files-{number}", formats=FORMATS)
+            bulk.done += SESSIONS
 
 
-def beside(concurrency: Concurrency | None) -> Work:
-    """The app beside an export with so many requests at once; alone where there is None."""
+HERE = Path.cwd()
 
-    async def export(client: NavTalkClient, bulk: Bulk) -> None:
-        async with SessionPool(client.using(lane="bulk")).transcripts() as transcripts:
-            async for _ in transcripts:
-                bulk.done += 1
 
-    async def work(job: Job) -> Figures:
+async def browsed(address: str, seconds: float) -> Figures:
+    """What 200 browsers say of the app."""
+    command = [sys.executable, "-m", "benchmarks.browsers", address, f"--at-once={AT_ONCE}"]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        f"--seconds={seconds}",
+        f"--settle={SETTLE_SECONDS}",
+        stdout=asyncio.subprocess.PIPE,
+        cwd=HERE,
+    )
+    answer, _ = await process.communicate()
+    found = json.loads(answer)
+    for failure in found.pop("failures"):
+        print(failure, file=sys.stderr)
+    return found
+
+
+def beside(work: Beside | None) -> Work:
+    """The app beside *work*; alone where there is none."""
+
+    async def measure(job: Job) -> Figures:
         bulk, loop = Bulk(), asyncio.get_running_loop()
-        at_once = concurrency or "auto"
-        async with (
-            NavTalkClient(KEY, base_url=job.address, concurrency=at_once) as client,
-            app(client) as address,
-            background(export(client, bulk) if concurrency else None),
-        ):
-            await asyncio.sleep(SETTLE_SECONDS)
-            before, began = bulk.done, loop.time()
-            waits = await asyncio.gather(
-                *(asyncio.to_thread(asyncio.run, ask(address, each, job.size)) for each in ENDPOINTS)
-            )
-            rate = (bulk.done - before) / (loop.time() - began)
-        p99 = {each: 1000 * percentile(found, 0.99) for each, found in zip(ENDPOINTS, waits, strict=True)}
-        return p99 | ({"bulk": rate} if concurrency else {})
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
+            await apps.synced(job.address)
+            async with (
+                apps.running(job.case, job.address) as (address, client),
+                background(work(client, bulk) if work else None),
+            ):
+                began = loop.time()
+                figures = await browsed(address, job.size)
+                rate = bulk.done / (loop.time() - began)
+        return figures | ({"bulk": rate} if work else {})
 
-    return work
+    return measure
 
 
-ALONE, AT_32 = "app alone", "32 at once"
+ALONE, FILES = "app alone", "beside writing files"
 
 QUESTION = Question(
     contenders={
         ALONE: Contender(work=beside(None)),
-        OURS: Contender(work=beside("auto")),
-        AT_32: Contender(work=beside(32)),
+        OURS: Contender(work=beside(whole_export)),
+        FILES: Contender(work=beside(only_files), ours=True),
     },
+    cases=tuple(apps.APPS),
     figures=(
-        Figure(name="asking", unit="ms, 99th percentile of what asks the API", form=".1f", against=ALONE),
-        Figure(name="plain", unit="ms, 99th percentile of what does not", form=".1f", against=ALONE),
-        Figure(name="bulk", unit="sessions/s exported", better="more", against=AT_32),
+        Figure(name="failed", unit="requests that failed"),
+        Figure(name="asked", unit="requests meanwhile", better="more", against=ALONE),
+        Figure(name="p50", unit="ms, median request", form=".1f", against=ALONE),
+        Figure(name="p99", unit="ms, 99th percentile", form=".1f", against=ALONE),
+        Figure(name="bulk", unit="sessions/s exported meanwhile", better="more"),
     ),
-    bars=(
-        Bar(
-            says="99th percentile of an endpoint that asks the API beside an export, times that alone",
-            value=lambda of: of("asking", OURS) / of("asking", ALONE),
-            at_most=2.0,
-        ),
-        Bar(
-            says="Export's sessions a second with auto, times those with 32 at once",
-            value=lambda of: of("bulk", OURS) / of("bulk", AT_32),
-            at_least=0.95,
-        ),
+    bars=tuple(
+        bar
+        for case in apps.APPS
+        for bar in (
+            Bar(
+                says=f"Of 200 web requests at once beside an export, those that fail ({case})",
+                value=lambda of, case=case: sum(of("failed", each, case) for each in (OURS, FILES)),
+                at_most=0,
+            ),
+            Bar(
+                says=f"99th percentile of 200 web requests beside an export, times that alone ({case})",
+                value=lambda of, case=case: of("p99", OURS, case) / of("p99", ALONE, case),
+                at_most=2.0,
+            ),
+            Bar(
+                says=f"The same beside the writing of files alone ({case})",
+                value=lambda of, case=case: of("p99", FILES, case) / of("p99", ALONE, case),
+                at_most=2.0,
+            ),
+        )
+    ),
+    panels=tuple(
+        Panel(title=f"200 web requests at once, {case}", figure="p99", case=case) for case in apps.APPS
     ),
     world=world,
-    rounds=1,
-    size=10,
-    quick_size=3,
+    rounds=3,
+    size=8,
+    quick_size=2,
 )

@@ -12,7 +12,8 @@ Three signs, each of another kind of server:
   grow with it. Later, now and then, a somewhat higher or lower limit is tried, and kept if it is better.
 
 And a sign of our own side: *the event loop runs late*. It has more to do than it can, so more at once only
-delay all else that runs in it. Then the limit does not grow, and goes down to 32 at the lowest.
+delay all else that runs in it. Then the limit does not grow, and goes down to 32 at the lowest. The gate says
+where that would harm more than it helps: while somebody waits for the answers, bulk alone makes way.
 
 A client with too few calls to reach its limit learns nothing from that, in either direction.
 
@@ -94,8 +95,8 @@ class Limit:
         """Count a refusal for overload; whether it contradicts a cap at any higher rank."""
         return rank <= self.proven
 
-    def lagged(self, seconds: float) -> None:
-        """Take note of how late the event loop is."""
+    def lagged(self, seconds: float, *, heed: bool = True) -> None:
+        """Take note of how late the event loop is; *heed* is whether the limit may be the reason."""
 
     def paused(self, now: float, seconds: float, *, named: bool) -> None:  # noqa: ARG002 - for who learns
         """All calls pause for *seconds*; *named* is whether the server said how long."""
@@ -139,6 +140,7 @@ class LearningLimit(Limit):
         self._higher = HIGHER
         self._patient_until = 0.0
         self._cut_at = 0.0
+        self._is_late = False
         self._contradicted = False  # whether the latest refusal was at a rank that was good before
         self._chance = _Chance()
         self._begin(0.0)
@@ -161,7 +163,7 @@ class LearningLimit(Limit):
             self._timed += 1
         if full:
             self._full += 1
-            if self._state is State.GROW and not self._goal and self.lag < LATE_SECONDS:
+            if self._state is State.GROW and not self._goal and not self._is_late:
                 self._size = min(self._size + GROWTH, float(self.most))
                 self.now = int(self._size)
         if self._goal:
@@ -205,9 +207,10 @@ class LearningLimit(Limit):
         self._set(min(limit, AFTER_A_PAUSE))
         self._begin(now + seconds, skip=True)
 
-    def lagged(self, seconds: float) -> None:
+    def lagged(self, seconds: float, *, heed: bool = True) -> None:
         """Note that the event loop took so many *seconds* for all that was ready."""
         self.lag = max(seconds, 0.7 * self.lag)
+        self._is_late = heed and self.lag >= LATE_SECONDS
 
     def _set(self, limit: int) -> None:
         self.now = max(1, min(self.most, limit))
@@ -308,7 +311,7 @@ class LearningLimit(Limit):
 
     @property
     def _late(self) -> bool:
-        return self.lag >= LATE_SECONDS and self.now >= ENOUGH_FOR_A_LATE_LOOP
+        return self._is_late and self.now >= ENOUGH_FOR_A_LATE_LOOP
 
     @property
     def _slow(self) -> bool:

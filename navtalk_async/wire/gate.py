@@ -20,9 +20,15 @@ from itertools import chain
 from typing import Any, Literal
 
 from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError
+from navtalk_async.events import LATE_SECONDS
 from navtalk_async.rate_headers import Hint
 from navtalk_async.wire._bytes_in_flight import BytesInFlight
-from navtalk_async.wire._learned_concurrency import LearningLimit, Limit
+from navtalk_async.wire._learned_concurrency import (
+    ENOUGH_FOR_A_LATE_LOOP,
+    LOWER,
+    LearningLimit,
+    Limit,
+)
 from navtalk_async.wire.clock import Clock
 from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
@@ -31,7 +37,7 @@ __all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_bytes", "checked_conc
 
 Concurrency = int | Literal["auto"]
 
-NORMAL = LANES["normal"]
+NORMAL, BULK = LANES["normal"], LANES["bulk"]
 
 # The most at once that `auto` comes to: each is a socket, and more of them cost us more than they bring.
 AUTO_AT_MOST = 256
@@ -81,6 +87,9 @@ class Gate:
             LearningLimit(AUTO_AT_MOST, self._time_loop) if concurrency == "auto" else Limit(concurrency)
         )
         self.in_flight: int = 0
+        # How many of them are in the lowest lane, and the most that may be: fewer, where the loop is late.
+        self._bulk = 0
+        self._bulk_most = math.inf
         self._highest_rate = rate
         self.learned_rate: RateEstimator = RateEstimator()
         self._next_at = 0.0
@@ -123,6 +132,8 @@ class Gate:
         """Let a request through at once, and count it, if nothing holds it back; then `release` it."""
         if now < self._opens_at or self.in_flight >= self.limit.now:
             return False
+        if lane == BULK and self._bulk >= self._bulk_most:
+            return False
         if (
             self._remaining is not None or self._refusals or now < self._in_use_until[lane] or self._is_heavy
         ) and self.in_flight >= self._room(now, lane):
@@ -154,13 +165,15 @@ class Gate:
             rank = await self._wait(deadline, lane, first=first)
         # A busy loop wakes us late.
         if deadline is not None and self.clock.time() >= deadline:
-            self.release()
+            self.release(lane)
             raise DeadlineExceeded(SPENT)
         return rank
 
-    def release(self) -> None:
+    def release(self, lane: int = NORMAL) -> None:
         """End a request that was let through."""
         self.in_flight -= 1
+        if lane == BULK:
+            self._bulk -= 1
         if self.waiting:
             self._admit()
 
@@ -179,12 +192,25 @@ class Gate:
             self._heed(hint, now)
 
     def _time_loop(self) -> None:
-        """Have the limit know how long the event loop takes for all that is ready now."""
+        """Find out how long the event loop takes for all that is ready now."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        # Somebody waits for what this loop does, who would see it.
-        weight = WAITED_FOR if began < self._in_use_until[NORMAL] else 1.0
-        loop.call_soon(lambda: self.limit.lagged(weight * (loop.time() - began)))
+        loop.call_soon(lambda: self._timed(loop.time() - began))
+
+    def _timed(self, seconds: float) -> None:
+        is_awaited = self.clock.time() < self._in_use_until[NORMAL]
+        if not is_awaited:
+            self._bulk_most = math.inf
+            self.limit.lagged(seconds)
+            return
+        # Somebody waits for what this loop does, who would see it. With a lower limit they would wait all the
+        # more, so it is the bulk alone that makes way for them.
+        self.limit.lagged(WAITED_FOR * seconds, heed=False)
+        if self.limit.lag < LATE_SECONDS:
+            self._bulk_most += 1
+        else:
+            fewer = int(LOWER * min(self._bulk, self._bulk_most))
+            self._bulk_most = max(ENOUGH_FOR_A_LATE_LOOP, fewer)
 
     def coped(self) -> None:
         """Note that the server answered, with a refusal that is not for overload."""
@@ -259,6 +285,10 @@ class Gate:
             room = self._remaining
         return max(1, room - (room // RESERVED_SHARE or 1)) if now < self._in_use_until[lane] else room
 
+    def _has_room(self, now: float, lane: int, *, as_lane: int) -> bool:
+        """Whether a request of *lane* may be let in now, with as many places free as for *as_lane*."""
+        return self.in_flight < self._room(now, as_lane) and (lane < BULK or self._bulk < self._bulk_most)
+
     def _weighed(self, is_over: bool) -> None:  # noqa: FBT001 - it is called with nothing else
         self._is_heavy = is_over
         if self.waiting:
@@ -271,6 +301,8 @@ class Gate:
 
     def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1
+        if lane == BULK:
+            self._bulk += 1
         learned = self.learned_rate
         if not learned.is_running:
             learned.began(now)
@@ -313,7 +345,7 @@ class Gate:
         except (asyncio.CancelledError, NavTalkError):
             # Let in and cancelled in the same moment: the place goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()
+                self.release(lane)
             elif not self._closed:
                 self.waiting -= 1
             raise
@@ -341,11 +373,11 @@ class Gate:
             return None
         if len(waiting) > 1:
             self._passed_over += 1
-            if self._passed_over >= OWN_TURN and self.in_flight < self._room(now, 0):
+            if self._passed_over >= OWN_TURN and self._has_room(now, waiting[-1], as_lane=0):
                 self._passed_over = 0
                 return waiting[-1]
         lane = waiting[0]
-        if self.in_flight < self._room(now, lane):
+        if self._has_room(now, lane, as_lane=lane):
             return lane
         if now < self._in_use_until[lane]:
             self._look_again(self._in_use_until[lane])

@@ -195,7 +195,7 @@ class Sender:
                     # After an outage, the call has all its attempts again.
                     counted *= not state.is_outage
                 finally:
-                    gate.release()
+                    gate.release(lane)
                 await state.pause(last, counted, options, deadline, tally)
         except BaseException as error:
             tally.errors += isinstance(error, NavTalkError)

@@ -76,7 +76,7 @@ class Caller:
             await asyncio.sleep(self.stays)
         finally:
             log.inside -= 1
-            gate.release()
+            gate.release(LANES[self.lane])
         self.ended = "done"
 
 

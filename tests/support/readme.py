@@ -12,6 +12,8 @@ RECEIVERS = {match[1]: block for block in PYTHON if (match := re.match(r"# (on_\
 """Web apps, by the names of their modules."""
 APPS = {match[1]: block for block in PYTHON if (match := re.match(r"# (app_\w+)\.py", block))}
 """Web apps that ask the API for a browser."""
+PATIENT_APPS = {name: block.replace("timeout=5.0", "timeout=300.0") for name, block in APPS.items()}
+"""The same for a machine that is much slower, or has much else to do."""
 PROGRAMS = [block for block in PYTHON if "asyncio.run" in block and block not in WORKERS.values()]
 NOTEBOOK = [block for block in PYTHON if block.startswith("# %%")]
 """Cells, each of which begins with `# %%`."""

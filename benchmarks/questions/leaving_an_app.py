@@ -1,0 +1,75 @@
+"""How long does a web app go on asking the API for 200 browsers that have left?
+
+The apps are the README's; the API's answers are 50 ms away. 180 browsers ask for pages and transcripts, and
+20 read an export that the app streams. Then their process is killed, ten times.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import chdir
+
+from benchmarks import apps, server
+from benchmarks.question import OURS, Bar, Contender, Figure, Figures, Job, Question
+from benchmarks.questions.beside_an_app import HERE
+from benchmarks.world import World
+
+BUSY_SECONDS = 1.5
+QUIET_SECONDS = 1.5
+"""So long after they have left, it is looked when the latest request came."""
+COMMAND = [sys.executable, "-m", "benchmarks.browsers", "--at-once=180", "--exports=20", "--seconds=60"]
+
+
+def world(_: Job) -> World:
+    return World(sessions=5_000, latency_seconds=0.05)
+
+
+async def requests_after_leaving(api: str, address: str) -> tuple[float, int]:
+    """The milliseconds from when the browsers are killed to the latest request, and the requests then."""
+    browsers = await asyncio.create_subprocess_exec(*COMMAND, address, cwd=HERE)
+    await asyncio.sleep(BUSY_SECONDS)
+    before = await asyncio.to_thread(server.counts, api)
+    left = time.monotonic_ns() // 1000
+    browsers.kill()
+    await browsers.wait()
+    await asyncio.sleep(QUIET_SECONDS)
+    after = await asyncio.to_thread(server.counts, api)
+    if before["asked"] < 200:
+        raise AssertionError(f"Only {before['asked']} requests were sent for them.")
+    return max(0, after["latest"] - left) / 1000, after["asked"] - before["asked"]
+
+
+async def leave(job: Job) -> Figures:
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        # Else its worker's requests would be taken for the browsers'.
+        await apps.synced(job.address)
+        async with apps.running(job.case, job.address) as (address, _):
+            await asyncio.sleep(QUIET_SECONDS)
+            found = [await requests_after_leaving(job.address, address) for _ in range(job.size)]
+    waits, requests = zip(*found, strict=True)
+    return {"latest": max(waits), "typical": statistics.median(waits), "requests": max(requests)}
+
+
+QUESTION = Question(
+    contenders={OURS: Contender(work=leave)},
+    cases=tuple(apps.APPS),
+    figures=(
+        Figure(name="latest", unit="ms from leaving to the latest request, the most of ten", form=".0f"),
+        Figure(name="typical", unit="ms, the median of ten", form=".0f"),
+        Figure(name="requests", unit="requests meanwhile, the most of ten"),
+    ),
+    bars=tuple(
+        Bar(
+            says=f"Milliseconds from 200 browsers' leaving to the latest request for them ({case})",
+            value=lambda of, case=case: of("latest", OURS, case),
+            at_most=300,
+        )
+        for case in apps.APPS
+    ),
+    world=world,
+    rounds=3,
+    size=10,
+    quick_size=2,
+)
