@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from navtalk_async.client.navtalk import NavTalkClient
     from navtalk_async.errors import NavTalkError
     from navtalk_async.formats import export
-    from navtalk_async.ingest import RunReport, sync, watch
+    from navtalk_async.ingest import Project, ProjectResult, RunReport, sync, sync_all, watch
     from navtalk_async.models import (
         Message,
         MessageType,
@@ -43,6 +43,8 @@ __all__ = [
     "NavTalkError",
     "Page",
     "Privacy",
+    "Project",
+    "ProjectResult",
     "Request",
     "Retry",
     "Role",
@@ -54,6 +56,7 @@ __all__ = [
     "export",
     "search",
     "sync",
+    "sync_all",
     "verify",
     "watch",
 ]
@@ -67,7 +70,7 @@ _HOMES = {
     "client.navtalk": "NavTalkClient",
     "errors": "NavTalkError",
     "formats": "export",
-    "ingest": "RunReport sync watch",
+    "ingest": "Project ProjectResult RunReport sync sync_all watch",
     "models": "Message MessageType Page Request Role Session SessionStatus Transcript",
     "pool": "SessionPool",
     "privacy": "Privacy",

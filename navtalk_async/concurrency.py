@@ -21,6 +21,8 @@ __all__ = [
     "Limiter",
     "Order",
     "ParkingLot",
+    "Rotation",
+    "SharedLimiter",
     "shielded",
 ]
 
@@ -318,6 +320,79 @@ class Limiter:
                 turns.release()
 
         return ask_in_turn
+
+
+class SharedLimiter(Limiter):
+    """The limiter of one of several jobs that share one limit, and take turns: a job with little to do does
+    not wait behind all that another has to do. For one event loop.
+
+    Arguments:
+        rotation: what the jobs share.
+    """
+
+    def __init__(self, rotation: "Rotation") -> None:
+        super().__init__(rotation.share)
+        self._rotation = rotation
+        rotation.jobs += 1
+
+    def bound(self, ask: Callable[[Q], Awaitable[T]]) -> Callable[[Q], Awaitable[T]]:
+        """*ask*, within the limit of all."""
+        rotation = self._rotation
+
+        async def ask_in_turn(question: Q) -> T:
+            await rotation.acquire(self)
+            try:
+                return await ask(question)
+            finally:
+                rotation.release()
+
+        return ask_in_turn
+
+    def close(self) -> None:
+        """Leave this job's share to the others."""
+        self._rotation.jobs -= 1
+
+
+class Rotation:
+    """The turns of several jobs, within a *limit*."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self.jobs = 0
+        self._taken = 0
+        self._waiting: dict[object, deque[asyncio.Future[None]]] = {}
+
+    def share(self) -> int:
+        """How much one job should have in work: twice its part, since others have less to do, or nothing."""
+        return min(self._limit(), max(2, 2 * self._limit() // max(1, self.jobs)))
+
+    async def acquire(self, job: object) -> None:
+        """Wait for a turn of *job*; then `release` it."""
+        if not self._waiting and self._taken < self._limit():
+            self._taken += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(job, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # Cancelled in the moment in which it got its turn: the turn goes to the next.
+            if not turn.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """End a turn; the next one is of the job that has waited longest since its last."""
+        self._taken -= 1
+        while self._waiting and self._taken < self._limit():
+            job = next(iter(self._waiting))
+            turns = self._waiting.pop(job)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[job] = turns
+            if not turn.done():
+                turn.set_result(None)
+                self._taken += 1
 
 
 class ParkingLot:

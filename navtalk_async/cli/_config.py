@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import click
 
 from navtalk_async.cli._options import CONNECTION, OF_A_KEY, OPTIONS, RUN, SCOPE, as_name, settings_of
+from navtalk_async.cli.app import Exit
 
 if TYPE_CHECKING:
     # A client, which `status` does not need.
@@ -53,13 +54,15 @@ class ConfigFile(NamedTuple):
     path: Path
     defaults: Table
     projects: Mapping[str, Table]
+    limits: Mapping[str, Any]
+    """Those of all projects together: the arguments of `sync_all`."""
 
     @classmethod
     def read(cls, path: Path) -> "ConfigFile":
         """The file at *path*; a `click.UsageError` names what in it cannot be right, and shows no key."""
         found = _tables(path)
-        _known(path, found, ("defaults", "projects"), "a table of this file")
-        for name in ("defaults", "projects"):
+        _known(path, found, ("defaults", "projects", "limits"), "a table of this file")
+        for name in ("defaults", "projects", "limits"):
             _checked_table(f"{path} [{name}]", found.get(name, {}))
         projects = found.get("projects", {})
         for name, table in projects.items():
@@ -69,6 +72,7 @@ class ConfigFile(NamedTuple):
             path,
             _values(path, f"{path} [defaults]", found.get("defaults", {}), OF_DEFAULTS),
             {name: _project(path, name, table) for name, table in projects.items()},
+            _limits(path, f"{path} [limits]", found.get("limits", {})),
         )
 
     def several(self) -> str:
@@ -159,6 +163,17 @@ def every_project() -> list["Settings"]:
     return [settings_of(each) for each in contexts(click.get_current_context())]
 
 
+def code_of_all(codes: Sequence[int]) -> int:
+    """The exit code of several projects: the one that all of them end with, or else 3."""
+    return codes[0] if len(set(codes)) == 1 else Exit.PARTIAL
+
+
+def limits_of_all() -> Mapping[str, Any]:
+    """The limits of the file for all projects together."""
+    chosen: Chosen = click.get_current_context().obj
+    return chosen.file.limits
+
+
 def _tables(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
@@ -202,6 +217,17 @@ def _project(path: Path, name: str, table: Table) -> Table:
     where, given = f"{path} [projects.{name}]", dict(table)
     key = _key(path, where, given.pop("key")) if "key" in given else {}
     return {**_values(path, where, given, OF_A_PROJECT), **key}
+
+
+def _limits(path: Path, where: str, table: Table) -> dict[str, Any]:
+    values, found = _values(path, where, table, ("concurrency", "rate")), dict[str, Any]()
+    for name, text in values.items():
+        try:
+            found[name] = OPTIONS[name].type.convert(text, None, None)
+        except click.BadParameter as refusal:
+            raise click.UsageError(f"{where} {name}: {refusal.message}") from None
+    # Each client learns for itself how many it can have.
+    return {name: value for name, value in found.items() if value != "auto"}
 
 
 def _key(path: Path, where: str, value: object) -> Table:

@@ -2,22 +2,24 @@
 
 import random
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from math import sqrt
 from time import perf_counter
 from typing import Any
 
+import click
 import msgspec
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.rows import format_api_time
+from navtalk_async.cli._config import code_of_all, every_project
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._options import CONNECTION, SCOPE, Place, command
 from navtalk_async.cli._output import amount, put_json, put_lines
 from navtalk_async.cli._progress import counting, waits_reported
-from navtalk_async.cli._settings import Settings
-from navtalk_async.cli.app import run
+from navtalk_async.cli._settings import Settings, usage_errors
+from navtalk_async.cli.app import Exit, report_error, run
 from navtalk_async.client import Client, inside
 from navtalk_async.concurrency import FanOut
 from navtalk_async.errors import NavTalkError, NotFound, counted
@@ -173,27 +175,44 @@ def _duration(minutes: float, margin: float) -> str:
     return f"{counted(max(1, round(minutes * 60)), 'second')} (± {max(1, round(margin * 60))})"
 
 
-@command("listing", "known_store", "project", SCOPE, CONNECTION)
+@command("listing", "known_store", "project", SCOPE, CONNECTION, needs_key=False)
 def plan_command(*, settings: Settings, known_store: Place | None) -> int:
     """Estimate an export: sessions, messages, requests, minutes.
 
-    All sessions are listed, and the messages of some of them fetched; nothing is saved.
+    All sessions are listed, and the messages of some of them fetched; nothing is saved. With --config, that
+    is done for each project of the file in turn, or for that of --project.
 
     Examples:
       navtalk plan
       navtalk plan --start 2025-11-01 --rate 10
       navtalk plan --sandbox --json
     """
+    several, reporter = every_project(), settings.reporter
+    for each in several:
+        # The keys are read before there is a loop to hold up; of several, one may be missing.
+        with usage_errors() if len(several) == 1 else suppress(click.UsageError):
+            each.key.read()
+
+    async def plan(each: Settings) -> int:
+        try:
+            async with each.client(waits_reported(each.reporter, each.progress_mode)) as client:
+                await _plan(client, each, known_store, is_named=len(several) > 1)
+        except (NavTalkError, click.UsageError) as error:
+            if len(several) == 1:
+                raise
+            if isinstance(error, NavTalkError):
+                return report_error(error, reporter, before=f"{each.project} failed: ")
+            reporter.note(f"{each.project} is left out: {error.message}")
+            return Exit.USAGE
+        return Exit.OK
 
     async def work() -> int:
-        async with settings.client(waits_reported(settings.reporter, settings.progress_mode)) as client:
-            await _plan(client, settings, known_store)
-        return 0
+        return code_of_all([await plan(each) for each in several])
 
-    return run(work(), settings.reporter)
+    return run(work(), reporter)
 
 
-async def _plan(client: Client, settings: Settings, known_store: Place | None) -> None:
+async def _plan(client: Client, settings: Settings, known_store: Place | None, *, is_named: bool) -> None:
     scope, listed, sample = settings.scope(client), Listed(), Sample(size=LARGER_SAMPLE)
 
     def count() -> dict[str, int]:
@@ -214,9 +233,11 @@ async def _plan(client: Client, settings: Settings, known_store: Place | None) -
         await _fetch_enough(client, settings, scope, listed, sample)
     found = estimate(listed, sample, settings.rate)
     if settings.as_json:
-        await put_json({"command": "plan", "exit_code": 0, "listed": listed, "estimate": found, "kept": kept})
+        facts = {"listed": listed, "estimate": found, "kept": kept}
+        await put_json({"command": "plan", "exit_code": 0, "project": settings.project, **facts})
     else:
-        await put_lines(plan_sentences(listed, found, kept))
+        title = [f"{settings.project}:"] if is_named else []
+        await put_lines([*title, *plan_sentences(listed, found, kept)])
 
 
 async def _list(  # noqa: PLR0917 - what is written to, and from what

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
 from navtalk_async.archive.records import FailedSession
+from navtalk_async.cli._config import every_project, limits_of_all
 from navtalk_async.cli._inspect import FAILURES_SHOWN, news_text
 from navtalk_async.cli._media import media_sentences
 from navtalk_async.cli._options import CONNECTION, RUN, SCOPE, Place, command
@@ -50,7 +51,7 @@ FILES_SHOWN = 4
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
 
-@command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION)
+@command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION, needs_key=False)
 def sync_command(
     *,
     settings: Settings,
@@ -63,19 +64,26 @@ def sync_command(
 
     STORE is a SQLite file, or postgresql://user@host/database. The first run fetches everything, later ones
     what is new; a run that was stopped is continued. With --watch it runs until it is stopped, and waits for
-    an API that is away to come back.
+    an API that is away to come back. With --config, all projects of the file are brought up to date at once,
+    or that of --project; one that fails stops no other (exit code 3).
 
     Examples:
       navtalk sync archive.db
       navtalk sync archive.db --retry-failed --progress plain
       navtalk sync archive.db --watch 60s --metrics-port 9108
       navtalk sync postgresql://chats@db.example/chats
+      navtalk sync archive.db --config navtalk.toml
     """
+    several = every_project()
+    if len(several) == 1:
+        settings.key.read()
     if metrics_host is not None and metrics_port is None:
         raise click.UsageError("--metrics-host serves nothing alone: give --metrics-port too.")
     if every is None:
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
+        if len(several) > 1:
+            return _sync_many(several, store)
         return ArchiveRun(settings, store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
@@ -84,10 +92,20 @@ def sync_command(
         raise click.UsageError("--metrics-host is empty; give an address, or leave it out for 127.0.0.1.")
     if settings.as_json:
         raise click.UsageError("--json describes one run; with --watch, use --progress json.")
+    if len(several) > 1:
+        raise click.UsageError(f"--watch keeps one project up to date. {settings.why_none}")
     from navtalk_async.cli._watch import keep_watch  # noqa: PLC0415 - a web server, which few runs need
 
     work = keep_watch(settings, store, every.total_seconds(), metrics_host or "127.0.0.1", metrics_port)
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
+
+
+def _sync_many(several: Sequence[Settings], store: Place) -> int:
+    from navtalk_async.cli._sync_many import ManyRun  # noqa: PLC0415 - most have one project
+
+    all_of_them = ManyRun(several, store, limits_of_all())
+    all_of_them.read_keys()
+    return run(all_of_them.work(), all_of_them.reporter, when_stopped=WHEN_STOPPED)
 
 
 @dataclass(frozen=True)

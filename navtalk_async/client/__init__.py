@@ -95,6 +95,8 @@ class Inside(NamedTuple):
     """Returns how many rows that this view asked for could not be read."""
     moved: OnMove
     """Announces that a list moved while it was walked, or that its total was wrong."""
+    wire: Sender
+    """What all views of a client have in common."""
 
 
 class Client(Generic[S_co, M_co]):
@@ -161,6 +163,7 @@ class Client(Generic[S_co, M_co]):
             wire.announce,
             lambda: len(self._skipped),
             lambda path, reason: wire.announce(ListMoved(path, reason)),
+            wire,
         )
         self._name_resources()
 

@@ -3,6 +3,7 @@
 from navtalk_async.archive.records import RunReport
 from navtalk_async.ingest._health import Health
 from navtalk_async.ingest._job import Progress
+from navtalk_async.ingest._many import Project, ProjectResult, sync_all
 from navtalk_async.ingest._reread_rules import OVERLAP, SETTLE, earlier
 from navtalk_async.ingest._rounds import RoundResult, Rounds, watch
 from navtalk_async.ingest._run import check_key, sync
@@ -13,6 +14,8 @@ __all__ = [
     "SETTLE",
     "Health",
     "Progress",
+    "Project",
+    "ProjectResult",
     "RoundResult",
     "Rounds",
     "RunReport",
@@ -20,5 +23,6 @@ __all__ = [
     "check_key",
     "earlier",
     "sync",
+    "sync_all",
     "watch",
 ]

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -38,6 +39,11 @@ from navtalk_async.ingest.scope import CheckedOptions, Scope, SyncOptions
 from navtalk_async.listing.fetch import fault_scope
 from navtalk_async.times import parse_time
 from navtalk_async.wire.retry import Lane
+
+COUNTED: ContextVar[RunReport | None] = ContextVar("navtalk_async.counted", default=None)
+"""The report of the run that a request is for, where each is counted: runs may share a client, which counts
+for all of them.
+"""
 
 
 async def sync(
@@ -156,8 +162,9 @@ def _measured(client: Client, report: RunReport) -> Generator[None, None, None]:
     finally:
         after = client.stats()
         report.ended_at = _now()
-        report.requests += after.requests - before.requests
-        report.retries += after.retries - before.retries
+        if COUNTED.get() is not report:
+            report.requests += after.requests - before.requests
+            report.retries += after.retries - before.retries
         report.seconds = round(report.seconds + monotonic() - began, 3)
 
 

@@ -32,6 +32,7 @@ from navtalk_async.wire._learned_concurrency import (
 from navtalk_async.wire.clock import Clock
 from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
+from navtalk_async.wire.shared_limit import SharedLimit
 
 __all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_bytes", "checked_concurrency"]
 
@@ -111,6 +112,8 @@ class Gate:
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._closed = False
+        self._shared: SharedLimit | None = None
+        self._shared_in_flight = 0
 
     def __repr__(self) -> str:
         return f"<Gate [{self.in_flight} in flight, {self.waiting} waiting] {self.limit!r}>"
@@ -139,6 +142,8 @@ class Gate:
         ) and self.in_flight >= self._room(now, lane):
             return False
         if self.waiting and any(self._lanes[: lane + 1]):
+            return False
+        if self._shared is not None and not self._admitted_by_all(self._shared):
             return False
         self._admitted(now, lane)
         return True
@@ -174,8 +179,21 @@ class Gate:
         self.in_flight -= 1
         if lane == BULK:
             self._bulk -= 1
+        if self._shared is not None and self._shared_in_flight:
+            self._shared_in_flight -= 1
+            self._shared.release()
         if self.waiting:
-            self._admit()
+            self.admit()
+
+    def share(self, limit: SharedLimit | None) -> None:
+        """Have *limit*, which other gates have too, hold from now on; or none."""
+        self._shared, self._shared_in_flight = limit, 0
+        self.admit()
+
+    def _admitted_by_all(self, shared: SharedLimit) -> bool:
+        is_admitted = shared.try_acquire(self)
+        self._shared_in_flight += is_admitted
+        return is_admitted
 
     def answered(
         self, now: float, sent_at: float, rank: int, hint: Hint | None = None, *, is_typical: bool = True
@@ -292,12 +310,12 @@ class Gate:
     def _weighed(self, is_over: bool) -> None:  # noqa: FBT001 - it is called with nothing else
         self._is_heavy = is_over
         if self.waiting:
-            self._admit()
+            self.admit()
 
     def _yielded(self, count: int) -> None:
         self.in_flight -= count
         if self.waiting and count > 0:
-            self._admit()
+            self.admit()
 
     def _admitted(self, now: float, lane: int) -> None:
         self.in_flight += 1
@@ -339,7 +357,7 @@ class Gate:
         (queue.appendleft if first else queue.append)(turn)
         self.waiting += 1
         timer = None if deadline is None else loop.call_later(deadline - self.clock.time(), _expire, turn)
-        self._admit()
+        self.admit()
         try:
             return await turn
         except (asyncio.CancelledError, NavTalkError):
@@ -353,11 +371,14 @@ class Gate:
             if timer is not None:
                 timer.cancel()
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Let requests through that wait, as long as nothing holds them back."""
         now = self.clock.time()
         while (lane := self._next_lane(now)) is not None:
             if self._opens_at > now:
                 self._look_again(self._opens_at)
+                return
+            if self._shared is not None and not self._admitted_by_all(self._shared):
                 return
             self._admitted(now, lane)
             self.waiting -= 1
@@ -386,7 +407,7 @@ class Gate:
     def _look_again(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.clock.call_at(when, self._admit)
+        self._timer = self.clock.call_at(when, self.admit)
 
 
 _Turn = asyncio.Future[int]

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from os import PathLike
@@ -34,6 +34,7 @@ from navtalk_async.wire.secret import (
     checked_root,
     hide_frames,
 )
+from navtalk_async.wire.shared_limit import SharedLimit
 
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
 
@@ -259,6 +260,21 @@ class Sender:
         )
         self._tallies.add_to(stats)
         return stats
+
+    @asynccontextmanager
+    async def sharing(self, limit: SharedLimit, observer: Observer) -> AsyncGenerator[None, None]:
+        """An `async with` in which *limit*, which other senders have too, holds in this event loop, and
+        *observer* sees every event.
+        """
+        loop = asyncio.get_running_loop()
+        state = self._states.get(loop) or await self._open(loop)
+        state.gate.share(limit)
+        self._observers += (observer,)
+        try:
+            yield
+        finally:
+            state.gate.share(None)
+            self._observers = tuple(each for each in self._observers if each is not observer)
 
     async def aclose(self) -> None:
         """End every connection in every loop; calls in flight raise `ClientClosed`. It may be called from any

@@ -134,6 +134,11 @@ def test_the_line_goes_before_the_variable_the_project_and_the_defaults(folder, 
         ("[projects.a]\nstart = 12:00:00", "[projects.a] start: write a text"),
         ("[projects.a]\nstart = 'soon'", "[projects.a] start: 'soon' is not a time"),
         ("[projects.a]\nsession = ['x']\nstatus = 1", "[projects.a]: --session says exactly which"),
+        ("[limits]\nconcurrency = 0", "[limits] concurrency: '0' is neither auto nor"),
+        (
+            "[limits]\ntimeout = 1",
+            "[limits]: 'timeout' is no option that can stand here. There are: concurrency, rate.",
+        ),
         ("[projects.a]\n[projects.b]\nrate = 'x'", "[projects.b] rate: 'x'"),
     ],
 )
@@ -280,3 +285,48 @@ async def test_config_shows_what_is_in_force_and_no_secret(several):
     assert found["projects"][0]["settings"]["overlap"] == {"value": "86400s", "from": "default"}
     none = await shell.navtalk("config", env=ENV)
     assert (none.code, "--config" in none.err) == (2, True)
+
+
+async def test_all_projects_are_synced_in_one_run_and_a_bad_one_stops_no_other(several, tmp_path):
+    with several.open("a") as file:
+        file.write("retry-for = 0\n[limits]\nconcurrency = 4\nrate = 500\n")
+    arguments = ("sync", tmp_path / "a.db", "--config", several)
+    done = await shell.navtalk(*arguments, "--json", "--progress", "json", env=ENV)
+    [found] = done.rows
+    assert (done.code, found["exit_code"], found["complete"]) == (3, 3, False)
+    assert [each["exit_code"] for each in found["projects"]] == [0, 2, 5]
+    assert [each["run"] and each["run"]["inserted"] for each in found["projects"]] == [5, None, 0]
+    shown = [json.loads(line) for line in done.err.splitlines()]
+    assert {each["project"] for each in shown if each["event"] == "project"} == {"good", "away"}
+    again = await shell.navtalk(*arguments, "--progress", "plain", env=ENV)
+    assert (again.code, again.out) == (3, "")
+    assert "navtalk: good: no changes; fetched" in again.err
+    assert "navtalk: away failed: ConnectFailed: " in again.err
+    assert "navtalk: keyless is left out: " in again.err
+    assert "1 of 3 projects brought up to date." in again.err
+    one = await shell.navtalk(*arguments, "--project", "good", env=ENV)
+    assert (one.code, "Checked" in one.err) == (0, True)
+
+
+async def test_projects_that_all_have_their_keys_refused_end_with_4_and_those_of_a_key_share_its_limit(
+    write, tmp_path
+):
+    async with Sandbox(World(5), keys={"another"}) as box:
+        url = f'base-url = "{box.navtalk_url}"\nkey = "env:GOOD_KEY"\n'
+        path = write(f"[projects.a]\n{url}[projects.b]\n{url}")
+        refused = await shell.navtalk("sync", tmp_path / "a.db", "--config", path, env=ENV)
+        assert (refused.code, "0 of 2 projects" in refused.err) == (4, True)
+        path = write(f"[projects.a]\n{url}[projects.b]\n{url}rate = 5")
+        before = box.counts.total
+        two = await shell.navtalk("sync", tmp_path / "a.db", "--config", path, env=ENV)
+        assert (two.code, box.counts.total) == (2, before)
+        assert "[projects.b] rate: a has the same server and key, and another rate" in two.err
+
+
+async def test_plan_plans_every_project_and_what_takes_one_asks_which(several, tmp_path):
+    planned = await shell.navtalk("plan", "--config", several, "--json", env=ENV)
+    assert [(each["project"], each["listed"]["sessions"]) for each in planned.rows] == [("good", 5)]
+    assert planned.code == 3
+    for arguments in (("export", tmp_path / "out"), ("sync", tmp_path / "a.db", "--watch", "60s")):
+        done = await shell.navtalk(*arguments, "--config", several, env=ENV)
+        assert (done.code, "Choose one with --project NAME." in done.err) == (2, True)
