@@ -353,6 +353,9 @@ class SharedLimiter(Limiter):
         self._rotation.jobs -= 1
 
 
+LEAST_SHARE = 16
+
+
 class Rotation:
     """The turns of several jobs, within a *limit*."""
 
@@ -363,8 +366,10 @@ class Rotation:
         self._waiting: dict[object, deque[asyncio.Future[None]]] = {}
 
     def share(self) -> int:
-        """How much one job should have in work: twice its part, since others have less to do, or nothing."""
-        return min(self._limit(), max(2, 2 * self._limit() // max(1, self.jobs)))
+        """How much one job should have in work: twice its part, since others have less to do, or nothing; and
+        enough to go on while what it has done is being saved.
+        """
+        return min(self._limit(), max(LEAST_SHARE, 2 * self._limit() // max(1, self.jobs)))
 
     async def acquire(self, job: object) -> None:
         """Wait for a turn of *job*; then `release` it."""
