@@ -83,7 +83,7 @@ def test_a_gate_with_little_to_do_does_not_wait_behind_all_of_another(at_once):
             await gate.acquire(lane=2)
             order.append(name)
             await asyncio.sleep(1)
-            gate.release()
+            gate.release(2)
 
         flood = [asyncio.create_task(call(large, "large")) for _ in range(60)]
         await quiet()
