@@ -116,7 +116,7 @@ async def test_a_browser_that_leaves_stops_the_requests_to_the_api(path, serving
         assert box.counts.total == asked
 
 
-async def test_a_browser_that_leaves_in_the_middle_of_an_export_stops_it(serving):
+async def test_a_browser_that_leaves_in_the_middle_of_an_export_stops_it_without_a_noise(serving, caplog):
     async with Sandbox(World(150, messages=1)) as box, serving(box) as http:
         await first_round_over(http)
         box.counts.reset()
@@ -128,6 +128,7 @@ async def test_a_browser_that_leaves_in_the_middle_of_an_export_stops_it(serving
             while box.counts.in_flight:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         assert len(box.counts.messages_by_session) < 150
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
 
 
 def paths(box, count):
