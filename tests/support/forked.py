@@ -22,8 +22,8 @@ from pathlib import Path
 import navtalk_async
 from navtalk_async.archive import failpoints
 
-BEFORE_PYTHON = ("PYTHON", "LC_", "LANG")
-"""Variables that Python itself reads as it starts begin so."""
+READ_AT_START = ("PYTHON", "LC_", "LANG", "SSL_")
+"""Variables that Python, or what is imported, reads once begin so."""
 
 
 class Forked:
@@ -71,7 +71,7 @@ def can_fork(env, options):
         sys.platform == "linux"
         and options.keys() <= {"stdin", "stdout", "stderr", "cwd"}
         and options["stdin"] != asyncio.subprocess.PIPE
-        and not any(name.startswith(BEFORE_PYTHON) for name in env)
+        and not any(name.startswith(READ_AT_START) for name in env)
     )
 
 
@@ -157,7 +157,7 @@ def become(job, streams):
         os.dup2(descriptor, number)
     os.closerange(3, 64)
     os.chdir(job["cwd"])
-    before = {name: value for name, value in os.environ.items() if name.startswith(BEFORE_PYTHON)}
+    before = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_START)}
     os.environ.clear()
     os.environ.update(before | job["env"])
     time.tzset()
