@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from navtalk_async.archive import redacted
+from navtalk_async.cli._config import every_project
 from navtalk_async.cli._inspect import readable
 from navtalk_async.cli._media import MEDIA_OPTIONS, media_options
 from navtalk_async.cli._options import (
@@ -22,7 +23,13 @@ from navtalk_async.cli._options import (
 )
 from navtalk_async.cli._output import put_json
 from navtalk_async.cli._settings import Settings
-from navtalk_async.cli._sync import ArchiveRun, files_sentences, kept_sentences, write_files
+from navtalk_async.cli._sync import (
+    ArchiveRun,
+    files_sentences,
+    kept_sentences,
+    run_all,
+    write_files,
+)
 from navtalk_async.cli.app import Exit, run
 from navtalk_async.formats import ARCHIVE, Manifest, checked_plan
 
@@ -57,7 +64,8 @@ def export_command(
     The archive DEST/archive.db is brought up to date first, so the same command again fetches only what is
     new, and continues where it was stopped. What is damaged in it is fetched again. DEST/manifest.json lists
     what was written; the second --project in DEST has transcripts.PROJECT.jsonl. With --from, an archive that
-    is there is exported as it is, by default all its projects, and the API is not asked.
+    is there is exported as it is, by default all its projects, and the API is not asked. With --config, all
+    projects of the file are fetched, and the archive is exported with all it holds.
 
     Examples:
       navtalk export out
@@ -71,6 +79,11 @@ def export_command(
     if source is not None:
         _refuse_options_of_the_api()
         return run(_export_of(settings, source, dest, how), settings.reporter, when_stopped=WHEN_STOPPED)
+    several = every_project()
+    if len(several) > 1:
+        if media:
+            raise click.UsageError(f"--media is for one project. {settings.why_none}")
+        return run_all(several, dest / ARCHIVE, folder=dest, how=how)
     settings.key.read()
     wanted = None
     if media:

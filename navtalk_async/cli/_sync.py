@@ -83,7 +83,7 @@ def sync_command(
         if metrics_port is not None:
             raise click.UsageError("--metrics-port is for a worker: give --watch too.")
         if len(several) > 1:
-            return _sync_many(several, store)
+            return run_all(several, store)
         return ArchiveRun(settings, store).run()
     if not every:
         raise click.UsageError("--watch 0 would ask without a pause; give a time span.")
@@ -100,10 +100,11 @@ def sync_command(
     return run(work, settings.reporter, when_stopped=WHEN_STOPPED)
 
 
-def _sync_many(several: Sequence[Settings], store: Place) -> int:
+def run_all(several: Sequence[Settings], place: Place, **files: Any) -> int:
+    """Run *several* projects at once; the exit code. *files* is what an export writes, and where."""
     from navtalk_async.cli._sync_many import ManyRun  # noqa: PLC0415 - most have one project
 
-    all_of_them = ManyRun(several, store, limits_of_all())
+    all_of_them = ManyRun(several, place, limits_of_all(), **files)
     all_of_them.read_keys()
     return run(all_of_them.work(), all_of_them.reporter, when_stopped=WHEN_STOPPED)
 

@@ -1,4 +1,4 @@
-"""`navtalk sync STORE --config FILE` where the file has several projects: all of them in one run."""
+"""`navtalk sync` and `navtalk export` where the file of `--config` has several projects: all in one run."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +13,7 @@ import msgspec
 from anyio import to_thread
 
 from navtalk_async.archive import Archive, redacted
+from navtalk_async.archive.records import FailedSession
 from navtalk_async.cli._config import code_of_all
 from navtalk_async.cli._inspect import news_text
 from navtalk_async.cli._options import Place, as_options
@@ -27,12 +28,12 @@ from navtalk_async.cli._progress import (
     repeated,
 )
 from navtalk_async.cli._settings import Settings, usage_errors
-from navtalk_async.cli._sync import kept_sentences
+from navtalk_async.cli._sync import files_sentences, kept_sentences, write_files
 from navtalk_async.cli.app import Exit, exit_code
 from navtalk_async.client import Client
 from navtalk_async.errors import NavTalkError, StoreError, counted
 from navtalk_async.events import Event, Stats
-from navtalk_async.formats import refuse_emptied
+from navtalk_async.formats import Manifest, WrittenFile, refuse_emptied, refuse_folder
 from navtalk_async.ingest import Progress, Project, ProjectResult, sync_all
 
 LINES = 8
@@ -53,11 +54,15 @@ class Asked:
 
 @dataclass
 class ManyRun:
-    """A run of `sync` for the projects of *several*, within the *limits* of all together."""
+    """A run for the projects of *several*, within the *limits* of all together."""
 
     several: Sequence[Settings]
     place: Place
     limits: Mapping[str, Any]
+    folder: Path | None = None
+    """Where files are written, too, as `export` does."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of `export`: formats and their options."""
     monitors: dict[str, RunMonitor] = field(default_factory=dict)
     ended: dict[str, ProjectResult] = field(default_factory=dict)
     keyless: dict[str, str] = field(default_factory=dict)
@@ -83,6 +88,9 @@ class ManyRun:
             self.reporter.note(f"{name} is left out: {why}")
         async with AsyncExitStack() as stack:
             projects = await self._projects(stack)
+            if self.folder is not None:
+                for each in projects:
+                    await to_thread.run_sync(partial(refuse_folder, self.folder, each.name, **self.how))
             archive = await stack.enter_async_context(Archive.open(self.place))
             mode = self.several[0].progress_mode
             if mode in ("plain", "bar"):
@@ -91,9 +99,12 @@ class ManyRun:
             async with self._shown(mode):
                 with usage_errors():
                     await sync_all(projects, archive, on_end=self._note_end, **self.limits)
-            found = [await self._facts(archive, each) for each in self.several]
+            manifest = None
+            if self.folder is not None and await archive.projects():
+                manifest = await write_files(archive, self.folder, self.several[0], project=None, **self.how)
+            found = [await self._facts(archive, each, manifest) for each in self.several]
         code = code_of_all([each["exit_code"] for each in found])
-        await self._report(code, found)
+        await self._report(code, found, () if manifest is None else manifest.files)
         return code
 
     async def _projects(self, stack: AsyncExitStack) -> list[Project]:
@@ -162,28 +173,36 @@ class ManyRun:
         if len(running) > LINES:
             self.reporter.note(f"{counted(len(running) - LINES, 'more project')} running.")
 
-    async def _facts(self, archive: Archive, settings: Settings) -> dict[str, Any]:
+    async def _facts(self, archive: Archive, settings: Settings, manifest: Manifest | None) -> dict[str, Any]:
         """How a project ended, as `--json` has it."""
         name = settings.project
         if name in self.keyless:
-            return {"project": name, "exit_code": int(Exit.USAGE), "complete": False, "run": None} | {
-                "kept": None, "error": self.keyless[name]
-            }  # fmt: skip
+            why = {"kept": None, "error": self.keyless[name]}
+            return {"project": name, "exit_code": int(Exit.USAGE), "complete": False, "run": None} | why
         _, report, error = self.ended[name]
-        failed = await archive.failures(name)
+        failed: Sequence[FailedSession] = await archive.failures(name)
+        for each in manifest.projects if manifest is not None else ():
+            # Those that are damaged, too.
+            failed = each.failed if each.project == name else failed
         kept = msgspec.structs.asdict(await archive.counts(name)) | {"failed": failed}
         code = exit_code(error) if error else Exit.PARTIAL if failed or report.skipped_rows else Exit.OK
         is_complete = not (error or kept["pending"] or failed or report.skipped_rows)
         facts = {"project": name, "exit_code": int(code), "complete": is_complete}
         return facts | {"run": report, "kept": kept, "error": self._why(error)}
 
-    async def _report(self, code: int, found: Sequence[Mapping[str, Any]]) -> None:
-        about = {
-            "command": "sync",
+    async def _report(
+        self, code: int, found: Sequence[Mapping[str, Any]], files: Sequence[WrittenFile]
+    ) -> None:
+        summary = {
+            "command": "sync" if self.folder is None else "export",
             "exit_code": int(code),
             "complete": all(each["complete"] for each in found),
+            "store": redacted(self.place),
+            "projects": found,
+            "folder": None if self.folder is None else str(self.folder),
+            "files": files,
+            "error": None,
         }
-        summary = about | {"store": redacted(self.place), "projects": found, "error": None}
         if self.several[0].as_json:
             await put_json(summary)
         if self.several[0].progress_mode == "json":
@@ -195,6 +214,8 @@ class ManyRun:
         good = sum(each["error"] is None for each in found)
         projects = counted(len(found), "project")
         self.reporter.note(f"{redacted(self.place)}: {good:,} of {projects} brought up to date.")
+        for line in files_sentences(str(self.folder), files):
+            self.reporter.note(line)
 
 
 def _observe(monitors: Sequence[RunMonitor], event: Event) -> None:

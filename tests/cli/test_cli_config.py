@@ -316,6 +316,21 @@ async def test_all_projects_are_synced_in_one_run_and_a_bad_one_stops_no_other(s
     assert [each.project for each in settings_of(*arguments, "--project", "good")] == ["good"]
 
 
+async def test_an_export_writes_the_files_of_all_projects_and_verifies(write, tmp_path):
+    async with Sandbox(World(5, messages=2)) as box:
+        url = f'key = "env:GOOD_KEY"\nbase-url = "{box.navtalk_url}"\n'
+        path = write(
+            f"[projects.a]\n{url}[projects.b]\n{url}status = 2\n[defaults]\nformat = ['jsonl', 'csv']"
+        )
+        done = await shell.navtalk("export", tmp_path / "out", "--config", path, "--json", env=ENV)
+        [found] = done.rows
+        assert (done.code, found["complete"], found["command"]) == (0, True, "export")
+        names = {each["name"] for each in found["files"]}
+        assert {"transcripts.jsonl", "transcripts.b.jsonl", "messages.b.csv"} <= names
+        assert (tmp_path / "out" / "transcripts.jsonl").read_text().count("\n") == 5
+    assert (await shell.navtalk("verify", tmp_path / "out")).code == 0
+
+
 async def test_projects_that_all_have_their_keys_refused_end_with_4_and_those_of_a_key_share_its_limit(
     write, tmp_path
 ):
@@ -335,6 +350,6 @@ async def test_plan_plans_every_project_and_what_takes_one_asks_which(several, t
     planned = await shell.navtalk("plan", "--config", several, "--json", env=ENV)
     assert [(each["project"], each["listed"]["sessions"]) for each in planned.rows] == [("good", 5)]
     assert planned.code == 3
-    for arguments in (("export", tmp_path / "out"), ("sync", tmp_path / "a.db", "--watch", "60s")):
+    for arguments in (("export", tmp_path / "out", "--media"), ("sync", tmp_path / "a.db", "--watch", "60s")):
         with pytest.raises(click.UsageError, match="Choose one with --project NAME"):
             invoke(*arguments, "--config", several)
