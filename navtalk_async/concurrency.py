@@ -10,9 +10,10 @@ from contextvars import ContextVar
 from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 __all__ = [
+    "A_FEW_ROWS",
     "HELD",
     "OUTSIDE",
     "WINDOW",
@@ -23,6 +24,7 @@ __all__ = [
     "ParkingLot",
     "Rotation",
     "SharedLimiter",
+    "off_the_loop",
     "shielded",
 ]
 
@@ -35,6 +37,9 @@ Order = Literal["done", "listed"]
 WINDOW = {"done": 2, "listed": 4}
 """How many items may be in work or waiting for the reader, in multiples of *at_once*. In listed order a slow
 first item holds back all others, so more of them may wait."""
+
+A_FEW_ROWS = 200
+"""To work on so many takes less than a millisecond; in a thread, that is as long again."""
 
 READ_AHEAD = 2
 """The next batch is read when this many items are left, in multiples of *at_once*: a batch may take twice as
@@ -471,3 +476,12 @@ async def shielded(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
         # The caller is gone; without this, asyncio would log the error as never retrieved.
         task.exception()
     raise stopped
+
+
+async def off_the_loop(rows: int, work: Callable[..., T], *arguments: Any) -> T:
+    """The result of *work*, which takes as long as so many *rows* take: of more than a few, it is done in
+    another thread, so that the event loop does not stand still for it.
+    """
+    if rows <= A_FEW_ROWS:
+        return work(*arguments)
+    return await to_thread.run_sync(work, *arguments)

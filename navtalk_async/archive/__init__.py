@@ -46,7 +46,7 @@ from navtalk_async.archive.records import (
     ProjectInfo,
 )
 from navtalk_async.archive.rows import SessionRow, StoredTranscript, TextRow
-from navtalk_async.concurrency import shielded
+from navtalk_async.concurrency import off_the_loop, shielded
 
 __all__ = ["Archive", "Forgotten", "Tombstones", "is_url", "redacted"]
 
@@ -143,9 +143,12 @@ class Archive(Operations):
         """The same, some sessions at a time."""
         async with aclosing(self._driver.walk(project)) as batches:
             async for sessions, messages in batches:
-                batch = self._codec.transcripts(sessions, messages)
-                messages.clear()  # All are in memory once.
-                yield batch
+                yield await off_the_loop(len(messages), self._transcripts, sessions, messages)
+
+    def _transcripts(self, sessions: list[Any], messages: list[Any]) -> list[StoredTranscript]:
+        batch = self._codec.transcripts(sessions, messages)
+        messages.clear()  # All are in memory once.
+        return batch
 
     async def list_sessions(
         self, wanted: SessionFilter = EVERY_SESSION, *, newest: bool = False
@@ -186,7 +189,7 @@ class Archive(Operations):
         """
         async with aclosing(self._driver.walk(project, sql.MESSAGE_TIMES)) as batches:
             async for sessions, messages in batches:
-                yield self._codec.times(sessions, messages)
+                yield await off_the_loop(len(messages), self._codec.times, sessions, messages)
 
     async def text_batches(
         self, project: str = "default"
@@ -194,7 +197,7 @@ class Archive(Operations):
         """Every session with the texts of its messages, in the order of `transcripts`, some at a time."""
         async with aclosing(self._driver.walk(project, sql.TEXTS)) as batches:
             async for sessions, texts in batches:
-                said = self._codec.texts_by_session(texts)
+                said = await off_the_loop(len(texts), self._codec.texts_by_session, texts)
                 yield [(row, said.get(row.id, [])) for row in self._codec.sessions(sessions)]
 
     async def transcript(

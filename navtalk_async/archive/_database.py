@@ -110,7 +110,13 @@ def _has_key(table: str, key: Sequence[str]) -> str:
     return " AND ".join(f"{name} = ?" for name in KEYS[table].split(", ")[: len(key)])
 
 
-Step: TypeAlias = Query | Write | Put
+class Weight(NamedTuple):
+    """How many rows the operation works on, where what it reads does not show that."""
+
+    rows: int
+
+
+Step: TypeAlias = Query | Write | Put | Weight
 Steps: TypeAlias = Generator[Step, list[Any], T]
 Operation: TypeAlias = Callable[Concatenate[A, str, P], Steps[T]]
 Method: TypeAlias = Callable[Concatenate[A, str, P], Coroutine[Any, Any, T]]
@@ -132,7 +138,7 @@ class Driver(ABC, Generic[C]):
 
     async def read(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read."""
-        return await self.run(_run_steps, steps, self._fetch)
+        return await self.run(self._run_steps, steps, self._fetch)
 
     async def snapshot(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read, as of one moment."""
@@ -262,7 +268,7 @@ class Driver(ABC, Generic[C]):
     async def _read_at_once(self, steps: Steps[T]) -> T:
         await self._begin_to_read()
         try:
-            result = await _run_steps(steps, self._fetch)
+            result = await self._run_steps(steps, self._fetch)
             await self._execute("COMMIT")
         except BaseException:
             await self._roll_back()
@@ -276,7 +282,7 @@ class Driver(ABC, Generic[C]):
         """
         has_begun, touched = False, 0
 
-        async def do(step: Step) -> list[Any]:
+        async def do(step: Query | Write | Put) -> list[Any]:
             nonlocal has_begun, touched
             if isinstance(step, Query):
                 return await self._fetch(step, is_writing=True)
@@ -289,7 +295,7 @@ class Driver(ABC, Generic[C]):
             return []
 
         try:
-            result = await _run_steps(steps, do)
+            result = await self._run_steps(steps, do)
             if has_begun:
                 is_news = touched > 0 and project is not None
                 if is_news:
@@ -304,6 +310,28 @@ class Driver(ABC, Generic[C]):
         if has_begun:
             reach(f"{name}: after commit")
         return result
+
+    async def _run_steps(self, steps: Steps[T], do: Callable[[Any], Awaitable[list[Any]]]) -> T:
+        """What *steps* return, each of which is done by *do*."""
+        weight, rows = 0, None
+        while True:
+            weight = max(weight, len(rows or ()))
+            step, result = await self._decide(weight, steps, rows)
+            if step is None:
+                return result
+            if isinstance(step, Weight):
+                weight, rows = max(weight, step.rows), []
+            else:
+                rows = await do(step)
+
+    async def _decide(
+        self,
+        weight: int,  # noqa: ARG002 - for those that are not in a thread of their own
+        steps: Steps[T],
+        rows: list[Any] | None,
+    ) -> "tuple[Step | None, T]":
+        """What `next_step` returns, which takes as long as so many rows take as *weight* says."""
+        return next_step(steps, rows)
 
     async def _number(self, project: str | None) -> None:
         """Give this commit, which changed *project*, the next number; the first one begins an epoch."""
@@ -331,15 +359,12 @@ def _fit_at_once(messages: Sequence[Sequence[Any]], column: int | None) -> int:
     return min(MESSAGES_A_READ, 1 + BYTES_A_READ * len(messages) // (size + 1)) if messages else 0
 
 
-async def _run_steps(steps: Steps[T], do: Callable[[Any], Awaitable[list[Any]]]) -> T:
-    """What *steps* return, each of which is done by *do*."""
+def next_step(steps: Steps[T], rows: list[Any] | None) -> tuple[Step | None, T]:
+    """The step that follows the *rows* of the last one (None before the first); or None, and the result."""
     try:
-        step = next(steps)
-        while True:
-            step = steps.send(await do(step))
+        return (next(steps) if rows is None else steps.send(rows)), None  # type: ignore[return-value]
     except StopIteration as end:
-        value: T = end.value
-        return value
+        return None, end.value
 
 
 def transaction(steps: Operation[A, P, T]) -> Method[A, P, T]:

@@ -11,6 +11,7 @@ from navtalk_async.archive._database import (
     Put,
     Query,
     Steps,
+    Weight,
     Write,
     as_json,
     delete,
@@ -263,6 +264,7 @@ class Operations(RunOperations, ForgetOperations):
     @transaction
     def _save_messages(self, project: str, readings: Sequence[FetchResult]) -> Steps[MessageCounts]:
         """Save *readings*, of different sessions."""
+        yield Weight(sum(len(each.messages) for each in readings))
         gone = yield from self._forgotten_among(project, (each.wanted.id for each in readings))
         readings = [each for each in readings if each.wanted.id not in gone]
         ids = self._codec.write_ids(each.wanted.id for each in readings)

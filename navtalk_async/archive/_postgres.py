@@ -16,11 +16,23 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from navtalk_async.archive._codec import Codec, R
-from navtalk_async.archive._database import Access, Driver, Put, Query, Write, as_json, rows_of
+from navtalk_async.archive._database import (
+    Access,
+    Driver,
+    Put,
+    Query,
+    Step,
+    Steps,
+    Write,
+    as_json,
+    next_step,
+    rows_of,
+)
 from navtalk_async.archive._postgres_server import WORDS as OWN_WORDS
 from navtalk_async.archive._postgres_server import Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS_A_READ
 from navtalk_async.archive.rows import TextRow
+from navtalk_async.concurrency import off_the_loop
 from navtalk_async.lenient_json import decode_json
 
 if TYPE_CHECKING:
@@ -33,8 +45,8 @@ CHANNEL = "navtalk_changes"
 
 POLL_SECONDS = 1.0
 
-ROWS_A_STATEMENT = 500
-"""A statement has a bound of 1 GiB, and rows may be large."""
+ROWS_A_STATEMENT = 250
+"""A statement has a bound of 1 GiB, rows may be large, and the loop waits while they are written."""
 
 IDS = ("id", "session_id")
 WORDS = ("status", "role", "type")
@@ -196,6 +208,9 @@ class PostgresDriver(Driver["Connection"]):
         status = await self._connection.execute(statement, *values, timeout=self._server.timeouts.write)
         # The server says it so: `INSERT 0 7`.
         return int(status.rpartition(" ")[2])
+
+    async def _decide(self, weight: int, steps: Steps[T], rows: list[Any] | None) -> tuple[Step | None, T]:
+        return await off_the_loop(weight, next_step, steps, rows)
 
     async def _execute(self, statement: str) -> None:
         await self._connection.execute(statement, timeout=self._server.timeouts.write)

@@ -3,9 +3,9 @@
 from typing import Any
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive._database import Driver, Put, Query, Steps, Write, rows_of
+from navtalk_async.archive._database import Driver, Put, Query, Steps, Weight, Write, rows_of
 
-__all__ = ["Driver", "Put", "Query", "Steps", "Write", "connection_beside", "rows_of"]
+__all__ = ["Driver", "Put", "Query", "Steps", "Weight", "Write", "connection_beside", "rows_of"]
 
 
 def connection_beside(archive: Archive) -> Driver[Any]:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
-from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
+from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, Compressor, compressor
 from navtalk_async.formats._format import Format, FormatOptions, Target, Write
 from navtalk_async.formats._tables import NUMBER, TABLES, TEXT, TIME, Batch, Columns
 
@@ -40,13 +40,17 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
 
         async def write(batch: Batch) -> None:
             for table, (file, lines, compress) in writers.items():
-                columns, rows = batch.table(table)
-                await file.write(lambda: compress.add(lines(columns)), rows=rows)  # noqa: B023 - called at once
+                write = partial(_add, compress, lines, batch, table)
+                await file.write(write, rows=batch.rows(table))
 
         yield write
         for file, _, compress in writers.values():
             await file.write(compress.end)
     target.written += [file.written() for file, _, _ in writers.values()]
+
+
+def _add(compress: Compressor, lines: Callable[[Columns], bytes], batch: Batch, table: str) -> bytes:
+    return compress.add(lines(batch.table(table)))
 
 
 def _lines_of(table: str, target: Target) -> Callable[[Columns], bytes]:

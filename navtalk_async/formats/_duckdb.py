@@ -67,7 +67,7 @@ class _Collected:
 
     async def __aexit__(self, *_: object) -> None:
         await shielded(self._run(self._close))
-        self._worker.shutdown()
+        await shielded(to_thread.run_sync(self._worker.shutdown))
 
     async def add(self, batch: Batch) -> None:
         await to_thread.run_sync(self._add, batch)
@@ -125,7 +125,7 @@ class _Collected:
 
     def _add(self, batch: Batch) -> None:
         for table in TABLES:
-            columns, count = batch.table(table)
+            columns, count = batch.table(table), batch.rows(table)
             for begin in range(0, count, ROWS_A_LINE):
                 some = {name: values[begin : begin + ROWS_A_LINE] for name, values in columns.items()}
                 self._waiting[table].append(self._encode(some))
@@ -225,7 +225,8 @@ async def _open_duckdb(target: Target) -> AsyncGenerator[Write, None]:
         await db.finish()
         await db.query("CHECKPOINT")
         # DuckDB never writes the same bytes twice.
-        file.is_same = file.path.is_file() and await db.is_in(file.path)
+        is_there = await to_thread.run_sync(file.path.is_file)
+        file.is_same = is_there and await db.is_in(file.path)
     target.written.append(replace(file.written(), rows=sum(db.rows.values())))
 
 

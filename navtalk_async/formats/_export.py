@@ -1,7 +1,7 @@
 """How an export is made: whether there is anything new, its files, and the entries of the manifest."""
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,7 @@ class Export(NamedTuple):
         """Write the files of *group*: one project, or all of them into the same files."""
         folder, name = self.folder, group[0].project
         with _translated(folder):
+            await to_thread.run_sync(dialects)  # which reads what is installed, once
             found = await to_thread.run_sync(
                 partial(check_folder, folder, name, self.plan, overwrite=overwrite)
             )
@@ -104,9 +105,8 @@ class Export(NamedTuple):
                 await to_thread.run_sync(forget_begun, folder)
                 return earlier
             own = await self._written(group, found, self.plan)
-            manifest = Manifest.of([*await self._others(group, found), *own], await self._digest())
-            if earlier is not None and signed(replace(earlier, written_at=manifest.written_at)) == manifest:
-                manifest = earlier
+            entries, digest = [*await self._others(group, found), *own], await self._digest()
+            manifest = await to_thread.run_sync(_manifest_of, entries, digest, earlier)
             async with WholeFile(folder, MANIFEST, mode=mode, beside=UNFINISHED) as file:
                 await file.write(lambda: canonical(manifest))
             await to_thread.run_sync(forget_begun, folder)
@@ -121,7 +121,7 @@ class Export(NamedTuple):
         listed = {each.project: each for each in earlier.projects}
         names = {each.project for each in group}
         return (
-            earlier.tool == this_tool()
+            earlier.tool == await to_thread.run_sync(this_tool)
             and listed.keys() == names
             and names.issuperset(found.owners.values())
             and all(self.plan.has_written(listed[each.project], each.changes) for each in group)
@@ -171,7 +171,7 @@ class Export(NamedTuple):
         kept, stale = earlier_files(found, label, written, plan.formats, is_merged=plan.is_merged)
         # What a killed export had written into a folder of its own, no manifest lists.
         own = tuple(each for each in _names(group[0].project, found, plan) if each.endswith("/"))
-        there = {each for each in found.files if each.startswith(own) and (self.folder / each).is_file()}
+        there = await to_thread.run_sync(self._there, [each for each in found.files if each.startswith(own)])
         stale = sorted({*stale, *there} - {each.name for each in written})
         await to_thread.run_sync(claim.remove, stale)
         await to_thread.run_sync(remove_left_behind, self.folder)
@@ -199,6 +199,9 @@ class Export(NamedTuple):
                 )
             )
         return entries
+
+    def _there(self, names: Iterable[str]) -> list[str]:
+        return [each for each in names if (self.folder / each).is_file()]
 
     async def _media_of(self, project: str) -> list[WrittenFile]:
         """What was downloaded of a project's media, now or earlier."""
@@ -257,13 +260,12 @@ class Export(NamedTuple):
         plain = [each for each in found.listed if not each.merged]
         manifest = None if found.manifest is None else replace(found.manifest, projects=plain)
         there = merged.union(found.owners.values()) - {each.project for each in group}
-        listed = [
-            each
-            for each in found.listed
-            if each.project in there
-            and not each.merged
-            and all((self.folder / file.name).is_file() for file in each.files)
-        ]
+        listed = []
+        for each in found.listed:
+            if each.project in there and not each.merged:
+                names = [file.name for file in each.files]
+                if len(await to_thread.run_sync(self._there, names)) == len(names):
+                    listed.append(each)
         there -= {each.project for each in listed}
         known = dialects()
         for about in await self.archive.projects():
@@ -283,6 +285,16 @@ class Export(NamedTuple):
             return None
         is_here = await to_thread.run_sync(lambda: path.resolve().parent == self.folder.resolve())
         return await self.archive.digest() if is_here else None
+
+
+def _manifest_of(
+    entries: Sequence[ProjectFiles], digest: ArchiveDigest | None, earlier: Manifest | None
+) -> Manifest:
+    """The manifest of *entries*; the *earlier* one, where they differ in their time alone."""
+    manifest = Manifest.of(entries, digest)
+    if earlier is not None and signed(replace(earlier, written_at=manifest.written_at)) == manifest:
+        return earlier
+    return manifest
 
 
 def earlier_files(

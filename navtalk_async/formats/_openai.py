@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
+from anyio import to_thread
 
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, compressor
 from navtalk_async.formats._format import Format, FormatOptions, Target, Write
@@ -23,8 +24,7 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
     encode, compress = msgspec.json.Encoder().encode_lines, compressor(options.compress)
 
     async def write(batch: Batch) -> None:
-        examples = [_example(each["messages"]) for each in batch.transcripts if each["deleted_at"] is None]
-        chosen = [each for each in examples if _is_wanted(each["messages"], options)]
+        chosen = await to_thread.run_sync(_chosen, batch, options)
         target.replaced["conversations left out"] += len(batch.transcripts) - len(chosen)
         await file.write(lambda: compress.add(encode(chosen)), rows=len(chosen))
 
@@ -32,6 +32,11 @@ async def _open(target: Target) -> AsyncGenerator[Write, None]:
         yield write
         await file.write(compress.end)
     target.written.append(file.written())
+
+
+def _chosen(batch: Batch, options: FormatOptions) -> list[Fields]:
+    examples = [_example(each["messages"]) for each in batch.transcripts if each["deleted_at"] is None]
+    return [each for each in examples if _is_wanted(each["messages"], options)]
 
 
 def _example(messages: Sequence[Fields]) -> Fields:

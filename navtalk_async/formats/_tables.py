@@ -47,10 +47,16 @@ class Batch:
             "extra": [_json_text(each["extra"]) if "extra" in each else None for each in rows],
         }
 
-    def table(self, name: str) -> tuple[Columns, int]:
-        """The columns of a table, in its order, and the number of its rows."""
+    def table(self, name: str) -> Columns:
+        """The columns of a table, in its order."""
         columns: Columns = getattr(self, name)
-        return {each: columns[each] for each in TABLES[name]}, len(columns["id"])
+        return {each: columns[each] for each in TABLES[name]}
+
+    def rows(self, name: str) -> int:
+        """The number of a table's rows."""
+        if name == "sessions":
+            return len(self.transcripts)
+        return sum(len(each["messages"]) for each in self.transcripts)
 
 
 TIME = "timestamp"

@@ -1,6 +1,6 @@
 """Fetch sessions, many at once, and save them; and what it means when one cannot be fetched."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from navtalk_async.archive.records import FailedSession, FetchResult, FetchTask, Round, UnfollowedCursor
 from navtalk_async.archive.rows import format_time
 from navtalk_async.client import inside
-from navtalk_async.concurrency import FanOut, shielded
+from navtalk_async.concurrency import A_FEW_ROWS, FanOut, off_the_loop, shielded
 from navtalk_async.dialects.dialect import smallest_page
 from navtalk_async.errors import BadRequest, DecodeFailed, NavTalkError, NotFound, StoreError
 from navtalk_async.ingest._discovery import Discovery
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 A_FEW = 8
 """How many sessions must fail in a row, at the least, before the server is probed."""
+
+MESSAGES_A_COMMIT = 4_000
+"""To write more at once saves nothing, and other work waits for it."""
 
 UNPROVEN = 4
 """So many times as many must fail before a server that has given no messages at all is given up."""
@@ -83,15 +86,17 @@ class Fetcher:
         found, report = [each for each in fetched if each is not None], self._report
         if found:
             try:
-                counts = await self._archive.save_messages(self._project, found)
+                for some in in_groups(found):
+                    report.count_messages(await self._archive.save_messages(self._project, some))
             finally:
                 for each in found:
                     self._lock.release(each.wanted.id)
-            report.count_messages(counts)
             report.skipped_rows = inside(self._job.client).skipped()
-            report.messages += sum(len(each.messages) for each in found)
+            messages = sum(len(each.messages) for each in found)
+            report.messages += messages
             report.done += len(found)
             report.open -= len(found)
+            await off_the_loop(messages, _free, found)
 
     async def _alone(
         self, session_id: str, fetch: Callable[[], Awaitable[FetchResult | None]]
@@ -263,6 +268,26 @@ class Fetcher:
             if fault_scope(error) == "run":
                 raise
         return False
+
+
+def in_groups(
+    fetched: Sequence[FetchResult], most: int = MESSAGES_A_COMMIT
+) -> Iterator[Sequence[FetchResult]]:
+    """*fetched* in groups of whole sessions; one of several sessions has at *most* so many messages."""
+    begin = count = 0
+    for end, each in enumerate(fetched):
+        count += len(each.messages)
+        if end > begin and count > most:
+            yield fetched[begin:end]
+            begin, count = end, len(each.messages)
+    yield fetched[begin:]
+
+
+def _free(saved: Sequence[FetchResult]) -> None:
+    """Free what was *saved*, some at a time: of thousands at once, it takes long."""
+    for each in saved:
+        while each.messages:
+            del each.messages[-A_FEW_ROWS:]
 
 
 def _is_power_of_two(number: int) -> bool:

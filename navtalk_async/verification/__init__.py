@@ -71,9 +71,7 @@ async def verify(
     if client is None and (repair or remote is not None):
         raise ValueError("remote= and repair= ask the API: give client= too.")
     where = place if is_url(place) else Path(place)
-    folder = where if isinstance(where, Path) and where.is_dir() else None
-    if isinstance(where, Path) and not _is_there(where):
-        raise StoreUnreachable(f"There is no export or archive at {where}.")
+    folder = await to_thread.run_sync(_folder_at, where) if isinstance(where, Path) else None
     task = _Verification(
         folder=folder,
         archive=where if folder is None else folder / ARCHIVE,
@@ -92,8 +90,13 @@ async def verify(
     return task.report
 
 
-def _is_there(path: Path) -> bool:
-    return any((path / name).exists() for name in (MANIFEST, ARCHIVE)) if path.is_dir() else path.exists()
+def _folder_at(path: Path) -> Path | None:
+    """*path*, if it is the folder of an export; None if it is an archive."""
+    folder = path if path.is_dir() else None
+    names = [path] if folder is None else [folder / MANIFEST, folder / ARCHIVE]
+    if not any(each.exists() for each in names):
+        raise StoreUnreachable(f"There is no export or archive at {path}.")
+    return folder
 
 
 class _Verification(NamedTuple):

@@ -44,9 +44,10 @@ async def verify_folder(folder: Path, report: Report, *, quick: bool, project: s
     digest = None if manifest is None else manifest.archive
     path = folder / (ARCHIVE if digest is None else digest.name)
     is_same = digest is not None and not await _was_synced(path, digest, report)
-    if manifest is not None and digest is None and path.exists():
+    is_there = await to_thread.run_sync(path.exists)
+    if manifest is not None and digest is None and is_there:
         report.notes.append(f"The manifest has no checksum of {path.name}: other processes were reading it.")
-    if path.exists():
+    if is_there:
         await ArchiveCheck(path, report, quick, project, files, is_same).run()
     await to_thread.run_sync(finish, files, report)
 
@@ -54,15 +55,18 @@ async def verify_folder(folder: Path, report: Report, *, quick: bool, project: s
 async def _was_removed(folder: Path) -> bool:
     """Whether the manifest and its files are missing, as after sessions and their files were forgotten."""
     path = folder / ARCHIVE
-    if (folder / MANIFEST).exists() or not path.exists():
-        return False
-    if (await to_thread.run_sync(read_folder, folder)).files:
+    if not await to_thread.run_sync(_is_all_there_is, folder):
         return False
     try:
         async with Archive.open(path, read_only=True, immutable=True) as archive:
             return bool(await archive.tombstones())
     except StoreError:
         return False  # Found again, and reported, when all of it is read.
+
+
+def _is_all_there_is(folder: Path) -> bool:
+    has_archive_alone = (folder / ARCHIVE).exists() and not (folder / MANIFEST).exists()
+    return has_archive_alone and not read_folder(folder).files
 
 
 async def _was_synced(path: Path, digest: ArchiveDigest, report: Report) -> bool:

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -12,7 +13,7 @@ from navtalk_async.archive.message_diff import diff_messages
 from navtalk_async.archive.records import FetchResult, FetchTask, ProjectInfo
 from navtalk_async.archive.rows import SessionRow, StoredTranscript, content_hash, format_api_time
 from navtalk_async.client import Client, inside
-from navtalk_async.concurrency import FanOut
+from navtalk_async.concurrency import FanOut, off_the_loop
 from navtalk_async.errors import NavTalkError, NotFound, StoreBroken, StoreMismatch, counted
 from navtalk_async.ingest import OVERLAP, check_key, earlier
 from navtalk_async.ingest.scope import Scope
@@ -86,7 +87,9 @@ class ApiCheck:
             self._count_failed(kept, error)
         else:
             has_gaps = fetched.skipped > 0
-            self._count(kept, differences(kept, session, fetched.items, has_gaps=has_gaps))
+            size = len(kept.messages) + len(fetched.items)
+            compare = partial(differences, kept, session, fetched.items, has_gaps=has_gaps)
+            self._count(kept, await off_the_loop(size, compare))
 
     def _count(self, kept: StoredTranscript, what: list[str]) -> None:
         """Count a session that differs from the API's by *what*."""

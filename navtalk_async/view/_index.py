@@ -14,6 +14,7 @@ from navtalk_async.archive import Archive
 from navtalk_async.archive.changes import Change
 from navtalk_async.archive.damaged_rows import intact
 from navtalk_async.archive.rows import MessageRow, SessionRow, TextRow
+from navtalk_async.concurrency import off_the_loop
 from navtalk_async.errors import StoreBroken, StoreError, StoreMismatch
 from navtalk_async.formats.words import Query
 from navtalk_async.times import parse_time
@@ -144,11 +145,11 @@ async def _everything(archive: Archive) -> AsyncGenerator[list[Update], None]:
     for about in await archive.projects():
         async with aclosing(archive.text_batches(about.project)) as batches:
             async for batch in batches:
-                yield [
-                    Update(session, intact(texts), is_whole=True)
-                    for session, texts in batch
-                    if intact([session])
-                ]
+                yield await off_the_loop(sum(len(texts) for _, texts in batch), _updates_of, batch)
+
+
+def _updates_of(batch: Sequence[tuple[SessionRow, list[TextRow]]]) -> list[Update]:
+    return [Update(session, intact(texts), is_whole=True) for session, texts in batch if intact([session])]
 
 
 async def _follow(archive: Archive, index: Index, token: str) -> str:

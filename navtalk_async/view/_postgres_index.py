@@ -6,7 +6,16 @@ from itertools import count
 from typing import Any, Self
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.beside import Driver, Put, Query, Steps, Write, connection_beside, rows_of
+from navtalk_async.archive.beside import (
+    Driver,
+    Put,
+    Query,
+    Steps,
+    Weight,
+    Write,
+    connection_beside,
+    rows_of,
+)
 from navtalk_async.archive.rows import MessageRow, SessionRow, TextRow
 from navtalk_async.concurrency import shielded
 from navtalk_async.errors import StoreBroken
@@ -72,6 +81,9 @@ ORDER BY f.began DESC, f.session DESC, f.position DESC
 """
 BEGIN = "UPDATE sync_search_state SET token = token WHERE token = ?"
 DONE = "UPDATE sync_search_state SET token = ?"
+
+A_ROW_OF_WORDS = 10
+"""How many times as long it takes to find the words of a message as to write a row."""
 
 MOST_WORDS, MOST_OF_ONE = 16_383, 255
 """So many places of words, and of one word, a tsvector has (source: PostgreSQL, "Limitations")."""
@@ -158,6 +170,7 @@ class PostgresIndex(Index):
         return True
 
     def _insert(self, updates: Sequence[Update]) -> Steps[None]:
+        yield Weight(A_ROW_OF_WORDS * sum(len(each.messages) for each in updates))
         keys = [self._key(each.session) for each in updates]
         sessions = [
             (*key, about(session), messages[-1].position if messages else -1)

@@ -105,7 +105,7 @@ class SqliteIndex(Index):
         del stale  # Two who build at once are both right.
         db = await self._in_thread(self._begin_anew)
         try:
-            numbers = _Numbers(db)
+            numbers = await self._in_thread(_Numbers, db)
             async for batch in batches:
                 await self._in_thread(_write, db, numbers, batch)
             await self._in_thread(_finish, db, token)

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from unicodedata import normalize
 
 import msgspec
+from anyio import to_thread
 
 from navtalk_async.archive import Archive
 from navtalk_async.archive.damaged_rows import intact
@@ -106,7 +107,7 @@ async def _hits(
 ) -> AsyncGenerator[Hit, None]:
     cursor, left, tries = None, limit, 0
     seen = set[tuple[str, str, int]]()
-    async with _index_of(archive) as index:
+    async with await _index_of(archive) as index:
         token = await catch_up(archive, index)
         while left is None or left > 0:
             count = PLACES_AT_ONCE if left is None else min(left, PLACES_AT_ONCE)
@@ -137,14 +138,14 @@ async def _hits(
                     left = None if left is None else left - 1
 
 
-def _index_of(archive: Archive) -> Index:
+async def _index_of(archive: Archive) -> Index:
     if archive.path is None:
         from navtalk_async.view._postgres_index import PostgresIndex  # noqa: PLC0415 - one of the two is needed
 
         return PostgresIndex(archive)
     from navtalk_async.view._sqlite_index import SqliteIndex  # noqa: PLC0415 - as above
 
-    return SqliteIndex(index_of(archive.path))
+    return SqliteIndex(await to_thread.run_sync(index_of, archive.path))
 
 
 def _moment(name: str, value: datetime | date | str | None) -> int | None:

@@ -48,7 +48,9 @@ class _Waiting(NamedTuple):
 
 
 class SiteWriter:
-    """A `with` that writes the pages of transcripts into *folder*, whose name ends with a slash."""
+    """A `with` that writes the pages of transcripts into *folder*, whose name ends with a slash; all of it is
+    to be done in a thread.
+    """
 
     def __init__(self, target: Target, folder: str) -> None:
         self._target, self._folder, self._stack = target, folder, ExitStack()
