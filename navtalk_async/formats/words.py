@@ -72,8 +72,9 @@ ASCII = "".join(FOLDING[code] if code < 128 else " " for code in range(256)).enc
 
 def words(text: str) -> list[str]:
     """The words of *text*, in their order."""
-    found = spaced(text).split()
-    if max(map(len, found), default=0) <= LONGEST_WORD:
+    line = spaced(text)
+    found = line.split()
+    if len(line) <= LONGEST_WORD or max(map(len, found), default=0) <= LONGEST_WORD:
         return found
     return [word[at : at + LONGEST_WORD] for word in found for at in range(0, len(word), LONGEST_WORD)]
 

@@ -9,7 +9,7 @@
   const { data, lists } = table.dataset;
   const several = table.tHead.rows[0].cells.length > 6;
   const order = new Intl.Collator("en", { numeric: true });
-  const state = { sort: "-started", page: 0, rows: [], sorted: [], found: [] };
+  const state = { sort: "-started", page: 0, rows: [], sorted: [], found: [], written: [] };
 
   // The columns of a row in the files of data.
   const [ADDRESS, TITLE, ID, STARTED, LASTED, STATUS, USER, MESSAGES, PROJECT, DELETED, DURATION] = Array(11).keys();
@@ -17,6 +17,12 @@
 
   const isPlain = /^[\0-\x7f]*$/;
   const fold = (text) => (isPlain.test(text) ? text : text.normalize("NFKD").replace(/\p{M}/gu, "")).toLowerCase();
+
+  // It is made when it is first looked for: nobody waits for it before.
+  function textOf(each) {
+    each.text ??= fold([TITLE, ID, STARTED, STATUS, USER, PROJECT].map((at) => each.row[at]).join("\n"));
+    return each.text;
+  }
 
   // Sessions without a value stand last in both orders.
   function arrange() {
@@ -39,7 +45,7 @@
   function find() {
     const words = fold(form.q.value).split(/\s+/).filter(Boolean);
     const status = form.status.value;
-    const isFound = ({ row, text }) => (!status || row[STATUS] === status) && words.every((word) => text.includes(word));
+    const isFound = (each) => (!status || each.row[STATUS] === status) && words.every((word) => textOf(each).includes(word));
     state.found = state.sorted.filter(isFound);
     show(0);
   }
@@ -62,7 +68,10 @@
   function show(page) {
     state.page = page;
     const total = state.found.length;
-    table.tBodies[0].replaceChildren(...state.found.slice(page * A_LIST, (page + 1) * A_LIST).map(shown));
+    const rows = state.found.slice(page * A_LIST, (page + 1) * A_LIST);
+    const isWritten = rows.length === state.written.length && rows.every(({ row }, at) => row === state.written[at]);
+    if (!isWritten) table.tBodies[0].replaceChildren(...rows.map(shown));
+    state.written = [];
     count.textContent = `${total.toLocaleString("en")} ${total === 1 ? "session" : "sessions"}`;
     showSteps(document.getElementById("steps"), page, Math.ceil(total / A_LIST), (to) => {
       show(to);
@@ -91,7 +100,10 @@
     form.q.value = before.get("q") ?? form.q.value;
     form.status.value = before.get("status") ?? "";
     const parts = await Promise.all(Array.from({ length: Number(lists) }, (_, at) => load(data, `list-${at}`)));
-    state.rows = parts.flat().map((row) => ({ row, text: fold([TITLE, ID, STARTED, STATUS, USER, PROJECT].map((at) => row[at]).join("\n")) }));
+    const rows = parts.flat();
+    state.rows = rows.map((row) => ({ row }));
+    // The rows that the page was written with.
+    state.written = rows.slice(-A_LIST).toReversed();
     for (const head of table.tHead.querySelectorAll("[data-sort]")) {
       const button = element("button", { type: "button" }, head.textContent);
       button.addEventListener("click", () => sortBy(head.dataset.sort));
