@@ -30,7 +30,7 @@ class SharedLimit:
         self._most = float("inf") if concurrency is None else concurrency
         self._rate = rate
         self._clock = clock or Clock()
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._waiting: dict[Admitting, None] = {}
         self._served: Admitting | None = None
         self._next_at = 0.0
