@@ -91,13 +91,18 @@ async def sync_all(
     if concurrency is not None:
         checked_concurrency(concurrency)
     limit = SharedLimit(concurrency, checked_rate(rate))
-    rotations = _rotations(given, checked)
+    of_clients = _by_client(given, checked)
+    rotations = {wire: _rotation(some) for wire, some in of_clients.items() if len(some) > 1}
 
     async def run(project: Project, options: CheckedOptions) -> ProjectResult:
         progress = project.progress or Progress()
         report, error = progress.report, None
-        COUNTED.set(report)
-        limiter = SharedLimiter(rotations[inside(project.client).wire])
+        rotation = rotations.get(inside(project.client).wire)
+        if rotation is None:
+            limiter = limiter_of(project.client, options.concurrency)
+        else:
+            limiter = SharedLimiter(rotation)
+            COUNTED.set(report)
         together = Together(limiter, KeyedLock(), set())
         try:
             await run_once(project.client, archive, options, progress, together)
@@ -106,30 +111,33 @@ async def sync_all(
                 raise
             error = failure
         finally:
-            limiter.close()
+            if isinstance(limiter, SharedLimiter):
+                limiter.close()
         result = ProjectResult(project.name, report, error)
         on_end(result)
         return result
 
     async with AsyncExitStack() as stack:
-        for wire in rotations:
-            await stack.enter_async_context(wire.sharing(limit, _count))
+        for wire in of_clients:
+            observers = (_count,) if wire in rotations else ()
+            await stack.enter_async_context(wire.sharing(limit, observers))
         return await _all([run(*each) for each in zip(given, checked, strict=True)])
 
 
-def _rotations(projects: Sequence[Project], checked: Sequence[CheckedOptions]) -> dict[Sender, Rotation]:
-    """Of each client, whatever its views, the turns of its projects."""
-    found: dict[Sender, Rotation] = {}
-    for project in projects:
-        wire = inside(project.client).wire
-        asked = [
-            options.concurrency
-            for other, options in zip(projects, checked, strict=True)
-            if inside(other.client).wire is wire and options.concurrency != "auto"
-        ]
-        if wire not in found:
-            found[wire] = Rotation(limiter_of(project.client, min(asked, default="auto")))
+def _by_client(
+    projects: Sequence[Project], checked: Sequence[CheckedOptions]
+) -> dict[Sender, list[tuple[Project, CheckedOptions]]]:
+    """The projects of each client, whatever its views."""
+    found: dict[Sender, list[tuple[Project, CheckedOptions]]] = {}
+    for project, options in zip(projects, checked, strict=True):
+        found.setdefault(inside(project.client).wire, []).append((project, options))
     return found
+
+
+def _rotation(some: Sequence[tuple[Project, CheckedOptions]]) -> Rotation:
+    """The turns of projects that share a client, within the lowest of their limits."""
+    asked = [options.concurrency for _, options in some if options.concurrency != "auto"]
+    return Rotation(limiter_of(some[0][0].client, min(asked, default="auto")))
 
 
 def _count(event: Event) -> None:

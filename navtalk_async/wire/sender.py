@@ -262,19 +262,21 @@ class Sender:
         return stats
 
     @asynccontextmanager
-    async def sharing(self, limit: SharedLimit, observer: Observer) -> AsyncGenerator[None, None]:
+    async def sharing(
+        self, limit: SharedLimit, observers: Sequence[Observer] = ()
+    ) -> AsyncGenerator[None, None]:
         """An `async with` in which *limit*, which other senders have too, holds in this event loop, and
-        *observer* sees every event.
+        *observers* see every event.
         """
         loop = asyncio.get_running_loop()
         state = self._states.get(loop) or await self._open(loop)
         state.gate.share(limit)
-        self._observers += (observer,)
+        before, self._observers = self._observers, (*self._observers, *observers)
         try:
             yield
         finally:
             state.gate.share(None)
-            self._observers = tuple(each for each in self._observers if each is not observer)
+            self._observers = before
 
     async def aclose(self) -> None:
         """End every connection in every loop; calls in flight raise `ClientClosed`. It may be called from any
