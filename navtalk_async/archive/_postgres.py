@@ -48,6 +48,8 @@ POLL_SECONDS = 1.0
 ROWS_A_STATEMENT = 250
 """A statement has a bound of 1 GiB, rows may be large, and the loop waits while they are written."""
 
+LETTERS_A_STATEMENT = 1 << 18
+
 IDS = ("id", "session_id")
 WORDS = ("status", "role", "type")
 TEXTS = ("title", "user_id", "video_url", "content")
@@ -197,12 +199,16 @@ class PostgresDriver(Driver["Connection"]):
     async def _change(self, step: Write | Put) -> int:
         if isinstance(step, Write):
             return await self._touched(_numbered(step.statement), step.values)
-        touched, statement = 0, _with_lists(step.statement, step.types)
-        for begin in range(0, len(step.rows), ROWS_A_STATEMENT):
-            rows = step.rows[begin : begin + ROWS_A_STATEMENT]
-            columns = [*zip(*rows, strict=True), *([value] * len(rows) for value in step.also)]
-            touched += await self._touched(statement, columns)
-        return touched
+        every = range(0, len(step.rows), ROWS_A_STATEMENT)
+        return sum([await self._put(step, step.rows[at : at + ROWS_A_STATEMENT]) for at in every])
+
+    async def _put(self, step: Put, rows: Sequence[Sequence[object]]) -> int:
+        columns = [*zip(*rows, strict=True)]
+        half = len(rows) // 2
+        if half and _letters(columns, step.types) > LETTERS_A_STATEMENT:
+            return await self._put(step, rows[:half]) + await self._put(step, rows[half:])
+        also = [[value] * len(rows) for value in step.also]
+        return await self._touched(_with_lists(step.statement, step.types), [*columns, *also])
 
     async def _touched(self, statement: str, values: Iterable[object]) -> int:
         status = await self._connection.execute(statement, *values, timeout=self._server.timeouts.write)
@@ -294,6 +300,11 @@ def _numbered(statement: str) -> str:
     numbers = count(1)
     plain = statement.replace("{any}", "= ANY(?)").replace("{is_not}", "IS DISTINCT FROM")
     return re.sub(r"\?", lambda _: f"${next(numbers)}", plain)
+
+
+def _letters(columns: Sequence[Sequence[Any]], types: Sequence[str]) -> int:
+    texts = [column for column, kind in zip(columns, types, strict=False) if kind == "text"]
+    return sum(sum(map(len, filter(None, each))) for each in texts)
 
 
 @cache

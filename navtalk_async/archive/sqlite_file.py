@@ -282,6 +282,8 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        # For macOS alone, where a commit else reaches the cache of the disk, and not the disk.
+        db.execute("PRAGMA fullfsync = ON")
         # What is deleted is zeroed; `forget` also leaves none of it in pages that were split.
         db.execute("PRAGMA secure_delete = ON")
         # Copying the log into the file stops the writing meanwhile: seldom, and 16 MB at a time.
