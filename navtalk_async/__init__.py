@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from navtalk_async.client.navtalk import NavTalkClient
     from navtalk_async.errors import NavTalkError
     from navtalk_async.formats import export
+    from navtalk_async.formats.backup import backup
     from navtalk_async.ingest import Project, ProjectResult, RunReport, sync, sync_all, watch
     from navtalk_async.models import (
         Message,
@@ -53,6 +54,7 @@ __all__ = [
     "SessionPool",
     "SessionStatus",
     "Transcript",
+    "backup",
     "export",
     "search",
     "sync",
@@ -70,6 +72,7 @@ _HOMES = {
     "client.navtalk": "NavTalkClient",
     "errors": "NavTalkError",
     "formats": "export",
+    "formats.backup": "backup",
     "ingest": "Project ProjectResult RunReport sync sync_all watch",
     "models": "Message MessageType Page Request Role Session SessionStatus Transcript",
     "pool": "SessionPool",

@@ -346,13 +346,29 @@ class Archive(Operations):
 
     async def flaws(self, project: str = "default", *, is_thorough: bool = True) -> list[Flaw]:
         """What is wrong with the tables; where *is_thorough*, the database also checks all of itself."""
-        damage = await self._driver.find_damage() if is_thorough else []
+        damage = await self.damage() if is_thorough else []
         found = [Flaw(None, each) for each in damage]
         for sentence, query in sql.FLAWS.items():
             for (name,) in await self._rows(query, *[project] * query.count("?")):
                 session_id = None if name is None else self._codec.read_id(name)
                 found.append(Flaw(session_id, sentence.format(session_id)))
         return found
+
+    async def damage(self) -> list[str]:
+        """Sentences about what the database finds wrong in itself."""
+        return await self._driver.find_damage()
+
+    async def ancestry(self) -> list[str]:
+        """The id of the archive, which its copies have, too; then one for each time that it was written to
+        between opening and closing it, of which each copy has its own.
+        """
+        rows = await self._rows("SELECT id FROM sync_archive")
+        rows += await self._rows("SELECT id FROM sync_epochs ORDER BY change")
+        return [found for (found,) in rows]
+
+    async def copy_to(self, path: Path) -> None:
+        """Write a copy, as of one moment, to the new file *path*; of an archive in a file alone."""
+        await self._driver.copy_to(path)
 
     async def contains(self, project: str, sessions: Sequence[str]) -> bool:
         """Whether any of *sessions* is kept."""

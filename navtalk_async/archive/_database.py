@@ -194,6 +194,10 @@ class Driver(ABC, Generic[C]):
         """What the database finds wrong in itself."""
         return []
 
+    async def copy_to(self, path: Path) -> None:
+        """Write a copy of all, as of one moment, to the new file *path*."""
+        raise NotImplementedError
+
     async def change_marker(self) -> ChangeMarker | None:
         return None
 

@@ -4,6 +4,7 @@ One connection writes, in a thread of its own; readers have theirs. WAL lets bot
 `synchronous=FULL` makes a commit outlast the power. WAL needs a local disk.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, suppress
@@ -92,6 +93,9 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def find_damage(self) -> list[str]:
         rows = await self.read(rows_of("PRAGMA integrity_check"))
         return [f"The database says: {text}." for (text,) in rows if text != "ok"]
+
+    async def copy_to(self, path: Path) -> None:
+        await self.run(self._copy_to, path)
 
     async def remove_index(self) -> list[str]:
         return await self.run(self._remove_index)
@@ -228,6 +232,13 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         reach("erase: after checkpoint")
         still = f"{self.path.name}-wal still holds what was deleted: forget the same again when it has ended"
         return [f"Another process is reading {self.path}; {still}."] if is_busy else []
+
+    async def _copy_to(self, path: Path) -> None:
+        # SQLite would make the file as the umask says, and it takes an empty one.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        reach("backup: before copy")
+        self._connection.execute("VACUUM INTO ?", (str(path),))
+        reach("backup: after copy")
 
     async def _remove_index(self) -> list[str]:
         reach("forget: before the index is removed")

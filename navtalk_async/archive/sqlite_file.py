@@ -199,11 +199,11 @@ def _refuse_log_of_other_name(path: Path) -> None:
     """
     path = path.resolve()
     names = path.stat().st_nlink
-    if names < 2 or _has_log(path):
+    if names < 2 or has_log(path):
         return
     same = [each for each in path.parent.iterdir() if identity(each) == identity(path)]
     for other in same:
-        if _has_log(other):
+        if has_log(other):
             raise StoreUnreachable(
                 f"{path} has commits in {_log_of(other)}, under its other name: use {other}."
             )
@@ -253,7 +253,8 @@ def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _has_log(path: Path) -> bool:
+def has_log(path: Path) -> bool:
+    """Whether commits of the file *path* stand in the log beside it alone."""
     log = _log_of(path)
     return log.exists() and log.stat().st_size > 0
 
@@ -301,7 +302,7 @@ def connect_to_read(path: Path, *, immutable: bool = False) -> sqlite3.Connectio
     """
     # A reader writes to the files beside the archive; where it may not, and nobody writes, none is needed.
     ways = ["mode=ro", "mode=ro&immutable=1"]
-    if _has_log(path.resolve()):
+    if has_log(path.resolve()):
         # What was committed last is in there alone.
         ways.pop()
     elif immutable and not _log_of(path.resolve()).exists():

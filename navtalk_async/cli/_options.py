@@ -255,6 +255,7 @@ def exists(path: Path) -> bool:
 OPTIONS: dict[str, click.Parameter] = {
     "session_id": click.Argument(["session_id"], metavar="ID"),
     "dest": click.Argument(["dest"], type=as_folder),
+    "copy": click.Argument(["copy"], type=as_path, metavar="FILE"),
     "store": click.Argument(["store"], type=as_store),
     "place": click.Argument(["place"], type=as_place, metavar="STORE|DEST"),
     "shell": click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),

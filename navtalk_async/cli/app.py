@@ -67,6 +67,7 @@ def exit_code(error: BaseException) -> Exit:
 
 
 COMMANDS = {
+    "backup": ("_backup", "Copy an archive into a file, as of one moment, while others write to it."),
     "changes": ("_changes", "Print what changed in an archive, as JSON, a session a line."),
     "completion": ("_completion", "Print a script that completes commands and options in a shell."),
     "config": ("_show_config", "Show the settings in force, by project, and where each comes from."),
