@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from abc import abstractmethod
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -52,6 +53,7 @@ class Held(Protocol):
     """Memory that is counted until it is released."""
 
     @property
+    @abstractmethod
     def is_over(self) -> bool:
         """Whether too much is held, with all others."""
 

@@ -37,7 +37,7 @@ says whether the change may have been made all the same.
 
 from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 __all__ = [
     "AccessDenied",
@@ -120,7 +120,7 @@ class ApiError(NavTalkError):
     """The `code` in the body of the answer, if any; it may differ from the status."""
     retry_after: float | None = None
     """The seconds to wait that the server asked for, if any."""
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
     """The other fields of the body, by the API's names."""
 
 
@@ -145,7 +145,7 @@ class AccessDenied(
     def allowed_endpoints(self) -> list[str] | None:
         """The endpoints that the key may use (Kodey.ai's `allowedEndpoints`); None on other APIs."""
         found = self.details.get("allowedEndpoints")
-        return found if isinstance(found, list) else None
+        return cast("list[str]", found) if isinstance(found, list) else None
 
     @property
     def upgrade_instructions(self) -> str | None:
@@ -207,7 +207,7 @@ class BrokenBody(TransportError):
 class StreamBroken(TransportError):
     """A stream of events ended before its last event; `events` holds the events until then."""
 
-    events: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list[Any])
     """All events that came, in order, including those already iterated."""
 
 

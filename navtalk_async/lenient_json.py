@@ -12,11 +12,19 @@ What a strict reader refuses is replaced, and everything else stays as it came:
 
 import codecs
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
-__all__ = ["DECODE_ERRORS", "decode_json", "null_broken_rows", "strict_json", "valid_utf8"]
+__all__ = [
+    "DECODE_ERRORS",
+    "decode_json",
+    "is_list",
+    "is_object",
+    "null_broken_rows",
+    "strict_json",
+    "valid_utf8",
+]
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that is broken, too deep, or of another shape."""
@@ -106,6 +114,16 @@ def strict_json(body: bytes) -> bytes:
     return bytes(pieces)
 
 
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a *value* of JSON is an array."""
+    return isinstance(value, list)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a *value* of JSON is an object."""
+    return isinstance(value, dict)
+
+
 def null_broken_rows(body: bytes) -> bytes:
     """*body* with null for each object directly within a list that is no JSON, where the brackets around it
     still match; the same bytes where there is none.
@@ -116,7 +134,7 @@ def null_broken_rows(body: bytes) -> bytes:
     for found in TOKEN.finditer(strict):
         kind = strict[found.start()]
         if kind in b"{[":
-            if not begin and kind == OBJECT and opened[-1:] == b"[":
+            if not begin and kind == OBJECT and opened.endswith(b"["):
                 begin, depth = found.start(), len(opened)
             opened.append(kind)
         elif kind in b"}]":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeV
 
 import msgspec
 
-from navtalk_async.lenient_json import decode_json
+from navtalk_async.lenient_json import decode_json, is_object
 from navtalk_async.times import parse_time
 
 __all__ = [
@@ -156,7 +156,7 @@ class Record(RawObject, frozen=True, kw_only=True, gc=False, omit_defaults=True)
 
 def to_fields(value: Any) -> dict[str, Any]:
     """*value* as the fields of an object; JSON that is not an object is its only field, `value`."""
-    return value if isinstance(value, dict) else {"value": value}
+    return value if is_object(value) else {"value": value}
 
 
 def unreadable_times(kind: type[Record], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -259,7 +259,7 @@ class _Fetching:
     filters: Mapping[str, Any]
     on_error: OnError
     audit: ShortPageAudit | None
-    unfollowed: list[_ListedSession] = field(default_factory=list)
+    unfollowed: list[_ListedSession] = field(default_factory=list[_ListedSession])
     open: int = 0
     fetched: ParkingLot = field(default_factory=ParkingLot)
 

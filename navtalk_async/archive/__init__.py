@@ -234,7 +234,7 @@ class Archive(Operations):
         return await self._driver.snapshot(self._messages_at(places))
 
     def _messages_at(self, places: Sequence[tuple[str, str, int]]) -> Steps[list[StoredTranscript]]:
-        found = []
+        found: list[StoredTranscript] = []
         for (project, session_id), some in groupby(sorted(places), key=itemgetter(0, 1)):
             held_id = self._codec.write_id(session_id)
             sessions = yield Query(sql.SOME_SESSIONS, (project, [held_id]))

@@ -12,7 +12,7 @@ share every rule and every statement, and a driver fills in these words alone:
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from itertools import accumulate
 from pathlib import Path
 from secrets import token_hex
@@ -142,7 +142,7 @@ class Driver(ABC, Generic[C]):
 
     async def snapshot(self, steps: Steps[T]) -> T:
         """What *steps* return, which only read, as of one moment."""
-        return await self.run(self._read_at_once, steps)
+        return await self.run(partial(self._read_at_once, steps))
 
     async def write(self, name: str, project: str | None, steps: Steps[T]) -> T:
         """What *steps* return, whose writes are all made, or none; *name* is what a failpoint calls them."""

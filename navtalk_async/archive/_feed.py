@@ -306,7 +306,8 @@ def _project_of(entry: Entry) -> str:
 
 
 def _entries(codec: Codec, rows: Sequence[Sequence[Any]]) -> list[Entry]:
-    sessions = map(checked, codec.read_rows([SessionRow(*row[:SESSION_WIDTH]) for row in rows]))
+    held = [SessionRow(*row[:SESSION_WIDTH]) for row in rows]
+    sessions = map(checked, codec.read_rows(held))
     return [
         Entry(
             session,
@@ -324,4 +325,5 @@ def _forgotten_entry(row: Sequence[Any]) -> Entry:
 
 
 def _messages(codec: Codec, rows: Iterable[Sequence[Any]]) -> list[MessageRow]:
-    return list(map(checked, codec.read_rows([MessageRow(*row[:MESSAGE_WIDTH]) for row in rows])))
+    held = [MessageRow(*row[:MESSAGE_WIDTH]) for row in rows]
+    return list(map(checked, codec.read_rows(held)))

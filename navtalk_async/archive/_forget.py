@@ -209,7 +209,7 @@ class ForgetOperations(Transactions):
         return [*found, f"{count:,} forgotten sessions are in the index for searches."] if count else found
 
     def _remains(self, project: str) -> Steps[list[str]]:
-        found = []
+        found: list[str] = []
         self._digests.pop(project, None)
         for table, query in sql.IDS_IN.items():
             rows: list[Any] = yield Query(query, (project,))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -29,14 +29,11 @@ from navtalk_async.archive._database import (
     rows_of,
 )
 from navtalk_async.archive._postgres_server import WORDS as OWN_WORDS
-from navtalk_async.archive._postgres_server import Server, Timeouts, driver
+from navtalk_async.archive._postgres_server import Connection, Server, Timeouts, driver
 from navtalk_async.archive._statements import SESSIONS_A_READ
-from navtalk_async.archive.rows import TextRow
+from navtalk_async.archive.rows import TextRow, new_row
 from navtalk_async.concurrency import off_the_loop
-from navtalk_async.lenient_json import decode_json
-
-if TYPE_CHECKING:
-    from navtalk_async.archive._postgres_server import Connection
+from navtalk_async.lenient_json import decode_json, is_list, is_object
 
 T = TypeVar("T")
 
@@ -104,14 +101,14 @@ class PostgresCodec(Codec):
         return next((text for text in texts if self.write_text(text) == held), held)
 
 
-class PostgresDriver(Driver["Connection"]):
+class PostgresDriver(Driver[Connection]):
     """The archive in the current schema of the database at *url*."""
 
     codec = PostgresCodec()
 
     def __init__(self, url: str, access: Access = "write", *, timeouts: Timeouts | None = None) -> None:
         self._server = Server(url, timeouts or Timeouts())
-        self._access = access
+        self._access: Access = access
         self._rung: asyncio.Event | None = None
         self._queue = _WorkQueue(self._server, self._hang_up)
         self._cursor: Any = None
@@ -161,9 +158,12 @@ class PostgresDriver(Driver["Connection"]):
         self._rung.clear()
 
     async def _listen(self, ring: Callable[[], None]) -> None:
+        def heard(*_: object) -> None:
+            ring()
+
         # A server that repeats another one has no notices, and a pooler may lose them: then we look again.
         with suppress(driver().PostgresError):
-            await self._connection.add_listener(CHANNEL, lambda *_: ring())
+            await self._connection.add_listener(CHANNEL, heard)
 
     async def _open(self) -> None:
         self._is_silent = False
@@ -180,7 +180,7 @@ class PostgresDriver(Driver["Connection"]):
             self._db.terminate()
 
     @property
-    def _connection(self) -> "Connection":
+    def _connection(self) -> Connection:
         if self._is_silent:
             raise self._server.silent()
         return super()._connection
@@ -333,13 +333,13 @@ def _recoded(
         elif name in TEXTS:
             pairs = zip(held, columns["raw"], strict=True)
             columns[name] = [None if each is None else text_of(each, raw) for each, raw in pairs]
-    return list(map(partial(tuple.__new__, kind), zip(*columns.values(), strict=True)))
+    return list(map(partial(new_row, kind), zip(*columns.values(), strict=True)))
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Every text in a JSON *value*."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
+    elif is_list(value) or is_object(value):
+        for each in value.values() if is_object(value) else value:
             yield from _texts(each)

@@ -7,9 +7,9 @@ chat.
 import asyncio
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from navtalk_async.archive._database import Access
 from navtalk_async.archive._schema import COLUMNS, INDEXES, SCHEMA_VERSION, refuse_version, schema, upgrade
@@ -17,10 +17,7 @@ from navtalk_async.archive._views import VIEWS, comments
 from navtalk_async.archive.failpoints import reach
 from navtalk_async.errors import StoreBroken, StoreError, StoreLocked, StoreUnreachable
 
-if TYPE_CHECKING:
-    import asyncpg
-
-    Connection: TypeAlias = asyncpg.Connection
+Connection: TypeAlias = Any  # asyncpg.Connection, which has no types
 
 CONNECT_SECONDS = 15.0
 
@@ -114,7 +111,7 @@ class Server:
     __repr__ = __str__
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> Generator[None]:
         """The driver's errors, and the network's, as `StoreError`s that say what to do."""
         asyncpg = driver()
         try:
@@ -134,7 +131,7 @@ class Server:
     def silent(self) -> StoreError:
         return StoreError(f"{self} does not answer.")
 
-    async def connect(self) -> "Connection":
+    async def connect(self) -> Connection:
         """A connection that sees its current schema alone."""
         try:
             db = await driver().connect(self.url, timeout=CONNECT_SECONDS, command_timeout=self.timeouts.read)
@@ -150,7 +147,7 @@ class Server:
             raise
         return db
 
-    async def open(self, access: Access) -> "Connection":
+    async def open(self, access: Access) -> Connection:
         """A connection to the archive; to write, it is made if there is none."""
         db = await self.connect()
         try:
@@ -170,7 +167,7 @@ class Server:
             raise
         return db
 
-    async def _prepare(self, db: "Connection", version: int | None) -> None:
+    async def _prepare(self, db: Connection, version: int | None) -> None:
         """Make an archive of this version: a new one, or of an earlier *version*."""
         if version is None:
             steps = [*schema(), "CREATE TABLE sync_schema (version INTEGER NOT NULL);", *comments()]
@@ -186,7 +183,7 @@ class Server:
         # In one text they are one transaction, which needs no trip of its own to be undone.
         await db.execute("".join(steps).format(**WORDS))
 
-    async def remove_index(self, db: "Connection") -> list[str]:
+    async def remove_index(self, db: Connection) -> list[str]:
         """Drop the tables of the index for searches; sentences about what is left."""
         await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
@@ -201,7 +198,7 @@ class Server:
             await db.execute("RESET lock_timeout")
         return []
 
-    async def erase(self, db: "Connection") -> list[str]:
+    async def erase(self, db: Connection) -> list[str]:
         """Rewrite all tables without their deleted rows; sentences about what may be left of those."""
         if await self._has_older_readers(db):
             return [
@@ -222,7 +219,7 @@ class Server:
             await db.execute("RESET lock_timeout")
         return []
 
-    async def _has_older_readers(self, db: "Connection") -> bool:
+    async def _has_older_readers(self, db: Connection) -> bool:
         """Whether some remain; an autovacuum, which is one too, soon ends."""
         for _ in range(10 * LOCK_SECONDS):
             if not await db.fetchval(OLDER_READERS):
@@ -230,14 +227,14 @@ class Server:
             await asyncio.sleep(0.1)
         return True
 
-    async def disconnect(self, db: "Connection") -> None:
+    async def disconnect(self, db: Connection) -> None:
         """Let go of *db*, which may be dead."""
         try:
             await db.close(timeout=self.timeouts.farewell)
         except Exception:  # noqa: BLE001 - it is gone, one way or the other
             db.terminate()
 
-    async def _settle(self, db: "Connection") -> None:
+    async def _settle(self, db: Connection) -> None:
         encoding, name = await db.fetchrow(
             "SELECT current_setting('server_encoding'), quote_ident(current_schema())",
             timeout=CONNECT_SECONDS,
@@ -257,7 +254,7 @@ class Server:
             timeout=CONNECT_SECONDS,
         )
 
-    async def _version_in(self, db: "Connection") -> int | None:
+    async def _version_in(self, db: Connection) -> int | None:
         """The version of the archive in the schema of *db*; None if there is none."""
         found = await db.fetch(
             "SELECT relname::text FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace "
@@ -274,7 +271,7 @@ class Server:
             raise StoreBroken(f"{self} has something else of the name {names[0]!r}; choose another schema.")
         return int(version)
 
-    async def _hold(self, db: "Connection") -> None:
+    async def _hold(self, db: Connection) -> None:
         """The right to write to the schema, held until the connection ends, however it does."""
         await db.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
         try:
@@ -319,7 +316,7 @@ def _kind_of(state: str) -> type[StoreError]:
     return StoreError
 
 
-def _keep_alive(db: "Connection") -> None:
+def _keep_alive(db: Connection) -> None:
     wire = db._transport.get_extra_info("socket")  # noqa: SLF001 - the driver has no other way to it
     if wire.family not in {socket.AF_INET, socket.AF_INET6}:
         return

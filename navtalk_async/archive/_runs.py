@@ -28,6 +28,7 @@ from navtalk_async.archive.records import (
 )
 from navtalk_async.archive.rows import Records, damage, digest, format_api_time, old_digest, row_digest
 from navtalk_async.errors import StoreBroken, StoreMismatch
+from navtalk_async.lenient_json import is_list
 from navtalk_async.models import OpenEnum, Request, ResumePoint, Role, SessionStatus
 
 T = TypeVar("T")
@@ -53,9 +54,9 @@ def _filters_in(scope: str) -> str:
     except StoreBroken:
         return scope
     filters |= filters.pop("options", {}) | filters.pop("others", {})
-    arguments = []
+    arguments: list[str] = []
     for name, value in filters.items():
-        values = value if isinstance(value, list) else [value]
+        values: list[Any] = value if is_list(value) else [value]
         arguments += [f"{FILTER_NAMES.get(name, name)}={each!r}" for each in values]
     return " ".join(arguments) or "everything"
 
@@ -98,15 +99,17 @@ class RunOperations(Transactions):
             pass
         if retry_failed:
             yield Write(sql.RETRY, (project,))
-        open_round, places = found.round, _read_json(places_text, list[ResumePoint]) or []
+        places: list[ResumePoint] = _read_json(places_text, list[ResumePoint]) or []
+        open_round = found.round
         if reconcile and open_round is not None and not open_round.is_whole:
             yield delete("sync_seen", project)
             yield update("sync_projects", project, round=None, places=None)
             open_round, places = None, []
         read_id = self._codec.read_id
         unfinished = yield Query(sql.UNFINISHED, (project,))
+        kept: dict[str, Any] = msgspec.structs.asdict(found) | {"round": open_round}
         return SyncState(
-            **msgspec.structs.asdict(found) | {"round": open_round},
+            **kept,
             places=places,
             # One that failed before it was ever seen is to be looked at first.
             pending=[

@@ -36,6 +36,7 @@ from navtalk_async.archive.sqlite_file import (
     translate_errors,
 )
 from navtalk_async.errors import StoreUnreachable
+from navtalk_async.lenient_json import is_list
 
 T = TypeVar("T")
 
@@ -58,8 +59,8 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     """The archive in the file *path*. All its work is done in other threads, one piece after the other."""
 
     def __init__(self, path: Path, access: Access = "write", *, immutable: bool = False) -> None:
-        self.path: Path = path
-        self._access = access
+        self.path = self._path = path
+        self._access: Access = access
         self._immutable = immutable
         self._version: object = None
         self._identity: tuple[int, ...] = ()
@@ -72,7 +73,7 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         self._is_closed = True
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self._path)
 
     async def open(self) -> None:
         self._is_closed = False
@@ -85,7 +86,7 @@ class SqliteDriver(Driver[sqlite3.Connection]):
 
     def refuse_another_file(self) -> None:
         if self._file is not None:
-            self._file.refuse_another(self.path)
+            self._file.refuse_another(self._path)
 
     async def rebuild(self) -> None:
         await self.run(self._rebuild)
@@ -116,11 +117,11 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         return await to_thread.run_sync(self._alone, partial(work, *arguments), limiter=self._limiter)
 
     def _alone(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        with self._lock, translate_errors(self.path):
+        with self._lock, translate_errors(self._path):
             return _finish(work())
 
     def beside(self, access: Access) -> Self:
-        return type(self)(self.path, access, immutable=self._immutable)
+        return type(self)(self._path, access, immutable=self._immutable)
 
     async def wait_for_commit(self) -> None:
         # Another process cannot set an event.
@@ -129,8 +130,8 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         self._version = version
 
     async def _data_version(self) -> object:
-        if identity(self.path) != self._identity:
-            raise StoreUnreachable(f"{self.path} was removed or replaced while it was being read.")
+        if identity(self._path) != self._identity:
+            raise StoreUnreachable(f"{self._path} was removed or replaced while it was being read.")
         return _all_rows(self._connection, "PRAGMA data_version")
 
     # What follows runs in the thread, and waits for nothing.
@@ -138,17 +139,17 @@ class SqliteDriver(Driver[sqlite3.Connection]):
     async def _open(self) -> None:
         if self._is_closed:
             return
-        self._identity = identity(self.path)
+        self._identity = identity(self._path)
         if self._access != "write":
             is_read = self._access == "read"
             self._db = (
-                connect_to_read(self.path, immutable=self._immutable)
+                connect_to_read(self._path, immutable=self._immutable)
                 if is_read
-                else connect_to_consume(self.path)
+                else connect_to_consume(self._path)
             )
             return
-        self._file = HeldFile(self.path)
-        self._db = connect(self.path)
+        self._file = HeldFile(self._path)
+        self._db = connect(self._path)
         prepare(self._db)
 
     async def _close(self) -> None:
@@ -192,7 +193,7 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         self._walk = _sessions(self._connection, query)
 
     async def next_sessions(self) -> list[Any]:
-        return next(self._walk, [])
+        return next(self._walk, list[Any]())
 
     async def _marker(self) -> ChangeMarker:
         changes = [each for (each,) in _all_rows(self._connection, CHANGES)]
@@ -212,12 +213,12 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         self._connection.close()
         self._db = None
         try:
-            size, sha256 = fingerprint(self.path)
+            size, sha256 = fingerprint(self._path)
         finally:
-            self._db = connect(self.path)
+            self._db = connect(self._path)
         if is_busy:
             return None
-        return ArchiveDigest(name=self.path.name, bytes=size, sha256=sha256, **marker._asdict())
+        return ArchiveDigest(name=self._path.name, bytes=size, sha256=sha256, **marker._asdict())
 
     async def _erase(self) -> list[str]:
         # Zeroing what is deleted is not enough: pages that were split before have copies of it.
@@ -230,8 +231,8 @@ class SqliteDriver(Driver[sqlite3.Connection]):
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         reach("erase: after checkpoint")
-        still = f"{self.path.name}-wal still holds what was deleted: forget the same again when it has ended"
-        return [f"Another process is reading {self.path}; {still}."] if is_busy else []
+        still = f"{self._path.name}-wal still holds what was deleted: forget the same again when it has ended"
+        return [f"Another process is reading {self._path}; {still}."] if is_busy else []
 
     async def _copy_to(self, path: Path) -> None:
         # SQLite would make the file as the umask says, and it takes an empty one.
@@ -242,12 +243,12 @@ class SqliteDriver(Driver[sqlite3.Connection]):
 
     async def _remove_index(self) -> list[str]:
         reach("forget: before the index is removed")
-        remove_index(index_of(self.path))
+        remove_index(index_of(self._path))
         reach("forget: after the index is removed")
         return []
 
     async def _indexed_ids(self, project: str) -> list[str]:
-        index = index_of(self.path)
+        index = index_of(self._path)
         if not index.exists():
             return []
         with (
@@ -313,7 +314,7 @@ def _rows(db: sqlite3.Connection, query: Query) -> list[Any]:
 def _pieces(statement: str, values: Sequence[object]) -> Iterator[tuple[str, Sequence[object]]]:
     """*statement* with its *values*; where the last one is a list, for some of that at a time."""
     *others, last = values or (None,)
-    if not isinstance(last, list):
+    if not is_list(last):
         yield statement, values
         return
     # Not by json_each, which ends a text at its first NUL.

@@ -221,7 +221,7 @@ class ConsumerInfo(NamedTuple):
 
 def read_consumers() -> Steps[list[ConsumerInfo]]:
     """Every consumer, by name."""
-    found = []
+    found: list[ConsumerInfo] = []
     for name, project, text, acknowledged_at in (yield Query(sql.CONSUMERS)):
         token = yield from _valid(_stored_token(name, text))
         behind = 0

@@ -1,6 +1,6 @@
 """Damaged rows: whatever hands rows on refuses them, and a search leaves them out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def _is_intact(row: SessionRow | MessageRow | TextRow) -> bool:
 
 
 @contextmanager
-def damage_named(archive: object) -> Iterator[None]:
+def damage_named(archive: object) -> Generator[None]:
     """Raise what reading a damaged row of *archive* raises as a StoreBroken."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from navtalk_async.archive._codec import Codec
 from navtalk_async.archive._database import Query, Steps
@@ -85,7 +85,7 @@ def read_page(
     keys = _ordered(codec, wanted, "s.project, s.id", order, newest=newest)
     # Whole rows would take several times as long to sort.
     found = yield Query(f"{keys.statement} LIMIT ? OFFSET ?", (*keys.values, count, first))
-    rows = {}
+    rows: dict[tuple[str, Any], Any] = {}
     for project in dict.fromkeys(each for each, _ in found):
         some = [own_id for each, own_id in found if each == project]
         columns = f"SELECT {SESSION_COLUMNS}, y.messages {FROM} WHERE s.project = ? AND s.id {{any}}"
@@ -112,7 +112,7 @@ def read_transcript_page(
     rows = yield Query(some, (*key, first - 1, first + count))
     said = codec.by_session(rows).get(session.id, [])
     before = said.pop(0).created_at if said and said[0].position < first else None
-    around = []
+    around: list[SessionRow | None] = []
     for sign, order in (("<", "DESC"), (">", "ASC")):
         near = codec.sessions((yield _beside(session, key[1], sign, order)))
         around.append(near[0] if near else None)

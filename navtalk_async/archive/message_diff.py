@@ -48,7 +48,7 @@ def split_repeats(finished: Iterable[FetchResult]) -> list[list[FetchResult]]:
 def diff_messages(project: str, fetched: FetchResult, kept: Sequence[MessageRow]) -> MessageDiff:
     """What *fetched* changes in a session of which *kept* is kept, in order."""
     said = _those_since(fetched.wanted.since, deduplicate(fetched.messages))
-    ids = {message.id for message in said} if kept else set()
+    ids = {message.id for message in said} if kept else set[str]()
     stays = [row for row in _unasked(fetched, kept) if row.id not in ids]
     came = message_rows(project, fetched.wanted.id, len(stays), said)
     reached = len(stays) + len(came)

@@ -1,18 +1,19 @@
 """The rows of sessions and messages: made of the API's objects, digested, and compared with both."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import count, repeat
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET
 
 from navtalk_async.errors import DecodeFailed
-from navtalk_async.lenient_json import decode_json
+from navtalk_async.lenient_json import decode_json, is_object
 from navtalk_async.models import Message, MessageType, Role, Session, format_word
 from navtalk_async.times import parse_time
 
@@ -92,9 +93,11 @@ class TextRow(NamedTuple):
     content: str | None
 
 
-new_session_row: Callable[[Iterable[object]], SessionRow] = partial(tuple.__new__, SessionRow)
-new_message_row: Callable[[Iterable[object]], MessageRow] = partial(tuple.__new__, MessageRow)
-new_text_row: Callable[[Iterable[object]], TextRow] = partial(tuple.__new__, TextRow)
+# Without the check of a namedtuple's `_make`, which would take longer than the rest.
+new_row: Callable[..., Any] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+new_session_row: Callable[[Iterable[object]], SessionRow] = partial(new_row, SessionRow)
+new_message_row: Callable[[Iterable[object]], MessageRow] = partial(new_row, MessageRow)
+new_text_row: Callable[[Iterable[object]], TextRow] = partial(new_row, TextRow)
 
 encode_lines: Callable[[Iterable[object]], bytes] = msgspec.json.Encoder().encode_lines
 
@@ -172,7 +175,7 @@ def names_itself(row: SessionRow) -> bool:
         fields = decode_json(row.raw)
     except (msgspec.DecodeError, TypeError):
         return False
-    return isinstance(fields, dict) and row.id in map(str, fields.values())
+    return is_object(fields) and row.id in map(str, fields.values())
 
 
 def format_api_time(text: str | None) -> str | None:
@@ -192,7 +195,7 @@ def format_api_time(text: str | None) -> str | None:
 
 def format_api_times(texts: Sequence[str | None]) -> Sequence[str | None]:
     """`format_api_time` of each of *texts*; where all are plain, in a fraction of the time."""
-    lines = "" if None in texts else "\n".join(texts)  # type: ignore[arg-type]
+    lines = "" if None in texts else "\n".join(cast("Sequence[str]", texts))
     if PLAIN_TIMES.fullmatch(lines) and lines.count("\n") == len(texts) - 1:
         return (lines.replace(" ", "T").replace("\n", "Z\n") + "Z").split("\n")
     return [format_api_time(text) for text in texts]
@@ -286,16 +289,18 @@ def storable(value: str | int | None) -> str | int | None:
 class Records(Protocol):
     """What reads the raw objects of an API: its dialect."""
 
-    @property
-    def api(self) -> str:
-        """Its name."""
+    api: ClassVar[str]
+    """Its name."""
 
+    @abstractmethod
     def session_of(self, raw: bytes) -> Session:
         """Read a session."""
 
+    @abstractmethod
     def message_of(self, raw: bytes, session_id: str, position: int) -> Message:
         """Read a message."""
 
+    @abstractmethod
     def messages_of(self, raws: Sequence[bytes], session_id: str) -> Sequence[Message]:
         """Read all messages of a session."""
 

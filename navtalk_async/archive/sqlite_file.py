@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import file_digest
 from io import BufferedReader
@@ -377,7 +377,7 @@ def in_sqlite(statements: str) -> str:
 
 
 @contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Generator[None]:
     """Raise the failures of SQLite and of the system as `StoreError`s that say what to do."""
     try:
         yield

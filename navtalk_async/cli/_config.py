@@ -15,6 +15,7 @@ import click
 
 from navtalk_async.cli._options import CONNECTION, OF_A_KEY, OPTIONS, RUN, SCOPE, as_name, settings_of
 from navtalk_async.cli.app import Exit
+from navtalk_async.lenient_json import is_list
 
 if TYPE_CHECKING:
     # A client, which `status` does not need.
@@ -215,7 +216,7 @@ def _meant(name: str, known: Collection[str]) -> str:
 
 def _project(path: Path, name: str, table: Table) -> Table:
     where, given = f"{path} [projects.{name}]", dict(table)
-    key = _key(path, where, given.pop("key")) if "key" in given else {}
+    key: Table = _key(path, where, given.pop("key")) if "key" in given else {}
     return {**_values(path, where, given, OF_A_PROJECT), **key}
 
 
@@ -266,9 +267,10 @@ def _value(path: Path, where: str, option: click.Option, value: object) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
             raise click.UsageError(f"{where}: write a whole number.")
         return value
-    if isinstance(value, list) and not option.multiple:
+    if is_list(value) and not option.multiple:
         raise click.UsageError(f"{where}: it takes one value, and this is a list.")
-    texts = [_text(where, each) for each in (value if isinstance(value, list) else [value])]
+    values: list[Any] = value if is_list(value) else [value]
+    texts = [_text(where, each) for each in values]
     if HOLDS_A_PATH.intersection((option.metavar or "").split("|")):
         texts = [each if "://" in each or not each else str(path.parent / each) for each in texts]
     return texts if option.multiple else texts[0]

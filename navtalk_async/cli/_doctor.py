@@ -288,7 +288,7 @@ async def api_checks(client: Client, user_id: str | None) -> AsyncGenerator[Chec
         heads.append(response.headers)
         return client.dialect.read_sessions(request, response)
 
-    seconds = []
+    seconds: list[float] = []
     try:
         request = smallest_page(client.dialect, client.dialect.list_sessions(user_id=user_id))
         for _ in range(ROUND_TRIPS):

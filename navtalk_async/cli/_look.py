@@ -1,5 +1,6 @@
 """`navtalk sessions`, `session`, `messages` and `transcript`: what the API has, or an archive, shown."""
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from datetime import datetime
@@ -44,18 +45,23 @@ class Source(Protocol):
     """What has sessions: an API, or an archive. Each row is its columns, as in exported files."""
 
     @property
+    @abstractmethod
     def columns(self) -> frozenset[str]:
         """The columns that its sessions may have values in."""
 
+    @abstractmethod
     def sessions(self, wanted: RowSelection) -> Batches:
         """The sessions that are wanted, some at a time."""
 
+    @abstractmethod
     def messages(self, session_id: str, wanted: RowSelection) -> Batches:
         """Those messages of a session that are wanted, some at a time."""
 
+    @abstractmethod
     async def session(self, session_id: str) -> Fields:
         """A session, without its messages."""
 
+    @abstractmethod
     async def transcript(self, session_id: str) -> tuple[Fields, list[Fields]]:
         """A session, and all its messages."""
 

@@ -43,7 +43,7 @@ class ApiSource:
         client, settings = self._client, self._settings
         # To list from many places at once would read on while few are wanted.
         is_short = wanted.limit is not None and not wanted.newest
-        listing = "serial" if is_short else settings.options["listing"]
+        listing = "serial" if is_short else settings.options.get("listing", "auto")
         pool = SessionPool(client, concurrency=settings.concurrency, listing=listing)
         pages = pool.session_pages(**settings.scope(client).of_sessions)
         async with aclosing(chosen(pages, wanted, _moment)) as batches:
@@ -91,8 +91,9 @@ async def _numbered(pages: AsyncGenerator[Any, None]) -> AsyncGenerator[list[tup
     count = 0
     async with aclosing(pages):
         async for page in pages:
-            yield list(enumerate(page.items, count))
-            count += len(page.items)
+            messages: list[Message] = page.items
+            yield list(enumerate(messages, count))
+            count += len(messages)
 
 
 async def chosen(

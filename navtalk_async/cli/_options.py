@@ -22,6 +22,7 @@ from navtalk_async.archive import is_url, redacted
 from navtalk_async.archive._tokens import parse_token
 from navtalk_async.cli._output import be_quiet
 from navtalk_async.dialects import dialects
+from navtalk_async.lenient_json import is_list
 from navtalk_async.times import parse_utc
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def as_formats(text: str) -> list[str]:
 def as_kinds(text: str) -> list[str]:
     from navtalk_async.privacy import KINDS  # noqa: PLC0415 - its patterns take long to compile
 
-    names = list(KINDS) if text.strip() == "all" else [name.strip() for name in text.split(",")]
+    names: list[str] = [*KINDS] if text.strip() == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in KINDS:
             raise click.BadParameter(f"{name!r} is not a kind; choose from {', '.join(KINDS)}, or all.")
@@ -292,7 +293,7 @@ def _option(usage: str, text: str, parse: Any = None, *, name: str = "", **attri
     it becomes has the *name* of its long flag unless another is given. Of a list of words, the first is the
     default.
     """
-    if isinstance(parse, list):
+    if is_list(parse):
         attributes, parse = {"default": parse[0]} | attributes, click.Choice(parse)
     flags = [word for word in usage.split() if word.startswith("-")]
     metavar = "".join(word for word in usage.split() if not word.startswith("-")) or None

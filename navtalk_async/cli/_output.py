@@ -202,10 +202,11 @@ def _write_all(data: bytes, descriptor: int | None = None) -> None:
     if descriptor is None and sys.stdout is None:
         raise OutputFailed("There is no stdout to print to.")
     # Past Python's buffer, whose lock a hanging write would keep.
-    descriptor, rest = sys.stdout.fileno() if descriptor is None else descriptor, memoryview(data)
+    into: int = sys.stdout.fileno() if descriptor is None else descriptor
+    rest = memoryview(data)
     try:
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            rest = rest[os.write(into, rest) :]
     except BrokenPipeError:
         raise
     except OSError as failure:

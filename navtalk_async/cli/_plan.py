@@ -62,7 +62,7 @@ class Sample:
     """Some of all sessions, and what their messages took."""
 
     size: int = SAMPLE
-    ids: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list[str])
     offered: int = 0
     fetched: int = 0
     failed: int = 0
@@ -73,7 +73,7 @@ class Sample:
     seconds: float = 0.0
     squares: int = 0
     """The squares of how many messages each session has, added up."""
-    ends: list[tuple[float, int]] = field(default_factory=list)
+    ends: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     """When sessions were fetched, in seconds since the beginning, and how many requests that made."""
 
     @property
@@ -257,7 +257,9 @@ async def _list(  # noqa: PLR0917 - what is written to, and from what
     for session_id in scope.sessions:
         await add([await client.get_session(session_id)])
     if not scope.sessions:
-        pool = SessionPool(client, concurrency=settings.concurrency, listing=settings.options["listing"])
+        pool = SessionPool(
+            client, concurrency=settings.concurrency, listing=settings.options.get("listing", "auto")
+        )
         async with aclosing(pool.session_pages(order="done", **scope.of_sessions)) as pages:
             async for page in pages:
                 await add(page)

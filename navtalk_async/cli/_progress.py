@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from time import monotonic
@@ -297,7 +297,7 @@ def waits_reported(reporter: Reporter, mode: ProgressMode) -> Observer:
 
 
 @contextmanager
-def bar(look: Callable[[], Snapshot]) -> Iterator[None]:
+def bar(look: Callable[[], Snapshot]) -> Generator[None]:
     """Draw what *look* returns, until the `with` is left; then nothing of it remains.
 
     A thread of its own draws it, so a terminal that is held up (Ctrl-S) does not hold up the work.

@@ -9,7 +9,7 @@ to the vendor, and variables that are not named there have no part in it, but th
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -53,7 +53,7 @@ class Table(NamedTuple):
 
 
 @contextmanager
-def usage_errors(table: Table | None = None) -> Iterator[None]:
+def usage_errors(table: Table | None = None) -> Generator[None]:
     """Where our own checks refuse an argument, it was the user's; or stands in *table*."""
     before = "" if table is None else f"{table.title}: "
     try:

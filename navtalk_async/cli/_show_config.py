@@ -16,6 +16,7 @@ from navtalk_async.cli._output import put_json, put_lines
 from navtalk_async.cli._settings import Settings
 from navtalk_async.cli.app import run
 from navtalk_async.dialects import dialect_of
+from navtalk_async.lenient_json import is_list
 
 ALWAYS_SHOWN = ("api", "base-url", "key")
 
@@ -108,13 +109,15 @@ def rows(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    values: list[Any] = value if is_list(value) else [value]
+    return ", ".join(map(str, values))
 
 
 def secretless(name: str, value: Any) -> Any:
     """*value* of the setting *name* for JSON, without the password of a URL."""
+    values: Any = value
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [secretless(name, each) for each in value]
+        return [secretless(name, each) for each in values]
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, timedelta):

@@ -116,7 +116,7 @@ class ArchiveRun:
     settings: Settings
     place: Place
     folder: Path | None = None
-    how: Mapping[str, Any] = field(default_factory=dict)
+    how: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The arguments of `export`: formats and their options."""
     media: Mapping[str, Any] | None = None
     """The arguments of `fetch_media`; None without media."""
@@ -308,7 +308,7 @@ async def write_files(
 
 def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:
     """What was written: each file, or where there are many of a format, how many."""
-    lines = []
+    lines: list[str] = []
     for name in dict.fromkeys(each.format for each in files if each.format != MEDIA):
         own = [each for each in files if each.format == name]
         if len(own) <= FILES_SHOWN:
@@ -325,7 +325,7 @@ def files_sentences(folder: str, files: Sequence[WrittenFile]) -> list[str]:
 def kept_sentences(kept: Mapping[str, Any], *, retry: str = "the same command") -> list[str]:
     failed: Sequence[FailedSession] = kept["failed"]
     damaged = sum(each.damaged for each in failed)
-    lines = []
+    lines: list[str] = []
     if kept["unfollowed"]:
         short = f"The short last page of {counted(kept['unfollowed'], 'session')} was not followed"
         lines.append(f"{short}; --short-pages follow makes sure.")

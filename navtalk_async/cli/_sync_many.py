@@ -61,11 +61,11 @@ class ManyRun:
     limits: Mapping[str, Any]
     folder: Path | None = None
     """Where files are written, too, as `export` does."""
-    how: Mapping[str, Any] = field(default_factory=dict)
+    how: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The arguments of `export`: formats and their options."""
-    monitors: dict[str, RunMonitor] = field(default_factory=dict)
-    ended: dict[str, ProjectResult] = field(default_factory=dict)
-    keyless: dict[str, str] = field(default_factory=dict)
+    monitors: dict[str, RunMonitor] = field(default_factory=dict[str, RunMonitor])
+    ended: dict[str, ProjectResult] = field(default_factory=dict[str, ProjectResult])
+    keyless: dict[str, str] = field(default_factory=dict[str, str])
     """Why the keys of some projects cannot be read."""
 
     def read_keys(self) -> None:
@@ -110,7 +110,7 @@ class ManyRun:
     async def _projects(self, stack: AsyncExitStack) -> list[Project]:
         """The projects whose keys there are, with their clients: one for each server and key."""
         asked: dict[tuple[Any, ...], Asked] = {}
-        projects = []
+        projects: list[Project] = []
         for each in self.several:
             if each.project in self.keyless:
                 continue

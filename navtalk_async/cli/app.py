@@ -295,12 +295,12 @@ def report_error(error: BaseException, reporter: Reporter, *, before: str = "", 
 
 
 def _exit_with(code: int) -> NoReturn:
-    try:
-        if sys.stdout is not None:
+    if sys.stdout is not None:
+        try:
             sys.stdout.flush()
-    except OSError:
-        # The reader has gone; the interpreter would flush again on its way out, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:
+            # The reader has gone; the interpreter would flush again on its way out, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code > 128:
         # A thread may hang in a write that nobody reads, and would not let the interpreter end.
         os._exit(code)

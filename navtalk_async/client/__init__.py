@@ -155,6 +155,10 @@ class Client(Generic[S_co, M_co]):
         """Make what belongs to a client, or to a view of it."""
         wire = self._wire
         self._skipped = CompactSet()
+
+        def moved(path: str, reason: str) -> None:
+            wire.announce(ListMoved(path, reason))
+
         self._inside = Inside(
             self._paging(self.dialect.read_sessions),
             self._paging(self.dialect.read_messages, shows_outage=self._call_options.lane != "bulk"),
@@ -162,7 +166,7 @@ class Client(Generic[S_co, M_co]):
             wire.at_once,
             wire.announce,
             lambda: len(self._skipped),
-            lambda path, reason: wire.announce(ListMoved(path, reason)),
+            moved,
             wire,
         )
         self._name_resources()
@@ -354,7 +358,8 @@ def _changed(options: CallOptions, others: Any) -> CallOptions:
 
 
 def _observers(on_event: Any) -> Sequence[Observer]:
-    given = on_event if isinstance(on_event, list | tuple) else [] if on_event is None else [on_event]
+    several: Any = [] if on_event is None else on_event
+    given: Sequence[Any] = several if isinstance(on_event, list | tuple | None) else [on_event]
     for each in given:
         if not callable(each):
             raise TypeError(f"on_event={each!r} cannot be called: pass a function that takes an event.")

@@ -22,7 +22,7 @@ from navtalk_async.errors import (
     ServerError,
     WrongShape,
 )
-from navtalk_async.lenient_json import DECODE_ERRORS, decode_json, valid_utf8
+from navtalk_async.lenient_json import DECODE_ERRORS, decode_json, is_list, is_object, valid_utf8
 from navtalk_async.models import Record, Request, Response, sort_out
 from navtalk_async.rate_headers import wait_of
 
@@ -159,7 +159,7 @@ def _parse(
 
 
 @lru_cache
-def _with_new_fields(kind: type[R]) -> msgspec.json.Decoder[R]:
+def _with_new_fields(kind: type[Record]) -> msgspec.json.Decoder[Any]:
     """What reads a *kind* that refuses fields it does not know, with such fields."""
     # A subclass without fields of its own has the layout of its base, so that its instances may become those.
     return msgspec.json.Decoder(
@@ -282,7 +282,7 @@ def object_of(response: Response) -> dict[str, Any]:
             fields = {name: _cut(raw) for name, raw in raws.items() if _is_short(raw) or _is_text(raw)}
     except DECODE_ERRORS:
         return {}
-    return fields if isinstance(fields, dict) else {}
+    return fields if is_object(fields) else {}
 
 
 def _is_short(raw: msgspec.Raw) -> bool:
@@ -298,11 +298,11 @@ def _cut(raw: msgspec.Raw) -> Any:
 
 
 def _detail_text(detail: object) -> str | None:
-    if isinstance(detail, list):
+    if is_list(detail):
         return "; ".join(each.rstrip(".") for each in map(_detail_text, detail) if each)
-    if isinstance(detail, dict):
+    if is_object(detail):
         place, message = detail.get("loc"), detail.get("msg")
-        where = ".".join(map(str, place)) + ": " if isinstance(place, list) and place else ""
+        where = ".".join(map(str, place)) + ": " if is_list(place) and place else ""
         return f"{where}{message}" if message else str(detail)
     return None if detail is None else str(detail)
 

@@ -46,7 +46,7 @@ def filled(
     path: str, arguments: Mapping[str, Argument], given: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """*path* with the values *given* for the places it names, and the parameters that all others are."""
-    params = {}
+    params: dict[str, Any] = {}
     for name, each in arguments.items():
         value = given.get(name, each.default)
         if value is None and not each.required:
@@ -71,13 +71,14 @@ def to_json(fields: Mapping[str, Any]) -> bytes:
 
 def _check_keys(value: Any) -> None:
     # `json` turns some keys that are no text into one.
+    inner: Any = value
     if isinstance(value, dict):
-        for key in value:
+        for key in inner:
             if not isinstance(key, str):
                 raise ValueError(f"the key {key!r} is no text")
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for each in value:
+        inner = inner.values()
+    if isinstance(value, dict | list | tuple):
+        for each in inner:
             _check_keys(each)
 
 

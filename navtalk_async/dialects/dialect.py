@@ -17,7 +17,7 @@ import msgspec
 from navtalk_async.dialects.answers import accepted, differs, parse_each, parse_record, parse_records
 from navtalk_async.dialects.arguments import Argument, a_text, checked_id, filled, quoted, to_json
 from navtalk_async.errors import NotJson
-from navtalk_async.lenient_json import null_broken_rows
+from navtalk_async.lenient_json import is_list, null_broken_rows
 from navtalk_async.models import KeyPlace, Message, Page, Record, Request, Response, Session
 from navtalk_async.paging.offsets import goes_on
 from navtalk_async.paging.tokens import PageTokens
@@ -79,7 +79,7 @@ class Paging(msgspec.Struct, frozen=True, kw_only=True):
 class ByCursor(Paging, frozen=True, kw_only=True):
     """Each page says how to ask for the next one, by a cursor, a token or its last row."""
 
-    most: int
+    most: int  # pyright: ignore[reportGeneralTypeIssues] - msgspec takes it for required again
     size: str = "limit"
     position: str = "cursor"
     following: str = "nextCursor"
@@ -101,7 +101,7 @@ class ByCursor(Paging, frozen=True, kw_only=True):
 class ByOffset(Paging, frozen=True, kw_only=True):
     """A page is asked for by the number of rows before it."""
 
-    most: int
+    most: int  # pyright: ignore[reportGeneralTypeIssues] - msgspec takes it for required again
     size: str = "limit"
     position: str = "offset"
 
@@ -154,7 +154,7 @@ class Endpoint:
     rows: str
     """The field of the answer that holds the rows."""
     paging: Paging = Paging()  # noqa: RUF009 (it is frozen)
-    filters: Mapping[str, Argument] = field(default_factory=dict)
+    filters: Mapping[str, Argument] = field(default_factory=dict[str, Argument])
     """Its other arguments, by their names in Python."""
     id_param: str = ""
     """The parameter that takes the session's id, where the path does not."""
@@ -175,7 +175,7 @@ class Endpoint:
         """The rows of an `answer`; none where they are null, left out, or an empty object or text, and no
         other of its *fields* may be meant: an error, or another list.
         """
-        if isinstance(answer.rows, list):
+        if is_list(answer.rows):
             return answer.rows
         if answer.rows:
             raise differs(f"`{self.rows}` is no list")
@@ -191,7 +191,7 @@ class Endpoint:
 
 def is_list_of_rows(value: object, *, may_be_empty: bool) -> bool:
     """Whether *value* may be a list of rows; texts are ids."""
-    if not isinstance(value, list):
+    if not is_list(value):
         return False
     return not all(isinstance(each, str) for each in value) if value else may_be_empty
 

@@ -54,7 +54,8 @@ class KodeyChat(Session, frozen=True, kw_only=True, gc=False):
         """
         if self.kept is msgspec.UNSET:
             return []
-        return [parse_record(KodeyMessage, row) for row in loads(self.kept, Held).messages or []]
+        held: Held = loads(self.kept, Held)
+        return [parse_record(KodeyMessage, row) for row in held.messages or ()]
 
 
 class Held(msgspec.Struct):

@@ -7,6 +7,7 @@ import msgspec
 
 from navtalk_async.dialects.arguments import Argument, an_id, checked_id, instance_of, one_of
 from navtalk_async.dialects.dialect import ByOffset, Call, Dialect, Endpoint
+from navtalk_async.lenient_json import is_object
 from navtalk_async.models import KeyPlace, Message, MessageType, Role, Session, SessionStatus
 from navtalk_async.times import parse_time
 
@@ -45,7 +46,7 @@ class LexiconChat(Session, frozen=True, kw_only=True, gc=False):
     @property
     def metadata(self) -> dict[str, Any]:
         found = (self.config or {}).get("metadata")
-        return found if isinstance(found, dict) else {}
+        return found if is_object(found) else {}
 
     @property
     def created_at(self) -> datetime | None:

@@ -294,9 +294,10 @@ class LlamaCloudMessage(Message, frozen=True, kw_only=True, gc=False, omit_defau
 
 def ids_of_indexes(name: str, index_ids: Any) -> list[str]:
     """Check a list of the ids of indexes."""
+    ids = index_ids
     if not isinstance(index_ids, list | tuple):
         raise ValueError(f"{name}={index_ids!r} is no list of ids.")
-    return [checked_id("index", each) for each in index_ids]
+    return [checked_id("index", each) for each in ids]
 
 
 def indexes_to_ask(name: str, index_ids: Any) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from navtalk_async.formats._compression import SUFFIXES, TEXT_COMPRESSIONS, Compressor, compressor
 from navtalk_async.formats._format import Format, FormatOptions, Target, Write
 from navtalk_async.formats._tables import NUMBER, TABLES, TEXT, TIME, Batch, Columns
+from navtalk_async.formats._whole_file import WholeFile
 
 BOM = "\ufeff"
 """Without it, Excel takes UTF-8 for something else."""
@@ -29,7 +30,7 @@ def _names(options: FormatOptions) -> Sequence[tuple[str, str]]:
 
 @asynccontextmanager
 async def _open(target: Target) -> AsyncGenerator[Write, None]:
-    writers = {}
+    writers: dict[str, tuple[WholeFile, Callable[[Columns], bytes], Compressor]] = {}
     async with AsyncExitStack() as files:
         for table, suffix in _names(target.options):
             file = await files.enter_async_context(target.file(target.name(table, suffix)))

@@ -184,6 +184,10 @@ async def _copy(db: _Collected, query: str, target: Target, name: str, rows: int
     target.written.append(replace(file.written(), rows=rows))
 
 
+def _database_names(options: FormatOptions) -> Sequence[tuple[str, str]]:  # noqa: ARG001 - as of all formats
+    return [("transcripts", ".duckdb")]
+
+
 def _parquet_names(options: FormatOptions) -> Sequence[tuple[str, str]]:
     suffix = "/" if options.partition else ".parquet"
     return [(table, suffix) for table in TABLES]
@@ -231,4 +235,4 @@ async def _open_duckdb(target: Target) -> AsyncGenerator[Write, None]:
 
 
 PARQUET = Format("parquet", _parquet_names, _open_parquet, ("zstd", "snappy", "gzip", "none"), needs="duckdb")
-DUCKDB = Format("duckdb", lambda _: [("transcripts", ".duckdb")], _open_duckdb, needs="duckdb")
+DUCKDB = Format("duckdb", _database_names, _open_duckdb, needs="duckdb")

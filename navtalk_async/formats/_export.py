@@ -1,7 +1,7 @@
 """How an export is made: whether there is anything new, its files, and the entries of the manifest."""
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def _names(project: str, found: FolderContent, plan: ExportPlan) -> list[str]:
 
 
 @contextmanager
-def _translated(folder: Path) -> Iterator[None]:
+def _translated(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as failure:
@@ -177,7 +177,7 @@ class Export(NamedTuple):
         await to_thread.run_sync(remove_left_behind, self.folder)
         removed = dict(plan.removed() - before)
         earlier = {each.project: each.formats for each in found.listed if each.merged == plan.is_merged}
-        entries = []
+        entries: list[ProjectFiles] = []
         for about, intact in zip(group, readings, strict=True):
             runs = {
                 each.name: FormatRun(
@@ -218,7 +218,7 @@ class Export(NamedTuple):
             raise StoreMismatch(
                 f"The project {about.project!r} is of the API {about.api!r}, which is not installed."
             )
-        damaged = {}
+        damaged: dict[str, str] = {}
         for each in await self.archive.flaws(about.project, is_thorough=False):
             if each.session_id is None:
                 raise StoreBroken(each.what)
@@ -260,7 +260,7 @@ class Export(NamedTuple):
         plain = [each for each in found.listed if not each.merged]
         manifest = None if found.manifest is None else replace(found.manifest, projects=plain)
         there = merged.union(found.owners.values()) - {each.project for each in group}
-        listed = []
+        listed: list[ProjectFiles] = []
         for each in found.listed:
             if each.project in there and not each.merged:
                 names = [file.name for file in each.files]
@@ -306,7 +306,7 @@ def earlier_files(
     is_merged: bool,
 ) -> tuple[list[WrittenFile], list[str]]:
     """The files of other formats that stay listed, and the names of files that nothing lists any more."""
-    kept, stale = [], []
+    kept, stale = list[WrittenFile](), list[str]()
     new, names = {each.name for each in written}, {each.name for each in formats}
     for entry in found.listed:
         for each in (file for file in entry.files if file.format != MEDIA):

@@ -83,7 +83,7 @@ class IntactTranscripts:
         return Batch(transcripts if self._change is None else list(map(self._change, transcripts)))
 
     def _select(self, block: Sequence[StoredTranscript]) -> list[StoredTranscript]:
-        intact = []
+        intact: list[StoredTranscript] = []
         for kept in block:
             project, own_id = kept.session[:2]
             # A damaged index hides a session from the sync, which then inserts it again; and it may be where

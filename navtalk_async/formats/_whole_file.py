@@ -56,8 +56,10 @@ class _Beside:
         self.path = folder / name
         self.beside = self.path.with_name(beside or f"{self.path.name}.partial")
         self.rows = 0
-        self._name, self._mode, self._before = name, mode, before
-        self._bytes, self._sha256 = 0, ""
+        self._name, self._before = name, before
+        self._mode: int | None = mode
+        self._bytes: int = 0
+        self._sha256 = ""
 
     async def __aenter__(self) -> Self:
         await to_thread.run_sync(self._open)

@@ -149,7 +149,7 @@ def _wanted(
     is_thorough: bool,
 ) -> list[Link]:
     """The links of *batch* to be asked for; the *report* counts the others."""
-    wanted = []
+    wanted: list[Link] = []
     for link in _links(batch, dialect):
         entry = index.entries.get(link.id)
         if index.has_file(link.id, is_thorough=is_thorough):
@@ -175,7 +175,7 @@ async def _batches(links: Sequence[Link]) -> AsyncGenerator[Sequence[Link], None
 
 
 def _links(batch: Sequence[StoredTranscript], dialect: Dialect) -> list[Link]:
-    links = []
+    links: list[Link] = []
     may_show = dialect.record_kinds[1].media_url is not Message.media_url
     for session, messages, *_ in batch:
         links.append(Link(session.project, session.id, None, session.video_url or ""))

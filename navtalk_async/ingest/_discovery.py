@@ -257,7 +257,7 @@ class Discovery:
         start, end = parse_time(self._scope.start_time), parse_time(self._scope.end_time)
         moments = [each for each in (start, moment) if each is not None]
         # A server that ignores the end may have taken us beyond it.
-        begin = min([max(moments), *([end] if end else [])]) if moments else None
+        begin: datetime | None = min([max(moments), *([end] if end else [])]) if moments else None
         return self._scope.listed(self._dialect, self._job.client.now()).first_page(self._dialect, begin)
 
 

@@ -16,7 +16,7 @@ from navtalk_async.ingest._keyed_lock import KeyedLock
 from navtalk_async.ingest._run import COUNTED, run_once
 from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
 from navtalk_async.pool import limiter_of
-from navtalk_async.wire.gate import AUTO_AT_MOST, checked_concurrency
+from navtalk_async.wire.gate import AUTO_AT_MOST, Concurrency, checked_concurrency
 from navtalk_async.wire.rate import checked_rate
 from navtalk_async.wire.sender import Sender
 from navtalk_async.wire.shared_limit import SharedLimit
@@ -137,7 +137,8 @@ def _by_client(
 def _rotation(some: Sequence[tuple[Project, CheckedOptions]]) -> Rotation:
     """The turns of projects that share a client, within the lowest of their limits."""
     asked = [options.concurrency for _, options in some if options.concurrency != "auto"]
-    return Rotation(limiter_of(some[0][0].client, min(asked, default="auto")))
+    least: Concurrency = min(asked) if asked else "auto"
+    return Rotation(limiter_of(some[0][0].client, least))
 
 
 def _count(event: Event) -> None:

@@ -109,7 +109,7 @@ class Segment(msgspec.Struct, eq=False, kw_only=True):
     """Whether its next page is being fetched."""
     is_restored: bool = False
     """Whether an earlier run began it; its earlier pages are unknown then."""
-    chunks: deque[Chunk] = msgspec.field(default_factory=deque)
+    chunks: deque[Chunk] = msgspec.field(default_factory=deque[Chunk])
     first_ids: frozenset[str] | None = None
     """The ids on its first page, once that has come."""
     first_until: float = math.inf

@@ -53,7 +53,8 @@ class CycleGuard:
         recent: Recent | None = None,
         start_behind: StartBehind[Any] | None = None,
     ) -> None:
-        self._here = self._landmark = self._begin = request
+        self._here = self._begin = request
+        self._landmark: Request = request
         self._offsets: OffsetWalk[Any] | None = None
         self._recent = recent
         self._start_behind = start_behind
@@ -64,7 +65,7 @@ class CycleGuard:
         self.skipped: int = 0
         """How many rows could not be read."""
         self._steps = 0
-        self._reach = 1
+        self._reach: int = 1
         self._empty = self._alike = 0
         self._first = self._last = object()
 

@@ -76,7 +76,7 @@ class Recent:
 
     def new(self, rows: list[T]) -> list[T]:
         """The rows of *rows* with new ids."""
-        new = []
+        new: list[T] = []
         for row in rows:
             number = hash(row.id)
             if number not in self._ids and number not in self._older:

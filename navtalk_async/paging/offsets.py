@@ -144,7 +144,7 @@ class OffsetWalk(Generic[T]):
         self._is_unmoved = self._is_unmoved and as_expected
         if may_share_ids and self._overlaps and self._is_unmoved:
             # All behind the row that it shares with the page before is new, whatever its ids.
-            new = [*rows[1:]]
+            new: list[T | None] = [*rows[1:]]
         else:
             came: set[int] = set()
             new = []

@@ -109,7 +109,7 @@ class Privacy:
             findings += [_checked(text, *find) for find in self._recognizer(text)]
         if not findings:
             return text
-        parts, end = [], 0
+        parts, end = list[str](), 0
         for find in merged(findings):
             parts += [text[end : find.start], self._replacement(find.word, find.value)]
             end = find.end
@@ -123,13 +123,15 @@ class Privacy:
 
     def _value(self, value: Any, name: str = "", parent: str = "") -> Any:
         """*value*, which JSON can hold, of the field *name* of the object that the field *parent* holds."""
+        # Of no known type below, whatever *value* is.
+        inner: Any = value
         if isinstance(value, dict):
             try:
-                return self._object(value, name)
+                return self._object(inner, name)
             except RecursionError:
                 return TOO_DEEP
         if isinstance(value, list):
-            return [self._value(each, name, parent) for each in value]
+            return [self._value(each, name, parent) for each in inner]
         if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
             return value
         text = str(value)

@@ -38,7 +38,7 @@ WRAPPERS = dict(zip("'`{|*_", "'`}|*_", strict=True))
 def emails(text: str) -> list[Finding]:
     if "@" not in text and "%40" not in text and "&" not in text:
         return []
-    findings, end = [], 0
+    findings, end = list[Finding](), 0
     for at in AT.finditer(text):
         domain = DOMAIN.match(text, at.end())
         if domain is None or at.start() < end:
@@ -83,7 +83,7 @@ TRAILING = re.compile(rf"[.,;:!?'*_~|{SYMBOLS}]")
 def urls(text: str) -> list[Finding]:
     if "://" not in text and ":\\/" not in text and "www." not in text.lower():
         return []
-    findings, end = [], 0
+    findings, end = list[Finding](), 0
     for found in URL.finditer(text):
         start = found.start()
         if start < end:
@@ -135,7 +135,7 @@ SLICE = re.compile(r"[\w)\]]\[::|::-\Z")  # As in Python: items[::2], items[::-1
 
 def ips(text: str) -> list[Finding]:
     """A number of a version, behind a word for it, only looks like one."""
-    findings = []
+    findings: list[Finding] = []
     if text.count(".") > 2 and THREE_DOTS.search(text):
         findings += [
             Finding(*found.span(), "ip", ip)

@@ -39,7 +39,7 @@ def cards(text: str) -> list[Finding]:
     """The digits of what may be an IBAN, right or wrong, are no card."""
     if not (runs := number_runs(text, SIZES[0])):
         return []
-    findings, end, accounts = [], 0, _like_ibans(text)
+    findings, end, accounts = list[Finding](), 0, _like_ibans(text)
     for first, last in runs:
         for found in CARD.finditer(text, first, last):
             start = found.start()
@@ -54,7 +54,7 @@ def cards(text: str) -> list[Finding]:
 
 def _card_end(text: str, start: int, last: int, place: int) -> int | None:
     """Where the longest number of a card ends that begins at *start*; the last one ended at *place*."""
-    digits, ends = "", []
+    digits, ends = "", list[tuple[int, int]]()
     for group in DIGITS.finditer(text, start, last):
         digits += group[0]
         ends.append((group.end(), len(digits)))
@@ -102,7 +102,7 @@ def ibans(text: str) -> list[Finding]:
 
 def _like_ibans(text: str) -> list[tuple[int, int, str]]:
     """Where such numbers may be, by their country and size, and their characters."""
-    likes = []
+    likes: list[tuple[int, int, str]] = []
     for found in IBAN_START.finditer(text):
         start = found.start() - 2
         size = IBAN_LENGTHS.get(text[start : start + 2].upper())

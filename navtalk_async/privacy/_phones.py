@@ -22,7 +22,7 @@ LENGTHS = """
 
 
 def _sizes() -> dict[str, range]:
-    sizes = {}
+    sizes: dict[str, range] = {}
     for codes, _, size in (each.partition(":") for each in LENGTHS.split()):
         least, _, most = size.partition("-")
         sizes.update(dict.fromkeys(codes.split(","), range(int(least), int(most or least) + 1)))
@@ -97,7 +97,7 @@ NAME_SIZE = 28
 
 
 def phones(text: str) -> list[Finding]:
-    findings = []
+    findings: list[Finding] = []
     for start, end in number_runs(text, FEWEST - 1):
         place, number = start - 4, None
         if _is_named(text, start):

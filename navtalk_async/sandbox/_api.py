@@ -108,7 +108,7 @@ class ApiContext:
     clock: Callable[[], datetime | None] | None = None
     keys: Mapping[str, World] | Collection[str] | None = None
     rate: int | None = None
-    windows: dict[str, Window] = field(default_factory=dict, init=False, repr=False)
+    windows: dict[str, Window] = field(default_factory=dict[str, Window], init=False, repr=False)
 
     def window(self, name: str = "", seconds: float = 1.0) -> Window:
         """The window of that *name*, the same each time; the one without a name keeps the `rate`."""
@@ -130,10 +130,10 @@ class SandboxRequest:
     raw_path: str = ""  # the path and the query, as they were sent
     origin: str = ""  # what the address begins with, e.g. http://127.0.0.1:40123
     number: int = 0  # how many requests had arrived before
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
     kind: str = ""  # the name of the endpoint, or an empty string
-    ids: Mapping[str, str] = field(default_factory=dict)  # the variable parts of the path, decoded
+    ids: Mapping[str, str] = field(default_factory=dict[str, str])  # the variable parts of the path, decoded
     session_id: str = ""  # of the session that the request is about, or an empty string
     fault: str | None = None  # a fault inside a page that the endpoint is to play
     world: World = field(init=False)  # the one that the key opens
@@ -157,7 +157,7 @@ class SandboxResponse:
     status: int
     body: bytes
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     pieces: Iterable[bytes] = ()
     """The body in the pieces it is sent in, each a chunk of its own, *pause* seconds apart."""
     pause: float = 0.0
@@ -271,7 +271,9 @@ class Api:
             raise Refused(*(self.expired_key or self.wrong_key))
         if not key or (keys is not None and key not in keys):
             raise Refused(*self.wrong_key)
-        return keys[key] if isinstance(keys, Mapping) else request.context.world
+        worlds: Any = keys
+        found: World = worlds[key] if isinstance(keys, Mapping) else request.context.world
+        return found
 
     def find_session(self, world: World, session_id: str) -> Row:
         """The session of that id, or `Refused`."""
@@ -338,7 +340,7 @@ class Api:
         here = asked or first
         # A row without a time stands before what `first` says.
         begin = bisect_left(rows, True, key=lambda row: is_after(key(row), here.key)) if asked else 0
-        page = [] if fault == "empty-page" else rows[begin : begin + size]
+        page: Sequence[Row] = [] if fault == "empty-page" else rows[begin : begin + size]
         following = ""
         if fault == "empty-page":
             following = str(replace(first, key=here.key, again=here.again + 1))

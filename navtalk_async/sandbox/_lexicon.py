@@ -102,7 +102,7 @@ class LexiconApi(Api):
             "user_id": user_of(world, name),
             "tenant_id": world.noted(name, "tenant", f"tenant-{world.seed}"),
             "title": world.noted(name, "title", made_up),
-            "config": {"metadata": world.noted(name, "metadata", {})},
+            "config": {"metadata": world.noted(name, "metadata", dict[str, Any]())},
             "created_at": zoned(session["startTime"]),
             "updated_at": zoned(world.last_change_time(session)),
             "last_message_at": zoned(world.last_message_time(name)),
@@ -117,7 +117,7 @@ class LexiconApi(Api):
             "media_type": world.noted(row["id"], "media_type", made_up),
             "media_url": world.noted(row["id"], "media_url", None),
             "created_at": zoned(row["createdAt"]),
-            "metadata": world.noted(row["id"], "metadata", {}),
+            "metadata": world.noted(row["id"], "metadata", dict[str, Any]()),
         } | unknown_fields(row)
 
 

@@ -378,9 +378,10 @@ STANDS_STILL: Final = (
 
 def _is_in_loop() -> bool:
     try:
-        return asyncio.get_running_loop() is not None
+        asyncio.get_running_loop()
     except RuntimeError:
         return False
+    return True
 
 
 class _CountingServer(web.Server):

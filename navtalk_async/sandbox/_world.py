@@ -28,7 +28,7 @@ class Cursor:
     """
 
     key: RowKey
-    memory: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, str] = field(default_factory=dict[str, str])
     again: int = 0
 
     def __str__(self) -> str:
@@ -122,7 +122,7 @@ class World:
         """
         latest = self.session_rows[-1]["startTime"] if self.rows_by_id else stamp(0)
         start = _time(start_time or latest)
-        row = {
+        row: Row = {
             "id": id or self._new_id(),
             "status": status,
             "startTime": start,

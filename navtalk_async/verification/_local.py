@@ -193,7 +193,7 @@ class ArchiveCheck(NamedTuple):
     ) -> list[Finding]:
         for each in files:
             each.compare(batch)
-        found = []
+        found: list[Finding] = []
         for kept in batch:
             row, is_gone = kept.session, kept.session.deleted_at is not None
             after, remedy = ("; the API no longer has it", Remedy.COPY) if is_gone else ("", Remedy.REPAIR)

@@ -38,7 +38,8 @@ class ApiCheck:
     ) -> None:
         self._client = client.using(lane="bulk")
         self._archive, self._report, self._about = archive, report, about
-        self._concurrency, self._scope = concurrency, scope_of(about)
+        self._concurrency: Concurrency = concurrency
+        self._scope = scope_of(about)
         self._limiter = limiter_of(client, concurrency)
         self._asked = self._gone = self._behind = self._failed_in_a_row = 0
         self._failed: list[str] = []

@@ -9,7 +9,7 @@ from itertools import pairwise
 from urllib.parse import quote, urlencode
 
 from navtalk_async.archive import Archive
-from navtalk_async.archive.listing import COLUMNS, SessionFilter
+from navtalk_async.archive.listing import COLUMNS, Order, SessionFilter
 from navtalk_async.archive.records import ProjectInfo
 from navtalk_async.archive.rows import SessionRow
 from navtalk_async.formats import chosen_projects, kinds_of, message_fields, session_fields
@@ -80,7 +80,7 @@ class Reader:
         """A page of the list of sessions."""
         projects, site = await self._projects(key), await self._site(key)
         words, status, sort = (asked.get(name, "") for name in ("q", "status", "sort"))
-        column = next((each for each in COLUMNS if each == sort.removeprefix("-")), None)
+        column: Order | None = next((each for each in COLUMNS if each == sort.removeprefix("-")), None)
         sort = sort if column else "-started"
         page = _page_of(asked)
         # Of one project alone, an index knows the order.
@@ -93,6 +93,10 @@ class Reader:
         if page >= pages:
             raise NoSuchPage(f"The list has {pages} pages.")
         rows = [_listed(site, row, count or 0) for row, count in found.rows]
+
+        def address(number: int, by: str) -> str:
+            return _address(site.sessions, number, q=words, status=status, sort=by)
+
         view = ListView(
             words,
             status,
@@ -100,7 +104,7 @@ class Reader:
             page,
             pages,
             found.total,
-            lambda number, by: _address(site.sessions, number, q=words, status=status, sort=by),
+            address,
         )
         return sessions_page(site, rows, view, list(dict.fromkeys([*STATUSES, *filter(None, [status])])))
 

@@ -131,7 +131,7 @@ class LearningLimit(Limit):
         self._goodput = 0.0
         self._base = 0.0  # the lowest latency of a round, slowly forgotten
         self._was = 0  # the limit that was left for a trial
-        self._ceiling = 0  # the lowest rank that was refused; 0 where none is known
+        self._ceiling: int = 0  # the lowest rank that was refused; 0 where none is known
         self._stride = 1  # by how much a disproved ceiling is raised
         self._above_good, self._above_refused = 0, 0.0  # outcomes from the ceiling or above
         self._wait = 1  # the rounds from one trial to the next

@@ -7,7 +7,7 @@ means another address a moment later changes nothing.
 import math
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple, Self
@@ -156,7 +156,7 @@ def _checked(text: str, *, allow_private: bool) -> URL:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     """In our words, which quote nothing: a URL may hold a signature."""
     try:
         yield

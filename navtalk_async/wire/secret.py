@@ -7,10 +7,11 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast
 from urllib.parse import SplitResult, quote, urlsplit
 
 from navtalk_async.errors import NavTalkError
+from navtalk_async.lenient_json import is_object
 from navtalk_async.models import KeyPlace, Request
 
 __all__ = [
@@ -70,7 +71,7 @@ def checked_key(key: object) -> Secret[str]:
 def _sealed(key: object) -> Secret[str] | str:
     """*key*, or why it is refused."""
     if isinstance(key, Secret):
-        return key
+        return cast("Secret[str]", key)
     if not isinstance(key, str):
         return f"The API key is a {type(key).__name__}, and not a text."
     key = key.strip()
@@ -363,7 +364,7 @@ def redact(error: NavTalkError, key: Secret[str]) -> NavTalkError:
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, _redacted(value, key))
-        elif isinstance(value, dict):
+        elif is_object(value):
             setattr(error, name, _details(value, key))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
@@ -385,11 +386,12 @@ def _details(value: dict[str, Any], key: Secret[str]) -> dict[str, Any]:
 
 def _scrubbed(value: Any, key: Secret[str]) -> Any:
     """*value*, of JSON, without *key*."""
+    inner: Any = value
     match value:
         case str():
             return scrub(value, [key.reveal()])
         case list():
-            return [_scrubbed(each, key) for each in value]
+            return [_scrubbed(each, key) for each in inner]
         case dict():
-            return {_scrubbed(name, key): _scrubbed(each, key) for name, each in value.items()}
+            return {_scrubbed(name, key): _scrubbed(each, key) for name, each in inner.items()}
     return value

@@ -76,7 +76,7 @@ class Sender:
         self._key_place = key_place
         self._latest: PlacedKey | None = None
         self._key = Secret(key) if callable(key) else self._placed(checked_key(key))
-        self._concurrency = checked_concurrency(concurrency)
+        self._concurrency: Concurrency = checked_concurrency(concurrency)
         self._rate = checked_rate(rate)
         self._body_limit = body_limit
         self._bytes_in_flight = checked_bytes(bytes_in_flight)

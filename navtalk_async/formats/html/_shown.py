@@ -128,7 +128,7 @@ def parts_of(text: str) -> list[TextSpan]:
     """*text* cut into code between fences, and what is around it."""
     if "```" not in text:
         return [TextSpan(False, text)] if text else []
-    parts, end = [], 0
+    parts, end = list[TextSpan](), 0
     for found in CODE.finditer(text):
         parts += [TextSpan(False, text[end : found.start()].strip("\n")), TextSpan(True, found[1])]
         end = found.end()

@@ -155,7 +155,7 @@ class SiteWriter:
     def _add_data(self, transcript: Fields, listed: ListedSession) -> None:
         listed = listed._replace(address=_address_of_page(transcript["project"], transcript["id"], 0))
         self._latest.append(listed)
-        counts = []
+        counts: list[int] = []
         for each in transcript["messages"]:
             text = each["content"] or ""
             counts.append(self._index.add(text) * 4 + SIDE_NUMBERS.get(SIDES.get(each["role"], ""), 0))

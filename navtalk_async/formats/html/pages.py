@@ -293,7 +293,7 @@ def listed_session(site: Site, session: Fields, messages: int) -> ListedSession:
 
 def assets() -> dict[str, bytes]:
     """The files that pages need beside them, by their names."""
-    return {each.name: each.read_bytes() for each in files(__package__).joinpath("assets").iterdir()}
+    return {each.name: each.read_bytes() for each in files(str(__package__)).joinpath("assets").iterdir()}
 
 
 def data_script(name: str, value: Any) -> bytes:
@@ -331,7 +331,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
 
     return Environment(
-        loader=PackageLoader(__package__, "templates"),
+        loader=PackageLoader(str(__package__), "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
