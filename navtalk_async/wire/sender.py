@@ -180,7 +180,15 @@ class Sender:
                         return outcome
                     if isinstance(outcome, LongAnswer) and isinstance(key, PlacedKey):
                         outcome = await state.read_on(
-                            *(request, read, outcome, key, attempts, sent_at, rank, tally, watched),
+                            request,
+                            read,
+                            outcome,
+                            key,
+                            attempts,
+                            sent_at,
+                            rank,
+                            tally,
+                            watched,
                             seconds=seconds,
                             deadline=deadline,
                         )
