@@ -303,7 +303,9 @@ def _numbered(statement: str) -> str:
 
 
 def _letters(columns: Sequence[Sequence[Any]], types: Sequence[str]) -> int:
-    texts = [column for column, kind in zip(columns, types, strict=False) if kind == "text"]
+    texts: list[Sequence[str | None]] = [
+        column for column, kind in zip(columns, types, strict=False) if kind == "text"
+    ]
     return sum(sum(map(len, filter(None, each))) for each in texts)
 
 
