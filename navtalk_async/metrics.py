@@ -4,9 +4,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from time import time
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+try:
+    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "navtalk_async.metrics needs prometheus-client: pip install 'navtalk-async[metrics]'.",
+        name=missing.name,
+    ) from None
 
 from navtalk_async.archive.records import ProjectCounts
 from navtalk_async.errors import StoreLocked

@@ -3,16 +3,21 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider, get_meter
-from opentelemetry.trace import (
-    Span,
-    SpanKind,
-    StatusCode,
-    TracerProvider,
-    get_tracer,
-    set_span_in_context,
-)
+try:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider, get_meter
+    from opentelemetry.trace import (
+        Span,
+        SpanKind,
+        StatusCode,
+        TracerProvider,
+        get_tracer,
+        set_span_in_context,
+    )
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "navtalk_async.tracing needs opentelemetry-api: pip install 'navtalk-async[otel]'.", name=missing.name
+    ) from None
 
 from navtalk_async.events import Answered, CallInfo, Event, Failed, GaveUp, Sent, Started
 

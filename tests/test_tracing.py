@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import sys
+from importlib import import_module
 
 import pytest
 from key_leaks import KEYS
@@ -222,3 +224,14 @@ async def test_no_request_is_traced_twice_where_aiohttp_is_instrumented(navtalk_
     assert {each.instrumentation_scope.name for each in ours} == {"navtalk_async"}
     [foreign] = telemetry.spans[len(ours) :]
     assert foreign.instrumentation_scope.name == "opentelemetry.instrumentation.aiohttp_client"
+
+
+@pytest.mark.parametrize(
+    ("module", "needs", "extra"),
+    [("tracing", "opentelemetry.context", "otel"), ("metrics", "prometheus_client", "metrics")],
+)
+def test_a_module_whose_library_is_not_installed_names_its_extra(module, needs, extra, monkeypatch):
+    monkeypatch.delitem(sys.modules, f"navtalk_async.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, needs, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'navtalk-async\[{extra}\]'"):
+        import_module(f"navtalk_async.{module}")

@@ -58,7 +58,7 @@ async def rows(answer):
     return [json.loads(line) async for line in answer.content]
 
 
-async def test_pages_go_on_by_their_token_and_a_damaged_one_is_refused(serving):
+async def test_pages_go_on_by_their_token_and_a_damaged_one_or_a_wrong_id_is_refused(serving):
     async with Sandbox(World(25, messages=1)) as box, serving(box) as http:
         ids, token = [], ""
         while token is not None:
@@ -69,6 +69,8 @@ async def test_pages_go_on_by_their_token_and_a_damaged_one_is_refused(serving):
         assert sorted(ids) == sorted(each["id"] for each in box.world.sessions)
         async with http.get("/sessions", params={"page": "nonsense"}) as answer:
             assert answer.status == 400
+        async with http.get("/sessions/nonsense/messages") as answer:
+            assert answer.status in (404, 422)
 
 
 async def test_a_transcript_and_an_export_are_streamed_as_lines(serving):

@@ -83,7 +83,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         retries = f", {counted(self.retries, 'retry', 'retries')}" if self.retries else ""
         return (
             f"sessions {self.done:,} done / {self.open:,} open{failed}, {counted(self.messages, 'message')}, "
-            f"{self.requests_per_second:.0f} requests/s, {self.in_flight} in flight{retries}"
+            f"{counted(round(self.requests_per_second), 'request')}/s, {self.in_flight} in flight{retries}"
         )
 
     @property

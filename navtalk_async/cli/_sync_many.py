@@ -93,7 +93,7 @@ class ManyRun:
                     await to_thread.run_sync(partial(refuse_folder, self.folder, each.name, **self.how))
             archive = await stack.enter_async_context(Archive.open(self.place))
             mode = self.several[0].progress_mode
-            if mode in ("plain", "bar"):
+            if projects and mode in ("plain", "bar"):
                 doing = counted(len(projects), "project")
                 self.reporter.note(f"Bringing {doing} in {redacted(self.place)} up to date.")
             async with self._shown(mode):

@@ -29,7 +29,9 @@ def view_command(*, place: Place, only_project: str | None, port: int, open_brow
       navtalk view postgresql://me@host/chats --port 8765
     """
     if find_spec("jinja2") is None:
-        raise click.UsageError("view needs Jinja2: pip install 'navtalk-async[html]'.")
+        raise click.UsageError(
+            "The pages of view need the package jinja2: pip install 'navtalk-async[html]'."
+        )
     # A web server, which no other command needs.
     from navtalk_async.view.server import serve  # noqa: PLC0415
 

@@ -107,6 +107,18 @@ class Commands(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that *args* begin with; a refusal of a misspelt one names the one meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - not needed for what is spelt right
+
+            meant = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {meant[0]}?" if meant else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
@@ -164,7 +176,7 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
             hint = f"See `{refusal.ctx.command_path} --help`."
             if isinstance(refusal, click.NoSuchOption) and refusal.ctx.command.name == "search":
                 hint = f"Write words that begin with a dash after `--`: `-- {refusal.option_name}`. {hint}"
-        reporter.fail("UsageError", refusal.format_message(), hint, Exit.USAGE)
+        reporter.fail("UsageError", _in_one_line(refusal.format_message()), hint, Exit.USAGE)
         code = Exit.USAGE
     except click.Abort:
         code = Exit.INTERRUPTED
@@ -178,6 +190,12 @@ def run_app(arguments: Sequence[str]) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - every other error is our bug, and reported as one
         code = report_error(error, reporter)
     _exit_with(code or Exit.OK)
+
+
+def _in_one_line(message: str) -> str:
+    """*message* of click, which lists choices one to a line."""
+    start, *choices = re.split(r",?\n\t", message)
+    return f"{start} {', '.join(choices)}." if choices else message
 
 
 NO_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG, errno.EDQUOT)

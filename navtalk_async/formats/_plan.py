@@ -98,7 +98,10 @@ def refuse_options(formats: Sequence[Format], options: FormatOptions) -> None:
     for each in formats:
         module = ZSTD if method == "zstd" and each.needs == "" and each.compressions else each.needs
         if module and not _is_installed(module):
-            raise ImportError(f"{each.name} needs {module}: pip install 'navtalk-async[{EXTRAS[module]}]'.")
+            raise ImportError(
+                f"The format {each.name}{' with zstd' if module == ZSTD else ''} needs the package {module}: "
+                f"pip install 'navtalk-async[{EXTRAS[module]}]'."
+            )
 
 
 def _is_installed(module: str) -> bool:

@@ -1,6 +1,7 @@
 """Keep an archive up to date for months: one round after the other, whatever happens meanwhile."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from navtalk_async.archive import Archive, is_url
+from navtalk_async.archive import Archive, is_url, redacted
 from navtalk_async.archive.records import RunReport
 from navtalk_async.client import Client
 from navtalk_async.concurrency import OUTSIDE
@@ -35,6 +36,8 @@ from navtalk_async.ingest._job import Job, Progress, Together
 from navtalk_async.ingest._pokes import Poke, PokedSessions, PokeQueue
 from navtalk_async.ingest._run import begin_job, run_once
 from navtalk_async.ingest.scope import CheckedOptions, SyncOptions
+
+logger = logging.getLogger("navtalk_async")
 
 LONGEST_PAUSE_SECONDS = 300.0
 """The longest pause after failures, where rounds are not further apart anyway."""
@@ -177,8 +180,14 @@ class Rounds:
         Raises:
             NavTalkError: an error that will not pass by itself.
         """
-        async for result in self:
-            report(result)
+        try:
+            async for result in self:
+                report(result)
+        except NavTalkError as error:
+            # Whoever made a task of this may not look at it for days.
+            place = redacted(self._place)
+            logger.error("The rounds have ended; %s is not kept up to date: %s", place, error)  # noqa: TRY400
+            raise
 
     def poke(self, session_id: str | UUID, *others: str | UUID) -> Poke:
         """Say that a session may have changed: it is asked for at once, beside the rounds, and kept like any

@@ -188,6 +188,18 @@ def test_nonsense_is_refused_before_anything_is_sent_or_made(arguments, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["exprot"], "No such command 'exprot'. Did you mean export? See `navtalk --help`."),
+        (["xyz"], "No such command 'xyz'. See `navtalk --help`."),
+        (["completion"], "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish. See `navtalk"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_names_the_command_that_was_meant(arguments, said, capfd):
+    assert refused(arguments, capfd).startswith(f"navtalk: {said}")
+
+
 @pytest.mark.usefixtures("listener")
 @pytest.mark.parametrize(
     "way",

@@ -16,6 +16,7 @@ from navtalk_async.archive.sqlite_file import HeldFile
 from navtalk_async.errors import (
     AccessDenied,
     BadRequest,
+    ClientClosed,
     ConnectFailed,
     ServerError,
     StoreBroken,
@@ -213,6 +214,16 @@ async def test_a_watch_that_stands_by_is_healthy_and_one_that_an_error_ended_is_
                 await anext(results)
             found = results.health()
             assert (found.healthy, found.alive, found.error[:13]) == (False, False, "StoreMismatch")
+
+
+async def test_the_end_of_a_task_of_rounds_that_nobody_looks_at_is_logged(path, caplog):
+    async with NavTalkClient("k", base_url="http://127.0.0.1:9") as nt, watch(nt, path) as results:
+        await nt.aclose()
+        with pytest.raises(ClientClosed):
+            await results.run()
+    [record] = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert record.name == "navtalk_async"
+    assert f"{path} is not kept up to date" in record.getMessage()
 
 
 async def test_health_says_until_when_the_server_asked_for_a_pause(path):
