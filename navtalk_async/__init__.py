@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from navtalk_async.pool import SessionPool
     from navtalk_async.privacy import Privacy
+    from navtalk_async.scale import SharedLimits
     from navtalk_async.verification import verify
     from navtalk_async.view.search import search
     from navtalk_async.wire.retry import Retry
@@ -53,6 +54,7 @@ __all__ = [
     "Session",
     "SessionPool",
     "SessionStatus",
+    "SharedLimits",
     "Transcript",
     "backup",
     "export",
@@ -77,6 +79,7 @@ _HOMES = {
     "models": "Message MessageType Page Request Role Session SessionStatus Transcript",
     "pool": "SessionPool",
     "privacy": "Privacy",
+    "scale": "SharedLimits",
     "verification": "verify",
     "view.search": "search",
     "wire.retry": "Retry",

@@ -271,8 +271,11 @@ def _value(path: Path, where: str, option: click.Option, value: object) -> Any:
         raise click.UsageError(f"{where}: it takes one value, and this is a list.")
     values: list[Any] = value if is_list(value) else [value]
     texts = [_text(where, each) for each in values]
-    if HOLDS_A_PATH.intersection((option.metavar or "").split("|")):
-        texts = [each if "://" in each or not each else str(path.parent / each) for each in texts]
+    words = (option.metavar or "").split("|")
+    if HOLDS_A_PATH.intersection(words):
+        texts = [
+            each if "://" in each or not each or each in words else str(path.parent / each) for each in texts
+        ]
     return texts if option.multiple else texts[0]
 
 

@@ -42,7 +42,7 @@ NEEDS_NO_API = {"dest", "formats", "source", "merge_projects", *FORMAT_OPTIONS, 
 
 @command(
     *("dest", "formats", "source", "merge_projects", FORMAT_OPTIONS, "redact", "pseudonymize"),
-    *("media", MEDIA_OPTIONS, "overwrite", RUN, SCOPE, CONNECTION),
+    *("media", MEDIA_OPTIONS, "overwrite", RUN, SCOPE, CONNECTION, "limits"),
     needs_key=False,
 )
 def export_command(

@@ -244,7 +244,9 @@ REMEDIES = {
 }
 
 
-@command("place", "quick", "forgotten", "remote", "repair", "only_project", CONNECTION, needs_key=False)
+@command(
+    "place", "quick", "forgotten", "remote", "repair", "only_project", CONNECTION, "limits", needs_key=False
+)
 def verify_command(
     *,
     settings: "Settings",

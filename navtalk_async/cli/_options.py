@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -234,6 +234,10 @@ def as_store(text: str) -> Place:
     return place
 
 
+def as_limits(text: str) -> Place:
+    return text if text == "auto" else as_store(text)
+
+
 def as_place(text: str) -> Place:
     """Where an archive is, which must exist already."""
     place = as_archive(text)
@@ -323,6 +327,12 @@ _option("--api-key-file PATH", "Read the key from a file. [env: NAVTALK_API_KEY,
 _option("--api-key-command CMD", "Run a command (no shell) that prints the key.")
 _option("--concurrency auto|N", "The most requests at once.", as_concurrency, default="auto")
 _option("--rate N", "The most requests a second.", float)
+_option(
+    "--limits FILE|auto",
+    "Share --rate and pauses with all processes that name this file, or a postgresql:// address; auto: "
+    "the archive's database, or a file of this user.",
+    as_limits,
+)
 _option("--timeout SECONDS", "For a call with all its retries [300, and --retry-for].", float)
 _option(
     "--retry-for SPAN",
@@ -479,6 +489,7 @@ OF_A_KEY = ("api", "base_url", "project_id", "organization_id", "api_key_file", 
 ASKING = (*(name for name in CONNECTION if name not in ("progress", "as_json", "verbose")), "listing")
 SCOPE = ("start_time", "end_time", "status", "role", "sessions", "user_id", "agent_type")
 PRIVACY = ("redact", "pseudonymize")
+LIMITS_OF_THE_USER = Path(".local", "state", "navtalk", "limits.db")
 RUN = (
     *("listing", "short_pages", "project", "retry_failed", "reconcile", "server_moved"),
     *("overlap", "settle", "watch_max_age"),
@@ -582,12 +593,21 @@ def settings_of(context: click.Context) -> "Settings":
             is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
             connection[name] = connection[name] if is_given else None
     options: Any = {name: context.params[name] for name in SCOPE + RUN if name in context.params}
+    connection["limits"] = _place_of_limits(context.params)
     table = None
     if context.obj is not None and context.obj.project is not None:
         table = Table(context.obj.title, context.obj.project, context.obj.table.get("api-key-variable"))
     with usage_errors(table):
         why_none = "" if context.obj is None else context.obj.why_none
         return Settings(**connection, options=options, table=table, why_none=why_none)
+
+
+def _place_of_limits(given: Mapping[str, Any]) -> Place | None:
+    place: Place | None = given.get("limits")
+    if place != "auto":
+        return place
+    archive = given.get("store", given.get("place"))
+    return archive if isinstance(archive, str) else Path.home() / LIMITS_OF_THE_USER
 
 
 def command(
@@ -610,7 +630,7 @@ def command(
         def call(**given: Any) -> int:
             if "api" in names:
                 taken = {name: given.pop(name) for name in CONNECTION}
-                taken |= {name: given.pop(name) for name in names if name in SCOPE + RUN}
+                taken |= {name: given.pop(name) for name in names if name in (*SCOPE, *RUN, "limits")}
                 if offline is not None:
                     filters = {name: taken[name] for name in SCOPE if name in taken}
                     given |= {"as_json": taken["as_json"], "filters": filters}

@@ -21,19 +21,21 @@ from urllib.parse import urlsplit
 import click
 
 from navtalk_async.cli._key import BY_OPTIONS, LONGEST_SECONDS, given_key
-from navtalk_async.cli._options import SCOPE, as_options
+from navtalk_async.cli._options import SCOPE, Place, as_options
 from navtalk_async.cli._output import LogHandler, Reporter
 from navtalk_async.cli._progress import ProgressMode
-from navtalk_async.client import Client
+from navtalk_async.client import Client, inside
 from navtalk_async.dialects import dialect_of
 from navtalk_async.dialects.dialect import Dialect
 from navtalk_async.dialects.navtalk import NavTalk
+from navtalk_async.errors import StoreBroken, StoreUnreachable
 from navtalk_async.events import Event, Observer, Outage
 from navtalk_async.ingest import SyncOptions
 from navtalk_async.ingest.scope import Filters, Scope
 from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import Retry
 from navtalk_async.wire.secret import Secret, checked_key, is_loopback
+from navtalk_async.wire.shared_turns import LimitKeeper
 
 SANDBOX_SESSIONS = 600
 CALL_SECONDS = 300.0
@@ -108,6 +110,8 @@ class Settings:
     api_key_command: str | None = None
     concurrency: Concurrency = "auto"
     rate: float | None = None
+    limits: Place | None = None
+    """Where the rate is shared with other processes."""
     timeout: float | None = None
     retry_for: timedelta | None = None
     progress: ProgressMode = "auto"
@@ -226,6 +230,7 @@ class Settings:
                 box = await stack.enter_async_context(Sandbox(sessions=SANDBOX_SESSIONS))
                 base_url = box.url_of(self.api)
             key = self.key if key_renewed else self.key.read()
+            limits = None if self.limits is None else await stack.enter_async_context(_opened(self.limits))
             with usage_errors(self.table):
                 client = Client(
                     dialect_of(self.api, project_id=self.project_id, organization_id=self.organization_id),
@@ -236,11 +241,15 @@ class Settings:
                     cacert=self.cacert,
                     concurrency=self.concurrency,
                     rate=self.rate,
+                    limits=limits,
                     on_event=partial(self._observe, on_event),
                     timeout=CALL_SECONDS + outage if self.timeout is None else self.timeout,
                     retry=Retry(outage=outage),
                 )
-            yield await stack.enter_async_context(client)
+                await stack.enter_async_context(client)
+                if limits is not None:
+                    await inside(client).wire.join_limits()
+            yield client
 
     def _observe(self, on_event: Observer, event: Event) -> None:
         if isinstance(event, Outage) and self.progress != "none":
@@ -252,6 +261,22 @@ class Settings:
         with usage_errors(self.table):
             filters = {name: value for name, value in self.options.items() if name in SCOPE}
             return Scope.parse(client.dialect, **cast("Filters", filters))
+
+
+@asynccontextmanager
+async def _opened(place: Place) -> AsyncGenerator[LimitKeeper, None]:
+    """The limits at *place*; a `click.UsageError` if there can be none."""
+    from navtalk_async.scale import SharedLimits  # noqa: PLC0415 - few share theirs
+
+    limits = SharedLimits.open(place)
+    try:
+        await limits.__aenter__()
+    except (StoreBroken, StoreUnreachable) as refusal:
+        raise click.UsageError(f"--limits: {refusal.args[0]}") from None
+    try:
+        yield limits
+    finally:
+        await limits.aclose()
 
 
 class Address(NamedTuple):

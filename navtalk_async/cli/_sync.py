@@ -51,7 +51,7 @@ FILES_SHOWN = 4
 WHEN_STOPPED = "Stopped. Everything fetched is saved: the same command continues from there."
 
 
-@command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION, needs_key=False)
+@command("store", "every", "metrics_port", "metrics_host", RUN, SCOPE, CONNECTION, "limits", needs_key=False)
 def sync_command(
     *,
     settings: Settings,

@@ -22,6 +22,7 @@ from navtalk_async.wire.gate import Concurrency
 from navtalk_async.wire.retry import CallOptions, Lane, Retry
 from navtalk_async.wire.secret import Secret, hide_frames
 from navtalk_async.wire.sender import Key, Read, Sender
+from navtalk_async.wire.shared_turns import LimitKeeper
 
 __all__ = ["ApiClient", "Client", "Inside", "Options", "Resource", "ViewOptions", "inside"]
 
@@ -60,6 +61,10 @@ class Options(ViewOptions, total=False):
     rate: float | None
     """The most requests a second in one event loop; None, the default, for no limit. Where the server refuses
     what is too fast, a lower rate is learned from that."""
+    limits: LimitKeeper | None
+    """Where this client shares its rate, and what is learned of it, with those of the same server and key in
+    other processes: a `SharedLimits`. With a `rate`, it is set for all of them; without one, that which was
+    set last holds. The most in flight, `concurrency`, stays each process's own. Default None."""
     body_limit: int
     """The most bytes of an answer, inflated, that are held in memory; default 128 MiB."""
     bytes_in_flight: int

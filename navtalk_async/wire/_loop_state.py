@@ -306,6 +306,8 @@ class LoopState:
         chance = random.random()  # noqa: S311 - jitter is no secret
         seconds = shared_pause(error, refusals, chance, gate.limit.latency)
         is_news = gate.pause(seconds, at_least=asked or 0.0, named=bool(asked))
+        if gate.turns is not None:
+            gate.turns.pause(seconds, refused=True)
         paused = min(asked or LONGEST_PAUSE, gate.paused_for(now))
         gate.learned_rate.refused(now, failed.sent_at, paused, rank=failed.rank, cap=not contradicts_cap)
         if is_news:

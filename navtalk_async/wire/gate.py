@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
-from navtalk_async.errors import ClientClosed, DeadlineExceeded, NavTalkError
+from navtalk_async.errors import ClientClosed, DeadlineExceeded
 from navtalk_async.events import LATE_SECONDS
 from navtalk_async.rate_headers import Hint
 from navtalk_async.wire._bytes_in_flight import BytesInFlight
@@ -33,6 +33,7 @@ from navtalk_async.wire.clock import Clock
 from navtalk_async.wire.rate import RateEstimator
 from navtalk_async.wire.retry import LANES, LONGEST_PAUSE
 from navtalk_async.wire.shared_limit import SharedLimit
+from navtalk_async.wire.shared_turns import SharedTurns
 
 __all__ = ["AUTO_AT_MOST", "Concurrency", "Gate", "checked_bytes", "checked_concurrency"]
 
@@ -112,8 +113,9 @@ class Gate:
         self._resting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._closed = False
-        self._shared: SharedLimit | None = None
+        self._shared: SharedLimit | SharedTurns | None = None
         self._shared_in_flight = 0
+        self.turns: SharedTurns | None = None
 
     def __repr__(self) -> str:
         return f"<Gate [{self.in_flight} in flight, {self.waiting} waiting] {self.limit!r}>"
@@ -187,10 +189,28 @@ class Gate:
 
     def share(self, limit: SharedLimit | None) -> None:
         """Have *limit*, which other gates have too, hold from now on; or none."""
-        self._shared, self._shared_in_flight = limit, 0
+        self._shared_in_flight = 0
+        if self.turns is None:
+            self._shared = limit
+        else:
+            self.turns.within = limit
         self.admit()
 
-    def _admitted_by_all(self, shared: SharedLimit) -> bool:
+    def share_turns(self, turns: SharedTurns) -> None:
+        """Have a limit hold, too, that other processes share: a request leaves in one of the *turns*."""
+        self.turns = self._shared = turns
+
+    def wanted(self) -> int:
+        """How many requests could leave now, if there were turns."""
+        return min(self.waiting, self.limit.now - self.in_flight)
+
+    def fail(self, error: Exception) -> None:
+        """End with *error* what waits."""
+        for turn in chain(*self._lanes):
+            if not turn.done():
+                turn.set_exception(error)
+
+    def _admitted_by_all(self, shared: SharedLimit | SharedTurns) -> bool:
         is_admitted = shared.try_acquire(self)
         self._shared_in_flight += is_admitted
         return is_admitted
@@ -280,6 +300,8 @@ class Gate:
         """Refuse every request, also those that wait."""
         self._closed = True
         self.bytes.close()
+        if self.turns is not None:
+            self.turns.close()
         self._opens_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
@@ -349,6 +371,8 @@ class Gate:
         if not self._remaining:
             self._remaining = None
             self.pause(seconds)
+            if self.turns is not None:
+                self.turns.pause(seconds, refused=False)
 
     async def _wait(self, deadline: float | None, lane: int, *, first: bool) -> int:
         loop = asyncio.get_running_loop()
@@ -360,7 +384,7 @@ class Gate:
         self.admit()
         try:
             return await turn
-        except (asyncio.CancelledError, NavTalkError):
+        except BaseException:
             # Let in and cancelled in the same moment: the place goes to the next.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release(lane)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from hashlib import sha256
 from os import PathLike
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from navtalk_async.wire.secret import (
     hide_frames,
 )
 from navtalk_async.wire.shared_limit import SharedLimit
+from navtalk_async.wire.shared_turns import LimitKeeper, SharedTurns
 
 __all__ = ["BODY_LIMIT", "Key", "Read", "Sender"]
 
@@ -43,6 +45,7 @@ Fetch = Callable[[], str | Awaitable[str]]
 Key = str | Fetch
 
 LEAST_SECONDS = 0.001  # the least time of an attempt: the clock goes on after the gate has looked
+KEY_SECONDS = 60.0  # how long a callable may take to return the key before there is any request
 CLOSING_SECONDS = 2.0  # how long another thread's loop may take to close its connections
 # Bytes of one inflated answer: 200 messages of half a megabyte each, and no bomb.
 BODY_LIMIT = 128 * 1024 * 1024
@@ -62,6 +65,7 @@ class Sender:
         api: str = "",
         concurrency: Concurrency = "auto",
         rate: float | None = None,
+        limits: LimitKeeper | None = None,
         body_limit: int = BODY_LIMIT,
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         trust_env: bool = False,
@@ -78,6 +82,7 @@ class Sender:
         self._key = Secret(key) if callable(key) else self._placed(checked_key(key))
         self._concurrency: Concurrency = checked_concurrency(concurrency)
         self._rate = checked_rate(rate)
+        self._limits = limits
         self._body_limit = body_limit
         self._bytes_in_flight = checked_bytes(bytes_in_flight)
         self._route = route_to(self._base, trust_env=trust_env, proxy=proxy, cacert=cacert)
@@ -286,6 +291,23 @@ class Sender:
             state.gate.share(None)
             self._observers = before
 
+    async def join_limits(self) -> str:
+        """Tell the keeper of the `limits` this client's rate; the name of its limit there, which is made of
+        the server and the key, and shows neither. A ValueError if there is no rate.
+        """
+        key: PlacedKey | AttemptTimeout
+        if isinstance(self._key, PlacedKey):
+            key = self._key
+        else:
+            key, _ = await self._fetched(self._key, KEY_SECONDS)
+        if isinstance(key, AttemptTimeout):
+            raise key
+        # No name here holds the key.
+        name = sha256(f"{self.base_url}\0{key.secret.reveal()}".encode()).hexdigest()[:32]
+        if self._limits is not None:
+            await self._limits.join(name, self._rate)
+        return name
+
     async def aclose(self) -> None:
         """End every connection in every loop; calls in flight raise `ClientClosed`. It may be called from any
         task of any loop, and again.
@@ -322,6 +344,8 @@ class Sender:
             announce=self.announce,
         )
         state.gate.limit.expect(self._expected)
+        if self._limits is not None:
+            state.gate.share_turns(SharedTurns(state.gate, self._limits, self.join_limits))
         self._states[loop] = state
         self._keepers[loop] = self._keep(loop, state)
         await anext(self._keepers[loop])
