@@ -118,10 +118,11 @@ class PostgresLimits(SharedLimits):
     async def _ask(self, statement: str, *values: Any) -> Sequence[Any]:
         """The rows of *statement*; a connection that was lost is made again, once."""
         async with self._turn:
-            if self._db is None:
+            db = self._db
+            if db is None:
                 raise StoreError(f"The limits in {self._server} are not open: use their `async with`.")
             with self._server.translated():
-                if self._db.is_closed():
-                    self._db = await self._connected()
-                rows: Sequence[Any] = await self._db.fetch(statement, *values)
+                if db.is_closed():
+                    db = self._db = await self._connected()
+                rows: Sequence[Any] = await db.fetch(statement, *values)
                 return rows

@@ -7,7 +7,7 @@ dies. The file outlasts any process, but need not outlast the power: nothing in 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,11 +132,11 @@ class SqliteLimits(SharedLimits):
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(db: sqlite3.Connection) -> Generator[None, None, None]:
     """One that nobody else works beside; undone after an error."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        yield db
+        yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -145,7 +145,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Generator[None, None, None]:
     """Raise the failures of SQLite and of the system as `StoreError`s that say what to do."""
     try:
         yield

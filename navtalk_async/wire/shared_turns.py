@@ -46,9 +46,11 @@ class LimitKeeper(Protocol):
         Raises:
             ValueError: none were ever set.
         """
+        ...
 
     async def reserve(self, name: str, most: int) -> Reservation:
         """Reserve up to *most* turns, all of them within a tenth of a second or so; during a pause, none."""
+        ...
 
     async def pause(self, name: str, seconds: float, *, refused: bool) -> None:
         """Have all wait for *seconds*; if a request was *refused*, also have them go slower afterwards."""
@@ -61,12 +63,14 @@ class Reserving(Admitting, Protocol):
 
     def wanted(self) -> int:
         """How many requests could leave now, if there were turns."""
+        ...
 
     def fail(self, error: Exception) -> None:
         """End with *error* what waits."""
 
     def pause(self, seconds: float) -> bool:
         """Let no request through for *seconds*."""
+        ...
 
 
 class SharedTurns:
