@@ -46,10 +46,9 @@ SLOTS = 10
 """Of the number of a message, the bits below the second in which its session began: so the newest are found
 first. Where more messages came in a second than there are numbers, they take those of the seconds behind."""
 
+BEGIN = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536; BEGIN EXCLUSIVE"
+
 SCHEMA = f"""
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA cache_size = -65536;
-BEGIN EXCLUSIVE;
 PRAGMA application_id = {INDEX_ID};
 CREATE TABLE state (version TEXT NOT NULL, token TEXT, is_full BOOLEAN);
 CREATE TABLE sessions (number INTEGER PRIMARY KEY, project TEXT NOT NULL, id TEXT NOT NULL,
@@ -162,15 +161,27 @@ class SqliteIndex(Index):
         reach("index: after create")
         db = self._connect()
         try:
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute("INSERT INTO state (version) VALUES (?)", (VERSION,))
+            _make_tables(db)
         except sqlite3.OperationalError as failure:
             db.close()
             if "no such module" in str(failure):
                 raise StoreUnreachable("A search needs FTS5, which this Python's SQLite lacks.") from None
+            raise Outdated from failure
+        except Outdated:
+            db.close()
             raise
         return db
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    for statement in BEGIN.split(";"):
+        db.execute(statement)
+    # Another process may have removed our file and made its own, which we opened.
+    if db.execute("SELECT 1 FROM sqlite_master").fetchall():
+        raise Outdated
+    for statement in SCHEMA.split(";"):
+        db.execute(statement)
+    db.execute("INSERT INTO state (version) VALUES (?)", (VERSION,))
 
 
 def _token(db: sqlite3.Connection) -> str | None:
