@@ -150,7 +150,7 @@ class SharedTurns:
             self._name = await self._join()
         found = await self._keeper.reserve(self._name, max(1, self._gate.wanted() - len(self._held)))
         self._asking = None
-        began = self._clock.time() - (monotonic() - found.at)
+        began = self._clock.time() - max(0.0, monotonic() - found.at)
         self._held.extend(began + each for each in found.turns)
         self._late = max(LATE_SECONDS, LATE_SHARE * found.between)
         self._again_at = began + min(found.again, LOOK_SECONDS)
