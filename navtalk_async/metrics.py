@@ -8,10 +8,10 @@ try:
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "navtalk_async.metrics needs prometheus-client: pip install 'navtalk-async[metrics]'.",
-        name=missing.name,
+        name=_missing.name,
     ) from None
 
 from navtalk_async.archive.records import ProjectCounts

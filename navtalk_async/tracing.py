@@ -14,9 +14,9 @@ try:
         get_tracer,
         set_span_in_context,
     )
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "navtalk_async.tracing needs opentelemetry-api: pip install 'navtalk-async[otel]'.", name=missing.name
+        "navtalk_async.tracing needs opentelemetry-api: pip install 'navtalk-async[otel]'.", name=_missing.name
     ) from None
 
 from navtalk_async.events import Answered, CallInfo, Event, Failed, GaveUp, Sent, Started
