@@ -16,7 +16,8 @@ try:
     )
 except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "navtalk_async.tracing needs opentelemetry-api: pip install 'navtalk-async[otel]'.", name=_missing.name
+        "navtalk_async.tracing needs opentelemetry-api: pip install 'navtalk-async[otel]'.",
+        name=_missing.name,
     ) from None
 
 from navtalk_async.events import Answered, CallInfo, Event, Failed, GaveUp, Sent, Started
