@@ -78,7 +78,7 @@ async def test_a_reader_that_takes_nothing_stops_the_work_after_a_few_items(at_o
         assert spy.begun == at_once * WINDOW[order]
 
 
-@quick
+@settings(max_examples=examples(30))
 @given(BATCHES, st.sets(st.integers(0, 20), max_size=3), st.integers(1, 5))
 async def test_all_that_is_ready_comes_at_once_up_to_an_error_and_counts_until_the_next_are_asked_for(
     batches, failing, at_once

@@ -212,9 +212,10 @@ async def test_clients_of_one_key_share_a_limit_that_does_not_show_it(new_place)
                 with pytest.raises(ValueError, match="rate= is missing"):
                     await third.list_sessions()
         assert len(box.counts.asked) == 2
-    held = b"".join((await bytes_of(place)).values())
-    assert KEY.encode() not in held
-    assert b"127.0.0.1:" not in held
+    held = await bytes_of(place)
+    assert KEY.encode() not in b"".join(held.values())
+    # In the files of a server there is more than this limit.
+    assert b"127.0.0.1:" not in held.get("dump", b"".join(held.values()))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-SCALES = {"quick": 0.1, "ci": 0.3, "thorough": 10.0}
+SCALES = {"quick": 0.1, "ci": 0.2, "thorough": 10.0}
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 
 for name, scale in SCALES.items():

@@ -67,7 +67,11 @@ def exported(rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("api", [each.name for each in APIS])
+@pytest.mark.parametrize(
+    ("new_place", "api"),
+    [*(("sqlite", each.name) for each in APIS), ("postgres", "navtalk")],
+    indirect=["new_place"],
+)
 async def test_damaged_and_missing_rows_are_found_not_exported_and_repaired(new_place, tmp_path, api):
     place = await new_place()
     async with Sandbox(World(12, messages=4)) as box, client_of(api, box) as client:
