@@ -34,7 +34,7 @@ async def test_an_api_of_another_package_obeys_the_laws(tmp_path):
         *(sys.executable, "-m", "pytest", "-q", "-p", "fifth_row", "-p", "no:cacheprovider"),
         *(str(HERE / "test_laws.py"), str(HERE / "test_laws_kept.py"), "-k", f"fifth and ({LAWS})"),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        env={"HYPOTHESIS_PROFILE": "quick", **os.environ, "PYTHONPATH": os.pathsep.join(path)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
