@@ -44,7 +44,7 @@ OF_A_CLIENT = ("concurrency", "rate", "timeout", "retry_for", "proxy", "cacert",
 
 
 @dataclass
-class Asked:
+class SharedClient:
     """A client, and those who follow what it does: a monitor for each of its projects."""
 
     settings: Settings
@@ -109,7 +109,7 @@ class ManyRun:
 
     async def _projects(self, stack: AsyncExitStack) -> list[Project]:
         """The projects whose keys there are, with their clients: one for each server and key."""
-        asked: dict[tuple[Any, ...], Asked] = {}
+        asked: dict[tuple[Any, ...], SharedClient] = {}
         projects: list[Project] = []
         for each in self.several:
             if each.project in self.keyless:
@@ -120,7 +120,7 @@ class ManyRun:
             if same not in asked:
                 monitors: list[RunMonitor] = []
                 connection = each.client(partial(_observe, monitors), rides_out=True)
-                asked[same] = Asked(each, await stack.enter_async_context(connection), monitors)
+                asked[same] = SharedClient(each, await stack.enter_async_context(connection), monitors)
             found = asked[same]
             _refuse_other_limits(found.settings, each)
             each.scope(found.client)

@@ -31,7 +31,7 @@ from navtalk_async.formats.overview import Overview, read_overview
 from navtalk_async.models import SessionStatus
 from navtalk_async.view import search as searching
 
-Asked = Mapping[str, str]
+UrlQuery = Mapping[str, str]
 """What stands behind the `?` of an address."""
 
 HITS_A_PAGE = 50
@@ -60,7 +60,7 @@ class Reader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def overview(self, key: str, _: Asked) -> bytes:
+    async def overview(self, key: str, _: UrlQuery) -> bytes:
         """The page with the statistics of the project of this *key*, or of all."""
         return overview_page(await self._site(key), await asyncio.shield(await self.prepare(key)))
 
@@ -76,7 +76,7 @@ class Reader:
             held = self._overviews[key] = token, reading
         return held[1]
 
-    async def sessions(self, key: str, asked: Asked) -> bytes:
+    async def sessions(self, key: str, asked: UrlQuery) -> bytes:
         """A page of the list of sessions."""
         projects, site = await self._projects(key), await self._site(key)
         words, status, sort = (asked.get(name, "") for name in ("q", "status", "sort"))
@@ -108,7 +108,7 @@ class Reader:
         )
         return sessions_page(site, rows, view, list(dict.fromkeys([*STATUSES, *filter(None, [status])])))
 
-    async def session(self, key: str, asked: Asked) -> bytes:
+    async def session(self, key: str, asked: UrlQuery) -> bytes:
         """A page of a transcript."""
         projects, site, own_id = await self._projects(key), await self._site(key), asked.get("id", "")
         page, about = _page_of(asked), projects[0] if key else None
@@ -130,7 +130,7 @@ class Reader:
             before=found.before,
         )
 
-    async def search(self, key: str, asked: Asked) -> bytes:
+    async def search(self, key: str, asked: UrlQuery) -> bytes:
         """What a search finds."""
         projects, site = await self._projects(key), await self._site(key)
         words, role, page = asked.get("q", ""), asked.get("role", ""), _page_of(asked)
@@ -220,7 +220,7 @@ def _address(root: str, page: int, **asked: str) -> str:
     return f"{root}?{urlencode(named, errors='replace')}"
 
 
-def _page_of(asked: Asked) -> int:
+def _page_of(asked: UrlQuery) -> int:
     """The number of the page that is asked for, from 0; in addresses, they count from 1."""
     text = asked.get("page", "1")
     if not (text.isascii() and text.isdigit() and len(text) < 8 and 0 < int(text) <= MOST_PAGES):

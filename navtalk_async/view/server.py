@@ -13,11 +13,11 @@ from navtalk_async.errors import NavTalkError
 from navtalk_async.formats.html.pages import assets
 from navtalk_async.lenient_json import DECODE_ERRORS
 from navtalk_async.view._guard import HEADERS, Guard, Refusal
-from navtalk_async.view._reader import Asked, NoSuchPage, Reader
+from navtalk_async.view._reader import NoSuchPage, Reader, UrlQuery
 
 __all__ = ["serve"]
 
-Page: TypeAlias = Callable[[str, Asked], Awaitable[bytes]]
+Page: TypeAlias = Callable[[str, UrlQuery], Awaitable[bytes]]
 
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -129,7 +129,7 @@ class _Door:
         return response
 
 
-async def _made(page: Page, key: str, asked: Asked) -> web.Response:
+async def _made(page: Page, key: str, asked: UrlQuery) -> web.Response:
     try:
         return web.Response(body=await page(key, asked), content_type="text/html", charset="utf-8")
     except NoSuchPage as failure:

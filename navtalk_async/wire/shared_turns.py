@@ -31,7 +31,7 @@ class Reservation(NamedTuple):
     """In `time.monotonic()`."""
     turns: Sequence[float]
     again: float
-    """When more turns can be had."""
+    """When to ask for more turns."""
     paused_for: float
     between: float
     """From one turn of all processes to the next."""
