@@ -212,6 +212,15 @@ def as_folder(text: str) -> Path:
     return path
 
 
+def as_copy(text: str) -> Path:
+    path = as_path(text)
+    if "://" in text:
+        raise click.BadParameter(f"{text} is no path of a file on this machine.")
+    if exists(path) and path.is_dir():
+        raise click.BadParameter(f"{text} is a folder; give the path of a file.")
+    return path
+
+
 def as_archive(text: str) -> Place:
     """Where an archive is, or will be; a folder means the archive in it."""
     try:
@@ -260,7 +269,7 @@ def exists(path: Path) -> bool:
 OPTIONS: dict[str, click.Parameter] = {
     "session_id": click.Argument(["session_id"], metavar="ID"),
     "dest": click.Argument(["dest"], type=as_folder),
-    "copy": click.Argument(["copy"], type=as_path, metavar="FILE"),
+    "copy": click.Argument(["copy"], type=as_copy, metavar="FILE"),
     "store": click.Argument(["store"], type=as_store),
     "place": click.Argument(["place"], type=as_place, metavar="STORE|DEST"),
     "shell": click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),

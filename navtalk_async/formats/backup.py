@@ -24,7 +24,7 @@ async def backup(archive: Archive, dest: str | Path) -> WrittenFile:
     it was.
 
     Raises:
-        ValueError: *dest* is the archive itself; or the archive is in PostgreSQL, which has `pg_dump`.
+        ValueError: *dest* is a URL or the archive itself; or the archive is in PostgreSQL: see `pg_dump`.
         StoreLocked: another run writes to *dest*.
         StoreMismatch: *dest* is another archive, or a copy with commits of its own.
         StoreUnreachable, StoreBroken: *dest* cannot be written, or is something else; or the archive or its
@@ -32,6 +32,8 @@ async def backup(archive: Archive, dest: str | Path) -> WrittenFile:
     """
     if archive.path is None:
         raise ValueError(IS_ON_A_SERVER)
+    if isinstance(dest, str) and "://" in dest:
+        raise ValueError(f"{dest} is no path of a file.")
     dest = Path(dest)
     held = await _held(archive, dest)
     try:

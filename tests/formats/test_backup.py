@@ -107,6 +107,8 @@ async def test_a_damaged_archive_is_not_copied_and_postgresql_is_left_to_its_own
     result = await navtalk("backup", place, tmp_path / "copy.db", "--json")
     assert result.code != 0
     assert not (tmp_path / "copy.db").exists()
+    for wrong in ("s3://bucket/copy.db", tmp_path):
+        assert (await navtalk("backup", place, wrong)).code == 2
     refused = await navtalk("backup", "postgresql://u:secretpw@127.0.0.1:1/d", tmp_path / "copy.db")
     assert refused.code == 2
     assert "secretpw" not in refused.out + refused.err
